@@ -1,0 +1,19 @@
+"""autobatch: write the model for one example; train on minibatches; no padding, no masks."""
+
+from . import errors
+from .backends import backend, set_backend
+from .engine import check_finite, evaluate, no_grad
+from .errors import AutobatchError
+from .mapping import map
+from .ops.composite import cross_entropy, log_softmax, logsumexp, softmax, squared_error
+from .ops.elementwise import absolute as abs
+from .ops.elementwise import exp, log, maximum, minimum, power, relu, softplus, sqrt, where
+from .ops.linalg import matmul
+from .ops.movement import concat, reshape, split, transpose
+from .parameter import Parameter
+from .profile import profile
+from .random import dropout, normal, rng, seed, uniform
+from .reductions import max, mean, stack, sum
+from .shared import constant, full, ones, zeros
+from .tensor import Tensor, sigmoid, tanh, tensor
+from .types import set_default_dtype

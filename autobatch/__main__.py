@@ -1,0 +1,8 @@
+"""`python -m autobatch` is the command `autobatch`."""
+
+from __future__ import annotations
+
+from autobatch.cli import main
+
+if __name__ == "__main__":
+    main()

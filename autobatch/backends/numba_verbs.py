@@ -1,0 +1,65 @@
+"""Array verbs of the compiled programs: what is not elementwise and what NumPy does slowly.
+
+Each verb has the arguments of the op of the same name. Adding goes row by row in order, so results do not depend on
+anything but the operands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ..ops.index import TAKE
+
+
+@njit(cache=True, error_model="numpy")
+def _add_into(total, index, values):  # type: ignore[no-untyped-def]
+    w = total.shape[1]
+    for i in range(len(index)):
+        y = total[index[i], :w]
+        x = values[i, :w]
+        for j in range(w):
+            y[j] += x[j]
+
+
+@njit(cache=True, error_model="numpy")
+def _max_into(total, index, values):  # type: ignore[no-untyped-def]
+    w = total.shape[1]
+    for i in range(len(index)):
+        y = total[index[i], :w]
+        x = values[i, :w]
+        for j in range(w):
+            z = x[j] if x[j] >= y[j] else y[j]
+            y[j] = x[j] if x[j] != x[j] else z
+
+
+def _two(x: Any, n: int, rest: tuple[int, ...]) -> Any:
+    width = 1
+    for extent in rest:
+        width *= extent
+    return np.ascontiguousarray(x).reshape(n, width)
+
+
+def scatter_add(g: Any, index: Any, n: int) -> Any:
+    """A table of `n` rows of zeros to whose rows the rows of `g` are added."""
+    rest = g.shape[index.ndim:]
+    total = np.zeros((n, *rest), g.dtype)
+    if g.size:
+        _add_into(_two(total, n, rest), np.ascontiguousarray(index).reshape(-1), _two(g, index.size, rest))
+    return total
+
+
+def segment_max(x: Any, segments: Any, n: int) -> Any:
+    """Largest of the rows of each segment; -inf for an empty one."""
+    total = np.full((n, *x.shape[1:]), -np.inf, x.dtype)
+    if x.size:
+        _max_into(_two(total, n, x.shape[1:]), np.ascontiguousarray(segments), _two(x, len(x), x.shape[1:]))
+    return total
+
+
+take = TAKE.numpy
+
+VERBS = {"scatter_add": scatter_add, "segment_max": segment_max}
+"""Verbs that stand in for `op.numpy`, for floating dtypes."""

@@ -1,0 +1,213 @@
+"""Functions of one element for the generated loops, `name_f32` and `name_f64`.
+
+The float32 versions are straight-line arithmetic without library calls, so that loops over them vectorise: `tanh` is a
+clamped rational function (error 3e-7), `exp` and `log` follow Cephes (expf, logf). The float64 versions call the C
+library through `math`. NaN and infinities go through as in NumPy. Functions in which the order of operations carries
+the precision are compiled without reassociation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+LOOSE = {"reassoc", "contract", "arcp", "nsz", "afn"}
+"""Relaxations of IEEE order that are used; never "nnan" or "ninf": NaN and infinities must survive."""
+
+STRICT = {"contract"}
+
+f32 = np.float32
+
+# float32
+
+
+@njit(error_model="numpy", fastmath=LOOSE)
+def tanh_f32(x):  # type: ignore[no-untyped-def]
+    """Rational function of degree 13 over 6, clamped where the result rounds to ±1."""
+    x = f32(7.90531110763549805) if x > f32(7.90531110763549805) else x
+    x = f32(-7.90531110763549805) if x < f32(-7.90531110763549805) else x
+    s = x * x
+    p = f32(2.00018790482477e-13) + s * f32(-2.76076847742355e-16)
+    p = f32(5.12229709037114e-08) + s * (f32(-8.60467152213735e-11) + s * p)
+    p = f32(6.37261928875436e-04) + s * (f32(1.48572235717979e-05) + s * p)
+    p = x * (f32(4.89352455891786e-03) + s * p)
+    q = f32(1.18534705686654e-04) + s * f32(1.19825839466702e-06)
+    q = f32(4.89352518554385e-03) + s * (f32(2.26843463243900e-03) + s * q)
+    return p / q
+
+
+@njit(error_model="numpy", fastmath=LOOSE)
+def sigmoid_f32(x):  # type: ignore[no-untyped-def]
+    """By tanh."""
+    return f32(0.5) * tanh_f32(f32(0.5) * x) + f32(0.5)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def exp_f32(x):  # type: ignore[no-untyped-def]
+    """2^n times a polynomial on [-log(2)/2, log(2)/2]; the power of two in two factors, for subnormal results."""
+    c = f32(89.0) if x > f32(89.0) else x
+    c = f32(-104.0) if c < f32(-104.0) else c
+    c = c if x == x else f32(0.0)
+    n = np.floor(c * f32(1.4426950408889634) + f32(0.5))
+    r = c - n * f32(0.693359375)
+    r = r + n * f32(2.12194440e-4)
+    p = f32(1.9875691500e-4) * r + f32(1.3981999507e-3)
+    p = p * r + f32(8.3334519073e-3)
+    p = p * r + f32(4.1665795894e-2)
+    p = p * r + f32(1.6666665459e-1)
+    p = p * r + f32(5.0000001201e-1)
+    p = p * r * r + r + f32(1.0)
+    k = np.int32(n)
+    h = k >> 1
+    a = np.int32((h + 127) << 23).view(np.float32)
+    b = np.int32((k - h + 127) << 23).view(np.float32)
+    y = p * a * b
+    return y if x == x else x
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def log_f32(x):  # type: ignore[no-untyped-def]
+    """Exponent plus a polynomial on [sqrt(1/2), sqrt(2)]."""
+    small = x < f32(1.17549435e-38)
+    scale = f32(8388608.0) if small else f32(1.0)
+    bias = f32(149.0) if small else f32(126.0)
+    scaled = f32(x * scale)
+    bits = scaled.view(np.int32)
+    e = f32(np.int32(bits >> 23)) - bias
+    y = np.int32((bits & 0x007FFFFF) | 0x3F000000).view(np.float32)
+    low = y < f32(0.707106781186547524)
+    e = e - f32(1.0) if low else e
+    y = y + y - f32(1.0) if low else y - f32(1.0)
+    z = y * y
+    p = f32(7.0376836292e-2) * y - f32(1.1514610310e-1)
+    p = p * y + f32(1.1676998740e-1)
+    p = p * y - f32(1.2420140846e-1)
+    p = p * y + f32(1.4249322787e-1)
+    p = p * y - f32(1.6668057665e-1)
+    p = p * y + f32(2.0000714765e-1)
+    p = p * y - f32(2.4999993993e-1)
+    p = p * y + f32(3.3333331174e-1)
+    r = p * y * z + e * f32(-2.12194440e-4) - f32(0.5) * z
+    r = y + r + e * f32(0.693359375)
+    r = r if x < f32(np.inf) else x
+    r = r if x > f32(0.0) else f32(np.nan)
+    return f32(-np.inf) if x == f32(0.0) else r
+
+
+@njit(error_model="numpy", fastmath=LOOSE)
+def softplus_f32(x):  # type: ignore[no-untyped-def]
+    """max(x, 0) + log1p(exp(-|x|)), the logarithm as 2 artanh(e / (2 + e))."""
+    e = exp_f32(-abs(x))
+    t = e / (f32(2.0) + e)
+    s = t * t
+    p = f32(1 / 13) + s * (f32(1 / 15) + s * f32(1 / 17))
+    p = f32(1 / 7) + s * (f32(1 / 9) + s * (f32(1 / 11) + s * p))
+    p = f32(1.0) + s * (f32(1 / 3) + s * (f32(1 / 5) + s * p))
+    return relu_f32(x) + f32(2.0) * t * p
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def relu_f32(x):  # type: ignore[no-untyped-def]
+    """max(x, 0)."""
+    return f32(0.0) if x < f32(0.0) else x
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def sign_f32(x):  # type: ignore[no-untyped-def]
+    """-1, 0 or 1; NaN stays."""
+    y = f32(1.0) if x > f32(0.0) else x
+    return f32(-1.0) if x < f32(0.0) else y
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def sqrt_f32(x):  # type: ignore[no-untyped-def]
+    """Square root."""
+    return np.sqrt(x)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def power_f32(x, y):  # type: ignore[no-untyped-def]
+    """x to the y, in double precision."""
+    return f32(math.pow(float(x), float(y)))
+
+
+# float64
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def tanh_f64(x):  # type: ignore[no-untyped-def]
+    """Hyperbolic tangent."""
+    return math.tanh(x)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def sigmoid_f64(x):  # type: ignore[no-untyped-def]
+    """1 / (1 + exp(-x)), without overflow."""
+    e = math.exp(-abs(x))
+    return (e if x < 0.0 else 1.0) / (1.0 + e)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def exp_f64(x):  # type: ignore[no-untyped-def]
+    """Exponential."""
+    return math.exp(x)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def log_f64(x):  # type: ignore[no-untyped-def]
+    """Natural logarithm; -inf at 0, NaN below."""
+    return np.log(x)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def softplus_f64(x):  # type: ignore[no-untyped-def]
+    """max(x, 0) + log1p(exp(-|x|))."""
+    return relu_f64(x) + math.log1p(math.exp(-abs(x)))
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def relu_f64(x):  # type: ignore[no-untyped-def]
+    """max(x, 0)."""
+    return 0.0 if x < 0.0 else x
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def sign_f64(x):  # type: ignore[no-untyped-def]
+    """-1, 0 or 1; NaN stays."""
+    y = 1.0 if x > 0.0 else x
+    return -1.0 if x < 0.0 else y
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def sqrt_f64(x):  # type: ignore[no-untyped-def]
+    """Square root."""
+    return np.sqrt(x)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def power_f64(x, y):  # type: ignore[no-untyped-def]
+    """x to the y."""
+    return math.pow(x, y)
+
+
+# any dtype
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def maximum(x, y):  # type: ignore[no-untyped-def]
+    """The larger; NaN wins."""
+    z = x if x >= y else y
+    return x if x != x else z
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def minimum(x, y):  # type: ignore[no-untyped-def]
+    """The smaller; NaN wins."""
+    z = x if x <= y else y
+    return x if x != x else z
+
+
+FLOAT_FUNCTIONS = ("tanh", "sigmoid", "exp", "log", "softplus", "relu", "sign", "sqrt", "power")
+"""Names that scalar expressions use and that exist once per floating dtype."""

@@ -1,0 +1,191 @@
+"""batch: the graph of one example → the graph of a launch.
+
+Input: a single graph. Output: a batched graph in which every value that differs from node to node leads with
+`Dim(0)`, and every value per element of list k with `Dim(k)`; values that are the same for all nodes stay as they are.
+Invariants: only primitives come out; ops keep their attributes, since axes are counted from the end.
+Cost: once per signature.
+
+    %0 = rows(0)             f32[4]             %0 = rows(0)             f32[m, 4]
+    %1 = shared(0)           f32[3, 4]    →     %1 = shared(0)           f32[3, 4]
+    %2 = reshape(%0, (1,4))  f32[1, 4]          …
+    %3 = product(%2, …)      f32[1, 3]          %5 = product(%0, %4)     f32[m, 3]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import CompilerBug
+from ..graph import CONST, INPUT, NODE, Graph, Node
+from ..ops.declare import apply
+from ..ops.index import ARANGE, SCATTER_ADD, TAKE
+from ..ops.linalg import PRODUCT
+from ..ops.movement import broadcast_to, reshape, transpose
+from ..ops.segment import SEGMENT_MAX
+from ..types import Dim, tensor_type
+from .trace import Builder, Tracer
+
+INT64 = np.dtype(np.int64)
+
+
+class _Value:
+    """A value of the batched graph and its lead: None where it is the same for all nodes, else the `Dim`'s index."""
+
+    __slots__ = ("lead", "tracer")
+
+    def __init__(self, tracer: Any, lead: int | None) -> None:
+        self.tracer = tracer
+        self.lead = lead
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The shape for one node or element."""
+        return self.tracer.shape if self.lead is None else self.tracer.shape[1:]
+
+
+class _Batcher:
+    def __init__(self) -> None:
+        self.builder = Builder()
+
+    def segments(self, k: int) -> Tracer:
+        return self.builder.input("segments", k, tensor_type(INT64, (Dim(k),)))
+
+    def led(self, x: _Value, lead: int) -> Any:
+        """The value with a leading axis of this index."""
+        if x.lead == lead:
+            return x.tracer
+        if x.lead is None:
+            return broadcast_to(x.tracer, (Dim(lead), *x.shape))
+        if x.lead != 0:
+            raise CompilerBug(f"a value of list {x.lead} meets one of list {lead}")
+        return apply(TAKE, (x.tracer, self.segments(lead)))
+
+    def input(self, node: Node) -> _Value:
+        kind, k = node.attrs
+        if kind == "shared":
+            return _Value(self.builder.input(kind, k, node.type), None)
+        lead = node.level
+        return _Value(self.builder.input(kind, k, tensor_type(node.type.dtype, (Dim(lead), *node.type.shape))), lead)
+
+    # One rule for each way an op meets a leading axis. `lead` is the largest lead of the operands.
+
+    def elementwise(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        ndim = max(len(x.shape) for x in xs)
+        aligned = []
+        for x in xs:
+            y = x.tracer if x.lead is None else self.led(x, lead)
+            if x.lead is not None and len(x.shape) < ndim:
+                y = reshape(y, (Dim(lead), *(1,) * (ndim - len(x.shape)), *x.shape))
+            aligned.append(y)
+        return _Value(self.builder.record(node.op, tuple(aligned), node.attrs), lead)
+
+    def axes(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        return _Value(self.builder.record(node.op, tuple(self.led(x, lead) for x in xs), node.attrs), lead)
+
+    reduce = concat = random = axes
+
+    def reshape(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        return _Value(reshape(xs[0].tracer, (Dim(lead), *node.attrs[0])), lead)
+
+    def transpose(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        return _Value(transpose(xs[0].tracer, (0, *(axis + 1 for axis in node.attrs[0]))), lead)
+
+    def broadcast(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        target = node.attrs[0]
+        ones = (1,) * (len(target) - len(xs[0].shape))
+        return _Value(broadcast_to(reshape(xs[0].tracer, (Dim(lead), *ones, *xs[0].shape)), (Dim(lead), *target)), lead)
+
+    def arange(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        zero = self.builder.constant(0, INT64)
+        return _Value(self.builder.record(ARANGE, (zero,), node.attrs), None)
+
+    def product(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        a, b = xs
+        rows, cols = a.shape[-2], b.shape[-1]
+        if b.lead is None and len(b.shape) == 2:
+            flat = self._flat(self.led(a, lead), lead, a.shape)
+            y = apply(PRODUCT, (flat, b.tracer))
+            return _Value(reshape(y, (Dim(lead), *a.shape[:-1], cols)), lead)
+        if a.lead is None and len(a.shape) == 2 and len(b.shape) == 2:
+            if cols == 1:
+                flipped = reshape(self.led(b, lead), (Dim(lead), b.shape[0]))
+            else:
+                flipped = self._flat(transpose(self.led(b, lead), (0, 2, 1)), lead, (cols, b.shape[0]))
+            y = apply(PRODUCT, (flipped, transpose(a.tracer)))
+            if cols == 1:
+                return _Value(reshape(y, (Dim(lead), rows, 1)), lead)
+            return _Value(transpose(reshape(y, (Dim(lead), cols, rows)), (0, 2, 1)), lead)
+        ndim = max(len(a.shape), len(b.shape))
+        aligned = []
+        for x in xs:
+            y = x.tracer if x.lead is None else self.led(x, lead)
+            if x.lead is not None and len(x.shape) < ndim:
+                y = reshape(y, (Dim(lead), *(1,) * (ndim - len(x.shape)), *x.shape))
+            aligned.append(y)
+        return _Value(apply(PRODUCT, tuple(aligned)), lead)
+
+    def _flat(self, x: Any, lead: int, shape: tuple[int, ...]) -> Any:
+        """(lead, …, n, k) as (lead·…·n, k)."""
+        count = 1
+        for n in shape[:-1]:
+            count *= n
+        return reshape(x, (Dim(lead) * count, shape[-1]))
+
+    def take(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        x, i = xs
+        if x.lead is None:
+            return _Value(apply(TAKE, (x.tracer, self.led(i, lead))), lead)
+        index, count = self._flat_index(x.lead, i, lead, x.shape[0])
+        flat = reshape(x.tracer, (Dim(x.lead) * count, *x.shape[1:]))
+        return _Value(apply(TAKE, (flat, index)), lead)
+
+    def _flat_index(self, table: int, i: _Value, lead: int, n: int) -> tuple[Any, int]:
+        """Index into rows of all nodes' tables behind each other."""
+        if table == lead:
+            number = self.builder.record(ARANGE, (self.builder.constant(0, INT64),), (Dim(lead),))
+        elif table == 0:
+            number = self.segments(lead)
+        else:
+            raise CompilerBug(f"a table of list {table} is indexed per element of list {lead}")
+        first = reshape(number * n, (Dim(lead), *(1,) * len(i.shape)))
+        return self.led(i, lead) + first, n
+
+    def scatter(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        g, i = xs
+        n = node.attrs[0]
+        index, count = self._flat_index(lead, i, lead, n)
+        flat = apply(SCATTER_ADD, (self.led(g, lead), index), (Dim(lead) * count,))
+        return _Value(reshape(flat, (Dim(lead), n, *flat.shape[1:])), lead)
+
+    def list(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        k = node.attrs[0]
+        if node.op.name == "spread":
+            return _Value(self.led(xs[0], k), k)
+        op = SCATTER_ADD if node.op.name == "list_sum" else SEGMENT_MAX
+        return _Value(apply(op, (self.led(xs[0], k), self.segments(k)), (Dim(0),)), 0)
+
+
+def batch(graph: Graph) -> Graph:
+    """Give every value that differs from node to node a leading axis."""
+    batcher = _Batcher()
+    values: list[_Value] = []
+    for node in graph.nodes:
+        if node.op is INPUT:
+            values.append(batcher.input(node))
+            continue
+        if node.op is CONST:
+            values.append(_Value(batcher.builder.constant(node.attrs[0], node.type.dtype), None))
+            continue
+        xs = [values[j] for j in node.inputs]
+        leads = [x.lead for x in xs if x.lead is not None]
+        if not leads and node.op.batch != "list":
+            values.append(_Value(batcher.builder.record(node.op, tuple(x.tracer for x in xs), node.attrs), None))
+            continue
+        rule: Callable[[Node, list[_Value], int], _Value] = getattr(batcher, node.op.batch)
+        values.append(rule(node, xs, max(leads, default=0)))
+    outputs = [batcher.led(values[i], max(graph.nodes[i].level, NODE)) for i in graph.outputs]
+    return batcher.builder.finish(outputs)
+

@@ -1,0 +1,101 @@
+"""Compiled loops, kept: one content-addressed module per distinct source.
+
+Input: the text of a module that defines `loop`. Output: that function, compiled on first call. Invariants: the file's
+name is the SHA-256 of its text, of the scalar functions it calls, of Python, Numba and llvmlite and of the CPU, so a
+file never changes after it was written; it is written to a temporary name and renamed, so readers never see a part of
+it; Numba's own index lies beside it. Cost: a dictionary lookup for a known text, 2-3 ms for one known on disk, about
+half a second for a new one.
+
+The folder is AUTOBATCH_CACHE_DIR, or ~/.cache/autobatch; where it cannot be written, a temporary one of this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding
+import numba
+
+from ..backends import scalar_functions
+
+llvmlite.binding.set_option("", "--runtime-memory-check-threshold=400")  # loops read and write a dozen arrays
+
+_loaded: dict[str, Callable[..., Any]] = {}
+_lock = threading.Lock()
+_fallback: list[tempfile.TemporaryDirectory[str]] = []
+_salt: list[bytes] = []
+
+
+def cache_folder() -> Path:
+    """Where generated modules are kept."""
+    chosen = os.environ.get("AUTOBATCH_CACHE_DIR")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "autobatch"
+
+
+def _environment() -> bytes:
+    if not _salt:
+        parts = (
+            sys.version, numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name(),
+            llvmlite.binding.get_host_cpu_features().flatten(), Path(scalar_functions.__file__).read_text("utf-8"),
+        )
+        _salt.append("\0".join(parts).encode())
+    return _salt[0]
+
+
+def key_of(source: str) -> str:
+    """The name under which a source is kept.
+
+    >>> len(key_of("def loop(): pass"))
+    32
+    """
+    return hashlib.sha256(source.encode() + b"\0" + _environment()).hexdigest()[:32]
+
+
+def _write(folder: Path, name: str, source: str) -> Path:
+    path = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(source)
+        os.utime(temporary, (1, 1))  # Numba's index holds the time: equal for whoever writes this text
+        os.replace(temporary, path)
+    elif not os.access(folder, os.W_OK):
+        raise OSError(f"{folder} is read-only")
+    return path
+
+
+def _file(source: str) -> Path:
+    name = f"loop_{key_of(source)}.py"
+    try:
+        return _write(cache_folder(), name, source)
+    except OSError:
+        if not _fallback:
+            _fallback.append(tempfile.TemporaryDirectory(prefix="autobatch-"))
+        return _write(Path(_fallback[0].name), name, source)
+
+
+def load(source: str) -> Callable[..., Any]:
+    """The function `loop` of a module text; the same object for the same text."""
+    found = _loaded.get(source)
+    if found is None:
+        with _lock:
+            found = _loaded.get(source)
+            if found is None:
+                path = _file(source)
+                spec = importlib.util.spec_from_file_location(f"autobatch_{path.stem}", path)
+                assert spec is not None and spec.loader is not None
+                module = importlib.util.module_from_spec(spec)
+                sys.modules[spec.name] = module  # Numba pickles by module name
+                spec.loader.exec_module(module)
+                found = _loaded[source] = module.loop
+    return found

@@ -1,0 +1,66 @@
+"""A kernel: everything compiled for one single graph, made when first needed and kept for the process.
+
+Signatures with equal graphs share a kernel, whichever parameters they read.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from ..graph import Graph
+from .batch import batch
+from .lower import Program, graph_inputs, lower
+from .simplify import simplify
+from .split import Pieces, split
+
+
+class Kernel:
+    """The batched code of one graph. `trainable` are the shared operands that want gradients."""
+
+    def __init__(self, name: str, graph: Graph, trainable: frozenset[int]) -> None:
+        self.name = name
+        self.graph = graph
+        self.trainable = trainable
+        self._programs: dict[tuple[str, str], Program] = {}
+
+    @cached_property
+    def batched(self) -> Graph:
+        """The graph of a launch."""
+        return simplify(batch(self.graph))[0].pruned().check()
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """Forward, backward and final graph."""
+        return split(self.batched, set(self.trainable))
+
+    def graph_of(self, piece: str) -> Graph:
+        """The graph of a piece: "inference", "forward", "backward" or "final"."""
+        return self.batched if piece == "inference" else getattr(self.pieces, piece)
+
+    def program(self, piece: str, backend: str) -> Program:
+        """The lowered piece."""
+        found = self._programs.get((piece, backend))
+        if found is None:
+            graph = self.graph_of(piece)
+            n_rows = len(self.pieces.slots) if piece == "backward" else 0
+            accumulate = tuple(k < n_rows for k in range(len(graph.outputs)))
+            found = lower(graph, f"{self.name}_{piece}", accumulate, backend)
+            self._programs[piece, backend] = found
+        return found
+
+    def inputs(self, piece: str) -> list[tuple[str, int]]:
+        """What the piece reads, in order."""
+        return graph_inputs(self.graph_of(piece))
+
+
+_kernels: dict[Any, Kernel] = {}
+
+
+def kernel_of(name: str, graph: Graph, trainable: frozenset[int]) -> Kernel:
+    """The one kernel of this graph."""
+    key = (graph.key(), trainable)
+    found = _kernels.get(key)
+    if found is None:
+        found = _kernels.setdefault(key, Kernel(name, graph, trainable))
+    return found

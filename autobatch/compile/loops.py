@@ -1,0 +1,223 @@
+"""Loops: the source of one generated loop, for Numba.
+
+Input: a `Loop` of the fuse stage. Output: the text of a module with one function `loop`, and what the driver passes to
+it. Invariants: the text holds no extents and no node numbers, so one text serves all sizes and all kernels with the
+same arithmetic; slices are taken before the inner loop and stores are its last lines, which is what lets it vectorise.
+Cost: O(nodes of the loop).
+
+    def loop(n, w, a0, a1, y0):
+        v1 = a1[:w]
+        for i in range(n):
+            s0 = a0[i, w:2 * w]
+            t0 = y0[i, :w]
+            for j in range(w):
+                x0 = s0[j]
+                x1 = v1[j]
+                x2 = tanh_f32(x0 + x1)
+                t0[j] = x2
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backends.scalar_functions import FLOAT_FUNCTIONS
+from ..graph import CONST, Graph
+from ..ops.elementwise import CAST, POWER_OF
+from ..ops.movement import BROADCAST, RESHAPE
+from .fuse import Loop, Read, Store
+
+_CALL = re.compile(rf"\b({'|'.join(FLOAT_FUNCTIONS)})\(")
+_HEADER = """from numba import njit
+from numpy import float32, float64, inf, int64, nan
+{imports}
+
+@njit(cache=True, error_model="numpy", fastmath={{"reassoc", "contract", "arcp", "nsz", "afn"}})
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayArgument:
+    """An array that the driver passes: one that is read, or one that is written."""
+
+    use: Read | Store
+
+
+@dataclass(frozen=True, slots=True)
+class RowsArgument:
+    """A vector of row numbers that the driver passes: of an input in its pool, of a node, or of a result."""
+
+    use: Read | Store
+
+
+@dataclass(slots=True)
+class _Writer:
+    graph: Graph
+    loop: Loop
+    arguments: dict[Any, tuple[str, Any]] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)
+    per_row: list[str] = field(default_factory=list)
+    inner: list[str] = field(default_factory=list)
+    last: list[str] = field(default_factory=list)
+    names: dict[Any, str] = field(default_factory=dict)
+    functions: set[str] = field(default_factory=set)
+
+    def argument(self, letter: str, key: Any, value: Any) -> str:
+        """The parameter for something the driver passes; the same one for the same key."""
+        if key not in self.arguments:
+            count = sum(name[0] == letter for name, _ in self.arguments.values())
+            self.arguments[key] = (f"{letter}{count}", value)
+        return self.arguments[key][0]
+
+    def columns(self, offset: int) -> str:
+        """A slice of w columns."""
+        w = self.loop.domain.width
+        if offset == 0 or w == 0:
+            return ":w"
+        if offset % w == 0:
+            k = offset // w
+            return f"{'' if k == 1 else f'{k} * '}w:{k + 1} * w"
+        o = self.argument("o", ("offset", offset), offset)
+        return f"{o}:{o} + w"
+
+    def column(self, offset: int) -> str:
+        """One column, where the width of the domain is 1 or a row has one number."""
+        return self.argument("o", ("offset", offset), offset) if offset else "0"
+
+    def fresh(self, prefix: str) -> str:
+        """A new name."""
+        count = sum(name.startswith(prefix) for name in self.names.values())
+        return f"{prefix}{count}"
+
+    def value(self, operand: int | Read) -> str:
+        """The name of a value inside the innermost loop."""
+        if operand in self.names:
+            return self.names[operand]
+        assert isinstance(operand, Read)
+        node = self.graph.nodes[operand.node]
+        if node.op is CONST:
+            return literal(node.attrs[0], node.type.dtype)
+        array = self.argument("a", ("array", operand.node, operand.rows, operand.width, operand.in_pool, operand.level
+                                    in ("vector", "cell"), operand.through >= 0), ArrayArgument(operand))
+        row = "i"
+        if operand.in_pool or operand.through >= 0:
+            rows = self.argument("r", ("rows", operand.node if operand.in_pool else -1, operand.through),
+                                 RowsArgument(operand))
+            row = f"{rows}[i]"
+        name = self.fresh("x")
+        if operand.level == "element":
+            source = self.fresh("s")
+            self.names["slice", operand] = source
+            self.per_row.append(f"{source} = {array}[{row}, {self.columns(operand.offset)}]")
+            self.inner.append(f"{name} = {source}[j]")
+        elif operand.level == "row":
+            plain = operand.width == 1 and row == "i"
+            target = self.inner if self.loop.domain.width == 1 else self.per_row
+            target.append(f"{name} = {array}[{row if plain else f'{row}, {self.column(operand.offset)}'}]")
+        elif operand.level == "vector":
+            source = self.fresh("v")
+            self.names["slice", operand] = source
+            self.before.append(f"{source} = {array}[{self.columns(operand.offset)}]")
+            self.inner.append(f"{name} = {source}[j]")
+        else:
+            self.before.append(f"{name} = {array}[{self.column(operand.offset)}]")
+        self.names[operand] = name
+        return name
+
+    def node(self, i: int) -> None:
+        """The line that computes one node."""
+        node = self.graph.nodes[i]
+        operands = [self.value(r) for r in self.loop.reads[i]]
+        inside = self.graph.nodes[node.inputs[0]].type.dtype
+        if node.op in (RESHAPE, BROADCAST):
+            self.names[i] = operands[0]
+            return
+        if node.op is CAST:
+            expression = operands[0] if inside == node.type.dtype else f"{node.type.dtype.name}({operands[0]})"
+        elif node.op is POWER_OF:
+            expression = self.power(operands[0], node.attrs[0], node.type.dtype)
+        else:
+            expression = node.op.scalar.format(*operands)
+        dtype = inside if node.type.dtype.kind == "b" else node.type.dtype
+        name = self.fresh("x")
+        self.inner.append(f"{name} = {self.suffixed(expression, dtype)}")
+        self.names[i] = name
+
+    def suffixed(self, expression: str, dtype: np.dtype[Any]) -> str:
+        """Names of scalar functions with the dtype they work on."""
+        suffix = f"_f{dtype.itemsize * 8}"
+        for name in _CALL.findall(expression):
+            self.functions.add(name + suffix)
+        self.functions.update(name for name in ("maximum", "minimum") if f"{name}(" in expression)
+        return _CALL.sub(lambda match: f"{match[1]}{suffix}(", expression)
+
+    def power(self, x: str, exponent: Any, dtype: np.dtype[Any]) -> str:
+        """x to a constant."""
+        if exponent in (1, 2, 3, 4):
+            return " * ".join([x] * int(exponent))
+        if exponent == -1:
+            return f"{literal(1.0, dtype)} / {x}"
+        if exponent == 0.5:
+            return f"sqrt({x})"
+        return f"power({x}, {literal(exponent, dtype)})"
+
+    def store(self, store: Store) -> None:
+        """The lines that write one value."""
+        value = self.value(store.value)
+        name = self.argument("y", ("store", store.kind, store.target, store.width), ArrayArgument(store))
+        row = "i"
+        if store.kind == "add":
+            row = f"{self.argument('r', ('add', store.target), RowsArgument(store))}[i]"
+        sign = "+=" if store.kind == "add" else "="
+        if self.loop.domain.width == 1:
+            plain = store.width == 1 and row == "i"
+            where = row if plain else f"{row}, {self.column(store.offset)}"
+            self.last.append(f"{name}[{where}] {sign} {value}")
+            return
+        target = self.fresh("t")
+        self.names["target", store] = target
+        self.per_row.append(f"{target} = {name}[{row}, {self.columns(store.offset)}]")
+        self.last.append(f"{target}[j] {sign} {value}")
+
+    def text(self) -> str:
+        """The whole module."""
+        parameters = ["n", "w"] + [name for name, _ in self.arguments.values()]
+        lines = [f"def loop({', '.join(parameters)}):"]
+        lines += [f"    {line}" for line in self.before]
+        lines.append("    for i in range(n):")
+        if self.loop.domain.width == 1:
+            lines += [f"        {line}" for line in self.per_row + self.inner + self.last]
+        else:
+            lines += [f"        {line}" for line in self.per_row]
+            lines.append("        for j in range(w):")
+            lines += [f"            {line}" for line in self.inner + self.last]
+        used = ", ".join(sorted(self.functions))
+        imports = f"\nfrom autobatch.backends.scalar_functions import {used}\n" if used else ""
+        return _HEADER.format(imports=imports) + "\n".join(lines) + "\n"
+
+
+def literal(number: Any, dtype: np.dtype[Any]) -> str:
+    """A constant of a dtype, in Python.
+
+    >>> literal(0.5, np.dtype(np.float32))
+    'float32(0.5)'
+    """
+    if dtype.kind == "b":
+        return repr(bool(number))
+    if dtype.kind in "iu":
+        return f"int64({int(number)})"
+    return f"{dtype.name}({float(number)!r})"
+
+
+def write_loop(graph: Graph, loop: Loop) -> tuple[str, list[Any]]:
+    """The module text of a loop, and its arguments after n and w: `ArrayArgument`, `RowsArgument` or an offset."""
+    writer = _Writer(graph, loop)
+    for i in loop.nodes:
+        writer.node(i)
+    for store in loop.stores:
+        writer.store(store)
+    return writer.text(), [value for _, value in writer.arguments.values()]

@@ -1,0 +1,307 @@
+"""Lower: a batched graph becomes a Python function, the driver, which calls products, verbs and generated loops.
+
+Input: a batched `Graph` of primitives and which results are added to rows. Output: a `Program` with its text and the
+function. Invariants: the driver is straight-line code, built once; whatever depends on a launch are its arguments.
+Cost: O(nodes) to build, a few microseconds a launch to run.
+
+    def run(m, sizes, inputs, outputs):
+        (p0, r0, b0), v1 = inputs
+        out0, = outputs
+        v0 = gather(p0, r0, b0)
+        v2 = empty((m, 64), float32)
+        matmul(v0, v1, v2)
+        loop0(m, 64, v2, out0)
+        return [None]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backends.verbs import add_rows, gather, store
+from ..graph import CONST, INPUT, Graph
+from ..ops.linalg import PRODUCT
+from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
+from ..types import Dim
+from .fuse import Loop, Read, Steps, Store, calls_only, fuse
+from .rewrite import rewrite
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One lowered graph.
+
+    text: the driver and its loops, to read
+    run: run(m, sizes, inputs, outputs) → results of the outputs for which `outputs` held None
+    """
+
+    text: str
+    run: Callable[[int, Sequence[int], Sequence[Any], Sequence[Any]], list[Any]]
+
+
+def graph_inputs(graph: Graph) -> list[tuple[str, int]]:
+    """(kind, k) of what a graph reads, in the order of its input nodes: the order of `inputs` of a program."""
+    return [(node.attrs[0], node.attrs[1]) for node in graph.nodes if node.op is INPUT]
+
+
+def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str) -> Program:
+    """Make the program of a graph. `accumulate[o]` says that result o is added to rows; backend: "numpy" or "numba"."""
+    if len(accumulate) != len(graph.outputs):
+        raise ValueError(f"{len(graph.outputs)} results, {len(accumulate)} flags")
+    wanted = graph_inputs(graph)
+    if backend == "numba":
+        graph = rewrite(graph)
+        steps = fuse(graph, accumulate)
+    else:
+        steps = calls_only(graph)
+    return _Driver(steps, name, accumulate, backend, wanted).program()
+
+
+def _extent(extent: Any) -> str:
+    if not isinstance(extent, Dim):
+        return repr(extent)
+    name = "m" if extent.index == 0 else f"n{extent.index}"
+    return name if extent.factor == 1 else f"{extent.factor} * {name}"
+
+
+def _tuple(parts: Sequence[str]) -> str:
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
+class _Driver:
+    def __init__(self, steps: Steps, name: str, accumulate: Sequence[bool], backend: str,
+                 wanted: list[tuple[str, int]]) -> None:
+        self.steps, self.name, self.accumulate, self.backend = steps, name, accumulate, backend
+        self.graph = steps.graph
+        self.nodes = steps.graph.nodes
+        self.wanted = wanted
+        self.names: dict[str, Any] = {"empty": np.empty, "matmul": np.matmul, "ascontiguousarray": np.ascontiguousarray,
+                                      "add_rows": add_rows, "gather": gather, "store": store, "errstate": np.errstate,
+                                      "array": np.array}
+        self.body: list[str] = []
+        self.sources: list[str] = []
+        # values that need not be C-contiguous
+        self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] == "shared"}
+        self.output_of: dict[int, int] = {}
+        for o, i in reversed(list(enumerate(self.graph.outputs))):
+            if not accumulate[o] and self._has_dim(i):
+                self.output_of[i] = o
+
+    def _has_dim(self, i: int) -> bool:
+        return bool(self.nodes[i].type.shape) and isinstance(self.nodes[i].type.shape[0], Dim)
+
+    def shape(self, i: int) -> str:
+        """The shape of a node in the driver."""
+        return _tuple([_extent(n) for n in self.nodes[i].type.shape])
+
+    def constant(self, value: Any) -> str:
+        """A value as an expression: written out, or a name for it."""
+        if isinstance(value, Dim):
+            return _extent(value)
+        if isinstance(value, tuple):
+            return _tuple([self.constant(v) for v in value])
+        if value is None or type(value) in (int, bool, str) or (type(value) is float and np.isfinite(value)):
+            return repr(value)
+        if isinstance(value, np.dtype):
+            self.names[value.name] = value
+            return value.name
+        name = f"c{sum(key[0] == 'c' and key[1:].isdigit() for key in self.names)}"
+        self.names[name] = value
+        return name
+
+    def matrix(self, i: int, rows: Any, width: int) -> str:
+        """A node as an array of rows."""
+        if self.nodes[i].type.shape == (rows, width):
+            return f"v{i}"
+        return f"v{i}.reshape({_extent(rows)}, {width})"
+
+    # Calls.
+
+    def buffer(self, i: int) -> None:
+        """The array that loops or a product write a node to."""
+        if i in self.output_of:
+            o = self.output_of[i]
+            self.body.append(f"v{i} = out{o}.reshape({self.shape(i)})")
+        else:
+            self.body.append(f"v{i} = empty({self.shape(i)}, {self.constant(self.nodes[i].type.dtype)})")
+
+    def call(self, i: int) -> None:
+        """Make a node by a call."""
+        node = self.nodes[i]
+        if node.op is INPUT:
+            if node.attrs[0] == "rows":
+                rows = f"gather(p{i}, r{i}, b{i})"
+                plain = node.type.ndim == 2
+                self.body.append(f"v{i} = {rows if plain else f'{rows}.reshape({self.shape(i)})'}")
+            return
+        if node.op is CONST:
+            value = np.full(node.type.shape, node.attrs[0], node.type.dtype)
+            self.names[f"v{i}"] = value if node.type.shape else value[()]
+            return
+        operands = [f"v{j}" for j in node.inputs]
+        if node.op is PRODUCT and self._has_dim(i):
+            self.buffer(i)
+            self.body.append(f"matmul({', '.join(operands)}, v{i})")
+            return
+        view = self._view(i)
+        if view:
+            self.body.append(f"v{i} = {view}")
+            self.strided.add(i)
+            if i in self.output_of:
+                self.body.append(f"store(out{self.output_of[i]}, v{i})")
+            return
+        self.names[f"op_{node.op.name}"] = self._function(i)
+        arguments = operands + [self.constant(a) for a in node.attrs]
+        self.body.append(f"v{i} = op_{node.op.name}({', '.join(arguments)})")
+        self.strided.add(i)  # a view, or an array in the order of a transposed operand
+        if i in self.output_of:
+            self.body.append(f"store(out{self.output_of[i]}, v{i})")
+
+    def _view(self, i: int) -> str:
+        """An expression for a node that only looks at its operand in another way."""
+        node = self.nodes[i]
+        if node.op is RESHAPE:
+            return f"v{node.inputs[0]}.reshape({self.shape(i)})"
+        if node.op is TRANSPOSE:
+            flipped = node.attrs[0] == tuple(range(len(node.attrs[0])))[::-1]
+            return f"v{node.inputs[0]}.T" if flipped else f"v{node.inputs[0]}.transpose({node.attrs[0]})"
+        if node.op is SLICE and node.attrs[3] == 1:
+            axis, start, length, _ = node.attrs
+            return f"v{node.inputs[0]}[..., {start}:{start + length}{', :' * (-1 - axis)}]"
+        return ""
+
+    def _function(self, i: int) -> Any:
+        node = self.nodes[i]
+        if self.backend == "numba" and node.type.dtype.kind == "f":
+            from ..backends.numba_verbs import VERBS
+
+            return VERBS.get(node.op.name, node.op.numpy)
+        return node.op.numpy
+
+    # Loops.
+
+    def loop(self, loop: Loop) -> None:
+        """Generate a loop and call it."""
+        from .cache import load
+        from .loops import write_loop
+
+        source, arguments = write_loop(self.graph, loop)
+        name = f"loop{len(self.sources)}"
+        self.sources.append(source)
+        self.names[name] = load(source)
+        passed = [_extent(loop.domain.rows), repr(loop.domain.width)]
+        for argument in arguments:
+            if isinstance(argument, int):
+                passed.append(repr(argument))
+            elif type(argument).__name__ == "ArrayArgument":
+                passed.append(self._array(argument.use, loop))
+            else:
+                passed.append(self._rows(argument.use))
+        self.body.append(f"{name}({', '.join(passed)})")
+
+    def _array(self, use: Read | Store, loop: Loop) -> str:
+        rows, width = _extent(use.rows if isinstance(use, Read) else loop.domain.rows), use.width
+        if isinstance(use, Store):
+            if use.kind == "add":
+                return f"q{use.target}"
+            if use.kind == "output":
+                i = self.graph.outputs[use.target]
+                if loop.domain.width == width == 1:
+                    return f"out{use.target}.reshape({rows})"
+                plain = len(self.nodes[i].type.shape) <= 2 and loop.domain.rows == self.nodes[i].type.shape[0]
+                return f"out{use.target}" if plain else f"out{use.target}.reshape({rows}, {width})"
+            if width == 1 and loop.domain.width == 1:
+                return f"v{use.target}" if self.nodes[use.target].type.ndim == 1 else f"v{use.target}.reshape({rows})"
+            return self.matrix(use.target, loop.domain.rows, width)
+        if use.in_pool:
+            return f"p{use.node}"
+        self._contiguous(use.node)
+        shape = self.nodes[use.node].type.shape
+        if use.level in ("vector", "cell"):
+            return f"v{use.node}" if len(shape) == 1 else f"v{use.node}.reshape(-1)"
+        if use.level == "row" and width == 1 and use.through < 0:
+            return f"v{use.node}" if len(shape) == 1 else f"v{use.node}.reshape({rows})"
+        return self.matrix(use.node, use.rows, width)
+
+    def _contiguous(self, i: int) -> None:
+        if i in self.strided and self.nodes[i].type.ndim:
+            self.strided.discard(i)
+            self.body.append(f"v{i} = ascontiguousarray(v{i})")
+
+    def _rows(self, use: Read | Store) -> str:
+        if isinstance(use, Store):
+            return f"w{use.target}"
+        if use.through < 0:
+            return f"r{use.node}"
+        return f"r{use.node}[v{use.through}]" if use.in_pool else f"v{use.through}"
+
+    # The whole.
+
+    def _heads(self) -> list[str]:
+        lines = []
+        dims = sorted({n.index for node in self.nodes for n in node.type.shape if isinstance(n, Dim) and n.index})
+        lines += [f"n{k} = sizes[{k}]" for k in dims]
+        read = {(node.attrs[0], node.attrs[1]): i for i, node in enumerate(self.nodes) if node.op is INPUT}
+        parts = []
+        for kind, k in self.wanted:
+            i = read.get((kind, k))
+            parts.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind == "rows" else f"v{i}")
+        if any(part != "_" for part in parts):
+            lines.append(f"{', '.join(parts)}{',' if len(parts) == 1 else ''} = inputs")
+        if self.graph.outputs:
+            parts = [f"(q{o}, w{o}, b{o}_)" if a else f"out{o}" for o, a in enumerate(self.accumulate)]
+            lines.append(f"{', '.join(parts)}{',' if len(parts) == 1 else ''} = outputs")
+        return lines
+
+    def _buffers(self) -> None:
+        """Arrays that loops write to, before the first step."""
+        loops = [step for step in self.steps.order if isinstance(step, Loop)]
+        made = {s.target for loop in loops for s in loop.stores if s.kind == "node"}
+        made |= {i for loop in loops for i in loop.nodes if i in self.output_of and i in self._read}
+        for i in sorted(made):
+            self.buffer(i)
+        self._made = made
+
+    def program(self) -> Program:
+        """Write the driver and compile it."""
+        self._read = {j for step in self.steps.order if isinstance(step, int) for j in self.nodes[step].inputs}
+        for step in self.steps.order:
+            if isinstance(step, Loop):
+                reads = [r for rs in step.reads.values() for r in rs] + [s.value for s in step.stores]
+                self._read |= {r.node for r in reads if isinstance(r, Read)}
+        self._buffers()
+        for step in self.steps.order:
+            if isinstance(step, Loop):
+                self.loop(step)
+            elif step not in self._made:
+                self.call(step)
+        if self.backend == "numpy":
+            self._write_outputs()
+        results = []
+        for o, i in enumerate(self.graph.outputs):
+            own = self.nodes[i].op not in (INPUT, CONST, RESHAPE, SLICE, TRANSPOSE) and self.graph.outputs.index(i) == o
+            results.append("None" if self._has_dim(i) else f"v{i}" if own else f"array(v{i})")
+        lines = [f"def {self._title()}(m, sizes, inputs, outputs):"]
+        lines += [f"    {line}" for line in self._heads()]
+        lines.append('    with errstate(all="ignore"):')
+        lines += [f"        {line}" for line in self.body or ["pass"]]
+        lines.append(f"    return [{', '.join(results)}]")
+        text = "\n".join(lines) + "\n"
+        exec(compile(text, f"<{self.name}>", "exec"), self.names)
+        return Program("\n\n".join([text, *self.sources]), self.names[self._title()])
+
+    def _title(self) -> str:
+        title = "".join(c if c.isalnum() else "_" for c in self.name)
+        return title if title.isidentifier() else f"run_{title}"
+
+    def _write_outputs(self) -> None:
+        """Without loops: results that no call has written in place."""
+        for o, i in enumerate(self.graph.outputs):
+            if self.accumulate[o]:
+                self.body.append(f"add_rows((q{o}, w{o}, b{o}_), v{i})")
+            elif self._has_dim(i) and (self.output_of[i] != o or self.nodes[i].op in (INPUT, CONST)):
+                self.body.append(f"store(out{o}, v{i})")

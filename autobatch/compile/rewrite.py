@@ -1,0 +1,174 @@
+"""Rewrites that let elementwise work fuse: slices move to the operands, parts put together become one concat.
+
+Input and output: a batched `Graph`. Invariants: the results keep their order, types and values (within rounding: parts
+are put together before the other terms of a sum are added). Cost: O(nodes) for each of the two passes, which are
+repeated until nothing changes.
+
+    slice(a + b)                                →  slice(a) + slice(b)       where all uses of a + b are slices
+    slice(concat(a, b))                         →  a                          where the slice is one part
+    unslice(a, 0..2) + unslice(b, 2..4)         →  concat(a, b)              gaps become zeros
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..graph import CONST, Graph, Node
+from ..ops.declare import Op
+from ..ops.elementwise import ADD
+from ..ops.movement import BROADCAST, CONCAT, SLICE, UNSLICE
+from ..types import tensor_type
+
+Rule = Callable[["_Builder", int], int | None]
+
+
+class _Builder:
+    """The graph that is being read, the one being written, and how nodes of the first are numbered in the second."""
+
+    def __init__(self, old: Graph) -> None:
+        self.old = old
+        self.new = Graph()
+        self.number: dict[int, int] = {}
+        self.uses: list[list[int]] = [[] for _ in old.nodes]
+        live = old.live()
+        for i, node in enumerate(old.nodes):
+            for j in set(node.inputs) if live[i] else ():
+                self.uses[j].append(i)
+        self.results = set(old.outputs)
+
+    def add(self, op: Op, inputs: tuple[int, ...], attrs: tuple[Any, ...], type: Any, level: int) -> int:
+        return self.new.add(op, inputs, attrs, type, level)
+
+    def only_slices(self, i: int) -> bool:
+        """Whether all that reads a node are slices."""
+        return i not in self.results and all(self.old.nodes[u].op is SLICE for u in self.uses[i])
+
+
+def _rewrite(graph: Graph, rule: Rule) -> Graph:
+    builder = _Builder(graph)
+    for i, (node, live) in enumerate(zip(graph.nodes, graph.live(), strict=True)):
+        if live:
+            found = rule(builder, i)
+            if found is None:
+                inputs = tuple(builder.number[j] for j in node.inputs)
+                found = builder.add(node.op, inputs, node.attrs, node.type, node.level)
+            builder.number[i] = found
+    builder.new.outputs = tuple(builder.number[i] for i in graph.outputs)
+    return builder.new.pruned()
+
+
+def rewrite(graph: Graph) -> Graph:
+    """Apply all rewrites of this file."""
+    for _ in range(8):
+        new = _rewrite(_rewrite(graph, _join_parts), _push_slice)
+        if len(new.nodes) == len(graph.nodes) and new.key() == graph.key():
+            break
+        graph = new
+    return new
+
+
+# Slices.
+
+
+def _push_slice(b: _Builder, i: int) -> int | None:
+    node = b.old.nodes[i]
+    if node.op is not SLICE or node.attrs[3] != 1:
+        return None
+    return _sliced(b, node.inputs[0], node)
+
+
+def _sliced(b: _Builder, source: int, node: Node) -> int | None:
+    axis, start, length, _ = node.attrs
+    x = b.old.nodes[source]
+    if x.op is SLICE and x.attrs[0] == axis and x.attrs[3] == 1:
+        return b.add(SLICE, (b.number[x.inputs[0]],), (axis, x.attrs[1] + start, length, 1), node.type, node.level)
+    if x.op is CONCAT and x.attrs[0] == axis:
+        position = 0
+        for j in x.inputs:
+            extent = b.old.nodes[j].type.shape[axis]
+            if position <= start and start + length <= position + extent:
+                if length == extent:
+                    return b.number[j]
+                return b.add(SLICE, (b.number[j],), (axis, start - position, length, 1), node.type, node.level)
+            position += extent
+    if (x.op.batch == "elementwise" or x.op is BROADCAST) and b.only_slices(source):
+        inputs = []
+        for j in x.inputs:
+            operand = b.old.nodes[j]
+            extent = operand.type.shape[axis] if -axis <= operand.type.ndim else 1
+            if extent == x.type.shape[axis]:
+                shape = list(operand.type.shape)
+                shape[axis] = length
+                type = tensor_type(operand.type.dtype, tuple(shape))
+                inputs.append(b.add(SLICE, (b.number[j],), (axis, start, length, 1), type, operand.level))
+            else:
+                inputs.append(b.number[j])
+        attrs = (node.type.shape,) if x.op is BROADCAST else x.attrs
+        return b.add(x.op, tuple(inputs), attrs, node.type, node.level)
+    return None
+
+
+# Parts put together.
+
+
+def _join_parts(b: _Builder, i: int) -> int | None:
+    node = b.old.nodes[i]
+    if node.op not in (ADD, UNSLICE):
+        return None
+    users = b.uses[i]
+    user = b.old.nodes[users[0]] if len(users) == 1 and i not in b.results else None
+    if user is not None and user.op is ADD and user.type is node.type:
+        return None  # part of a longer sum, which is looked at as a whole
+    leaves: list[int] = []
+    waiting = [i]
+    while waiting:
+        j = waiting.pop()
+        x = b.old.nodes[j]
+        inner = j == i or (j not in b.results and len(b.uses[j]) == 1)
+        same = len(set(x.inputs)) == 2 and all(b.old.nodes[k].type is node.type for k in x.inputs)
+        if x.op is ADD and inner and same:
+            waiting.extend(reversed(x.inputs))
+        else:
+            leaves.append(j)
+    axes = [b.old.nodes[j].attrs[0] for j in leaves if b.old.nodes[j].op is UNSLICE]
+    parts = [j for j in leaves if axes and _is_part(b.old.nodes[j], axes[0])]
+    rest = [j for j in leaves if j not in parts]
+    parts.sort(key=lambda j: b.old.nodes[j].attrs[1])
+    end = 0
+    for j in parts:
+        if b.old.nodes[j].attrs[1] < end:
+            return None
+        end = b.old.nodes[j].attrs[1] + b.old.nodes[j].attrs[2]
+    if not parts or (rest and len(parts) < 2):
+        return None
+    total = _joined(b, parts, node)
+    for j in rest:
+        total = b.add(ADD, (total, b.number[j]), (), node.type, node.level)
+    return total
+
+
+def _is_part(x: Node, axis: int) -> bool:
+    return x.op is UNSLICE and x.attrs[0] == axis and x.attrs[3] == 1 and -axis < x.type.ndim
+
+
+def _joined(b: _Builder, parts: list[int], node: Node) -> int:
+    axis, *_, extent = b.old.nodes[parts[0]].attrs
+    pieces: list[int] = []
+
+    def zeros(length: int) -> None:
+        if length:
+            shape = list(node.type.shape)
+            shape[axis] = length
+            zero = b.add(CONST, (), (0.0,), tensor_type(node.type.dtype, ()), node.level)
+            type = tensor_type(node.type.dtype, tuple(shape))
+            pieces.append(b.add(BROADCAST, (zero,), (type.shape,), type, node.level))
+
+    end = 0
+    for j in parts:
+        _, start, length, *_ = b.old.nodes[j].attrs
+        zeros(start - end)
+        pieces.append(b.number[b.old.nodes[j].inputs[0]])
+        end = start + length
+    zeros(extent - end)
+    return pieces[0] if len(pieces) == 1 else b.add(CONCAT, tuple(pieces), (axis,), node.type, node.level)

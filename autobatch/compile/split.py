@@ -1,0 +1,214 @@
+"""split: the forward and reverse graph of a kernel → the programs that run at different times.
+
+Input: a batched graph. Output: `Pieces`:
+
+* *forward*, run launch by launch: results, and the values that the other pieces need and would be dear to compute anew;
+* *backward*, run launch by launch in reverse: cotangents of rows, recomputing elementwise values from what was kept;
+* *final*, run once after all launches: cotangents of shared operands, over the kept rows of all launches together,
+  so that a weight gradient is one product. The gradient of a looked-up table stays a list of (row numbers, rows).
+
+Parts of a cell that depend on some arguments only are not yet launched apart from the rest.
+Invariants: every piece is a checked graph; what a piece reads was kept by an earlier one. Cost: once per signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..graph import CONST, INPUT, NODE, Graph
+from ..ops.elementwise import ADD
+from ..ops.index import SCATTER_ADD
+from ..ops.movement import RESHAPE, TRANSPOSE
+from ..types import Dim, Type, is_float
+from .simplify import simplify
+from .vjp import vjp
+
+CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange"))
+
+
+@dataclass(slots=True)
+class SparseGradient:
+    """Cotangent of a table as rows: numbers of the kept values that hold row numbers and rows."""
+
+    ids: int
+    rows: int
+
+
+@dataclass(slots=True)
+class Pieces:
+    """The programs of one kernel. `kept` are the types of kept values: first those of forward, then of backward."""
+
+    forward: Graph
+    backward: Graph
+    final: Graph
+    kept: list[Type] = field(default_factory=list)
+    n_kept_forward: int = 0
+    slots: list[int] = field(default_factory=list)  # slot of each accumulated result of backward
+    dense: list[int] = field(default_factory=list)  # shared operand of each result of final
+    sparse: list[tuple[int, SparseGradient]] = field(default_factory=list)  # (shared operand, its rows)
+
+    def __str__(self) -> str:
+        kept = ", ".join(f"kept({k}) {t}" for k, t in enumerate(self.kept))
+        return f"forward:\n{self.forward}\n\nbackward:\n{self.backward}\n\nfinal:\n{self.final}\n\nkeeps: {kept or 'nothing'}"
+
+
+def split(graph: Graph, trainable: set[int]) -> Pieces:
+    """Differentiate a batched graph by its rows and by the shared operands `trainable`, and cut it into pieces."""
+    wrt = [
+        i for i, node in enumerate(graph.nodes)
+        if node.is_input and is_float(node.type.dtype)
+        and (node.attrs[0] == "rows" or (node.attrs[0] == "shared" and node.attrs[1] in trainable))
+    ]
+    result = vjp(graph, wrt)
+    outputs = list(graph.outputs)
+    joint, number = simplify(result.graph)
+    forward_results = [number[i] for i in outputs]
+    cotangents = [(graph.nodes[w].attrs, None if c is None else number[c]) for w, c in zip(wrt, result.cotangents, strict=True)]
+    is_forward = set(number[: result.n_forward])
+    cut = _Cut(joint, is_forward)
+
+    pieces = Pieces(Graph(), Graph(), Graph())
+    rows_out: list[int] = []
+    shared_out: list[int] = []
+    for (kind, k), c in cotangents:
+        if c is None:
+            continue
+        if kind == "rows":
+            pieces.slots.append(k)
+            rows_out.append(c)
+            continue
+        leaves = cut.sum_of_scatters(c)
+        if leaves is None:
+            pieces.dense.append(k)
+            shared_out.append(c)
+        else:
+            for ids, rows in leaves:
+                pieces.sparse.append((k, SparseGradient(cut.keep(ids), cut.keep(rows))))
+    final_nodes = cut.final(shared_out)
+    for i in final_nodes:
+        for j in joint.nodes[i].inputs:
+            if j not in final_nodes and cut.varies[j] and not cut.always_there(j):
+                cut.keep(j)
+    for i in shared_out:
+        if i not in final_nodes and cut.varies[i]:
+            cut.keep(i)
+    cut.need_in_backward([*rows_out, *(i for i in cut.kept if i not in is_forward)])
+
+    kept_forward = [i for i in cut.kept if i in is_forward]
+    kept_backward = [i for i in cut.kept if i not in is_forward]
+    order = kept_forward + kept_backward
+    place = {i: k for k, i in enumerate(order)}
+    renumber = {old: place[i] for old, i in enumerate(cut.kept)}
+    for _, gradient in pieces.sparse:
+        gradient.ids, gradient.rows = renumber[gradient.ids], renumber[gradient.rows]
+    pieces.kept = [joint.nodes[i].type for i in order]
+    pieces.n_kept_forward = len(kept_forward)
+    pieces.forward = cut.extract([*forward_results, *kept_forward], lambda i: None)
+    pieces.backward = cut.extract([*rows_out, *kept_backward], lambda i: place.get(i) if i in is_forward else None)
+    pieces.final = cut.extract(shared_out, place.get)
+    return pieces
+
+
+class _Cut:
+    def __init__(self, graph: Graph, is_forward: set[int]) -> None:
+        self.graph = graph
+        self.is_forward = is_forward
+        self.kept: list[int] = []
+        self.varies: list[bool] = []
+        for node in graph.nodes:
+            self.varies.append(_lead(node.type) is not None or any(self.varies[j] for j in node.inputs))
+
+    def keep(self, i: int) -> int:
+        if i not in self.kept:
+            self.kept.append(i)
+        return self.kept.index(i)
+
+    def always_there(self, i: int) -> bool:
+        node = self.graph.nodes[i]
+        return node.op is CONST or (node.op is INPUT and node.attrs[0] in ("data", "shared"))
+
+    def sum_of_scatters(self, i: int) -> list[tuple[int, int]] | None:
+        """(row numbers, rows) of every leaf where node i is a sum of scatters to a table, else None."""
+        leaves, stack = [], [i]
+        while stack:
+            node = self.graph.nodes[stack.pop()]
+            if node.op is ADD:
+                stack.extend(node.inputs[::-1])
+            elif node.op is SCATTER_ADD and isinstance(node.attrs[0], int) and _lead(node.type) is None:
+                rows, ids = node.inputs
+                if _lead(self.graph.nodes[ids].type) is None:
+                    return None
+                leaves.append((ids, rows))
+            else:
+                return None
+        return leaves
+
+    def final(self, outputs: list[int]) -> set[int]:
+        """Nodes to run once after all launches: no lead, but made from values that have one; and views for them."""
+        nodes = self.graph.nodes
+        needed = self.needed(outputs)
+        chosen = {i for i in needed if self.varies[i] and _lead(nodes[i].type) is None}
+        readers: dict[int, list[int]] = {}
+        for i in needed:
+            for j in nodes[i].inputs:
+                readers.setdefault(j, []).append(i)
+        for i in sorted(needed, reverse=True):
+            if nodes[i].op in (TRANSPOSE, RESHAPE) and i in readers and all(r in chosen for r in readers[i]):
+                chosen.add(i)
+        return chosen
+
+    def needed(self, outputs: list[int]) -> set[int]:
+        seen, stack = set(), list(outputs)
+        while stack:
+            i = stack.pop()
+            if i not in seen:
+                seen.add(i)
+                stack.extend(self.graph.nodes[i].inputs)
+        return seen
+
+    def need_in_backward(self, outputs: list[int]) -> None:
+        """Keep the forward values that the backward piece reads and that are dear to recompute."""
+        seen: set[int] = set()
+        stack = list(outputs)
+        while stack:
+            i = stack.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            node = self.graph.nodes[i]
+            if i in self.is_forward and node.op not in (INPUT, CONST) and self.varies[i] and not self.cheap(i):
+                self.keep(i)
+            elif i not in self.is_forward or i not in self.kept:
+                stack.extend(node.inputs)
+
+    def cheap(self, i: int) -> bool:
+        op = self.graph.nodes[i].op
+        return op.batch in CHEAP or op.name == "slice"
+
+    def extract(self, outputs: list[int], kept: Callable[[int], int | None]) -> Graph:
+        """The graph of these results, reading kept values as inputs; a result is always computed, or read if kept."""
+        new = Graph()
+        number: dict[int, int] = {}
+        needed: set[int] = set()
+        stack = list(outputs)
+        while stack:
+            i = stack.pop()
+            if i not in needed:
+                needed.add(i)
+                if kept(i) is None:
+                    stack.extend(self.graph.nodes[i].inputs)
+        for i in sorted(needed):
+            node = self.graph.nodes[i]
+            k = kept(i)
+            if k is not None:
+                number[i] = new.input("kept", k, node.type, NODE)
+            else:
+                number[i] = new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level)
+        new.outputs = tuple(number[i] for i in outputs)
+        return new.pruned().check()
+
+
+def _lead(type: Type) -> int | None:
+    """Index of the Dim in a shape, or None."""
+    return next((n.index for n in type.shape if isinstance(n, Dim)), None)

@@ -1,0 +1,479 @@
+"""From a recording to values and gradients: the stages in order, and what begins and ends a recording.
+
+flush: record → expand → schedule → place → execute. backward: flush, then mirror every recording that the loss
+reaches, the latest first. A flush ends the recording of its thread; a tensor used later is brought over by a link,
+through which its cotangent returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import heapq
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .backends import current_backend
+from .errors import NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
+from .parameter import Buffer, Gradient, Parameter, SparseRows, accumulate, before_change, merge_rows
+from .profile import timed
+from .run.execute import Launch, Run, execute, gradient_needed, prepare
+from .run.expand import expand
+from .run.loop import LoopRun
+from .run.mirror import mirror, mixed
+from .run.place import place
+from .run.program import KERNEL, Tape
+from .run.schedule import schedule
+from .shared import Shared, SharedExpression, evaluate_shared, flags, in_order, is_frozen, pull_back
+from .signature import Signature
+from .tape import DONE, ENDED, OPEN, Recording, assemble, signature_table, state
+from .tensor import Tensor, iterate_tensors, new_tensor
+
+Array = np.ndarray[Any, Any]
+
+
+def _baseline() -> int:
+    """Reference count, as `_held` sees it, of a tensor that only its recording holds."""
+    tape = Recording(False, False)
+    new_tensor(tape, 0, None)  # type: ignore[arg-type]
+    return max(map(sys.getrefcount, tape.tensors))
+
+
+_BASELINE = _baseline()
+
+
+def _held(tape: Recording) -> list[Tensor]:
+    """Tensors that somebody besides the recording holds."""
+    counts = np.fromiter(map(sys.getrefcount, tape.tensors), np.int64, len(tape.tensors))
+    return [tape.tensors[i] for i in np.flatnonzero(counts > _BASELINE)]
+
+
+# Values.
+
+def compute(t: Tensor) -> Array:
+    """The array of a tensor: run all live pending work if it is pending."""
+    if state.builder is not None:
+        raise OpTypeError(message("a tensor cannot be forced while a cell is traced", where=user_line(2)))
+    tape = t._tape
+    if tape.state == OPEN:
+        if tape.thread != threading.get_ident():
+            raise RecordingError(message("a pending tensor of another thread cannot be forced here",
+                                         where=user_line(2), repair="force it in its own thread first"))
+        if state.tape is not tape:
+            raise RecordingError(message("the recording of this tensor was given up after an error",
+                                         where=user_line(2), repair="record it anew"))
+        flush(tape, t)
+    if tape.state == ENDED or tape.run is None:
+        raise RecordingError(message("a tensor is read after its recording has ended", where=user_line(2),
+                                     repair="force it before backward(), return it from ab.map, or keep x.detach()"))
+    value: Array = tape.run.value(t._id, t._type)
+    t._value = value
+    return value
+
+
+def evaluate(tree: Any) -> Any:
+    """Force every tensor in nested lists, tuples and dicts; the same nesting of NumPy arrays.
+
+    >>> import autobatch as ab
+    >>> ab.evaluate({"a": ab.tensor(1.0) + 1, "b": [3]})
+    {'a': array(2., dtype=float32), 'b': [3]}
+    """
+    for t in iterate_tensors(tree):
+        if getattr(t, "_value", None) is None:
+            compute(t)
+    return _replace(tree)
+
+
+def _replace(tree: Any) -> Any:
+    if isinstance(tree, Tensor | Shared):
+        return tree.numpy()
+    if isinstance(tree, dict):
+        return {k: _replace(v) for k, v in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*map(_replace, tree))
+    if isinstance(tree, list | tuple):
+        return type(tree)(map(_replace, tree))
+    return tree
+
+
+def run_pending() -> None:
+    """Run the live pending work of this thread, if there is any."""
+    tape = state.tape
+    if tape is not None and tape.count:
+        flush(tape, None)
+
+
+before_change.append(run_pending)
+
+
+def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
+    """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
+    state.tape = None
+    held = _held(tape)
+    roots = sorted({t._id for t in held} | ({target._id} if target is not None else set()))
+    tape.held = [weakref.ref(t) for t in held]
+    with timed("assemble"):
+        tape.arrays = assemble(tape, roots)
+    tape.tensors, tape.stream, tape.ints, tape.floats, tape.caches, tape.cache = [], [], [], [], {}, {}
+    tape.run = run_tape(tape, [target._id] if only and target is not None else None)
+    tape.state = DONE
+
+
+def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
+    """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only."""
+    arrays = tape.arrays
+    assert arrays is not None
+    signatures = list(tape.signatures)
+    needs = _needs(tape, arrays, targets)
+    if targets is not None:
+        arrays = _apart(arrays, signatures, needs)
+    memo: dict[Shared, Array] = {}
+    check_versions(tape)
+    with timed("shared"):
+        evaluate_shared([x for s in signatures for x in s.shared], memo)
+    payloads = {id: array for id, array in tape.payloads}
+    if tape.unbatched:
+        plan_of = schedule(arrays, "depth")
+        with timed("forward"):
+            return LoopRun(arrays, signatures, plan_of.live, payloads, memo)
+    with timed("expand"):
+        arrays = expand(arrays)
+    with timed("schedule"):
+        launches = schedule(arrays, "agenda")
+    keep = bool((needs & launches.live).any())
+    with timed("place"):
+        plan = place(arrays, launches, keep)
+    with timed("allocate"):
+        pools = [np.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)]
+        run = Run(arrays, launches, plan, signatures, current_backend(), memo, pools, needs)
+        wanted = np.zeros(len(signatures), bool)
+        wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
+        run.needs_sig = wanted
+        for id, array in payloads.items():
+            if plan.start[id] != -1:
+                pool, rows = run.rows(id)
+                pools[pool][rows] = array.reshape(-1, pools[pool].shape[1])
+        prepare(run, [[*s.lists] for s in signatures], [s.by_rows for s in signatures])
+    with timed("forward"):
+        try:
+            execute(run, _finite_check(tape, run) if state.check_finite else None)
+        except OpIndexError as error:
+            raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
+    for profile in state.profiles:
+        profile.note(run)
+    return run
+
+
+def _needs(tape: Recording, arrays: Tape, targets: Sequence[int] | None) -> Any:
+    table = arrays.signatures
+    n_values = int(arrays.value_of[-1])
+    linked = np.zeros(arrays.sig.size, np.uint8)
+    for id, _, _ in tape.links:
+        linked[node_of_value(tape, id)] = 1
+    target = np.ones(n_values, np.uint8)
+    if targets is not None:
+        target[:] = 0
+        target[list(targets)] = 1
+    return gradient_needed(arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, table.trainable,
+                           table.frozen, linked, target)
+
+
+def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
+    """Give nodes without gradient a signature of their own, so that they share no launch with nodes that have one."""
+    kinds = arrays.signatures.kind
+    sig = arrays.sig.copy()
+    for s in np.unique(arrays.sig[(needs == 0) & (kinds[arrays.sig] == KERNEL)]).tolist():
+        here = arrays.sig == s
+        if signatures[s].frozen or not needs[here].any():
+            continue
+        variant = signatures[s].__dict__.get("_constant")
+        if variant is None:
+            variant = signatures[s].__dict__["_constant"] = dataclasses.replace(signatures[s], frozen=True)
+        sig[here & (needs == 0)] = len(signatures)
+        signatures.append(variant)
+    if len(signatures) == kinds.size:
+        return arrays
+    pools = {pool: k for k, pool in enumerate(arrays.pools)}
+    return dataclasses.replace(arrays, sig=sig, signatures=signature_table(signatures, pools))
+
+
+def leaves(tape: Recording) -> list[Parameter | Buffer]:
+    """Parameters and buffers that a recording reads."""
+    operands = in_order(x for s in tape.signatures for x in s.shared)
+    return [x for x in operands if isinstance(x, Parameter | Buffer)]
+
+
+def check_versions(tape: Recording) -> None:
+    """Raise unless every parameter is as it was when the recording was made."""
+    for p in leaves(tape):
+        if p._version > tape.born:
+            raise RecordingError(message(f"a recording meets a parameter {p._type} that changed after it was made",
+                                         where=user_line(2), repair="record again after changing parameters"))
+
+
+def _finite_check(tape: Recording, run: Run) -> Callable[[Launch, int], None]:
+    def check(launch: Launch, number: int) -> None:
+        for pool, start, rows in launch.writes:
+            block = run.pools[pool][start : start + rows]
+            if block.dtype.kind != "f" or np.isfinite(block).all():
+                continue
+            row = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+            first = int(run.schedule.launch_of[number])
+            nodes = run.schedule.nodes[first : int(run.schedule.launch_of[number + 1])]
+            node = int(nodes[min(row * len(nodes) // max(rows, 1), len(nodes) - 1)])
+            bad = block[row][~np.isfinite(block[row])][0]
+            raise NonFiniteError(message(f"{run.signatures[launch.sig].name}: the first value that is not finite: {bad}",
+                                         where=tape.where(node), repair="look at the operands of this op"))
+
+    return check
+
+
+@contextlib.contextmanager
+def check_finite() -> Iterator[None]:
+    """Inside the block the first NaN or infinity computed raises `NonFiniteError`, naming op and user line.
+
+    >>> import autobatch as ab
+    >>> with ab.check_finite():
+    ...     float(ab.log(ab.tensor(1.0)))
+    0.0
+    """
+    before, state.check_finite = state.check_finite, True
+    try:
+        yield
+        run_pending()
+    finally:
+        state.check_finite = before
+
+
+def node_of_value(tape: Recording, value: int) -> int:
+    """The node that a value is a result of."""
+    if tape.arrays is not None:
+        return int(np.searchsorted(tape.arrays.value_of, value, side="right")) - 1
+    at, first = 0, 0
+    node = 0
+    while at < len(tape.stream):
+        signature = tape.signatures[tape.stream[at]]
+        at += 1
+        for slot in signature.slots:
+            at += 1 + tape.stream[at] if slot.kind == 1 else 1
+        first += len(signature.results)
+        if value < first:
+            return node
+        node += 1
+    return -1
+
+
+def signature_of_value(tape: Recording, value: int) -> Signature | None:
+    """The signature of the node that a value is a result of; None where it is no longer known."""
+    if tape.arrays is None:
+        return None
+    return tape.signatures[int(tape.arrays.sig[node_of_value(tape, value)])]
+
+
+# Gradients.
+
+def backward(loss: Tensor, retain: bool = False) -> None:
+    """See `Tensor.backward`."""
+    if state.depth or state.builder is not None:
+        raise RecordingError(message("backward: not possible inside ab.map or a cell", where=user_line(2),
+                                     repair="use ab.grad there, and call backward on the result of ab.map"))
+    if loss.shape:
+        raise OpTypeError(message("backward: only a scalar can be differentiated", expected="f[]", got=str(loss._type),
+                                  where=user_line(2), repair="reduce it with ab.sum or ab.mean"))
+    if loss.dtype.kind != "f":
+        raise OpTypeError(message("backward: only a floating value can be differentiated", got=str(loss._type),
+                                  where=user_line(2)))
+    tape = loss._tape
+    if tape.state == ENDED:
+        raise RecordingError(message("backward: the recording has ended", where=user_line(2),
+                                     repair="call the first backward with retain=True, or record again"))
+    if tape.state == OPEN and state.tape is not tape:
+        raise RecordingError(message("backward: the recording belongs to another thread or was given up",
+                                     where=user_line(2), repair="record again in this thread"))
+    if tape.state == OPEN:
+        flush(tape, loss, only=not retain)
+    if getattr(loss, "_value", None) is None:
+        compute(loss)
+    gradients, visited = gradients_of({tape: {loss._id: np.ones((), loss.dtype)}})
+    accumulate(gradients)
+    if not retain:
+        for recording in visited:
+            end(recording)
+
+
+def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
+    """Gradients of all parameters reached, and the recordings on the way; nothing is changed."""
+    total = _Gradients()
+    heap = [(-tape.serial, tape) for tape in seeds]
+    heapq.heapify(heap)
+    visited: list[Recording] = []
+    while heap:
+        _, tape = heapq.heappop(heap)
+        if tape.state == ENDED:
+            raise RecordingError(message("backward: it reaches a recording that has ended", where=user_line(3),
+                                         repair="call the earlier backward with retain=True, or detach"))
+        check_versions(tape)
+        visited.append(tape)
+        with timed("reverse"):
+            outside = _reverse(tape, seeds[tape], total)
+        for old, value, g in outside:
+            if old not in seeds:
+                seeds[old] = {}
+                heapq.heappush(heap, (-old.serial, old))
+            seeds[old][value] = seeds[old][value] + g if value in seeds[old] else g
+    return total.collect(), visited
+
+
+class _Gradients:
+    """Cotangents of shared operands, dense or as rows."""
+
+    def __init__(self) -> None:
+        self.dense: dict[Shared, Array] = {}
+        self.sparse: dict[Shared, list[tuple[Array, Array]]] = {}
+
+    def merge(self, other: _Gradients) -> None:
+        for x, g in other.dense.items():
+            self.dense[x] = self.dense[x] + g if x in self.dense else g
+        for x, parts in other.sparse.items():
+            self.sparse.setdefault(x, []).extend(parts)
+
+    def finite(self) -> bool:
+        parts = [*self.dense.values(), *(rows for pairs in self.sparse.values() for _, rows in pairs)]
+        return all(bool(np.isfinite(g).all()) for g in parts)
+
+    def collect(self) -> list[tuple[Parameter, Gradient]]:
+        collected: list[tuple[Parameter, Gradient]] = []
+        for x in {**self.dense, **self.sparse}:
+            if not isinstance(x, Parameter):
+                continue
+            dense, sparse = self.dense.get(x), self.sparse.get(x)
+            rows = merge_rows([ids for ids, _ in sparse], [g for _, g in sparse], x.shape) if sparse else None
+            if dense is None:
+                assert rows is not None
+                collected.append((x, rows))
+                continue
+            g = np.array(dense).reshape(x.shape)
+            if rows is not None:
+                g[rows.rows] += rows.values
+            collected.append((x, g))
+        return collected
+
+
+def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
+    run = tape.run
+    part, outside = _reverse_run(tape, run, seeds)
+    if not isinstance(run, LoopRun) and not part.finite() and mixed(run, seeds):
+        # A node that does not lead to the loss shared a launch with one that does; run again, apart.
+        part, outside = _reverse_run(tape, run_tape(tape, list(seeds)), seeds)
+    total.merge(part)
+    return outside
+
+
+def _reverse_run(tape: Recording, run: Any, seeds: dict[int, Array]) -> tuple[_Gradients, list[tuple[Recording, int, Array]]]:
+    own = _Gradients()
+
+    def dense(x: Shared, g: Array) -> None:
+        own.dense[x] = own.dense[x] + g if x in own.dense else g
+
+    def rows(x: Shared, ids: Array, g: Array) -> None:
+        own.sparse.setdefault(x, []).append((ids, g))
+
+    outside = []
+    if isinstance(run, LoopRun):
+        grads = run.reverse(seeds, dense)
+        outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
+    else:
+        pools = mirror(run, seeds, dense, rows)
+        for id, old, value in tape.links:
+            if run.plan.start[id] != -1:
+                pool, where = run.rows(id)
+                outside.append((old, value, np.array(pools[pool][where]).reshape(tape_payload(tape, id).shape)))
+    final = _Gradients()
+    expressions = {x: g for x, g in own.dense.items() if isinstance(x, SharedExpression)}
+    for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:
+        merged = merge_rows([i for i, _ in own.sparse[x]], [g for _, g in own.sparse[x]], x.shape).to_dense()
+        expressions[x] = expressions[x] + merged if x in expressions else merged
+    final.dense = {x: g for x, g in own.dense.items() if x not in expressions}
+    final.sparse = {x: parts for x, parts in own.sparse.items() if x not in expressions}
+
+    def give(x: Shared, g: Array) -> None:
+        final.dense[x] = final.dense[x] + g if x in final.dense else g
+
+    pull_back(expressions, run.memo, give)
+    return final, outside
+
+
+def tape_payload(tape: Recording, id: int) -> Array:
+    """The array from outside with this value number."""
+    return next(array for value, array in tape.payloads if value == id)
+
+
+def end(tape: Recording) -> None:
+    """End a recording: copy out what stays readable, and let go of the rest."""
+    for reference in tape.held:
+        t = reference()
+        if t is not None and getattr(t, "_value", None) is None:
+            signature = signature_of_value(tape, t._id)
+            constant = signature is None or signature.frozen or signature.name == "stop_gradient"
+            if t._id in tape.results or constant:
+                t._value = tape.run.value(t._id, t._type)
+    tape.run = None
+    tape.state = ENDED
+    tape.payloads = []
+
+
+# Modes.
+
+class no_grad:
+    """Context manager and decorator: what is recorded inside is constant, no gradient flows through it.
+
+    >>> import autobatch as ab
+    >>> w = ab.Parameter(2.0)
+    >>> with ab.no_grad():
+    ...     y = w * 3
+    >>> (w * y).backward(); float(w.grad)
+    6.0
+    """
+
+    def __enter__(self) -> None:
+        self._before = is_frozen()
+        _freeze(True)
+
+    def __exit__(self, *error: object) -> None:
+        _freeze(self._before)
+
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return fn(*args, **kwargs)
+
+        wrapped.__name__, wrapped.__doc__ = fn.__name__, fn.__doc__
+        return wrapped
+
+
+def _freeze(flag: bool) -> None:
+    flags.frozen = flag
+    if state.tape is not None:
+        state.tape.cache = state.tape.caches[flag]
+
+
+def shared_backward(x: Shared) -> None:
+    """Backward pass of a scalar that is computed from parameters alone."""
+    if x.shape or x.dtype.kind != "f":
+        raise OpTypeError(message("backward: only a floating scalar can be differentiated", got=str(x._type),
+                                  where=user_line(2), repair="reduce it with ab.sum or ab.mean"))
+    memo: dict[Shared, Array] = {}
+    evaluate_shared([x], memo)
+    total = _Gradients()
+
+    def give(leaf: Shared, g: Array) -> None:
+        total.dense[leaf] = total.dense[leaf] + g if leaf in total.dense else g
+
+    pull_back({x: np.ones((), x.dtype)}, memo, give)
+    accumulate([(p, np.asarray(g, p.dtype)) for p, g in total.collect()])
+

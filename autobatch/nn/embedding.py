@@ -1,0 +1,50 @@
+"""A table of vectors, looked up by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import init
+from .module import Module
+
+
+class Embedding(Module):
+    """One vector for each of `n` indices; `embed[i]` and `embed(i)` are the same.
+
+    The index is data: looking up another word does not make another signature. The gradient of a table that is only
+    looked up holds the touched rows alone.
+
+    Arguments:
+        n: number of rows.
+        dim: width of a row.
+
+    Parameter and key as in `torch.nn.Embedding`: `weight: f[n, dim]`, drawn from N(0, 1).
+
+    >>> from autobatch import nn
+    >>> embed = nn.Embedding(100, 8)
+    >>> embed[42].shape, embed([1, 2, 2]).shape
+    ((8,), (3, 8))
+    >>> embed
+    Embedding(n=100, dim=8)
+    """
+
+    def __init__(self, n: int, dim: int) -> None:
+        self.n = n
+        self.dim = dim
+        self.weight = init.normal((n, dim))
+
+    def forward(self, index: Any) -> Any:
+        """index: an integer, a traced number, or integers of shape [k] → f[dim] or f[k, dim].
+
+        An index outside the table raises IndexError.
+        """
+        return self.weight[index]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self(index)
+
+    # A class with __getitem__ alone would pass as a sequence, and looping over it would look rows up without end.
+    __iter__ = None
+
+    def extra_repr(self) -> str:
+        return f"n={self.n}, dim={self.dim}"

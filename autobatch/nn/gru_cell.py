@@ -1,0 +1,65 @@
+"""One step of a gated recurrent unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import autobatch as ab
+
+from . import init
+from .module import Module
+
+
+class GRUCell(Module):
+    """One step of a GRU (Cho et al. 2014, with the reset gate after the product, as PyTorch and cuDNN have it).
+
+        r = σ(W_ir x + b_ir + W_hr h + b_hr)
+        z = σ(W_iz x + b_iz + W_hz h + b_hz)
+        n = tanh(W_in x + b_in + r (W_hn h + b_hn))
+        h' = (1 − z) n + z h
+
+    Arguments:
+        input_size: width I of x.
+        hidden_size: width H of h.
+        bias: whether the two biases are there; both are None if not.
+
+    Parameters, keys and gate order as in `torch.nn.GRUCell`: `weight_ih: f[3H, I]`, `weight_hh: f[3H, H]`,
+    `bias_ih: f[3H]`, `bias_hh: f[3H]`, in order r, z, n, drawn from U(−1/√H, 1/√H).
+
+    >>> import autobatch as ab
+    >>> from autobatch import nn
+    >>> cell = nn.GRUCell(3, 5)
+    >>> h = cell(ab.ones(3))
+    >>> cell(ab.zeros(3), h).shape
+    (5,)
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.weight_ih = init.uniform_by_width((3 * hidden_size, input_size), hidden_size)
+        self.weight_hh = init.uniform_by_width((3 * hidden_size, hidden_size), hidden_size)
+        self.bias_ih = init.uniform_by_width((3 * hidden_size,), hidden_size) if bias else None
+        self.bias_hh = init.uniform_by_width((3 * hidden_size,), hidden_size) if bias else None
+
+    @ab.cell
+    def forward(self, x: Any, h: Any = None) -> Any:
+        """x: f[I], h: f[H], zeros if None → h': f[H].
+
+        With a leading axis of n in both it is one step of n sequences.
+        """
+        if h is None:
+            h = ab.zeros(self.hidden_size, dtype=x.dtype)
+        from_x = x @ self.weight_ih.T
+        from_h = h @ self.weight_hh.T
+        if self.bias_ih is not None:
+            from_x, from_h = from_x + self.bias_ih, from_h + self.bias_hh
+        xr, xz, xn = ab.split(from_x, 3)
+        hr, hz, hn = ab.split(from_h, 3)
+        z = ab.sigmoid(xz + hz)
+        n = ab.tanh(xn + ab.sigmoid(xr + hr) * hn)
+        return (1 - z) * n + z * h
+
+    def extra_repr(self) -> str:
+        bias = self.bias_ih is not None
+        return f"input_size={self.input_size}, hidden_size={self.hidden_size}, bias={bias}"

@@ -1,0 +1,44 @@
+"""Normalisation over the last axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import autobatch as ab
+
+from . import init
+from .module import Module
+
+
+class LayerNorm(Module):
+    """y = (x − mean) / √(variance + eps) · weight + bias, mean and variance over the last axis.
+
+    The variance is the mean squared deviation (divided by `dim`, not dim − 1), as in Ba, Kiros & Hinton, "Layer
+    normalization", 2016, eq. 3, and in PyTorch.
+
+    Arguments:
+        dim: width of the last axis.
+        eps: added to the variance.
+
+    Parameters and keys as in `torch.nn.LayerNorm`: `weight: f[dim]`, ones at first, `bias: f[dim]`, zeros at first.
+
+    >>> import autobatch as ab
+    >>> from autobatch import nn
+    >>> nn.LayerNorm(2)(ab.tensor([3.0, 5.0])).numpy().round(3)
+    array([-1.,  1.], dtype=float32)
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        self.dim = dim
+        self.eps = eps
+        self.weight = init.ones((dim,))
+        self.bias = init.zeros((dim,))
+
+    def forward(self, x: Any) -> Any:
+        """x: f[..., dim] → f[..., dim]."""
+        deviation = x - ab.mean(x, axis=-1, keepdims=True)
+        variance = ab.mean(deviation * deviation, axis=-1, keepdims=True)
+        return deviation / ab.sqrt(variance + self.eps) * self.weight + self.bias
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, eps={self.eps}"

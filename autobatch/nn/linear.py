@@ -1,0 +1,43 @@
+"""Affine map of the last axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import init
+from .module import Module
+
+
+class Linear(Module):
+    """y = x Wᵀ + b, on a vector or on each row of a matrix.
+
+    Arguments:
+        in_features: width of x.
+        out_features: width of y.
+        bias: whether b is there; `self.bias` is None if not.
+
+    Parameters and keys as in `torch.nn.Linear`: `weight: f[out_features, in_features]`, `bias: f[out_features]`, both
+    drawn from U(−1/√in_features, 1/√in_features).
+
+    >>> import autobatch as ab
+    >>> from autobatch import nn
+    >>> layer = nn.Linear(3, 2)
+    >>> layer(ab.ones(3)).shape, layer(ab.ones((5, 3))).shape
+    ((2,), (5, 2))
+    >>> layer
+    Linear(in_features=3, out_features=2, bias=True)
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = init.uniform_by_width((out_features, in_features), in_features)
+        self.bias = init.uniform_by_width((out_features,), in_features) if bias else None
+
+    def forward(self, x: Any) -> Any:
+        """x: f[in_features] or f[n, in_features] → f[out_features] or f[n, out_features]."""
+        y = x @ self.weight.T
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

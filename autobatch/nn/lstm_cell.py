@@ -1,0 +1,65 @@
+"""One step of a long short-term memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import autobatch as ab
+
+from . import init
+from .module import Module
+
+
+class LSTMCell(Module):
+    """One step of an LSTM (Hochreiter & Schmidhuber 1997, with the forget gates of Gers, Schmidhuber & Cummins 2000).
+
+        i, f, g, o = split(W_ih x + b_ih + W_hh h + b_hh, 4)
+        c' = σ(f) c + σ(i) tanh(g)
+        h' = σ(o) tanh(c')
+
+    Arguments:
+        input_size: width I of x.
+        hidden_size: width H of h and c.
+        bias: whether the two biases are there; both are None if not.
+
+    Parameters, keys and gate order as in `torch.nn.LSTMCell`: `weight_ih: f[4H, I]`, `weight_hh: f[4H, H]`,
+    `bias_ih: f[4H]`, `bias_hh: f[4H]`, in order i, f, g, o, drawn from U(−1/√H, 1/√H).
+
+    >>> import autobatch as ab
+    >>> from autobatch import nn
+    >>> cell, state = nn.LSTMCell(3, 5), None
+    >>> for x in [ab.ones(3), ab.zeros(3)]:
+    ...     state = cell(x, state)
+    >>> [part.shape for part in state]
+    [(5,), (5,)]
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.weight_ih = init.uniform_by_width((4 * hidden_size, input_size), hidden_size)
+        self.weight_hh = init.uniform_by_width((4 * hidden_size, hidden_size), hidden_size)
+        self.bias_ih = init.uniform_by_width((4 * hidden_size,), hidden_size) if bias else None
+        self.bias_hh = init.uniform_by_width((4 * hidden_size,), hidden_size) if bias else None
+
+    @ab.cell
+    def forward(self, x: Any, state: Any = None) -> tuple[Any, Any]:
+        """x: f[I], state: (h, c), both f[H], zeros if None → (h', c'), both f[H].
+
+        With a leading axis of n in all of them it is one step of n sequences.
+        """
+        z = x @ self.weight_ih.T
+        if self.bias_ih is not None and self.bias_hh is not None:
+            z = z + (self.bias_ih + self.bias_hh)
+        if state is None:
+            i, _, g, o = ab.split(z, 4)
+            c = ab.sigmoid(i) * ab.tanh(g)
+        else:
+            h, c = state
+            i, f, g, o = ab.split(z + h @ self.weight_hh.T, 4)
+            c = ab.sigmoid(f) * c + ab.sigmoid(i) * ab.tanh(g)
+        return ab.sigmoid(o) * ab.tanh(c), c
+
+    def extra_repr(self) -> str:
+        bias = self.bias_ih is not None
+        return f"input_size={self.input_size}, hidden_size={self.hidden_size}, bias={bias}"

@@ -1,0 +1,162 @@
+"""Ops made of other ops: the softmax family and the losses. Derivatives and kernels follow from the body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import OpIndexError, OpTypeError, message, op_error, user_line
+from .declare import Attrs, Op, Sample, apply, declare
+from .elementwise import STOP_GRADIENT, absolute, exp, less, log, where
+from .index import BOUNDED, TAKE, check_whole
+from .movement import reshape
+from .reduce import MAX, SUM, normalise_axes
+
+
+def _safe_max(x: Any, axis: int) -> Any:
+    """The maximum as a constant; 0 where it is not finite, so that -inf - -inf does not arise."""
+    top = apply(STOP_GRADIENT, (apply(MAX, (x,), ((axis,), True)),))
+    return where(less(absolute(top), float("inf")), top, 0.0)
+
+
+def _softmax_body(x: Any, axis: int) -> Any:
+    e = exp(x - _safe_max(x, axis))
+    return e / apply(SUM, (e,), ((axis,), True))
+
+
+def _log_softmax_body(x: Any, axis: int) -> Any:
+    z = x - _safe_max(x, axis)
+    return z - log(apply(SUM, (exp(z),), ((axis,), True)))
+
+
+def _logsumexp_body(x: Any, axis: int) -> Any:
+    top = _safe_max(x, axis)
+    kept = log(apply(SUM, (exp(x - top),), ((axis,), True))) + top
+    left = tuple(n for a, n in zip(range(-len(x.shape), 0), x.shape, strict=True) if a != axis)
+    return reshape(kept, left)
+
+
+def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+    return (True,) if ndims[0] >= 2 and attrs[0] != -ndims[0] else None
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    inf = np.inf
+    return [
+        Sample((rng.normal(size=4),), (-1,)),
+        Sample((rng.normal(size=(3, 2)),), (-1,)),
+        Sample((rng.normal(size=(3, 2)),), (-2,)),
+        Sample((np.array([1.0, -inf, 2.0]),), (-1,), smooth=False),
+        Sample((np.array([-inf, -inf]),), (-1,), smooth=False),
+        Sample((np.array([np.nan, 1.0]),), (-1,), smooth=False),
+        Sample((np.array([3e38, 3e38, -3e38, 1e-40]),), (-1,), smooth=False),
+    ]
+
+
+SOFTMAX = declare(Op("softmax", "exp(x) / sum of exp(x) along an axis", body=_softmax_body, dtypes="float", lead=_lead,
+                     samples=_samples))
+LOG_SOFTMAX = declare(Op("log_softmax", "logarithm of the softmax along an axis", body=_log_softmax_body,
+                         dtypes="float", lead=_lead, samples=_samples))
+LOGSUMEXP = declare(Op("logsumexp", "log of the sum of exp(x) along an axis", body=_logsumexp_body, dtypes="float",
+                       samples=_samples))
+
+
+def _along(op: Op, x: Any, axis: int) -> Any:
+    if not len(x.shape):
+        raise op_error(op.name, "a value of rank 0 has no axis", got=str(x.shape))
+    (negative,) = normalise_axes(op.name, axis, len(x.shape))
+    if x.shape[negative] == 0:
+        raise op_error(op.name, "the axis is empty", got=str(x.shape))
+    return apply(op, (x,), (negative,))
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """exp(x) / sum(exp(x)) along `axis` of `x: f[...]`; a slice that is -inf everywhere gives NaN, as NumPy.
+
+    >>> import autobatch as ab
+    >>> ab.softmax(ab.zeros(4)).numpy()
+    array([0.25, 0.25, 0.25, 0.25], dtype=float32)
+    """
+    return _along(SOFTMAX, x, axis)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """log(softmax(x)) along `axis` of `x: f[...]`, without overflow.
+
+    >>> import autobatch as ab
+    >>> ab.log_softmax(ab.zeros(2)).numpy().round(4)
+    array([-0.6931, -0.6931], dtype=float32)
+    """
+    return _along(LOG_SOFTMAX, x, axis)
+
+
+def logsumexp(x: Any, axis: int = -1) -> Any:
+    """log(sum(exp(x))) along `axis` of `x: f[...]`, without overflow; -inf where all are -inf.
+
+    >>> import autobatch as ab
+    >>> round(float(ab.logsumexp(ab.zeros(4))), 4)
+    1.3863
+    """
+    return _along(LOGSUMEXP, x, axis)
+
+
+def _cross_entropy_body(x: Any, index: Any) -> Any:
+    if x.ndim != 1 or len(index.shape):
+        raise op_error("cross_entropy", "one example has one vector of logits and one label",
+                       expected="f[classes], i64[]", got=f"{x._type}, {index._type}",
+                       repair="sum over ab.cross_entropy(row, label) for several rows")
+    chosen = apply(TAKE, (x, apply(BOUNDED, (index,), (x.shape[0],))))
+    return _logsumexp_body(x, -1) - chosen
+
+
+def _cross_entropy_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=5), 3)), Sample((rng.normal(size=2), 0)),
+            Sample((rng.normal(size=3), 3), error=OpIndexError),
+            Sample((rng.normal(size=(3, 2)), 1), error=OpTypeError)]
+
+
+CROSS_ENTROPY = declare(Op("cross_entropy", "logsumexp of the logits minus the logit of the label", dtypes="keep",
+                           body=_cross_entropy_body, samples=_cross_entropy_samples))
+
+
+def cross_entropy(logits: Any, index: Any) -> Any:
+    """Negative log-likelihood of label `index` under softmax(`logits: f[classes]`); a scalar.
+
+    Raises `OpIndexError` for a label outside the classes, `OpTypeError` for logits of another rank.
+
+    >>> import autobatch as ab
+    >>> round(float(ab.cross_entropy(ab.zeros(4), 2)), 4)
+    1.3863
+    """
+    check_whole("cross_entropy", index)
+    if isinstance(index, int | np.integer) and logits.ndim == 1:
+        n = logits.shape[0]
+        if not -n <= index < n:
+            raise OpIndexError(message(f"cross_entropy: label {index} is out of range for {n} classes",
+                                       where=user_line(2)))
+        index = int(index) % n
+    return apply(CROSS_ENTROPY, (logits, index))
+
+
+def _squared_error_body(x: Any, y: Any) -> Any:
+    d = x - y
+    return apply(SUM, (d * d,), (tuple(range(-d.ndim, 0)), False)) if d.ndim else d * d
+
+
+SQUARED_ERROR = declare(Op("squared_error", "sum of squared differences", body=_squared_error_body,
+                           samples=lambda rng: [Sample((rng.normal(size=3), rng.normal(size=3))),
+                                                Sample((rng.normal(size=(2, 3)), rng.normal(size=3))),
+                                                Sample((rng.normal(), 0.5)),
+                                                Sample((np.ones(2), np.ones(3)), error=OpTypeError)]))
+
+
+def squared_error(x: Any, y: Any) -> Any:
+    """Sum of squared differences of two values that broadcast; a scalar.
+
+    >>> import autobatch as ab
+    >>> float(ab.squared_error(ab.tensor([1.0, 2.0]), ab.tensor([0.0, 0.0])))
+    5.0
+    """
+    return apply(SQUARED_ERROR, (x, y))

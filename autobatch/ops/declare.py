@@ -1,0 +1,98 @@
+"""How an op is declared: one `Op` holds all that is known about it.
+
+A *primitive* has a type rule, a NumPy reference, a VJP written in ops and a batching rule. A *composite* has a body
+written in ops instead; all the rest follows from the body. Declaring an op adds it to `OPS`, and the generated tests
+run over `OPS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..types import Type
+
+Attrs = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One call of an op for the generated tests.
+
+    `operands` are NumPy arrays or Python numbers (data); `smooth` is False where finite differences mean nothing;
+    `error` is the exception class a wrong sample must raise.
+    """
+
+    operands: tuple[Any, ...]
+    attrs: Attrs = ()
+    smooth: bool = True
+    error: type[Exception] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Op:
+    """All that is known about one op.
+
+    infer: operand types, attributes → result type (raises `OpTypeError`); operands have been cast to one dtype
+    numpy: the reference, on concrete arrays and resolved attributes
+    vjp:   (cotangent, result, operands, attributes) → cotangents of the operands, None where there is none
+    batch: name of the batching rule in `compile/batch.py`'s table: how a leading axis of nodes is added
+    scalar: for elementwise ops the expression of one element, in Python that Numba and CUDA read alike
+    dtypes: how operand dtypes meet: "promote", "float" (promote to a floating dtype), "keep" (each its own)
+    result: "same" as the operands, "bool", or "custom" (infer says it)
+    body:  for composites, the function in ops
+    lead:  (operand ranks, which are shared, attributes) → which row operands have a leading axis that is merely carried
+           along, so that it may vary; None where there is none such
+    over_rows: name of the list op that this op is when it reduces the leading axis of a rank ≥ 2 operand
+    """
+
+    name: str
+    doc: str
+    infer: Callable[[Sequence[Type], Attrs], Type] | None = None
+    numpy: Callable[..., Any] | None = None
+    vjp: Callable[[Any, Any, tuple[Any, ...], Attrs], tuple[Any, ...]] | None = None
+    batch: str = ""
+    scalar: str = ""
+    dtypes: str = "promote"
+    body: Callable[..., Any] | None = None
+    lead: Callable[[Sequence[int], Sequence[bool], Attrs], tuple[bool, ...] | None] | None = None
+    over_rows: Callable[[Sequence[int], Attrs], Any] | None = None
+    samples: Callable[[np.random.Generator], list[Sample]] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+OPS: dict[str, Op] = {}
+
+
+def declare(op: Op) -> Op:
+    """Add an op to the table; names are unique."""
+    if op.name in OPS:
+        raise ValueError(f"op {op.name!r} is declared twice")
+    OPS[op.name] = op
+    return op
+
+
+def _no_recorder(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+    raise TypeError("no recorder is installed")
+
+
+recorder: list[Callable[[Op, tuple[Any, ...], Attrs], Any]] = [_no_recorder]
+"""What writes down an op of plain arrays and numbers in the current example; `tensor.py` puts its own here."""
+
+
+def apply(op: Op, operands: tuple[Any, ...], attrs: Attrs = ()) -> Any:
+    """Write down one op: the operand of highest priority says where."""
+    best = None
+    priority = -1
+    for x in operands:
+        here = getattr(x, "_priority", -1)
+        if here > priority:
+            best, priority = x, here
+    if best is None:
+        return recorder[0](op, operands, attrs)
+    return best._record(op, operands, attrs)

@@ -1,0 +1,332 @@
+"""Elementwise ops: each is one declared block; the scalar expression makes the generated loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import OpTypeError, op_error
+from ..types import Type, broadcast_shapes, default_dtype, tensor_type
+from .declare import Attrs, Op, Sample, apply, declare
+
+Samples = Callable[[np.random.Generator], list[Sample]]
+
+
+def _infer(name: str, result: str) -> Callable[[Sequence[Type], Attrs], Type]:
+    def infer(types: Sequence[Type], attrs: Attrs) -> Type:
+        shape = broadcast_shapes(*(t.shape for t in types))
+        if shape is None:
+            got = ", ".join(map(str, types))
+            raise op_error(name, "shapes do not broadcast", expected="equal extents, or 1", got=got,
+                           repair="reshape one operand, or reduce the axis that differs")
+        return tensor_type(np.bool_ if result == "bool" else types[-1].dtype, shape)
+
+    return infer
+
+
+def _carried(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+    ndim = max(ndims)
+    if ndim < 2 or any(flag and n == ndim for n, flag in zip(ndims, shared, strict=True)):
+        return None
+    return tuple(n == ndim for n in ndims)
+
+
+def _samples(arity: int, low: float, high: float, smooth: bool = True, special: bool = True) -> Samples:
+    shapes = {1: [((4,),), ((),), ((3, 2),)],
+              2: [((4,), (4,)), ((3, 2), (2,)), ((), (3,)), ((2, 1), (1, 3))],
+              3: [((4,), (4,), (4,)), ((3, 2), (2,), ())]}[arity]
+
+    def make(rng: np.random.Generator) -> list[Sample]:
+        good = [Sample(tuple(rng.uniform(low, high, s) for s in group), smooth=smooth) for group in shapes]
+        if special:
+            edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3e38, -3e38])
+            good.append(Sample(tuple(np.roll(edges, 3 * i) for i in range(arity)), smooth=False))
+        if arity == 2:
+            good.append(Sample((rng.uniform(low, high, 3), 0.5), smooth=smooth))
+            good.append(Sample((np.ones(3), np.ones(4)), error=OpTypeError))
+        return good
+
+    return make
+
+
+def _elementwise(
+    name: str,
+    doc: str,
+    reference: Callable[..., Any],
+    scalar: str,
+    vjp: Callable[..., tuple[Any, ...]] | None,
+    *,
+    arity: int = 1,
+    dtypes: str = "promote",
+    result: str = "same",
+    low: float = -2.0,
+    high: float = 2.0,
+    smooth: bool = True,
+    special: bool = True,
+    samples: Samples | None = None,
+) -> Op:
+    return declare(
+        Op(name, doc, _infer(name, result), reference, vjp, "elementwise", scalar, dtypes, lead=_carried,
+           samples=samples or _samples(arity, low, high, smooth and vjp is not None, special))
+    )
+
+
+def _nothing(g: Any, y: Any, x: Any, attrs: Attrs) -> tuple[Any, ...]:
+    return (None,) * len(x)
+
+
+# Arithmetic.
+
+ADD = _elementwise("add", "x + y", np.add, "{0} + {1}", lambda g, y, x, a: (g, g), arity=2)
+SUB = _elementwise("sub", "x - y", np.subtract, "{0} - {1}", lambda g, y, x, a: (g, -g), arity=2)
+MUL = _elementwise("mul", "x y", np.multiply, "{0} * {1}", lambda g, y, x, a: (g * x[1], g * x[0]), arity=2)
+DIV = _elementwise("div", "x / y", np.true_divide, "{0} / {1}",
+                   lambda g, y, x, a: (g / x[1], -(g * y) / x[1]), arity=2, dtypes="float", low=0.5)
+NEG = _elementwise("neg", "-x", np.negative, "-{0}", lambda g, y, x, a: (-g,))
+ABS = _elementwise("abs", "|x|; derivative 0 at 0", np.abs, "abs({0})", lambda g, y, x, a: (g * sign(x[0]),), low=0.2)
+SIGN = _elementwise("sign", "-1, 0 or 1", np.sign, "sign({0})", _nothing, smooth=False)
+MAXIMUM = _elementwise("maximum", "the larger of two; equal values share the derivative", np.maximum,
+                       "maximum({0}, {1})", lambda g, y, x, a: _of_larger(g, x[0], x[1]), arity=2)
+MINIMUM = _elementwise("minimum", "the smaller of two; equal values share the derivative", np.minimum,
+                       "minimum({0}, {1})", lambda g, y, x, a: _of_larger(g, x[1], x[0]), arity=2)
+
+
+def _of_larger(g: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    share = where(equal(a, b), 0.5, cast(less(b, a), g.dtype))
+    return g * share, g * (1.0 - share)
+
+
+# Functions.
+
+EXP = _elementwise("exp", "e to the x", np.exp, "exp({0})", lambda g, y, x, a: (g * y,), dtypes="float")
+LOG = _elementwise("log", "natural logarithm", np.log, "log({0})", lambda g, y, x, a: (g / x[0],), dtypes="float",
+                   low=0.3)
+TANH = _elementwise("tanh", "hyperbolic tangent", np.tanh, "tanh({0})", lambda g, y, x, a: (g * (1.0 - y * y),),
+                    dtypes="float")
+SQRT = _elementwise("sqrt", "square root", np.sqrt, "sqrt({0})", lambda g, y, x, a: (g * 0.5 / y,), dtypes="float",
+                    low=0.3)
+
+
+def _sigmoid(x: Any) -> Any:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+def _softplus(x: Any) -> Any:
+    return (np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))).astype(x.dtype)
+
+
+SIGMOID = _elementwise("sigmoid", "1 / (1 + exp(-x))", _sigmoid, "sigmoid({0})",
+                       lambda g, y, x, a: (g * y * (1.0 - y),), dtypes="float")
+RELU = _elementwise("relu", "max(x, 0); derivative 0 at 0", lambda x: np.maximum(x, x.dtype.type(0)),
+                    "relu({0})",
+                    lambda g, y, x, a: (where(less(0.0, x[0]), g, 0.0),), low=0.2)
+SOFTPLUS = _elementwise("softplus", "log(1 + exp(x)), without overflow", _softplus, "softplus({0})",
+                        lambda g, y, x, a: (g * sigmoid(x[0]),), dtypes="float")
+POWER = _elementwise("power", "x to the y, both values; the derivative by y is 0 where x is 0", np.power,
+                     "power({0}, {1})", lambda g, y, x, a: _power_vjp(g, y, x), arity=2, dtypes="float", low=0.4,
+                     special=False)
+
+
+def _power_vjp(g: Any, y: Any, x: tuple[Any, ...]) -> tuple[Any, Any]:
+    by_base = g * x[1] * power(x[0], x[1] - 1.0)
+    by_exponent = g * y * log(where(less(0.0, x[0]), x[0], 1.0))
+    return by_base, by_exponent
+
+
+def _infer_power_of(types: Sequence[Type], attrs: Attrs) -> Type:
+    return types[0]
+
+
+def _power_of_samples(rng: np.random.Generator) -> list[Sample]:
+    x = rng.uniform(0.5, 2.0, (3, 2))
+    edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3.0])
+    return [Sample((x,), (p,)) for p in (0.5, 2, 3, -1, 1, 0)] + [Sample((edges,), (2,), smooth=False)]
+
+
+POWER_OF = declare(Op("power_of", "x to a constant exponent, an attribute", _infer_power_of,
+                      lambda x, p: np.power(x, x.dtype.type(p)),
+                      lambda g, y, x, a: (None if a[0] == 0 else g * a[0] * power(x[0], a[0] - 1),),
+                      "elementwise", "power_of({0}, {a})", "float", lead=_carried, samples=_power_of_samples))
+
+# Comparisons and choice.
+
+LESS = _elementwise("less", "x < y", np.less, "{0} < {1}", _nothing, arity=2, result="bool", smooth=False)
+LESS_EQUAL = _elementwise("less_equal", "x <= y", np.less_equal, "{0} <= {1}", _nothing, arity=2, result="bool",
+                          smooth=False)
+EQUAL = _elementwise("equal", "x == y", np.equal, "{0} == {1}", _nothing, arity=2, result="bool", smooth=False)
+NOT_EQUAL = _elementwise("not_equal", "x != y", np.not_equal, "{0} != {1}", _nothing, arity=2, result="bool",
+                         smooth=False)
+
+
+def _where_samples(rng: np.random.Generator) -> list[Sample]:
+    cond = np.array([True, False, True, False])
+    edges = np.array([np.nan, np.inf, -np.inf, 1.0])
+    return [
+        Sample((cond, rng.normal(size=4), rng.normal(size=4))),
+        Sample((cond, rng.normal(size=4), 0.5)),
+        Sample((rng.random((3, 2)) > 0.5, rng.normal(size=(3, 2)), rng.normal(size=2))),
+        Sample((cond, edges, edges[::-1].copy()), smooth=False),
+        Sample((np.ones(3, bool), np.ones(4), np.ones(4)), error=OpTypeError),
+    ]
+
+
+WHERE = _elementwise("where", "x where the condition holds, else y", np.where, "{1} if {0} else {2}",
+                     lambda g, y, x, a: (None, where(x[0], g, 0.0), where(x[0], 0.0, g)), arity=3, dtypes="where",
+                     samples=_where_samples)
+
+
+# Conversions.
+
+def _infer_cast(types: Sequence[Type], attrs: Attrs) -> Type:
+    return tensor_type(attrs[0], types[0].shape)
+
+
+def _cast_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=(3, 2)),), (np.dtype(np.float64),)),
+            Sample((np.arange(4),), (np.dtype(np.float64),), smooth=False),
+            Sample((np.array([True, False]),), (np.dtype(np.float64),), smooth=False)]
+
+
+CAST = declare(Op("cast", "convert to another dtype", _infer_cast, lambda x, dtype: x.astype(dtype),
+                  lambda g, y, x, a: (cast(g, x[0].dtype) if x[0].dtype.kind == "f" else None,),
+                  "elementwise", "cast({0}, {a})", "keep", lead=_carried, samples=_cast_samples))
+STOP_GRADIENT = _elementwise("stop_gradient", "the same numbers, as a constant", np.array, "{0}", _nothing, dtypes="keep", smooth=False)
+
+
+# Public functions.
+
+def cast(x: Any, dtype: Any) -> Any:
+    """Convert to another dtype; the value itself when it has that dtype already."""
+    wanted = np.dtype(dtype)
+    return x if getattr(x, "dtype", None) == wanted else apply(CAST, (x,), (wanted,))
+
+
+def _unary(op: Op, doc: str) -> Callable[[Any], Any]:
+    def function(x: Any) -> Any:
+        return apply(op, (x,))
+
+    function.__name__ = function.__qualname__ = op.name
+    function.__doc__ = doc
+    return function
+
+
+exp = _unary(EXP, """Elementwise exponential of `x: f[...]`.
+
+    >>> import autobatch as ab
+    >>> float(ab.exp(ab.tensor(0.0)))
+    1.0
+    """)
+log = _unary(LOG, """Elementwise natural logarithm of `x: f[...]`; -inf at 0, NaN below, as NumPy.
+
+    >>> import autobatch as ab
+    >>> float(ab.log(ab.tensor(1.0)))
+    0.0
+    """)
+tanh = _unary(TANH, """Elementwise hyperbolic tangent of `x: f[...]`.
+
+    >>> import autobatch as ab
+    >>> float(ab.tanh(ab.tensor(0.0)))
+    0.0
+    """)
+sigmoid = _unary(SIGMOID, """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
+
+    >>> import autobatch as ab
+    >>> float(ab.sigmoid(ab.tensor(0.0)))
+    0.5
+    """)
+relu = _unary(RELU, """Elementwise max(x, 0) of `x`; the derivative at 0 is 0.
+
+    >>> import autobatch as ab
+    >>> ab.relu(ab.tensor([-1.0, 2.0])).numpy()
+    array([0., 2.], dtype=float32)
+    """)
+softplus = _unary(SOFTPLUS, """Elementwise log(1 + exp(x)) of `x: f[...]`, without overflow.
+
+    >>> import autobatch as ab
+    >>> float(ab.softplus(ab.tensor(1000.0)))
+    1000.0
+    """)
+sqrt = _unary(SQRT, """Elementwise square root of `x: f[...]`; NaN below 0, as NumPy.
+
+    >>> import autobatch as ab
+    >>> float(ab.sqrt(ab.tensor(4.0)))
+    2.0
+    """)
+sign = _unary(SIGN, "Elementwise sign of `x`: -1, 0 or 1.")
+
+
+def absolute(x: Any) -> Any:
+    """Elementwise |x|; the derivative at 0 is 0.
+
+    >>> import autobatch as ab
+    >>> ab.abs(ab.tensor([-1.0, 2.0])).numpy()
+    array([1., 2.], dtype=float32)
+    """
+    return apply(ABS, (x,))
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """Elementwise larger of two values; NaN wins, as NumPy; equal values share the derivative.
+
+    >>> import autobatch as ab
+    >>> ab.maximum(ab.tensor([1.0, 5.0]), 3.0).numpy()
+    array([3., 5.], dtype=float32)
+    """
+    return apply(MAXIMUM, (x, y))
+
+
+def minimum(x: Any, y: Any) -> Any:
+    """Elementwise smaller of two values; NaN wins, as NumPy; equal values share the derivative.
+
+    >>> import autobatch as ab
+    >>> ab.minimum(ab.tensor([1.0, 5.0]), 3.0).numpy()
+    array([1., 3.], dtype=float32)
+    """
+    return apply(MINIMUM, (x, y))
+
+
+def power(x: Any, y: Any) -> Any:
+    """x to the power y. A Python number as y is an attribute of the op; a value as y is an operand.
+
+    >>> import autobatch as ab
+    >>> ab.power(ab.tensor([1.0, 3.0]), 2).numpy()
+    array([1., 9.], dtype=float32)
+    """
+    if isinstance(y, int | float | np.number) and not isinstance(y, bool):
+        exponent = y.item() if isinstance(y, np.number) else y
+        return x if exponent == 1 and hasattr(x, "_record") else apply(POWER_OF, (x,), (exponent,))
+    return apply(POWER, (x, y))
+
+
+def less(x: Any, y: Any) -> Any:
+    """Elementwise x < y, a boolean value."""
+    return apply(LESS, (x, y))
+
+
+def less_equal(x: Any, y: Any) -> Any:
+    """Elementwise x <= y, a boolean value."""
+    return apply(LESS_EQUAL, (x, y))
+
+
+def equal(x: Any, y: Any) -> Any:
+    """Elementwise x == y, a boolean value."""
+    return apply(EQUAL, (x, y))
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """Elementwise x where the condition holds, else y.
+
+    >>> import autobatch as ab
+    >>> t = ab.tensor([-1.0, 2.0])
+    >>> ab.where(t > 0, t, 0.0).numpy()
+    array([0., 2.], dtype=float32)
+    """
+    return apply(WHERE, (condition, x, y))
+
+
+def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The floating dtype that an integer or boolean operand takes in a floating op."""
+    return dtype if dtype.kind == "f" else default_dtype()

@@ -1,0 +1,94 @@
+"""Matrix products of every pair of ranks 0 < r ≤ 3, by one primitive on matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import OpTypeError, op_error
+from ..types import Type, broadcast_shapes, tensor_type
+from .declare import Attrs, Op, Sample, apply, declare
+from .movement import reshape, transpose
+from .reduce import SUM
+
+
+def _infer_product(types: Sequence[Type], attrs: Attrs) -> Type:
+    a, b = types
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+        raise op_error("matmul", "inner sizes differ", expected="f[..., n, m] @ f[..., m, p]", got=f"{a} @ {b}",
+                       repair="pass w.T, or check the width of the input")
+    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    if batch is None:
+        raise op_error("matmul", "leading axes do not broadcast", got=f"{a} @ {b}")
+    return tensor_type(a.dtype, (*batch, a.shape[-2], b.shape[-1]))
+
+
+def _flip(x: Any) -> Any:
+    ndim = len(x.shape)
+    return transpose(x, (*range(ndim - 2), ndim - 1, ndim - 2))
+
+
+def _product_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+    a, b = x
+    return apply(PRODUCT, (g, _flip(b))), apply(PRODUCT, (_flip(a), g))
+
+
+def _product_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=(2, 3)), rng.normal(size=(3, 4)))),
+            Sample((rng.normal(size=(2, 2, 3)), rng.normal(size=(2, 3, 2)))),
+            Sample((rng.normal(size=(2, 2, 3)), rng.normal(size=(3, 2))))]
+
+
+PRODUCT = declare(Op("product", "matrix product, leading axes broadcast", _infer_product, np.matmul, _product_vjp,
+                     "product", samples=_product_samples))
+
+
+def _matmul_body(a: Any, b: Any) -> Any:
+    if a.ndim == 0 or b.ndim == 0:
+        raise op_error("matmul", "a value of rank 0 is no vector or matrix", got=f"{a.shape} @ {b.shape}",
+                       repair="use *")
+    inner = a.shape[-1], b.shape[-1 if b.ndim == 1 else -2]
+    if inner[0] != inner[1]:
+        shown = f"{a._type} @ {b._type}"
+        raise op_error("matmul", "inner sizes differ", expected="f[n, m] @ f[m]" if b.ndim == 1 else "f[n, m] @ f[m, p]",
+                       got=shown, repair="pass w.T, or check the width of the input")
+    if a.ndim == 1 and b.ndim == 1:
+        return apply(SUM, (a * b,), ((-1,), False))
+    left = reshape(a, (1, *a.shape)) if a.ndim == 1 else a
+    right = reshape(b, (*b.shape, 1)) if b.ndim == 1 else b
+    y = apply(PRODUCT, (left, right))
+    shape = y.shape
+    if a.ndim == 1:
+        shape = (*shape[:-2], shape[-1])
+    if b.ndim == 1:
+        shape = shape[:-1]
+    return reshape(y, shape)
+
+
+def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+    return (True, False) if ndims[0] == 2 and ndims[1] == 2 and not shared[0] and shared[1] else None
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    shapes: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+        ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((2, 2, 3), (2, 3, 2)), ((2, 2, 3), (3,)),
+        ((2, 2, 3), (3, 2)), ((3,), (2, 3, 2)),
+    ]
+    good = [Sample((rng.normal(size=a), rng.normal(size=b))) for a, b in shapes]
+    wrong = [Sample((np.ones((7, 4)), np.ones(3)), error=OpTypeError), Sample((np.ones(3), 2.0), error=OpTypeError)]
+    return good + wrong
+
+
+MATMUL = declare(Op("matmul", "matrix product as NumPy's @", body=_matmul_body, lead=_lead, samples=_samples))
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """Matrix product as NumPy's `@`, for ranks 1 to 3.
+
+    >>> import autobatch as ab
+    >>> ab.matmul(ab.ones((2, 3)), ab.ones(3)).numpy()
+    array([3., 3.], dtype=float32)
+    """
+    return apply(MATMUL, (a, b))

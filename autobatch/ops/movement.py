@@ -1,0 +1,282 @@
+"""Ops that move elements without computing: reshape, transpose, broadcast, concat, stack, slice, split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import OpTypeError, op_error
+from ..types import Dim, Type, broadcast_shapes, size_of, tensor_type
+from .declare import Attrs, Op, Sample, apply, declare
+
+
+def _negative_axis(op: str, axis: Any, ndim: int) -> int:
+    if not -ndim <= axis < ndim:
+        raise op_error(op, f"axis {axis} is outside a value of rank {ndim}")
+    return int(axis) - ndim if axis >= 0 else int(axis)
+
+
+# Reshape.
+
+def _infer_reshape(types: Sequence[Type], attrs: Attrs) -> Type:
+    if size_of(types[0].shape) != size_of(attrs[0]):
+        raise op_error("reshape", "the number of elements differs", expected=f"{size_of(types[0].shape)} elements",
+                       got=f"{types[0]} as {attrs[0]}")
+    return tensor_type(types[0].dtype, attrs[0])
+
+
+def _reshape_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=6),), ((2, 3),)), Sample((rng.normal(size=(2, 3)),), ((3, 2),)),
+            Sample((rng.normal(size=(1,)),), ((),)), Sample((rng.normal(size=6),), ((4,),), error=OpTypeError)]
+
+
+RESHAPE = declare(Op("reshape", "the same elements in another shape", _infer_reshape,
+                     lambda x, shape: np.reshape(x, shape), lambda g, y, x, a: (reshape(g, x[0].shape),), "reshape",
+                     dtypes="keep", samples=_reshape_samples))
+
+
+def reshape(x: Any, shape: Any) -> Any:
+    """The same elements, in row-major order, in another shape; one extent may be -1.
+
+    >>> import autobatch as ab
+    >>> ab.reshape(ab.zeros(6), (2, -1)).shape
+    (2, 3)
+    """
+    if isinstance(shape, int):
+        shape = (shape,)
+    target = tuple(shape)
+    if -1 in target:
+        known = 1
+        for n in target:
+            known *= n if n != -1 else 1
+        total = size_of(x.shape)
+        if target.count(-1) > 1 or known == 0 or total % known:
+            raise op_error("reshape", "cannot infer the extent -1", got=f"{x.shape} as {target}")
+        target = tuple(total // known if n == -1 else n for n in target)
+    return x if target == x.shape and hasattr(x, "_record") else apply(RESHAPE, (x,), (target,))
+
+
+# Transpose.
+
+def _infer_transpose(types: Sequence[Type], attrs: Attrs) -> Type:
+    return tensor_type(types[0].dtype, tuple(types[0].shape[axis] for axis in attrs[0]))
+
+
+def _transpose_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=(2, 3)),), ((1, 0),)), Sample((rng.normal(size=(2, 3, 4)),), ((2, 0, 1),))]
+
+
+TRANSPOSE = declare(Op("transpose", "the axes in another order", _infer_transpose, np.transpose,
+                       lambda g, y, x, a: (transpose(g, tuple(int(i) for i in np.argsort(a[0]))),), "transpose",
+                       dtypes="keep", samples=_transpose_samples))
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
+    """The axes in another order; reversed where none is given.
+
+    >>> import autobatch as ab
+    >>> ab.transpose(ab.zeros((2, 3))).shape
+    (3, 2)
+    """
+    ndim = len(x.shape)
+    order = tuple(range(ndim))[::-1] if axes is None else tuple(a % ndim if -ndim <= a < ndim else a for a in axes)
+    if sorted(order) != list(range(ndim)):
+        raise op_error("transpose", "axes are not a permutation", expected=f"each of 0..{ndim - 1} once",
+                       got=str(axes))
+    return x if order == tuple(range(ndim)) else apply(TRANSPOSE, (x,), (order,))
+
+
+# Broadcast.
+
+def _infer_broadcast(types: Sequence[Type], attrs: Attrs) -> Type:
+    if broadcast_shapes(types[0].shape, attrs[0]) != attrs[0]:
+        raise op_error("broadcast_to", "shape does not broadcast", expected=str(attrs[0]), got=str(types[0]))
+    return tensor_type(types[0].dtype, attrs[0])
+
+
+def _broadcast_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=3),), ((2, 3),)), Sample((rng.normal(size=(2, 1)),), ((2, 3),)),
+            Sample((rng.normal(),), ((3,),)), Sample((rng.normal(size=3),), ((4,),), error=OpTypeError)]
+
+
+BROADCAST = declare(Op("broadcast_to", "repeated along new or unit axes", _infer_broadcast,
+                       lambda x, shape: np.broadcast_to(x, shape), lambda g, y, x, a: (g,), "broadcast",
+                       dtypes="keep", samples=_broadcast_samples))
+
+
+def broadcast_to(x: Any, shape: Sequence[Any]) -> Any:
+    """The value repeated along new or unit axes."""
+    return x if tuple(shape) == x.shape else apply(BROADCAST, (x,), (tuple(shape),))
+
+
+# Concat and stack.
+
+def _infer_concat(types: Sequence[Type], attrs: Attrs) -> Type:
+    axis = attrs[0]
+    first = types[0].shape
+    total: Any = 0
+    for t in types:
+        same = len(t.shape) == len(first) and all(
+            i == axis or a == b for i, a, b in zip(range(-len(first), 0), t.shape, first, strict=True)
+        )
+        if not same:
+            raise op_error("concat", "shapes differ outside the axis", expected=f"like {types[0]}", got=str(t))
+        total += t.shape[axis]
+    shape = list(first)
+    shape[axis] = total
+    return tensor_type(types[0].dtype, tuple(shape))
+
+
+def _concat_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+    start, parts = 0, []
+    for v in x:
+        parts.append(slice_axis(g, attrs[0], start, v.shape[attrs[0]]))
+        start += v.shape[attrs[0]]
+    return tuple(parts)
+
+
+def _concat_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+    return (True,) * len(ndims) if ndims[0] >= 2 and attrs[0] != -ndims[0] and not any(shared) else None
+
+
+def _concat_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample((rng.normal(size=2), rng.normal(size=3)), (-1,)),
+        Sample((rng.normal(size=(2, 3)), rng.normal(size=(2, 1))), (-1,)),
+        Sample((rng.normal(size=(2, 3)), rng.normal(size=(1, 3)), rng.normal(size=(2, 3))), (-2,)),
+        Sample((rng.normal(size=(2, 3)), rng.normal(size=3)), (-1,), error=OpTypeError),
+    ]
+
+
+CONCAT = declare(Op("concat", "values joined along an axis", _infer_concat,
+                    lambda *xs: np.concatenate(xs[:-1], axis=xs[-1]), _concat_vjp, "concat", lead=_concat_lead,
+                    samples=_concat_samples))
+
+
+def concat(xs: Sequence[Any], axis: int = -1) -> Any:
+    """Values joined along an existing axis.
+
+    >>> import autobatch as ab
+    >>> ab.concat([ab.zeros(2), ab.ones(3)]).shape
+    (5,)
+    """
+    values = tuple(xs)
+    if not values:
+        raise op_error("concat", "nothing to join", repair="pass at least one value")
+    if len(values) == 1:
+        return values[0]
+    ndims = [np.ndim(v) if isinstance(v, int | float | np.ndarray | np.generic) else v.ndim for v in values]
+    if min(ndims) == 0:
+        raise op_error("concat", "a value of rank 0 has no axis", repair="use ab.stack")
+    return apply(CONCAT, values, (_negative_axis("concat", axis, max(ndims)),))
+
+
+def _stack_body(*args: Any) -> Any:
+    *xs, axis = args
+    shape = xs[0].shape
+    for x in xs:
+        if x.shape != shape:
+            raise op_error("stack", "shapes differ", expected=f"like {shape}", got=str(x.shape),
+                           repair="pad is not needed: stack values of one shape, or use ab.concat")
+    at = axis + len(shape) + 1
+    return concat([reshape(x, (*shape[:at], 1, *shape[at:])) for x in xs], axis)
+
+
+def _stack_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+    return (True,) * len(ndims) if ndims[0] >= 2 and attrs[0] != -ndims[0] - 1 and not any(shared) else None
+
+
+def _stack_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=3), rng.normal(size=3)), (-2,)),
+            Sample((rng.normal(size=3), rng.normal(size=3)), (-1,)), Sample((rng.normal(), rng.normal()), (-1,)),
+            Sample((rng.normal(size=(2, 3)), rng.normal(size=(2, 3))), (-2,)),
+            Sample((rng.normal(size=3), rng.normal(size=2)), (-1,), error=OpTypeError)]
+
+
+STACK = declare(Op("stack", "values of one shape joined along a new axis", body=_stack_body, lead=_stack_lead,
+                   samples=_stack_samples))
+
+
+# Slices of static start and length.
+
+def _infer_slice(types: Sequence[Type], attrs: Attrs) -> Type:
+    axis, _, length, _ = attrs
+    shape = list(types[0].shape)
+    shape[axis] = length
+    return tensor_type(types[0].dtype, tuple(shape))
+
+
+def _index(shape: Sequence[Any], axis: int, start: int, length: int, step: int) -> tuple[Any, ...]:
+    stop: int | None = start + step * length
+    if stop is not None and stop < 0:
+        stop = None
+    where: list[Any] = [slice(None)] * len(shape)
+    where[axis] = slice(start, stop, step) if length else slice(0, 0)
+    return tuple(where)
+
+
+def _slice(x: Any, axis: int, start: int, length: int, step: int) -> Any:
+    return x[_index(x.shape, axis, start, length, step)]
+
+
+def _unslice(g: Any, axis: int, start: int, length: int, step: int, extent: int) -> Any:
+    shape = list(g.shape)
+    shape[axis] = extent
+    whole = np.zeros(shape, g.dtype)
+    whole[_index(shape, axis, start, length, step)] = g
+    return whole
+
+
+def _infer_unslice(types: Sequence[Type], attrs: Attrs) -> Type:
+    shape = list(types[0].shape)
+    shape[attrs[0]] = attrs[4]
+    return tensor_type(types[0].dtype, tuple(shape))
+
+
+def _slice_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+    return (True,) if ndims[0] >= 2 and attrs[0] != -ndims[0] else None
+
+
+def _slice_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=6),), (-1, 1, 3, 1)), Sample((rng.normal(size=6),), (-1, 5, 3, -2)),
+            Sample((rng.normal(size=(3, 4)),), (-1, 1, 2, 1)), Sample((rng.normal(size=(3, 4)),), (-2, 0, 2, 2))]
+
+
+SLICE = declare(Op("slice", "part of an axis: axis, start, length and step are attributes", _infer_slice, _slice,
+                   lambda g, y, x, a: (apply(UNSLICE, (g,), (*a, x[0].shape[a[0]])),), "axes", dtypes="keep",
+                   lead=_slice_lead, samples=_slice_samples))
+UNSLICE = declare(Op("unslice", "zeros with a value put into part of an axis", _infer_unslice, _unslice,
+                     lambda g, y, x, a: (apply(SLICE, (g,), a[:4]),), "axes", dtypes="keep", lead=_slice_lead,
+                     samples=lambda rng: [Sample((rng.normal(size=2),), (-1, 1, 2, 1, 5)),
+                                          Sample((rng.normal(size=(2, 2)),), (-2, 3, 2, -2, 4))]))
+
+
+def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any:
+    """Part of one axis."""
+    axis = _negative_axis("slice", axis, len(x.shape))
+    if start == 0 and step == 1 and length == x.shape[axis]:
+        return x
+    return apply(SLICE, (x,), (axis, start, length, step))
+
+
+def split(x: Any, parts: int | Sequence[int], axis: int = -1) -> list[Any]:
+    """Cut an axis into equal parts, or before the given positions, as `numpy.split`.
+
+    >>> import autobatch as ab
+    >>> [part.shape for part in ab.split(ab.zeros(6), 3)], [part.shape for part in ab.split(ab.zeros(6), [1, 3])]
+    ([(2,), (2,), (2,)], [(1,), (2,), (3,)])
+    """
+    if not x.shape:
+        raise op_error("split", "a value of rank 0 has no axis", got=str(x.shape))
+    axis = _negative_axis("split", axis, len(x.shape))
+    extent = x.shape[axis]
+    if isinstance(parts, int):
+        if parts < 1 or isinstance(extent, Dim) or extent % parts:
+            raise op_error("split", f"axis {axis} does not divide into {parts} equal parts", got=str(x.shape),
+                           repair="pass the positions to cut at")
+        edges = [extent // parts * i for i in range(parts + 1)]
+    else:
+        edges = [0, *(min(max(p + extent if p < 0 else p, 0), extent) for p in parts), extent]
+    return [slice_axis(x, axis, a, max(b - a, 0)) for a, b in zip(edges[:-1], edges[1:], strict=True)]

@@ -1,0 +1,80 @@
+"""Random draws as pure functions of a key: the stream of the example, the number of the draw, the element.
+
+Bits are SplitMix64 (Steele, Lea & Flood 2014, Fast splittable pseudorandom number generators, fig. 18) over
+stream + draw, then over element. A draw therefore depends on nothing but its key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..types import Type, tensor_type
+from .declare import Attrs, Op, Sample, apply, declare
+from .elementwise import cast, less_equal
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ELEMENT = np.uint64(0xD1B54A32D192ED03)
+
+
+def mix(z: Any) -> Any:
+    """The finaliser of SplitMix64, on arrays of uint64."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _bits(stream: Any, draw: Any, shape: tuple[int, ...], per_element: int) -> Any:
+    stream, draw = np.broadcast_arrays(np.asarray(stream, np.int64), np.asarray(draw, np.int64))
+    key = mix(np.ascontiguousarray(stream).view(np.uint64) + (np.ascontiguousarray(draw).view(np.uint64) + np.uint64(1)) * _GOLDEN)
+    count = math.prod(shape) * per_element
+    elements = (np.arange(1, count + 1, dtype=np.uint64) * _ELEMENT).reshape(*shape, per_element)
+    return mix(key.reshape(stream.shape + (1,) * (len(shape) + 1)) + elements)
+
+
+def _to_unit(bits: Any, dtype: np.dtype[Any]) -> Any:
+    if dtype == np.float32:
+        return ((bits >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _uniform(stream: Any, draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    return _to_unit(_bits(stream, draw, shape, 1)[..., 0], dtype)
+
+
+def _normal(stream: Any, draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    u = _to_unit(_bits(stream, draw, shape, 2), np.dtype(np.float64))
+    radius = np.sqrt(-2.0 * np.log1p(-u[..., 0]))
+    return (radius * np.cos(2.0 * math.pi * u[..., 1])).astype(dtype)
+
+
+def _infer(types: Sequence[Type], attrs: Attrs) -> Type:
+    return tensor_type(attrs[1], (*types[0].shape, *attrs[0]))
+
+
+def _nothing(g: Any, y: Any, x: Any, a: Attrs) -> tuple[Any, ...]:
+    return None, None
+
+
+_F64 = np.dtype(np.float64)
+UNIFORM = declare(Op("uniform", "uniform draws from [0, 1)", _infer, _uniform, _nothing, "random", dtypes="keep",
+                     samples=lambda rng: [Sample((5, 0), ((3, 2), _F64), smooth=False),
+                                          Sample((5, 1), ((), _F64), smooth=False)]))
+NORMAL = declare(Op("normal", "standard normal draws (Box & Muller 1958)", _infer, _normal, _nothing, "random",
+                    dtypes="keep", samples=lambda rng: [Sample((5, 0), ((3,), _F64), smooth=False)]))
+
+
+def _dropout_body(x: Any, stream: Any, draw: Any, p: float) -> Any:
+    kept = less_equal(p, apply(UNIFORM, (stream, draw), (x.shape, x.dtype)))
+    return x * (cast(kept, x.dtype) * (1.0 / (1.0 - p)))
+
+
+def _dropout_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=(3, 2)), 7, 1), (0.5,)), Sample((rng.normal(size=4), 7, 2), (0.25,))]
+
+
+DROPOUT = declare(Op("dropout", "elements set to zero with probability p, the others divided by 1 - p", dtypes="keep",
+                     body=_dropout_body, samples=_dropout_samples))

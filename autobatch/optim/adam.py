@@ -1,0 +1,129 @@
+"""Adam: steps scaled by running moments of the gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..parameter import Parameter, SparseRows
+from .optimizer import Array, Move, Optimizer, compiled_loop, flat, table_shape, with_decay
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba, "Adam: a method for stochastic optimization", 2015, Algorithm 1), as in PyTorch.
+
+        g ← g + weight_decay · w
+        m ← β₁ m + (1 − β₁) g
+        v ← β₂ v + (1 − β₂) g²
+        w ← w − lr · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + eps)
+
+    t counts the steps of each parameter. Of a sparse gradient only the rows it has are visited: their moments and
+    weights change, decay included, all others rest. This is `torch.optim.SparseAdam`, except that eps stands as in
+    Algorithm 1, so that a sparse gradient with every row moves the table as its dense form does.
+
+    Arguments:
+        params: parameters to train.
+        lr: learning rate, not negative.
+        betas: decay of the two moments, each from 0 to 1, not 1 itself.
+        eps: added to the root of the second moment, not negative.
+        weight_decay: factor of the L2 penalty's gradient, not negative.
+
+    >>> import autobatch as ab
+    >>> from autobatch import optim
+    >>> w = ab.Parameter([1.0, 2.0])
+    >>> optimizer = optim.Adam([w], lr=0.5)
+    >>> ab.sum(w * w).backward()
+    >>> optimizer.step()
+    >>> w.value
+    array([0.5, 1.5], dtype=float32)
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ("lr", "betas", "eps", "weight_decay")
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr)
+        self._betas: tuple[float, float] = self._checked("betas", betas)
+        self._eps: float = self._checked("eps", eps)
+        self._weight_decay: float = self._checked("weight_decay", weight_decay)
+        self._moments = {"exp_avg": self._zeros(), "exp_avg_sq": self._zeros()}
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        return self._betas
+
+    @property
+    def eps(self) -> float:
+        return self._eps
+
+    @property
+    def weight_decay(self) -> float:
+        return self._weight_decay
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name != "betas":
+            return super()._checked(name, value)
+        first, second = map(float, value)
+        if not (0 <= first < 1 and 0 <= second < 1):
+            raise ValueError(f"Adam: betas out of range\n  expected 0 <= beta < 1, got {(first, second)}")
+        return first, second
+
+    def _move(self, index: int, gradient: Array | SparseRows) -> Move:
+        parameter = self.params[index]
+        steps = int(self._steps[index]) + 1
+        beta1, beta2 = self._betas
+        corrected_lr = self.lr / (1 - beta1**steps)
+        corrected_root = 1 / math.sqrt(1 - beta2**steps)
+        scalars = beta1, 1 - beta1, beta2, 1 - beta2, corrected_lr, corrected_root, self._eps
+        numbers = tuple(map(parameter.dtype.type, scalars))
+        m, v = self._moments["exp_avg"][index], self._moments["exp_avg_sq"][index]
+        if isinstance(gradient, SparseRows):
+            shape = table_shape(gradient)
+            m, v, table = (np.reshape(array, shape, copy=False) for array in (m, v, parameter.value))
+            values = gradient.values
+            if self._weight_decay:
+                values = with_decay(values, table[gradient.rows], self._weight_decay)
+            return Move(_adam_rows, shape, (values, gradient.rows, m, v, *numbers))
+        gradient = flat(with_decay(gradient, parameter.value, self._weight_decay))
+        return Move(_adam, (gradient.size,), (gradient, flat(m), flat(v), *numbers))
+
+
+@compiled_loop
+def _adam(
+    w: Array, g: Array, m: Array, v: Array, keep1: Any, take1: Any, keep2: Any, take2: Any, lr: Any, root: Any, eps: Any
+) -> None:
+    for k in range(w.size):
+        m_new = keep1 * m[k] + take1 * g[k]
+        v_new = keep2 * v[k] + take2 * (g[k] * g[k])
+        m[k] = m_new
+        v[k] = v_new
+        w[k] -= lr * m_new / (root * math.sqrt(v_new) + eps)
+
+
+@compiled_loop
+def _adam_rows(
+    w: Array,
+    g: Array,
+    rows: Array,
+    m: Array,
+    v: Array,
+    keep1: Any,
+    take1: Any,
+    keep2: Any,
+    take2: Any,
+    lr: Any,
+    root: Any,
+    eps: Any,
+) -> None:
+    for k in range(rows.size):
+        row = rows[k]
+        _adam(w[row], g[k], m[row], v[row], keep1, take1, keep2, take2, lr, root, eps)

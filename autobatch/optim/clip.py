@@ -1,0 +1,63 @@
+"""Clipping of gradients by their common norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..parameter import Parameter, SparseRows
+from .optimizer import Array, compiled_loop
+
+
+def clip_grad_norm(params: Iterable[Parameter], max_norm: float) -> float:
+    """Scale all gradients, in place, so that their common norm is at most `max_norm`; returns the norm before.
+
+    The norm is √Σ g² over every element of every gradient, sparse rows included, added in float64 (Pascanu, Mikolov &
+    Bengio, "On the difficulty of training recurrent neural networks", 2013, Algorithm 1). Gradients within the bound
+    stay as they are; parameters without gradient do not count. If a gradient holds NaN or an infinity the norm is NaN
+    or inf, and no gradient is changed: check the norm that is returned, and leave the step out.
+
+    Arguments:
+        params: parameters with their gradients; one listed twice counts once.
+        max_norm: the bound, not negative.
+
+    >>> import autobatch as ab
+    >>> from autobatch import optim
+    >>> w = ab.Parameter([3.0, 4.0])
+    >>> ab.sum(w * w / 2).backward()
+    >>> optim.clip_grad_norm([w], max_norm=1.0)
+    5.0
+    >>> w.grad
+    array([0.6, 0.8], dtype=float32)
+    """
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm: max_norm out of range\n  expected max_norm >= 0, got {max_norm}")
+    gradients = [p.grad for p in {id(p): p for p in params}.values() if p.grad is not None]
+    arrays = [g.values if isinstance(g, SparseRows) else g for g in gradients]
+    norm = _norm(arrays)
+    if max_norm < norm < math.inf:
+        for array in arrays:
+            np.multiply(array, max_norm / norm, out=array, casting="same_kind")
+    return norm
+
+
+def _norm(arrays: list[Array]) -> float:
+    """√Σ x² over all elements; exact in range also where the squares overflow or vanish."""
+    total = sum(_sum_of_squares(array.ravel(), 1.0) for array in arrays)
+    if 1e-200 < total < math.inf or math.isnan(total):
+        return math.sqrt(total)
+    largest = max((float(np.abs(array).max(initial=0)) for array in arrays), default=0.0)
+    if largest in (0.0, math.inf):
+        return largest
+    return largest * math.sqrt(sum(_sum_of_squares(array.ravel(), largest) for array in arrays))
+
+
+@compiled_loop
+def _sum_of_squares(x: Array, unit: float) -> float:
+    total = 0.0
+    for k in range(x.size):
+        scaled = np.float64(x[k]) / unit
+        total += scaled * scaled
+    return total

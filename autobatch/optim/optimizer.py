@@ -1,0 +1,250 @@
+"""Base class of optimisers: one step, all or nothing.
+
+A step has two halves. The first checks every gradient and makes for each parameter a `Move`: a compiled loop with all
+its arguments, scratch included. Whatever can fail, fails here, and nothing has changed. The second half only runs the
+loops, in place, while Ctrl-C waits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numba
+import numpy as np
+
+from ..errors import message
+from ..parameter import Parameter, SparseRows, updating
+from ..types import short_dtype
+
+Array = np.ndarray[Any, Any]
+
+#: Decorator of the loops that change parameters: vectorised, NaN and infinities kept, no exceptions, no lock held.
+compiled_loop = numba.njit(
+    error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}, cache=True, nogil=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a step does to one parameter: `kernel(view, *arguments)`, `view` being the parameter's array as `shape`.
+
+    The first argument is the gradient.
+    """
+
+    kernel: Callable[..., None]
+    shape: tuple[int, ...]
+    arguments: tuple[Any, ...]
+
+
+class Optimizer(ABC):
+    """Base of the optimisers.
+
+    Arguments:
+        params: the parameters to train; one that is listed twice is one parameter.
+        lr: learning rate.
+
+    Attributes:
+        params: list of the parameters. State dicts number them by their place in it.
+        lr: learning rate; may be set at any time.
+
+    Raises TypeError for what is no `ab.Parameter`, ValueError if there is none or `lr` is negative or not finite.
+    """
+
+    #: Settings that are part of the state, by the name of the attribute.
+    settings: ClassVar[tuple[str, ...]] = ("lr",)
+
+    def __init__(self, params: Iterable[Parameter], lr: float) -> None:
+        self.params = list({id(parameter): parameter for parameter in params}.values())
+        if not self.params:
+            raise ValueError(f"{self._name}: there is no parameter to train")
+        for parameter in self.params:
+            if not isinstance(parameter, Parameter):
+                raise TypeError(
+                    message(
+                        f"{self._name}: only parameters can be trained",
+                        expected="ab.Parameter",
+                        got=type(parameter).__name__,
+                        repair="pass model.parameters()",
+                    )
+                )
+        self.lr = lr
+        self._steps = np.zeros(len(self.params), np.int64)
+        self._moments: dict[str, list[Array]] = {}
+        self._compiled: set[tuple[Callable[..., None], np.dtype[Any]]] = set()
+
+    @property
+    def lr(self) -> float:
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = self._checked("lr", value)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    # One step.
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient; the others, and their state, stay as they are.
+
+        Recordings that still wait run first, with the parameters as they were. All parameters, moments and counts
+        move, or none: Ctrl-C takes effect before or after.
+
+        Raises ValueError, listing all of them, where gradients do not fit their parameters.
+        """
+        chosen = [index for index, parameter in enumerate(self.params) if parameter.grad is not None]
+        gradients = self._gradients(chosen)
+        moves = [self._move(index, gradient) for index, gradient in zip(chosen, gradients, strict=True)]
+        self._compile(moves)
+        steps = self._steps.copy()
+        steps[chosen] += 1
+        with updating([self.params[index] for index in chosen]) as arrays:
+            views = [np.reshape(array, move.shape, copy=False) for array, move in zip(arrays, moves, strict=True)]
+            for view, move in zip(views, moves, strict=True):
+                move.kernel(view, *move.arguments)
+            self._steps = steps
+
+    @abstractmethod
+    def _move(self, index: int, gradient: Array | SparseRows) -> Move:
+        """What the step does to parameter `index`; changes nothing. This step is number `self._steps[index] + 1`."""
+
+    def _gradients(self, chosen: list[int]) -> list[Array | SparseRows]:
+        """Gradients of the chosen parameters, as arrays that the compiled loops take."""
+        gradients: list[Array | SparseRows] = []
+        faults: list[str] = []
+        for index in chosen:
+            gradient = self.params[index].grad
+            if fault := self._fault(index, gradient):
+                faults.append(f"\n  parameter {index}: {fault}")
+            elif isinstance(gradient, SparseRows):
+                rows, values = _plain(gradient.rows), _plain(gradient.values)
+                gradients.append(SparseRows(rows=rows, values=values, shape=gradient.shape))
+            else:
+                gradients.append(_plain(gradient))
+        if faults:
+            what = f"{self._name}.step: gradients do not fit, no parameter was changed"
+            raise ValueError(what + "".join(faults))
+        return gradients
+
+    def _fault(self, index: int, gradient: Any) -> str:
+        """What is wrong with the gradient of parameter `index`; empty if it fits."""
+        parameter = self.params[index]
+        sparse = isinstance(gradient, SparseRows)
+        wanted = parameter.dtype, parameter.shape
+        got = (gradient.values if sparse else gradient).dtype, gradient.shape
+        if got != wanted:
+            return f"expected a gradient {_text(*wanted)}, got {_text(*got)}"
+        for moments in self._moments.values():
+            if (kept := (moments[index].dtype, moments[index].shape)) != wanted:
+                return f"expected {_text(*kept)} as when the optimiser was made, got {_text(*wanted)}"
+        return _fault_of_rows(gradient) if sparse else ""
+
+    def _compile(self, moves: list[Move]) -> None:
+        """Compile what has not run yet, by calls on no elements: nothing is left to compile once parameters change."""
+        for move in moves:
+            dtype = move.arguments[0].dtype
+            key = (move.kernel, dtype)
+            if key not in self._compiled:
+                nothing = np.empty((0, *move.shape[1:]), dtype)
+                move.kernel(nothing, *(x[:0] if isinstance(x, np.ndarray) else x for x in move.arguments))
+                self._compiled.add(key)
+
+    # State.
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.params:
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of settings, counts and moments by name, in the flat form that `ab.save` takes.
+
+        Settings stand under their names (`lr`, …), counts as `0.step`, moments as `0.exp_avg` and so on, numbered
+        as in `params`.
+        """
+        state = {name: np.array(getattr(self, name), np.float64) for name in self.settings}
+        for index in range(len(self.params)):
+            state[f"{index}.step"] = np.array(self._steps[index])
+            state |= {f"{index}.{name}": moments[index].copy() for name, moments in self._moments.items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, settings too: training goes on as if it had never stopped.
+
+        Raises ValueError with every name that is missing, unexpected or of another shape, and for settings that
+        cannot be. The whole state changes, or nothing.
+        """
+        own = {name: np.asarray(value) for name, value in self.state_dict().items()}
+        given = {name: np.asarray(value) for name, value in state.items()}
+        faults = [f"{name}: missing" for name in own if name not in given]
+        faults += [f"{name}: unexpected" for name in given if name not in own]
+        for name in own.keys() & given.keys():
+            if own[name].shape != given[name].shape:
+                faults.append(f"{name}: expected shape {own[name].shape}, got {given[name].shape}")
+            elif not np.can_cast(given[name].dtype, own[name].dtype, "same_kind"):
+                faults.append(f"{name}: expected dtype {own[name].dtype}, got {given[name].dtype}")
+        if faults:
+            listed = "".join(f"\n  {fault}" for fault in sorted(faults))
+            raise ValueError(f"{self._name}.load_state_dict: the state does not fit{listed}")
+        taken = {name: given[name].astype(own[name].dtype) for name in own}
+        replacement: dict[str, Any] = {f"_{name}": self._checked(name, taken[name].tolist()) for name in self.settings}
+        count = range(len(self.params))
+        replacement["_steps"] = np.array([taken[f"{index}.step"] for index in count], np.int64)
+        replacement["_moments"] = {name: [taken[f"{index}.{name}"] for index in count] for name in self._moments}
+        self.__dict__.update(replacement)  # one call: Ctrl-C comes before or after
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """A setting in the form it is kept in; ValueError if it cannot be."""
+        value = float(value)
+        if not 0 <= value < np.inf:
+            what = f"{self._name}: {name} out of range"
+            raise ValueError(message(what, expected=f"0 <= {name} < inf", got=str(value)))
+        return value
+
+    def _zeros(self) -> list[Array]:
+        """One array of zeros for each parameter."""
+        return [np.zeros(parameter.shape, parameter.dtype) for parameter in self.params]
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in self.settings)
+        return f"{self._name}({len(self.params)} parameters, {settings})"
+
+
+def with_decay(gradient: Array, value: Array, decay: float) -> Array:
+    """`gradient + decay · value`."""
+    return gradient + value.dtype.type(decay) * value if decay else gradient
+
+
+def table_shape(gradient: SparseRows) -> tuple[int, int]:
+    """Rows and row width of the table that a sparse gradient belongs to."""
+    return gradient.shape[0], gradient.values.shape[1]
+
+
+def flat(array: Array) -> Array:
+    """All elements in one axis, without a copy."""
+    return np.reshape(array, -1, copy=False)
+
+
+def _text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    return f"{short_dtype(dtype)}[{', '.join(map(str, shape))}]"
+
+
+def _plain(array: Array) -> Array:
+    """The array, or a copy if the compiled loops would need another version for it."""
+    return np.require(array, requirements=["C", "A", "W"])
+
+
+def _fault_of_rows(gradient: SparseRows) -> str:
+    """What is wrong with the row numbers of a sparse gradient; a wrong one would write outside its table."""
+    rows, values = gradient.rows, gradient.values
+    width = int(np.prod(gradient.shape[1:], dtype=np.int64))
+    if rows.ndim != 1 or rows.dtype != np.int64 or values.shape != (rows.size, width):
+        return f"expected rows int64[k] and values [k, {width}], got {rows.dtype}{rows.shape} and {values.shape}"
+    if rows.size and (rows[0] < 0 or rows[-1] >= gradient.shape[0] or not (rows[1:] > rows[:-1]).all()):
+        return f"expected sorted row numbers from 0 to {gradient.shape[0] - 1}, each once, got {rows}"
+    return ""

@@ -1,0 +1,120 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from ..parameter import Parameter, SparseRows
+from .optimizer import Array, Move, Optimizer, compiled_loop, flat, table_shape, with_decay
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum as in PyTorch.
+
+        g ← g + weight_decay · w
+        v ← momentum · v + g
+        w ← w − lr · v                          or, with nesterov, w − lr · (g + momentum · v)
+
+    (Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, eq. 1 to 4, with the
+    learning rate outside the velocity.) A sparse gradient has the same result as its dense form; without momentum and
+    decay only its rows are visited.
+
+    Arguments:
+        params: parameters to train.
+        lr: learning rate, not negative.
+        momentum: from 0 to 1, not 1 itself.
+        weight_decay: factor of the L2 penalty's gradient, not negative.
+        nesterov: whether to look ahead; needs momentum.
+
+    >>> import autobatch as ab
+    >>> from autobatch import optim
+    >>> w = ab.Parameter([1.0, 2.0])
+    >>> optimizer = optim.SGD([w], lr=0.5)
+    >>> ab.sum(w * w).backward()
+    >>> optimizer.step()
+    >>> w.value
+    array([0., 0.], dtype=float32)
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ("lr", "momentum", "weight_decay", "nesterov")
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(params, lr)
+        self._momentum: float = self._checked("momentum", momentum)
+        self._weight_decay: float = self._checked("weight_decay", weight_decay)
+        self._nesterov: bool = self._checked("nesterov", nesterov)
+        if self._nesterov and self._momentum == 0:
+            raise ValueError("SGD: nesterov looks ahead along the momentum\n  expected momentum > 0, got 0")
+        if self._momentum:
+            self._moments = {"momentum_buffer": self._zeros()}
+
+    @property
+    def momentum(self) -> float:
+        return self._momentum
+
+    @property
+    def weight_decay(self) -> float:
+        return self._weight_decay
+
+    @property
+    def nesterov(self) -> bool:
+        return self._nesterov
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name == "nesterov":
+            return bool(value)
+        value = super()._checked(name, value)
+        if name == "momentum" and value >= 1:
+            raise ValueError(f"SGD: momentum out of range\n  expected 0 <= momentum < 1, got {value}")
+        return value
+
+    def _move(self, index: int, gradient: Array | SparseRows) -> Move:
+        parameter = self.params[index]
+        number = parameter.dtype.type
+        if isinstance(gradient, SparseRows) and not self._momentum and not self._weight_decay:
+            return Move(_descend_rows, table_shape(gradient), (gradient.values, gradient.rows, number(self.lr)))
+        dense = gradient.to_dense() if isinstance(gradient, SparseRows) else gradient
+        g = flat(with_decay(dense, parameter.value, self._weight_decay))
+        if not self._momentum:
+            return Move(_descend, (g.size,), (g, number(self.lr)))
+        velocity = flat(self._moments["momentum_buffer"][index])
+        kernel = _descend_looking_ahead if self._nesterov else _descend_with_momentum
+        return Move(kernel, (g.size,), (g, velocity, number(self.lr), number(self._momentum)))
+
+
+@compiled_loop
+def _descend(w: Array, g: Array, lr: Any) -> None:
+    for k in range(w.size):
+        w[k] -= lr * g[k]
+
+
+@compiled_loop
+def _descend_rows(w: Array, g: Array, rows: Array, lr: Any) -> None:
+    for k in range(rows.size):
+        row, step = w[rows[k]], g[k]
+        for j in range(step.size):
+            row[j] -= lr * step[j]
+
+
+@compiled_loop
+def _descend_with_momentum(w: Array, g: Array, v: Array, lr: Any, momentum: Any) -> None:
+    for k in range(w.size):
+        v_new = momentum * v[k] + g[k]
+        v[k] = v_new
+        w[k] -= lr * v_new
+
+
+@compiled_loop
+def _descend_looking_ahead(w: Array, g: Array, v: Array, lr: Any, momentum: Any) -> None:
+    for k in range(w.size):
+        v_new = momentum * v[k] + g[k]
+        v[k] = v_new
+        w[k] -= lr * (g[k] + momentum * v_new)

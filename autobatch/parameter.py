@@ -1,0 +1,200 @@
+"""Parameters, buffers and their gradients.
+
+Whoever changes a parameter goes through `updating`: pending work runs first, Ctrl-C waits until all is written, and
+the versions move, so that a recording is never run or reversed against other numbers than it was made with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import OpTypeError, message, user_line
+from .shared import Shared, as_array
+from .types import tensor_type
+
+_clock = itertools.count(1)
+
+before_change: list[Callable[[], None]] = []
+"""Called before any parameter changes; `tensor.py` runs the live pending work here."""
+
+
+def now() -> int:
+    """A moment on the clock that versions are stamped with."""
+    return next(_clock)
+
+
+@dataclass(slots=True)
+class SparseRows:
+    """A gradient that is zero outside some rows of a table.
+
+    rows: int64[k], ascending, each once; values: float[k, width...]; shape: of the table.
+    """
+
+    rows: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+    shape: tuple[int, ...]
+
+    def to_dense(self) -> np.ndarray[Any, Any]:
+        """The gradient as an array of the table's shape."""
+        dense = np.zeros(self.shape, self.values.dtype)
+        dense[self.rows] = self.values
+        return dense
+
+
+Gradient = np.ndarray[Any, Any] | SparseRows
+
+
+class Buffer(Shared):
+    """A shared array without gradient that belongs to a module's state.
+
+    >>> import autobatch as ab
+    >>> ab.nn.Buffer([1.0, 2.0]).shape
+    (2,)
+    """
+
+    __slots__ = ("_data", "_version")
+
+    def __init__(self, value: Any, dtype: Any = None) -> None:
+        self._data = as_array(value, dtype)
+        super().__init__(tensor_type(self._data.dtype, self._data.shape))
+        self._version = 0
+
+    @property
+    def value(self) -> np.ndarray[Any, Any]:
+        """The numbers, read-only; assign an array of the same shape to replace them."""
+        view = self._data.view()
+        view.flags.writeable = False
+        return view
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        array = np.asarray(value)
+        if array.shape != self._data.shape:
+            raise OpTypeError(message(f"{type(self).__name__}.value: the shape cannot change",
+                                      expected=str(self._data.shape), got=str(array.shape), where=user_line(2)))
+        with updating([self]) as (data,):
+            data[...] = array
+
+    def _array(self) -> np.ndarray[Any, Any]:
+        return self._data
+
+
+class Parameter(Shared):
+    """A trainable array shared by all examples.
+
+    `.grad` is None until a backward pass reaches the parameter; then an array, or `SparseRows` for a table that was
+    only looked up. Set it to None to forget it. Floats take the default dtype unless `dtype` is given.
+
+    >>> import autobatch as ab
+    >>> w = ab.Parameter([1.0, 2.0])
+    >>> (w * w).sum().backward()
+    >>> w.grad
+    array([2., 4.], dtype=float32)
+    """
+
+    __slots__ = ("_data", "_grad", "_version")
+
+    def __init__(self, value: Any, dtype: Any = None) -> None:
+        data = as_array(value, dtype)
+        if data.dtype.kind != "f":
+            raise OpTypeError(message("Parameter: only floating numbers can be trained", got=str(data.dtype),
+                                      where=user_line(2), repair="use nn.Buffer for other arrays"))
+        self._data = data
+        super().__init__(tensor_type(data.dtype, data.shape))
+        self._version = 0
+        self._grad: Gradient | None = None
+
+    value = Buffer.value
+    _array = Buffer._array
+
+    @property
+    def trainable(self) -> bool:
+        """True: a parameter has a gradient."""
+        return True
+
+    @property
+    def grad(self) -> Gradient | None:
+        """d loss / d parameter summed over backward passes since it was last set to None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None and not isinstance(value, SparseRows):
+            value = np.asarray(value, self.dtype)
+        if value is not None and tuple(value.shape) != self.shape:
+            raise OpTypeError(message("Parameter.grad: the shape differs from the parameter's", expected=str(self.shape),
+                                      got=str(value.shape), where=user_line(2)))
+        self._grad = value
+
+
+def accumulate(gradients: Sequence[tuple[Parameter, Gradient]]) -> None:
+    """Add to `.grad` of several parameters: all are computed before the first is stored."""
+    stored = [(p, _plus(p._grad, g)) for p, g in gradients]
+    with uninterrupted():
+        for p, g in stored:
+            p._grad = g
+
+
+def _plus(old: Gradient | None, new: Gradient) -> Gradient:
+    if old is None:
+        return new
+    if isinstance(old, SparseRows) and isinstance(new, SparseRows):
+        return merge_rows([old.rows, new.rows], [old.values, new.values], old.shape)
+    if isinstance(new, SparseRows):
+        total = np.array(old)
+        total[new.rows] += new.values
+        return total
+    return (old.to_dense() if isinstance(old, SparseRows) else old) + new
+
+
+def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...]) -> SparseRows:
+    """Rows that may repeat → each row once, ascending; repeated rows are added in the order given."""
+    ids = np.concatenate([np.asarray(r).reshape(-1) for r in rows]).astype(np.int64)
+    parts = np.concatenate([np.asarray(v).reshape(-1, *shape[1:]) for v in values])
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    first = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1]))) if ids.size else np.zeros(0, np.int64)
+    summed = np.add.reduceat(parts[order], first, axis=0) if ids.size else parts
+    return SparseRows(ids[first], summed, shape)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C until the block has ended. Only the main thread is ever interrupted."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    pressed: list[Any] = []
+    old = signal.signal(signal.SIGINT, lambda *args: pressed.append(args))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+        if pressed and callable(old):
+            old(*pressed[0])
+
+
+@contextlib.contextmanager
+def updating(parameters: Sequence[Parameter | Buffer]) -> Iterator[list[np.ndarray[Any, Any]]]:
+    """Change parameters in place: yields their writable arrays.
+
+    The live pending work of this thread runs first, against the old numbers. Inside the block Ctrl-C is held back;
+    do what can fail before. The versions move at the end.
+    """
+    for hook in before_change:
+        hook()
+    with uninterrupted():
+        try:
+            yield [p._data for p in parameters]
+        finally:
+            stamp = now()
+            for p in parameters:
+                p._version = stamp

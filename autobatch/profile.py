@@ -1,0 +1,102 @@
+"""profile: what a block of code cost, stage by stage and kernel by kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from .run.schedule import lower_bound
+from .tape import state
+
+STAGES = ("record", "assemble", "shared", "expand", "schedule", "place", "allocate", "forward", "reverse", "update")
+
+
+class Profile:
+    """Figures of one block; see `profile`.
+
+    seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
+    bytes_gathered: bytes of rows read through row numbers; peak_bytes: largest pools; kernels: name → (launches, nodes)
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.launches = 0
+        self.bound = 0
+        self.nodes = 0
+        self.rows = 0
+        self.bytes_gathered = 0
+        self.peak_bytes = 0
+        self.kernels: dict[str, list[int]] = {}
+        self._inner = 0.0
+
+    def note(self, run: Any) -> None:
+        """Count one run."""
+        self.launches += len(run.launches)
+        self.nodes += int(run.schedule.nodes.size)
+        self.bound += lower_bound(run.tape, run.schedule)
+        self.peak_bytes = max(self.peak_bytes, int(run.plan.peak_bytes))
+        for launch in run.launches:
+            signature = run.signatures[launch.sig]
+            for slot, (pool, rows, block) in zip(signature.slots, launch.accesses, strict=True):
+                self.rows += rows.size
+                if block < 0:
+                    self.bytes_gathered += rows.size * pool.shape[1] * slot.type.dtype.itemsize
+            entry = self.kernels.setdefault(signature.name, [0, 0])
+            entry[0] += 1
+            entry[1] += launch.sizes[0]
+
+    def table(self) -> str:
+        """A readable table."""
+        total = sum(self.seconds.values())
+        lines = [f"{'stage':<12}{'ms':>10}{'share':>8}"]
+        for stage in (*STAGES, *(s for s in self.seconds if s not in STAGES)):
+            if stage in self.seconds:
+                share = self.seconds[stage] / total if total else 0.0
+                lines.append(f"{stage:<12}{self.seconds[stage] * 1e3:>10.3f}{share:>8.1%}")
+        lines.append(f"{self.nodes:,} nodes → {self.launches:,} launches (bound {self.bound:,}), {self.rows:,} rows read, "
+                     f"{self.bytes_gathered:,} bytes gathered, pools of {self.peak_bytes:,} bytes")
+        lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}")
+        for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
+            lines.append(f"{name:<28}{launches:>10,}{nodes:>10,}")
+        return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def profile() -> Iterator[Profile]:
+    """Measure a block: seconds per stage, launches, nodes, rows, bytes gathered.
+
+    >>> import autobatch as ab
+    >>> with ab.profile() as prof:
+    ...     y = float(ab.tensor(2.0) * ab.tensor(3.0))
+    >>> prof.nodes, prof.launches, prof.bound
+    (1, 1, 1)
+    """
+    measured = Profile()
+    before = state.profiles
+    state.profiles = (*before, measured)
+    try:
+        yield measured
+    finally:
+        state.profiles = before
+
+
+@contextlib.contextmanager
+def timed(stage: str) -> Iterator[None]:
+    """Count the seconds of a block as a stage of every active profile; stages inside it count for themselves."""
+    if not state.profiles:
+        yield
+        return
+    outer = [p._inner for p in state.profiles]
+    for p in state.profiles:
+        p._inner = 0.0
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds = time.perf_counter() - start
+        for p, before in zip(state.profiles, outer, strict=True):
+            p.seconds[stage] += seconds - p._inner
+            p._inner = before + seconds

@@ -1,0 +1,140 @@
+"""Random draws whose key is the example, not the batch: seed, stream, number of the draw in the stream, element.
+
+A stream is the path of (map call, index) pairs that led to the example; outside any map it is the thread's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from .ops.declare import apply
+from .ops.random import DROPOUT, NORMAL, UNIFORM
+from .tape import state
+from .types import default_dtype
+
+_MASK = (1 << 64) - 1
+_seed = [0, 0]  # seed, and how often it was set
+_threads = threading.local()
+
+
+def mixed(z: int) -> int:
+    """SplitMix64's finaliser on a Python int."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
+
+
+def child_stream(parent: int, call: int, index: int) -> int:
+    """The stream of example `index` of map call `call` made in stream `parent`."""
+    return mixed((mixed((parent + (call + 1) * 0x9E3779B97F4A7C15) & _MASK) + (index + 1) * 0xD1B54A32D192ED03) & _MASK)
+
+
+def signed(key: int) -> int:
+    """A 64-bit key as int64."""
+    return key - (1 << 64) if key >> 63 else key
+
+
+def seed(n: int) -> None:
+    """Start all random streams over: draws of values, masks, shuffles and initial parameters.
+
+    >>> import autobatch as ab
+    >>> ab.seed(1); a = ab.normal(3).numpy(); ab.seed(1); bool((ab.normal(3).numpy() == a).all())
+    True
+    """
+    _seed[0] = n & _MASK
+    _seed[1] += 1
+    _threads.generator = None
+    _sync()
+
+
+def _sync() -> None:
+    """Bring this thread's own stream in line with the last seed."""
+    if getattr(_threads, "epoch", -1) != _seed[1]:
+        _threads.epoch = _seed[1]
+        _threads.generator = None
+        own = 0 if threading.current_thread() is threading.main_thread() else sum(threading.current_thread().name.encode())
+        if not state.depth:
+            state.stream = mixed((_seed[0] + own * 0x9E3779B97F4A7C15) & _MASK)
+            state.draws = 0
+            state.maps = 0
+
+
+def next_key() -> tuple[Any, Any]:
+    """Stream and number of the next draw; inside a cell both are operands of the cell."""
+    if state.builder is not None:
+        return state.builder.draw()
+    _sync()
+    number = state.draws
+    state.draws = number + 1
+    return signed(state.stream), number
+
+
+def initial_generator() -> np.random.Generator:
+    """The generator that initial parameters are drawn from, started over by `seed`."""
+    _sync()
+    if getattr(_threads, "generator", None) is None:
+        _threads.generator = np.random.default_rng([_seed[0] & 0xFFFFFFFF, _seed[0] >> 32, 7])
+    generator: np.random.Generator = _threads.generator
+    return generator
+
+
+def rng() -> np.random.Generator:
+    """A NumPy generator of the current example's own; each call gives a fresh one, drawn from the example's stream.
+
+    >>> import autobatch as ab
+    >>> ab.seed(0); int(ab.rng().integers(10)) in range(10)
+    True
+    """
+    if state.builder is not None:
+        from .errors import CellError, message, user_line
+
+        raise CellError(message("rng: a NumPy generator cannot be traced", where=user_line(2),
+                                repair="draw outside the cell and pass the number as an argument"))
+    stream, number = next_key()
+    return np.random.default_rng([stream & 0xFFFFFFFF, (stream >> 32) & 0xFFFFFFFF, number])
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    return (int(shape),) if hasattr(shape, "__index__") else tuple(int(n) for n in shape)
+
+
+def uniform(shape: Any = (), dtype: Any = None) -> Any:
+    """Draws from [0, 1) for the current example; they do not depend on the batch, the schedule or the backend.
+
+    >>> import autobatch as ab
+    >>> ab.uniform((2, 3)).shape
+    (2, 3)
+    """
+    return apply(UNIFORM, next_key(), (_shape(shape), np.dtype(dtype or default_dtype())))
+
+
+def normal(shape: Any = (), dtype: Any = None) -> Any:
+    """Standard normal draws for the current example (Box & Muller 1958).
+
+    >>> import autobatch as ab
+    >>> ab.normal(4).shape
+    (4,)
+    """
+    return apply(NORMAL, next_key(), (_shape(shape), np.dtype(dtype or default_dtype())))
+
+
+def dropout(x: Any, p: float = 0.5, training: bool | None = None) -> Any:
+    """Set elements to zero with probability `p` and divide the others by 1 - p (Srivastava et al. 2014).
+
+    Does nothing in evaluation mode: that of the module whose method, cell or `forward` is running, else training;
+    `training` decides where it is given.
+
+    >>> import autobatch as ab
+    >>> sorted(set(ab.dropout(ab.ones(100), 0.5).numpy().tolist()))
+    [0.0, 2.0]
+    """
+    if not 0.0 <= p < 1.0:
+        from .errors import op_error
+
+        raise op_error("dropout", "the probability is outside [0, 1)", got=str(p))
+    if p == 0.0 or not (state.training if training is None else training):
+        return x
+    return apply(DROPOUT, (x, *next_key()), (float(p),))

@@ -1,0 +1,200 @@
+"""execute: a `Plan` → values, launch by launch.
+
+Input: tape, schedule, plan, the signatures they speak of, arrays from outside, arrays of shared operands.
+Output: `Run`, which holds the pools and what the reverse pass needs.
+Invariants: a launch writes one contiguous block per result and reads rows written before. Cost: one loop over the
+launches, a few microseconds each beyond arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ..types import Dim, Type, size_of
+from .program import Plan, Schedule, Tape
+
+Array = np.ndarray[Any, Any]
+
+
+@njit(cache=True)
+def gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, linked, target):  # type: ignore[no-untyped-def]
+    """Nodes whose results depend on something trainable and lead to a target value (`target` [V], all ones: any)."""
+    n = sig.size
+    producer = np.empty(value_of[n], np.int32)
+    needs = np.zeros(n, np.uint8)
+    for node in range(n):
+        for v in range(value_of[node], value_of[node + 1]):
+            producer[v] = node
+        s = sig[node]
+        need = trainable[s] != 0 or linked[node] != 0
+        for a in range(arg_of[slot_of[node]], arg_of[slot_of[node + 1]]):
+            need = need or needs[producer[args[a]]] != 0
+        needs[node] = need and (frozen[s] == 0 or linked[node] != 0)
+    wanted = target.copy()
+    for node in range(n - 1, -1, -1):
+        hit = False
+        for v in range(value_of[node], value_of[node + 1]):
+            hit = hit or wanted[v] != 0
+        if hit and needs[node]:
+            for a in range(arg_of[slot_of[node]], arg_of[slot_of[node + 1]]):
+                wanted[args[a]] = 1
+        needs[node] = needs[node] and hit
+    return needs
+
+
+@dataclass(slots=True)
+class Launch:
+    """One launch, ready to run: what each operand reads and where each result goes."""
+
+    sig: int
+    sizes: tuple[int, ...]
+    accesses: list[tuple[Any, Array, int]]
+    offsets: list[Array]
+    data: list[Array]
+    writes: list[tuple[int, int, int]]
+    at: tuple[int, ...]
+    """Position of the launch among all launches of its signature, in nodes and in elements of each list."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Values of one tape, and what is kept for its reverse pass."""
+
+    tape: Tape
+    schedule: Schedule
+    plan: Plan
+    signatures: Sequence[Any]
+    backend: str
+    memo: dict[Any, Array]
+    pools: list[Array]
+    needs: Any
+    launches: list[Launch] = field(default_factory=list)
+    kept: dict[int, list[Array]] = field(default_factory=dict)
+    needs_sig: Any = None
+
+    def rows(self, value: int) -> tuple[int, Any]:
+        """Pool of a value and its row numbers."""
+        node = int(np.searchsorted(self.tape.value_of, value, side="right")) - 1
+        table = self.tape.signatures
+        result = table.result_of[self.tape.sig[node]] + value - self.tape.value_of[node]
+        start, count = int(self.plan.start[value]), int(self.plan.count[value])
+        if start >= 0:
+            return int(table.result_pool[result]), slice(start, start + count)
+        at = -start - 2
+        return int(table.result_pool[result]), self.plan.scattered[at : at + count]
+
+    def value(self, value: int, type: Type) -> Array:
+        """A copy of one value."""
+        pool, rows = self.rows(value)
+        return np.array(self.pools[pool][rows]).reshape(type.shape)
+
+
+def prepare(run: Run, list_slots: Sequence[Sequence[int]], by_rows: Sequence[bool]) -> None:
+    """Lay out every launch of the plan."""
+    plan, schedule, table = run.plan, run.schedule, run.tape.signatures
+    launch_of, launch_sig = schedule.launch_of.tolist(), schedule.launch_sig.tolist()
+    access_of, rows_of = plan.access_of.tolist(), plan.rows_of.tolist()
+    blocks, offsets_of = plan.block.tolist(), plan.offsets_of.tolist()
+    write_of, write_start, write_rows = plan.write_of.tolist(), plan.write_start.tolist(), plan.write_rows.tolist()
+    int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
+    slot_of, result_of, result_pool = table.slot_of.tolist(), table.result_of.tolist(), table.result_pool.tolist()
+    n_ints, n_floats = table.n_ints.tolist(), table.n_floats.tolist()
+    slot_pool = [run.pools[_pool_number(run, signature.slots[k])] for signature in run.signatures
+                 for k in range(len(signature.slots))]
+    totals: dict[int, list[int]] = {}
+    rows = plan.rows
+    for launch, s in enumerate(launch_sig):
+        n = launch_of[launch + 1] - launch_of[launch]
+        first = access_of[launch]
+        accesses = []
+        for k in range(slot_of[s + 1] - slot_of[s]):
+            a = first + k
+            accesses.append((slot_pool[slot_of[s] + k], rows[rows_of[a] : rows_of[a + 1]], blocks[a]))
+        offsets = []
+        sizes = [rows_of[first + 1] - rows_of[first] if by_rows[s] else n]
+        for k in list_slots[s]:
+            at = offsets_of[first + k]
+            offsets.append(plan.offsets[at : at + n + 1])
+            sizes.append(int(plan.offsets[at + n]))
+        i, f = int_of[launch], float_of[launch]
+        ints = [plan.ints[i + c * n : i + (c + 1) * n] for c in range(n_ints[s])]
+        floats = [plan.floats[f + c * n : f + (c + 1) * n] for c in range(n_floats[s])]
+        data = []
+        for kind in run.signatures[s].data:
+            data.append(ints.pop(0) if kind == "i" else floats.pop(0))
+        writes = []
+        for r in range(result_of[s + 1] - result_of[s]):
+            w = write_of[launch] + r
+            writes.append((result_pool[result_of[s] + r], write_start[w], write_rows[w]))
+        total = totals.setdefault(s, [0] * len(sizes))
+        run.launches.append(Launch(s, tuple(sizes), accesses, offsets, data, writes, tuple(total)))
+        for k, size in enumerate(sizes):
+            total[k] += size
+    for s, total in totals.items():
+        if run.needs_sig[s]:
+            types = run.signatures[s].kernel.pieces.kept
+            run.kept[s] = [np.empty(rows_shape(t, total), t.dtype) for t in types]
+
+
+def _pool_number(run: Run, slot: Any) -> int:
+    return run.tape.pools.index(slot.pool)
+
+
+def rows_shape(type: Type, sizes: Sequence[int]) -> tuple[int, int]:
+    """Rows and width of a batched value as 2-D rows."""
+    lead = type.shape[0]
+    return sizes[lead.index] * lead.factor, size_of(type.shape[1:])
+
+
+def resolve(type: Type, sizes: Sequence[int]) -> tuple[int, ...]:
+    """A shape with its `Dim`s put in."""
+    return tuple(sizes[n.index] * n.factor if isinstance(n, Dim) else n for n in type.shape)
+
+
+def rows_of_launch(array: Array, type: Type, launch: Launch) -> Array:
+    """The part of a kept array that belongs to a launch, as 2-D rows."""
+    lead = type.shape[0]
+    start = launch.at[lead.index] * lead.factor
+    return array[start : start + launch.sizes[lead.index] * lead.factor]
+
+
+def read(run: Run, launch: Launch, kind: str, k: int) -> Any:
+    """What an input of a launch reads, all kinds but "kept" and "cotangent"."""
+    if kind == "rows":
+        return launch.accesses[k]
+    if kind == "data":
+        return launch.data[k]
+    if kind == "shared":
+        return run.memo[run.signatures[launch.sig].shared[k]]
+    if kind == "positions":
+        offsets = launch.offsets[k - 1].astype(np.int64)
+        return np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
+    lengths = np.diff(launch.offsets[k - 1]).astype(np.int64)
+    return lengths if kind == "lengths" else np.repeat(np.arange(lengths.size), lengths)
+
+
+def execute(run: Run, check: Callable[[Launch, int], None] | None = None) -> None:
+    """Run the launches in order; `check` sees every launch after it ran."""
+    plans: dict[int, Any] = {}
+    for number, launch in enumerate(run.launches):
+        s = launch.sig
+        found = plans.get(s)
+        if found is None:
+            kernel = run.signatures[s].kernel
+            piece = "forward" if run.needs_sig[s] else "inference"
+            types = kernel.pieces.kept[: kernel.pieces.n_kept_forward] if run.needs_sig[s] else []
+            found = plans[s] = (kernel.program(piece, run.backend).run, kernel.inputs(piece), types, run.kept.get(s))
+        program, inputs, types, kept = found
+        if launch.sizes[0] == 0:
+            continue
+        outputs = [run.pools[pool][start : start + rows] for pool, start, rows in launch.writes]
+        for array, type in zip(kept or (), types, strict=False):
+            outputs.append(rows_of_launch(array, type, launch))
+        program(launch.sizes[0], launch.sizes, [read(run, launch, kind, k) for kind, k in inputs], outputs)
+        if check is not None:
+            check(launch, number)

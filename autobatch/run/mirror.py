@@ -1,0 +1,122 @@
+"""mirror: the launches of a `Run` reversed → gradients.
+
+Input: a run and cotangents of some of its values. Output: cotangents of shared operands and of values from outside.
+Reading rows mirrors to adding to the same rows of the gradient pools, in launch order, so that sums are repeatable;
+what a signature owes to its shared operands is computed once, over all its launches together.
+Cost: one loop over the launches, then one program per signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch
+
+GiveDense = Callable[[Any, Array], None]
+GiveRows = Callable[[Any, Array, Array], None]
+
+
+def mirror(run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows) -> list[Array]:
+    """Reverse a run; returns the gradient pools, for cotangents of values from outside."""
+    pools = [np.zeros(p.shape, p.dtype) if p.dtype.kind == "f" else p for p in run.pools]
+    for value, g in seeds.items():
+        pool, where = run.rows(value)
+        if isinstance(where, slice):
+            pools[pool][where] += g.reshape(-1, pools[pool].shape[1])
+        else:
+            np.add.at(pools[pool], where, g.reshape(-1, pools[pool].shape[1]))
+    index = {id(p): k for k, p in enumerate(run.pools)}
+    plans: dict[int, Any] = {}
+    used: dict[int, list[Launch]] = {}
+    for launch, wanted in zip(reversed(run.launches), reversed(wanted_launches(run, seeds)), strict=True):
+        s = launch.sig
+        if not wanted or launch.sizes[0] == 0:
+            continue
+        used.setdefault(s, []).append(launch)
+        found = plans.get(s)
+        if found is None:
+            kernel = run.signatures[s].kernel
+            graph = kernel.pieces.backward
+            types = {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
+            found = plans[s] = (kernel.program("backward", run.backend).run, kernel.inputs("backward"), kernel.pieces, types)
+        program, inputs, pieces, types = found
+        kept = run.kept.get(s, [])
+        arguments = []
+        for kind, k in inputs:
+            if kind == "cotangent":
+                pool, start, n = launch.writes[k]
+                arguments.append(pools[pool][start : start + n].reshape(resolve(types[k], launch.sizes)))
+            elif kind == "kept":
+                part = rows_of_launch(kept[k], pieces.kept[k], launch)
+                arguments.append(part.reshape(resolve(pieces.kept[k], launch.sizes)))
+            else:
+                arguments.append(read(run, launch, kind, k))
+        outputs: list[Any] = []
+        for slot in pieces.slots:
+            source, numbers, block = launch.accesses[slot]
+            outputs.append((pools[index[id(source)]], numbers, block))
+        for k in range(pieces.n_kept_forward, len(pieces.kept)):
+            outputs.append(rows_of_launch(kept[k], pieces.kept[k], launch))
+        if outputs:
+            program(launch.sizes[0], launch.sizes, arguments, outputs)
+    for s in sorted(used):
+        _final(run, s, used[s], dense, rows)
+    return pools
+
+
+def wanted_launches(run: Run, seeds: dict[int, Array]) -> list[bool]:
+    """Launches with a node that leads to a seed."""
+    needs = nodes_to_seeds(run, seeds)
+    flags = needs[run.schedule.nodes] != 0
+    return [bool(flags[a:b].any()) for a, b in zip(run.schedule.launch_of[:-1], run.schedule.launch_of[1:], strict=True)]
+
+
+def mixed(run: Run, seeds: dict[int, Array]) -> bool:
+    """Whether some launch holds nodes that lead to a seed beside nodes that do not."""
+    needs = nodes_to_seeds(run, seeds)
+    flags = needs[run.schedule.nodes] != 0
+    ends = zip(run.schedule.launch_of[:-1], run.schedule.launch_of[1:], strict=True)
+    return any(bool(flags[a:b].any()) and not bool(flags[a:b].all()) for a, b in ends)
+
+
+def nodes_to_seeds(run: Run, seeds: dict[int, Array]) -> Any:
+    """1 for nodes that carry gradient and lead to a seed."""
+    tape = run.tape
+    target = np.zeros(int(tape.value_of[-1]), np.uint8)
+    target[list(seeds)] = 1
+    table = tape.signatures
+    linked = ((run.needs != 0) & (table.trainable[tape.sig] == 0)).astype(np.uint8)
+    return gradient_needed(tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable,
+                           np.zeros_like(table.frozen), linked, target) & run.needs
+
+
+def _final(run: Run, s: int, launches: list[Launch], dense: GiveDense, rows: GiveRows) -> None:
+    signature = run.signatures[s]
+    pieces = signature.kernel.pieces
+    stored = run.kept.get(s, [])
+    every = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
+    sizes = tuple(sum(launch.sizes[k] for launch in launches) for k in range(len(launches[0].sizes)))
+    if len(every) == len(launches):
+        kept = stored
+    else:
+        launches = launches[::-1]
+        kept = [np.concatenate([rows_of_launch(a, t, launch) for launch in launches])
+                for a, t in zip(stored, pieces.kept, strict=True)]
+    if pieces.dense:
+        arguments: list[Any] = []
+        for kind, k in signature.kernel.inputs("final"):
+            if kind == "kept":
+                arguments.append(kept[k].reshape(resolve(pieces.kept[k], sizes)))
+            elif kind == "data":
+                arguments.append(np.concatenate([launch.data[k] for launch in (every if kept is stored else launches)]))
+            else:
+                arguments.append(run.memo[signature.shared[k]])
+        results = signature.kernel.program("final", run.backend).run(sizes[0], sizes, arguments, [None] * len(pieces.dense))
+        for k, g in zip(pieces.dense, results, strict=True):
+            dense(signature.shared[k], g)
+    for k, gradient in pieces.sparse:
+        ids, values = kept[gradient.ids], kept[gradient.rows]
+        rows(signature.shared[k], ids.reshape(-1), values.reshape(ids.size, -1))

@@ -1,0 +1,299 @@
+"""Values that are the same for every example: parameters, buffers, constants, and what is computed from them alone.
+
+An op whose operands are all shared is not recorded in any example. It becomes a `SharedExpression`, one object for
+equal ops on equal operands, evaluated at most once per recording. In a signature a shared operand stands by identity.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .compile.simplify import simplify
+from .compile.trace import Builder
+from .compile.vjp import vjp
+from .errors import OpTypeError, message, op_error, user_line
+from .graph import Graph, _hashable
+from .ops.declare import Attrs, Op, apply, recorder
+from .ops.elementwise import STOP_GRADIENT
+from .ops.movement import TRANSPOSE
+from .ops.value import Value
+from .run.interpret import interpret
+from .types import Type, default_dtype, is_float, tensor_type
+
+_INTERN_LIMIT = 512
+
+flags = threading.local()
+"""Per thread: `frozen`, True under `no_grad`."""
+
+
+def is_frozen() -> bool:
+    """Whether gradients are switched off in this thread."""
+    return getattr(flags, "frozen", False)
+
+
+class Shared(Value):
+    """A value that does not depend on the example."""
+
+    __slots__ = ("__weakref__", "_expressions", "_signatures", "_type")
+    _priority = 1
+
+    def __init__(self, type: Type) -> None:
+        self._type = type
+        self._expressions: dict[Any, SharedExpression] = {}
+        self._signatures: dict[Any, Any] = {}
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a gradient may be wanted."""
+        return False
+
+    def _array(self) -> np.ndarray[Any, Any]:
+        raise NotImplementedError
+
+    def _enter(self, builder: Builder) -> Any:
+        return builder.shared_operand(self)
+
+    def _record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        numbers = [x for x in operands if not isinstance(x, Shared)]
+        if any(not isinstance(x, bool | int | float | np.number) for x in numbers) or (numbers and op.dtypes == "keep"):
+            return recorder[0](op, operands, attrs)
+        key = (op, _hashable(attrs), tuple(id(x) if isinstance(x, Shared) else (type(x), repr(x)) for x in operands), is_frozen())
+        found = self._expressions.get(key)
+        if found is None:
+            if len(self._expressions) >= _INTERN_LIMIT:
+                self._expressions.clear()
+            found = self._expressions[key] = SharedExpression(op, operands, attrs, is_frozen())
+        return found
+
+    def _record_list(self, kind: str, values: Any) -> Any:
+        if kind == "sum":
+            total = values[0]
+            for v in values[1:]:
+                total = total + v
+            return total
+        stacked = stack_values(values)
+        return stacked if kind == "stack" else getattr(stacked, kind)(axis=0)
+
+    def backward(self, retain: bool = False) -> None:
+        """Add d self / d parameter to `.grad` of the parameters it is made of; nothing is kept, so `retain` is free."""
+        from .engine import shared_backward
+
+        shared_backward(self)
+
+    def detach(self) -> Any:
+        """The same numbers as a constant."""
+        return apply(STOP_GRADIENT, (self,))
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """A copy of the current numbers."""
+        return np.array(self._array())
+
+    def item(self) -> float | int | bool:
+        """The number of a value with one element."""
+        return self.numpy().reshape(-1)[0].item() if self.size == 1 else self.numpy().item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        return self.numpy().astype(dtype or self.dtype)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._type})"
+
+
+def stack_values(values: Any) -> Any:
+    """Values joined along a new first axis."""
+    from .ops.movement import STACK
+
+    return apply(STACK, tuple(values), (-len(values[0].shape) - 1,))
+
+
+class Constant(Shared):
+    """An array that never changes."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: np.ndarray[Any, Any]) -> None:
+        super().__init__(tensor_type(data.dtype, data.shape))
+        self._data = data
+        data.flags.writeable = False
+
+    def _array(self) -> np.ndarray[Any, Any]:
+        return self._data
+
+
+_filled: dict[Any, Constant] = {}
+
+
+def filled(shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
+    """The one constant of this shape, number and dtype."""
+    extents = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if any(isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 0 for n in extents):
+        raise op_error("full", "a shape holds whole numbers from 0 on", got=repr(shape))
+    extents = tuple(n.__index__() for n in extents)
+    kind = np.dtype(dtype) if dtype is not None else default_dtype() if isinstance(value, float) else np.asarray(value).dtype
+    key = (extents, kind, repr(value))
+    found = _filled.get(key)
+    if found is None:
+        if len(_filled) >= _INTERN_LIMIT:
+            _filled.clear()
+        found = _filled[key] = Constant(np.full(extents, value, kind))
+    return found
+
+
+def zeros(shape: Any, dtype: Any = None) -> Constant:
+    """A shared constant of zeros; the default dtype unless given.
+
+    >>> import autobatch as ab
+    >>> ab.zeros(2).numpy()
+    array([0., 0.], dtype=float32)
+    """
+    return filled(shape, 0.0, dtype)
+
+
+def ones(shape: Any, dtype: Any = None) -> Constant:
+    """A shared constant of ones; the default dtype unless given.
+
+    >>> import autobatch as ab
+    >>> ab.ones((1, 2)).numpy()
+    array([[1., 1.]], dtype=float32)
+    """
+    return filled(shape, 1.0, dtype)
+
+
+def full(shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
+    """A shared constant filled with one number; the dtype of the number (floats: the default dtype) unless given.
+
+    >>> import autobatch as ab
+    >>> ab.full(2, 3).numpy()
+    array([3, 3])
+    """
+    return filled(shape, value, dtype)
+
+
+def constant(x: Any, dtype: Any = None) -> Constant:
+    """A shared untrained array, copied now; one constant serves all examples.
+
+    NumPy floats take the default dtype unless `dtype` is given.
+
+    >>> import autobatch as ab
+    >>> ab.constant([[1.0, 2.0]]).shape
+    (1, 2)
+    """
+    return Constant(as_array(x, dtype))
+
+
+def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
+    """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
+    array = np.array(x, dtype=dtype, order="C")
+    if array.dtype.kind == "f" and dtype is None:
+        array = array.astype(default_dtype())
+    if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "fib":
+        raise OpTypeError(message(f"tensor: no value holds dtype {array.dtype}", where=user_line(2),
+                                  expected="float32, float64, int32, int64 or bool", got=repr(x)[:60]))
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        raise OpTypeError(message(f"tensor: no value holds dtype {array.dtype}", where=user_line(2)))
+    return array
+
+
+class SharedExpression(Shared):
+    """An op on shared operands alone: a small graph over its operands."""
+
+    __slots__ = ("_frozen", "_reverse", "graph", "op", "parents")
+
+    def __init__(self, op: Op, operands: tuple[Any, ...], attrs: Attrs, frozen: bool) -> None:
+        builder = Builder()
+        inputs = [builder.shared_operand(x) if isinstance(x, Shared) else x for x in operands]
+        result = builder.record(op, tuple(inputs), attrs)
+        self.graph = builder.finish([result])
+        super().__init__(self.graph.nodes[self.graph.outputs[0]].type)
+        self.op = op
+        self.parents: tuple[Shared, ...] = tuple(builder.shared)
+        self._frozen = frozen or op.name == "stop_gradient"
+        self._reverse: tuple[Graph, list[int]] | None = None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a parameter is reached through ops that have derivatives."""
+        return not self._frozen and is_float(self.dtype) and any(p.trainable for p in self.parents)
+
+    def _enter(self, builder: Builder) -> Any:
+        if self.op is TRANSPOSE and not self._frozen:
+            node = next(n for n in self.graph.nodes if n.op is TRANSPOSE)
+            return apply(TRANSPOSE, (self.parents[0]._enter(builder),), node.attrs)
+        return builder.shared_operand(self)
+
+    def _array(self) -> np.ndarray[Any, Any]:
+        return evaluate_shared([self], {})[0]
+
+    def _evaluate(self, arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        return interpret(self.graph, lambda kind, k: arrays[k])[0]
+
+    def _pull(self, g: Any, arrays: list[np.ndarray[Any, Any]]) -> list[tuple[Shared, np.ndarray[Any, Any]]]:
+        """Cotangents of the parents."""
+        if self._reverse is None:
+            wrt = [i for i, n in enumerate(self.graph.nodes) if n.is_input and self.parents[n.attrs[1]].trainable]
+            result = vjp(self.graph, wrt)
+            graph, _ = simplify(result.graph)
+            known = [self.graph.nodes[w].attrs[1] for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
+            self._reverse = graph, known
+        graph, known = self._reverse
+        results = interpret(graph, lambda kind, k: g if kind == "cotangent" else arrays[k])
+        return [(self.parents[k], r) for k, r in zip(known, results, strict=True)]
+
+
+Memo = dict[Shared, np.ndarray[Any, Any]]
+
+
+def in_order(wanted: Iterable[Shared]) -> list[Shared]:
+    """The values and all they are made of, operands first; a loop, however deep."""
+    order: list[Shared] = []
+    done: set[int] = set()
+    stack: list[tuple[Shared, bool]] = [(x, False) for x in wanted]
+    while stack:
+        x, ready = stack.pop()
+        if id(x) in done:
+            continue
+        if ready or not isinstance(x, SharedExpression):
+            done.add(id(x))
+            order.append(x)
+            continue
+        stack.append((x, True))
+        stack.extend((p, False) for p in x.parents)
+    return order
+
+
+def evaluate_shared(wanted: Iterable[Shared], memo: Memo) -> list[np.ndarray[Any, Any]]:
+    """Arrays of shared values; `memo` keeps what was computed in this recording."""
+    wanted = list(wanted)
+    for x in in_order(x for x in wanted if x not in memo):
+        if x not in memo:
+            memo[x] = x._evaluate([memo[p] for p in x.parents]) if isinstance(x, SharedExpression) else x._array()
+    return [memo[x] for x in wanted]
+
+
+def pull_back(cotangents: dict[Shared, np.ndarray[Any, Any]], memo: Memo,
+              give: Callable[[Shared, np.ndarray[Any, Any]], None]) -> None:
+    """Carry cotangents of shared values down to those that are no expressions, each handed to `give`."""
+    for x in reversed(in_order(cotangents)):
+        if x not in cotangents or not x.trainable:
+            continue
+        g = cotangents[x]
+        if not isinstance(x, SharedExpression):
+            give(x, g)
+            continue
+        for parent, part in x._pull(g, [memo[p] for p in x.parents]):
+            cotangents[parent] = cotangents[parent] + part if parent in cotangents else part

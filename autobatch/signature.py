@@ -1,0 +1,94 @@
+"""A signature: what decides which nodes may run together. One is made per op or cell and types of operands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .compile.kernel import Kernel, kernel_of
+from .graph import Graph
+from .run.program import CONCAT_ROWS, EACH, FIXED, KERNEL, ONE, PAYLOAD, SLICE_ROWS
+from .shared import Shared
+from .types import Type
+
+
+@dataclass(slots=True, frozen=True)
+class Slot:
+    """One operand: ONE value, a LIST of values, or EACH row of one value. `type` is that of the value, or element."""
+
+    kind: int
+    type: Type
+    list: int = 0
+
+    @property
+    def pool(self) -> tuple[int, np.dtype[Any]]:
+        """Width and dtype of the rows read."""
+        return self.type.width, self.type.dtype
+
+
+@dataclass(slots=True, frozen=True)
+class Result:
+    """One result: width and dtype of its rows, and how many there are (see run/program.py)."""
+
+    width: int
+    dtype: np.dtype[Any]
+    rule: int = FIXED
+    ref: int = 0
+    rows: int = 1
+
+
+@dataclass(eq=False)
+class Signature:
+    """All that nodes of one launch have in common."""
+
+    name: str
+    kind: int
+    slots: tuple[Slot, ...]
+    results: tuple[Result, ...]
+    n_ints: int = 0
+    n_floats: int = 0
+    graph: Graph = field(default_factory=Graph)
+    shared: tuple[Shared, ...] = ()
+    data: str = ""
+    attrs: tuple[Any, ...] = ()
+    frozen: bool = False
+    by_rows: bool = False
+    """Whether each row of the first operand is a node of its own to the kernel (the leading length may vary)."""
+
+    @cached_property
+    def trainable(self) -> frozenset[int]:
+        """Shared operands that want a gradient."""
+        return frozenset() if self.frozen else frozenset(k for k, x in enumerate(self.shared) if x.trainable)
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The compiled code."""
+        return kernel_of(self.name, self.graph, self.trainable)
+
+    @cached_property
+    def lists(self) -> tuple[int, ...]:
+        """Slot that gives the length of list 1, 2, …"""
+        found: dict[int, int] = {}
+        for k, slot in enumerate(self.slots):
+            if slot.kind != ONE:
+                found.setdefault(slot.list, k)
+        return tuple(found[k] for k in sorted(found))
+
+    def __str__(self) -> str:
+        kinds = {ONE: "", 1: "list of ", EACH: "rows of "}
+        operands = [f"{kinds[s.kind]}{s.type}" for s in self.slots]
+        operands += [{"i": "whole number", "f": "number"}[c] for c in self.data]
+        operands += [f"shared {x._type}" for x in self.shared]
+        attrs = "".join(f", {a}" for a in self.attrs)
+        return f"{self.name}({', '.join(operands)}{attrs})" + (" (constant)" if self.frozen else "")
+
+
+def payload(type: Type) -> Signature:
+    """Signature of an array from outside."""
+    return Signature("tensor", PAYLOAD, (), (Result(type.width, type.dtype, rows=type.rows),), frozen=True)
+
+
+__all__ = ["CONCAT_ROWS", "KERNEL", "PAYLOAD", "SLICE_ROWS", "Result", "Signature", "Slot", "payload"]

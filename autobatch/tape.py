@@ -1,0 +1,214 @@
+"""record: user calls → flat lists; at a flush the lists become the integer arrays of `run.program.Tape`.
+
+Input: one call of `Recording.add` per op or cell call (the fast paths in `tensor.py` and `cell.py` write the same
+lists inline). Output: `assemble`. Invariants: operands of a node have smaller value numbers than its results; the
+nodes of an example are contiguous. Cost: well under a microsecond a node.
+
+The stream holds, node by node, the signature's number, then for each slot one value number, or for a list its length
+and that many value numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Sequence
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+
+from .compile.trace import Builder
+from .errors import line_of
+from .parameter import now
+from .run.program import EACH, LIST, SignatureTable, Tape
+from .signature import Signature
+
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+OPEN, DONE, ENDED = "open", "done", "ended"
+
+_numbers = itertools.count(1)
+
+
+class Recording:
+    """What one thread recorded since the last flush, and after the flush what came of it."""
+
+    __slots__ = (
+        "__weakref__", "arrays", "born", "cache", "caches", "count", "floats", "held", "imports", "ints", "links", "number",
+        "payloads", "places", "results", "run", "serial", "signatures", "state", "stream", "tensors", "thread",
+        "unbatched",
+    )
+
+    def __init__(self, frozen: bool, unbatched: bool) -> None:
+        self.stream: list[int] = []
+        self.places: list[Any] = []
+        self.tensors: list[Tensor] = []
+        self.ints: list[int] = []
+        self.floats: list[float] = []
+        self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
+        self.count = 0
+        self.caches: dict[bool, dict[Any, Any]] = {False: {}, True: {}}
+        self.cache = self.caches[frozen]
+        self.signatures: list[Signature] = []
+        self.number: dict[Signature, int] = {}
+        self.imports: dict[tuple[int, int], int] = {}
+        self.links: list[tuple[int, Recording, int]] = []
+        self.state = OPEN
+        self.run: Any = None
+        self.arrays: Tape | None = None
+        self.results: set[int] = set()
+        self.held: list[weakref.ref[Tensor]] = []
+        self.thread = threading.get_ident()
+        self.born = now()
+        self.serial = next(_numbers)
+        self.unbatched = unbatched
+
+    def signature_number(self, signature: Signature) -> int:
+        """The tape's own small number of a signature."""
+        found = self.number.get(signature)
+        if found is None:
+            found = self.number[signature] = len(self.signatures)
+            self.signatures.append(signature)
+        return found
+
+    def add(self, number: int, operands: Sequence[int], place: tuple[CodeType | None, int]) -> int:
+        """Write one node; returns the number of its first result."""
+        self.stream.append(number)
+        self.stream.extend(operands)
+        self.places.extend(place)
+        first = self.count
+        self.count = first + len(self.signatures[number].results)
+        return first
+
+    def where(self, node: int) -> str:
+        """The user's line of a node."""
+        return line_of(*self.places[2 * node : 2 * node + 2])
+
+
+class State(threading.local):
+    """What a thread is doing."""
+
+    tape: Recording | None = None
+    builder: Builder | None = None
+    unbatched: bool = False
+    stream: int = 0
+    draws: int = 0
+    maps: int = 0
+    depth: int = 0
+    example: int = -1
+    training: bool = True
+    check_finite: bool = False
+    profiles: tuple[Any, ...] = ()
+
+
+state = State()
+
+
+@njit(cache=True)
+def _parse(stream, slot_of, slot_kind, n_results, n_ints, n_floats):  # type: ignore[no-untyped-def]
+    """Count, then fill: node signatures, slots, arguments, values and data positions."""
+    size = stream.size
+    n_nodes = 0
+    n_slots = 0
+    at = 0
+    while at < size:
+        s = stream[at]
+        at += 1
+        n_nodes += 1
+        for slot in range(slot_of[s], slot_of[s + 1]):
+            n_slots += 1
+            at += 1 + stream[at] if slot_kind[slot] == 1 else 1
+    sig = np.empty(n_nodes, np.int32)
+    node_slot = np.empty(n_nodes + 1, np.int32)
+    arg_of = np.empty(n_slots + 1, np.int32)
+    args = np.empty(size, np.int32)
+    value_of = np.empty(n_nodes + 1, np.int32)
+    int_of = np.empty(n_nodes + 1, np.int32)
+    float_of = np.empty(n_nodes + 1, np.int32)
+    at = 0
+    slots = 0
+    n_args = 0
+    values = 0
+    ints = 0
+    floats = 0
+    for node in range(n_nodes):
+        s = stream[at]
+        at += 1
+        sig[node] = s
+        node_slot[node] = slots
+        value_of[node] = values
+        int_of[node] = ints
+        float_of[node] = floats
+        for slot in range(slot_of[s], slot_of[s + 1]):
+            arg_of[slots] = n_args
+            slots += 1
+            length = 1
+            if slot_kind[slot] == 1:
+                length = stream[at]
+                at += 1
+            for _ in range(length):
+                args[n_args] = stream[at]
+                n_args += 1
+                at += 1
+        values += n_results[s]
+        ints += n_ints[s]
+        floats += n_floats[s]
+    node_slot[n_nodes] = slots
+    arg_of[slots] = n_args
+    value_of[n_nodes] = values
+    int_of[n_nodes] = ints
+    float_of[n_nodes] = floats
+    return sig, node_slot, arg_of, args[:n_args], value_of, int_of, float_of
+
+
+def signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any], int]) -> SignatureTable:
+    """The signatures of one tape as arrays; pools that are new get the next number."""
+
+    def pool(width: int, dtype: Any) -> int:
+        return pools.setdefault((width, dtype), len(pools))
+
+    def ints(values: Any) -> Any:
+        return np.array(list(values), np.int32)
+
+    slots = [slot for s in signatures for slot in s.slots]
+    results = [r for s in signatures for r in s.results]
+    for slot in slots:
+        pool(*slot.pool)
+    return SignatureTable(
+        kind=ints(s.kind for s in signatures),
+        slot_of=ints(itertools.accumulate((len(s.slots) for s in signatures), initial=0)),
+        slot_kind=ints(slot.kind for slot in slots),
+        slot_rows=ints(slot.type.rows if slot.kind == LIST else 1 if slot.kind == EACH else 0 for slot in slots),
+        result_of=ints(itertools.accumulate((len(s.results) for s in signatures), initial=0)),
+        result_pool=ints(pool(r.width, r.dtype) for r in results),
+        result_rule=ints(r.rule for r in results),
+        result_ref=ints(r.ref for r in results),
+        result_rows=ints(r.rows for r in results),
+        n_ints=ints(s.n_ints for s in signatures),
+        n_floats=ints(s.n_floats for s in signatures),
+        frozen=ints(s.frozen for s in signatures),
+        trainable=ints(bool(s.trainable) for s in signatures),
+    )
+
+
+def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
+    """The integer arrays of what was recorded."""
+    pools: dict[tuple[int, Any], int] = {}
+    table = signature_table(recording.signatures, pools)
+    n_results = np.diff(table.result_of).astype(np.int32)
+    stream = np.array(recording.stream, np.int32)
+    sig, slot_of, arg_of, args, value_of, int_of, float_of = _parse(
+        stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats
+    )
+    return Tape(
+        signatures=table, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
+        float_of=float_of, ints=np.array(recording.ints, np.int64), floats=np.array(recording.floats, np.float64),
+        roots=np.array(roots, np.int32), pools=list(pools),
+    )
+
+

@@ -1,0 +1,597 @@
+"""Tensors: what user code touches while it is recorded, and how an op on them becomes a node of the tape."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import OpTypeError, RecordingError, message, op_error, user_line
+from .ops.declare import Attrs, Op, apply, recorder
+from .ops.elementwise import ADD, DIV, MUL, SIGMOID, SUB, TANH
+from .ops.index import LOOKUP, WINDOW
+from .ops.movement import CONCAT, STACK, slice_axis
+from .ops.value import Value
+from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
+from .shared import Shared, as_array, is_frozen
+from .signature import Result, Signature, Slot, payload
+from .compile.trace import Builder
+from .graph import NODE, _hashable
+from .tape import DONE, ENDED, OPEN, Recording, state
+from .types import Type, tensor_type
+
+_getframe = sys._getframe
+_new = object.__new__
+INT64 = np.dtype(np.int64)
+FLOAT64 = np.dtype(np.float64)
+
+
+class Tensor(Value):
+    """An immutable lazy value of one example.
+
+    Operators, indexing, `.T`, `.sum()`, … record; `.numpy()`, `.item()`, `float()`, `int()`, `bool()` force: they run
+    all live pending work of this thread together. `repr` never runs anything.
+
+    >>> import autobatch as ab
+    >>> t = ab.tensor([1.0, 2.0]) * 3
+    >>> t.numpy()
+    array([3., 6.], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_id", "_tape", "_type", "_value")
+    _priority = 2
+
+    def __init__(self) -> None:
+        raise TypeError("tensors are made by ab.tensor and by ops")
+
+    def _record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        return record(op, operands, attrs)
+
+    def _record_list(self, kind: str, values: Sequence[Any]) -> Any:
+        return record_list(kind, values)
+
+    def _slice(self, axis: int, start: int, length: int, step: int) -> Any:
+        if axis == 0 and self.ndim >= 2:
+            return view_rows(self, start, step, length, "slice", (length, *self.shape[1:]))
+        if axis == 0 and length:
+            return record(WINDOW, (self, start), (length, step))
+        return slice_axis(self, axis, start, length, step)
+
+    def _enter(self, builder: Builder) -> Any:
+        raise OpTypeError(
+            message(
+                "cell: a tensor reached the cell by neither argument nor closure",
+                where=user_line(2),
+                repair="pass it as an argument",
+            )
+        )
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """Force, and return a copy as a NumPy array."""
+        return np.array(forced(self))
+
+    def item(self) -> Any:
+        """Force a value of one element, and return it as a Python number."""
+        return forced(self).item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only whole numbers can be an index, not {self._type}")
+        return int(self.item())
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
+        return self.numpy() if dtype is None else self.numpy().astype(dtype)
+
+    def backward(self, retain: bool = False) -> None:
+        """Add d self / d parameter to `.grad` of every parameter reached, and end the recording unless `retain`.
+
+        Raises `OpTypeError` for a non-scalar, `RecordingError` inside `ab.map`, after the recording has ended, and
+        when a parameter has changed since.
+        """
+        from .engine import backward
+
+        backward(self, retain)
+
+    def __repr__(self) -> str:
+        where = node_line(self)
+        line = f", recorded at {where}" if where else ""
+        value = getattr(self, "_value", None)
+        numbers = f", {np.array2string(value, threshold=8, precision=4)}" if value is not None else ""
+        return f"Tensor({self._type}{line}{numbers})"
+
+
+def node_line(t: Tensor) -> str:
+    """The user's line that recorded a tensor, where it is still known."""
+    tape = t._tape
+    if tape is None or not tape.places:
+        return ""
+    from .engine import node_of_value
+
+    node = node_of_value(tape, t._id)
+    return tape.where(node) if node >= 0 else ""
+
+
+def new_tensor(tape: Recording, id: int, type: Type) -> Tensor:
+    """The tensor of a value that was just written."""
+    t: Tensor = _new(Tensor)
+    t._tape = tape
+    t._id = id
+    t._type = type
+    tape.tensors.append(t)
+    return t
+
+
+def current_tape() -> Recording:
+    """The open recording of this thread."""
+    tape = state.tape
+    if tape is None:
+        tape = state.tape = Recording(is_frozen(), state.unbatched)
+    return tape
+
+
+def _place() -> tuple[Any, int]:
+    frame: Any = _getframe(2)
+    from .errors import _PACKAGE
+
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return (frame.f_code, frame.f_lasti) if frame is not None else (None, 0)
+
+
+# Arrays from outside.
+
+def tensor(x: Any, dtype: Any = None) -> Tensor:
+    """An array of the current example, copied now.
+
+    NumPy floats and Python floats take the default dtype unless `dtype` is given.
+
+    >>> import autobatch as ab
+    >>> ab.tensor([[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    if isinstance(x, Tensor) and dtype is None:
+        return x
+    return lift(as_array(x, dtype), current_tape())
+
+
+def lift(array: np.ndarray[Any, Any], tape: Recording) -> Tensor:
+    """A node whose value is this array; the array must not change any more."""
+    type = tensor_type(array.dtype, array.shape)
+    key = ("tensor", type)
+    hit = tape.cache.get(key)
+    if hit is None:
+        found = _payloads.get(type)
+        if found is None:
+            found = _payloads[type] = payload(type)
+        hit = tape.cache[key] = tape.signature_number(found)
+    id = tape.add(hit, (), _place())
+    tape.payloads.append((id, array))
+    return new_tensor(tape, id, type)
+
+
+_payloads: dict[Type, Signature] = {}
+
+
+def value_number(t: Tensor, tape: Recording) -> int:
+    """The number of a tensor's value on this tape, brought over where it was computed on an earlier one."""
+    if t._tape is tape:
+        return t._id
+    return _bring_over(t, tape)
+
+
+def _bring_over(t: Tensor, tape: Recording) -> int:
+    old = t._tape
+    key = (old.serial, t._id)
+    found = tape.imports.get(key)
+    if found is not None:
+        return found
+    if old.thread != tape.thread and old.state == OPEN:
+        raise RecordingError(message("a tensor of another thread's recording is used here", where=user_line(2),
+                                     repair="force it there, or pass .detach() of a forced value"))
+    constant = is_constant(t)
+    if old.state == ENDED and not constant:
+        raise RecordingError(message("a tensor is used after its recording has ended", where=user_line(2),
+                                     repair="keep x.detach() instead of x, or call backward(retain=True)"))
+    if old.state == OPEN:
+        raise RecordingError(message("a tensor of a recording that was given up is used here", where=user_line(2),
+                                     repair="record it anew"))
+    array = forced(t)
+    lifted = lift(array, tape)
+    if old.state == DONE and not constant and array.dtype.kind == "f" and old.thread == tape.thread:
+        tape.links.append((lifted._id, old, t._id))
+    tape.imports[key] = lifted._id
+    return lifted._id
+
+
+def is_constant(t: Tensor) -> bool:
+    """Whether no gradient flows into this tensor: from no_grad, detached, from outside, or not floating."""
+    from .engine import signature_of_value
+
+    signature = signature_of_value(t._tape, t._id)
+    if signature is None or t.dtype.kind != "f":
+        return True
+    if t._id in {id for id, _, _ in t._tape.links}:
+        return False
+    return signature.frozen or signature.name == "stop_gradient"
+
+
+# Ops.
+
+def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+    """Write one op on the tape, or into the cell that is being traced."""
+    if state.builder is not None:
+        return state.builder.record(op, tuple(_number_or_constant(x) for x in operands), attrs)
+    if op is LOOKUP and len(operands) == 2 and isinstance(operands[0], Tensor) and operands[0].ndim == 2 \
+            and isinstance(operands[1], int):
+        table = operands[0]
+        return view_rows(table, operands[1] % max(table.shape[0], 1), 1, 1, "pick", table.shape[1:])
+    tape = current_tape()
+    if op is STACK or op is CONCAT:
+        joined = _join_rows(op, operands, attrs, tape)
+        if joined is not None:
+            return joined
+    keys: list[Any] = [op, attrs]
+    ids: list[int] = []
+    ints: list[int] = []
+    floats: list[float] = []
+    for x in operands:
+        if isinstance(x, Tensor):
+            ids.append(value_number(x, tape))
+            keys.append(x._type)
+        elif isinstance(x, Shared):
+            keys.append(x)
+        elif isinstance(x, bool | np.bool_):
+            keys.append(("static", bool(x)))
+        elif isinstance(x, int | np.integer) and not isinstance(x, np.bool_):
+            ints.append(int(x))
+            keys.append("i")
+        elif isinstance(x, float | np.floating):
+            floats.append(float(x))
+            keys.append("f")
+        elif isinstance(x, np.ndarray | list | tuple):
+            lifted = lift(_as_operand(x, operands), tape)
+            ids.append(lifted._id)
+            keys.append(lifted._type)
+        else:
+            raise op_error(op.name, "an operand is neither a value nor a number", got=type(x).__name__)
+    key = tuple(keys)
+    hit = tape.cache.get(key)
+    if hit is None:
+        signature, type = op_signature(op, key[2:], attrs, tape is not None and tape.cache is tape.caches[True])
+        hit = tape.cache[key] = (tape.signature_number(signature), type)
+    number, type = hit
+    if ints:
+        tape.ints.extend(ints)
+    if floats:
+        tape.floats.extend(floats)
+    return new_tensor(tape, tape.add(number, ids, _place()), type)
+
+
+def _number_or_constant(x: Any) -> Any:
+    if isinstance(x, np.ndarray | list | tuple):
+        from .shared import Constant
+
+        return Constant(as_array(x))
+    return x
+
+
+def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    if isinstance(x, list | tuple) and any(isinstance(e, Value) for e in x):
+        raise op_error("op", "a list of values is no operand", got=f"a list of {len(x)}", repair="use ab.stack")
+    wide = any(isinstance(o, Value) and o.dtype == FLOAT64 for o in operands)
+    return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
+
+
+def op_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> tuple[Signature, Type]:
+    """The signature of an op on operands of these kinds, from the cache of its first shared operand or of all."""
+    shared = next((k for k in keys if isinstance(k, Shared)), None)
+    cache = _signatures if shared is None else shared._signatures
+    key = (op, _hashable(attrs), tuple(id(k) if isinstance(k, Shared) else k for k in keys), frozen, default_key(keys))
+    found = cache.get(key)
+    if found is None:
+        found = cache[key] = _make_signature(op, keys, attrs, frozen)
+    return found
+
+
+def default_key(keys: tuple[Any, ...]) -> Any:
+    """What else the types of an op depend on: the default dtype, where a number may decide."""
+    from .types import default_dtype
+
+    return default_dtype()
+
+
+_signatures: dict[Any, tuple[Signature, Type]] = {}
+
+
+def _make_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> tuple[Signature, Type]:
+    types = [k for k in keys if isinstance(k, Type)]
+    whole, _ = _trace_op(op, keys, attrs, [False] * len(keys))
+    type = whole.graph_type
+    ndims = [k.ndim if isinstance(k, Type | Shared) else 0 for k in keys]
+    is_shared = [not isinstance(k, Type) for k in keys]
+    rows = op.over_rows(ndims, attrs) if op.over_rows and len(keys) == 1 and types else None
+    if rows is not None and types[0].shape[0] > 0:
+        each, _ = _trace_op(rows, keys, (1,), [True])
+        return each.signature(op.name, attrs, frozen, Result(type.width, type.dtype, rows=type.rows)), type
+    lifted = op.lead(ndims, is_shared, attrs) if op.lead and types else None
+    if lifted is None or type.ndim < 2 or not _same_length(keys, lifted, type):
+        return whole.signature(op.name, attrs, frozen, Result(type.width, type.dtype, rows=type.rows)), type
+    traced, all_rows = _trace_op(op, keys, attrs, list(lifted))
+    if all_rows:
+        result = Result(type.width, type.dtype, AS_SLOT, 0)
+    else:
+        result = Result(type.width, type.dtype, PER_ELEMENT, next(k for k, f in enumerate(
+            [f for f, key in zip(lifted, keys, strict=True) if isinstance(key, Type)]) if f), 1)
+    return traced.signature(op.name, attrs, frozen, result), type
+
+
+def _same_length(keys: tuple[Any, ...], lifted: tuple[bool, ...], type: Type) -> bool:
+    lengths = {k.shape[0] for k, flag in zip(keys, lifted, strict=True) if flag}
+    return lengths == {type.shape[0]} and not any(flag and not isinstance(k, Type) for k, flag in zip(keys, lifted, strict=True))
+
+
+class _TracedOp:
+    """An op traced on operands: what is needed to make its signature."""
+
+    def __init__(self, builder: Builder, result: Any, slots: list[Slot], data: str, by_rows: bool) -> None:
+        self.graph = builder.finish([result])
+        self.graph_type = self.graph.nodes[self.graph.outputs[0]].type
+        self.builder = builder
+        self.slots = tuple(slots)
+        self.data = data
+        self.by_rows = by_rows
+
+    def signature(self, name: str, attrs: Attrs, frozen: bool, result: Result) -> Signature:
+        floating = self.graph_type.dtype.kind == "f"
+        return Signature(name, KERNEL, self.slots, (result,), self.data.count("i"), self.data.count("f"), self.graph,
+                         tuple(self.builder.shared), self.data, attrs, frozen or not floating, self.by_rows)
+
+
+def _trace_op(op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: list[bool]) -> tuple[_TracedOp, bool]:
+    """Trace an op; operands marked in `lifted` stand for their rows. Also whether all value operands do, alone."""
+    builder = Builder()
+    values = [k for k in keys if isinstance(k, Type)]
+    flags = [f for f, k in zip(lifted, keys, strict=True) if isinstance(k, Type)]
+    data = "".join(k for k in keys if isinstance(k, str))
+    by_rows = bool(flags) and all(flags) and not data and op.batch != "list"
+    slots: list[Slot] = []
+    operands: list[Any] = []
+    n_data = 0
+    for k, flag in zip(keys, lifted, strict=True):
+        if isinstance(k, Type):
+            inner = tensor_type(k.dtype, k.shape[1:]) if flag else k
+            level = 1 if flag and not by_rows else NODE
+            operands.append(builder.input("rows", len(slots), inner, level))
+            slots.append(Slot(EACH if level else ONE, k, level))
+        elif isinstance(k, Shared):
+            operands.append(k._enter(builder))
+        elif isinstance(k, str):
+            operands.append(builder.input("data", n_data, tensor_type(INT64 if k == "i" else FLOAT64, ()), NODE, weak=True))
+            n_data += 1
+        else:
+            operands.append(k[1])
+    assert len(values) == len(slots)
+    result = builder.record(op, tuple(operands), attrs)
+    return _TracedOp(builder, result, slots, data, by_rows), by_rows
+
+
+# Views.
+
+def view_rows(t: Tensor, start: int, step: int, count: int, how: str, shape: tuple[int, ...]) -> Tensor:
+    """Rows start, start + step, … of a value of rank 2 or more; how is "slice", or "pick" for one row as a vector."""
+    tape = current_tape()
+    id = value_number(t, tape)
+    type = tensor_type(t.dtype, shape)
+    width = t._type.width
+    key = ("rows", how, t.dtype, width)
+    number = tape.cache.get(key)
+    if number is None:
+        found = _views.get(key)
+        if found is None:
+            operand = tensor_type(t.dtype, (1, width))
+            found = _views[key] = Signature("rows", SLICE_ROWS, (Slot(ONE, operand),),
+                                            (Result(width, t.dtype, FROM_DATA),), 3, attrs=(how,))
+        number = tape.cache[key] = tape.signature_number(found)
+    tape.ints += (start, step, count)
+    return new_tensor(tape, tape.add(number, (id,), _place()), type)
+
+
+_views: dict[Any, Signature] = {}
+
+
+def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> Tensor | None:
+    """stack of vectors, or concat along the first axis of matrices, as a view; None where it is none."""
+    first = operands[0]
+    if not all(isinstance(x, Tensor | Shared) for x in operands) or any(x.dtype != first.dtype for x in operands):
+        return None
+    ndim = first.ndim
+    if any(x.ndim != ndim for x in operands):
+        return None
+    if op is STACK and ndim == 1 and attrs == (-2,):
+        if any(x.shape != first.shape for x in operands):
+            return None
+        how, shape = "stack", (len(operands), *first.shape)
+    elif op is CONCAT and ndim >= 2 and attrs == (-ndim,):
+        if any(x.shape[1:] != first.shape[1:] for x in operands):
+            return None
+        how, shape = "concat", (sum(x.shape[0] for x in operands), *first.shape[1:])
+    else:
+        return None
+    ids = [value_number(x if isinstance(x, Tensor) else shared_row(x, tape), tape) for x in operands]
+    width = first._type.width
+    key = ("join", how, first.dtype, width)
+    number = tape.cache.get(key)
+    if number is None:
+        found = _views.get(key)
+        if found is None:
+            operand = tensor_type(first.dtype, (width,) if how == "stack" else (1, width))
+            found = _views[key] = Signature(how, CONCAT_ROWS, (Slot(LIST, operand),),
+                                            (Result(width, first.dtype, PER_ELEMENT, 0, 1),), attrs=(how,))
+        number = tape.cache[key] = tape.signature_number(found)
+    return new_tensor(tape, tape.add(number, (len(ids), *ids), _place()), tensor_type(first.dtype, shape))
+
+
+def shared_row(x: Shared, tape: Recording) -> Tensor:
+    """A shared value used as a row: copied into its pool once per recording."""
+    key = ("row of", x)
+    found = tape.cache.get(key)
+    if found is None:
+        frozen = tape.cache is tape.caches[True]
+        builder = Builder()
+        graph = builder.finish([x._enter(builder)])
+        signature = Signature("shared row", KERNEL, (), (Result(x._type.width, x.dtype, rows=x._type.rows),), 0, 0, graph,
+                              tuple(builder.shared), frozen=frozen or x.dtype.kind != "f")
+        id = tape.add(tape.signature_number(signature), (), _place())
+        found = tape.cache[key] = new_tensor(tape, id, x._type)
+    return found
+
+
+# Lists.
+
+def record_list(kind: str, values: Sequence[Any]) -> Any:
+    """sum, mean, max or stack over a Python list of values of one shape; the length is data."""
+    if state.builder is not None:
+        return state.builder.record_list(kind, values)
+    tape = current_tape()
+    tensors = []
+    for x in values:
+        if not isinstance(x, Tensor):
+            x = shared_row(x, tape) if isinstance(x, Shared) else tensor(x)
+        tensors.append(x)
+    first = tensors[0]
+    for x in tensors:
+        if x._type is not first._type:
+            if x.shape != first.shape:
+                raise op_error(kind, "values of a list differ in shape", expected=str(first._type), got=str(x._type))
+            wide = np.result_type(*[t.dtype for t in tensors])
+            return record_list(kind, [t.astype(wide) for t in tensors])
+    if kind == "stack":
+        return apply(STACK, tuple(tensors), (-first.ndim - 1,))
+    key = ("list", kind, first._type)
+    hit = tape.cache.get(key)
+    if hit is None:
+        frozen = tape.cache is tape.caches[True]
+        signature, type = list_signature(kind, first._type, frozen)
+        hit = tape.cache[key] = (tape.signature_number(signature), type)
+    number, type = hit
+    ids = [value_number(x, tape) for x in tensors]
+    return new_tensor(tape, tape.add(number, (len(ids), *ids), _place()), type)
+
+
+def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, Type]:
+    """Signature of a reduction over a list of values of this type."""
+    from .ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
+
+    key = (kind, element, frozen)
+    found = _signatures.get(key)
+    if found is None:
+        builder = Builder()
+        x = builder.input("rows", 0, element, 1)
+        result = builder.record({"sum": LIST_SUM, "max": LIST_MAX, "mean": LIST_MEAN}[kind], (x,), (1,))
+        graph = builder.finish([result])
+        type = graph.nodes[graph.outputs[0]].type
+        signature = Signature(f"{kind} of list", KERNEL, (Slot(LIST, element, 1),),
+                              (Result(type.width, type.dtype, rows=type.rows),), graph=graph,
+                              frozen=frozen or type.dtype.kind != "f")
+        found = _signatures[key] = (signature, type)
+    return found
+
+
+# Fast paths: two tensors of the open tape, or a tensor and a float, or one tensor, with a signature already known.
+
+def _fast_binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        tape = state.tape
+        if other.__class__ is Tensor and self._tape is tape and other._tape is tape:
+            hit = tape.cache.get((op, self._type, other._type))  # type: ignore[union-attr]
+            if hit is not None:
+                frame = _getframe(1)
+                tape.stream += (hit[0], self._id, other._id)  # type: ignore[union-attr]
+                tape.places += (frame.f_code, frame.f_lasti)  # type: ignore[union-attr]
+                t = _new(Tensor)
+                t._tape = tape
+                t._type = hit[1]
+                t._id = n = tape.count  # type: ignore[union-attr]
+                tape.count = n + 1  # type: ignore[union-attr]
+                tape.tensors.append(t)  # type: ignore[union-attr]
+                return t
+            result = slow(self, other)
+            known = tape.cache.get((op, (), self._type, other._type))  # type: ignore[union-attr]
+            if known is not None:
+                tape.cache[op, self._type, other._type] = known  # type: ignore[union-attr]
+            return result
+        return slow(self, other)
+
+    method.__name__ = slow.__name__
+    method.__doc__ = slow.__doc__
+    return method
+
+
+def _fast_unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def function(x: Any) -> Any:
+        tape = state.tape
+        if x.__class__ is Tensor and x._tape is tape:
+            hit = tape.cache.get((op, (), x._type))  # type: ignore[union-attr]
+            if hit is not None:
+                frame = _getframe(1)
+                tape.stream += (hit[0], x._id)  # type: ignore[union-attr]
+                tape.places += (frame.f_code, frame.f_lasti)  # type: ignore[union-attr]
+                t = _new(Tensor)
+                t._tape = tape
+                t._type = hit[1]
+                t._id = n = tape.count  # type: ignore[union-attr]
+                tape.count = n + 1  # type: ignore[union-attr]
+                tape.tensors.append(t)  # type: ignore[union-attr]
+                return t
+        return slow(x)
+
+    function.__name__ = slow.__name__
+    function.__qualname__ = slow.__name__
+    function.__doc__ = slow.__doc__
+    return function
+
+
+from .ops.elementwise import sigmoid as _sigmoid  # noqa: E402
+from .ops.elementwise import tanh as _tanh  # noqa: E402
+
+for _name, _op in (("__add__", ADD), ("__sub__", SUB), ("__mul__", MUL), ("__truediv__", DIV)):
+    setattr(Tensor, _name, _fast_binary(_op, getattr(Value, _name)))
+sigmoid = _fast_unary(SIGMOID, _sigmoid)
+tanh = _fast_unary(TANH, _tanh)
+
+recorder[0] = record
+
+
+def forced(t: Tensor) -> np.ndarray[Any, Any]:
+    """The array of a tensor, computed if need be together with all live pending work; not a copy."""
+    value = getattr(t, "_value", None)
+    if value is None:
+        from .engine import compute
+
+        value = compute(t)
+    return value
+
+
+def iterate_tensors(tree: Any) -> Iterator[Tensor]:
+    """The tensors of nested lists, tuples and dicts, in order; a loop, however deep."""
+    stack = [tree]
+    while stack:
+        x = stack.pop()
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, list | tuple):
+            stack.extend(reversed(x))
+        elif isinstance(x, dict):
+            stack.extend(reversed(list(x.values())))
+

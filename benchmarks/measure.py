@@ -1,0 +1,109 @@
+"""Timing of programs that take turns, the machine they ran on, and how results are printed and kept.
+
+Programs run interleaved in one process, step by step on the same minibatches, so that a drift of the machine hits all
+alike; medians are over steps. Threads are pinned by `python -m benchmarks` before NumPy is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(slots=True)
+class Program:
+    """One of the compared programs: `step(k)` runs step k and returns its loss, or None if it has none.
+
+    `every`: a program that takes long is timed in every so many rounds only. `seconds` and `losses` are filled here.
+    """
+
+    name: str
+    step: Callable[[int], float | None]
+    every: int = 1
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def milliseconds(self) -> float:
+        """The median of the timed steps."""
+        return 1e3 * statistics.median(self.seconds)
+
+
+def take_turns(programs: Sequence[Program], n_warm: int, n_steps: int) -> None:
+    """Run `n_warm` untimed rounds, whose losses are kept, then `n_steps` timed ones. Each round starts with another."""
+    for k in range(n_warm):
+        for program in programs:
+            loss = program.step(k)
+            if loss is not None:
+                program.losses.append(loss)
+    for k in range(n_steps):
+        shift = k % len(programs)
+        for program in [*programs[shift:], *programs[:shift]]:
+            if k % program.every == 0:
+                start = time.perf_counter()
+                program.step(n_warm + k)
+                program.seconds.append(time.perf_counter() - start)
+
+
+def peak_megabytes() -> float:
+    """The largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    model = platform.processor() or "unknown"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":")[1].strip() if lines else model
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    versions = []
+    for package in ("numpy", "numba", "torch"):
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"{package} absent")
+    return {
+        "cpu": f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "software": ", ".join([f"Python {platform.python_version()}", *versions]),
+        "blas": f"{blas['name']} {blas['version']}",
+        "threads": ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in THREAD_VARIABLES),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Text in columns: the first left-aligned, the others right-aligned; floats with two decimals, None as a dash."""
+
+    def cell(value: object) -> str:
+        return "–" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+    lines = [list(header), *([cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    text = []
+    for first, *others in lines:
+        cells = [value.rjust(width) for value, width in zip(others, widths[1:], strict=True)]
+        text.append("  ".join([first.ljust(widths[0]), *cells]))
+    return "\n".join([title, text[0], "-" * len(text[0]), *text[1:]])
+
+
+def save(name: str, result: dict[str, object]) -> Path:
+    """Keep a result as JSON in `benchmarks/results`, with the machine; the file is named after benchmark and time."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
+    return path

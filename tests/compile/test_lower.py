@@ -1,0 +1,351 @@
+"""Lowered programs against op-by-op NumPy on the same batched graphs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autobatch.compile.fuse import Loop, fuse
+from autobatch.compile.lower import graph_inputs, lower
+from autobatch.compile.rewrite import rewrite
+from autobatch.graph import CONST, INPUT, Graph
+from autobatch.ops import elementwise as e
+from autobatch.ops.declare import Op
+from autobatch.ops.index import SCATTER_ADD, TAKE
+from autobatch.ops.linalg import PRODUCT
+from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
+from autobatch.ops.reduce import MAX, SUM
+from autobatch.ops.segment import SEGMENT_MAX
+from autobatch.types import Dim, tensor_type
+
+M = Dim(0)
+N = Dim(1)
+BACKENDS = ("numpy", "numba")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache_folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+class Build:
+    """A graph by hand."""
+
+    def __init__(self, dtype: Any = np.float32) -> None:
+        self.graph = Graph()
+        self.dtype = np.dtype(dtype)
+
+    def input(self, kind: str, k: int, *shape: Any, dtype: Any = None) -> int:
+        return self.graph.input(kind, k, tensor_type(dtype or self.dtype, shape))
+
+    def const(self, number: float, dtype: Any = None) -> int:
+        return self.graph.add(CONST, (), (number,), tensor_type(dtype or self.dtype, ()))
+
+    def op(self, op: Op, *inputs: int, attrs: tuple[Any, ...] = ()) -> int:
+        types = [self.graph.nodes[i].type for i in inputs]
+        return self.graph.add(op, inputs, attrs, op.infer(types, attrs))
+
+    def out(self, *outputs: int) -> Graph:
+        self.graph.outputs = outputs
+        return self.graph.check()
+
+
+def resolve(value: Any, sizes: tuple[int, ...]) -> Any:
+    if isinstance(value, Dim):
+        return sizes[value.index] * value.factor
+    return tuple(resolve(v, sizes) for v in value) if isinstance(value, tuple) else value
+
+
+def by_numpy(graph: Graph, sizes: tuple[int, ...], values: list[Any]) -> list[Any]:
+    """Op by op."""
+    results: list[Any] = []
+    read = iter(values)
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            if node.op is INPUT:
+                x = next(read)
+                results.append(x[0][x[1]].reshape(resolve(node.type.shape, sizes)) if isinstance(x, tuple) else x)
+            elif node.op is CONST:
+                results.append(np.asarray(node.attrs[0], node.type.dtype))
+            else:
+                x = node.op.numpy(*(results[j] for j in node.inputs), *(resolve(a, sizes) for a in node.attrs))
+                results.append(np.asarray(x, node.type.dtype))
+    return [results[i] for i in graph.outputs]
+
+
+def layout(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) <= 2:
+        return shape[0], int(np.prod(shape[1:]))
+    return shape[0] * shape[1], int(np.prod(shape[2:]))
+
+
+def make_inputs(graph: Graph, sizes: tuple[int, ...], rng: Any, block: bool, special: bool = False) -> list[Any]:
+    values: list[Any] = []
+    for node in graph.nodes:
+        if node.op is not INPUT:
+            continue
+        kind, shape = node.attrs[0], resolve(node.type.shape, sizes)
+        if kind == "segments":
+            values.append(np.sort(rng.integers(0, max(sizes[0], 1), shape[0])))
+            continue
+        if kind == "data" and node.type.dtype.kind == "i":
+            values.append(rng.integers(0, 5, shape))
+            continue
+        x = rng.normal(size=shape).astype(node.type.dtype)
+        if special and x.size:
+            x.reshape(-1)[rng.integers(0, x.size, 6)] = [np.nan, np.inf, -np.inf, 0, 1e30, -1e-40]
+        if kind == "rows":
+            n, w = layout(shape)
+            pool = rng.normal(size=(2 * n + 3, w)).astype(node.type.dtype)
+            first = 2 if block else -1
+            rows = np.arange(2, 2 + n) if block else rng.integers(0, len(pool), n)
+            pool[rows] = x.reshape(n, w)
+            x = pool, rows.astype(np.int32), first
+        elif kind == "shared" and x.ndim == 2:
+            x = np.asfortranarray(x)
+        values.append(x)
+    return values
+
+
+def check(graph: Graph, sizes: tuple[int, ...] = (7,), accumulate: tuple[bool, ...] | None = None,
+          special: bool = False, tolerance: float | None = None) -> None:
+    accumulate = accumulate or (False,) * len(graph.outputs)
+    programs = {backend: lower(graph, "test", accumulate, backend) for backend in BACKENDS}
+    assert graph_inputs(graph) == [n.attrs for n in graph.nodes if n.op is INPUT]
+    for m in (0, 1, sizes[0]):
+        now = (m, *(0 if m == 0 else s for s in sizes[1:]))
+        for block in (False, True):
+            rng = np.random.default_rng(m)
+            values = make_inputs(graph, now, rng, block, special)
+            wanted = by_numpy(graph, now, values)
+            targets: list[Any] = []
+            for o, (i, add) in enumerate(zip(graph.outputs, accumulate, strict=True)):
+                type = graph.nodes[i].type
+                n, w = layout(wanted[o].shape) if wanted[o].ndim else (1, 1)
+                if not type.shape or not isinstance(type.shape[0], Dim):
+                    targets.append(None)
+                elif add:
+                    pool = rng.normal(size=(n + 2, w)).astype(type.dtype)
+                    rows = np.arange(1, n + 1) if block else rng.integers(0, n + 2, n)
+                    targets.append((pool, rows.astype(np.int32), 1 if block else -1))
+                    total = pool.copy()
+                    with np.errstate(all="ignore"):
+                        np.add.at(total, rows, wanted[o].reshape(n, w))
+                    wanted[o] = total
+                else:
+                    targets.append(np.full((n, w), 77).astype(type.dtype))
+            for backend, program in programs.items():
+                outputs = [(t[0].copy(), *t[1:]) if isinstance(t, tuple) else None if t is None else t.copy()
+                           for t in targets]
+                found = program.run(m, now, values, outputs)
+                for o, want in enumerate(wanted):
+                    got = outputs[o]
+                    if got is None:
+                        got = found[o]
+                        assert not any(got is v for v in values)
+                    else:
+                        assert found[o] is None
+                    got = np.asarray(got[0] if isinstance(got, tuple) else got).reshape(want.shape)
+                    assert got.dtype == want.dtype
+                    limit = tolerance or (3e-6 if want.dtype == np.float32 else 1e-12)
+                    np.testing.assert_allclose(got, want, limit, limit, err_msg=f"{backend}, m={m}\n{program.text}")
+
+
+def split(b: Build, x: int, parts: int) -> list[int]:
+    width = b.graph.nodes[x].type.shape[-1] // parts
+    return [b.op(SLICE, x, attrs=(-1, k * width, width, 1)) for k in range(parts)]
+
+
+def tree_cell(b: Build, w: int) -> tuple[int, ...]:
+    hl, hr, cl, cr = (b.input("rows", k, M, w) for k in range(4))
+    weight, bias = b.input("shared", 0, 5 * w, 2 * w), b.input("shared", 1, 5 * w)
+    x = b.op(CONCAT, hl, hr, attrs=(-1,))
+    z = b.op(PRODUCT, x, b.op(TRANSPOSE, weight, attrs=((1, 0),)))
+    i, fl, fr, o, g = split(b, b.op(e.ADD, z, bias), 5)
+    c = b.op(e.ADD, b.op(e.MUL, b.op(e.SIGMOID, fl), cl), b.op(e.MUL, b.op(e.SIGMOID, fr), cr))
+    c = b.op(e.ADD, c, b.op(e.MUL, b.op(e.SIGMOID, i), b.op(e.TANH, g)))
+    return b.op(e.MUL, b.op(e.SIGMOID, o), b.op(e.TANH, c)), c, z, x
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("w", [0, 1, 6])
+def test_tree_cell(dtype, w):
+    b = Build(dtype)
+    h, c, z, x = tree_cell(b, w)
+    check(b.out(h, c, z, x))
+
+
+def test_tree_cell_plan():
+    b = Build()
+    h, c, *_ = tree_cell(b, 64)
+    steps = fuse(rewrite(b.out(h, c)), (False, False))
+    loops = [s for s in steps.order if isinstance(s, Loop)]
+    assert [str(s.domain) for s in loops] == ["m × 64", "m × 64"], str(steps)
+    assert len(loops[0].nodes) == 0 and "tanh" in str(steps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("w", [1, 5])
+def test_gradients_of_a_gate(dtype, w):
+    b = Build(dtype)
+    g, z = b.input("cotangent", 0, M, w), b.input("kept", 0, M, 2 * w)
+    x, weight = b.input("rows", 0, M, 3), b.input("shared", 0, 2 * w, 3)
+    z0, z1 = split(b, z, 2)
+    y0, y1 = b.op(e.SIGMOID, z0), b.op(e.TANH, z1)
+    one = b.const(1.0)
+    d0 = b.op(e.MUL, b.op(e.MUL, b.op(e.MUL, g, y1), y0), b.op(e.SUB, one, y0))
+    d1 = b.op(e.MUL, b.op(e.MUL, g, y0), b.op(e.SUB, one, b.op(e.MUL, y1, y1)))
+    dz = b.op(e.ADD, b.op(UNSLICE, d0, attrs=(-1, 0, w, 1, 2 * w)), b.op(UNSLICE, d1, attrs=(-1, w, w, 1, 2 * w)))
+    dx = b.op(PRODUCT, dz, weight)
+    dw = b.op(PRODUCT, b.op(TRANSPOSE, dz, attrs=((1, 0),)), x)
+    db = b.op(SUM, dz, attrs=((-2,), False))
+    graph = b.out(dx, dw, db, g, dx)
+    assert not any(n.op is UNSLICE for n in rewrite(graph).nodes)
+    check(graph, accumulate=(True, False, False, True, False))
+
+
+def test_parts_with_gaps_and_other_terms():
+    b = Build()
+    x, y, z = b.input("rows", 0, M, 2), b.input("rows", 1, M, 3), b.input("rows", 2, M, 9)
+    part = b.op(UNSLICE, x, attrs=(-1, 5, 2, 1, 9))
+    total = b.op(e.ADD, b.op(e.ADD, part, z), b.op(UNSLICE, y, attrs=(-1, 1, 3, 1, 9)))
+    overlap = b.op(e.ADD, part, b.op(UNSLICE, y, attrs=(-1, 4, 3, 1, 9)))
+    strided = b.op(UNSLICE, x, attrs=(-1, 6, 2, -2, 9))
+    check(b.out(total, overlap, strided, b.op(UNSLICE, y, attrs=(-1, 1, 3, 1, 9))))
+
+
+UNARY = [e.NEG, e.ABS, e.SIGN, e.EXP, e.LOG, e.TANH, e.SQRT, e.SIGMOID, e.RELU, e.SOFTPLUS, e.STOP_GRADIENT]
+BINARY = [e.ADD, e.SUB, e.MUL, e.DIV, e.MAXIMUM, e.MINIMUM, e.LESS, e.LESS_EQUAL, e.EQUAL, e.NOT_EQUAL]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_elementwise_op(dtype):
+    b = Build(dtype)
+    x, y = b.input("rows", 0, M, 33), b.input("cotangent", 0, M, 33)
+    outputs = [b.op(op, x) for op in UNARY] + [b.op(op, x, y) for op in BINARY]
+    outputs.append(b.op(e.WHERE, b.op(e.LESS, x, b.const(0.0)), x, y))
+    outputs += [b.op(e.POWER_OF, x, attrs=(p,)) for p in (0, 1, 2, 3, -1, -2, 0.5)]
+    outputs.append(b.op(e.POWER, x, y))
+    outputs.append(b.op(e.CAST, b.op(e.LESS, x, y), attrs=(np.dtype(dtype),)))
+    check(b.out(*outputs))
+    check(b.out(*outputs), special=True)
+
+
+def test_functions_over_their_range():
+    b = Build()
+    x = b.input("cotangent", 0, M, 1)
+    names = [e.EXP, e.LOG, e.TANH, e.SIGMOID, e.SOFTPLUS]
+    program = lower(b.out(*(b.op(op, x) for op in names)), "range", (False,) * len(names), "numba")
+    edges = [np.nan, np.inf, -np.inf, 0, -1]
+    grid = np.concatenate([np.linspace(-120, 120, 100001), np.geomspace(1e-44, 3e38, 5000), edges])
+    values = grid.astype(np.float32)[:, None]
+    outputs = [np.empty_like(values) for _ in names]
+    program.run(len(values), (len(values),), [values], outputs)
+    exact = values.astype(np.float64)
+    for op, got in zip(names, outputs, strict=True):
+        with np.errstate(all="ignore"):
+            want = op.numpy(exact).astype(np.float32)
+        absolute = 4e-7 if op in (e.TANH, e.SIGMOID) else 1e-44
+        np.testing.assert_allclose(got, want, 5e-7, absolute, err_msg=op.name)
+
+
+def test_data_scalars_and_vectors():
+    b = Build()
+    x, n, f = b.input("rows", 0, M, 4), b.input("data", 0, M, dtype=np.int64), b.input("data", 1, M, dtype=np.float64)
+    s, k, v = b.input("rows", 1, M), b.input("shared", 0), b.input("shared", 1, 8)
+    column = [b.op(RESHAPE, b.op(e.CAST, c, attrs=(np.dtype(np.float32),)), attrs=((M, 1),)) for c in (n, f)]
+    y = b.op(e.MUL, b.op(e.ADD, x, column[0]), column[1])
+    y = b.op(e.ADD, b.op(e.MUL, y, b.op(RESHAPE, s, attrs=((M, 1),))), k)
+    y = b.op(e.ADD, y, b.op(SLICE, v, attrs=(-1, 3, 4, 1)))
+    total = b.op(SUM, y, attrs=((-1,), False))
+    small = b.op(e.MUL, b.op(e.TANH, total), s)
+    spread = b.op(BROADCAST, b.op(RESHAPE, small, attrs=((M, 1),)), attrs=((M, 4),))
+    check(b.out(y, total, small, spread, x, small, s), accumulate=(False, False, True, True, False, False, True))
+    less = b.op(e.LESS, b.op(e.MUL, n, n), b.const(5, np.int64))
+    check(b.out(less, n, b.op(e.ADD, n, n), b.op(e.DIV, b.op(e.SUB, y, y), small := b.op(RESHAPE, s, attrs=((M, 1),)))))
+
+
+def test_higher_ranks():
+    b = Build()
+    x, w, v = b.input("rows", 0, M, 3, 4), b.input("shared", 0, 5, 4), b.input("shared", 1, 5)
+    flat = b.op(RESHAPE, x, attrs=((M * 3, 4),))
+    y = b.op(RESHAPE, b.op(PRODUCT, flat, b.op(TRANSPOSE, w, attrs=((1, 0),))), attrs=((M, 3, 5),))
+    y = b.op(e.TANH, b.op(e.ADD, y, v))
+    scale = b.op(SUM, y, attrs=((-1,), True))
+    z = b.op(e.MUL, y, scale)
+    other = b.op(e.MUL, z, b.op(RESHAPE, b.input("rows", 1, M, 5), attrs=((M, 1, 5),)))
+    middle = b.op(SLICE, other, attrs=(-2, 1, 1, 1))
+    top = b.op(MAX, other, attrs=((-2,), False))
+    joined = b.op(CONCAT, other, z, middle, attrs=(-2,))
+    turned = b.op(e.EXP, b.op(TRANSPOSE, z, attrs=((0, 2, 1),)))
+    batched = b.op(PRODUCT, turned, z)
+    graph = b.out(y, z, other, middle, top, joined, turned, batched, x, b.op(e.TANH, joined))
+    check(graph, tolerance=2e-5)
+    check(graph, accumulate=(True,) * 10, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lists(dtype):
+    b = Build(dtype)
+    seg = b.input("segments", 1, N, dtype=np.int64)
+    h, x, c = b.input("rows", 0, N, 4), b.input("rows", 1, M, 4), b.input("rows", 2, N, 4)
+    w = b.input("shared", 0, 4, 4)
+    spread = b.op(TAKE, b.op(PRODUCT, x, w), seg)
+    f = b.op(e.SIGMOID, b.op(e.ADD, b.op(PRODUCT, h, w), spread))
+    total = b.op(SCATTER_ADD, b.op(e.MUL, f, c), seg, attrs=(M,))
+    top = b.op(SEGMENT_MAX, h, seg, attrs=(M,))
+    y = b.op(e.TANH, b.op(e.ADD, total, x))
+    raw = b.op(e.MUL, b.op(TAKE, x, seg), c)
+    half = b.op(e.ADD, b.op(SLICE, b.op(TAKE, x, seg), attrs=(-1, 2, 2, 1)), b.op(SLICE, c, attrs=(-1, 0, 2, 1)))
+    late = b.op(e.MUL, b.op(TAKE, y, seg), f)
+    check(b.out(total, y, f, top, raw, half, late, spread), sizes=(7, 19))
+    check(b.out(total, y, f, raw, raw), sizes=(7, 19), accumulate=(True,) * 5)
+
+
+def test_shared_results_and_copies():
+    b = Build()
+    x, w = b.input("rows", 0, M, 3), b.input("shared", 0, 2, 3)
+    y = b.op(PRODUCT, x, b.op(TRANSPOSE, w, attrs=((1, 0),)))
+    t = b.op(e.TANH, w)
+    table = b.op(SCATTER_ADD, x, b.input("data", 0, M, dtype=np.int64), attrs=(5,))
+    check(b.out(y, y, w, t, x, x, table, b.op(TRANSPOSE, w, attrs=((1, 0),)), w))
+
+
+def test_stages_have_no_cycle():
+    b = Build()
+    x, w = b.input("rows", 0, M, 4), b.input("shared", 0, 4, 4)
+    a = b.op(e.TANH, x)
+    p = b.op(PRODUCT, a, w)
+    c = b.op(e.ADD, p, a)
+    q = b.op(PRODUCT, c, w)
+    narrow = b.op(e.EXP, b.op(SLICE, c, attrs=(-1, 1, 2, 1)))
+    d = b.op(e.MUL, b.op(e.ADD, q, c), a)
+    wide = b.op(CONCAT, d, narrow, x, b.op(e.EXP, d), attrs=(-1,))
+    check(b.out(wide, d, narrow, c, b.op(e.NEG, wide)), tolerance=1e-5)
+
+
+def test_one_source_for_all_widths(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path / "new"))
+    texts = []
+    for w in (2, 8):
+        b = Build()
+        h, c, *_ = tree_cell(b, w)
+        texts.append(lower(b.out(h, c), "cell", (False, False), "numba").text.split("\n\n", 1)[1])
+    assert texts[0] == texts[1]
+
+
+def test_cache_writes_once_and_survives_a_read_only_folder(tmp_path, monkeypatch):
+    from autobatch.compile import cache
+
+    monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path / "a"))
+    source = "def loop():\n    return 41\n"
+    assert cache.load(source) is cache.load(source)
+    assert cache.load(source)() == 41
+    assert [p.suffix for p in (tmp_path / "a").iterdir() if p.is_file()] == [".py"]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path / "file"))
+    assert cache.load("def loop():\n    return 42\n")() == 42

@@ -1,0 +1,148 @@
+"""The two tree classifiers: batched equals one by one, deep trees run, they learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch import optim
+from autobatch.data import Tree, minibatches
+from autobatch.models import BinaryTreeClassifier, ChildSumTreeClassifier
+from autobatch.models.training import TrainingOptions, evaluate, train_epoch
+
+N_WORDS, N_CLASSES = 7, 3
+
+
+def any_tree(rng, depth=4):
+    """Words everywhere, 0 to 5 children; the label is the word of the deepest leaf on the left, modulo 3."""
+    children = [any_tree(rng, depth - 1) for _ in range(rng.integers(0, 6) if depth else 0)]
+    word = int(rng.integers(N_WORDS))
+    return Tree(children[0].label if children else word % N_CLASSES, word, children)
+
+
+def binary_tree(rng, depth=4):
+    """Words at leaves; labels add up modulo 3."""
+    if not depth or rng.random() < 0.2:
+        word = int(rng.integers(N_WORDS))
+        return Tree(word % N_CLASSES, word)
+    children = [binary_tree(rng, depth - 1) for _ in range(2)]
+    return Tree(sum(child.label for child in children) % N_CLASSES, None, children)
+
+
+def child_sum_model():
+    return ChildSumTreeClassifier(N_WORDS, N_CLASSES, embedding_size=6, hidden_size=5)
+
+
+def binary_model():
+    return BinaryTreeClassifier(N_WORDS, N_CLASSES, dim=5)
+
+
+MODELS = [pytest.param(child_sum_model, any_tree, id="child-sum"), pytest.param(binary_model, binary_tree, id="binary")]
+
+
+def losses_and_gradients(model, trees, batched):
+    ab.seed(3)
+    model.zero_grad()
+    losses = ab.map(model.loss, trees, batched=batched)
+    ab.mean(losses).backward()
+    gradients = {
+        name: p.grad.to_dense() if hasattr(p.grad, "to_dense") else np.array(p.grad)
+        for name, p in model.named_parameters()
+    }
+    return np.array([float(loss) for loss in losses]), gradients
+
+
+@pytest.mark.parametrize(("make_model", "make_tree"), MODELS)
+def test_batched_equals_one_by_one_with_dropout(make_model, make_tree):
+    ab.seed(0)
+    rng, model = np.random.default_rng(0), make_model()
+    trees = [make_tree(rng) for _ in range(6)]
+    losses, gradients = losses_and_gradients(model, trees, batched=True)
+    single_losses, single_gradients = losses_and_gradients(model, trees, batched=False)
+    np.testing.assert_allclose(losses, single_losses, rtol=1e-5, atol=1e-5)
+    assert gradients.keys() == single_gradients.keys()
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, single_gradients[name], rtol=1e-4, atol=1e-4, err_msg=name)
+        assert np.abs(gradient).max() > 0, name
+
+
+@pytest.mark.parametrize(("make_model", "make_tree"), MODELS)
+def test_loss_is_the_cross_entropy_of_the_logits(make_model, make_tree):
+    ab.seed(0)
+    model = make_model().eval()
+    tree = make_tree(np.random.default_rng(1))
+    loss, logits = ab.evaluate(model.scored(tree))
+    rows, labels = np.atleast_2d(logits), model.labels(tree)
+    wanted = sum(np.log(np.exp(row).sum()) - row[label] for row, label in zip(rows, labels, strict=True))
+    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+
+
+def test_a_node_sees_its_children_but_not_their_order():
+    ab.seed(0)
+    model = child_sum_model().eval()
+    one = Tree(0, 1, [Tree(0, 2), Tree(0, 3, [Tree(0, 4)])])
+    swapped = Tree(0, 1, [Tree(0, 3, [Tree(0, 4)]), Tree(0, 2)])
+    other = Tree(0, 1, [Tree(0, 2, [Tree(0, 4)]), Tree(0, 3)])
+    first, second, third = (np.array(row) for row in ab.evaluate([model(tree) for tree in (one, swapped, other)]))
+    np.testing.assert_allclose(first, second, rtol=1e-5)
+    assert np.abs(first - third).max() > 1e-4
+
+
+@pytest.mark.parametrize("make_model", [child_sum_model, binary_model])
+def test_a_tree_far_deeper_than_the_recursion_limit(make_model):
+    tree = Tree(0, 0)
+    for depth in range(5_000):
+        tree = Tree(depth % N_CLASSES, depth % N_WORDS, [tree, Tree(1, 1)])
+    ab.seed(0)
+    model = make_model()
+    loss = model.loss(tree)
+    loss.backward()
+    assert np.isfinite(float(loss))
+
+
+def test_a_tree_that_is_not_binary_raises():
+    with pytest.raises(TypeError):
+        binary_model().loss(Tree(0, None, [Tree(0, 0)] * 3))
+
+
+@pytest.mark.parametrize(("make_model", "make_tree"), MODELS)
+def test_training_learns(make_model, make_tree):
+    ab.seed(0)
+    rng, model = np.random.default_rng(0), make_model()
+    trees = [make_tree(rng, depth=2) for _ in range(64)]
+    optimizer = optim.Adam(model.parameters(), lr=2e-2)
+    batches = minibatches(trees, 16, shuffle=True)
+    before = evaluate(model, trees, batch_size=20)
+    counted = [train_epoch(model, optimizer, batches, max_norm=5.0) for _ in range(20)]
+    after = evaluate(model, trees)
+    assert all(tally.n_examples == 64 for tally in (before, after, *counted))
+    assert after.loss < 0.5 * before.loss
+    assert after.root_accuracy > max(before.root_accuracy, 0.6)
+
+
+def test_training_repeats_bit_by_bit():
+    def run():
+        ab.seed(1)
+        rng, model = np.random.default_rng(0), child_sum_model()
+        trees = [any_tree(rng, depth=2) for _ in range(20)]
+        optimizer = optim.Adam(model.parameters(), lr=1e-2)
+        batches = minibatches(trees, 8, shuffle=True)
+        losses = [train_epoch(model, optimizer, batches, max_norm=5.0).loss for _ in range(2)]
+        return losses, model.state_dict()
+
+    (losses, state), (same_losses, same_state) = run(), run()
+    assert losses == same_losses
+    assert all((state[name] == same_state[name]).all() for name in state)
+
+
+def test_evaluation_is_without_dropout_and_returns_to_training():
+    ab.seed(0)
+    model = child_sum_model()
+    trees = [any_tree(np.random.default_rng(0)) for _ in range(3)]
+    assert evaluate(model, trees) == evaluate(model, trees)
+    assert model.training and model.dropout.training
+
+
+def test_options_are_values():
+    assert TrainingOptions(1, 2, 0.1) == TrainingOptions(epochs=1, batch_size=2, lr=0.1, seed=0, max_norm=5.0)

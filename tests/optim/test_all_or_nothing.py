@@ -1,0 +1,141 @@
+"""A step moves every parameter, moment and count, or none: under bad gradients and under Ctrl-C at any line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch import optim
+from autobatch.parameter import SparseRows
+
+Make = Callable[[list[ab.Parameter]], optim.Optimizer]
+
+OPTIMIZERS: dict[str, Make] = {
+    "SGD": lambda params: optim.SGD(params, 0.1),
+    "SGD with momentum": lambda params: optim.SGD(params, 0.1, momentum=0.9, weight_decay=0.1),
+    "Adam": lambda params: optim.Adam(params, 0.1),
+}
+optimizers = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+
+
+def model(make: Make) -> tuple[list[ab.Parameter], optim.Optimizer]:
+    """Two dense parameters, a table with a sparse gradient, and one that is not reached; one step already made."""
+    params = [ab.Parameter(np.full(shape, 1.0)) for shape in [(3,), (2, 2), (4, 2), (5,)]]
+    optimizer = make(params)
+    give_gradients(params)
+    optimizer.step()
+    give_gradients(params)
+    return params, optimizer
+
+
+def give_gradients(params: list[ab.Parameter]) -> None:
+    params[0].grad = np.full(3, 0.5, np.float32)
+    params[1].grad = np.full((2, 2), 2.0, np.float32)
+    params[2].grad = SparseRows(rows=np.array([0, 2]), values=np.ones((2, 2), np.float32), shape=(4, 2))
+
+
+def snapshot(params: list[ab.Parameter], optimizer: optim.Optimizer) -> list[bytes]:
+    return [np.array(p.value).tobytes() for p in params] + [x.tobytes() for x in optimizer.state_dict().values()]
+
+
+def interrupted(action: Callable[[], object], line: int) -> tuple[bool, bool]:
+    """Run `action` with Ctrl-C at its nth line: whether it has so many lines, and whether it was interrupted."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        if event == "line":
+            count += 1
+            if count == line:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        return True, True
+    finally:
+        sys.settrace(previous)
+    return count >= line, False
+
+
+def check_every_line(prepare: Callable[[], tuple[Callable[[], object], Callable[[], list[bytes]]]]) -> None:
+    """Ctrl-C at each line of an action: its state afterwards is that before it, or that of a whole one."""
+    action, state = prepare()
+    before = state()
+    action()
+    after = state()
+    assert before != after
+    line, seen = 0, set()
+    while True:
+        line += 1
+        action, state = prepare()
+        reached, stopped = interrupted(action, line)
+        if not reached:
+            break
+        outcome = state()
+        assert outcome in (before, after), f"stopped half way at line {line}"
+        assert stopped or outcome == after, f"Ctrl-C at line {line} was lost, and the action with it"
+        seen.add((stopped, outcome == after))
+        action()  # and the next one works
+    assert (True, False) in seen
+
+
+@optimizers
+def test_a_step_under_ctrl_c(make: Make) -> None:
+    def prepare() -> tuple[Callable[[], object], Callable[[], list[bytes]]]:
+        params, optimizer = model(make)
+        return optimizer.step, lambda: snapshot(params, optimizer)
+
+    check_every_line(prepare)
+
+
+@optimizers
+def test_load_state_dict_under_ctrl_c(make: Make) -> None:
+    wanted = model(make)[1]
+    wanted.lr = 0.7
+    wanted.step()
+    state = wanted.state_dict()
+
+    def prepare() -> tuple[Callable[[], object], Callable[[], list[bytes]]]:
+        params, optimizer = model(make)
+        return lambda: optimizer.load_state_dict(state), lambda: snapshot(params, optimizer)
+
+    check_every_line(prepare)
+
+
+def sparse(rows: list[int], width: int = 2, n: int = 4, dtype: type = np.float32) -> SparseRows:
+    return SparseRows(rows=np.array(rows), values=np.ones((len(rows), width), dtype), shape=(n, 2))
+
+
+@optimizers
+def test_gradients_that_do_not_fit_are_all_named_and_nothing_moves(make: Make) -> None:
+    params, optimizer = model(make)
+    before = snapshot(params, optimizer)
+    bad: list[tuple[int, Any, str]] = [
+        (1, sparse([0, 1], n=3), r"parameter 1: expected a gradient f32\[2, 2\], got f32\[3, 2\]"),
+        (2, sparse([0, 1], dtype=np.float64), r"parameter 2: expected a gradient f32\[4, 2\], got f64\[4, 2\]"),
+        (2, sparse([0, 4]), r"parameter 2: expected sorted row numbers from 0 to 3, each once, got \[0 4\]"),
+        (2, sparse([-1, 2]), r"parameter 2: expected sorted row numbers"),
+        (2, sparse([2, 1]), r"parameter 2: expected sorted row numbers"),
+        (2, sparse([1, 1]), r"parameter 2: expected sorted row numbers"),
+        (2, sparse([1, 2], width=3), r"parameter 2: expected rows int64\[k\] and values \[k, 2\]"),
+    ]
+    for index, gradient, message in bad:
+        give_gradients(params)
+        params[index].grad = gradient
+        with pytest.raises(ValueError, match=message):
+            optimizer.step()
+        assert snapshot(params, optimizer) == before
+    give_gradients(params)
+    optimizer.step()
+    assert snapshot(params, optimizer) != before

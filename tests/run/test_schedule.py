@@ -1,0 +1,198 @@
+"""Schedules of small drawn tapes: counts, orders, the bound, and checks that fail when they must."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from textwrap import indent
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autobatch.errors import CompilerBug
+from autobatch.run.expand import expand
+from autobatch.run.program import Tape
+from autobatch.run.schedule import POLICIES, check_schedule, lower_bound, schedule
+
+Draw = Callable[[str, str], Tape]
+policies = pytest.mark.parametrize("policy", POLICIES)
+
+EXAMPLE = """
+a = leaf
+b = leaf
+c = cell a b
+d = leaf
+e = cell c d
+y = out a
+z = out e
+"""
+
+
+def launches(tape: Tape, policy: str) -> list[list[int]]:
+    result = schedule(tape, policy)
+    check_schedule(tape, result)
+    return [part.tolist() for part in np.split(result.nodes, result.launch_of[1:-1])] if result.nodes.size else []
+
+
+def chain(n: int, draw: Draw) -> Tape:
+    """`leaf`, then n - 1 times `cell` of the one before."""
+    tape = draw("a = leaf\nb = cell a", "b")
+    numbers = np.arange(n, dtype=np.int32)
+    return replace(
+        tape,
+        sig=np.minimum(numbers, 1),
+        slot_of=np.append(np.int32(0), numbers),
+        arg_of=numbers,
+        args=numbers[:-1],
+        value_of=np.arange(n + 1, dtype=np.int32),
+        int_of=np.zeros(n + 1, np.int32),
+        float_of=np.zeros(n + 1, np.int32),
+        roots=numbers[-1:],
+    )
+
+
+def tree(depth: int, prefix: str = "t") -> str:
+    lines = [f"{prefix}{depth}_{i} = leaf" for i in range(2**depth)]
+    for level in reversed(range(depth)):
+        lines += [
+            f"{prefix}{level}_{i} = cell {prefix}{level + 1}_{2 * i} {prefix}{level + 1}_{2 * i + 1}"
+            for i in range(2**level)
+        ]
+    return "\n".join(lines)
+
+
+@settings(deadline=None)  # the first example compiles
+@given(data=st.data())
+@policies
+def test_random_tapes(policy: str, data: st.DataObject, tapes: st.SearchStrategy[Tape]) -> None:
+    tape = expand(data.draw(tapes))
+    result = schedule(tape, policy)
+    check_schedule(tape, result)
+    assert len(result.launch_sig) >= lower_bound(tape, result)
+    again = schedule(tape, policy)
+    assert np.array_equal(result.nodes, again.nodes) and np.array_equal(result.launch_of, again.launch_of)
+
+
+def test_the_printed_example(draw: Draw) -> None:
+    result = schedule(draw(EXAMPLE, "y z"))
+    assert indent(str(result), "    ") in (import_module("autobatch.run.schedule").__doc__ or "")
+
+
+def test_agenda_waits_where_depth_does_not(draw: Draw) -> None:
+    tape = draw(EXAMPLE, "y z")
+    assert launches(tape, "agenda") == [[0, 1, 3], [2], [4], [5, 6]]
+    assert launches(tape, "depth") == [[0, 1, 3], [2], [5], [4], [6]]
+    assert lower_bound(tape, schedule(tape)) == 4
+
+
+@pytest.mark.parametrize("depth", [0, 1, 5])
+@policies
+def test_trees_of_one_signature_need_a_launch_for_each_level(policy: str, depth: int, draw: Draw) -> None:
+    tape = draw(tree(depth) + "\n" + tree(depth, "u"), "t0_0 u0_0")
+    assert [len(nodes) for nodes in launches(tape, policy)] == [2 * 2**level for level in reversed(range(depth + 1))]
+    assert lower_bound(tape, schedule(tape)) == depth + 1
+
+
+@policies
+def test_trees_of_unequal_depth(policy: str, draw: Draw) -> None:
+    tape = draw(tree(4) + "\n" + tree(2, "u") + "\ny = out t0_0\nz = out u0_0", "y z")
+    assert len(launches(tape, policy)) == (6 if policy == "agenda" else 7)
+
+
+def test_equal_means_go_by_the_lower_signature(draw: Draw) -> None:
+    tape = draw("a = one\nb = two\nc = one\nd = two", "a b c d")
+    assert launches(tape, "agenda") == launches(tape, "depth") == [[0, 2], [1, 3]]
+
+
+@policies
+def test_views_and_payloads_do_not_launch(policy: str, draw: Draw) -> None:
+    tape = draw("p*2 = payload\na = leaf\nj = join [p a]\ns = slice j # 1 1 2\nt = slice s # 0 1 1\ny = out t", "y")
+    assert launches(tape, policy) == [[1], [5]]
+    assert schedule(tape, policy).depth.tolist() == [0, 1, 1, 1, 1, 2]
+
+
+@policies
+def test_dead_nodes_do_not_run(policy: str, draw: Draw) -> None:
+    tape = draw("a = leaf\nb = leaf\nc = cell a b\nd = out a", "d")
+    assert launches(tape, policy) == [[0], [3]]
+    assert schedule(tape, policy).live.tolist() == [1, 0, 0, 1]
+
+
+@policies
+def test_nothing_to_run(policy: str, draw: Draw) -> None:
+    tape = draw("p = payload\na = leaf", "p")
+    assert launches(tape, policy) == []
+    assert lower_bound(tape, schedule(tape, policy)) == 0
+
+
+def test_lower_bound_counts_chains_through_other_signatures(draw: Draw) -> None:
+    tape = draw("a = f\nb = g a\nl = join [b]\nc = f2 l\nd = g c\ne = g a", "d e")
+    assert lower_bound(tape, schedule(tape)) == 4
+
+
+def test_unknown_policy(draw: Draw) -> None:
+    with pytest.raises(ValueError, match="expected 'agenda' or 'depth', got 'width'"):
+        schedule(draw("a = leaf", "a"), "width")
+
+
+@policies
+def test_a_long_chain_is_fast(policy: str, draw: Draw) -> None:
+    schedule(chain(10, draw), policy)
+    tape = chain(100_000, draw)
+    started = time.perf_counter()
+    result = schedule(tape, policy)
+    seconds = time.perf_counter() - started
+    assert len(result.launch_sig) == 100_000 == lower_bound(tape, result)
+    assert seconds < 0.5
+
+
+SABOTAGE: dict[str, Callable[[dict[str, Any]], None]] = {
+    "two launches swapped": lambda s: s.update(nodes=s["nodes"][[0, 1, 2, 4, 3, 5, 6]]),
+    "reader in the launch of what it reads": lambda s: s.update(
+        launch_of=np.delete(s["launch_of"], 2), launch_sig=np.delete(s["launch_sig"], 2)
+    ),
+    "node missing": lambda s: s.update(nodes=s["nodes"][:-1], launch_of=np.minimum(s["launch_of"], 6)),
+    "node twice": lambda s: s.update(nodes=s["nodes"][[0, 0, 1, 2, 3, 4, 5]]),
+    "not in tape order": lambda s: s.update(nodes=s["nodes"][[1, 0, 2, 3, 4, 5, 6]]),
+    "other signature": lambda s: s.update(launch_sig=s["launch_sig"][::-1]),
+    "empty launch": lambda s: s.update(launch_of=np.array([0, 3, 4, 4, 7], np.int32)),
+    "alive but dead": lambda s: s.update(live=s["live"] * 0),
+    "depth": lambda s: s.update(depth=s["depth"] + 1),
+    "bounds": lambda s: s.update(launch_of=s["launch_of"] + 1),
+}
+
+
+@pytest.mark.parametrize("fault", SABOTAGE)
+def test_a_sabotaged_schedule_fails(fault: str, draw: Draw) -> None:
+    tape = draw(EXAMPLE, "y z")
+    right = schedule(tape)
+    fields = {name: getattr(right, name) for name in right.__dataclass_fields__}
+    SABOTAGE[fault](fields)
+    with pytest.raises(CompilerBug, match=r"^schedule: "):
+        check_schedule(tape, type(right)(**fields))
+
+
+def test_a_dead_node_that_runs_fails(draw: Draw) -> None:
+    tape = draw(EXAMPLE, "y z")
+    result = schedule(tape)
+    with pytest.raises(CompilerBug, match="node 1 is live"):
+        check_schedule(replace(tape, roots=tape.roots[:1]), result)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"args": np.array([0, 1, 2, 3, 0, 6], np.int32)},
+        {"roots": np.array([7], np.int32)},
+        {"sig": np.array([0, 0, 1, 0, 1, 2, 1], np.int32)},
+        {"value_of": np.array([0, 1, 2, 3, 4, 5, 7, 7], np.int32)},
+    ],
+)
+def test_a_wrong_tape_fails(change: dict[str, Any], draw: Draw) -> None:
+    with pytest.raises(CompilerBug, match=r"^record: "):
+        replace(draw(EXAMPLE, "y z"), **change).check()

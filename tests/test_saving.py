@@ -1,0 +1,183 @@
+"""State dicts on disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch import nn
+
+DTYPES = ["bool", "float16", "float32", "float64"]
+DTYPES += [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+def test_arrays_come_back_as_they_were(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    ab.save(tmp_path / "state", {"a.b": array})
+    (name, loaded), *rest = ab.load(tmp_path / "state").items()
+    assert (name, rest) == ("a.b", [])
+    assert loaded.dtype == array.dtype
+    assert loaded.shape == shape
+    np.testing.assert_array_equal(loaded, array)
+    loaded[...] = 1  # a copy that may be changed
+
+
+def test_values_survive_bit_for_bit(tmp_path: Path) -> None:
+    array = np.array([np.nan, np.inf, -np.inf, -0.0, 5e-324, np.pi])
+    ab.save(tmp_path / "state", {"x": array})
+    assert ab.load(tmp_path / "state")["x"].tobytes() == array.tobytes()
+
+
+def test_views_and_foreign_byte_orders_are_written_by_value(tmp_path: Path) -> None:
+    array = np.arange(12.0).reshape(3, 4)
+    views = {"t": array.T, "s": array[::2, 1::2], "r": array[::-1], "big": array.astype(">f8"), "f": array.astype("f")}
+    ab.save(tmp_path / "state", views)
+    for name, loaded in ab.load(tmp_path / "state").items():
+        np.testing.assert_array_equal(loaded, views[name])
+
+
+def test_a_module_is_saved_as_its_state_dict(tmp_path: Path) -> None:
+    layer, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    ab.save(str(tmp_path / "layer"), layer)
+    state = ab.load(str(tmp_path / "layer"))
+    assert set(state) == {"bias", "weight"}
+    other.load_state_dict(state)
+    np.testing.assert_array_equal(other.weight.value, layer.weight.value)
+
+
+def test_parameters_and_buffers_may_stand_in_a_state(tmp_path: Path) -> None:
+    ab.save(tmp_path / "state", {"p": ab.Parameter(np.ones(2)), "b": nn.Buffer(np.array([1, 2]))})
+    assert ab.load(tmp_path / "state")["p"].tolist() == [1, 1]
+    assert ab.load(tmp_path / "state")["b"].tolist() == [1, 2]
+
+
+def test_what_cannot_be_written_is_listed(tmp_path: Path) -> None:
+    state: dict[Any, Any] = {"good": np.ones(2), "text": "abc", "object": np.array([None]), "c": np.ones(1, complex)}
+    with pytest.raises(TypeError) as caught:
+        ab.save(tmp_path / "state", state | {3: np.ones(1)})
+    listed = [line.strip().split(":")[0] for line in str(caught.value).splitlines()[1:]]
+    assert listed == ["'text'", "'object'", "'c'", "3"]
+    with pytest.raises(TypeError, match="expected a module or a state dict, got list"):
+        ab.save(tmp_path / "state", [np.ones(2)])  # type: ignore[arg-type]
+    assert names(tmp_path) == []
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    for k in range(3):
+        ab.save(path, {"x": np.full(4, k)})
+    assert ab.load(path)["x"].tolist() == [2, 2, 2, 2]
+    assert names(tmp_path) == ["state"]
+
+
+def test_a_save_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state"
+    ab.save(path, {"x": np.zeros(2)})
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk is gone")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk is gone"):
+        ab.save(path, {"x": np.ones(2)})
+    monkeypatch.undo()
+    assert ab.load(path)["x"].tolist() == [0, 0]
+    assert names(tmp_path) == ["state"]
+
+
+# A file that Ctrl-C catches between `open` and `with` is closed by the garbage collector, which warns.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_at_any_line_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    line, finished = 0, False
+    seen = set()
+    while not finished:
+        line += 1
+        ab.save(path, {"x": np.zeros(2)})
+        count = 0
+
+        def trace(frame: FrameType, event: str, _: Any, line: int = line) -> Any:
+            nonlocal count
+            if event == "line" and frame.f_code.co_filename.endswith("saving.py"):
+                count += 1
+                if count == line:
+                    signal.raise_signal(signal.SIGINT)
+            return trace
+
+        previous = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            ab.save(path, {"x": np.ones(2)})
+            finished = True
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(previous)
+        values = ab.load(path)["x"].tolist()
+        assert values in ([0, 0], [1, 1])
+        seen.add(values[0])
+    assert seen == {0, 1}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes of POSIX")
+def test_a_saved_file_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
+    ab.save(tmp_path / "state", {"x": np.zeros(2)})
+    (tmp_path / "plain").touch()
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("state", "plain")}
+    assert len(modes) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_saving_through_a_link_replaces_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    ab.save(tmp_path / "link", {"x": np.zeros(2)})
+    assert (tmp_path / "link").is_symlink()
+    assert ab.load(tmp_path / "real")["x"].tolist() == [0, 0]
+
+
+def test_a_missing_file_or_folder_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ab.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        ab.save(tmp_path / "no folder" / "state", {"x": np.zeros(2)})
+
+
+def test_a_file_that_is_cut_short_or_something_else_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    ab.save(path, {"x": np.zeros(20)})
+    whole = path.read_bytes()
+    for data in (whole[:-1], whole[:20], b"", b"PK\x03\x04 something else entirely"):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="state is no complete safetensors file"):
+            ab.load(path)
+
+
+def test_files_of_other_libraries(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("safetensors.torch")
+    path = str(tmp_path / "state")
+    theirs.save_file({"half": torch.tensor([1.5, -2.0, 3e38]).bfloat16(), "x": torch.arange(3)}, path)
+    state = ab.load(path)
+    assert state["half"].dtype == np.float32
+    np.testing.assert_array_equal(state["half"], torch.tensor([1.5, -2.0, 3e38]).bfloat16().float().numpy())
+    assert state["x"].tolist() == [0, 1, 2]
+    theirs.save_file({"tiny": torch.zeros(2).to(torch.float8_e5m2)}, path)
+    with pytest.raises(ValueError, match="dtypes that NumPy lacks\n  tiny: F8_E5M2"):
+        ab.load(path)
+    ab.save(path, {"x": torch.ones(2, requires_grad=True)})
+    assert theirs.load_file(path)["x"].tolist() == [1, 1]
