@@ -2,8 +2,10 @@
 
 from . import errors
 from .backends import backend, set_backend
+from .cell import cell
 from .engine import check_finite, evaluate, no_grad
 from .errors import AutobatchError
+from .grad import grad, value_and_grad
 from .mapping import map
 from .ops.composite import cross_entropy, log_softmax, logsumexp, softmax, squared_error
 from .ops.elementwise import absolute as abs
@@ -17,3 +19,6 @@ from .reductions import max, mean, stack, sum
 from .shared import constant, full, ones, zeros
 from .tensor import Tensor, sigmoid, tanh, tensor
 from .types import set_default_dtype
+
+from . import data, nn, optim  # isort: skip
+from .saving import load, save  # isort: skip

@@ -64,7 +64,7 @@ def faults_of_input_without_traceback() -> Any:
 @train_group.command("syntax-trees", context_settings={"show_default": True})
 @click.option("--embedding", type=click.IntRange(1), default=256, help="Width of a word's vector.")
 @click.option("--dim", type=click.IntRange(1), default=64, help="Width of a node's state.")
-@training_options(epochs=12, batch_size=64, lr=5e-3, dropout=0.3)
+@training_options(epochs=12, batch_size=64, lr=8e-3, dropout=0.3)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ast"), help="Folder of the learning curve.")
 def train_syntax_trees(
     embedding: int, dim: int, dropout: float, seed: int, backend: str, out: Path, **options: Any
@@ -82,7 +82,7 @@ def train_syntax_trees(
     help="Folder with train.txt, dev.txt and test.txt, each plain, .gz or .xz.",
 )
 @click.option("--dim", type=click.IntRange(1), default=64, help="Width of a word's vector and of a node's state.")
-@training_options(epochs=6, batch_size=64, lr=4e-3, dropout=0.5)
+@training_options(epochs=6, batch_size=64, lr=6e-3, dropout=0.5)
 def train_trees(data: Path, dim: int, dropout: float, seed: int, backend: str, **options: Any) -> None:
     """Label every node of bracketed binary trees, such as those of the Stanford Sentiment Treebank."""
     with faults_of_input_without_traceback(), ab.backend(backend):

@@ -277,6 +277,7 @@ def signature_of_value(tape: Recording, value: int) -> Signature | None:
 
 # Gradients.
 
+@np.errstate(all="ignore")
 def backward(loss: Tensor, retain: bool = False) -> None:
     """See `Tensor.backward`."""
     if state.depth or state.builder is not None:
@@ -462,6 +463,7 @@ def _freeze(flag: bool) -> None:
         state.tape.cache = state.tape.caches[flag]
 
 
+@np.errstate(all="ignore")
 def shared_backward(x: Shared) -> None:
     """Backward pass of a scalar that is computed from parameters alone."""
     if x.shape or x.dtype.kind != "f":

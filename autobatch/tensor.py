@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import OpTypeError, RecordingError, message, op_error, user_line
+from .errors import OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import ADD, DIV, MUL, SIGMOID, SUB, TANH
 from .ops.index import LOOKUP, WINDOW
@@ -234,8 +234,11 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         return state.builder.record(op, tuple(_number_or_constant(x) for x in operands), attrs)
     if op is LOOKUP and len(operands) == 2 and isinstance(operands[0], Tensor) and operands[0].ndim == 2 \
             and isinstance(operands[1], int):
-        table = operands[0]
-        return view_rows(table, operands[1] % max(table.shape[0], 1), 1, 1, "pick", table.shape[1:])
+        table, index = operands
+        n = table.shape[0]
+        if not -n <= index < n:
+            raise OpIndexError(message(f"index {index} is out of range for an axis of {n}", where=user_line(2)))
+        return view_rows(table, index % n, 1, 1, "pick", table.shape[1:])
     tape = current_tape()
     if op is STACK or op is CONCAT:
         joined = _join_rows(op, operands, attrs, tape)

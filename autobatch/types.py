@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import OpTypeError
+from .guards import changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def set_default_dtype(dtype: Any) -> None:
     if wanted not in FLOATS:
         raise OpTypeError(f"set_default_dtype: expected float32 or float64, got {wanted}")
     _default.dtype = wanted
+    changed()
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

@@ -26,8 +26,8 @@ f32 = np.float32
 @njit(error_model="numpy", fastmath=LOOSE)
 def tanh_f32(x):  # type: ignore[no-untyped-def]
     """Rational function of degree 13 over 6, clamped where the result rounds to ±1."""
-    x = f32(7.90531110763549805) if x > f32(7.90531110763549805) else x
-    x = f32(-7.90531110763549805) if x < f32(-7.90531110763549805) else x
+    x = f32(7.99881172180175781) if x > f32(7.90531110763549805) else x
+    x = f32(-7.99881172180175781) if x < f32(-7.90531110763549805) else x
     s = x * x
     p = f32(2.00018790482477e-13) + s * f32(-2.76076847742355e-16)
     p = f32(5.12229709037114e-08) + s * (f32(-8.60467152213735e-11) + s * p)

@@ -27,7 +27,7 @@ import numba
 
 from ..backends import scalar_functions
 
-llvmlite.binding.set_option("", "--runtime-memory-check-threshold=400")  # loops read and write a dozen arrays
+llvmlite.binding.set_option("", "--runtime-memory-check-threshold=1000")  # loops read and write a dozen arrays
 
 _loaded: dict[str, Callable[..., Any]] = {}
 _lock = threading.Lock()

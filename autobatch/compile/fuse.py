@@ -15,8 +15,8 @@ moved to the stage in which they are needed first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,105 +25,10 @@ from ..graph import CONST, INPUT, Graph
 from ..ops.elementwise import CAST, EQUAL, NOT_EQUAL, STOP_GRADIENT, WHERE
 from ..ops.index import TAKE
 from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
-from ..types import Dim, Type, size_of
+from ..types import Dim, size_of
+from .steps import Domain, Extent, Loop, Read, Steps, Store, rows_domain, splits
 
-Extent = Any  # int or Dim
 NEVER = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """R rows of w columns."""
-
-    rows: Extent
-    width: int
-
-    def __str__(self) -> str:
-        return f"{self.rows} × {self.width}"
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """How a loop reads an operand.
-
-    level: "element" (row i, column j), "row" (one number per row), "vector" (one per column), "cell" (one number)
-    node: the array, of `rows` rows and `width` columns; or an input of kind "rows", whose row numbers are followed
-    offset: first column; through: a node whose numbers select the row (-1: none)
-    in_pool: the array is an input of kind "rows" that is read in its pool, not a copy of it
-    """
-
-    level: str
-    node: int
-    rows: Extent
-    width: int
-    offset: int = 0
-    through: int = -1
-    in_pool: bool = False
-
-    def __str__(self) -> str:
-        row = f"[%{self.through}]" if self.through >= 0 else ""
-        return f"%{self.node}{row}{f'[{self.offset}:]' if self.offset else ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """What a loop writes: a value of the loop, or what it reads, to a "node", an "output", or "add"-ed to one."""
-
-    value: int | Read
-    kind: str
-    target: int
-    width: int
-    offset: int = 0
-
-    def __str__(self) -> str:
-        what = {"node": f"%{self.target}", "output": f"result {self.target}", "add": f"result {self.target} +="}
-        return f"{self.value if isinstance(self.value, Read) else f'%{self.value}'} → {what[self.kind]}"
-
-
-@dataclass(slots=True)
-class Loop:
-    """Elementwise nodes over one domain. `reads[i]` are the operands of node i: nodes of the loop, or reads."""
-
-    stage: int
-    domain: Domain
-    nodes: list[int] = field(default_factory=list)
-    reads: dict[int, tuple[int | Read, ...]] = field(default_factory=dict)
-    stores: list[Store] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Steps:
-    """Calls (numbers of nodes) and loops in order; `order` is what runs."""
-
-    graph: Graph
-    order: list[int | Loop]
-
-    def __str__(self) -> str:
-        lines = []
-        for step in self.order:
-            if isinstance(step, int):
-                lines.append(f"call  %{step} = {self.graph.nodes[step]}")
-            else:
-                lines.append(f"loop  {step.domain}")
-                for i in step.nodes:
-                    node = self.graph.nodes[i]
-                    operands = ", ".join(str(r) if isinstance(r, Read) else f"%{r}" for r in step.reads[i])
-                    lines.append(f"        %{i} = {node.op.name}({operands})")
-                lines += [f"        {store}" for store in step.stores]
-        return "\n".join(lines)
-
-
-def rows_domain(type: Type) -> Domain:
-    """How values of a batched type lie in a pool."""
-    shape = type.shape
-    if len(shape) <= 2:
-        return Domain(shape[0], size_of(shape[1:]))
-    return Domain(shape[0] * shape[1], size_of(shape[2:]))
-
-
-def _splits(shape: tuple[Any, ...]) -> Iterator[tuple[int, Domain]]:
-    for s in range(1, len(shape) + 1):
-        yield s, Domain(size_of(shape[:s]), size_of(shape[s:]))
 
 
 def _level(operand: tuple[Any, ...], shape: tuple[Any, ...], s: int) -> str | None:
@@ -145,12 +50,12 @@ class _Flat:
     """A value as columns offset .. offset + width of the rows of an array; `rows` None: contiguous, any split."""
 
     base: int
-    rows: Extent = None
+    rows: Extent | None = None
     total: int = 0
     offset: int = 0
     width: int = 0
     through: int = -1
-    base_rows: Extent = None
+    base_rows: Extent | None = None
     in_pool: bool = False
 
 
@@ -170,7 +75,8 @@ class _Planner:
         self.fused = [False] * n
         self.stage = [0] * n
         self.ready = [0] * n
-        self.wanted: set[int] = set()
+        self.wanted: set[int] = set()  # nodes that someone reads as an array
+        self.inner: set[int] = set()  # fused nodes that are computed in their loop
         self.loops: dict[tuple[int, Extent, int], Loop] = {}
 
     # Which nodes fuse, and over which domain.
@@ -187,7 +93,7 @@ class _Planner:
         kinds = [t.dtype.kind for t in types]
         if node.op is CAST:
             return node.type.dtype.kind == "f" or (kinds[1] in "bi" and node.type.dtype == np.int64)
-        if all(t.dtype in (np.float32, np.float64) for t in types) or node.op in (WHERE, EQUAL, NOT_EQUAL):
+        if all(t.dtype in (np.float32, np.float64) for t in types[1:]) or node.op in (WHERE, EQUAL, NOT_EQUAL):
             return True
         return node.op.name in _ARITHMETIC and all(t.dtype == np.int64 for t in types[1:])
 
@@ -197,9 +103,9 @@ class _Planner:
             return ()
         if node.op is RESHAPE:
             inside = set(self.allowed[self._root(node.inputs[0])])
-            return tuple(d for _, d in _splits(node.type.shape) if d in inside)
+            return tuple(d for _, d in splits(node.type.shape) if d in inside)
         found = []
-        for s, domain in _splits(node.type.shape):
+        for s, domain in splits(node.type.shape):
             if all(_level(self.nodes[j].type.shape, node.type.shape, s) for j in node.inputs):
                 found.append(domain)
         for j in node.inputs:  # where an operand already lies in rows, follow it
@@ -277,7 +183,7 @@ class _Planner:
         shape = source.type.shape
         assert x is not None
         if node.op is RESHAPE:
-            if x.rows is None or any(d == Domain(x.rows, x.width) for _, d in _splits(node.type.shape)):
+            if x.rows is None or any(d == Domain(x.rows, x.width) for _, d in splits(node.type.shape)):
                 return x
         elif node.op is SLICE and node.attrs[3] == 1:
             at = node.attrs[0] + len(shape)
@@ -310,7 +216,7 @@ class _Planner:
         """Operands of a node that may be values of the loop that makes the node, or a part of it."""
         node = self.nodes[i]
         if self.fused[i]:
-            return {j for j in node.inputs if self._inline(j, i)}
+            return {j for j in node.inputs if self._inline(j, i) or self._per_row(j, i)}
         parts = zip(node.inputs, self._columns(i) or (), strict=False)
         return {j for j, (_, domain) in parts if self.fused[j] and self.domain(j) == domain}
 
@@ -355,36 +261,75 @@ class _Planner:
             self.wanted.add(x.base)
         if x.through >= 0:
             self.wanted.add(x.through)
-        if x.rows is None:
+        if x.rows is None or x.base_rows is None:
             return Read(level, x.base, rows, width)
         return Read(level, x.base, x.base_rows, x.total, x.offset, x.through, x.in_pool)
 
     def build(self) -> Steps:
-        """Make the loops, add what they read, put all in order."""
-        for i, node in enumerate(self.nodes):
-            if not self.live[i] or not self.fused[i]:
+        """Make the loops, from the results back, so that only what is read is made."""
+        self._outputs()
+        for i in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[i]
+            if not self.live[i]:
                 continue
-            domain = self.domain(i)
-            s = next(s for s, d in _splits(node.type.shape) if d == domain)
-            loop = self._loop(self.stage[i], domain)
-            operands: list[int | Read] = []
-            for j in node.inputs:
-                if self._inline(j, i) and self.stage[j] == self.stage[i]:
-                    operands.append(j)
-                else:
-                    shape = node.type.shape if node.op is RESHAPE else self.nodes[j].type.shape
-                    operands.append(self.read(j, domain, _level(shape, node.type.shape, s) or ""))
-            loop.nodes.append(i)
-            loop.reads[i] = tuple(operands)
-        for i, node in enumerate(self.nodes):
-            if self.live[i] and (columns := self._columns(i)):
+            if self.fused[i]:
+                if i in self.wanted or i in self.inner:
+                    self._compute(i)
+            elif columns := self._columns(i):
                 total = size_of(node.type.shape[node.attrs[0] + node.type.ndim:])
                 for j, (start, domain) in zip(node.inputs, columns, strict=True):
                     self._store(j, domain, "node", i, total, start, self.stage[i])
-            elif self.live[i] and not self.fused[i] and self._is_call(i):
+            elif i in self.wanted or self._is_call(i):
                 self.wanted.add(i)
-        self._outputs()
+                self.wanted.update(node.inputs)
         return self._ordered()
+
+    def _compute(self, i: int) -> None:
+        """Put a fused node into its loop."""
+        domain = self.domain(i)
+        loop = self._loop(self.stage[i], domain)
+        operands: list[int | Read] = []
+        for j, level in zip(self.nodes[i].inputs, self._levels(i), strict=True):
+            if self._inline(j, i) and self.stage[j] == self.stage[i]:
+                self.inner.add(j)
+                operands.append(j)
+            elif self._per_row(j, i):
+                self._compute_row(loop, j)
+                operands.append(j)
+            else:
+                operands.append(self.read(j, domain, level))
+        loop.nodes.append(i)
+        loop.reads[i] = tuple(operands)
+
+    def _levels(self, i: int) -> list[str]:
+        node = self.nodes[i]
+        domain = self.domain(i)
+        s = next(s for s, d in splits(node.type.shape) if d == domain)
+        shapes = (node.type.shape if node.op is RESHAPE else self.nodes[j].type.shape for j in node.inputs)
+        return [_level(shape, node.type.shape, s) or "" for shape in shapes]
+
+    def _per_row(self, j: int, i: int) -> bool:
+        """Whether operand j is one number per row of the loop of i, which computes it again rather than reads it."""
+        domain = self.domain(i)
+        if not self.fused[j] or domain.width == 1 or self.domain(j) != Domain(domain.rows, 1):
+            return False
+        return all(level == "row" for k, level in zip(self.nodes[i].inputs, self._levels(i), strict=True) if k == j)
+
+    def _compute_row(self, loop: Loop, j: int) -> None:
+        waiting = [j]
+        while waiting:
+            i = waiting.pop()
+            if i in loop.reads:
+                continue
+            operands: list[int | Read] = []
+            for k, level in zip(self.nodes[i].inputs, self._levels(i), strict=True):
+                if self._inline(k, i):
+                    waiting.append(k)
+                    operands.append(k)
+                else:
+                    operands.append(self.read(k, Domain(loop.domain.rows, 1), level))
+            loop.row_nodes.append(i)
+            loop.reads[i] = tuple(operands)
 
     def _is_call(self, i: int) -> bool:
         node = self.nodes[i]
@@ -392,8 +337,8 @@ class _Planner:
 
     def _store(self, j: int, domain: Domain, kind: str, target: int, total: int, start: int, stage: int) -> None:
         if self.fused[j] and self.domain(j) == domain:
-            loop = self._loop(self.stage[j], domain)
-            loop.stores.append(Store(j, kind, target, total, start))
+            self.inner.add(j)
+            self._loop(self.stage[j], domain).stores.append(Store(j, kind, target, total, start))
         else:
             stage = max(stage, self.ready[j])
             level = "row" if domain.width == 1 else "element"
@@ -414,13 +359,6 @@ class _Planner:
             self._store(i, domain, kind, o, domain.width, 0, self.ready[i])
 
     def _ordered(self) -> Steps:
-        waiting = sorted(self.wanted)
-        while waiting:  # a call needs its operands as arrays
-            i = waiting.pop()
-            for j in self.nodes[i].inputs if not self.fused[i] and not self._columns(i) else ():
-                if j not in self.wanted:
-                    self.wanted.add(j)
-                    waiting.append(j)
         direct = {self.graph.outputs[o] for o, add in enumerate(self.accumulate) if not add}
         for i in sorted(self.wanted):
             if self.fused[i] and i not in direct:
@@ -431,6 +369,8 @@ class _Planner:
             if not self.fused[i]:
                 steps.append((self.stage[i], 0, i, i))
         for number, loop in enumerate(self.loops.values()):
+            loop.nodes.sort()
+            loop.row_nodes.sort()
             steps.append((loop.stage, 1, number, loop))
         steps.sort(key=lambda step: step[:3])
         return Steps(self.graph, [step[3] for step in steps])

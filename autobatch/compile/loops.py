@@ -29,7 +29,7 @@ from ..backends.scalar_functions import FLOAT_FUNCTIONS
 from ..graph import CONST, Graph
 from ..ops.elementwise import CAST, POWER_OF
 from ..ops.movement import BROADCAST, RESHAPE
-from .fuse import Loop, Read, Store
+from .steps import Loop, Read, Store
 
 _CALL = re.compile(rf"\b({'|'.join(FLOAT_FUNCTIONS)})\(")
 _HEADER = """from numba import njit
@@ -128,8 +128,8 @@ class _Writer:
         self.names[operand] = name
         return name
 
-    def node(self, i: int) -> None:
-        """The line that computes one node."""
+    def node(self, i: int, lines: list[str]) -> None:
+        """The line that computes one node, in the inner loop or once per row."""
         node = self.graph.nodes[i]
         operands = [self.value(r) for r in self.loop.reads[i]]
         inside = self.graph.nodes[node.inputs[0]].type.dtype
@@ -144,7 +144,7 @@ class _Writer:
             expression = node.op.scalar.format(*operands)
         dtype = inside if node.type.dtype.kind == "b" else node.type.dtype
         name = self.fresh("x")
-        self.inner.append(f"{name} = {self.suffixed(expression, dtype)}")
+        lines.append(f"{name} = {self.suffixed(expression, dtype)}")
         self.names[i] = name
 
     def suffixed(self, expression: str, dtype: np.dtype[Any]) -> str:
@@ -216,8 +216,10 @@ def literal(number: Any, dtype: np.dtype[Any]) -> str:
 def write_loop(graph: Graph, loop: Loop) -> tuple[str, list[Any]]:
     """The module text of a loop, and its arguments after n and w: `ArrayArgument`, `RowsArgument` or an offset."""
     writer = _Writer(graph, loop)
+    for i in loop.row_nodes:
+        writer.node(i, writer.per_row)
     for i in loop.nodes:
-        writer.node(i)
+        writer.node(i, writer.inner)
     for store in loop.stores:
         writer.store(store)
     return writer.text(), [value for _, value in writer.arguments.values()]

@@ -27,8 +27,9 @@ from ..graph import CONST, INPUT, Graph
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
 from ..types import Dim
-from .fuse import Loop, Read, Steps, Store, calls_only, fuse
+from .fuse import calls_only, fuse
 from .rewrite import rewrite
+from .steps import Loop, Read, Steps, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,16 @@ def _tuple(parts: Sequence[str]) -> str:
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
+def _is_flat(loop: Loop) -> bool:
+    """Whether a loop of several columns reads and writes whole arrays only: it then runs over them as one long row."""
+    width = loop.domain.width
+    reads = [r for operands in loop.reads.values() for r in operands if isinstance(r, Read)]
+    reads += [store.value for store in loop.stores if isinstance(store.value, Read)]
+    whole = all(r.level == "cell" or (r.level == "element" and r.width == width and not r.in_pool and r.through < 0)
+                for r in reads)
+    return whole and width > 1 and not loop.row_nodes and all(s.kind != "add" and s.width == width for s in loop.stores)
+
+
 class _Driver:
     def __init__(self, steps: Steps, name: str, accumulate: Sequence[bool], backend: str,
                  wanted: list[tuple[str, int]]) -> None:
@@ -86,6 +97,7 @@ class _Driver:
         self.sources: list[str] = []
         # values that need not be C-contiguous
         self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] == "shared"}
+        self.flat = False  # whether the loop being called runs over one long row
         self.output_of: dict[int, int] = {}
         for o, i in reversed(list(enumerate(self.graph.outputs))):
             if not accumulate[o] and self._has_dim(i):
@@ -193,7 +205,9 @@ class _Driver:
         name = f"loop{len(self.sources)}"
         self.sources.append(source)
         self.names[name] = load(source)
-        passed = [_extent(loop.domain.rows), repr(loop.domain.width)]
+        self.flat = _is_flat(loop)
+        rows, width = _extent(loop.domain.rows), repr(loop.domain.width)
+        passed = ["1", f"{rows} * {width}"] if self.flat else [rows, width]
         for argument in arguments:
             if isinstance(argument, int):
                 passed.append(repr(argument))
@@ -204,6 +218,11 @@ class _Driver:
         self.body.append(f"{name}({', '.join(passed)})")
 
     def _array(self, use: Read | Store, loop: Loop) -> str:
+        if self.flat and not (isinstance(use, Read) and use.level == "cell"):
+            if isinstance(use, Read):
+                self._contiguous(use.node)
+                return f"v{use.node}.reshape(1, -1)"
+            return f"{'out' if use.kind == 'output' else 'v'}{use.target}.reshape(1, -1)"
         rows, width = _extent(use.rows if isinstance(use, Read) else loop.domain.rows), use.width
         if isinstance(use, Store):
             if use.kind == "add":

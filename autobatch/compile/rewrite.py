@@ -96,8 +96,7 @@ def _sliced(b: _Builder, source: int, node: Node) -> int | None:
         inputs = []
         for j in x.inputs:
             operand = b.old.nodes[j]
-            extent = operand.type.shape[axis] if -axis <= operand.type.ndim else 1
-            if extent == x.type.shape[axis]:
+            if -axis <= operand.type.ndim and operand.type.shape[axis] == x.type.shape[axis]:
                 shape = list(operand.type.shape)
                 shape[axis] = length
                 type = tensor_type(operand.type.dtype, tuple(shape))

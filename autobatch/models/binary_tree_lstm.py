@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import autobatch as ab
 from autobatch import nn
 
@@ -47,13 +49,6 @@ class BinaryTreeClassifier(nn.Module):
         """The state (h, c) of a leaf."""
         return self.leaf(self.dropout(self.embed[word]))
 
-    @ab.cell
-    def judge(self, hidden: list[Any], labels: list[Any]) -> tuple[Any, Any]:
-        """hidden: the h of every node, f[dim]; labels: theirs → summed loss f[], logits f[nodes, n_classes]."""
-        logits = [self.out(h) for h in hidden]
-        losses = [ab.cross_entropy(row, label) for row, label in zip(logits, labels, strict=True)]
-        return ab.sum(losses), ab.stack(logits)
-
     def encode(self, tree: Tree) -> list[Any]:
         """The h of every node in post-order, the root's last; as deep a tree as memory allows.
 
@@ -71,7 +66,7 @@ class BinaryTreeClassifier(nn.Module):
 
     def forward(self, tree: Tree) -> Any:
         """Logits of every node in post-order: f[nodes, n_classes]."""
-        return self.scored(tree)[1]
+        return self.out(ab.stack(self.encode(tree)))
 
     def loss(self, tree: Tree) -> Any:
         """Cross-entropy of the labels, summed over all nodes; a scalar."""
@@ -79,7 +74,9 @@ class BinaryTreeClassifier(nn.Module):
 
     def scored(self, tree: Tree) -> tuple[Any, Any]:
         """The loss and the logits it comes from."""
-        return self.judge(self.encode(tree), self.labels(tree))
+        logits = self(tree)
+        right = np.eye(self.out.out_features, dtype=np.float32)[self.labels(tree)]
+        return -ab.sum(ab.sum(ab.log_softmax(logits) * right, axis=0)), logits
 
     def labels(self, tree: Tree) -> list[int]:
         """What the logits are scored against: the labels of the nodes in post-order."""

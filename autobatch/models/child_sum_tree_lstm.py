@@ -37,7 +37,7 @@ class ChildSumTreeClassifier(nn.Module):
     """
 
     def __init__(
-        self, n_words: int, n_classes: int, embedding_size: int = 192, hidden_size: int = 96, dropout: float = 0.3
+        self, n_words: int, n_classes: int, embedding_size: int = 256, hidden_size: int = 64, dropout: float = 0.3
     ) -> None:
         self.embed = nn.Embedding(n_words, embedding_size)
         self.embed.weight.value = 0.3 * self.embed.weight.value  # gates begin in their linear range

@@ -28,8 +28,10 @@ def interpret(graph: Graph, read: Read) -> list[Any]:
             value = read(kind, k)
             if node.level > NODE:
                 lists[node.level] = len(value)
-            if kind == "data":
+            if kind in ("data", "lengths"):
                 value = np.asarray(value, node.type.dtype)
+            elif kind == "positions":
+                value = [np.asarray(position, node.type.dtype) for position in value]
         elif node.op is CONST:
             value = np.asarray(node.attrs[0], node.type.dtype)
         elif node.op.batch == "list":

@@ -620,7 +620,7 @@ def check_plan(tape: Tape, schedule: Schedule, plan: Plan, keep: bool | Bools = 
                 elements = [len(listed) if form == LIST else sum(count[v] for v in listed) for listed in values]
                 offsets = plan.offsets[plan.offsets_of[access] :][: len(nodes) + 1]
                 hold(
-                    np.array_equal(offsets, np.append(0, np.cumsum(sizes))),
+                    np.array_equal(offsets, np.append(0, np.cumsum(elements))),
                     f"launch {l}, slot {j}: offsets are {offsets}",
                 )
         writes = range(plan.write_of[l], plan.write_of[l + 1])

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autobatch.compile.fuse import Loop, fuse
+from autobatch.compile.fuse import fuse
 from autobatch.compile.lower import graph_inputs, lower
 from autobatch.compile.rewrite import rewrite
+from autobatch.compile.steps import Loop
 from autobatch.graph import CONST, INPUT, Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.declare import Op
@@ -349,3 +350,35 @@ def test_cache_writes_once_and_survives_a_read_only_folder(tmp_path, monkeypatch
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path / "file"))
     assert cache.load("def loop():\n    return 42\n")() == 42
+
+
+def test_softmax_computes_row_values_in_the_loop():
+    b = Build()
+    x = b.input("rows", 0, M, 5)
+    top = b.op(MAX, x, attrs=((-1,), True))
+    finite = b.op(e.WHERE, b.op(e.LESS, b.op(e.ABS, top), b.const(np.inf)), top, b.const(0.0))
+    exps = b.op(e.EXP, b.op(e.SUB, x, finite))
+    total = b.op(SUM, exps, attrs=((-1,), True))
+    log = b.op(e.ADD, b.op(e.LOG, total), finite)
+    graph = b.out(b.op(e.SUB, x, log), b.op(e.DIV, exps, total))
+    steps = fuse(rewrite(graph), (False, False))
+    loops = [s for s in steps.order if isinstance(s, Loop)]
+    assert all(s.domain.width == 5 for s in loops) and any(s.row_nodes for s in loops), str(steps)
+    check(graph)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_results_added_to_the_same_rows_of_one_pool(backend):
+    b = Build()
+    x, y = b.input("cotangent", 0, M, 64), b.input("cotangent", 1, M, 64)
+    program = lower(b.out(b.op(e.MUL, x, y), b.op(e.ADD, x, y), x), "both", (True,) * 3, backend)
+    rng = np.random.default_rng(0)
+    u, v = rng.normal(size=(2, 9, 64)).astype(np.float32)
+    pool = np.zeros((4, 64), np.float32)
+    rows = rng.integers(0, 4, (3, 9)).astype(np.int32)
+    rows[1] = rows[0]
+    want = np.zeros((4, 64))
+    for r, term in zip(rows, (u * v, u + v, u), strict=True):
+        np.add.at(want, r, term)
+    program.run(9, (9,), [u, v], [(pool, r, -1) for r in rows])
+    np.testing.assert_allclose(pool, want, 1e-5, 1e-5)

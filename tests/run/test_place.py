@@ -150,8 +150,8 @@ def test_neighbouring_free_ranges_become_one(draw: Draw) -> None:
 
 
 def test_a_free_end_of_the_pool_is_given_back(draw: Draw) -> None:
-    _, plan = placed(draw("a = f\nb*3 = g a\nc*4 = h b\nd*5 = k c\ne*4 = m d", "e"), keep=False)
-    assert plan.start.tolist() == [0, 1, 4, 8, 0] and plan.pool_rows[0] == 13
+    _, plan = placed(draw("a = f\nb*3 = g a\nc*4 = h b\nd*5 = k c\ne*4 = m d\nf*9 = n e", "f"), keep=False)
+    assert plan.start.tolist() == [0, 1, 4, 8, 4, 8] and plan.pool_rows[0] == 17
 
 
 def test_kept_values_stay(draw: Draw) -> None:

@@ -1,0 +1,400 @@
+"""`@ab.cell`: a function traced once per signature, whose whole call is one node of the tape.
+
+A call goes through three doors. The *fast* one is generated for the structure of the arguments (which are tensors,
+numbers, tuples, lists) and takes about a microsecond. The *known* one flattens any arguments and finds the traced
+entry whose guards hold. The *new* one traces.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .cell_arguments import Flat, flatten_arguments, rebuild
+from .cell_fast import MISS, fast_path
+from .compile.trace import SHADOW, Builder, StackedTracer, Tracer
+from .errors import CellError, OpIndexError, message, op_error, user_line
+from .graph import NODE
+from .guards import epoch
+from .guarding import Guard
+from .random import _sync, signed
+from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
+from .shared import is_frozen
+from .signature import Result, Signature, Slot
+from .tape import Recording, state
+from .tensor import INT64, Tensor, _place, current_tape, new_tensor, value_number, view_rows
+from .types import Type, default_dtype, tensor_type
+
+
+@dataclass(slots=True)
+class Entry:
+    """One traced signature of a cell: valid while its guard holds."""
+
+    signature: Signature
+    guard: Guard
+    outputs: Any
+    types: tuple[Type, ...]
+    listed: tuple[int, ...]
+    bounds: tuple[tuple[int, int], ...]
+    draws: dict[int, int]
+    held: tuple[Any, ...]
+    default: Any = field(default_factory=default_dtype)
+
+
+class Cell:
+    """What a decorated function knows of itself; reached as `function.cell`."""
+
+    def __init__(self, fn: Callable[..., Any], static: Sequence[str]) -> None:
+        self.fn = fn
+        self.name = fn.__name__
+        self.signature = inspect.signature(fn)
+        unknown = set(static) - set(self.signature.parameters)
+        if unknown:
+            raise TypeError(f"cell {self.name}: static names {sorted(unknown)}, which are no arguments of it")
+        self.static = frozenset(static)
+        self.is_method = next(iter(self.signature.parameters), "") == "self"
+        self.entries: dict[Any, list[Entry]] = _entries_of(fn)
+        self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Entry]]] = weakref.WeakKeyDictionary()
+        self.fast: dict[int, tuple[Callable[..., Any], ...]] = {}
+        self.traces = 0
+
+    def entries_for(self, owner: Any) -> dict[Any, list[Entry]]:
+        """Entries of one `self`, which go when it goes."""
+        if owner is None:
+            return self.entries
+        try:
+            return self.by_owner.setdefault(owner, {})
+        except TypeError:
+            return self.entries
+
+    # The known and the new door.
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One call: find or make the entry, write the node, make the results."""
+        owner = args[0] if self.is_method and args else None
+        if state.builder is not None:
+            return self._inline(owner, args, kwargs)
+        tape = current_tape()
+        if kwargs or len(args) != len(self.signature.parameters):
+            bound = self.signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            args = tuple(bound.args)
+            if bound.kwargs:
+                return self._with_keywords(bound)
+        names = list(self.signature.parameters)
+        static = [n in self.static for n in names[: len(args)]] + [False] * max(len(args) - len(names), 0)
+        inside, closure = self._closure()
+        flat = flatten_arguments((*args, *closure), [*static, *(False,) * len(closure)], tape, owner)
+        entry = self._find(owner, flat, args, inside)
+        return self._write(tape, entry, flat, owner, args, fast=not inside)
+
+    def _with_keywords(self, bound: inspect.BoundArguments) -> Any:
+        names = tuple(bound.kwargs)
+        key = ("keywords", names)
+        inner = self.__dict__.setdefault("_keyworded", {}).get(key)
+        if inner is None:
+            n = len(bound.args)
+
+            def positional(*values: Any) -> Any:
+                return self.fn(*values[:n], **dict(zip(names, values[n:], strict=True)))
+
+            inner = Cell(positional, ())
+            inner.name, inner.is_method, inner.entries = self.name, self.is_method, {}
+            self.__dict__["_keyworded"][key] = inner
+        return inner._call_positional((*bound.args, *bound.kwargs.values()), [
+            *(p in self.static for p in list(self.signature.parameters)[: len(bound.args)]),
+            *(n in self.static for n in names)])
+
+    def _call_positional(self, args: tuple[Any, ...], static: list[bool]) -> Any:
+        tape = current_tape()
+        owner = args[0] if self.is_method and args else None
+        flat = flatten_arguments(args, static, tape, owner)
+        return self._write(tape, self._find(owner, flat, args, ()), flat, owner, args, fast=False)
+
+    def _inline(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        before = state.training
+        state.training = bool(getattr(owner, "training", before))
+        try:
+            return self.fn(*args, **kwargs)
+        finally:
+            state.training = before
+
+    def _closure(self) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+        """Positions and contents of closure cells; they act as arguments."""
+        names = self.fn.__code__.co_freevars
+        cells = self.fn.__closure__ or ()
+        chosen = tuple(k for k, name in enumerate(names) if name != "__class__" and _is_filled(cells[k]))
+        return chosen, tuple(cells[k].cell_contents for k in chosen)
+
+    def _find(self, owner: Any, flat: Flat, args: tuple[Any, ...], inside: tuple[int, ...]) -> Entry:
+        entries = self.entries_for(owner).setdefault((flat.key, is_frozen(), state.training, default_dtype(), inside), [])
+        for entry in entries:
+            if entry.guard.holds(owner, flat.objects):
+                return entry
+        entry = self._trace(owner, flat, len(args), inside)
+        entries.append(entry)
+        del entries[:-32]
+        return entry
+
+    def _trace(self, owner: Any, flat: Flat, n_args: int, inside: tuple[int, ...]) -> Entry:
+        self.traces += 1
+        builder = Builder()
+        slots: list[Slot] = []
+        data = ""
+        lists = 0
+
+        def leaf(kind: str, value: Any, level: int) -> Any:
+            nonlocal data
+            if kind == "T":
+                slot = Slot(LIST if level else ONE, value, level % SHADOW)
+                if level < SHADOW:
+                    slots.append(slot)
+                return builder.input("rows", len(slots) - 1, value, level)
+            if kind == "P":
+                return value
+            data += kind
+            return builder.input("data", len(data) - 1, tensor_type(INT64 if kind == "i" else np.float64, ()), weak=True)
+
+        def new_list() -> int:
+            nonlocal lists
+            lists += 1
+            return lists
+
+        traced = rebuild(flat.structure, leaf, new_list, builder, slots)
+        builder.draw_inputs = (
+            builder.input("data", len(data), tensor_type(INT64, ()), weak=True),
+            builder.input("data", len(data) + 1, tensor_type(INT64, ()), weak=True),
+        )
+        fn = self.fn
+        if inside:
+            cells = list(fn.__closure__ or ())
+            for k, value in zip(inside, traced[n_args:], strict=True):
+                cells[k] = types.CellType(value)
+            fn = types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, tuple(cells))
+            fn.__kwdefaults__ = self.fn.__kwdefaults__
+        before = state.training
+        state.builder, state.training = builder, bool(getattr(owner, "training", before))
+        try:
+            result = fn(*traced[:n_args])
+            leaves: list[Any] = []
+            listed: list[int] = []
+            outputs = _flatten_results(result, leaves, listed, builder)
+            values = [x._each if isinstance(x, StackedTracer) else x for x in leaves]
+            graph = builder.finish(values)
+        finally:
+            state.builder, state.training = None, before
+        if any(builder.draws.values()):
+            data += "ii"
+        results, types_ = [], []
+        for x, i in zip(leaves, graph.outputs, strict=True):
+            node = graph.nodes[i]
+            results.append(_result(x, node.type, node.level, slots))
+            types_.append(node.type)
+        frozen = is_frozen() or not any(t.dtype.kind == "f" for t in types_)
+        signature = Signature(self.name, KERNEL, tuple(slots), tuple(results), data.count("i"), data.count("f"), graph,
+                              tuple(builder.shared), data, (), frozen)
+        guard = Guard(owner, flat.objects)
+        return Entry(signature, guard, outputs, tuple(types_), tuple(listed), tuple(builder.bounds), dict(builder.draws),
+                     flat.held)
+
+    def _write(self, tape: Recording, entry: Entry, flat: Flat, owner: Any, args: tuple[Any, ...], fast: bool = True) -> Any:
+        for k, n in entry.bounds:
+            index = flat.numbers[k]
+            if not -n <= index < n:
+                raise OpIndexError(message(f"{self.name}: index {index} is out of range for an axis of {n}",
+                                           where=user_line(3)))
+        ids: list[int] = []
+        lengths: list[int] = []
+        for slot in flat.slots:
+            if isinstance(slot, Tensor):
+                ids.append(value_number(slot, tape))
+            else:
+                ids.append(len(slot))
+                ids.extend(value_number(t, tape) for t in slot)
+        for k in entry.signature.lists:
+            slot = flat.slots[k]
+            lengths.append(len(slot))
+        tape.ints.extend(x for x, c in zip(flat.numbers, entry.signature.data, strict=False) if c == "i")
+        tape.floats.extend(x for x, c in zip(flat.numbers, entry.signature.data, strict=False) if c == "f")
+        if any(entry.draws.values()):
+            _sync()
+            tape.ints += (signed(state.stream), state.draws)
+            state.draws += sum(n * (lengths[k - 1] if k else 1) for k, n in entry.draws.items())
+        number = tape.signature_number(entry.signature)
+        first = tape.add(number, ids, _place())
+        tensors: list[Any] = []
+        for k, type in enumerate(entry.types):
+            result = entry.signature.results[k]
+            if result.rule != PER_ELEMENT:
+                tensors.append(new_tensor(tape, first + k, type))
+                continue
+            list_id = next(n for n, slot in enumerate(entry.signature.lists) if slot == result.ref)
+            length = lengths[list_id]
+            if k in entry.listed:
+                whole = new_tensor(tape, first + k, tensor_type(type.dtype, (length * type.rows, type.width)))
+                tensors.append([_element(whole, type, e) for e in range(length)])
+            else:
+                tensors.append(new_tensor(tape, first + k, tensor_type(type.dtype, (length, *type.shape))))
+        if fast:
+            self._install_fast(tape, entry, flat, owner, args, number)
+        return _assemble(entry.outputs, tensors)
+
+    def _install_fast(self, tape: Recording, entry: Entry, flat: Flat, owner: Any, args: tuple[Any, ...], number: int) -> None:
+        """Remember the entry on this tape for the generated door, and generate the door if it is new."""
+        if entry.guard.volatile or any(entry.draws.values()) or entry.listed or flat.lifted:
+            return
+        if any(r.rule == PER_ELEMENT for r in entry.signature.results):
+            return
+        door = fast_path(flat.structure, entry.outputs, len(args), self.is_method)
+        if door is None:
+            return
+        function, token = door
+        doors = self.fast.get(len(args), ())
+        if function not in doors:
+            self.fast[len(args)] = (*doors[-3:], function)
+        key = (token, id(self), id(owner) if self.is_method else 0, *flat.fast_key)
+        tape.cache[key] = (number, entry.types, epoch[0], entry.guard.containers, entry.bounds, state.training, owner)
+
+
+def _is_filled(c: types.CellType) -> bool:
+    try:
+        c.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _entries_of(fn: Callable[..., Any]) -> dict[Any, list[Entry]]:
+    """Entries are kept by code object, so that a function defined anew for each example is traced once."""
+    if "<locals>" not in fn.__qualname__ or fn.__closure__ is None:
+        return {}
+    return _by_code.setdefault(fn.__code__, {})
+
+
+_by_code: dict[Any, dict[Any, list[Entry]]] = {}
+
+
+def _element(whole: Tensor, type: Type, e: int) -> Tensor:
+    if type.ndim == 1:
+        return view_rows(whole, e, 1, 1, "pick", type.shape)
+    if type.ndim == 0:
+        return view_rows(whole, e, 1, 1, "pick", ())
+    return view_rows(whole, e * type.rows, 1, type.rows, "slice", type.shape)
+
+
+def _result(x: Any, type: Type, level: int, slots: Sequence[Slot]) -> Result:
+    if level <= NODE:
+        return Result(type.width, type.dtype, rows=type.rows)
+    ref = next(k for k, slot in enumerate(slots) if slot.kind in (LIST, EACH) and slot.list == level)
+    if isinstance(x, StackedTracer):
+        if type.ndim == 0:
+            raise op_error("cell", "a stack of numbers over a varying list cannot leave the cell",
+                           repair="return the list, or stack vectors of length 1")
+        width = type.width * (type.rows if type.ndim > 1 else 1)
+        return Result(width, type.dtype, PER_ELEMENT, ref, 1)
+    return Result(type.width, type.dtype, PER_ELEMENT, ref, type.rows)
+
+
+def _flatten_results(x: Any, leaves: list[Any], listed: list[int], builder: Builder) -> Any:
+    """Structure of the results; leaves are collected in order."""
+    if isinstance(x, list) and len(x) == 2 and _levels(x[0]) and _levels(x[1]):
+        mark = len(leaves)
+        inner = _flatten_results(x[0], leaves, listed, builder)
+        shadow: list[Any] = []
+        _flatten_results(x[1], shadow, [], builder)
+        for a, b in zip(leaves[mark:], shadow, strict=True):
+            if builder._twin.get(b._id) != a._id:
+                raise CellError(message("cell: a list is returned whose elements are not treated alike", where=user_line(1)))
+        listed.extend(range(mark, len(leaves)))
+        return ("each", inner)
+    if isinstance(x, tuple | list):
+        parts = tuple(_flatten_results(e, leaves, listed, builder) for e in x)
+        kind = type(x) if isinstance(x, tuple) and hasattr(x, "_fields") else tuple if isinstance(x, tuple) else list
+        return ("seq", kind, parts)
+    if isinstance(x, dict):
+        return ("dict", tuple(x), tuple(_flatten_results(e, leaves, listed, builder) for e in x.values()))
+    if x is None or isinstance(x, str):
+        return ("static", x)
+    leaves.append(x if isinstance(x, StackedTracer) else builder._lift(x) if not isinstance(x, Tracer) else x)
+    return ("leaf", len(leaves) - 1)
+
+
+def _levels(x: Any) -> bool:
+    """Whether a result is one element of a varying list."""
+    stack = [x]
+    while stack:
+        y = stack.pop()
+        if isinstance(y, tuple | list):
+            stack.extend(y)
+        elif isinstance(y, Tracer):
+            return y.level > NODE
+        else:
+            return False
+    return False
+
+
+def _assemble(structure: Any, tensors: Sequence[Any]) -> Any:
+    kind = structure[0]
+    if kind == "leaf":
+        return tensors[structure[1]]
+    if kind == "static":
+        return structure[1]
+    if kind == "dict":
+        return dict(zip(structure[1], (_assemble(p, tensors) for p in structure[2]), strict=True))
+    if kind == "each":
+        length = len(tensors[_first_leaf(structure[1])])
+        return [_assemble(structure[1], [t[e] if isinstance(t, list) else t for t in tensors]) for e in range(length)]
+    parts = [_assemble(p, tensors) for p in structure[2]]
+    if hasattr(structure[1], "_fields"):
+        return structure[1](*parts)
+    return structure[1](parts)
+
+
+def _first_leaf(structure: Any) -> int:
+    while structure[0] != "leaf":
+        structure = structure[2][0]
+    return int(structure[1])
+
+
+def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) -> Any:
+    """Trace a function once per signature; a call is then one node of the recording.
+
+    Arguments: tensors, arrays, nested tuples, lists and dicts of them, modules. A list of same-shaped values is one
+    operand of any length. Python numbers are data of the call; strings, bools, enums, None and the arguments named in
+    `static` belong to the signature. What `self` holds is guarded: a change traces anew. Tensors caught by closure
+    become operands. Results are the same with and without the decorator.
+
+    Raises `CellError` for a value forced inside, and for a number used as shape, axis, bound, index or condition.
+
+    >>> import autobatch as ab
+    >>> @ab.cell
+    ... def step(x, scale):
+    ...     return ab.tanh(x) * scale
+    >>> step(ab.zeros(2), 0.5).numpy()
+    array([0., 0.], dtype=float32)
+    """
+    if fn is None:
+        return lambda f: cell(f, static=static)
+    inner = fn.__dict__["cell"].fn if "cell" in getattr(fn, "__dict__", {}) else fn
+    made = Cell(inner, static)
+    fast = made.fast
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs:
+            for door in fast.get(len(args), ()):
+                result = door(made, args)
+                if result is not MISS:
+                    return result
+        return made.call(args, kwargs)
+
+    call.__name__, call.__qualname__, call.__doc__, call.__module__ = inner.__name__, inner.__qualname__, inner.__doc__, inner.__module__
+    call.__wrapped__ = inner  # type: ignore[attr-defined]
+    call.cell = made  # type: ignore[attr-defined]
+    return call
+

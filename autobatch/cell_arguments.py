@@ -1,0 +1,205 @@
+"""Arguments of a cell call: taken apart into operands, data and signature, and put together again from tracers."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .compile.trace import SHADOW, Builder, TracedList
+from .errors import CellError, message, op_error, user_line
+from .shared import Shared, as_array
+from .tape import Recording
+from .tensor import Tensor, lift, shared_row
+
+
+@dataclass(slots=True)
+class Flat:
+    """A call taken apart.
+
+    structure: nested tuples that say where everything was, types of tensors included; it is the key
+    slots: a tensor, or for a list of varying length a list of tensors, in order
+    numbers: data, in order; objects: modules whose state is guarded; held: kept alive for the sake of identity
+    """
+
+    structure: Any = None
+    key: Any = None
+    slots: list[Any] = field(default_factory=list)
+    numbers: list[Any] = field(default_factory=list)
+    objects: list[Any] = field(default_factory=list)
+    held: tuple[Any, ...] = ()
+    fast_key: list[Any] = field(default_factory=list)
+    lifted: bool = False
+
+
+def flatten_arguments(args: Sequence[Any], static: Sequence[bool], tape: Recording, owner: Any) -> Flat:
+    """Take a call apart. `owner` is `self` of a method, which is guarded apart."""
+    flat = Flat()
+    parts = []
+    for k, (x, fixed) in enumerate(zip(args, static, strict=True)):
+        if k == 0 and owner is not None and x is owner:
+            parts.append(("object", "self", owner))
+        elif fixed:
+            parts.append(_static(x, flat))
+        else:
+            parts.append(_part(x, flat, tape))
+    flat.structure = tuple(parts)
+    flat.key = tuple(_key(p) for p in parts)
+    return flat
+
+
+def _static(x: Any, flat: Flat) -> Any:
+    try:
+        hash(x)
+    except TypeError:
+        raise CellError(message("cell: a static argument must be hashable", got=repr(x)[:60], where=user_line(4))) from None
+    flat.held = (*flat.held, x)
+    flat.fast_key.append((type(x), x))
+    return "static", type(x), x
+
+
+def _part(x: Any, flat: Flat, tape: Recording) -> Any:
+    if isinstance(x, Tensor):
+        flat.slots.append(x)
+        flat.fast_key.append(x._type)
+        return "T", x._type
+    if isinstance(x, bool | np.bool_ | str | bytes | enum.Enum | None):
+        return _static(bool(x) if isinstance(x, np.bool_) else x, flat)
+    if isinstance(x, int | np.integer):
+        flat.numbers.append(int(x))
+        return ("i",)
+    if isinstance(x, float | np.floating):
+        flat.numbers.append(float(x))
+        return ("f",)
+    if isinstance(x, Shared):
+        if x.ndim <= 1:
+            flat.lifted = True
+            return _part(shared_row(x, tape), flat, tape)
+        flat.held = (*flat.held, x)
+        flat.lifted = True
+        return "P", x
+    if isinstance(x, np.ndarray):
+        flat.lifted = True
+        return _part(lift(as_array(x), tape), flat, tape)
+    if isinstance(x, tuple):
+        kind = type(x) if hasattr(x, "_fields") else tuple
+        return "tuple", kind, tuple(_part(e, flat, tape) for e in x)
+    if isinstance(x, dict):
+        flat.lifted = True
+        return "dict", tuple(x), tuple(_part(e, flat, tape) for e in x.values())
+    if isinstance(x, list):
+        return _list(x, flat, tape)
+    if hasattr(x, "__dict__") or callable(x):
+        flat.objects.append(x)
+        flat.held = (*flat.held, x)
+        flat.lifted = True
+        return "object", id(x), x
+    raise op_error("cell", f"an argument of type {type(x).__name__} is neither value, number nor module", got=repr(x)[:60],
+                   repair="name it in static= if it belongs to the signature")
+
+
+def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
+    if not x:
+        return ("empty",)
+    columns: list[list[Any]] = []
+    shape: Any = None
+    for e in x:
+        one = Flat()
+        structure = _part(_as_value(e, tape), one, tape)
+        if any(not isinstance(s, Tensor) for s in one.slots) or one.objects:
+            raise op_error("cell", "a list argument holds something else than values or tuples of values",
+                           repair="name the argument in static=, or pass tuples")
+        if one.numbers:
+            raise op_error("cell", "a list argument holds numbers beside values", repair="pass ab.tensor(number)")
+        if shape is None:
+            shape = structure
+            columns = [[] for _ in one.slots]
+        elif _key(structure) != _key(shape):
+            raise op_error("cell", "elements of a list argument differ in structure, shape or dtype",
+                           expected=_show(shape), got=_show(structure), repair="name the argument in static=")
+        flat.held = (*flat.held, *one.held)
+        flat.lifted = flat.lifted or one.lifted or not isinstance(e, Tensor | tuple)
+        for column, t in zip(columns, one.slots, strict=True):
+            column.append(t)
+    flat.slots.extend(columns)
+    flat.fast_key.extend(c[0]._type for c in columns)
+    return "list", shape
+
+
+def _as_value(x: Any, tape: Recording) -> Any:
+    if isinstance(x, int | float | np.number) and not isinstance(x, bool):
+        return lift(as_array(x), tape)
+    return x
+
+
+def _key(part: Any) -> Any:
+    """A part of the structure with objects replaced by their identity."""
+    if part[0] in ("P", "object"):
+        return part[0], part[1] if part[0] == "object" else id(part[1])
+    if part[0] in ("tuple", "dict"):
+        return part[0], part[1], tuple(_key(p) for p in part[2])
+    if part[0] == "list":
+        return "list", _key(part[1])
+    if part[0] == "static" and part[1] is float:
+        return "static", float, part[2].hex()
+    return part
+
+
+def _show(part: Any) -> str:
+    if part[0] == "T":
+        return str(part[1])
+    if part[0] == "tuple":
+        return f"({', '.join(_show(p) for p in part[2])})"
+    return str(part[0])
+
+
+Leaf = Callable[[str, Any, int], Any]
+
+
+def rebuild(structure: Any, leaf: Leaf, new_list: Callable[[], int], builder: Builder, slots: list[Any]) -> list[Any]:
+    """Arguments again, with tracers in place of values and numbers."""
+
+    def part(p: Any, level: int) -> Any:
+        kind = p[0]
+        if kind == "T":
+            return leaf("T", p[1], level)
+        if kind in ("i", "f"):
+            return leaf(kind, None, level)
+        if kind == "P":
+            return leaf("P", p[1], level)
+        if kind in ("static", "object"):
+            return p[2]
+        if kind == "empty":
+            return []
+        if kind == "dict":
+            return dict(zip(p[1], (part(e, level) for e in p[2]), strict=True))
+        if kind == "tuple":
+            parts = [part(e, level) for e in p[2]]
+            return p[1](*parts) if hasattr(p[1], "_fields") else tuple(parts)
+        k = new_list()
+        first = len(slots)
+        real = part(p[1], k)
+        shadow = _shadow(p[1], builder, first, k)
+        return TracedList(builder, k, (real, shadow))
+
+    return [part(p, 0) for p in structure]
+
+
+def _shadow(p: Any, builder: Builder, first: int, k: int) -> Any:
+    """The second representative of a list's elements: the same slots, at shadow level."""
+    at = first
+
+    def part(p: Any) -> Any:
+        nonlocal at
+        if p[0] == "T":
+            at += 1
+            return builder.input("rows", at - 1, p[1], SHADOW + k)
+        if p[0] == "tuple":
+            parts = [part(e) for e in p[2]]
+            return p[1](*parts) if hasattr(p[1], "_fields") else tuple(parts)
+        return p[2] if p[0] in ("static", "object") else p[1]
+
+    return part(p)

@@ -1,0 +1,151 @@
+"""Random batched graphs: the loops, run as plain Python, against op-by-op NumPy.
+
+Run as a script with two numbers, it tries that range of seeds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autobatch.compile import cache
+from autobatch.errors import OpTypeError
+from autobatch.graph import Graph
+from autobatch.ops import elementwise as e
+from autobatch.ops.index import SCATTER_ADD, TAKE
+from autobatch.ops.linalg import PRODUCT
+from autobatch.ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
+from autobatch.ops.reduce import SUM
+from autobatch.types import Dim
+
+_spec = importlib.util.spec_from_file_location("lower_cases", Path(__file__).with_name("test_lower.py"))
+cases: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cases)
+M, N = cases.M, cases.N
+
+
+class RandomGraph:
+    """A graph of up to 22 ops; every op takes what fits it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.b = b = cases.Build(np.float64)
+        self.w = w = self.random.choice([1, 2, 3, 4])
+        self.values = [
+            b.input("rows", 0, M, w), b.input("rows", 1, M, 2, w), b.input("rows", 2, M), b.input("cotangent", 0, M, w),
+            b.input("kept", 0, M, 2, w), b.input("shared", 0, w), b.input("shared", 1), b.input("rows", 3, N, w),
+            b.input("rows", 4, N, 2, w), b.input("rows", 5, M, 2 * w), b.const(0.5),
+        ]
+        self.matrix = b.input("shared", 5, w, w)
+        self.segments = b.input("segments", 1, N, dtype=np.int64)
+
+    def shape(self, i: int) -> tuple[Any, ...]:
+        return self.b.graph.nodes[i].type.shape
+
+    def build(self) -> tuple[Graph, tuple[bool, ...]]:
+        for _ in range(self.random.randint(3, 22)):
+            try:
+                y = self.step(self.random.choice(self.values[-8:] if self.random.random() < 0.6 else self.values))
+            except OpTypeError:
+                continue  # shapes that do not broadcast
+            if y is not None and not any(isinstance(n, Dim) for n in self.shape(y)[1:]):
+                self.values.append(y)
+        outputs = [*self.random.choices(self.values[-10:], k=self.random.randint(1, 5)), self.values[-1]]
+        batched = [bool(self.shape(o)) and isinstance(self.shape(o)[0], Dim) for o in outputs]
+        return self.b.out(*outputs), tuple(flag and self.random.random() < 0.4 for flag in batched)
+
+    def step(self, x: int) -> int | None:
+        kinds = {"binary": 7, "unary": 3, "slice": 3, "concat": 2, "unslice": 2, "reshape": 2, "sum": 1, "product": 1,
+                 "take": 1, "scatter": 1, "transpose": 1}
+        return getattr(self, self.random.choices(list(kinds), list(kinds.values()))[0])(x, self.shape(x))
+
+    def binary(self, x: int, s: Any) -> int:
+        return self.b.op(self.random.choice([e.ADD, e.MUL, e.SUB, e.MAXIMUM]), x, self.random.choice(self.values))
+
+    def unary(self, x: int, s: Any) -> int:
+        return self.b.op(self.random.choice([e.TANH, e.SIGMOID, e.NEG, e.ABS]), x)
+
+    def axis(self, s: Any) -> int:
+        return -self.random.randint(1, len(s) - 1)
+
+    def slice(self, x: int, s: Any) -> int | None:
+        if len(s) < 2:
+            return None
+        a = self.axis(s)
+        start = self.random.randint(0, s[a] - 1)
+        return self.b.op(SLICE, x, attrs=(a, start, self.random.randint(1, s[a] - start), 1))
+
+    def concat(self, x: int, s: Any) -> int | None:
+        if len(s) < 2:
+            return None
+        a = self.axis(s)
+        rest = [n for k, n in enumerate(s) if k != len(s) + a]
+        fitting = [y for y in self.values if len(self.shape(y)) == len(s)
+                   and [n for k, n in enumerate(self.shape(y)) if k != len(s) + a] == rest]
+        return self.b.op(CONCAT, x, *self.random.choices(fitting, k=self.random.randint(1, 2)), attrs=(a,))
+
+    def unslice(self, x: int, s: Any) -> int | None:
+        if len(s) < 2:
+            return None
+        a = self.axis(s)
+        y = self.random.choice([y for y in self.values if self.shape(y) == s])
+        one, two = (self.b.op(UNSLICE, v, attrs=(a, self.random.randint(0, s[a]), s[a], 1, 2 * s[a])) for v in (x, y))
+        return self.b.op(e.ADD, one, two) if self.random.random() < 0.7 else one
+
+    def reshape(self, x: int, s: Any) -> int | None:
+        if not s or not isinstance(s[0], Dim):
+            return None
+        n = int(np.prod(s[1:]))
+        shapes: list[Any] = [(s[0], n), (s[0], n, 1), (s[0], 1, n)]
+        if n % 2 == 0:
+            shapes += [(s[0], 2, n // 2), (s[0] * 2, n // 2)]
+        if n == 1:
+            shapes.append((s[0],))
+        if s[0].factor > 1:
+            shapes = [(Dim(s[0].index), s[0].factor, n)]
+        return self.b.op(RESHAPE, x, attrs=(self.random.choice(shapes),))
+
+    def sum(self, x: int, s: Any) -> int | None:
+        return self.b.op(SUM, x, attrs=((-1,), self.random.random() < 0.6)) if len(s) > 1 else None
+
+    def product(self, x: int, s: Any) -> int | None:
+        return self.b.op(PRODUCT, x, self.matrix) if len(s) == 2 and s[1] == self.w else None
+
+    def take(self, x: int, s: Any) -> int | None:
+        return self.b.op(TAKE, x, self.segments) if s and s[0] == M else None
+
+    def scatter(self, x: int, s: Any) -> int | None:
+        return self.b.op(SCATTER_ADD, x, self.segments, attrs=(M,)) if s and s[0] == N else None
+
+    def transpose(self, x: int, s: Any) -> int | None:
+        return self.b.op(TRANSPOSE, x, attrs=((0, 2, 1),)) if len(s) == 3 else None
+
+
+def check(seed: int) -> None:
+    graph, accumulate = RandomGraph(seed).build()
+    cases.check(graph, (3, 5), accumulate, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_random_graphs(block, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path))
+    load = cache.load
+    monkeypatch.setattr(cache, "load", lambda source: load(source).py_func)
+    for seed in range(25 * block, 25 * block + 25):
+        check(seed)
+
+
+if __name__ == "__main__":
+    whole = cache.load
+    cache.load = lambda source: whole(source).py_func  # type: ignore[attr-defined]
+    for number in range(int(sys.argv[1]), int(sys.argv[2])):
+        try:
+            check(number)
+        except Exception as error:
+            print("seed", number, type(error).__name__, str(error)[:300])
