@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..ops.index import TAKE
-
 
 @njit(cache=True, error_model="numpy")
 def _add_into(total, index, values):  # type: ignore[no-untyped-def]
@@ -58,8 +56,6 @@ def segment_max(x: Any, segments: Any, n: int) -> Any:
         _max_into(_two(total, n, x.shape[1:]), np.ascontiguousarray(segments), _two(x, len(x), x.shape[1:]))
     return total
 
-
-take = TAKE.numpy
 
 VERBS = {"scatter_add": scatter_add, "segment_max": segment_max}
 """Verbs that stand in for `op.numpy`, for floating dtypes."""

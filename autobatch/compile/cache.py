@@ -27,7 +27,10 @@ import numba
 
 from ..backends import scalar_functions
 
-llvmlite.binding.set_option("", "--runtime-memory-check-threshold=1000")  # loops read and write a dozen arrays
+_LLVM_OPTION = "--runtime-memory-check-threshold=1000"
+"""Loops read and write a dozen arrays; LLVM vectorises them only if it may compare all of their addresses first."""
+
+llvmlite.binding.set_option("", _LLVM_OPTION)
 
 _loaded: dict[str, Callable[..., Any]] = {}
 _lock = threading.Lock()
@@ -44,7 +47,7 @@ def cache_folder() -> Path:
 def _environment() -> bytes:
     if not _salt:
         parts = (
-            sys.version, numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name(),
+            _LLVM_OPTION, sys.version, numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name(),
             llvmlite.binding.get_host_cpu_features().flatten(), Path(scalar_functions.__file__).read_text("utf-8"),
         )
         _salt.append("\0".join(parts).encode())

@@ -7,7 +7,8 @@ nodes in it read and write row i, column j only. Cost: O(nodes × rank).
 A value is seen as a matrix of R rows and w columns: the product of its leading extents, starting with the `Dim`, and
 that of the others. Loops run in *stages*: a call has the stage of its latest operand, an elementwise node too; what a
 loop stores can be read one stage later. So all loops of one stage and domain are one loop. Elementwise nodes are then
-moved to the stage in which they are needed first.
+moved to the stage in which they are needed first. A value with one number per row is computed again, before the
+columns, by each loop that uses it.
 
     call   %2 = product(%0, %1)
     loop   m × 64: %4 = add(%2[:, 0:64], %3), %5 = tanh(%4) → result 0

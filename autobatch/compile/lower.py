@@ -166,9 +166,10 @@ class _Driver:
             if i in self.output_of:
                 self.body.append(f"store(out{self.output_of[i]}, v{i})")
             return
-        self.names[f"op_{node.op.name}"] = self._function(i)
+        name, function = self._function(i)
+        self.names[name] = function
         arguments = operands + [self.constant(a) for a in node.attrs]
-        self.body.append(f"v{i} = op_{node.op.name}({', '.join(arguments)})")
+        self.body.append(f"v{i} = {name}({', '.join(arguments)})")
         self.strided.add(i)  # a view, or an array in the order of a transposed operand
         if i in self.output_of:
             self.body.append(f"store(out{self.output_of[i]}, v{i})")
@@ -186,13 +187,15 @@ class _Driver:
             return f"v{node.inputs[0]}[..., {start}:{start + length}{', :' * (-1 - axis)}]"
         return ""
 
-    def _function(self, i: int) -> Any:
+    def _function(self, i: int) -> tuple[str, Any]:
+        """Name and function of a call: a compiled verb, or the op's reference."""
         node = self.nodes[i]
         if self.backend == "numba" and node.type.dtype.kind == "f":
             from ..backends.numba_verbs import VERBS
 
-            return VERBS.get(node.op.name, node.op.numpy)
-        return node.op.numpy
+            if node.op.name in VERBS:
+                return node.op.name, VERBS[node.op.name]
+        return f"op_{node.op.name}", node.op.numpy
 
     # Loops.
 
