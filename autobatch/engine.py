@@ -21,7 +21,7 @@ import numpy as np
 from .backends import current_backend
 from .errors import NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
 from .parameter import Buffer, Gradient, Parameter, SparseRows, accumulate, before_change, merge_rows
-from .profile import timed
+from .stages import active, timed
 from .run.execute import Launch, Run, execute, gradient_needed, prepare
 from .run.expand import expand
 from .run.loop import LoopRun
@@ -164,7 +164,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
             execute(run, _finite_check(tape, run) if state.check_finite else None)
         except OpIndexError as error:
             raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
-    for profile in state.profiles:
+    for profile in active.profiles:
         profile.note(run)
     return run
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from .engine import flush, run_pending
 from .errors import CellError, message, user_line
+from .stages import timed
 from .random import _sync, child_stream
 from .tape import Recording, state
 from .tensor import iterate_tensors
@@ -47,6 +49,8 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
     state.unbatched = state.unbatched or not batched
     results: list[Any] = []
     index = -1
+    recording = timed("record") if not saved[-1] else contextlib.nullcontext()
+    recording.__enter__()
     try:
         for index, arguments in enumerate(zip(*columns, strict=True)):
             state.stream = child_stream(saved[0], call, index)
@@ -63,6 +67,7 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
         error.add_note(f"in example {index} of ab.map")
         raise
     finally:
+        recording.__exit__(None, None, None)
         state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth = saved
         if alone:
             state.tape = outer_tape

@@ -18,6 +18,7 @@ import numpy as np
 
 from .errors import OpTypeError, message, user_line
 from .shared import Shared, as_array
+from .stages import timed
 from .types import tensor_type
 
 _clock = itertools.count(1)
@@ -191,7 +192,7 @@ def updating(parameters: Sequence[Parameter | Buffer]) -> Iterator[list[np.ndarr
     """
     for hook in before_change:
         hook()
-    with uninterrupted():
+    with timed("update"), uninterrupted():
         try:
             yield [p._data for p in parameters]
         finally:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 from .run.schedule import lower_bound
-from .tape import state
+from .stages import active
 
 STAGES = ("record", "assemble", "shared", "expand", "schedule", "place", "allocate", "forward", "reverse", "update")
 
@@ -75,28 +74,9 @@ def profile() -> Iterator[Profile]:
     (1, 1, 1)
     """
     measured = Profile()
-    before = state.profiles
-    state.profiles = (*before, measured)
+    before = active.profiles
+    active.profiles = (*before, measured)
     try:
         yield measured
     finally:
-        state.profiles = before
-
-
-@contextlib.contextmanager
-def timed(stage: str) -> Iterator[None]:
-    """Count the seconds of a block as a stage of every active profile; stages inside it count for themselves."""
-    if not state.profiles:
-        yield
-        return
-    outer = [p._inner for p in state.profiles]
-    for p in state.profiles:
-        p._inner = 0.0
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds = time.perf_counter() - start
-        for p, before in zip(state.profiles, outer, strict=True):
-            p.seconds[stage] += seconds - p._inner
-            p._inner = before + seconds
+        active.profiles = before

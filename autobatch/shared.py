@@ -19,7 +19,7 @@ from .errors import OpTypeError, message, op_error, user_line
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
-from .ops.movement import TRANSPOSE
+from .ops.movement import TRANSPOSE, transpose
 from .ops.value import Value
 from .run.interpret import interpret
 from .types import Type, default_dtype, is_float, tensor_type
@@ -51,8 +51,18 @@ class Shared(Value):
         """Whether a gradient may be wanted."""
         return False
 
+    @property
+    def T(self) -> Any:
+        """The axes reversed."""
+        found = self._expressions.get(is_frozen())
+        if found is None:
+            found = transpose(self)
+            if isinstance(found, SharedExpression):
+                self._expressions[is_frozen()] = found
+        return found
+
     def _array(self) -> np.ndarray[Any, Any]:
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no array of its own")
 
     def _enter(self, builder: Builder) -> Any:
         return builder.shared_operand(self)

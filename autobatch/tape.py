@@ -103,7 +103,6 @@ class State(threading.local):
     example: int = -1
     training: bool = True
     check_finite: bool = False
-    profiles: tuple[Any, ...] = ()
 
 
 state = State()

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .errors import OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
+from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import ADD, DIV, MUL, SIGMOID, SUB, TANH
 from .ops.index import LOOKUP, WINDOW
+from .ops.linalg import MATMUL
 from .ops.movement import CONCAT, STACK, slice_axis
 from .ops.value import Value
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
-from .shared import Shared, as_array, is_frozen
+from .parameter import Buffer, Parameter
+from .shared import Constant, Shared, SharedExpression, as_array, is_frozen
 from .signature import Result, Signature, Slot, payload
 from .compile.trace import Builder
 from .graph import NODE, _hashable
@@ -140,13 +142,21 @@ def current_tape() -> Recording:
     return tape
 
 
-def _place() -> tuple[Any, int]:
-    frame: Any = _getframe(2)
-    from .errors import _PACKAGE
+_in_library: dict[str, bool] = {}
 
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+
+def _place() -> tuple[Any, int]:
+    """Code object and instruction of the innermost frame outside the library."""
+    frame: Any = _getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        inside = _in_library.get(name)
+        if inside is None:
+            inside = _in_library[name] = name.startswith(_PACKAGE)
+        if not inside:
+            return frame.f_code, frame.f_lasti
         frame = frame.f_back
-    return (frame.f_code, frame.f_lasti) if frame is not None else (None, 0)
+    return None, 0
 
 
 # Arrays from outside.
@@ -181,6 +191,7 @@ def lift(array: np.ndarray[Any, Any], tape: Recording) -> Tensor:
 
 
 _payloads: dict[Type, Signature] = {}
+_SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, SharedExpression))
 
 
 def value_number(t: Tensor, tape: Recording) -> int:
@@ -232,6 +243,9 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     """Write one op on the tape, or into the cell that is being traced."""
     if state.builder is not None:
         return state.builder.record(op, tuple(_number_or_constant(x) for x in operands), attrs)
+    known = _record_known(op, operands, attrs)
+    if known is not None:
+        return known
     if op is LOOKUP and len(operands) == 2 and isinstance(operands[0], Tensor) and operands[0].ndim == 2 \
             and isinstance(operands[1], int):
         table, index = operands
@@ -281,10 +295,54 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     return new_tensor(tape, tape.add(number, ids, _place()), type)
 
 
+def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | None:
+    """Write an op whose signature this tape knows already, on tensors of this tape and shared values; else None."""
+    tape = state.tape
+    if tape is None:
+        return None
+    keys: list[Any] = [op, attrs]
+    ids: list[int] = []
+    ints: list[int] = []
+    floats: list[float] = []
+    for x in operands:
+        if x.__class__ is Tensor:
+            if x._tape is not tape:
+                return None
+            ids.append(x._id)
+            keys.append(x._type)
+        elif x.__class__ in _SHARED_CLASSES:
+            keys.append(x)
+        elif x.__class__ is int:
+            ints.append(x)
+            keys.append("i")
+        elif x.__class__ is float:
+            floats.append(x)
+            keys.append("f")
+        else:
+            return None
+    hit = tape.cache.get(tuple(keys))
+    if hit is None:
+        return None
+    tape.ints += ints
+    tape.floats += floats
+    tape.stream.append(hit[0])
+    tape.stream += ids
+    tape.places += _place()
+    return _append(tape, hit[1])
+
+
+def _append(tape: Recording, type: Type) -> Tensor:
+    t: Tensor = _new(Tensor)
+    t._tape = tape
+    t._type = type
+    t._id = n = tape.count
+    tape.count = n + 1
+    tape.tensors.append(t)
+    return t
+
+
 def _number_or_constant(x: Any) -> Any:
     if isinstance(x, np.ndarray | list | tuple):
-        from .shared import Constant
-
         return Constant(as_array(x))
     return x
 
@@ -516,24 +574,34 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
 def _fast_binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
         tape = state.tape
-        if other.__class__ is Tensor and self._tape is tape and other._tape is tape:
-            hit = tape.cache.get((op, self._type, other._type))  # type: ignore[union-attr]
-            if hit is not None:
-                frame = _getframe(1)
+        if self._tape is tape:
+            if other.__class__ is Tensor:
+                if other._tape is not tape:
+                    return slow(self, other)
+                hit = tape.cache.get((op, (), self._type, other._type))  # type: ignore[union-attr]
+                if hit is None:
+                    return slow(self, other)
                 tape.stream += (hit[0], self._id, other._id)  # type: ignore[union-attr]
+            elif other.__class__ in _SHARED_CLASSES:
+                hit = tape.cache.get((op, (), self._type, other))  # type: ignore[union-attr]
+                if hit is None:
+                    return slow(self, other)
+                tape.stream += (hit[0], self._id)  # type: ignore[union-attr]
+            else:
+                return slow(self, other)
+            frame = _getframe(1)
+            name = frame.f_code.co_filename
+            if _in_library.get(name, True):
+                tape.places += _place()  # type: ignore[union-attr]
+            else:
                 tape.places += (frame.f_code, frame.f_lasti)  # type: ignore[union-attr]
-                t = _new(Tensor)
-                t._tape = tape
-                t._type = hit[1]
-                t._id = n = tape.count  # type: ignore[union-attr]
-                tape.count = n + 1  # type: ignore[union-attr]
-                tape.tensors.append(t)  # type: ignore[union-attr]
-                return t
-            result = slow(self, other)
-            known = tape.cache.get((op, (), self._type, other._type))  # type: ignore[union-attr]
-            if known is not None:
-                tape.cache[op, self._type, other._type] = known  # type: ignore[union-attr]
-            return result
+            t = _new(Tensor)
+            t._tape = tape
+            t._type = hit[1]
+            t._id = n = tape.count  # type: ignore[union-attr]
+            tape.count = n + 1  # type: ignore[union-attr]
+            tape.tensors.append(t)  # type: ignore[union-attr]
+            return t
         return slow(self, other)
 
     method.__name__ = slow.__name__
@@ -549,7 +617,10 @@ def _fast_unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
             if hit is not None:
                 frame = _getframe(1)
                 tape.stream += (hit[0], x._id)  # type: ignore[union-attr]
-                tape.places += (frame.f_code, frame.f_lasti)  # type: ignore[union-attr]
+                if _in_library.get(frame.f_code.co_filename, True):
+                    tape.places += _place()  # type: ignore[union-attr]
+                else:
+                    tape.places += (frame.f_code, frame.f_lasti)  # type: ignore[union-attr]
                 t = _new(Tensor)
                 t._tape = tape
                 t._type = hit[1]
@@ -568,7 +639,7 @@ def _fast_unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
 from .ops.elementwise import sigmoid as _sigmoid  # noqa: E402
 from .ops.elementwise import tanh as _tanh  # noqa: E402
 
-for _name, _op in (("__add__", ADD), ("__sub__", SUB), ("__mul__", MUL), ("__truediv__", DIV)):
+for _name, _op in (("__add__", ADD), ("__sub__", SUB), ("__mul__", MUL), ("__truediv__", DIV), ("__matmul__", MATMUL)):
     setattr(Tensor, _name, _fast_binary(_op, getattr(Value, _name)))
 sigmoid = _fast_unary(SIGMOID, _sigmoid)
 tanh = _fast_unary(TANH, _tanh)

@@ -25,7 +25,12 @@ class TreeLSTM(nn.Module):
         self.forget_right = nn.Linear(dim, dim)
         self.forget_right.bias = self.forget_left.bias
         self.out = nn.Linear(dim, N_CLASSES)
-        self.named = {
+        for name, parameter in self.named().items():
+            parameter.value = parameters[name]
+
+    def named(self) -> dict[str, ab.Parameter]:
+        """Parameters under the names of `tree_lstm_parameters`."""
+        return {
             "table": self.embed.weight,
             "leaf_w": self.leaf.weight,
             "leaf_b": self.leaf.bias,
@@ -37,9 +42,6 @@ class TreeLSTM(nn.Module):
             "out_w": self.out.weight,
             "out_b": self.out.bias,
         }
-        for name, parameter in self.named.items():
-            parameter.value = parameters[name]
-
     def word(self, index: int) -> State:
         i, o, u = ab.split(self.leaf(self.embed[index]), 3)
         c = ab.sigmoid(i) * ab.tanh(u)
@@ -90,7 +92,7 @@ class AutobatchProgram:
         loss = ab.sum(ab.map(self.model.loss, trees, batched=self.batched))
         loss.backward()
         gradients = {}
-        for name, parameter in self.model.named.items():
+        for name, parameter in self.model.named().items():
             gradient = parameter.grad
             gradients[name] = np.asarray(gradient.to_dense() if hasattr(gradient, "to_dense") else gradient)
         return float(loss), gradients

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import autobatch as ab
 from autobatch import nn
 
@@ -39,44 +37,41 @@ class BinaryTreeClassifier(nn.Module):
     def __init__(self, n_words: int, n_classes: int, dim: int = 64, dropout: float = 0.5) -> None:
         self.embed = nn.Embedding(n_words, dim)
         self.embed.weight.value = 0.1 * self.embed.weight.value  # gates begin in their linear range
+        self.dim = dim
         self.dropout = nn.Dropout(dropout)
         self.leaf = nn.TreeLSTMLeaf(dim, dim)
         self.node = nn.BinaryTreeLSTMCell(dim)
         self.out = nn.Linear(dim, n_classes)
 
     @ab.cell
-    def word(self, word: Any) -> State:
-        """The state (h, c) of a leaf."""
-        return self.leaf(self.dropout(self.embed[word]))
+    def word(self, word: Any, kept: Any, label: Any) -> tuple[Any, Any, Any, Any]:
+        x = self.embed[word]
+        return self.judged(self.leaf(x if kept is None else x * kept), label)
 
-    def encode(self, tree: Tree) -> list[Any]:
-        """The h of every node in post-order, the root's last; as deep a tree as memory allows.
+    @ab.cell
+    def compose(self, left: State, right: State, label: Any) -> tuple[Any, Any, Any, Any]:
+        return self.judged(self.node(left, right), label)
 
-        Raises ValueError for a node that has children, but not two.
-        """
-        hidden = []
-
-        def visit(node: Tree, children: list[State]) -> State:
-            state = self.node(*children) if children else self.word(node.word)
-            hidden.append(state[0])
-            return state
-
-        tree.fold(visit)
-        return hidden
-
-    def forward(self, tree: Tree) -> Any:
-        """Logits of every node in post-order: f[nodes, n_classes]."""
-        return self.out(ab.stack(self.encode(tree)))
-
-    def loss(self, tree: Tree) -> Any:
-        """Cross-entropy of the labels, summed over all nodes; a scalar."""
-        return self.scored(tree)[0]
+    def judged(self, state: State, label: Any) -> tuple[Any, Any, Any, Any]:
+        logits = self.out(state[0])
+        return *state, ab.cross_entropy(logits, label), logits
 
     def scored(self, tree: Tree) -> tuple[Any, Any]:
-        """The loss and the logits it comes from."""
-        logits = self(tree)
-        right = np.eye(self.out.out_features, dtype=np.float32)[self.labels(tree)]
-        return -ab.sum(ab.sum(ab.log_softmax(logits) * right, axis=0)), logits
+        kept = self.dropout(ab.ones(self.dim)) if self.training else None
+        losses, rows = [], []
+
+        def visit(node: Tree, children: list[State]) -> State:
+            if children:
+                left, right = children
+                h, c, loss, logits = self.compose(left, right, node.label)
+            else:
+                h, c, loss, logits = self.word(node.word, kept, node.label)
+            losses.append(loss)
+            rows.append(logits)
+            return h, c
+
+        tree.fold(visit)
+        return ab.sum(losses), ab.stack(rows)
 
     def labels(self, tree: Tree) -> list[int]:
         """What the logits are scored against: the labels of the nodes in post-order."""

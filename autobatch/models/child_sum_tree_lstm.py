@@ -41,14 +41,19 @@ class ChildSumTreeClassifier(nn.Module):
     ) -> None:
         self.embed = nn.Embedding(n_words, embedding_size)
         self.embed.weight.value = 0.3 * self.embed.weight.value  # gates begin in their linear range
+        self.embedding_size = embedding_size
         self.dropout = nn.Dropout(dropout)
         self.node = nn.ChildSumTreeLSTMCell(embedding_size, hidden_size)
         self.out = nn.Linear(hidden_size, n_classes)
 
     @ab.cell
-    def compose(self, word: Any, children: list[State]) -> State:
-        """The state (h, c) of a node from its word and the states of its children."""
-        return self.node(self.dropout(self.embed[word]), children)
+    def compose(self, word: Any, kept: Any, children: list[State]) -> State:
+        """The state (h, c) of a node from its word and the states of its children.
+
+        kept: factors of the elements of the word's vector, f[embedding_size]; None for all ones.
+        """
+        x = self.embed[word]
+        return self.node(x if kept is None else x * kept, children)
 
     @ab.cell
     def classify(self, hidden: list[Any]) -> Any:
@@ -57,10 +62,11 @@ class ChildSumTreeClassifier(nn.Module):
 
     def encode(self, tree: Tree) -> list[Any]:
         """The h of every node in post-order, the root's last; as deep a tree as memory allows."""
+        kept = self.dropout(ab.ones(self.embedding_size)) if self.training else None
         hidden = []
 
         def visit(node: Tree, children: list[State]) -> State:
-            state = self.compose(node.word, children)
+            state = self.compose(node.word, kept, children)
             hidden.append(state[0])
             return state
 
