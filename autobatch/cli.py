@@ -82,7 +82,7 @@ def train_syntax_trees(
     help="Folder with train.txt, dev.txt and test.txt, each plain, .gz or .xz.",
 )
 @click.option("--dim", type=click.IntRange(1), default=64, help="Width of a word's vector and of a node's state.")
-@training_options(epochs=6, batch_size=64, lr=6e-3, dropout=0.5)
+@training_options(epochs=6, batch_size=64, lr=6e-3, dropout=0.3)
 def train_trees(data: Path, dim: int, dropout: float, seed: int, backend: str, **options: Any) -> None:
     """Label every node of bracketed binary trees, such as those of the Stanford Sentiment Treebank."""
     with faults_of_input_without_traceback(), ab.backend(backend):

@@ -38,7 +38,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _baseline() -> int:
-    """Reference count, as `_held` sees it, of a tensor that only its recording holds."""
+    """Reference count, as `held_tensors` sees it, of a tensor that only its recording holds."""
     tape = Recording(False, False)
     new_tensor(tape, 0, None)  # type: ignore[arg-type]
     return max(map(sys.getrefcount, tape.tensors))
@@ -47,7 +47,7 @@ def _baseline() -> int:
 _BASELINE = _baseline()
 
 
-def _held(tape: Recording) -> list[Tensor]:
+def held_tensors(tape: Recording) -> list[Tensor]:
     """Tensors that somebody besides the recording holds."""
     counts = np.fromiter(map(sys.getrefcount, tape.tensors), np.int64, len(tape.tensors))
     return [tape.tensors[i] for i in np.flatnonzero(counts > _BASELINE)]
@@ -114,24 +114,21 @@ before_change.append(run_pending)
 def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
     state.tape = None
-    held = _held(tape)
+    held = held_tensors(tape)
     roots = sorted({t._id for t in held} | ({target._id} if target is not None else set()))
     tape.held = [weakref.ref(t) for t in held]
     with timed("assemble"):
         tape.arrays = assemble(tape, roots)
     tape.tensors, tape.stream, tape.ints, tape.floats, tape.caches, tape.cache = [], [], [], [], {}, {}
-    tape.run = run_tape(tape, [target._id] if only and target is not None else None)
+    tape.targets = [target._id] if only and target is not None else None
+    tape.run = run_tape(tape, tape.targets)
     tape.state = DONE
 
 
 def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
     """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only."""
-    arrays = tape.arrays
-    assert arrays is not None
-    signatures = list(tape.signatures)
-    needs = _needs(tape, arrays, targets)
-    if targets is not None:
-        arrays = _apart(arrays, signatures, needs)
+    assert tape.arrays is not None
+    arrays, signatures, needs = prepared(tape, tape.arrays, targets)
     memo: dict[Shared, Array] = {}
     check_versions(tape)
     with timed("shared"):
@@ -167,6 +164,15 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
     for profile in active.profiles:
         profile.note(run)
     return run
+
+
+def prepared(tape: Recording, arrays: Tape, targets: Sequence[int] | None) -> tuple[Tape, list[Signature], Any]:
+    """What is scheduled: arrays, signatures, and which nodes carry gradient (to `targets`, or to any value)."""
+    signatures = list(tape.signatures)
+    needs = _needs(tape, arrays, targets)
+    if targets is not None:
+        arrays = _apart(arrays, signatures, needs)
+    return arrays, signatures, needs
 
 
 def _needs(tape: Recording, arrays: Tape, targets: Sequence[int] | None) -> Any:

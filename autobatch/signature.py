@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .compile.kernel import Kernel, kernel_of
+from .compile.rows import as_rows
 from .graph import Graph
 from .run.program import CONCAT_ROWS, EACH, FIXED, KERNEL, ONE, PAYLOAD, SLICE_ROWS
 from .shared import Shared
@@ -66,7 +67,8 @@ class Signature:
     @cached_property
     def kernel(self) -> Kernel:
         """The compiled code."""
-        return kernel_of(self.name, self.graph, self.trainable)
+        graph = as_rows(self.graph, [slot.type.width for slot in self.slots], [result.width for result in self.results])
+        return kernel_of(self.name, graph, self.trainable)
 
     @cached_property
     def lists(self) -> tuple[int, ...]:

@@ -40,8 +40,8 @@ class Recording:
 
     __slots__ = (
         "__weakref__", "arrays", "born", "cache", "caches", "count", "floats", "held", "imports", "ints", "links", "number",
-        "payloads", "places", "results", "run", "serial", "signatures", "state", "stream", "tensors", "thread",
-        "unbatched",
+        "payloads", "places", "results", "run", "serial", "signatures", "state", "stream", "targets", "tensors",
+        "thread", "unbatched",
     )
 
     def __init__(self, frozen: bool, unbatched: bool) -> None:
@@ -61,6 +61,7 @@ class Recording:
         self.state = OPEN
         self.run: Any = None
         self.arrays: Tape | None = None
+        self.targets: list[int] | None = None
         self.results: set[int] = set()
         self.held: list[weakref.ref[Tensor]] = []
         self.thread = threading.get_ident()

@@ -42,6 +42,7 @@ class TreeLSTM(nn.Module):
             "out_w": self.out.weight,
             "out_b": self.out.bias,
         }
+
     def word(self, index: int) -> State:
         i, o, u = ab.split(self.leaf(self.embed[index]), 3)
         c = ab.sigmoid(i) * ab.tanh(u)

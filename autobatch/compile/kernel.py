@@ -10,9 +10,10 @@ from typing import Any
 
 from ..graph import Graph
 from .batch import batch
-from .lower import Program, graph_inputs, lower
+from .lower import Program, graph_inputs, lower, steps_of
 from .simplify import simplify
 from .split import Pieces, split
+from .steps import Steps
 
 
 class Kernel:
@@ -43,11 +44,18 @@ class Kernel:
         found = self._programs.get((piece, backend))
         if found is None:
             graph = self.graph_of(piece)
-            n_rows = len(self.pieces.slots) if piece == "backward" else 0
-            accumulate = tuple(k < n_rows for k in range(len(graph.outputs)))
-            found = lower(graph, f"{self.name}_{piece}", accumulate, backend)
+            found = lower(graph, f"{self.name}_{piece}", self._accumulates(piece), backend)
             self._programs[piece, backend] = found
         return found
+
+    def steps(self, piece: str, backend: str) -> Steps:
+        """The calls and loops that the lowered piece makes, in order."""
+        return steps_of(self.graph_of(piece), self._accumulates(piece), backend)
+
+    def _accumulates(self, piece: str) -> tuple[bool, ...]:
+        """Which results are added to rows: the cotangents of rows."""
+        n_rows = len(self.pieces.slots) if piece == "backward" else 0
+        return tuple(k < n_rows for k in range(len(self.graph_of(piece).outputs)))
 
     def inputs(self, piece: str) -> list[tuple[str, int]]:
         """What the piece reads, in order."""

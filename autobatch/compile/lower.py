@@ -53,13 +53,12 @@ def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str) -> 
     """Make the program of a graph. `accumulate[o]` says that result o is added to rows; backend: "numpy" or "numba"."""
     if len(accumulate) != len(graph.outputs):
         raise ValueError(f"{len(graph.outputs)} results, {len(accumulate)} flags")
-    wanted = graph_inputs(graph)
-    if backend == "numba":
-        graph = rewrite(graph)
-        steps = fuse(graph, accumulate)
-    else:
-        steps = calls_only(graph)
-    return _Driver(steps, name, accumulate, backend, wanted).program()
+    return _Driver(steps_of(graph, accumulate, backend), name, accumulate, backend, graph_inputs(graph)).program()
+
+
+def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
+    """The calls and loops of the program of a graph; without Numba, calls only."""
+    return fuse(rewrite(graph), accumulate) if backend == "numba" else calls_only(graph)
 
 
 def _extent(extent: Any) -> str:

@@ -13,7 +13,7 @@ Invariants: every piece is a checked graph; what a piece reads was kept by an ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from ..graph import CONST, INPUT, NODE, Graph
@@ -55,11 +55,7 @@ class Pieces:
 
 def split(graph: Graph, trainable: set[int]) -> Pieces:
     """Differentiate a batched graph by its rows and by the shared operands `trainable`, and cut it into pieces."""
-    wrt = [
-        i for i, node in enumerate(graph.nodes)
-        if node.is_input and is_float(node.type.dtype)
-        and (node.attrs[0] == "rows" or (node.attrs[0] == "shared" and node.attrs[1] in trainable))
-    ]
+    wrt = differentiable(graph, trainable)
     result = vjp(graph, wrt)
     outputs = list(graph.outputs)
     joint, number = simplify(result.graph)
@@ -108,6 +104,15 @@ def split(graph: Graph, trainable: set[int]) -> Pieces:
     pieces.backward = cut.extract([*rows_out, *kept_backward], lambda i: place.get(i) if i in is_forward else None)
     pieces.final = cut.extract(shared_out, place.get)
     return pieces
+
+
+def differentiable(graph: Graph, trainable: Container[int]) -> list[int]:
+    """The inputs of a graph that have cotangents: floating rows, and the shared operands `trainable`."""
+    return [
+        i for i, node in enumerate(graph.nodes)
+        if node.is_input and is_float(node.type.dtype)
+        and (node.attrs[0] == "rows" or (node.attrs[0] == "shared" and node.attrs[1] in trainable))
+    ]
 
 
 class _Cut:

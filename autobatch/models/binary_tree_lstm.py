@@ -1,7 +1,9 @@
 """A classifier of every node of a binary tree with words at its leaves, such as a sentence with sentiment labels.
 
 Tai, Socher & Manning, "Improved semantic representations from tree-structured long short-term memory networks", ACL
-2015: a binary Tree-LSTM, trained on the labels of all nodes.
+2015: a binary Tree-LSTM, trained on the labels of all nodes. While training, each tree has one dropout mask for the
+vectors of all its words (Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural
+networks", NeurIPS 2016).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class BinaryTreeClassifier(nn.Module):
         n_words: words are numbers below this.
         n_classes: labels are numbers below this.
         dim: width of a word's vector and of a node's state.
-        dropout: probability with which an element of a word's vector is dropped in training.
+        dropout: probability with which an element of the words' vectors is dropped in training.
 
     >>> from autobatch.data import Tree
     >>> model = BinaryTreeClassifier(n_words=10, n_classes=5, dim=4)
@@ -34,44 +36,60 @@ class BinaryTreeClassifier(nn.Module):
     ((3, 5), ())
     """
 
-    def __init__(self, n_words: int, n_classes: int, dim: int = 64, dropout: float = 0.5) -> None:
+    def __init__(self, n_words: int, n_classes: int, dim: int = 64, dropout: float = 0.3) -> None:
+        self.dim = dim
         self.embed = nn.Embedding(n_words, dim)
         self.embed.weight.value = 0.1 * self.embed.weight.value  # gates begin in their linear range
-        self.dim = dim
         self.dropout = nn.Dropout(dropout)
         self.leaf = nn.TreeLSTMLeaf(dim, dim)
         self.node = nn.BinaryTreeLSTMCell(dim)
         self.out = nn.Linear(dim, n_classes)
 
     @ab.cell
-    def word(self, word: Any, kept: Any, label: Any) -> tuple[Any, Any, Any, Any]:
+    def word(self, word: Any, mask: Any, label: Any) -> tuple[Any, ...]:
+        """A leaf: its h and c, the loss of its label, the logits of its classes. mask: f[dim], or None for all ones."""
         x = self.embed[word]
-        return self.judged(self.leaf(x if kept is None else x * kept), label)
+        return self.judge(self.leaf(x if mask is None else x * mask), label)
 
     @ab.cell
-    def compose(self, left: State, right: State, label: Any) -> tuple[Any, Any, Any, Any]:
-        return self.judged(self.node(left, right), label)
+    def phrase(self, left: State, right: State, label: Any) -> tuple[Any, ...]:
+        """A node above two others: its h and c, the loss of its label, the logits of its classes."""
+        return self.judge(self.node(left, right), label)
 
-    def judged(self, state: State, label: Any) -> tuple[Any, Any, Any, Any]:
-        logits = self.out(state[0])
-        return *state, ab.cross_entropy(logits, label), logits
+    def judge(self, state: State, label: Any) -> tuple[Any, ...]:
+        """Put the loss of a label and the logits beside a state; part of the two cells, which saves calls."""
+        h, c = state
+        logits = self.out(h)
+        return h, c, ab.cross_entropy(logits, label), logits
 
     def scored(self, tree: Tree) -> tuple[Any, Any]:
-        kept = self.dropout(ab.ones(self.dim)) if self.training else None
+        """The loss, summed over all nodes, and the logits f[nodes, n_classes] in post-order, the root's last.
+
+        As deep a tree as memory allows. Raises ValueError for a node that has children, but not two.
+        """
+        mask = self.dropout(ab.ones(self.dim)) if self.training else None
         losses, rows = [], []
 
         def visit(node: Tree, children: list[State]) -> State:
             if children:
                 left, right = children
-                h, c, loss, logits = self.compose(left, right, node.label)
+                h, c, loss, logits = self.phrase(left, right, node.label)
             else:
-                h, c, loss, logits = self.word(node.word, kept, node.label)
+                h, c, loss, logits = self.word(node.word, mask, node.label)
             losses.append(loss)
             rows.append(logits)
             return h, c
 
         tree.fold(visit)
         return ab.sum(losses), ab.stack(rows)
+
+    def forward(self, tree: Tree) -> Any:
+        """Logits of every node in post-order: f[nodes, n_classes]."""
+        return self.scored(tree)[1]
+
+    def loss(self, tree: Tree) -> Any:
+        """Cross-entropy of the labels, summed over all nodes; a scalar."""
+        return self.scored(tree)[0]
 
     def labels(self, tree: Tree) -> list[int]:
         """What the logits are scored against: the labels of the nodes in post-order."""

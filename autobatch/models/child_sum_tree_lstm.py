@@ -2,7 +2,9 @@
 
 Tai, Socher & Manning, "Improved semantic representations from tree-structured long short-term memory networks", ACL
 2015. The class is read from the largest value of each state element over all nodes, not from the root alone, so that
-what a node deep in the tree says need not pass through all nodes above it.
+what a node deep in the tree says need not pass through all nodes above it. While training, each tree has one dropout
+mask for the vectors of all its words (Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent
+neural networks", NeurIPS 2016).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class ChildSumTreeClassifier(nn.Module):
         n_classes: number of classes.
         embedding_size: width of a word's vector.
         hidden_size: width of a node's state.
-        dropout: probability with which an element of a word's vector is dropped in training.
+        dropout: probability with which an element of the words' vectors is dropped in training.
 
     >>> from autobatch.data import Tree
     >>> model = ChildSumTreeClassifier(n_words=10, n_classes=3, embedding_size=4, hidden_size=5)
@@ -47,13 +49,13 @@ class ChildSumTreeClassifier(nn.Module):
         self.out = nn.Linear(hidden_size, n_classes)
 
     @ab.cell
-    def compose(self, word: Any, kept: Any, children: list[State]) -> State:
+    def compose(self, word: Any, mask: Any, children: list[State]) -> State:
         """The state (h, c) of a node from its word and the states of its children.
 
-        kept: factors of the elements of the word's vector, f[embedding_size]; None for all ones.
+        mask: what the word's vector is multiplied by, f[embedding_size]; None for all ones.
         """
         x = self.embed[word]
-        return self.node(x if kept is None else x * kept, children)
+        return self.node(x if mask is None else x * mask, children)
 
     @ab.cell
     def classify(self, hidden: list[Any]) -> Any:
@@ -62,11 +64,11 @@ class ChildSumTreeClassifier(nn.Module):
 
     def encode(self, tree: Tree) -> list[Any]:
         """The h of every node in post-order, the root's last; as deep a tree as memory allows."""
-        kept = self.dropout(ab.ones(self.embedding_size)) if self.training else None
+        mask = self.dropout(ab.ones(self.embedding_size)) if self.training else None
         hidden = []
 
         def visit(node: Tree, children: list[State]) -> State:
-            state = self.compose(node.word, kept, children)
+            state = self.compose(node.word, mask, children)
             hidden.append(state[0])
             return state
 

@@ -102,7 +102,7 @@ def test_a_tree_far_deeper_than_the_recursion_limit(make_model):
 
 
 def test_a_tree_that_is_not_binary_raises():
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError):
         binary_model().loss(Tree(0, None, [Tree(0, 0)] * 3))
 
 
