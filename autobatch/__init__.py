@@ -5,6 +5,7 @@ from .backends import backend, set_backend
 from .cell import cell
 from .engine import check_finite, evaluate, no_grad
 from .errors import AutobatchError
+from .explain import explain
 from .grad import grad, value_and_grad
 from .mapping import map
 from .ops.composite import cross_entropy, log_softmax, logsumexp, softmax, squared_error

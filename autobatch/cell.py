@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .cell_arguments import Flat, flatten_arguments, rebuild
-from .cell_fast import MISS, fast_path
+from .cell_fast import MISS, fast_path, limits
 from .compile.trace import SHADOW, Builder, StackedTracer, Tracer
 from .errors import CellError, OpIndexError, message, op_error, user_line
 from .graph import NODE
@@ -259,7 +259,7 @@ class Cell:
         if function not in doors:
             self.fast[len(args)] = (*doors[-3:], function)
         key = (token, id(self), id(owner) if self.is_method else 0, *flat.fast_key)
-        tape.cache[key] = (number, entry.types, epoch[0], entry.guard.containers, entry.bounds, state.training, owner)
+        tape.cache[key] = (number, entry.types, epoch[0], entry.guard.containers, limits(entry.bounds, len(flat.numbers)), state.training, owner)
 
 
 def _is_filled(c: types.CellType) -> bool:

@@ -30,10 +30,21 @@ MISS = object()
 _doors: dict[Any, tuple[Callable[..., Any], object]] = {}
 
 
-def _check_bounds(bounds: tuple[tuple[int, int], ...], numbers: tuple[Any, ...]) -> None:
+UNBOUNDED = 1 << 62
+
+
+def limits(bounds: tuple[tuple[int, int], ...], n_numbers: int) -> tuple[int, ...] | None:
+    """For each number of a call the length of the axis it indexes; None where none does."""
+    if not bounds:
+        return None
+    smallest = [UNBOUNDED] * n_numbers
     for k, n in bounds:
-        if not -n <= numbers[k] < n:
-            raise OpIndexError(message(f"index {numbers[k]} is out of range for an axis of {n}", where=user_line(2)))
+        smallest[k] = min(smallest[k], n)
+    return tuple(smallest)
+
+
+def _out_of_range(index: int, n: int) -> None:
+    raise OpIndexError(message(f"index {index} is out of range for an axis of {n}", where=user_line(2)))
 
 
 def fast_path(structure: Any, outputs: Any, n_args: int, is_method: bool) -> tuple[Callable[..., Any], object] | None:
@@ -153,7 +164,9 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
     if owner == "0":
         lines.append("    if hit[5] is not state.training: return MISS")
     if numbers:
-        lines.append(f"    if hit[4]: check_bounds(hit[4], ({', '.join(numbers)},))")
+        lines.append("    if hit[4] is not None:")
+        for k, name in enumerate(numbers):
+            lines.append(f"        if not -hit[4][{k}] <= {name} < hit[4][{k}]: out_of_range({name}, hit[4][{k}])")
     for where, values in (("ints", ints), ("floats", floats)):
         if len(values) == 1:
             lines.append(f"    tape.{where}.append({values[0]})")
@@ -183,6 +196,6 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
         lines.append(f"    return {made}")
     token = object()
     scope: dict[str, Any] = {"state": state, "MISS": MISS, "Tensor": Tensor, "epoch": epoch, "unchanged": unchanged,
-                             "getframe": sys._getframe, "new": object.__new__, "TOKEN": token, "check_bounds": _check_bounds}
+                             "getframe": sys._getframe, "new": object.__new__, "TOKEN": token, "out_of_range": _out_of_range}
     exec(compile("\n".join(lines), "<door of a cell>", "exec"), scope)
     return scope["door"], token

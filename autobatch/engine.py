@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .backends import current_backend
-from .errors import NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
+from .errors import CellError, NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
 from .parameter import Buffer, Gradient, Parameter, SparseRows, accumulate, before_change, merge_rows
 from .stages import active, timed
 from .run.execute import Launch, Run, execute, gradient_needed, prepare
@@ -58,7 +58,8 @@ def held_tensors(tape: Recording) -> list[Tensor]:
 def compute(t: Tensor) -> Array:
     """The array of a tensor: run all live pending work if it is pending."""
     if state.builder is not None:
-        raise OpTypeError(message("a tensor cannot be forced while a cell is traced", where=user_line(2)))
+        raise CellError(message("cell: a value cannot be forced inside a cell", where=user_line(2),
+                                repair="force it before, and pass the number as an argument"))
     tape = t._tape
     if tape.state == OPEN:
         if tape.thread != threading.get_ident():
@@ -104,8 +105,12 @@ def _replace(tree: Any) -> Any:
 def run_pending() -> None:
     """Run the live pending work of this thread, if there is any."""
     tape = state.tape
-    if tape is not None and tape.count:
+    if tape is None:
+        return
+    if tape.count:
         flush(tape, None)
+    else:
+        state.tape = None  # it was begun before what changes now
 
 
 before_change.append(run_pending)
@@ -283,12 +288,9 @@ def signature_of_value(tape: Recording, value: int) -> Signature | None:
 
 # Gradients.
 
-@np.errstate(all="ignore")
 def backward(loss: Tensor, retain: bool = False) -> None:
     """See `Tensor.backward`."""
-    if state.depth or state.builder is not None:
-        raise RecordingError(message("backward: not possible inside ab.map or a cell", where=user_line(2),
-                                     repair="use ab.grad there, and call backward on the result of ab.map"))
+    _outside()
     if loss.shape:
         raise OpTypeError(message("backward: only a scalar can be differentiated", expected="f[]", got=str(loss._type),
                                   where=user_line(2), repair="reduce it with ab.sum or ab.mean"))
@@ -306,11 +308,18 @@ def backward(loss: Tensor, retain: bool = False) -> None:
         flush(tape, loss, only=not retain)
     if getattr(loss, "_value", None) is None:
         compute(loss)
-    gradients, visited = gradients_of({tape: {loss._id: np.ones((), loss.dtype)}})
-    accumulate(gradients)
+    with np.errstate(all="ignore"):
+        gradients, visited = gradients_of({tape: {loss._id: np.ones((), loss.dtype)}})
+        accumulate(gradients)
     if not retain:
         for recording in visited:
             end(recording)
+
+
+def _outside() -> None:
+    if state.depth or state.builder is not None:
+        raise RecordingError(message("backward: not possible inside ab.map or a cell", where=user_line(3),
+                                     repair="use ab.grad there, and call backward on the result of ab.map"))
 
 
 def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
@@ -469,9 +478,9 @@ def _freeze(flag: bool) -> None:
         state.tape.cache = state.tape.caches[flag]
 
 
-@np.errstate(all="ignore")
 def shared_backward(x: Shared) -> None:
     """Backward pass of a scalar that is computed from parameters alone."""
+    _outside()
     if x.shape or x.dtype.kind != "f":
         raise OpTypeError(message("backward: only a floating scalar can be differentiated", got=str(x._type),
                                   where=user_line(2), repair="reduce it with ab.sum or ab.mean"))
@@ -482,6 +491,7 @@ def shared_backward(x: Shared) -> None:
     def give(leaf: Shared, g: Array) -> None:
         total.dense[leaf] = total.dense[leaf] + g if leaf in total.dense else g
 
-    pull_back({x: np.ones((), x.dtype)}, memo, give)
-    accumulate([(p, np.asarray(g, p.dtype)) for p, g in total.collect()])
+    with np.errstate(all="ignore"):
+        pull_back({x: np.ones((), x.dtype)}, memo, give)
+        accumulate([(p, np.asarray(g, p.dtype)) for p, g in total.collect()])
 

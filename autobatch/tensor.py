@@ -211,6 +211,9 @@ def _bring_over(t: Tensor, tape: Recording) -> int:
         raise RecordingError(message("a tensor of another thread's recording is used here", where=user_line(2),
                                      repair="force it there, or pass .detach() of a forced value"))
     constant = is_constant(t)
+    if old.thread != tape.thread and not constant:
+        raise RecordingError(message("a tensor of another thread's recording is used here", where=user_line(2),
+                                     repair="pass .detach() of it: no gradient flows from thread to thread"))
     if old.state == ENDED and not constant:
         raise RecordingError(message("a tensor is used after its recording has ended", where=user_line(2),
                                      repair="keep x.detach() instead of x, or call backward(retain=True)"))
@@ -219,7 +222,7 @@ def _bring_over(t: Tensor, tape: Recording) -> int:
                                      repair="record it anew"))
     array = forced(t)
     lifted = lift(array, tape)
-    if old.state == DONE and not constant and array.dtype.kind == "f" and old.thread == tape.thread:
+    if old.state == DONE and not constant:
         tape.links.append((lifted._id, old, t._id))
     tape.imports[key] = lifted._id
     return lifted._id
@@ -281,7 +284,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
             ids.append(lifted._id)
             keys.append(lifted._type)
         else:
-            raise op_error(op.name, "an operand is neither a value nor a number", got=type(x).__name__)
+            raise op_error(op.name, "an operand is neither a value nor a number", got=x.__class__.__name__)
     key = tuple(keys)
     hit = tape.cache.get(key)
     if hit is None:

@@ -2,7 +2,8 @@
 
 Input: a `Loop` of the fuse stage. Output: the text of a module with one function `loop`, and what the driver passes to
 it. Invariants: the text holds no extents and no node numbers, so one text serves all sizes and all kernels with the
-same arithmetic; slices are taken before the inner loop and stores are its last lines, which is what lets it vectorise.
+same arithmetic; infinities and NaN go through as in NumPy (no "nnan", "ninf"; no "arcp", which makes 1 / sqrt(0) a NaN);
+slices are taken before the inner loop and stores are its last lines, which is what lets it vectorise.
 Cost: O(nodes of the loop).
 
     def loop(n, w, a0, a1, y0):
@@ -36,7 +37,7 @@ _HEADER = """from numba import njit
 from numpy import float32, float64, inf, int64, nan
 {imports}
 
-@njit(cache=True, error_model="numpy", fastmath={{"reassoc", "contract", "arcp", "nsz", "afn"}})
+@njit(cache=True, error_model="numpy", fastmath={{"reassoc", "contract", "nsz", "afn"}})
 """
 
 

@@ -100,6 +100,11 @@ class Tracer(Value):
 
     item = numpy
 
+    def backward(self, retain: bool = False) -> NoReturn:
+        """Raises `CellError`: nothing can be run while it is traced."""
+        raise CellError(message("backward: not possible inside a cell", where=user_line(2),
+                                repair="call it on what the cell returns"))
+
 
 class StackedTracer(Value):
     """`stack` of a list of varying length: ops that carry the rows along run on each element."""
@@ -214,12 +219,14 @@ class Builder:
 
     def record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         """Add one op: lift its operands, bring them to one dtype, infer the type, add the node or run the body."""
-        values = self._unify(op, [self._lift(x) for x in operands])
+        lifted = [self._lift(x) for x in operands]
+        values = self._unify(op, lifted)
         if op.body is not None:
             return op.body(*values, *attrs)
-        return self._add(op, values, attrs)
+        weak = op.batch == "elementwise" and all(not isinstance(x, Tracer) or x._weak for x in lifted)
+        return self._add(op, values, attrs, weak)
 
-    def _add(self, op: Op, values: Sequence[Tracer], attrs: Attrs) -> Tracer:
+    def _add(self, op: Op, values: Sequence[Tracer], attrs: Attrs, weak: bool = False) -> Tracer:
         assert op.infer is not None
         inputs = tuple(v._id for v in values)
         type = op.infer([v._type for v in values], attrs)
@@ -238,7 +245,6 @@ class Builder:
             known = [i for i in real if i is not None]
             same = len(known) == len(real)
             self._twin[id] = self.graph.find(op, tuple(known), attrs, type, level - SHADOW) if same else None
-        weak = all(v._weak for v in values) and op.batch == "elementwise"
         return Tracer(self, id, weak)
 
     def _join(self, op: Op, levels: Sequence[int]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import autobatch as ab
+from autobatch.reasons import batching_reasons
 
 from ..data import Tree
 from .training import TreeClassifier
@@ -45,6 +46,8 @@ def batching_report(model: TreeClassifier, batch: Sequence[Tree], seed: int = 0)
     """Run a minibatch batched and one by one, forward and backward, with the same dropout."""
     with ab.profile() as profile:
         losses, gradients = _losses_and_gradients(model, batch, seed, batched=True)
+    ab.seed(seed)
+    reasons = batching_reasons([loss for loss, _ in ab.map(model.scored, batch)])
     start = time.perf_counter()
     single_losses, single_gradients = _losses_and_gradients(model, batch, seed, batched=False)
     seconds = time.perf_counter() - start
@@ -53,7 +56,7 @@ def batching_report(model: TreeClassifier, batch: Sequence[Tree], seed: int = 0)
         n_nodes=sum(tree.n_nodes for tree in batch),
         n_launches=profile.launches,
         bound=profile.bound,
-        reason="",
+        reason=reasons.most_frequent(),
         one_by_one_per_second=len(batch) / seconds,
         loss_difference=float(np.abs(losses - single_losses).max()),
         gradient_difference=max(

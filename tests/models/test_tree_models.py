@@ -15,10 +15,11 @@ N_WORDS, N_CLASSES = 7, 3
 
 
 def any_tree(rng, depth=4):
-    """Words everywhere, 0 to 5 children; the label is the word of the deepest leaf on the left, modulo 3."""
+    """Words everywhere, 0 to 5 children; the label is the largest word of the tree, modulo 3."""
     children = [any_tree(rng, depth - 1) for _ in range(rng.integers(0, 6) if depth else 0)]
     word = int(rng.integers(N_WORDS))
-    return Tree(children[0].label if children else word % N_CLASSES, word, children)
+    largest = max([word, *(node.word for child in children for node in child)])
+    return Tree(largest % N_CLASSES, word, children)
 
 
 def binary_tree(rng, depth=4):

@@ -1,0 +1,176 @@
+"""Recordings as the stages see them, looked at without running anything.
+
+Input: tensors. Output: `Inspected`, one for each recording that they were computed in, the earliest first. What was
+executed is shown as it was; what is pending is assembled and scheduled as a copy, so that the recording stays as it is.
+Cost: for pending work that of the stages record, expand, schedule and place.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .backends import current_backend
+from .engine import held_tensors, prepared
+from .errors import OpTypeError, RecordingError, message, user_line
+from .run.execute import Run
+from .run.expand import expand
+from .run.place import place
+from .run.program import KERNEL, PAYLOAD, SLICE_ROWS, Plan, Schedule, Tape
+from .run.schedule import schedule
+from .signature import Signature
+from .tape import OPEN, Recording, assemble, state
+from .tensor import Tensor, iterate_tensors
+
+__all__ = ["Inspected", "inspect_recordings"]
+
+
+@dataclass
+class Inspected:
+    """One recording after its stages.
+
+    status: "pending", "executed" or "ended"
+    recorded: the tape before it was expanded; tape: after; signatures: of both
+    needs: 1 for nodes that carry gradient; unbatched: recorded with `batched=False`, run node by node
+    """
+
+    recording: Recording
+    status: str
+    recorded: Tape
+    tape: Tape
+    signatures: list[Signature]
+    needs: Any
+    schedule: Schedule
+    backend: str
+
+    @property
+    def unbatched(self) -> bool:
+        """Whether the nodes run one by one."""
+        return self.recording.unbatched
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Where every value lies."""
+        run = self.recording.run
+        if isinstance(run, Run):
+            return run.plan
+        return place(self.tape, self.schedule, bool((self.needs & self.schedule.live).any()))
+
+    @cached_property
+    def launch(self) -> Any:
+        """The launch of each node, -1 where there is none."""
+        launch = np.full(self.tape.sig.size, -1, np.int64)
+        of_position = np.repeat(np.arange(self.schedule.launch_sig.size), np.diff(self.schedule.launch_of))
+        launch[self.schedule.nodes] = of_position
+        return launch
+
+    @cached_property
+    def kernels(self) -> list[int]:
+        """Numbers of the signatures that are launched, in the order in which they were recorded first."""
+        return np.unique(self.schedule.launch_sig).tolist()
+
+    def differentiated(self, sig: int) -> bool:
+        """Whether some launch of a signature keeps what its reverse pass needs."""
+        return bool(self.needs[self.schedule.nodes[self.tape.sig[self.schedule.nodes] == sig]].any())
+
+    def node_of(self, t: Tensor) -> int:
+        """The node that a tensor is a result of; views of some rows of one value are looked through."""
+        node = self.producer(t._id)
+        while self.kind(node) == SLICE_ROWS:
+            node = self.producer(self.arguments(node)[0])
+        return node
+
+    def producer(self, value: int) -> int:
+        """The node that a value is a result of."""
+        return int(np.searchsorted(self.tape.value_of, value, side="right")) - 1
+
+    def kind(self, node: int) -> int:
+        """KERNEL, a view, or PAYLOAD."""
+        return int(self.tape.signatures.kind[self.tape.sig[node]])
+
+    def arguments(self, node: int) -> list[int]:
+        """The values that a node reads."""
+        tape = self.tape
+        first, last = tape.arg_of[tape.slot_of[node]], tape.arg_of[tape.slot_of[node + 1]]
+        return tape.args[first:last].tolist()
+
+    def sources(self, node: int) -> list[int]:
+        """The kernels whose results a node reads, directly or through views."""
+        found: list[int] = []
+        seen: set[int] = set()
+        stack = self.arguments(node)[::-1]
+        while stack:
+            source = self.producer(stack.pop())
+            if source in seen:
+                continue
+            seen.add(source)
+            if self.kind(source) == KERNEL:
+                found.append(source)
+            elif self.kind(source) != PAYLOAD:
+                stack.extend(self.arguments(source)[::-1])
+        return found
+
+    def depends(self, node: int, on: int) -> bool:
+        """Whether a node needs another, directly or through others."""
+        seen: set[int] = set()
+        stack = [node]
+        while stack:
+            for value in self.arguments(stack.pop()):
+                source = self.producer(value)
+                if source == on:
+                    return True
+                if source > on and source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+        return False
+
+    def title(self, node: int) -> str:
+        """The signature of a node, and the user's line where it is known."""
+        where = self.recording.where(node)
+        return f"{self.signatures[self.tape.sig[node]]}{f', recorded at {where}' if where else ''}"
+
+
+def inspect_recordings(x: Any) -> list[Inspected]:
+    """The recordings that the tensors of nested lists, tuples and dicts depend on, the earliest first.
+
+    Raises `OpTypeError` where there is no tensor, `RecordingError` for a recording of another thread that is pending,
+    and for one that was given up.
+    """
+    targets: dict[Recording, set[int]] = {}
+    for t in iterate_tensors(x):
+        targets.setdefault(t._tape, set()).add(t._id)
+    if not targets:
+        raise OpTypeError(message("explain: there is no tensor", expected="tensors, or a traced cell",
+                                  got=type(x).__name__, where=user_line(2)))  # fmt: skip
+    stack = list(targets)
+    while stack:
+        for _, earlier, value in stack.pop().links:
+            if earlier not in targets:
+                stack.append(earlier)
+            targets.setdefault(earlier, set()).add(value)
+    return [_inspect(recording, targets[recording]) for recording in sorted(targets, key=lambda r: r.serial)]
+
+
+def _inspect(recording: Recording, values: set[int]) -> Inspected:
+    run = recording.run
+    if isinstance(run, Run):
+        tape = run.tape
+        return Inspected(recording, "executed", tape, tape, list(run.signatures), run.needs, run.schedule, run.backend)
+    status = "ended" if run is None else "executed"
+    arrays = recording.arrays
+    if arrays is None:
+        if recording.state != OPEN or recording is not state.tape:
+            another = recording.thread != threading.get_ident()
+            what = "belongs to another thread" if another else "was given up after an error"
+            raise RecordingError(message(f"explain: the recording {what}", where=user_line(4),
+                                         repair="explain it there" if another else "record it anew"))  # fmt: skip
+        status = "pending"
+        arrays = assemble(recording, sorted(values | {t._id for t in held_tensors(recording)}))
+    tape, signatures, needs = prepared(recording, arrays, recording.targets)
+    expanded = expand(tape)
+    launches = schedule(expanded, "agenda")
+    return Inspected(recording, status, tape, expanded, signatures, needs, launches, current_backend())
