@@ -2,7 +2,7 @@
 
 from . import errors
 from .backends import backend, set_backend
-from .cell import cell
+from .cells import cell
 from .engine import check_finite, evaluate, no_grad
 from .errors import AutobatchError
 from .explain import explain
@@ -23,3 +23,63 @@ from .types import set_default_dtype
 
 from . import data, nn, optim  # isort: skip
 from .saving import load, save  # isort: skip
+
+__all__ = [
+    "AutobatchError",
+    "Parameter",
+    "Tensor",
+    "abs",
+    "backend",
+    "cell",
+    "check_finite",
+    "concat",
+    "constant",
+    "cross_entropy",
+    "data",
+    "dropout",
+    "errors",
+    "evaluate",
+    "exp",
+    "explain",
+    "full",
+    "grad",
+    "load",
+    "log",
+    "log_softmax",
+    "logsumexp",
+    "map",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "minimum",
+    "nn",
+    "no_grad",
+    "normal",
+    "ones",
+    "optim",
+    "power",
+    "profile",
+    "relu",
+    "reshape",
+    "rng",
+    "save",
+    "seed",
+    "set_backend",
+    "set_default_dtype",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "split",
+    "sqrt",
+    "squared_error",
+    "stack",
+    "sum",
+    "tanh",
+    "tensor",
+    "transpose",
+    "uniform",
+    "value_and_grad",
+    "where",
+    "zeros",
+]

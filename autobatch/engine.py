@@ -410,7 +410,7 @@ def _reverse_run(tape: Recording, run: Any, seeds: dict[int, Array]) -> tuple[_G
                 pool, where = run.rows(id)
                 outside.append((old, value, np.array(pools[pool][where]).reshape(tape_payload(tape, id).shape)))
     final = _Gradients()
-    expressions = {x: g for x, g in own.dense.items() if isinstance(x, SharedExpression)}
+    expressions: dict[Shared, Array] = {x: g for x, g in own.dense.items() if isinstance(x, SharedExpression)}
     for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:
         merged = merge_rows([i for i, _ in own.sparse[x]], [g for _, g in own.sparse[x]], x.shape).to_dense()
         expressions[x] = expressions[x] + merged if x in expressions else merged

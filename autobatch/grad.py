@@ -352,7 +352,7 @@ def _derived(signature: Signature, shared: frozenset[int]) -> tuple[Signature, l
     cache = signature.__dict__.setdefault("_derived", {})
     found = cache.get(shared)
     if found is not None:
-        return found  # type: ignore[no-any-return]
+        return found
     graph = signature.graph
     wrt = [
         i for i, n in enumerate(graph.nodes)
@@ -413,5 +413,5 @@ def _shared_pull(x: SharedExpression, graph: Graph) -> Signature:
                         for i in graph.outputs)
         found = x._signatures["pull"] = Signature("vjp of shared", KERNEL, (Slot(0, x._type),), results, graph=renamed,
                                                   shared=x.parents)
-    return found  # type: ignore[no-any-return]
+    return found
 

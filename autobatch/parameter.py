@@ -53,19 +53,14 @@ class SparseRows:
 Gradient = np.ndarray[Any, Any] | SparseRows
 
 
-class Buffer(Shared):
-    """A shared array without gradient that belongs to a module's state.
-
-    >>> import autobatch as ab
-    >>> ab.nn.Buffer([1.0, 2.0]).shape
-    (2,)
-    """
+class Held(Shared):
+    """A shared array with numbers of its own, which can be replaced."""
 
     __slots__ = ("_data", "_version")
 
-    def __init__(self, value: Any, dtype: Any = None) -> None:
-        self._data = as_array(value, dtype)
-        super().__init__(tensor_type(self._data.dtype, self._data.shape))
+    def __init__(self, data: np.ndarray[Any, Any]) -> None:
+        super().__init__(tensor_type(data.dtype, data.shape))
+        self._data = data
         self._version = 0
 
     @property
@@ -88,7 +83,21 @@ class Buffer(Shared):
         return self._data
 
 
-class Parameter(Shared):
+class Buffer(Held):
+    """A shared array without gradient that belongs to a module's state.
+
+    >>> import autobatch as ab
+    >>> ab.nn.Buffer([1.0, 2.0]).shape
+    (2,)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: Any, dtype: Any = None) -> None:
+        super().__init__(as_array(value, dtype))
+
+
+class Parameter(Held):
     """A trainable array shared by all examples.
 
     `.grad` is None until a backward pass reaches the parameter; then an array, or `SparseRows` for a table that was
@@ -101,20 +110,15 @@ class Parameter(Shared):
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("_data", "_grad", "_version")
+    __slots__ = ("_grad",)
 
     def __init__(self, value: Any, dtype: Any = None) -> None:
         data = as_array(value, dtype)
         if data.dtype.kind != "f":
             raise OpTypeError(message("Parameter: only floating numbers can be trained", got=str(data.dtype),
                                       where=user_line(2), repair="use nn.Buffer for other arrays"))
-        self._data = data
-        super().__init__(tensor_type(data.dtype, data.shape))
-        self._version = 0
+        super().__init__(data)
         self._grad: Gradient | None = None
-
-    value = Buffer.value
-    _array = Buffer._array
 
     @property
     def trainable(self) -> bool:
@@ -184,7 +188,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def updating(parameters: Sequence[Parameter | Buffer]) -> Iterator[list[np.ndarray[Any, Any]]]:
+def updating(parameters: Sequence[Held]) -> Iterator[list[np.ndarray[Any, Any]]]:
     """Change parameters in place: yields their writable arrays.
 
     The live pending work of this thread runs first, against the old numbers. Inside the block Ctrl-C is held back;

@@ -1,10 +1,11 @@
 """record: user calls → flat lists; at a flush the lists become the integer arrays of `run.program.Tape`.
 
-Input: one call of `Recording.add` per op or cell call (the fast paths in `tensor.py` and `cell.py` write the same
+Input: one call of `Recording.add` per op or cell call (the fast paths in `tensor.py` and `cells.py` write the same
 lists inline). Output: `assemble`. Invariants: operands of a node have smaller value numbers than its results; the
 nodes of an example are contiguous. Cost: well under a microsecond a node.
 
-The stream holds, node by node, the signature's number, then for each slot one value number, or for a list its length
+A write begins by moving `count` and ends by appending to `tensors`, so that one that Ctrl-C broke off can be told; such
+a recording is given up. The stream holds, node by node, the signature's number, then for each slot one value number, or for a list its length
 and that many value numbers.
 """
 
@@ -39,8 +40,8 @@ class Recording:
     """What one thread recorded since the last flush, and after the flush what came of it."""
 
     __slots__ = (
-        "__weakref__", "arrays", "born", "cache", "caches", "count", "floats", "held", "imports", "ints", "links", "number",
-        "payloads", "places", "results", "run", "serial", "signatures", "state", "stream", "targets", "tensors",
+        "__weakref__", "arrays", "born", "cache", "caches", "count", "floats", "frozen_from", "held", "imports", "ints",
+        "links", "number", "payloads", "places", "results", "run", "serial", "signatures", "state", "stream", "targets", "tensors",
         "thread", "unbatched",
     )
 
@@ -52,6 +53,7 @@ class Recording:
         self.floats: list[float] = []
         self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.count = 0
+        self.frozen_from = 0  # under no_grad: the first value that was recorded there
         self.caches: dict[bool, dict[Any, Any]] = {False: {}, True: {}}
         self.cache = self.caches[frozen]
         self.signatures: list[Signature] = []
@@ -73,17 +75,23 @@ class Recording:
         """The tape's own small number of a signature."""
         found = self.number.get(signature)
         if found is None:
-            found = self.number[signature] = len(self.signatures)
+            found = len(self.signatures)
             self.signatures.append(signature)
+            self.number[signature] = found
         return found
 
+    @property
+    def torn(self) -> bool:
+        """Whether Ctrl-C came while a node was written: the count moves first, its tensors come last."""
+        return len(self.tensors) != self.count
+
     def add(self, number: int, operands: Sequence[int], place: tuple[CodeType | None, int]) -> int:
-        """Write one node; returns the number of its first result."""
+        """Write one node; returns the number of its first result. Its data and tensors have to follow."""
+        first = self.count
+        self.count = first + len(self.signatures[number].results)
         self.stream.append(number)
         self.stream.extend(operands)
         self.places.extend(place)
-        first = self.count
-        self.count = first + len(self.signatures[number].results)
         return first
 
     def where(self, node: int) -> str:

@@ -44,6 +44,10 @@ class Tensor(Value):
 
     __slots__ = ("__weakref__", "_id", "_tape", "_type", "_value")
     _priority = 2
+    _tape: Recording
+    _id: int
+    _type: Type
+    _value: np.ndarray[Any, Any]
 
     def __init__(self) -> None:
         raise TypeError("tensors are made by ab.tensor and by ops")
@@ -576,34 +580,34 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
 
 def _fast_binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
-        tape = state.tape
+        tape: Any = state.tape
         if self._tape is tape:
             if other.__class__ is Tensor:
                 if other._tape is not tape:
                     return slow(self, other)
-                hit = tape.cache.get((op, (), self._type, other._type))  # type: ignore[union-attr]
+                hit = tape.cache.get((op, (), self._type, other._type))
                 if hit is None:
                     return slow(self, other)
-                tape.stream += (hit[0], self._id, other._id)  # type: ignore[union-attr]
+                tape.stream += (hit[0], self._id, other._id)
             elif other.__class__ in _SHARED_CLASSES:
-                hit = tape.cache.get((op, (), self._type, other))  # type: ignore[union-attr]
+                hit = tape.cache.get((op, (), self._type, other))
                 if hit is None:
                     return slow(self, other)
-                tape.stream += (hit[0], self._id)  # type: ignore[union-attr]
+                tape.stream += (hit[0], self._id)
             else:
                 return slow(self, other)
             frame = _getframe(1)
             name = frame.f_code.co_filename
             if _in_library.get(name, True):
-                tape.places += _place()  # type: ignore[union-attr]
+                tape.places += _place()
             else:
-                tape.places += (frame.f_code, frame.f_lasti)  # type: ignore[union-attr]
+                tape.places += (frame.f_code, frame.f_lasti)
             t = _new(Tensor)
             t._tape = tape
             t._type = hit[1]
-            t._id = n = tape.count  # type: ignore[union-attr]
-            tape.count = n + 1  # type: ignore[union-attr]
-            tape.tensors.append(t)  # type: ignore[union-attr]
+            t._id = n = tape.count
+            tape.count = n + 1
+            tape.tensors.append(t)
             return t
         return slow(self, other)
 
@@ -614,22 +618,22 @@ def _fast_binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any]
 
 def _fast_unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def function(x: Any) -> Any:
-        tape = state.tape
+        tape: Any = state.tape
         if x.__class__ is Tensor and x._tape is tape:
-            hit = tape.cache.get((op, (), x._type))  # type: ignore[union-attr]
+            hit = tape.cache.get((op, (), x._type))
             if hit is not None:
                 frame = _getframe(1)
-                tape.stream += (hit[0], x._id)  # type: ignore[union-attr]
+                tape.stream += (hit[0], x._id)
                 if _in_library.get(frame.f_code.co_filename, True):
-                    tape.places += _place()  # type: ignore[union-attr]
+                    tape.places += _place()
                 else:
-                    tape.places += (frame.f_code, frame.f_lasti)  # type: ignore[union-attr]
+                    tape.places += (frame.f_code, frame.f_lasti)
                 t = _new(Tensor)
                 t._tape = tape
                 t._type = hit[1]
-                t._id = n = tape.count  # type: ignore[union-attr]
-                tape.count = n + 1  # type: ignore[union-attr]
-                tape.tensors.append(t)  # type: ignore[union-attr]
+                t._id = n = tape.count
+                tape.count = n + 1
+                tape.tensors.append(t)
                 return t
         return slow(x)
 

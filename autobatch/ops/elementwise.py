@@ -33,13 +33,16 @@ def _carried(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tupl
     return tuple(n == ndim for n in ndims)
 
 
-def _samples(arity: int, low: float, high: float, smooth: bool = True, special: bool = True) -> Samples:
-    shapes = {1: [((4,),), ((),), ((3, 2),)],
+def _samples(arity: int, low: float, high: float, smooth: bool = True, special: bool = True,
+             both_signs: bool = False) -> Samples:
+    shapes: dict[int, list[tuple[Any, ...]]] = {1: [((4,),), ((),), ((3, 2),)],
               2: [((4,), (4,)), ((3, 2), (2,)), ((), (3,)), ((2, 1), (1, 3))],
               3: [((4,), (4,), (4,)), ((3, 2), (2,), ())]}[arity]
 
     def make(rng: np.random.Generator) -> list[Sample]:
         good = [Sample(tuple(rng.uniform(low, high, s) for s in group), smooth=smooth) for group in shapes]
+        if both_signs:
+            good = [Sample(tuple(x * np.resize([1.0, -1.0], x.shape) for x in s.operands), smooth=smooth) for s in good]
         if special:
             edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3e38, -3e38])
             good.append(Sample(tuple(np.roll(edges, 3 * i) for i in range(arity)), smooth=False))
@@ -65,11 +68,12 @@ def _elementwise(
     high: float = 2.0,
     smooth: bool = True,
     special: bool = True,
+    both_signs: bool = False,
     samples: Samples | None = None,
 ) -> Op:
     return declare(
         Op(name, doc, _infer(name, result), reference, vjp, "elementwise", scalar, dtypes, lead=_carried,
-           samples=samples or _samples(arity, low, high, smooth and vjp is not None, special))
+           samples=samples or _samples(arity, low, high, smooth and vjp is not None, special, both_signs))
     )
 
 
@@ -85,8 +89,9 @@ MUL = _elementwise("mul", "x y", np.multiply, "{0} * {1}", lambda g, y, x, a: (g
 DIV = _elementwise("div", "x / y", np.true_divide, "{0} / {1}",
                    lambda g, y, x, a: (g / x[1], -(g * y) / x[1]), arity=2, dtypes="float", low=0.5)
 NEG = _elementwise("neg", "-x", np.negative, "-{0}", lambda g, y, x, a: (-g,))
-ABS = _elementwise("abs", "|x|; derivative 0 at 0", np.abs, "abs({0})", lambda g, y, x, a: (g * sign(x[0]),), low=0.2)
-SIGN = _elementwise("sign", "-1, 0 or 1", np.sign, "sign({0})", _nothing, smooth=False)
+ABS = _elementwise("abs", "|x|; derivative 0 at 0", np.abs, "abs({0})", lambda g, y, x, a: (g * sign(x[0]),), low=0.2,
+                   both_signs=True)
+SIGN: Op = _elementwise("sign", "-1, 0 or 1", np.sign, "sign({0})", _nothing, smooth=False)
 MAXIMUM = _elementwise("maximum", "the larger of two; equal values share the derivative", np.maximum,
                        "maximum({0}, {1})", lambda g, y, x, a: _of_larger(g, x[0], x[1]), arity=2)
 MINIMUM = _elementwise("minimum", "the smaller of two; equal values share the derivative", np.minimum,
@@ -122,7 +127,7 @@ SIGMOID = _elementwise("sigmoid", "1 / (1 + exp(-x))", _sigmoid, "sigmoid({0})",
                        lambda g, y, x, a: (g * y * (1.0 - y),), dtypes="float")
 RELU = _elementwise("relu", "max(x, 0); derivative 0 at 0", lambda x: np.maximum(x, x.dtype.type(0)),
                     "relu({0})",
-                    lambda g, y, x, a: (where(less(0.0, x[0]), g, 0.0),), low=0.2)
+                    lambda g, y, x, a: (where(less(0.0, x[0]), g, 0.0),), low=0.2, both_signs=True)
 SOFTPLUS = _elementwise("softplus", "log(1 + exp(x)), without overflow", _softplus, "softplus({0})",
                         lambda g, y, x, a: (g * sigmoid(x[0]),), dtypes="float")
 POWER = _elementwise("power", "x to the y, both values; the derivative by y is 0 where x is 0", np.power,
@@ -231,7 +236,7 @@ tanh = _unary(TANH, """Elementwise hyperbolic tangent of `x: f[...]`.
     >>> float(ab.tanh(ab.tensor(0.0)))
     0.0
     """)
-sigmoid = _unary(SIGMOID, """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
+sigmoid: Callable[[Any], Any] = _unary(SIGMOID, """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
 
     >>> import autobatch as ab
     >>> float(ab.sigmoid(ab.tensor(0.0)))
@@ -255,7 +260,7 @@ sqrt = _unary(SQRT, """Elementwise square root of `x: f[...]`; NaN below 0, as N
     >>> float(ab.sqrt(ab.tensor(4.0)))
     2.0
     """)
-sign = _unary(SIGN, "Elementwise sign of `x`: -1, 0 or 1.")
+sign: Callable[[Any], Any] = _unary(SIGN, "Elementwise sign of `x`: -1, 0 or 1.")
 
 
 def absolute(x: Any) -> Any:

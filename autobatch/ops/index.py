@@ -26,7 +26,7 @@ def _take(x: Any, i: Any) -> Any:
     return np.take(x, i, axis=0, mode="clip") if x.shape[0] else np.zeros(i.shape + x.shape[1:], x.dtype)
 
 
-TAKE = declare(Op("take", "rows of a table; the index is known to be in range", _infer_take, _take,
+TAKE: Op = declare(Op("take", "rows of a table; the index is known to be in range", _infer_take, _take,
                   lambda g, y, x, a: (apply(SCATTER_ADD, (g, x[1]), (x[0].shape[0],)), None), "take", dtypes="keep",
                   samples=lambda rng: [Sample((rng.normal(size=(4, 3)), np.array(2))),
                                        Sample((rng.normal(size=(4, 3)), np.array([2, 0, 2]))),
@@ -45,7 +45,7 @@ def _scatter_add(g: Any, i: Any, n: int) -> Any:
     return total
 
 
-SCATTER_ADD = declare(Op("scatter_add", "a table of zeros to whose rows the rows of a value are added", _infer_scatter,
+SCATTER_ADD: Op = declare(Op("scatter_add", "a table of zeros to whose rows the rows of a value are added", _infer_scatter,
                          _scatter_add, lambda g, y, x, a: (apply(TAKE, (g, x[1])), None), "scatter", dtypes="keep",
                          samples=lambda rng: [Sample((rng.normal(size=(3, 2)), np.array([1, 0, 1])), (4,)),
                                               Sample((rng.normal(size=2), np.array(1)), (3,))]))

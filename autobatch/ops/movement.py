@@ -244,10 +244,10 @@ def _slice_samples(rng: np.random.Generator) -> list[Sample]:
             Sample((rng.normal(size=(3, 4)),), (-1, 1, 2, 1)), Sample((rng.normal(size=(3, 4)),), (-2, 0, 2, 2))]
 
 
-SLICE = declare(Op("slice", "part of an axis: axis, start, length and step are attributes", _infer_slice, _slice,
+SLICE: Op = declare(Op("slice", "part of an axis: axis, start, length and step are attributes", _infer_slice, _slice,
                    lambda g, y, x, a: (apply(UNSLICE, (g,), (*a, x[0].shape[a[0]])),), "axes", dtypes="keep",
                    lead=_slice_lead, samples=_slice_samples))
-UNSLICE = declare(Op("unslice", "zeros with a value put into part of an axis", _infer_unslice, _unslice,
+UNSLICE: Op = declare(Op("unslice", "zeros with a value put into part of an axis", _infer_unslice, _unslice,
                      lambda g, y, x, a: (apply(SLICE, (g,), a[:4]),), "axes", dtypes="keep", lead=_slice_lead,
                      samples=lambda rng: [Sample((rng.normal(size=2),), (-1, 1, 2, 1, 5)),
                                           Sample((rng.normal(size=(2, 2)),), (-2, 3, 2, -2, 4))]))

@@ -51,10 +51,10 @@ def _spread_samples(rng: np.random.Generator) -> list[Sample]:
             Sample((rng.normal(size=(3, 2)), [rng.normal(size=(3, 2))]), (1,))]
 
 
-LIST_SUM = declare(Op("list_sum", "sum over the elements of a list", _same, _sum,
+LIST_SUM: Op = declare(Op("list_sum", "sum over the elements of a list", _same, _sum,
                       lambda g, y, x, a: (apply(SPREAD, (g,), a),), "list", dtypes="keep",
                       samples=_list_samples))
-SPREAD = declare(Op("spread", "a value of the node given to every element of its list", _same, None,
+SPREAD: Op = declare(Op("spread", "a value of the node given to every element of its list", _same, None,
                     lambda g, y, x, a: (apply(LIST_SUM, (g,), a),), "list", dtypes="keep",
                     samples=_spread_samples))
 LIST_MAX = declare(Op("list_max", "largest over the elements of a list; equal elements share the derivative", _same,

@@ -124,7 +124,7 @@ class Optimizer(ABC):
             elif isinstance(gradient, SparseRows):
                 rows, values = _plain(gradient.rows), _plain(gradient.values)
                 gradients.append(SparseRows(rows=rows, values=values, shape=gradient.shape))
-            else:
+            elif gradient is not None:
                 gradients.append(_plain(gradient))
         if faults:
             what = f"{self._name}.step: gradients do not fit, no parameter was changed"

@@ -16,7 +16,8 @@ from ..compile.vjp import vjp
 from ..graph import Graph
 from ..types import Type, is_float
 from .interpret import interpret
-from .mirror import Array, GiveDense
+from .execute import Array
+from .mirror import GiveDense
 from .program import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
 
 

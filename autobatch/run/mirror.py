@@ -21,7 +21,7 @@ GiveRows = Callable[[Any, Array, Array], None]
 
 def mirror(run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows) -> list[Array]:
     """Reverse a run; returns the gradient pools, for cotangents of values from outside."""
-    pools = [np.zeros(p.shape, p.dtype) if p.dtype.kind == "f" else p for p in run.pools]
+    pools: list[Any] = [np.zeros(p.shape, p.dtype) if p.dtype.kind == "f" else p for p in run.pools]
     for value, g in seeds.items():
         pool, where = run.rows(value)
         if isinstance(where, slice):
