@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .engine import flush, run_pending
 from .errors import CellError, message, user_line
 from .stages import timed
 from .random import _sync, child_stream
-from .tape import Recording, state
+from .tape import state
 from .tensor import iterate_tensors
 
 
@@ -39,24 +38,37 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
     call = state.maps
     state.maps = call + 1
     saved = (state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth)
-    owner = getattr(fn, "__self__", None)
-    outer_tape = None
+    collecting = gc.isenabled()
     alone = not batched and not state.unbatched
     if alone:
         run_pending()
-        outer_tape, state.tape = state.tape, None
-    state.depth += 1
-    state.training = bool(getattr(owner, "training", state.training))
-    state.unbatched = state.unbatched or not batched
+    try:
+        try:
+            state.depth += 1
+            state.training = bool(getattr(getattr(fn, "__self__", None), "training", state.training))
+            state.unbatched = state.unbatched or not batched
+            if saved[-1]:
+                results = _call_each(fn, columns, call, saved[0], alone)
+            else:
+                # Recording makes many small objects that live until the flush; looking for cycles costs a third.
+                gc.disable()
+                with timed("record"):
+                    results = _call_each(fn, columns, call, saved[0], alone)
+        finally:
+            _put_back(saved, collecting, alone)
+    finally:
+        _put_back(saved, collecting, alone)  # again: Ctrl-C may have cut the first one short
+    if not state.depth and not alone:
+        _note_results(results)
+    return results
+
+
+def _call_each(fn: Callable[..., Any], columns: list[list[Any]], call: int, stream: int, alone: bool) -> list[Any]:
     results: list[Any] = []
     index = -1
-    recording = contextlib.ExitStack()
-    if not saved[-1]:
-        recording.enter_context(timed("record"))
-        recording.enter_context(_collector_paused())
     try:
         for index, arguments in enumerate(zip(*columns, strict=True)):
-            state.stream = child_stream(saved[0], call, index)
+            state.stream = child_stream(stream, call, index)
             state.draws = 0
             state.maps = 0
             state.example = index
@@ -69,29 +81,17 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
     except Exception as error:
         error.add_note(f"in example {index} of ab.map")
         raise
-    finally:
-        recording.close()
-        state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth = saved
-        if alone:
-            state.tape = outer_tape
-    if not state.depth and not alone:
-        _note_results(results)
     return results
 
 
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Recording makes many small objects that live until the flush; looking for cycles among them costs a third."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
+def _put_back(saved: tuple[Any, ...], collecting: bool, alone: bool) -> None:
+    state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth = saved
+    if alone:
+        state.tape = None
+    if collecting:
+        gc.enable()
 
 
 def _note_results(results: Any) -> None:
-    tape: Recording | None = state.tape
-    if tape is not None:
-        tape.results.update(t._id for t in iterate_tensors(results) if t._tape is tape)
+    for t in iterate_tensors(results):
+        t._tape.results.add(t._id)

@@ -36,7 +36,7 @@ def now() -> int:
 class SparseRows:
     """A gradient that is zero outside some rows of a table.
 
-    rows: int64[k], ascending, each once; values: float[k, width...]; shape: of the table.
+    rows: int64[k], ascending, each once; values: float[k, ...], one table row each, flat or not; shape: of the table.
     """
 
     rows: np.ndarray[Any, Any]
@@ -46,7 +46,7 @@ class SparseRows:
     def to_dense(self) -> np.ndarray[Any, Any]:
         """The gradient as an array of the table's shape."""
         dense = np.zeros(self.shape, self.values.dtype)
-        dense[self.rows] = self.values
+        dense[self.rows] = self.values.reshape(-1, *self.shape[1:])
         return dense
 
 

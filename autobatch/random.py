@@ -131,10 +131,12 @@ def dropout(x: Any, p: float = 0.5, training: bool | None = None) -> Any:
     >>> sorted(set(ab.dropout(ab.ones(100), 0.5).numpy().tolist()))
     [0.0, 2.0]
     """
-    if not 0.0 <= p < 1.0:
+    if not 0.0 <= p <= 1.0:
         from .errors import op_error
 
-        raise op_error("dropout", "the probability is outside [0, 1)", got=str(p))
+        raise op_error("dropout", "the probability is outside [0, 1]", got=str(p))
     if p == 0.0 or not (state.training if training is None else training):
         return x
+    if p == 1.0:
+        return x * 0.0
     return apply(DROPOUT, (x, *next_key()), (float(p),))

@@ -191,7 +191,12 @@ def differences(a: Signature, b: Signature, late: bool = False) -> list[tuple[st
         found.append(("operands differ", f"({', '.join(mine)}) / ({', '.join(other)})"))
     else:
         changed = [k for k in range(len(mine)) if mine[k] != other[k]]
-        found += [(f"operand {k + 1} differs", f"{mine[k]} / {other[k]}") for k in changed]
+        if changed:
+            which = " and ".join(str(k + 1) for k in changed)
+            values = dict.fromkeys(f"{mine[k]} / {other[k]}" for k in changed)
+            found.append(
+                (f"operand {which} differs" if len(changed) == 1 else f"operands {which} differ", "; ".join(values))
+            )
         for x, y in zip(a.shared, b.shared, strict=False):
             if x is not y and x._type is y._type:
                 found.append(("shared operand differs", f"two {_kind_of(x)}s {x._type}"))
@@ -199,7 +204,7 @@ def differences(a: Signature, b: Signature, late: bool = False) -> list[tuple[st
         names = _attribute_names(a)
         found += [(f"{names[k]} differs", f"{x} / {y}") for k, (x, y) in enumerate(zip(a.attrs, b.attrs, strict=True))
                   if repr(x) != repr(y)]  # fmt: skip
-    if a.frozen != b.frozen:
+    if a.frozen != b.frozen and [r.dtype for r in a.results] == [r.dtype for r in b.results]:
         found.append(("one does not lead to what is differentiated" if late else "one is constant (no_grad)", ""))
     if not found:
         found.append(("traced code differs", _first_difference(a.graph, b.graph)))

@@ -71,7 +71,8 @@ class Shared(Value):
         numbers = [x for x in operands if not isinstance(x, Shared)]
         if any(not isinstance(x, bool | int | float | np.number) for x in numbers) or (numbers and op.dtypes == "keep"):
             return recorder[0](op, operands, attrs)
-        key = (op, _hashable(attrs), tuple(id(x) if isinstance(x, Shared) else (type(x), repr(x)) for x in operands), is_frozen())
+        key = (op, _hashable(attrs), tuple(id(x) if isinstance(x, Shared) else (type(x), repr(x)) for x in operands), is_frozen(),
+               default_dtype())
         found = self._expressions.get(key)
         if found is None:
             if len(self._expressions) >= _INTERN_LIMIT:

@@ -10,8 +10,8 @@ import numpy as np
 
 from .compile.kernel import Kernel, kernel_of
 from .compile.rows import as_rows
-from .graph import Graph
-from .run.program import CONCAT_ROWS, EACH, FIXED, KERNEL, ONE, PAYLOAD, SLICE_ROWS
+from .graph import Graph, _hashable
+from .run.program import CONCAT_ROWS, EACH, FIXED, KERNEL, LIST, ONE, PAYLOAD, SLICE_ROWS
 from .shared import Shared
 from .types import Type
 
@@ -78,6 +78,12 @@ class Signature:
             if slot.kind != ONE:
                 found.setdefault(slot.list, k)
         return tuple(found[k] for k in sorted(found))
+
+    def key(self) -> Any:
+        """All of it, to be compared in full, with the lengths that may vary left out."""
+        slots = tuple((s.kind, s.pool, s.list, s.type.rows if s.kind == LIST else 0) for s in self.slots)
+        return ("signature", self.name, self.kind, slots, self.results, self.graph.key(), self.shared, self.data,
+                _hashable(self.attrs), self.frozen, self.by_rows)
 
     def __str__(self) -> str:
         kinds = {ONE: "", 1: "list of ", EACH: "rows of "}

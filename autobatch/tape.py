@@ -26,6 +26,7 @@ from .errors import line_of
 from .parameter import now
 from .run.program import EACH, LIST, SignatureTable, Tape
 from .signature import Signature
+from .types import on_change
 
 
 if TYPE_CHECKING:
@@ -115,6 +116,15 @@ class State(threading.local):
 
 
 state = State()
+
+
+def _forget_types() -> None:
+    if state.tape is not None:
+        for cache in state.tape.caches.values():
+            cache.clear()
+
+
+on_change.append(_forget_types)
 
 
 @njit(cache=True)

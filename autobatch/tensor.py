@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from .signature import Result, Signature, Slot, payload
 from .compile.trace import Builder
 from .graph import NODE, _hashable
 from .tape import DONE, ENDED, OPEN, Recording, state
-from .types import Type, tensor_type
+from .types import Type, default_dtype, tensor_type
 
 _getframe = sys._getframe
 _new = object.__new__
@@ -141,7 +142,7 @@ def new_tensor(tape: Recording, id: int, type: Type) -> Tensor:
 def current_tape() -> Recording:
     """The open recording of this thread."""
     tape = state.tape
-    if tape is None:
+    if tape is None or tape.torn:
         tape = state.tape = Recording(is_frozen(), state.unbatched)
     return tape
 
@@ -174,8 +175,12 @@ def tensor(x: Any, dtype: Any = None) -> Tensor:
     >>> ab.tensor([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    if isinstance(x, Tensor) and dtype is None:
-        return x
+    if isinstance(x, Value) and dtype in (None, x.dtype):
+        return x  # type: ignore[return-value]
+    if isinstance(x, Value):
+        return x.astype(dtype)  # type: ignore[no-any-return]
+    if state.builder is not None:
+        return Constant(as_array(x, dtype))  # type: ignore[return-value]
     return lift(as_array(x, dtype), current_tape())
 
 
@@ -239,7 +244,9 @@ def is_constant(t: Tensor) -> bool:
     signature = signature_of_value(t._tape, t._id)
     if signature is None or t.dtype.kind != "f":
         return True
-    if t._id in {id for id, _, _ in t._tape.links}:
+    links = t._tape.links
+    at = bisect.bisect_left(links, (t._id,))
+    if at < len(links) and links[at][0] == t._id:
         return False
     return signature.frozen or signature.name == "stop_gradient"
 
@@ -295,11 +302,10 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         signature, type = op_signature(op, key[2:], attrs, tape is not None and tape.cache is tape.caches[True])
         hit = tape.cache[key] = (tape.signature_number(signature), type)
     number, type = hit
-    if ints:
-        tape.ints.extend(ints)
-    if floats:
-        tape.floats.extend(floats)
-    return new_tensor(tape, tape.add(number, ids, _place()), type)
+    id = tape.add(number, ids, _place())
+    tape.ints += ints
+    tape.floats += floats
+    return new_tensor(tape, id, type)
 
 
 def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | None:
@@ -328,22 +334,18 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
         else:
             return None
     hit = tape.cache.get(tuple(keys))
-    if hit is None:
+    if hit is None or not ids and tape.torn:
         return None
+    t: Tensor = _new(Tensor)
+    t._tape = tape
+    t._type = hit[1]
+    t._id = n = tape.count
+    tape.count = n + 1
     tape.ints += ints
     tape.floats += floats
     tape.stream.append(hit[0])
     tape.stream += ids
     tape.places += _place()
-    return _append(tape, hit[1])
-
-
-def _append(tape: Recording, type: Type) -> Tensor:
-    t: Tensor = _new(Tensor)
-    t._tape = tape
-    t._type = type
-    t._id = n = tape.count
-    tape.count = n + 1
     tape.tensors.append(t)
     return t
 
@@ -365,18 +367,13 @@ def op_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> t
     """The signature of an op on operands of these kinds, from the cache of its first shared operand or of all."""
     shared = next((k for k in keys if isinstance(k, Shared)), None)
     cache = _signatures if shared is None else shared._signatures
-    key = (op, _hashable(attrs), tuple(id(k) if isinstance(k, Shared) else k for k in keys), frozen, default_key(keys))
+    key = (op, _hashable(attrs), keys, frozen, default_dtype())
     found = cache.get(key)
     if found is None:
-        found = cache[key] = _make_signature(op, keys, attrs, frozen)
+        signature, type = _make_signature(op, keys, attrs, frozen)
+        same = cache.setdefault(signature.key(), (signature, type))[0]  # another leading length is no other signature
+        found = cache[key] = (same, type)
     return found
-
-
-def default_key(keys: tuple[Any, ...]) -> Any:
-    """What else the types of an op depend on: the default dtype, where a number may decide."""
-    from .types import default_dtype
-
-    return default_dtype()
 
 
 _signatures: dict[Any, tuple[Signature, Type]] = {}
@@ -459,23 +456,33 @@ def _trace_op(op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: list[bool]) -
 def view_rows(t: Tensor, start: int, step: int, count: int, how: str, shape: tuple[int, ...]) -> Tensor:
     """Rows start, start + step, … of a value of rank 2 or more; how is "slice", or "pick" for one row as a vector."""
     tape = current_tape()
-    id = value_number(t, tape)
+    frozen = tape.cache is tape.caches[True]
+    id = _source_number(t, tape, frozen)
     type = tensor_type(t.dtype, shape)
     width = t._type.width
-    key = ("rows", how, t.dtype, width)
+    key = ("rows", how, t.dtype, width, frozen)
     number = tape.cache.get(key)
     if number is None:
         found = _views.get(key)
         if found is None:
             operand = tensor_type(t.dtype, (1, width))
             found = _views[key] = Signature("rows", SLICE_ROWS, (Slot(ONE, operand),),
-                                            (Result(width, t.dtype, FROM_DATA),), 3, attrs=(how,))
+                                            (Result(width, t.dtype, FROM_DATA),), 3, attrs=(how,), frozen=frozen)
         number = tape.cache[key] = tape.signature_number(found)
+    view = tape.add(number, (id,), _place())
     tape.ints += (start, step, count)
-    return new_tensor(tape, tape.add(number, (id,), _place()), type)
+    return new_tensor(tape, view, type)
 
 
 _views: dict[Any, Signature] = {}
+
+
+def _source_number(t: Tensor, tape: Recording, frozen: bool) -> int:
+    """The value number of what is viewed. A view shares rows, and so their gradients: under no_grad, what was recorded
+    before and may have one is cut off first."""
+    if frozen and (t._tape is not tape or t._id < tape.frozen_from) and t.dtype.kind == "f":
+        t = t.detach()
+    return value_number(t, tape)
 
 
 def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> Tensor | None:
@@ -496,16 +503,18 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
         how, shape = "concat", (sum(x.shape[0] for x in operands), *first.shape[1:])
     else:
         return None
-    ids = [value_number(x if isinstance(x, Tensor) else shared_row(x, tape), tape) for x in operands]
+    frozen = tape.cache is tape.caches[True]
+    ids = [_source_number(x if isinstance(x, Tensor) else shared_row(x, tape), tape, frozen) for x in operands]
     width = first._type.width
-    key = ("join", how, first.dtype, width)
+    key = ("join", how, first.dtype, width, frozen)
     number = tape.cache.get(key)
     if number is None:
         found = _views.get(key)
         if found is None:
             operand = tensor_type(first.dtype, (width,) if how == "stack" else (1, width))
             found = _views[key] = Signature(how, CONCAT_ROWS, (Slot(LIST, operand),),
-                                            (Result(width, first.dtype, PER_ELEMENT, 0, 1),), attrs=(how,))
+                                            (Result(width, first.dtype, PER_ELEMENT, 0, 1),), attrs=(how,),
+                                            frozen=frozen)
         number = tape.cache[key] = tape.signature_number(found)
     return new_tensor(tape, tape.add(number, (len(ids), *ids), _place()), tensor_type(first.dtype, shape))
 
@@ -513,16 +522,17 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
 def shared_row(x: Shared, tape: Recording) -> Tensor:
     """A shared value used as a row: copied into its pool once per recording."""
     key = ("row of", x)
-    found = tape.cache.get(key)
-    if found is None:
+    id = tape.cache.get(key)
+    if id is None:
         frozen = tape.cache is tape.caches[True]
         builder = Builder()
         graph = builder.finish([x._enter(builder)])
         signature = Signature("shared row", KERNEL, (), (Result(x._type.width, x.dtype, rows=x._type.rows),), 0, 0, graph,
                               tuple(builder.shared), frozen=frozen or x.dtype.kind != "f")
         id = tape.add(tape.signature_number(signature), (), _place())
-        found = tape.cache[key] = new_tensor(tape, id, x._type)
-    return found
+        new_tensor(tape, id, x._type)
+        tape.cache[key] = id
+    return tape.tensors[id]
 
 
 # Lists.
@@ -588,25 +598,26 @@ def _fast_binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any]
                 hit = tape.cache.get((op, (), self._type, other._type))
                 if hit is None:
                     return slow(self, other)
-                tape.stream += (hit[0], self._id, other._id)
+                operands: tuple[int, ...] = (hit[0], self._id, other._id)
             elif other.__class__ in _SHARED_CLASSES:
                 hit = tape.cache.get((op, (), self._type, other))
                 if hit is None:
                     return slow(self, other)
-                tape.stream += (hit[0], self._id)
+                operands = (hit[0], self._id)
             else:
                 return slow(self, other)
+            t = _new(Tensor)
+            t._tape = tape
+            t._type = hit[1]
+            t._id = n = tape.count
+            tape.count = n + 1
+            tape.stream += operands
             frame = _getframe(1)
             name = frame.f_code.co_filename
             if _in_library.get(name, True):
                 tape.places += _place()
             else:
                 tape.places += (frame.f_code, frame.f_lasti)
-            t = _new(Tensor)
-            t._tape = tape
-            t._type = hit[1]
-            t._id = n = tape.count
-            tape.count = n + 1
             tape.tensors.append(t)
             return t
         return slow(self, other)
@@ -622,17 +633,17 @@ def _fast_unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if x.__class__ is Tensor and x._tape is tape:
             hit = tape.cache.get((op, (), x._type))
             if hit is not None:
-                frame = _getframe(1)
-                tape.stream += (hit[0], x._id)
-                if _in_library.get(frame.f_code.co_filename, True):
-                    tape.places += _place()
-                else:
-                    tape.places += (frame.f_code, frame.f_lasti)
                 t = _new(Tensor)
                 t._tape = tape
                 t._type = hit[1]
                 t._id = n = tape.count
                 tape.count = n + 1
+                tape.stream += (hit[0], x._id)
+                frame = _getframe(1)
+                if _in_library.get(frame.f_code.co_filename, True):
+                    tape.places += _place()
+                else:
+                    tape.places += (frame.f_code, frame.f_lasti)
                 tape.tensors.append(t)
                 return t
         return slow(x)

@@ -7,6 +7,7 @@ known only when a launch runs: the number of nodes of the launch, or the number 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,9 @@ class _Default(threading.local):
 
 _default = _Default()
 
+on_change: list[Callable[[], None]] = []
+"""Called after the default dtype has changed; `tape.py` forgets here which op gives which type."""
+
 
 def default_dtype() -> np.dtype[Any]:
     """dtype that NumPy float arrays, parameters and Python numbers take where nothing else decides: float32 at first."""
@@ -120,6 +124,8 @@ def set_default_dtype(dtype: Any) -> None:
     if wanted not in FLOATS:
         raise OpTypeError(f"set_default_dtype: expected float32 or float64, got {wanted}")
     _default.dtype = wanted
+    for hook in on_change:
+        hook()
     changed()
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import autobatch as ab
+from autobatch.tape import state
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -15,8 +16,19 @@ settings.register_profile(
 settings.load_profile("ci")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden texts anew")
+
+
+@pytest.fixture
+def update_golden(pytestconfig: pytest.Config) -> bool:
+    """Whether golden texts are written instead of compared."""
+    return bool(pytestconfig.getoption("update_golden"))
+
+
 @pytest.fixture(autouse=True)
 def initial_state() -> Iterator[None]:
+    state.tape = None  # what a failed test left behind
     ab.seed(0)
     ab.set_default_dtype("float32")
     ab.set_backend("numba")

@@ -31,7 +31,8 @@ def as_rows(graph: Graph, operands: Sequence[int], results: Sequence[int]) -> Gr
     number: list[int] = []
     for node in graph.nodes:
         if node.op is INPUT and node.attrs[0] == "rows" and _is_one_row(node.type, operands[node.attrs[1]]):
-            row = new.input("rows", node.attrs[1], tensor_type(node.type.dtype, (size_of(node.type.shape),)), node.level)
+            type = tensor_type(node.type.dtype, (size_of(node.type.shape),))
+            row = new.input("rows", node.attrs[1], type, node.level)
             number.append(new.add(RESHAPE, (row,), (node.type.shape,), node.type, node.level))
         else:
             number.append(new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level))

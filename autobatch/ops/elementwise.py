@@ -35,9 +35,12 @@ def _carried(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tupl
 
 def _samples(arity: int, low: float, high: float, smooth: bool = True, special: bool = True,
              both_signs: bool = False) -> Samples:
-    shapes: dict[int, list[tuple[Any, ...]]] = {1: [((4,),), ((),), ((3, 2),)],
-              2: [((4,), (4,)), ((3, 2), (2,)), ((), (3,)), ((2, 1), (1, 3))],
-              3: [((4,), (4,), (4,)), ((3, 2), (2,), ())]}[arity]
+    by_arity: dict[int, list[tuple[tuple[int, ...], ...]]] = {
+        1: [((4,),), ((),), ((3, 2),)],
+        2: [((4,), (4,)), ((3, 2), (2,)), ((), (3,)), ((2, 1), (1, 3))],
+        3: [((4,), (4,), (4,)), ((3, 2), (2,), ())],
+    }
+    shapes = by_arity[arity]
 
     def make(rng: np.random.Generator) -> list[Sample]:
         good = [Sample(tuple(rng.uniform(low, high, s) for s in group), smooth=smooth) for group in shapes]

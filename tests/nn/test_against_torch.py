@@ -41,7 +41,7 @@ def compare(ours: nn.Module, theirs: Any, inputs: list[np.ndarray], states: int 
         out_ours, out_theirs = (out_ours,), (out_theirs,)
     weights = [RNG.normal(size=tuple(out.shape)) for out in out_theirs]
     loss = sum(ab.sum(out * ab.tensor(w)) for out, w in zip(out_ours, weights, strict=True))
-    loss.backward()
+    loss.backward(retain=True)
     sum((out * torch.tensor(w)).sum() for out, w in zip(out_theirs, weights, strict=True)).backward()
     for got, expected in zip(out_ours, out_theirs, strict=True):
         np.testing.assert_allclose(got.numpy(), expected.detach().numpy(), rtol=1e-10, atol=1e-10)
