@@ -167,6 +167,10 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
         lines.append("    if hit[4] is not None:")
         for k, name in enumerate(numbers):
             lines.append(f"        if not -hit[4][{k}] <= {name} < hit[4][{k}]: out_of_range({name}, hit[4][{k}])")
+    if not stream:
+        lines.append("    if state.builder is not None or tape.torn: return MISS")
+    count = max(results, 1)
+    lines += ["    n = tape.count", f"    tape.count = n + {count}"]
     for where, values in (("ints", ints), ("floats", floats)):
         if len(values) == 1:
             lines.append(f"    tape.{where}.append({values[0]})")
@@ -176,10 +180,7 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
         f"    tape.stream += ({', '.join(['hit[0]', *stream])},)",
         "    frame = getframe(2)",
         "    tape.places += (frame.f_code, frame.f_lasti)",
-        "    n = tape.count",
     ]
-    count = max(results, 1)
-    lines.append(f"    tape.count = n + {count}")
     if count == 1:
         lines.append("    t0, = hit[1]")
     else:

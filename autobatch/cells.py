@@ -179,16 +179,18 @@ class Cell:
             fn = types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, tuple(cells))
             fn.__kwdefaults__ = self.fn.__kwdefaults__
         before = state.training
-        state.builder, state.training = builder, bool(getattr(owner, "training", before))
+        leaves: list[Any] = []
+        listed: list[int] = []
         try:
-            result = fn(*traced[:n_args])
-            leaves: list[Any] = []
-            listed: list[int] = []
-            outputs = _flatten_results(result, leaves, listed, builder)
-            values = [x._each if isinstance(x, StackedTracer) else x for x in leaves]
-            graph = builder.finish(values)
+            try:
+                state.builder, state.training = builder, bool(getattr(owner, "training", before))
+                result = fn(*traced[:n_args])
+                outputs = _flatten_results(result, leaves, listed, builder)
+                graph = builder.finish([x._each if isinstance(x, StackedTracer) else x for x in leaves])
+            finally:
+                state.builder, state.training = None, before
         finally:
-            state.builder, state.training = None, before
+            state.builder, state.training = None, before  # again: Ctrl-C may have come before
         if any(builder.draws.values()):
             data += "ii"
         results, types_ = [], []
@@ -220,27 +222,26 @@ class Cell:
         for k in entry.signature.lists:
             slot = flat.slots[k]
             lengths.append(len(slot))
+        _sync()
+        number = tape.signature_number(entry.signature)
+        first = tape.add(number, ids, _place())
         tape.ints.extend(x for x, c in zip(flat.numbers, entry.signature.data, strict=False) if c == "i")
         tape.floats.extend(x for x, c in zip(flat.numbers, entry.signature.data, strict=False) if c == "f")
         if any(entry.draws.values()):
-            _sync()
             tape.ints += (signed(state.stream), state.draws)
             state.draws += sum(n * (lengths[k - 1] if k else 1) for k, n in entry.draws.items())
-        number = tape.signature_number(entry.signature)
-        first = tape.add(number, ids, _place())
         tensors: list[Any] = []
-        for k, type in enumerate(entry.types):
-            result = entry.signature.results[k]
-            if result.rule != PER_ELEMENT:
-                tensors.append(new_tensor(tape, first + k, type))
-                continue
-            list_id = next(n for n, slot in enumerate(entry.signature.lists) if slot == result.ref)
-            length = lengths[list_id]
-            if k in entry.listed:
-                whole = new_tensor(tape, first + k, tensor_type(type.dtype, (length * type.rows, type.width)))
-                tensors.append([_element(whole, type, e) for e in range(length)])
+        for k, (type, result) in enumerate(zip(entry.types, entry.signature.results, strict=True)):
+            if result.rule == PER_ELEMENT:
+                length = lengths[entry.signature.lists.index(result.ref)]
+                shape = (length * type.rows, type.width) if k in entry.listed else (length, *type.shape)
+                tensors.append(new_tensor(tape, first + k, tensor_type(type.dtype, shape)))
             else:
-                tensors.append(new_tensor(tape, first + k, tensor_type(type.dtype, (length, *type.shape))))
+                tensors.append(new_tensor(tape, first + k, type))
+        for k in entry.listed:
+            type = entry.types[k]
+            length = lengths[entry.signature.lists.index(entry.signature.results[k].ref)]
+            tensors[k] = [_element(tensors[k], type, e) for e in range(length)]
         if fast:
             self._install_fast(tape, entry, flat, owner, args, number)
         return _assemble(entry.outputs, tensors)
@@ -301,26 +302,29 @@ def _result(x: Any, type: Type, level: int, slots: Sequence[Slot]) -> Result:
     return Result(type.width, type.dtype, PER_ELEMENT, ref, type.rows)
 
 
-def _flatten_results(x: Any, leaves: list[Any], listed: list[int], builder: Builder) -> Any:
-    """Structure of the results; leaves are collected in order."""
+def _flatten_results(x: Any, leaves: list[Any], listed: list[int], builder: Builder, element: bool = False) -> Any:
+    """Structure of the results; leaves are collected in order. `element`: inside one element of a varying list."""
     if isinstance(x, list) and len(x) == 2 and _levels(x[0]) and _levels(x[1]):
         mark = len(leaves)
-        inner = _flatten_results(x[0], leaves, listed, builder)
+        inner = _flatten_results(x[0], leaves, listed, builder, element=True)
         shadow: list[Any] = []
-        _flatten_results(x[1], shadow, [], builder)
+        _flatten_results(x[1], shadow, [], builder, element=True)
         for a, b in zip(leaves[mark:], shadow, strict=True):
             if builder._twin.get(b._id) != a._id:
                 raise CellError(message("cell: a list is returned whose elements are not treated alike", where=user_line(1)))
         listed.extend(range(mark, len(leaves)))
         return ("each", inner)
     if isinstance(x, tuple | list):
-        parts = tuple(_flatten_results(e, leaves, listed, builder) for e in x)
+        parts = tuple(_flatten_results(e, leaves, listed, builder, element) for e in x)
         kind = type(x) if isinstance(x, tuple) and hasattr(x, "_fields") else tuple if isinstance(x, tuple) else list
         return ("seq", kind, parts)
     if isinstance(x, dict):
-        return ("dict", tuple(x), tuple(_flatten_results(e, leaves, listed, builder) for e in x.values()))
+        return ("dict", tuple(x), tuple(_flatten_results(e, leaves, listed, builder, element) for e in x.values()))
     if x is None or isinstance(x, str):
         return ("static", x)
+    if not element and isinstance(x, Tracer) and x.level > NODE:
+        raise CellError(message("cell: a single element of a varying list is returned", where=user_line(1),
+                                repair="return a list of all elements, or reduce it"))
     leaves.append(x if isinstance(x, StackedTracer) else builder._lift(x) if not isinstance(x, Tracer) else x)
     return ("leaf", len(leaves) - 1)
 

@@ -14,6 +14,7 @@ from typing import Any
 import autobatch as ab
 
 from .errors import AutobatchError
+from .models.blas_threads import blas_threads
 from .models.bracketed_training import train_bracketed
 from .models.optional import demo_package
 from .models.syntax_tree_demo import syntax_tree_demo
@@ -42,6 +43,7 @@ def training_options(epochs: int, batch_size: int, lr: float, dropout: float) ->
         click.option("--lr", type=click.FloatRange(0), default=lr, help="Learning rate at the start; falls to 0."),
         click.option("--dropout", type=click.FloatRange(0, 1), default=dropout, help="On the vectors of words."),
         click.option("--seed", type=click.IntRange(0), default=0, help="Of initial values, dropout and order."),
+        click.option("--threads", type=click.IntRange(1), default=1, help="Of each matrix product."),
         click.option("--backend", type=click.Choice(["numpy", "numba"]), default="numba", help="What runs kernels."),
     ]
 
@@ -67,10 +69,10 @@ def faults_of_input_without_traceback() -> Any:
 @training_options(epochs=12, batch_size=64, lr=8e-3, dropout=0.3)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ast"), help="Folder of the learning curve.")
 def train_syntax_trees(
-    embedding: int, dim: int, dropout: float, seed: int, backend: str, out: Path, **options: Any
+    embedding: int, dim: int, dropout: float, seed: int, threads: int, backend: str, out: Path, **options: Any
 ) -> None:
     """Tell from a function's syntax tree which module of Python's standard library it comes from."""
-    with faults_of_input_without_traceback(), ab.backend(backend):
+    with faults_of_input_without_traceback(), blas_threads(threads), ab.backend(backend):
         syntax_tree_demo(TrainingOptions(seed=seed, **options), embedding, dim, dropout, out, click.echo)
 
 
@@ -83,7 +85,7 @@ def train_syntax_trees(
 )
 @click.option("--dim", type=click.IntRange(1), default=64, help="Width of a word's vector and of a node's state.")
 @training_options(epochs=6, batch_size=64, lr=6e-3, dropout=0.3)
-def train_trees(data: Path, dim: int, dropout: float, seed: int, backend: str, **options: Any) -> None:
+def train_trees(data: Path, dim: int, dropout: float, seed: int, threads: int, backend: str, **options: Any) -> None:
     """Label every node of bracketed binary trees, such as those of the Stanford Sentiment Treebank."""
-    with faults_of_input_without_traceback(), ab.backend(backend):
+    with faults_of_input_without_traceback(), blas_threads(threads), ab.backend(backend):
         train_bracketed(data, TrainingOptions(seed=seed, **options), dim, dropout, click.echo)

@@ -7,6 +7,7 @@ through which its cotangent returns.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import heapq
@@ -107,7 +108,7 @@ def run_pending() -> None:
     tape = state.tape
     if tape is None:
         return
-    if tape.count:
+    if tape.count and not tape.torn:
         flush(tape, None)
     else:
         state.tape = None  # it was begun before what changes now
@@ -119,6 +120,9 @@ before_change.append(run_pending)
 def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
     state.tape = None
+    if tape.torn:
+        raise RecordingError(message("a recording was given up: it was interrupted while it was written",
+                                     where=user_line(2), repair="record it anew"))
     held = held_tensors(tape)
     roots = sorted({t._id for t in held} | ({target._id} if target is not None else set()))
     tape.held = [weakref.ref(t) for t in held]
@@ -146,7 +150,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
     with timed("expand"):
         arrays = expand(arrays)
     with timed("schedule"):
-        launches = schedule(arrays, "agenda")
+        launches = schedule(arrays)
     keep = bool((needs & launches.live).any())
     with timed("place"):
         plan = place(arrays, launches, keep)
@@ -426,7 +430,7 @@ def _reverse_run(tape: Recording, run: Any, seeds: dict[int, Array]) -> tuple[_G
 
 def tape_payload(tape: Recording, id: int) -> Array:
     """The array from outside with this value number."""
-    return next(array for value, array in tape.payloads if value == id)
+    return tape.payloads[bisect.bisect_left(tape.payloads, (id,))][1]
 
 
 def end(tape: Recording) -> None:
@@ -473,9 +477,12 @@ class no_grad:
 
 
 def _freeze(flag: bool) -> None:
+    tape = state.tape
+    if tape is not None:
+        if flag and not is_frozen():
+            tape.frozen_from = tape.count
+        tape.cache = tape.caches[flag]
     flags.frozen = flag
-    if state.tape is not None:
-        state.tape.cache = state.tape.caches[flag]
 
 
 def shared_backward(x: Shared) -> None:

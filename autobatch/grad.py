@@ -18,9 +18,10 @@ from .compile.vjp import vjp
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .graph import Graph
 from .ops.declare import apply
+from .ops.index import SCATTER_ADD
 from .parameter import Parameter
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, PAYLOAD, PER_ELEMENT
-from .shared import Shared, SharedExpression
+from .shared import Shared, SharedExpression, in_order
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
 from .tensor import Tensor, current_tape, new_tensor, shared_row, tensor, value_number, view_rows
@@ -175,6 +176,7 @@ class _Sweep:
         self.tensors: dict[int, Tensor] = {t._id: t for t in tape.tensors}
         self.grads: dict[int, Tensor] = {}
         self.shared: dict[Shared, Any] = {}
+        self.reaching: dict[Shared, bool] = {}
 
     def run(self, value: Tensor, sources: list[Tensor], parameters: list[Parameter]) -> dict[Any, Any]:
         wanted = self._wanted()
@@ -213,9 +215,12 @@ class _Sweep:
         return wanted
 
     def _reaches(self, x: Shared) -> bool:
-        if x in self.parameters:
-            return True
-        return isinstance(x, SharedExpression) and x.trainable and any(self._reaches(p) for p in x.parents)
+        """Whether a shared value is made of a differentiated parameter."""
+        if x not in self.reaching:
+            for y in in_order([x]):
+                self.reaching[y] = y in self.parameters or (
+                    isinstance(y, SharedExpression) and y.trainable and any(self.reaching[p] for p in y.parents))
+        return self.reaching[x]
 
     def _value(self, id: int) -> Tensor:
         return self.tensors[id]
@@ -268,8 +273,6 @@ class _Sweep:
 
     def _reverse_rows(self, node: _Node) -> None:
         """Cotangent of a view of rows: zeros with the cotangent put into those rows."""
-        from .ops.index import SCATTER_ADD
-
         start, step, count = self.tape.ints[node.ints : node.ints + 3]
         a = node.slots[0][0]
         type = self.types[a]
@@ -292,9 +295,9 @@ class _Sweep:
             else:
                 ids.append(value_number(x, tape))
                 sizes[k] = x.shape[0] if x.shape else 1
+        first = tape.add(tape.signature_number(derived), ids, (None, 0))
         tape.ints.extend(self.tape.ints[node.ints : node.ints + derived.n_ints])
         tape.floats.extend(self.tape.floats[node.floats : node.floats + derived.n_floats])
-        first = tape.add(tape.signature_number(derived), ids, (None, 0))
         made = []
         for k, (result, i) in enumerate(zip(derived.results, derived.graph.outputs, strict=True)):
             type = derived.graph.nodes[i].type
@@ -307,8 +310,6 @@ class _Sweep:
 
     def _expressions(self) -> None:
         """Carry cotangents of shared expressions down to parameters, as values of the example."""
-        from .shared import in_order
-
         for x in reversed(in_order(list(self.shared))):
             if not isinstance(x, SharedExpression) or x not in self.shared:
                 continue
@@ -318,8 +319,9 @@ class _Sweep:
             signature = _shared_pull(x, result.graph.pruned())
             tape = self.tape
             first = tape.add(tape.signature_number(signature), (value_number(self.shared[x], tape),), (None, 0))
-            for k, (parent, i) in enumerate(zip(keys, signature.graph.outputs, strict=True)):
-                g = new_tensor(tape, first + k, signature.graph.nodes[i].type)
+            made = [new_tensor(tape, first + k, signature.graph.nodes[i].type)
+                    for k, i in enumerate(signature.graph.outputs)]
+            for parent, g in zip(keys, made, strict=True):
                 p = x.parents[parent]
                 self.shared[p] = self.shared[p] + g if p in self.shared else g
 

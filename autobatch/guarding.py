@@ -41,7 +41,7 @@ class Guard:
 def unchanged(containers: Sequence[tuple[Any, tuple[Any, ...]]]) -> bool:
     """Whether lists and dicts hold the very objects they held."""
     for container, content in containers:
-        now = container.values() if isinstance(container, dict) else container
+        now = (*container, *container.values()) if isinstance(container, dict) else container
         if len(now) != len(content) or not all(map(_is, now, content)):
             return False
     return True
@@ -50,6 +50,19 @@ def unchanged(containers: Sequence[tuple[Any, tuple[Any, ...]]]) -> bool:
 def fingerprint(x: Any) -> Any:
     """What a trace may depend on in an object, as something that can be compared."""
     return _Walk().of(x)
+
+
+def _attributes(x: Any) -> dict[str, Any] | None:
+    """Attributes in `__dict__` and in slots; None where there are none of either kind."""
+    slots = [s for c in type(x).__mro__ for s in _names(c.__dict__.get("__slots__", ())) if not s.startswith("__")]
+    attributes = getattr(x, "__dict__", None)
+    if attributes is None and not slots:
+        return None
+    return {**{s: getattr(x, s) for s in slots if hasattr(x, s)}, **(attributes or {})}
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 class _Walk:
@@ -71,15 +84,18 @@ class _Walk:
             return "seen", self.seen[id(x)]
         self.seen[id(x)] = len(self.seen)
         if isinstance(x, np.ndarray | np.generic):
+            self.volatile = True
             return "array", str(x.dtype), x.shape, np.asarray(x).tobytes() if x.dtype != object else id(x)
+        if isinstance(x, set | frozenset):
+            self.volatile = True
         if isinstance(x, list | tuple | set | frozenset):
             if isinstance(x, list):
                 self.containers.append((x, tuple(x)))
             return type(x), tuple(self.of(e) for e in x)
         if isinstance(x, dict):
-            self.containers.append((x, tuple(x.values())))
+            self.containers.append((x, (*x, *x.values())))
             return dict, tuple((self.of(k), self.of(v)) for k, v in x.items())
-        attributes = getattr(x, "__dict__", None)
+        attributes = _attributes(x)
         if attributes is None:
             self.kept.append(x)
             return "is", id(x)

@@ -172,5 +172,5 @@ def _inspect(recording: Recording, values: set[int]) -> Inspected:
         arrays = assemble(recording, sorted(values | {t._id for t in held_tensors(recording)}))
     tape, signatures, needs = prepared(recording, arrays, recording.targets)
     expanded = expand(tape)
-    launches = schedule(expanded, "agenda")
+    launches = schedule(expanded)
     return Inspected(recording, status, tape, expanded, signatures, needs, launches, current_backend())

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import CellError, message, op_error, user_line
 from .ops.declare import apply
 from .ops.random import DROPOUT, NORMAL, UNIFORM
 from .tape import state
@@ -52,14 +53,13 @@ def seed(n: int) -> None:
 
 def _sync() -> None:
     """Bring this thread's own stream in line with the last seed."""
-    if getattr(_threads, "epoch", -1) != _seed[1]:
-        _threads.epoch = _seed[1]
-        _threads.generator = None
+    if getattr(_threads, "epoch", -1) != _seed[1] and not state.depth:
         own = 0 if threading.current_thread() is threading.main_thread() else sum(threading.current_thread().name.encode())
-        if not state.depth:
-            state.stream = mixed((_seed[0] + own * 0x9E3779B97F4A7C15) & _MASK)
-            state.draws = 0
-            state.maps = 0
+        _threads.generator = None
+        state.stream = mixed((_seed[0] + own * 0x9E3779B97F4A7C15) & _MASK)
+        state.draws = 0
+        state.maps = 0
+        _threads.epoch = _seed[1]
 
 
 def next_key() -> tuple[Any, Any]:
@@ -89,8 +89,6 @@ def rng() -> np.random.Generator:
     True
     """
     if state.builder is not None:
-        from .errors import CellError, message, user_line
-
         raise CellError(message("rng: a NumPy generator cannot be traced", where=user_line(2),
                                 repair="draw outside the cell and pass the number as an argument"))
     stream, number = next_key()
@@ -132,8 +130,6 @@ def dropout(x: Any, p: float = 0.5, training: bool | None = None) -> Any:
     [0.0, 2.0]
     """
     if not 0.0 <= p <= 1.0:
-        from .errors import op_error
-
         raise op_error("dropout", "the probability is outside [0, 1]", got=str(p))
     if p == 0.0 or not (state.training if training is None else training):
         return x

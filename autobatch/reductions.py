@@ -10,10 +10,13 @@ import numpy as np
 
 from .compile.trace import TracedList
 from .errors import OpTypeError, message, user_line
+from .ops.declare import apply
+from .ops.movement import STACK
 from .ops.reduce import reduction
 from .ops.value import Value
 from .shared import zeros
 from .tape import state
+from .tensor import record_list, tensor
 
 Axis = int | tuple[int, ...] | None
 
@@ -25,8 +28,6 @@ def _is_list(x: Any) -> bool:
 def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
     if not _is_list(x):
         if not isinstance(x, Value):
-            from .tensor import tensor
-
             x = tensor(x)
         return reduction(kind, x, axis, keepdims)
     if axis is not None or keepdims:
@@ -44,8 +45,6 @@ def over_list(kind: str, values: Any) -> Any:
                                   repair="pass shape= or like= to ab.sum" if kind == "sum" else "guard the call with an if"))
     best = builtins.max(values, key=lambda x: getattr(x, "_priority", -1))
     if not isinstance(best, Value):
-        from .tensor import record_list
-
         return record_list(kind, values)
     if len(values) == 1 and kind != "stack" and state.builder is None:
         return best
@@ -94,9 +93,6 @@ def stack(xs: Sequence[Any], axis: int = 0) -> Any:
     >>> ab.stack([ab.zeros(3), ab.ones(3)]).shape
     (2, 3)
     """
-    from .ops.declare import apply
-    from .ops.movement import STACK
-
     if isinstance(xs, TracedList) or any(type(x).__name__ == "Tracer" for x in xs):
         if axis == 0:
             return over_list("stack", xs)

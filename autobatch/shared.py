@@ -19,7 +19,7 @@ from .errors import OpTypeError, message, op_error, user_line
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
-from .ops.movement import TRANSPOSE, transpose
+from .ops.movement import STACK, TRANSPOSE, transpose
 from .ops.value import Value
 from .run.interpret import interpret
 from .types import Type, default_dtype, is_float, tensor_type
@@ -125,8 +125,6 @@ class Shared(Value):
 
 def stack_values(values: Any) -> Any:
     """Values joined along a new first axis."""
-    from .ops.movement import STACK
-
     return apply(STACK, tuple(values), (-len(values[0].shape) - 1,))
 
 
@@ -223,7 +221,7 @@ def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
 class SharedExpression(Shared):
     """An op on shared operands alone: a small graph over its operands."""
 
-    __slots__ = ("_frozen", "_reverse", "graph", "op", "parents")
+    __slots__ = ("_frozen", "_reverse", "_trainable", "graph", "op", "parents")
 
     def __init__(self, op: Op, operands: tuple[Any, ...], attrs: Attrs, frozen: bool) -> None:
         builder = Builder()
@@ -234,12 +232,13 @@ class SharedExpression(Shared):
         self.op = op
         self.parents: tuple[Shared, ...] = tuple(builder.shared)
         self._frozen = frozen or op.name == "stop_gradient"
+        self._trainable = not self._frozen and is_float(self.dtype) and any(p.trainable for p in self.parents)
         self._reverse: tuple[Graph, list[int]] | None = None
 
     @property
     def trainable(self) -> bool:
         """Whether a parameter is reached through ops that have derivatives."""
-        return not self._frozen and is_float(self.dtype) and any(p.trainable for p in self.parents)
+        return self._trainable
 
     def _enter(self, builder: Builder) -> Any:
         if self.op is TRANSPOSE and not self._frozen:

@@ -15,6 +15,7 @@ from .ops.elementwise import ADD, DIV, MUL, SIGMOID, SUB, TANH
 from .ops.index import LOOKUP, WINDOW
 from .ops.linalg import MATMUL
 from .ops.movement import CONCAT, STACK, slice_axis
+from .ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from .ops.value import Value
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
 from .parameter import Buffer, Parameter
@@ -569,8 +570,6 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
 
 def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, Type]:
     """Signature of a reduction over a list of values of this type."""
-    from .ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
-
     key = (kind, element, frozen)
     found = _signatures.get(key)
     if found is None:

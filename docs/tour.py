@@ -51,8 +51,9 @@ class Scorer(nn.Module):
             return self.words[tree.word]
         return self.join(self.state(tree.left), self.state(tree.right))
 
-    def loss(self, tree: Tree) -> Any:
-        return ab.squared_error(self.state(tree) @ self.score, float(tree.label))
+    def scored(self, tree: Tree) -> tuple[Any, Any]:
+        state = self.state(tree)
+        return state, ab.squared_error(state @ self.score, float(tree.label))
 
 
 def leaf(word: int) -> Tree:
@@ -79,7 +80,8 @@ number of its signature and the numbers of the values that it reads, and gives b
 place. Shapes and dtypes are checked here, so that a mistake is raised at the line that made it.
 """)
 
-loss = ab.mean(ab.map(model.loss, trees))
+scored = ab.map(model.scored, trees)
+loss = ab.mean([loss for _, loss in scored])
 show(loss)
 
 say("""
@@ -130,8 +132,8 @@ they belong to.
 show(ab.explain(model.join, stage="fuse"))
 
 say("""
-*lower* writes the source: a driver of calls, and loops that Numba compiles. Both are kept on disk under a name made of
-their content, so a model is compiled once.
+*lower* writes the source: a driver of calls, and loops that Numba compiles. A compiled loop is kept on disk under a name
+made of its content, so a model is compiled once.
 """)
 show(ab.explain(model.join, stage="lower"))
 
@@ -154,14 +156,16 @@ show(schedule)
 say("""
 *place* gives every value its rows. All values of one width and dtype lie in one *pool*, a matrix; every launch writes one
 block of rows. `3 @ 5` are three rows from row 5 on, read where they lie. `3: 0 4 7` are rows here and there, read through
-their numbers. Nothing is copied to bring operands together before a launch.
+their numbers: loops follow these numbers themselves, and only what a product reads is brought together first. Rows that
+nobody will read again are taken by later launches, unless the reverse pass wants them.
 """)
 show(ab.explain(loss, stage="place"))
 
 say("""
-Any two nodes can be asked for: why did these not run together?
+Any two nodes can be asked for. The roots of the first and of the second tree have one signature, and neither depends on
+the other. Why did they not run together? The second tree is deeper: its root had to wait.
 """)
-first, second = (model.state(tree) for tree in trees[:2])
+(first, _), (second, _), _ = scored
 show(ab.explain([first, second], stage="reasons"))
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -174,7 +178,9 @@ counts what happens; it also measures the seconds of each stage (`print(profile.
 """)
 with ab.profile() as profile:
     value = float(loss)
-show(f"loss {value:.4f}: {profile.nodes} nodes in {profile.launches} launches, no order needs fewer than {profile.bound}")
+show(
+    f"loss {value:.4f}: {profile.nodes} nodes in {profile.launches} launches, no order needs fewer than {profile.bound}"
+)
 
 say("""
 `backward` is the *mirror*: the launches in reverse, where reading rows becomes adding to the same rows of a second set of
@@ -190,16 +196,21 @@ say("""
 Is it right? With `batched=False` each tree runs by itself, op by op, through code that shares nothing with schedules,
 plans and kernels. The tests hold the two equal on random programs; here they are held equal on ours.
 """)
-batched = {name: np.asarray(getattr(p.grad, "to_dense", lambda p=p: p.grad)()) for name, p in model.named_parameters()}
-for p in model.parameters():
-    p.grad = None
-again = ab.mean(ab.map(model.loss, trees, batched=False))
+
+
+def dense(parameter: ab.Parameter) -> np.ndarray:
+    gradient: Any = parameter.grad
+    return gradient.to_dense() if hasattr(gradient, "to_dense") else gradient
+
+
+batched = {name: dense(parameter) for name, parameter in model.named_parameters()}
+for parameter in model.parameters():
+    parameter.grad = None
+again = ab.mean([loss for _, loss in ab.map(model.scored, trees, batched=False)])
 again.backward()
-for name, p in model.named_parameters():
-    alone = np.asarray(getattr(p.grad, "to_dense", lambda p=p: p.grad)())
-    difference = float(np.abs(batched[name] - alone).max())
-    assert difference < 1e-5, name
-    show(f"{name:<14} {'equal' if difference < 1e-5 else 'different'}")
+for name, parameter in model.named_parameters():
+    assert np.abs(batched[name] - dense(parameter)).max() < 1e-5, name
+    show(f"{name:<14} equal")
 assert abs(float(again) - value) < 1e-5
 
 say("""

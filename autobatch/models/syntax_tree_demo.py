@@ -54,6 +54,7 @@ def syntax_tree_demo(
     say: Callable[[str], None],
 ) -> None:
     """Train, test, measure, draw; `say` is given each line of the report."""
+    say("reading the standard library")
     task = SyntaxTreeTask.load()
     counts = Counter(tree.label for tree in (*task.train, *task.held_out))
     say(

@@ -131,7 +131,7 @@ def test_a_maximum_that_forgets_nan_is_caught() -> None:
         check_batched(bad, special, 7, (False, False), "float32", "numba")
 
 
-def backwards(tape: Any, policy: str = "agenda") -> Any:
+def backwards(tape: Any, policy: str = "frontier") -> Any:
     """The launches in reverse order."""
     right = schedule(tape, policy)
     sizes = np.diff(right.launch_of)[::-1]
@@ -142,7 +142,7 @@ def backwards(tape: Any, policy: str = "agenda") -> Any:
     )
 
 
-def one_missing(tape: Any, policy: str = "agenda") -> Any:
+def one_missing(tape: Any, policy: str = "frontier") -> Any:
     """The last launch is forgotten."""
     right = schedule(tape, policy)
     return dataclasses.replace(right, nodes=right.nodes[: right.launch_of[-2]], launch_of=right.launch_of[:-1],
@@ -154,7 +154,7 @@ def test_wrong_schedule_is_caught(sabotage: Any, monkeypatch: pytest.MonkeyPatch
     sample = smooth(OPS["softmax"])[0]
     seen: list[Any] = []
 
-    def spoil(tape: Any, policy: str = "agenda") -> Any:
+    def spoil(tape: Any, policy: str = "frontier") -> Any:
         if policy == "depth":  # that of the loop
             return schedule(tape, policy)
         seen.append((tape, sabotage(tape, policy)))

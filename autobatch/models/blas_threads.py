@@ -1,0 +1,59 @@
+"""How many threads NumPy's matrix products use.
+
+The products of trees are small: a second thread gains a tenth on an idle machine, and where its core has other work to
+do, every product waits for it, ten times as long as it takes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["blas_threads"]
+
+_PREFIXES, _SUFFIXES = ("scipy_openblas", "openblas"), ("64_", "")
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[bool]:
+    """Let NumPy's matrix products use `count` threads inside the block, and as many as before after it.
+
+    Gives whether that could be done: it is where NumPy brings its own OpenBLAS, as its wheels do; elsewhere nothing
+    changes.
+
+    >>> with blas_threads(1):
+    ...     float((np.ones((2, 2)) @ np.ones((2, 2))).sum())
+    8.0
+    """
+    found = _openblas()
+    if found is None:
+        yield False
+        return
+    get_count, set_count = found
+    before = get_count()
+    set_count(count)
+    try:
+        yield True
+    finally:
+        set_count(before)
+
+
+def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
+    """What gets and what sets the number of threads of the OpenBLAS that NumPy has loaded."""
+    package = Path(np.__file__).parent
+    for path in (*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")):
+        try:
+            library = ctypes.CDLL(str(path))  # loaded already: this finds it
+        except OSError:
+            continue
+        for prefix in _PREFIXES:
+            for suffix in _SUFFIXES:
+                get_count = getattr(library, f"{prefix}_get_num_threads{suffix}", None)
+                set_count = getattr(library, f"{prefix}_set_num_threads{suffix}", None)
+                if get_count is not None and set_count is not None:
+                    return get_count, set_count
+    return None

@@ -1,0 +1,133 @@
+"""Random programs: batched equals one by one, both equal central differences, and the two mirrors agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import autobatch as ab
+from tests.programs.drawing import CELLS, EVERYTHING, GRADS, PLAIN, Model, Program, programs, run, with_kinks
+
+Gradients = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def numpy_in_float64() -> Iterator[None]:
+    ab.set_backend("numpy")
+    ab.set_default_dtype("float64")
+    yield
+
+
+def outcome(program: Program, model: Model, batched: bool, cells: bool = True) -> tuple[list[Any], Gradients]:
+    """Losses and returned values, and all gradients."""
+    ab.seed(7)
+    for p in model.parameters():
+        p.grad = None
+    results = ab.map(lambda e: run(program.routines[e.routine], model, e, cells), program.examples, batched=batched)
+    ab.sum([loss for loss, _ in results]).backward()
+    gradients = {}
+    for name, p in model.named_parameters():
+        g = p.grad
+        gradients[name] = np.zeros(p.shape) if g is None else g.to_dense() if hasattr(g, "to_dense") else g
+    return ab.evaluate(results), gradients
+
+
+def leaves(x: Any) -> list[Any]:
+    return [leaf for e in x for leaf in leaves(e)] if isinstance(x, list | tuple) else [np.asarray(x)]
+
+
+def equal(a: Any, b: Any, tolerance: float, what: str) -> None:
+    assert a.shape == b.shape, what
+    assert np.isfinite(b).all(), what
+    assert np.abs(a - b).max(initial=0.0) <= tolerance * (1 + np.abs(b).max(initial=0.0)), f"{what}:\n{a}\n{b}"
+
+
+def check_against_loop(program: Program, model: Model, cells_in_loop: bool = True) -> Gradients:
+    """Batched results and gradients equal those of the loop."""
+    values, gradients = outcome(program, model, batched=True)
+    expected, wanted = outcome(program, model, batched=False, cells=cells_in_loop)
+    for a, b in zip(leaves(values), leaves(expected), strict=True):
+        equal(a, b, 1e-10, "a value")
+    for name, g in wanted.items():
+        equal(gradients[name], g, 1e-8, f"the gradient of {name}")
+    return gradients
+
+
+def total(program: Program, model: Model) -> float:
+    ab.seed(7)
+    with ab.no_grad():
+        losses = ab.map(lambda e: run(program.routines[e.routine], model, e)[0], program.examples)
+        return float(ab.sum(losses))
+
+
+def check_against_differences(program: Program, model: Model, gradients: Gradients) -> None:
+    """Two entries of each gradient equal central differences of fourth order."""
+    step = 1e-3
+    for name, p in model.named_parameters():
+        original = p.value.copy()
+        for entry in (0, original.size // 2):
+            at = np.unravel_index(entry, original.shape)
+            sums = []
+            for k in (-2, -1, 1, 2):
+                changed = original.copy()
+                changed[at] += k * step
+                p.value = changed
+                sums.append(total(program, model))
+            p.value = original
+            slope = (sums[0] - 8 * sums[1] + 8 * sums[2] - sums[3]) / (12 * step)
+            # the differences are right to about 1e-9 times the fifth derivative
+            assert abs(slope - gradients[name][at]) <= 1e-6 * (1 + abs(slope)), (name, at, slope, gradients[name][at])
+
+
+@settings(max_examples=120)
+@given(programs(EVERYTHING))
+def test_ops_batched_equal_loop(program: Program) -> None:
+    check_against_loop(program, Model())
+
+
+@settings(max_examples=50)
+@given(programs(PLAIN, 10))
+def test_gradients_equal_differences(program: Program) -> None:
+    model = Model()
+    gradients = check_against_loop(program, model)
+    if not with_kinks(program):
+        check_against_differences(program, model, gradients)
+
+
+@settings(max_examples=80)
+@given(programs(EVERYTHING | CELLS))
+def test_cells_batched_equal_loop_without_cells(program: Program) -> None:
+    check_against_loop(program, Model(), cells_in_loop=False)
+
+
+@settings(max_examples=80)
+@given(programs(PLAIN | CELLS | GRADS))
+def test_inner_gradients_batched_equal_loop(program: Program) -> None:
+    check_against_loop(program, Model())
+
+
+@settings(max_examples=30)
+@given(programs(PLAIN | CELLS | GRADS, 8))
+def test_gradients_through_inner_gradients_equal_differences(program: Program) -> None:
+    model = Model()
+    _, gradients = outcome(program, model, batched=True)
+    if not with_kinks(program):
+        check_against_differences(program, model, gradients)
+
+
+@settings(max_examples=60)
+@given(programs(EVERYTHING - {"force"} | CELLS | GRADS))
+def test_the_two_mirrors_agree(program: Program) -> None:
+    model = Model()
+    _, wanted = outcome(program, model, batched=True)
+    ab.seed(7)
+    derivatives = ab.map(
+        lambda e: ab.grad(lambda m: run(program.routines[e.routine], m, e)[0])(model), program.examples
+    )
+    found = ab.evaluate(derivatives)
+    for name, g in wanted.items():
+        equal(np.sum([d[name] for d in found], axis=0), g, 1e-8, f"the gradient of {name}")
