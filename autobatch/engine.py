@@ -26,6 +26,7 @@ from .stages import active, timed
 from .run.execute import Launch, Run, execute, gradient_needed, prepare
 from .run.expand import expand
 from .run.loop import LoopRun
+from .run.memory import Lease
 from .run.mirror import mirror, mixed
 from .run.place import place
 from .run.program import KERNEL, Tape
@@ -155,8 +156,9 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
     with timed("place"):
         plan = place(arrays, launches, keep)
     with timed("allocate"):
-        pools = [np.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)]
-        run = Run(arrays, launches, plan, signatures, current_backend(), memo, pools, needs)
+        lease = Lease()
+        pools = [lease.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)]
+        run = Run(arrays, launches, plan, signatures, current_backend(), memo, pools, needs, lease)
         wanted = np.zeros(len(signatures), bool)
         wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
         run.needs_sig = wanted
@@ -408,7 +410,8 @@ def _reverse_run(tape: Recording, run: Any, seeds: dict[int, Array]) -> tuple[_G
         grads = run.reverse(seeds, dense)
         outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
     else:
-        pools = mirror(run, seeds, dense, rows)
+        lease = Lease()
+        pools = mirror(run, seeds, dense, rows, lease)
         for id, old, value in tape.links:
             if run.plan.start[id] != -1:
                 pool, where = run.rows(id)

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from ..types import Dim, Type, size_of
+from .memory import Lease
 from .program import Plan, Schedule, Tape
 
 Array = np.ndarray[Any, Any]
@@ -73,6 +74,7 @@ class Run:
     memo: dict[Any, Array]
     pools: list[Array]
     needs: Any
+    lease: Lease
     launches: list[Launch] = field(default_factory=list)
     kept: dict[int, list[Array]] = field(default_factory=dict)
     needs_sig: Any = None
@@ -138,7 +140,7 @@ def prepare(run: Run, list_slots: Sequence[Sequence[int]], by_rows: Sequence[boo
     for s, total in totals.items():
         if run.needs_sig[s]:
             types = run.signatures[s].kernel.pieces.kept
-            run.kept[s] = [np.empty(rows_shape(t, total), t.dtype) for t in types]
+            run.kept[s] = [run.lease.empty(rows_shape(t, total), t.dtype) for t in types]
 
 
 def _pool_number(run: Run, slot: Any) -> int:

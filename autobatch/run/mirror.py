@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from .memory import Lease
 from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch
 
 GiveDense = Callable[[Any, Array], None]
 GiveRows = Callable[[Any, Array, Array], None]
 
 
-def mirror(run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows) -> list[Array]:
-    """Reverse a run; returns the gradient pools, for cotangents of values from outside."""
-    pools: list[Any] = [np.zeros(p.shape, p.dtype) if p.dtype.kind == "f" else p for p in run.pools]
+def mirror(run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows, lease: Lease) -> list[Array]:
+    """Reverse a run; returns the gradient pools, leased, for cotangents of values from outside."""
+    pools: list[Any] = [lease.zeros(p.shape, p.dtype) if p.dtype.kind == "f" else p for p in run.pools]
     for value, g in seeds.items():
         pool, where = run.rows(value)
         if isinstance(where, slice):

@@ -51,7 +51,7 @@ class Model(nn.Module):
 
     @ab.cell
     def word(self, index: int, scale: float) -> Any:
-        return self.table[index] * scale + self.vector[index % 3 if isinstance(index, int) else 0]
+        return self.table[index] * scale + self.vector
 
     @ab.cell
     def noisy(self, x: Any) -> Any:
@@ -293,7 +293,7 @@ class _Drawer:
     def _binary(self, name: str) -> None:
         i = self.one(range(len(self.shapes)))
         fits = {SCALAR: [VECTOR, MATRIX, ROWS, CUBE], VECTOR: [SCALAR, MATRIX, ROWS, CUBE], MATRIX: [SCALAR, VECTOR, CUBE],
-                ROWS: [SCALAR, VECTOR], CUBE: [SCALAR, VECTOR, MATRIX]}[self.shapes[i]]
+                ROWS: [SCALAR, VECTOR], CUBE: [SCALAR, VECTOR, MATRIX]}.get(self.shapes[i], [])
         j = self.one(self.of(self.shapes[i], *fits))
         shape = max(self.shapes[i], self.shapes[j], key=len)
         self.add(name, shape, (i, j))

@@ -79,7 +79,7 @@ def test_random_tapes(policy: str, data: st.DataObject, tapes: st.SearchStrategy
 
 
 def test_the_printed_example(draw: Draw) -> None:
-    result = schedule(draw(EXAMPLE, "y z"))
+    result = schedule(draw(EXAMPLE, "y z"), "agenda")
     assert indent(str(result), "    ") in (import_module("autobatch.run.schedule").__doc__ or "")
 
 
