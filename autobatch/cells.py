@@ -23,7 +23,7 @@ from .errors import CellError, OpIndexError, message, op_error, user_line
 from .graph import NODE
 from .guards import epoch
 from .guarding import Guard
-from .random import _sync, signed
+from .random import _sync, in_mode, signed
 from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
 from .shared import is_frozen
 from .signature import Result, Signature, Slot
@@ -81,49 +81,20 @@ class Cell:
         if state.builder is not None:
             return self._inline(owner, args, kwargs)
         tape = current_tape()
-        if kwargs or len(args) != len(self.signature.parameters):
+        names = list(self.signature.parameters)
+        if kwargs or len(args) != len(names):
             bound = self.signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            args = tuple(bound.args)
-            if bound.kwargs:
-                return self._with_keywords(bound)
-        names = list(self.signature.parameters)
-        static = [n in self.static for n in names[: len(args)]] + [False] * max(len(args) - len(names), 0)
+            args, kwargs = tuple(bound.args), bound.kwargs
+        named = tuple(kwargs)
+        static = [n in self.static for n in (*names[: len(args)], *[""] * (len(args) - len(names)), *named)]
         inside, closure = self._closure()
-        flat = flatten_arguments((*args, *closure), [*static, *(False,) * len(closure)], tape, owner)
-        entry = self._find(owner, flat, args, inside)
-        return self._write(tape, entry, flat, owner, args, fast=not inside)
-
-    def _with_keywords(self, bound: inspect.BoundArguments) -> Any:
-        names = tuple(bound.kwargs)
-        key = ("keywords", names)
-        inner = self.__dict__.setdefault("_keyworded", {}).get(key)
-        if inner is None:
-            n = len(bound.args)
-
-            def positional(*values: Any) -> Any:
-                return self.fn(*values[:n], **dict(zip(names, values[n:], strict=True)))
-
-            inner = Cell(positional, ())
-            inner.name, inner.is_method, inner.entries = self.name, self.is_method, {}
-            self.__dict__["_keyworded"][key] = inner
-        return inner._call_positional((*bound.args, *bound.kwargs.values()), [
-            *(p in self.static for p in list(self.signature.parameters)[: len(bound.args)]),
-            *(n in self.static for n in names)])
-
-    def _call_positional(self, args: tuple[Any, ...], static: list[bool]) -> Any:
-        tape = current_tape()
-        owner = args[0] if self.is_method and args else None
-        flat = flatten_arguments(args, static, tape, owner)
-        return self._write(tape, self._find(owner, flat, args, ()), flat, owner, args, fast=False)
+        flat = flatten_arguments((*args, *kwargs.values(), *closure), [*static, *(False,) * len(closure)], tape, owner)
+        entry = self._find(owner, flat, len(args), named, inside)
+        return self._write(tape, entry, flat, owner, args, fast=not inside and not named)
 
     def _inline(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        before = state.training
-        state.training = bool(getattr(owner, "training", before))
-        try:
-            return self.fn(*args, **kwargs)
-        finally:
-            state.training = before
+        return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
 
     def _closure(self) -> tuple[tuple[int, ...], tuple[Any, ...]]:
         """Positions and contents of closure cells; they act as arguments."""
@@ -132,17 +103,18 @@ class Cell:
         chosen = tuple(k for k, name in enumerate(names) if name != "__class__" and _is_filled(cells[k]))
         return chosen, tuple(cells[k].cell_contents for k in chosen)
 
-    def _find(self, owner: Any, flat: Flat, args: tuple[Any, ...], inside: tuple[int, ...]) -> Entry:
-        entries = self.entries_for(owner).setdefault((flat.key, is_frozen(), state.training, default_dtype(), inside), [])
+    def _find(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Entry:
+        key = (flat.key, is_frozen(), state.training, default_dtype(), n_args, named, inside)
+        entries = self.entries_for(owner).setdefault(key, [])
         for entry in entries:
             if entry.guard.holds(owner, flat.objects):
                 return entry
-        entry = self._trace(owner, flat, len(args), inside)
+        entry = self._trace(owner, flat, n_args, named, inside)
         entries.append(entry)
         del entries[:-32]
         return entry
 
-    def _trace(self, owner: Any, flat: Flat, n_args: int, inside: tuple[int, ...]) -> Entry:
+    def _trace(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Entry:
         self.traces += 1
         builder = Builder()
         slots: list[Slot] = []
@@ -174,7 +146,7 @@ class Cell:
         fn = self.fn
         if inside:
             cells = list(fn.__closure__ or ())
-            for k, value in zip(inside, traced[n_args:], strict=True):
+            for k, value in zip(inside, traced[n_args + len(named):], strict=True):
                 cells[k] = types.CellType(value)
             fn = types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, tuple(cells))
             fn.__kwdefaults__ = self.fn.__kwdefaults__
@@ -184,7 +156,7 @@ class Cell:
         try:
             try:
                 state.builder, state.training = builder, bool(getattr(owner, "training", before))
-                result = fn(*traced[:n_args])
+                result = fn(*traced[:n_args], **dict(zip(named, traced[n_args:], strict=False)))
                 outputs = _flatten_results(result, leaves, listed, builder)
                 graph = builder.finish([x._each if isinstance(x, StackedTracer) else x for x in leaves])
             finally:

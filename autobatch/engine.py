@@ -465,10 +465,10 @@ class no_grad:
 
     def __enter__(self) -> None:
         self._before = is_frozen()
-        _freeze(True)
+        freeze(True)
 
     def __exit__(self, *error: object) -> None:
-        _freeze(self._before)
+        freeze(self._before)
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -479,7 +479,8 @@ class no_grad:
         return wrapped
 
 
-def _freeze(flag: bool) -> None:
+def freeze(flag: bool) -> None:
+    """Record constants from now on, or values that have gradients."""
     tape = state.tape
     if tape is not None:
         if flag and not is_frozen():

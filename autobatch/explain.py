@@ -3,7 +3,7 @@
 Once per signature: graph → batch → vjp → split → fuse → lower. For every minibatch: tape → expand → schedule → place.
 Nothing is run: what is pending is assembled and scheduled as a copy.
 
-    3 launches of 6 nodes, by agenda; 8 of 8 recorded nodes are live; pending
+    3 launches of 6 nodes, by frontier; 8 of 8 recorded nodes are live; pending
       launch  nodes  signature
            0      2  matmul(f32[3], shared f32[2, 3])  first at model.py:7 in score
            1      2  tanh(f32[2])                      first at model.py:7 in score

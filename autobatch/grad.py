@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from .compile.vjp import vjp
+from .engine import freeze
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .graph import Graph
 from .ops.declare import apply
 from .ops.index import SCATTER_ADD
 from .parameter import Parameter
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, PAYLOAD, PER_ELEMENT
-from .shared import Shared, SharedExpression, in_order
+from .shared import Shared, SharedExpression, in_order, is_frozen
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
 from .tensor import Tensor, current_tape, new_tensor, shared_row, tensor, value_number, view_rows
@@ -69,9 +70,16 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
                                           where=user_line(2)))
         places = [k % len(args) for k in wanted]
         substitution = _Substitution()
-        replaced = [substitution.replace(a) if k in places else a for k, a in enumerate(args)]
-        value = fn(*replaced, **kwargs)
-        derivatives = substitution.derivatives(value)
+        constant = is_frozen()  # an outer no_grad makes the results constant; the function itself is differentiated
+        freeze(False)
+        try:
+            replaced = [substitution.replace(a) if k in places else a for k, a in enumerate(args)]
+            value = fn(*replaced, **kwargs)
+            derivatives = substitution.derivatives(value)
+        finally:
+            freeze(constant)
+        if constant:
+            value, derivatives = value.detach(), {x: g.detach() for x, g in derivatives.items()}
         results = tuple(_rebuild(replaced[k], derivatives) for k in places)
         return value, results[0] if isinstance(argnums, int) else results
 

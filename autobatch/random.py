@@ -6,6 +6,7 @@ A stream is the path of (map call, index) pairs that led to the example; outside
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,21 @@ def next_key() -> tuple[Any, Any]:
     number = state.draws
     state.draws = number + 1
     return signed(state.stream), number
+
+
+def in_mode(training: bool, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call `fn`; `dropout` inside follows `training`."""
+    before = state.training
+    if before is training:
+        return fn(*args, **kwargs)
+    try:
+        try:
+            state.training = training
+            return fn(*args, **kwargs)
+        finally:
+            state.training = before
+    finally:
+        state.training = before  # again: Ctrl-C may have come before
 
 
 def initial_generator() -> np.random.Generator:

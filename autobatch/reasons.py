@@ -28,7 +28,7 @@ import numpy as np
 from .graph import Graph
 from .inspection import Inspected, inspect_recordings
 from .ops.declare import OPS
-from .run.program import CONCAT_ROWS, EACH, KERNEL, LIST, ONE, PAYLOAD
+from .run.program import CONCAT_ROWS, KERNEL, PAYLOAD
 from .run.schedule import lower_bound
 from .shared import Shared
 from .signature import Signature
@@ -186,37 +186,30 @@ def _is_late(r: Inspected, a: int, b: int) -> bool:
 def differences(a: Signature, b: Signature, late: bool = False) -> list[tuple[str, str]]:
     """What keeps two signatures of one op apart: (what differs, the two values); never empty."""
     found: list[tuple[str, str]] = []
-    mine, other = operands(a), operands(b)
+    if len(a.attrs) == len(b.attrs):
+        names = _attribute_names(a)
+        for k, (x, y) in enumerate(zip(a.attrs, b.attrs, strict=True)):
+            if repr(x) != repr(y):
+                found.append((f"{names[k]} differs", f"{x} / {y}"))
+    mine, other = a.operands(), b.operands()
     if len(mine) != len(other):
         found.append(("operands differ", f"({', '.join(mine)}) / ({', '.join(other)})"))
-    else:
+    elif not found or a.by_rows == b.by_rows:  # an attribute may decide whether an op works row by row
         changed = [k for k in range(len(mine)) if mine[k] != other[k]]
         if changed:
             which = " and ".join(str(k + 1) for k in changed)
             values = dict.fromkeys(f"{mine[k]} / {other[k]}" for k in changed)
             found.append(
-                (f"operand {which} differs" if len(changed) == 1 else f"operands {which} differ", "; ".join(values))
+                (f"operand{'s'[: len(changed) - 1]} {which} differ{'s'[len(changed) - 1 :]}", "; ".join(values))
             )
-        for x, y in zip(a.shared, b.shared, strict=False):
-            if x is not y and x._type is y._type:
-                found.append(("shared operand differs", f"two {_kind_of(x)}s {x._type}"))
-    if len(a.attrs) == len(b.attrs):
-        names = _attribute_names(a)
-        found += [(f"{names[k]} differs", f"{x} / {y}") for k, (x, y) in enumerate(zip(a.attrs, b.attrs, strict=True))
-                  if repr(x) != repr(y)]  # fmt: skip
+    for x, y in zip(a.shared, b.shared, strict=False):
+        if x is not y and x._type is y._type:
+            found.append(("shared operand differs", f"two {_kind_of(x)}s {x._type}"))
     if a.frozen != b.frozen and [r.dtype for r in a.results] == [r.dtype for r in b.results]:
         found.append(("one does not lead to what is differentiated" if late else "one is constant (no_grad)", ""))
     if not found:
         found.append(("traced code differs", _first_difference(a.graph, b.graph)))
     return found
-
-
-def operands(signature: Signature) -> list[str]:
-    """The operands of a signature, as its text shows them."""
-    kinds = {ONE: "", LIST: "list of ", EACH: "rows of "}
-    texts = [f"{kinds[slot.kind]}{slot.type}" for slot in signature.slots]
-    texts += [{"i": "whole number", "f": "number"}[c] for c in signature.data]
-    return texts + [f"shared {x._type}" for x in signature.shared]
 
 
 def _kind_of(x: Shared) -> str:

@@ -13,7 +13,7 @@ from .compile.rows import as_rows
 from .graph import Graph, _hashable
 from .run.program import CONCAT_ROWS, EACH, FIXED, KERNEL, LIST, ONE, PAYLOAD, SLICE_ROWS
 from .shared import Shared
-from .types import Type
+from .types import Type, short_dtype
 
 
 @dataclass(slots=True, frozen=True)
@@ -86,12 +86,19 @@ class Signature:
                 _hashable(self.attrs), self.frozen, self.by_rows)
 
     def __str__(self) -> str:
-        kinds = {ONE: "", 1: "list of ", EACH: "rows of "}
-        operands = [f"{kinds[s.kind]}{s.type}" for s in self.slots]
-        operands += [{"i": "whole number", "f": "number"}[c] for c in self.data]
-        operands += [f"shared {x._type}" for x in self.shared]
         attrs = "".join(f", {a}" for a in self.attrs)
-        return f"{self.name}({', '.join(operands)}{attrs})" + (" (constant)" if self.frozen else "")
+        return f"{self.name}({', '.join(self.operands())}{attrs})" + (" (constant)" if self.frozen else "")
+
+    def operands(self) -> list[str]:
+        """What is read, as text: values (n is a length that may vary), numbers, shared operands."""
+        kinds = {ONE: "", LIST: "list of ", EACH: "rows of "}
+        texts = []
+        for slot in self.slots:
+            varies = slot.kind == EACH or self.by_rows
+            shape = ", ".join(map(str, ("n", *slot.type.shape[1:]) if varies else slot.type.shape))
+            texts.append(f"{kinds[slot.kind]}{short_dtype(slot.type.dtype)}[{shape}]")
+        texts += [{"i": "whole number", "f": "number"}[c] for c in self.data]
+        return texts + [f"shared {x._type}" for x in self.shared]
 
 
 def payload(type: Type) -> Signature:

@@ -29,10 +29,10 @@ def show(text: object) -> None:
 say("""
 1. The model, for one tree
 --------------------------
-A leaf is a word, and its state is that word's vector. Any other node joins the states of its two children. The score of
-a tree is read from the state of its root. The code below is ordinary Python over one tree: it recurses, it branches on
-the tree, and it knows nothing of minibatches. `@ab.cell` is optional. It says that a whole call of `join` is to be one
-node of what is recorded, instead of one node for each op in it.
+A leaf is a word, and its state is that word's vector. Any other node joins the states of its two children. The score
+of a tree is read from the state of its root. The code below is ordinary Python over one tree: it recurses, it
+branches on the tree, and it knows nothing of minibatches. `@ab.cell` is optional. It says that a whole call of `join`
+is to be one node of what is recorded, instead of one node for each op in it.
 """)
 
 
@@ -75,9 +75,9 @@ for tree in trees:
 say("""
 2. Recording
 ------------
-`ab.map` calls the function once for each tree. The ops that run do not compute: each writes a few integers, namely the
-number of its signature and the numbers of the values that it reads, and gives back a tensor that knows a type and a
-place. Shapes and dtypes are checked here, so that a mistake is raised at the line that made it.
+`ab.map` calls the function once for each tree. The ops that run do not compute: each writes a few integers, namely
+the number of its signature and the numbers of the values that it reads, and gives back a tensor that knows a type and
+a place. Shapes and dtypes are checked here, so that a mistake is raised at the line that made it.
 """)
 
 scored = ab.map(model.scored, trees)
@@ -85,10 +85,10 @@ loss = ab.mean([loss for _, loss in scored])
 show(loss)
 
 say("""
-What has been written is the *tape*: nodes in the order in which they were recorded. A node reads values (v0, v1, …), all
-of them made by earlier nodes. A signature says what nodes must have in common to run together: the op or cell, the types
-of its operands, its attributes, and which parameters it reads. The word of a leaf is not in it. It is data, one number
-for each node, and therefore all leaves of all trees have one signature.
+What has been written is the *tape*: nodes in the order in which they were recorded. A node reads values (v0, v1, …),
+all of them made by earlier nodes. A signature says what nodes must have in common to run together: the op or cell,
+the types of its operands, its attributes, and which parameters it reads. The word of a leaf is not in it. It is data,
+one number for each node, and therefore all leaves of all trees have one signature.
 """)
 show(ab.explain(loss, stage="tape"))
 
@@ -97,15 +97,15 @@ show(ab.explain(loss, stage="tape"))
 say("""
 3. Once per signature: from a function to a kernel
 --------------------------------------------------
-The first call of `join` with new types was *traced*: the function ran once with stand-ins for its operands, and what it
-did to them became a graph, for one example. This is the text of that graph. Products are products of matrices
+The first call of `join` with new types was *traced*: the function ran once with stand-ins for its operands, and what
+it did to them became a graph, for one example. This is the text of that graph. Products are products of matrices
 throughout, so a vector is first made a matrix of one row.
 """)
 show(ab.explain(model.join, stage="graph"))
 
 say("""
-*batch* gives each value that differs from node to node a leading axis: m is the number of nodes in a launch, known when
-it runs. The weight stays as it is. What was a product of one row with a matrix is now one product of matrices.
+*batch* gives each value that differs from node to node a leading axis: m is the number of nodes in a launch, known
+when it runs. The weight stays as it is. What was a product of one row with a matrix is now one product of matrices.
 """)
 show(ab.explain(model.join, stage="batch"))
 
@@ -118,22 +118,22 @@ show(ab.explain(model.join, stage="vjp"))
 
 say("""
 *split* cuts that graph into programs which run at different times. "forward" and "backward" run launch by launch, for
-states of a tree depend on one another. The gradient of a weight does not have to: "final" runs once for each signature,
-after all launches, over the rows that were kept from all of them, and is one product. `tanh` is not kept. It is cheap,
-and "backward" computes it again.
+states of a tree depend on one another. The gradient of a weight does not have to: "final" runs once for each
+signature, after all launches, over the rows that were kept from all of them, and is one product. `tanh` is not kept.
+It is cheap, and "backward" computes it again.
 """)
 show(ab.explain(model.join, stage="split"))
 
 say("""
-*fuse* decides what becomes one generated loop and what is called. Products are calls of the BLAS library. All work that
-goes element by element is put into few loops, which read their operands where these lie and add cotangents to the rows
-they belong to.
+*fuse* decides what becomes one generated loop and what is called. Products are calls of the BLAS library. All work
+that goes element by element is put into few loops, which read their operands where these lie and add cotangents to
+the rows they belong to.
 """)
 show(ab.explain(model.join, stage="fuse"))
 
 say("""
-*lower* writes the source: a driver of calls, and loops that Numba compiles. A compiled loop is kept on disk under a name
-made of its content, so a model is compiled once.
+*lower* writes the source: a driver of calls, and loops that Numba compiles. A compiled loop is kept on disk under a
+name made of its content, so a model is compiled once.
 """)
 show(ab.explain(model.join, stage="lower"))
 
@@ -142,28 +142,29 @@ show(ab.explain(model.join, stage="lower"))
 say("""
 4. For every minibatch: from a tape to values
 ---------------------------------------------
-*expand* would turn a call of a cell that was cut into pieces into several nodes. Today every cell is one piece, and the
-tape stays as it is. Then *schedule* puts nodes into launches. A launch is a set of nodes of one signature that do not
-depend on each other, from whichever trees: one call of one kernel. Of all signatures with nodes that are ready, it takes
-the one whose remaining nodes have the lowest mean depth, and launches all that are ready of it.
+*expand* would turn a call of a cell that was cut into pieces into several nodes. Today every cell is one piece, and
+the tape stays as it is. Then *schedule* puts nodes into launches. A launch is a set of nodes of one signature that do
+not depend on each other, from whichever trees: one call of one kernel. An op that is ready in the shallow trees could
+run at once, and again when it is ready in the deep ones. To run it for all of them together, it waits while there is
+another signature whose nodes are ready in all trees.
 
-Below the launches stands what they could not do without. The nodes of `join` on a path from a leaf to the root wait for
-each other, so there are at least as many launches of `join` as the deepest tree has inner nodes on a path.
+Below the launches stands what they could not do without. The nodes of `join` on a path from a leaf to the root wait
+for each other, so there are at least as many launches of `join` as the deepest tree has inner nodes on a path.
 """)
 schedule = ab.explain(loss, stage="schedule")
 show(schedule)
 
 say("""
-*place* gives every value its rows. All values of one width and dtype lie in one *pool*, a matrix; every launch writes one
-block of rows. `3 @ 5` are three rows from row 5 on, read where they lie. `3: 0 4 7` are rows here and there, read through
-their numbers: loops follow these numbers themselves, and only what a product reads is brought together first. Rows that
-nobody will read again are taken by later launches, unless the reverse pass wants them.
+*place* gives every value its rows. All values of one width and dtype lie in one *pool*, a matrix; every launch writes
+one block of rows. `3 @ 5` are three rows from row 5 on, read where they lie. `3: 0 4 7` are rows here and there, read
+through their numbers: loops follow these numbers themselves, and only what a product reads is brought together first.
+Rows that nobody will read again are taken by later launches, unless the reverse pass wants them.
 """)
 show(ab.explain(loss, stage="place"))
 
 say("""
-Any two nodes can be asked for. The roots of the first and of the second tree have one signature, and neither depends on
-the other. Why did they not run together? The second tree is deeper: its root had to wait.
+Any two nodes can be asked for. The roots of the first and of the second tree have one signature, and neither depends
+on the other. Why did they not run together? The second tree is deeper: its root had to wait.
 """)
 (first, _), (second, _), _ = scored
 show(ab.explain([first, second], stage="reasons"))
@@ -173,8 +174,8 @@ show(ab.explain([first, second], stage="reasons"))
 say("""
 5. Values and gradients
 -----------------------
-Until here nothing has been computed. Asking for a number runs all that is pending, by the schedule above. `ab.profile`
-counts what happens; it also measures the seconds of each stage (`print(profile.table())`).
+Until here nothing has been computed. Asking for a number runs all that is pending, by the schedule above.
+`ab.profile` counts what happens; it also measures the seconds of each stage (`print(profile.table())`).
 """)
 with ab.profile() as profile:
     value = float(loss)
@@ -183,9 +184,9 @@ show(
 )
 
 say("""
-`backward` is the *mirror*: the launches in reverse, where reading rows becomes adding to the same rows of a second set of
-pools. It ends the recording and frees its memory. A table that was only looked up gets its gradient as rows, so that an
-optimiser touches no other word.
+`backward` is the *mirror*: the launches in reverse, where reading rows becomes adding to the same rows of a second
+set of pools. It ends the recording and frees its memory. A table that was only looked up gets its gradient as rows,
+so that an optimiser touches no other word.
 """)
 loss.backward()
 show(f"mix.weight.grad, {model.mix.weight.grad.shape}:\n{np.round(model.mix.weight.grad, 3)}")

@@ -29,7 +29,7 @@ import numpy as np
 
 from ..errors import CellError, OpTypeError, message, op_error, user_line
 from ..graph import CONST, NODE, SHARED, Graph
-from ..ops.declare import Attrs, Op, apply
+from ..ops.declare import Attrs, Op, apply, recorder
 from ..ops.elementwise import ADD, CAST, float_dtype
 from ..ops.index import BOUNDED
 from ..ops.movement import concat, reshape
@@ -63,6 +63,8 @@ class Tracer(Value):
         return self._builder.graph.nodes[self._id].level
 
     def _record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        if any(isinstance(x, np.ndarray | list | tuple) for x in operands):
+            return recorder[0](op, operands, attrs)
         return self._builder.record(op, operands, attrs)
 
     def _record_list(self, kind: str, values: Sequence[Any]) -> Any:

@@ -37,7 +37,7 @@ class BagOfNodes:
     ([0, 1], 1.0)
     """
 
-    def __init__(self, n_features: int, n_classes: int, penalty: float = 2e-5) -> None:
+    def __init__(self, n_features: int, n_classes: int, penalty: float = 5e-5) -> None:
         self.penalty = penalty
         self.weight = np.zeros((n_features + 1, n_classes), np.float32)
         self.importance = np.ones(n_features, np.float32)

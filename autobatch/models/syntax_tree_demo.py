@@ -75,7 +75,8 @@ def syntax_tree_demo(
     (batch, *_) = minibatches(task.train, options.batch_size, shuffle=True, seed=options.seed)
     report = batching_report(model, batch, options.seed)
     curve = out / "curve.png"
-    draw_learning_curve(epochs, baselines, curve)
+    lines = {name.replace("the same", "bag of nodes"): accuracy for name, accuracy in baselines.items()}
+    draw_learning_curve(epochs, lines, curve)
 
     accuracies = ", ".join(f"{name} {100 * accuracy:.1f} %" for name, accuracy in baselines.items())
     rate = sorted(epoch.examples_per_second for epoch in epochs)[len(epochs) // 2]

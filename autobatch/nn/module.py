@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import message
 from ..guards import changed
 from ..parameter import Buffer, Parameter, updating
+from ..random import in_mode
 from ..saving import as_array
 
 _CONTAINERS = (list, tuple, dict)
@@ -58,7 +59,7 @@ class Module:
             )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        return in_mode(self.training, self.forward, args, kwargs)
 
     # Compiled cells guard on what modules hold, and check again only after some module has changed.
 

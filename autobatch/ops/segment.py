@@ -15,7 +15,7 @@ import numpy as np
 from ..types import Type, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .elementwise import cast, equal
-from .index import TAKE
+from .index import SCATTER_ADD, TAKE
 
 
 def _same(types: Sequence[Type], attrs: Attrs) -> Type:
@@ -73,8 +73,6 @@ def _infer_segment_max(types: Sequence[Type], attrs: Attrs) -> Type:
 
 
 def _segment_max_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
-    from .index import SCATTER_ADD
-
     value, segments = x
     chosen = cast(equal(value, apply(TAKE, (y, segments))), g.dtype)
     ties = apply(SCATTER_ADD, (chosen, segments), attrs)

@@ -131,3 +131,12 @@ def test_the_two_mirrors_agree(program: Program) -> None:
     found = ab.evaluate(derivatives)
     for name, g in wanted.items():
         equal(np.sum([d[name] for d in found], axis=0), g, 1e-8, f"the gradient of {name}")
+
+
+def test_a_derivative_under_no_grad_is_a_constant() -> None:
+    w = ab.Parameter(3.0)
+    with ab.no_grad():
+        value, slope = ab.value_and_grad(lambda x: x * x * w)(ab.tensor(2.0))
+    assert (float(value), float(slope)) == (12.0, 12.0)
+    (slope * w).backward()
+    assert float(w.grad) == 12.0

@@ -1,0 +1,162 @@
+"""The budgets: `python -m benchmarks budgets` measures what the library costs beyond arithmetic.
+
+Recording an op and a cell call, scheduling and placing a node, one launch, growth with the number of nodes, and the
+first training step of a fresh process with a cold and a warm kernel cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import autobatch as ab
+from autobatch.run.place import place
+from autobatch.run.schedule import schedule
+from autobatch.tape import assemble, state
+
+FIRST_STEP = """
+import time
+start = time.perf_counter()
+import autobatch as ab
+from benchmarks.tree_lstm_program import autobatch_programs
+from benchmarks.workloads import minibatches, tree_lstm_parameters, tree_lstm_trees
+imported = time.perf_counter()
+program = autobatch_programs(tree_lstm_parameters(128))[0]
+batch = minibatches(tree_lstm_trees(), 64)[0]
+ready = time.perf_counter()
+program.step(batch)
+print(imported - start + time.perf_counter() - ready)
+"""
+
+
+def _median(action: Callable[[], float], repeat: int = 9) -> float:
+    return statistics.median(action() for _ in range(repeat))
+
+
+def _record_op(n: int = 20_000) -> float:
+    def once() -> float:
+        def program(_: int) -> ab.Tensor:
+            x = y = ab.tensor(np.zeros(4, np.float32))
+            start = time.perf_counter()
+            for _ in range(n):
+                x = x + y
+            seconds.append(time.perf_counter() - start)
+            return x
+
+        seconds: list[float] = []
+        ab.map(program, [0])
+        _forget()
+        return seconds[0] / n
+
+    return _median(once)
+
+
+@ab.cell
+def _two(left: tuple[ab.Tensor, ab.Tensor], right: tuple[ab.Tensor, ab.Tensor]) -> tuple[ab.Tensor, ab.Tensor]:
+    return left[0] + right[0], left[1] * right[1]
+
+
+def _record_cell(n: int = 20_000) -> float:
+    def once() -> float:
+        def program(_: int) -> tuple[ab.Tensor, ab.Tensor]:
+            start_state = ab.tensor(np.zeros(4, np.float32)), ab.tensor(np.zeros(4, np.float32))
+            x = start_state
+            start = time.perf_counter()
+            for _ in range(n):
+                x = _two(x, start_state)
+            seconds.append(time.perf_counter() - start)
+            return x
+
+        seconds: list[float] = []
+        ab.map(program, [0])
+        _forget()
+        return seconds[0] / n
+
+    return _median(once)
+
+
+def _forget() -> None:
+    """Give up what this thread has recorded and nobody holds."""
+    state.tape = None
+    gc.collect()
+
+
+def _plan(examples: int) -> tuple[float, int]:
+    """Seconds a node for assemble, schedule and place, on chains of unequal length, and the number of nodes."""
+    lengths = np.random.default_rng(0).integers(5, 35, size=examples)
+
+    def program(length: int) -> ab.Tensor:
+        x = ab.tensor(np.zeros(4, np.float32))
+        for k in range(length):
+            x = ab.tanh(x) if k % 3 else x + x
+        return x
+
+    results = ab.map(program, lengths.tolist())
+    tape = state.tape
+    assert tape is not None
+    roots = [t._id for t in results]
+
+    def once() -> float:
+        start = time.perf_counter()
+        arrays = assemble(tape, roots)
+        place(arrays, schedule(arrays))
+        return time.perf_counter() - start
+
+    arrays = assemble(tape, roots)
+    seconds = _median(once, 5)
+    _forget()
+    return seconds / arrays.sig.size, int(arrays.sig.size)
+
+
+def _launch(n: int = 2_000) -> float:
+    """Seconds a launch, forward, on a chain of launches of one tiny node each."""
+
+    def once() -> float:
+        with ab.no_grad(), ab.profile() as prof:
+            x = ab.tensor(np.zeros(4, np.float32))
+            for _ in range(n):
+                x = ab.tanh(x)
+            x.numpy()
+        return prof.seconds["forward"] / prof.launches
+
+    return _median(once)
+
+
+def _first_step(cache: str) -> float:
+    environment = {**os.environ, "AUTOBATCH_CACHE_DIR": os.path.join(cache, "kernels"),
+                   "NUMBA_CACHE_DIR": os.path.join(cache, "numba")}
+    done = subprocess.run([sys.executable, "-c", FIRST_STEP], env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print all budgets; returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks budgets", description=__doc__)
+    parser.add_argument("--growth", type=int, default=100_000, help="examples in the largest growth measurement")
+    options = parser.parse_args(arguments)
+    rows: list[tuple[str, str, str]] = [
+        ("record one op", f"{_record_op() * 1e6:.2f} µs", "0.6 µs"),
+        ("record one cell call", f"{_record_cell() * 1e6:.2f} µs", "1.2 µs"),
+        ("one launch", f"{_launch() * 1e6:.1f} µs", "15 µs"),
+    ]
+    count = 100
+    while count <= options.growth:
+        seconds, nodes = _plan(count)
+        rows.append((f"tape → schedule → plan, {nodes:,} nodes", f"{seconds * 1e6:.3f} µs a node", "0.1 µs"))
+        count *= 10
+    with tempfile.TemporaryDirectory() as cache:
+        rows.append(("first training step, cold cache", f"{_first_step(cache):.1f} s", "15 s"))
+        rows.append(("first training step, warm cache", f"{_first_step(cache):.1f} s", "2 s"))
+    width = max(len(name) for name, _, _ in rows)
+    for name, measured, budget in rows:
+        print(f"{name:<{width}}  {measured:>18}   budget {budget}")
+    return 0
