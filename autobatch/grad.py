@@ -17,7 +17,7 @@ import numpy as np
 from .compile.vjp import vjp
 from .engine import freeze
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
-from .graph import Graph
+from .graph import NODE, Graph
 from .ops.declare import apply
 from .ops.index import SCATTER_ADD
 from .parameter import Parameter
@@ -93,7 +93,7 @@ class _Substitution:
         self.tape: Recording = current_tape()
         self.sources: list[Tensor] = []
         self.parameters: list[Parameter] = []
-        self.first = 0
+        self.first = self.tape.count  # what was recorded before the call is constant to it
 
     def replace(self, x: Any) -> Any:
         """The argument with fresh values in place of tensors, numbers and arrays."""
@@ -145,7 +145,7 @@ class _Substitution:
         if value._tape is not tape or any(s._tape is not tape for s in self.sources):
             raise RecordingError(message("grad: a value was forced inside the function", where=user_line(3),
                                          repair="force values before or after, not inside, a differentiated function"))
-        sweep = _Sweep(tape, {s._id for s in self.sources}, set(self.parameters))
+        sweep = _Sweep(tape, self.first, {s._id for s in self.sources}, set(self.parameters))
         return sweep.run(value, self.sources, self.parameters)
 
 
@@ -175,8 +175,9 @@ class _Node:
 class _Sweep:
     """The nodes of an open tape backwards from a scalar, writing a VJP node for each."""
 
-    def __init__(self, tape: Recording, sources: set[int], parameters: set[Parameter]) -> None:
+    def __init__(self, tape: Recording, first: int, sources: set[int], parameters: set[Parameter]) -> None:
         self.tape = tape
+        self.first = first
         self.sources = sources
         self.parameters = parameters
         self.nodes = _read(tape)
@@ -188,7 +189,7 @@ class _Sweep:
 
     def run(self, value: Tensor, sources: list[Tensor], parameters: list[Parameter]) -> dict[Any, Any]:
         wanted = self._wanted()
-        self.grads[value._id] = tensor(np.ones((), value.dtype))
+        self.grads[value._id] = tensor(np.ones(()), value.dtype)
         for index in range(len(self.nodes) - 1, -1, -1):
             node = self.nodes[index]
             if not wanted[index] or node.signature.kind == PAYLOAD:
@@ -199,11 +200,11 @@ class _Sweep:
         found: dict[Any, Any] = {}
         for s in sources:
             g = self.grads.get(s._id)
-            found[s] = g if g is not None else tensor(np.zeros(s.shape, s.dtype))
+            found[s] = g if g is not None else tensor(np.zeros(s.shape), s.dtype)
         self._expressions()
         for p in parameters:
             g = self.shared.get(p)
-            found[p] = g if g is not None else tensor(np.zeros(p.shape, p.dtype))
+            found[p] = g if g is not None else tensor(np.zeros(p.shape), p.dtype)
         return found
 
     def _wanted(self) -> list[bool]:
@@ -213,7 +214,8 @@ class _Sweep:
         for node in self.nodes:
             own = range(node.first, node.first + len(node.signature.results))
             hit = any(v in self.sources for v in own)
-            depends = not node.signature.frozen and (
+            inside = node.first >= self.first or node.signature.name == "shared row"
+            depends = inside and not node.signature.frozen and (
                 any(v in values for slot in node.slots for v in slot)
                 or any(self._reaches(node.signature.shared[k]) for k in node.signature.trainable)
             )
@@ -242,7 +244,7 @@ class _Sweep:
         if g is not None:
             return g
         assert t is not None
-        return tensor(np.zeros(t.shape, t.dtype))
+        return tensor(np.zeros(t.shape), t.dtype)
 
     def _reverse(self, node: _Node) -> None:
         signature = node.signature
@@ -357,12 +359,27 @@ def _read(tape: Recording) -> list[_Node]:
     return nodes
 
 
+def _by_elements(signature: Signature) -> Signature:
+    """A signature whose nodes are rows, as one whose rows are elements of a node: a shared operand's cotangent is a
+    sum over the rows of the node."""
+    graph = Graph()
+    for node in signature.graph.nodes:
+        graph.add(node.op, node.inputs, node.attrs, node.type, 1 if node.level == NODE else node.level)
+    graph.outputs = signature.graph.outputs
+    slots = tuple(Slot(EACH, slot.type, 1) for slot in signature.slots)
+    results = tuple(Result(r.width, r.dtype, PER_ELEMENT, 0, 1) for r in signature.results)
+    return dataclasses.replace(signature, slots=slots, results=results, graph=graph, by_rows=False)
+
+
 def _derived(signature: Signature, shared: frozenset[int]) -> tuple[Signature, list[tuple[str, int]]]:
     """The signature of the VJP of a signature: its operands, then the cotangents of its results."""
     cache = signature.__dict__.setdefault("_derived", {})
     found = cache.get(shared)
     if found is not None:
         return found
+    if signature.by_rows and shared:
+        cache[shared] = _derived(_by_elements(signature), shared)
+        return cache[shared]
     graph = signature.graph
     wrt = [
         i for i, n in enumerate(graph.nodes)

@@ -86,7 +86,7 @@ class _Walk:
         if isinstance(x, np.ndarray | np.generic):
             self.volatile = True
             return "array", str(x.dtype), x.shape, np.asarray(x).tobytes() if x.dtype != object else id(x)
-        if isinstance(x, set | frozenset):
+        if isinstance(x, set):
             self.volatile = True
         if isinstance(x, list | tuple | set | frozenset):
             if isinstance(x, list):
@@ -99,7 +99,9 @@ class _Walk:
         if attributes is None:
             self.kept.append(x)
             return "is", id(x)
-        if not hasattr(x, "training"):
+        if hasattr(x, "training"):
+            attributes["training"] = x.training  # of the class, until it is set
+        else:
             self.volatile = True
         if not root:
             self.kept.append(x)

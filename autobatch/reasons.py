@@ -199,9 +199,8 @@ def differences(a: Signature, b: Signature, late: bool = False) -> list[tuple[st
         if changed:
             which = " and ".join(str(k + 1) for k in changed)
             values = dict.fromkeys(f"{mine[k]} / {other[k]}" for k in changed)
-            found.append(
-                (f"operand{'s'[: len(changed) - 1]} {which} differ{'s'[len(changed) - 1 :]}", "; ".join(values))
-            )
+            what = f"operand {which} differs" if len(changed) == 1 else f"operands {which} differ"
+            found.append((what, "; ".join(values)))
     for x, y in zip(a.shared, b.shared, strict=False):
         if x is not y and x._type is y._type:
             found.append(("shared operand differs", f"two {_kind_of(x)}s {x._type}"))

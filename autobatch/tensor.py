@@ -257,7 +257,8 @@ def is_constant(t: Tensor) -> bool:
 def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     """Write one op on the tape, or into the cell that is being traced."""
     if state.builder is not None:
-        return state.builder.record(op, tuple(_number_or_constant(x) for x in operands), attrs)
+        constants = (Constant(_as_operand(x, operands)) if isinstance(x, np.ndarray | list | tuple) else x for x in operands)
+        return state.builder.record(op, tuple(constants), attrs)
     known = _record_known(op, operands, attrs)
     if known is not None:
         return known
@@ -351,16 +352,10 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
     return t
 
 
-def _number_or_constant(x: Any) -> Any:
-    if isinstance(x, np.ndarray | list | tuple):
-        return Constant(as_array(x))
-    return x
-
-
 def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
     if isinstance(x, list | tuple) and any(isinstance(e, Value) for e in x):
         raise op_error("op", "a list of values is no operand", got=f"a list of {len(x)}", repair="use ab.stack")
-    wide = any(isinstance(o, Value) and o.dtype == FLOAT64 for o in operands)
+    wide = any(isinstance(o, Value) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
     return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
 
 

@@ -36,7 +36,7 @@ def without_cells(fn: Callable[[Callable[..., Any]], Any]) -> tuple[Any, Any]:
 
 class Configured(nn.Module):
     def __init__(self) -> None:
-        self.weight = ab.Parameter(np.ones(2))
+        self.weight = ab.Parameter(np.array([3.0, 5.0]))
         self.gate = True
         self.scale = 2.0
         self.kind = "sum"
@@ -614,7 +614,7 @@ class Dropping(nn.Module):
 
     def body(self, x: Any, children: list[Any]) -> Any:
         y = self.drop(x * self.weight)
-        parts = [ab.dropout(c, 0.3) for c in children]
+        parts = [ab.dropout(c, 0.3, training=self.training) for c in children]
         return self.drop(y + ab.sum(parts, like=x)) + ab.normal(8) * 0.1
 
     @ab.cell
@@ -649,9 +649,32 @@ def test_dropout_in_cells_equals_dropout_without_and_does_not_depend_on_the_batc
     for chosen in ([0], [1, 3], [4]):
         some, _ = dropped(True, "cell", chosen)
         np.testing.assert_allclose([some[k] for k in chosen], [want[k] for k in chosen], rtol=1e-5, atol=1e-5)
+    # In evaluation mode nothing is dropped, the normal draws remain.
     evaluated = dropped(True, "cell", training=False)[0]
     np.testing.assert_allclose(evaluated, dropped(False, "body", training=False)[0], rtol=1e-5, atol=1e-5)
     assert not np.allclose(evaluated, want)
+
+
+def test_dropout_follows_the_module_whose_forward_or_cell_runs() -> None:
+    class Forward(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return ab.dropout(x, 0.5)
+
+        @ab.cell
+        def step(self, x: Any) -> Any:
+            return ab.dropout(x, 0.5)
+
+    model = Forward()
+    x = ab.ones(64)
+    for apply in (model, model.step, lambda x: ab.map(model, [x])[0], lambda x: ab.map(model.step, [x])[0]):
+        assert set(apply(x).numpy().tolist()) == {0.0, 2.0}
+        model.eval()
+        assert set(apply(x).numpy().tolist()) == {1.0}
+        model.train()
+    inner = nn.Dropout(0.5)
+    model.eval()
+    model.inner = inner.train()
+    assert set(ab.map(lambda x: model.inner(x), [x])[0].numpy().tolist()) == {0.0, 2.0}
 
 
 # Cells and derivatives.

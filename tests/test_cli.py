@@ -37,8 +37,10 @@ def treebank(tmp_path):
     return tmp_path
 
 
-def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank):
-    result = run("train", "trees", "--data", str(treebank), "--dim", "8", "--epochs", "2", "--batch-size", "16")
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank, backend):
+    options = ("--dim", "8", "--epochs", "2", "--batch-size", "16", "--backend", backend)
+    result = run("train", "trees", "--data", str(treebank), *options)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert lines[0].startswith("trees: train 60, dev 20, test 20; 21 words, 5 classes")

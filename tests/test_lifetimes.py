@@ -13,6 +13,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import RecordingError
+from autobatch.run.execute import Run
 from autobatch.tape import Recording, state
 
 
@@ -320,22 +321,20 @@ def test_retained_recordings_across_flushes() -> None:
 
 def live(kind: type) -> int:
     gc.collect()
-    return sum(isinstance(x, kind) for x in gc.get_objects())
+    return sum(type(x) is kind for x in gc.get_objects())
 
 
 def test_a_kept_loss_keeps_no_pool() -> None:
     model = Model()
     losses = []
-    runs = []
+    before = live(Run)
     for _ in range(3):
         loss = ab.mean(ab.map(model.loss, sequences()))
         float(loss)
-        runs.append(weakref.ref(loss._tape.run.pools[0].base if loss._tape.run.pools[0].base is not None
-                                else loss._tape.run.pools[0]))
+        assert live(Run) == before + 1
         loss.backward()
         losses.append(loss)
-    gc.collect()
-    assert all(run() is None for run in runs)
+        assert live(Run) == before
     assert all(np.isfinite(float(loss)) for loss in losses)
 
 

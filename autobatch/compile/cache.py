@@ -36,6 +36,7 @@ _loaded: dict[str, Callable[..., Any]] = {}
 _lock = threading.Lock()
 _fallback: list[tempfile.TemporaryDirectory[str]] = []
 _salt: list[bytes] = []
+_announced: list[bool] = []
 
 
 def cache_folder() -> Path:
@@ -67,6 +68,7 @@ def _write(folder: Path, name: str, source: str) -> Path:
     path = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
+        _announce(folder)
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(source)
@@ -75,6 +77,13 @@ def _write(folder: Path, name: str, source: str) -> Path:
     elif not os.access(folder, os.W_OK):
         raise OSError(f"{folder} is read-only")
     return path
+
+
+def _announce(folder: Path) -> None:
+    """One line of a process that compiles: the first step takes longer than the next."""
+    if not _announced:
+        _announced.append(True)
+        print(f"autobatch: compiling loops that are not in {folder} yet, about half a second each", file=sys.stderr)
 
 
 def _file(source: str) -> Path:

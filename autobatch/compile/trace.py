@@ -12,10 +12,10 @@ Cost: once per signature, a few microseconds an op.
     >>> builder = Builder()
     >>> x = builder.input("rows", 0, tensor_type("float32", (4,)))
     >>> print(builder.finish([tanh(x) * 2.0]))
-    %0 = rows(0)       f32[4]
-    %1 = tanh(%0)      f32[4]
-    %2 = const(2.0)    f32[]
-    %3 = mul(%1, %2)   f32[4]
+    %0 = rows(0)      f32[4]
+    %1 = tanh(%0)     f32[4]
+    %2 = const(2.0)   f32[] shared
+    %3 = mul(%1, %2)  f32[4]
     return %3
 """
 

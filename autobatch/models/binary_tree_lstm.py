@@ -24,7 +24,8 @@ class BinaryTreeClassifier(nn.Module):
     """Gives every node of a binary tree the logits of its classes.
 
     Arguments:
-        n_words: words are numbers below this.
+        n_words: words are numbers below this. Word 0, the rare token of a `Vocabulary`, begins as zeros: where it does
+            not occur in training, an unknown word says nothing.
         n_classes: labels are numbers below this.
         dim: width of a word's vector and of a node's state.
         dropout: probability with which an element of the words' vectors is dropped in training.
@@ -39,7 +40,9 @@ class BinaryTreeClassifier(nn.Module):
     def __init__(self, n_words: int, n_classes: int, dim: int = 64, dropout: float = 0.3) -> None:
         self.dim = dim
         self.embed = nn.Embedding(n_words, dim)
-        self.embed.weight.value = 0.1 * self.embed.weight.value  # gates begin in their linear range
+        vectors = 0.1 * self.embed.weight.value  # gates begin in their linear range
+        vectors[0] = 0
+        self.embed.weight.value = vectors
         self.dropout = nn.Dropout(dropout)
         self.leaf = nn.TreeLSTMLeaf(dim, dim)
         self.node = nn.BinaryTreeLSTMCell(dim)

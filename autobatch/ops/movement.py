@@ -52,6 +52,9 @@ def reshape(x: Any, shape: Any) -> Any:
         for n in target:
             known *= n if n != -1 else 1
         total = size_of(x.shape)
+        if not isinstance(total, int):
+            raise op_error("reshape", "the rows of a stacked list whose length varies cannot be rearranged",
+                           repair="reduce with ab.sum, ab.mean or ab.max over axis 0, or work on the elements")
         if target.count(-1) > 1 or known == 0 or total % known:
             raise op_error("reshape", "cannot infer the extent -1", got=f"{x.shape} as {target}")
         target = tuple(total // known if n == -1 else n for n in target)

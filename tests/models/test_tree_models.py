@@ -107,6 +107,11 @@ def test_a_tree_that_is_not_binary_raises():
         binary_model().loss(Tree(0, None, [Tree(0, 0)] * 3))
 
 
+def test_a_word_that_was_never_seen_says_nothing():
+    # The rare token of a vocabulary may not occur in training: left at random values it would mislead.
+    assert not binary_model().embed.weight.value[0].any()
+
+
 @pytest.mark.parametrize(("make_model", "make_tree"), MODELS)
 def test_training_learns(make_model, make_tree):
     ab.seed(0)

@@ -244,6 +244,12 @@ class _Drawer:
     def one(self, options: Any) -> Any:
         return self.draw(st.sampled_from(options))
 
+    def value(self, found: list[int]) -> int:
+        """One of these values, most often one that nothing has used yet, so that programs grow deep."""
+        used = {i for step in self.steps for i in step.inputs}
+        fresh = [i for i in found if i not in used]
+        return int(self.one(fresh if fresh and self.draw(st.integers(0, 3)) else found))
+
     def of(self, *shapes: Shape) -> list[int]:
         return [i for i, s in enumerate(self.shapes) if s in shapes]
 
@@ -274,12 +280,12 @@ class _Drawer:
 
     def _pick_of(self, *shapes: Shape) -> int | None:
         found = self.of(*shapes)
-        return self.one(found) if found else None
+        return self.value(found) if found else None
 
     def _other(self, name: str) -> None:
         i = self._pick_of(VECTOR)
         if name in UNARY or name in KINKED or name in ("factor", "dropout", "no_grad", "force"):
-            i = self.one(range(len(self.shapes)))
+            i = self.value(list(range(len(self.shapes))))
             self.add(name, self.shapes[i], (i,))
         elif name in BINARY:
             self._binary(name)
@@ -291,10 +297,10 @@ class _Drawer:
             self.add(name, VECTOR, (i,))
 
     def _binary(self, name: str) -> None:
-        i = self.one(range(len(self.shapes)))
+        i = self.value(list(range(len(self.shapes))))
         fits = {SCALAR: [VECTOR, MATRIX, ROWS, CUBE], VECTOR: [SCALAR, MATRIX, ROWS, CUBE], MATRIX: [SCALAR, VECTOR, CUBE],
                 ROWS: [SCALAR, VECTOR], CUBE: [SCALAR, VECTOR, MATRIX]}.get(self.shapes[i], [])
-        j = self.one(self.of(self.shapes[i], *fits))
+        j = self.value(self.of(self.shapes[i], *fits))
         shape = max(self.shapes[i], self.shapes[j], key=len)
         self.add(name, shape, (i, j))
 
@@ -313,7 +319,7 @@ class _Drawer:
         return None
 
     def _sum(self, name: str) -> None:
-        i = self.one(range(len(self.shapes)))
+        i = self.value(list(range(len(self.shapes))))
         shape = self.shapes[i]
         axes = {SCALAR: [None], VECTOR: [0, None], MATRIX: [0, 1, -1, None, (0, 1)], ROWS: [0, None], CUBE: [0, None, (0, 1), -3],
                 }.get(shape, [None])
@@ -343,20 +349,20 @@ class _Drawer:
         shape = self.one(sorted(set(self.shapes)))
         found = self.of(shape)
         n = self.draw(st.integers(1, 4))
-        self.add(name, shape, tuple(self.one(found) for _ in range(n)), self.one(["sum", "mean", "max"]))
+        self.add(name, shape, tuple(self.value(found) for _ in range(n)), self.one(["sum", "mean", "max"]))
 
     def _stack(self, name: str) -> None:
         found = self.of(VECTOR)
         if not found:
             return self.add("lookup", VECTOR, (), 0)
-        self.add(name, MATRIX, tuple(self.one(found) for _ in range(D)), self.one([0, 1, -1]))
+        self.add(name, MATRIX, tuple(self.value(found) for _ in range(D)), self.one([0, 1, -1]))
         return None
 
     def _concat(self, name: str) -> None:
         found = self.of(VECTOR)
         if not found:
             return self.add("lookup", VECTOR, (), 0)
-        self.add(name, (2 * D,), (self.one(found), self.one(found)), 0)
+        self.add(name, (2 * D,), (self.value(found), self.value(found)), 0)
         self.add("flat", VECTOR, (len(self.shapes) - 1,), self.draw(st.integers(0, D)))
         return None
 
@@ -415,7 +421,7 @@ class _Drawer:
         found = self.of(VECTOR)
         if not found:
             return self.add("lookup", VECTOR, (), 0)
-        i, j = self.one(found), self.one(found)
+        i, j = self.value(found), self.value(found)
         inputs = {"cell gate": (i, j), "cell rows": (i, j)[: self.draw(st.integers(0, 2))]}.get(name, (i,))
         self.add(name, VECTOR, inputs, self.draw(st.integers(0, 1 if name == "cell gate" else 2)))
         return None
@@ -424,7 +430,7 @@ class _Drawer:
         found = self.of(VECTOR)
         if not found:
             return self.add("lookup", VECTOR, (), 0)
-        pair = (self.one(found), self.one(found))
+        pair = (self.value(found), self.value(found))
         self.add(name, MATRIX if "parameter" in name else VECTOR, pair if "list" in name else pair[:1])
         return None
 
@@ -453,13 +459,16 @@ def programs(draw: Any, allowed: frozenset[str], n_steps: int = 12) -> Program:
         drawer = _Drawer(draw, allowed)
         for _ in range(draw(st.integers(1, 3))):
             drawer.source()
-        for _ in range(draw(st.integers(1, n_steps))):
+        for _ in range(draw(st.integers(1, n_steps)) + n_steps // 3):
             if draw(st.integers(0, 5)) == 0:
                 drawer.source()
             else:
                 drawer.step()
         values = range(len(drawer.steps))
-        summed = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
+        used = {i for step in drawer.steps for i in step.inputs}
+        ends = [i for i in values if i not in used]
+        dead = draw(st.sampled_from(ends)) if len(ends) > 1 and draw(st.booleans()) else -1
+        summed = [i for i in ends if i != dead]
         returned = draw(st.lists(st.sampled_from(values), max_size=2))
         routines.append(Routine(tuple(drawer.steps), tuple(summed), tuple(returned)))
     examples = []

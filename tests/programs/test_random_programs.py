@@ -140,3 +140,16 @@ def test_a_derivative_under_no_grad_is_a_constant() -> None:
     assert (float(value), float(slope)) == (12.0, 12.0)
     (slope * w).backward()
     assert float(w.grad) == 12.0
+
+
+def test_what_was_computed_before_is_constant_to_a_derivative() -> None:
+    w = ab.Parameter([1.0, 2.0])
+    for before in (ab.tensor([3.0, 4.0]) * w, ab.stack([w])[0] * ab.tensor([3.0, 4.0])):
+        slope = ab.grad(lambda v, y=before: (y * v).sum() + ab.stack([v]).sum())(w)
+        np.testing.assert_array_equal(slope.numpy(), [4.0, 9.0])
+
+
+def test_a_shared_operand_of_rows_has_one_derivative_for_each_example() -> None:
+    table, w = ab.Parameter(np.ones((3, 2))), ab.Parameter([1.0, 2.0])
+    slopes = ab.map(lambda ids: ab.grad(lambda v: (table[ids] * v + v).sum())(w), [[0, 1], [2], [0, 1, 2]])
+    np.testing.assert_array_equal(ab.evaluate(slopes), [[4.0, 4.0], [2.0, 2.0], [6.0, 6.0]])

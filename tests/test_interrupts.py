@@ -1,0 +1,298 @@
+"""After any exception, and after Ctrl-C anywhere in a step, the next step works and all has moved or nothing."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch import nn, optim
+from autobatch.errors import NonFiniteError, OpIndexError, OpTypeError, RecordingError
+from autobatch.tape import state
+
+PACKAGE = str(Path(ab.__file__).parent)
+
+
+@pytest.fixture(autouse=True)
+def numpy_backend() -> Iterator[None]:
+    with ab.backend("numpy"):
+        yield
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.embed = nn.Embedding(7, 3)
+        self.inner = nn.Linear(3, 3)
+        self.out = nn.Linear(3, 2)
+        self.drop = nn.Dropout(0.2)
+        self.buffer = nn.Buffer(np.ones(3))
+        for p in self.parameters():
+            p.value = rng.normal(size=p.shape)
+
+    @ab.cell
+    def word(self, index: int) -> Any:
+        return ab.tanh(self.embed[index])
+
+    @ab.cell
+    def node(self, x: Any, children: list[Any]) -> Any:
+        return ab.tanh(self.inner(x) + ab.sum(children, like=x) * self.buffer)
+
+    def encode(self, tree: Any) -> Any:
+        return self.node(self.word(tree[0]), [self.encode(child) for child in tree[1]])
+
+    def loss(self, tree: Any) -> Any:
+        h = self.drop(self.encode(tree))
+        if len(tree[1]) == 1 and float(h.sum()) > 100:
+            h = h * 2.0
+        rows = ab.stack([h, h * 0.5])
+        return ab.cross_entropy(self.out(rows[0] + rows[1:].sum(axis=0) + ab.tensor([1.0, 2.0, 3.0])), tree[0] % 2)
+
+
+TREES: list[Any] = [(1, [(2, []), (3, [(4, [])])]), (5, []), (6, [(0, [])])]
+
+
+class Training:
+    """A model, its optimiser, and one step."""
+
+    def __init__(self) -> None:
+        ab.seed(3)
+        self.model = Model()
+        self.optimizer = optim.Adam(self.model.parameters(), 0.1)
+
+    def step(self) -> None:
+        self.optimizer.zero_grad()
+        losses = ab.map(self.model.loss, TREES)
+        loss = ab.mean(losses)
+        loss.backward()
+        optim.clip_grad_norm(self.optimizer.params, 1.0)
+        self.optimizer.step()
+
+    def snapshot(self) -> list[bytes]:
+        values = [np.array(p.value).tobytes() for p in self.optimizer.params]
+        return values + [x.tobytes() for x in self.optimizer.state_dict().values()]
+
+    def check(self) -> None:
+        """The next step works: gradients are those of the one-by-one loop, with the same draws."""
+        assert state.depth == 0
+        assert state.builder is None
+        assert not state.unbatched
+        assert state.training is True
+        assert gc.isenabled()
+        found = []
+        for batched in (True, False):
+            ab.seed(1)
+            self.optimizer.zero_grad()
+            loss = ab.mean(ab.map(self.model.loss, TREES, batched=batched))
+            loss.backward()
+            grads = [p.grad if isinstance(p.grad, np.ndarray) else p.grad.to_dense() for p in self.optimizer.params]
+            found.append([loss.numpy(), *grads])
+        for got, want in zip(*found, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+        before = self.snapshot()
+        self.step()
+        assert self.snapshot() != before
+
+
+def in_finaliser(frame: FrameType | None) -> bool:
+    """Whether a `__del__` is running: Python swallows what is raised there."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
+def interrupted(action: Callable[[], object], line: int) -> tuple[int, bool]:
+    """Run `action` with Ctrl-C at its nth line in the library or here: lines seen, and whether it was interrupted."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        name = frame.f_code.co_filename
+        if not (name.startswith((PACKAGE, "<")) or name == __file__) or in_finaliser(frame):
+            return None
+        if event == "line":
+            count += 1
+            if count == line:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        return count, True
+    finally:
+        sys.settrace(previous)
+    return count, False
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_ctrl_c_at_many_lines_of_a_step(part: int) -> None:
+    warm = Training()
+    warm.step()
+    total, _ = interrupted(warm.step, -1)
+    assert total > 1000
+    lines = np.unique(np.linspace(1, total, 120).astype(int))[part::4]
+    for line in lines.tolist():
+        training = Training()
+        training.step()
+        before = training.snapshot()
+        ab.seed(2)
+        _, hit = interrupted(training.step, line)
+        now = training.snapshot()
+        if now != before:
+            other = Training()
+            other.step()
+            ab.seed(2)
+            other.step()
+            assert now == other.snapshot(), f"line {line}: some moved, some not"
+        else:
+            assert hit
+        training.check()
+
+
+def test_ctrl_c_while_a_cell_is_traced() -> None:
+    total, _ = interrupted(lambda: Training().step(), -1)
+    for line in np.linspace(1, total * 0.6, 40).astype(int).tolist():
+        interrupted(lambda: Training().step(), line)
+        assert state.builder is None
+        assert state.depth == 0
+    Training().check()
+
+
+def test_ctrl_c_at_every_line_of_a_few_ops() -> None:
+    weight = ab.Parameter(np.ones((3, 2)))
+
+    def action() -> Any:
+        x = weight[1] * 2.0
+        y = ab.tanh(x + x) + 0.5
+        z = ab.stack([y, x])[0:1]
+        return ab.sum([z.sum(), x.sum(), ab.uniform(2).sum()])
+
+    expected = None
+    line, hits = 0, 0
+    total, _ = interrupted(lambda: action().backward(), -1)
+    while line < min(total, 400):
+        line += 1
+        hits += interrupted(action, line)[1]
+        ab.seed(0)
+        weight.grad = None
+        kept = ab.tanh(ab.tensor([1.0, 2.0]))
+        loss = action()
+        loss.backward(retain=True)
+        got = [float(loss), *weight.grad.to_dense().ravel().tolist()]
+        expected = expected or got
+        assert got == expected
+        assert kept.shape == (2,)
+    assert hits > 50
+
+
+# Exceptions.
+
+
+def test_an_exception_in_fn_names_the_example() -> None:
+    training = Training()
+
+    def faulty(k: int) -> Any:
+        loss = training.model.loss(TREES[k])
+        if k == 2:
+            raise ValueError("as ordered")
+        return loss
+
+    for batched in (True, False):
+        with pytest.raises(ValueError, match="as ordered") as caught:
+            ab.map(faulty, range(3), batched=batched)
+        assert caught.value.__notes__ == ["in example 2 of ab.map"]
+        training.check()
+
+
+def test_notes_of_nested_maps() -> None:
+    with pytest.raises(OpTypeError) as caught:
+        ab.map(lambda k: ab.map(lambda j: ab.ones(k) + ab.ones(j + 2), range(2)), [2, 3])
+    assert caught.value.__notes__ == ["in example 1 of ab.map", "in example 0 of ab.map"]
+    Training().check()
+
+
+def test_an_exception_in_a_sequence() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        ab.map(lambda k: ab.ones(k), broken())
+    Training().check()
+
+
+def test_an_op_that_raises_at_run_time() -> None:
+    training = Training()
+    pending = ab.tanh(ab.tensor([1.0, 2.0]))
+    index = ab.tensor(np.array([9])) + 1
+    bad = training.model.embed.weight[index]
+    with pytest.raises(OpIndexError, match="index 10 is out of range"):
+        bad.numpy()
+    with pytest.raises(RecordingError, match="given up"):
+        pending.numpy()
+    with pytest.raises(RecordingError, match="given up"):
+        pending + 1
+    del pending, bad, index
+    training.check()
+
+
+def test_a_step_that_fails_at_run_time_moves_nothing() -> None:
+    training = Training()
+    training.step()
+    before = training.snapshot()
+
+    def loss(tree: Any) -> Any:
+        index = ab.tensor(np.array([tree[0]])) * 2
+        return ab.sum(training.model.embed.weight[index]) + training.model.loss(tree)
+
+    training.optimizer.zero_grad()
+    with pytest.raises(OpIndexError):
+        ab.mean(ab.map(loss, TREES)).backward()
+    assert all(p.grad is None for p in training.optimizer.params)
+    training.optimizer.step()
+    assert training.snapshot() == before
+    training.check()
+
+
+def test_pending_work_that_fails_stops_a_change_of_parameters() -> None:
+    weight = ab.Parameter(np.ones((3, 2)))
+    bad = weight[ab.tensor(np.array([9]))]
+    with pytest.raises(OpIndexError):
+        weight.value = np.zeros((3, 2))
+    np.testing.assert_array_equal(weight.numpy(), np.ones((3, 2)))
+    weight.value = np.zeros((3, 2))
+    with pytest.raises(RecordingError):
+        bad.numpy()
+
+
+def test_the_first_value_that_is_not_finite() -> None:
+    training = Training()
+    before = training.snapshot()
+    with pytest.raises(NonFiniteError, match=r"log[\s\S]*test_interrupts.py"), ab.check_finite():
+        ab.map(lambda k: ab.log(ab.tensor(float(k))) * 2.0, range(3))[0].numpy()
+    assert training.snapshot() == before
+    training.check()
+
+
+def test_modes_are_put_back_after_an_exception() -> None:
+    with pytest.raises(KeyError), ab.no_grad():
+        raise KeyError("x")
+    with pytest.raises(KeyError), ab.backend("numba"):
+        raise KeyError("x")
+    training = Training()
+    training.model.eval()
+    with pytest.raises(KeyError):
+        ab.map(training.model.loss, [{}])
+    training.model.train()
+    training.check()
