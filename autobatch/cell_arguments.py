@@ -55,7 +55,9 @@ def _static(x: Any, flat: Flat) -> Any:
     try:
         hash(x)
     except TypeError:
-        raise CellError(message("cell: a static argument must be hashable", got=repr(x)[:60], where=user_line(4))) from None
+        raise CellError(
+            message("cell: a static argument must be hashable", got=repr(x)[:60], where=user_line(4))
+        ) from None
     flat.held = (*flat.held, x)
     flat.fast_key.append((type(x), x))
     return "static", type(x), x
@@ -97,8 +99,12 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         flat.held = (*flat.held, x)
         flat.lifted = True
         return "object", id(x), x
-    raise op_error("cell", f"an argument of type {type(x).__name__} is neither value, number nor module", got=repr(x)[:60],
-                   repair="name it in static= if it belongs to the signature")
+    raise op_error(
+        "cell",
+        f"an argument of type {type(x).__name__} is neither value, number nor module",
+        got=repr(x)[:60],
+        repair="name it in static= if it belongs to the signature",
+    )
 
 
 def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
@@ -110,16 +116,24 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
         one = Flat()
         structure = _part(_as_value(e, tape), one, tape)
         if any(not isinstance(s, Tensor) for s in one.slots) or one.objects:
-            raise op_error("cell", "a list argument holds something else than values or tuples of values",
-                           repair="name the argument in static=, or pass tuples")
+            raise op_error(
+                "cell",
+                "a list argument holds something else than values or tuples of values",
+                repair="name the argument in static=, or pass tuples",
+            )
         if one.numbers:
             raise op_error("cell", "a list argument holds numbers beside values", repair="pass ab.tensor(number)")
         if shape is None:
             shape = structure
             columns = [[] for _ in one.slots]
         elif _key(structure) != _key(shape):
-            raise op_error("cell", "elements of a list argument differ in structure, shape or dtype",
-                           expected=_show(shape), got=_show(structure), repair="name the argument in static=")
+            raise op_error(
+                "cell",
+                "elements of a list argument differ in structure, shape or dtype",
+                expected=_show(shape),
+                got=_show(structure),
+                repair="name the argument in static=",
+            )
         flat.held = (*flat.held, *one.held)
         flat.lifted = flat.lifted or one.lifted or not isinstance(e, Tensor | tuple)
         for column, t in zip(columns, one.slots, strict=True):

@@ -23,7 +23,7 @@ from .errors import OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
 from .tape import state
-from .tensor import Tensor
+from .tensor import Tensor, _in_library, _place
 
 MISS = object()
 
@@ -96,8 +96,12 @@ def _results(outputs: Any) -> int | None:
 
 def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callable[..., Any], object]:
     names = [f"a{k}" for k in range(n_args)]
-    lines = ["def door(cell, args):", "    tape = state.tape", "    if tape is None: return MISS",
-             f"    {', '.join(names)}{',' if n_args == 1 else ''} = args" if n_args else "    pass"]
+    lines = [
+        "def door(cell, args):",
+        "    tape = state.tape",
+        "    if tape is None: return MISS",
+        f"    {', '.join(names)}{',' if n_args == 1 else ''} = args" if n_args else "    pass",
+    ]
     key = ["TOKEN", "id(cell)"]
     owner = "0"
     stream: list[str] = []
@@ -179,15 +183,20 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
     lines += [
         f"    tape.stream += ({', '.join(['hit[0]', *stream])},)",
         "    frame = getframe(2)",
-        "    tape.places += (frame.f_code, frame.f_lasti)",
+        "    if in_library.get(frame.f_code.co_filename, True): tape.places += place()",
+        "    else: tape.places += (frame.f_code, frame.f_lasti)",
     ]
     if count == 1:
         lines.append("    t0, = hit[1]")
     else:
         lines.append(f"    {', '.join(f't{k}' for k in range(count))} = hit[1]")
     for k in range(count):
-        lines += [f"    r{k} = new(Tensor)", f"    r{k}._tape = tape", f"    r{k}._type = t{k}",
-                  f"    r{k}._id = n + {k}" if k else "    r0._id = n"]
+        lines += [
+            f"    r{k} = new(Tensor)",
+            f"    r{k}._tape = tape",
+            f"    r{k}._type = t{k}",
+            f"    r{k}._id = n + {k}" if k else "    r0._id = n",
+        ]
     made = ", ".join(f"r{k}" for k in range(count))
     if count == 1:
         lines.append("    tape.tensors.append(r0)")
@@ -196,7 +205,18 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
         lines.append(f"    tape.tensors += ({made})")
         lines.append(f"    return {made}")
     token = object()
-    scope: dict[str, Any] = {"state": state, "MISS": MISS, "Tensor": Tensor, "epoch": epoch, "unchanged": unchanged,
-                             "getframe": sys._getframe, "new": object.__new__, "TOKEN": token, "out_of_range": _out_of_range}
+    scope: dict[str, Any] = {
+        "state": state,
+        "MISS": MISS,
+        "Tensor": Tensor,
+        "epoch": epoch,
+        "unchanged": unchanged,
+        "getframe": sys._getframe,
+        "new": object.__new__,
+        "TOKEN": token,
+        "out_of_range": _out_of_range,
+        "in_library": _in_library,
+        "place": _place,
+    }
     exec(compile("\n".join(lines), "<door of a cell>", "exec"), scope)
     return scope["door"], token

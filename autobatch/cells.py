@@ -21,8 +21,8 @@ from .cell_fast import MISS, fast_path, limits
 from .compile.trace import SHADOW, Builder, StackedTracer, Tracer
 from .errors import CellError, OpIndexError, message, op_error, user_line
 from .graph import NODE
-from .guards import epoch
 from .guarding import Guard
+from .guards import epoch
 from .random import _sync, in_mode, signed
 from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
 from .shared import is_frozen
@@ -131,7 +131,9 @@ class Cell:
             if kind == "P":
                 return value
             data += kind
-            return builder.input("data", len(data) - 1, tensor_type(INT64 if kind == "i" else np.float64, ()), weak=True)
+            return builder.input(
+                "data", len(data) - 1, tensor_type(INT64 if kind == "i" else np.float64, ()), weak=True
+            )
 
         def new_list() -> int:
             nonlocal lists
@@ -146,7 +148,7 @@ class Cell:
         fn = self.fn
         if inside:
             cells = list(fn.__closure__ or ())
-            for k, value in zip(inside, traced[n_args + len(named):], strict=True):
+            for k, value in zip(inside, traced[n_args + len(named) :], strict=True):
                 cells[k] = types.CellType(value)
             fn = types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, tuple(cells))
             fn.__kwdefaults__ = self.fn.__kwdefaults__
@@ -171,18 +173,40 @@ class Cell:
             results.append(_result(x, node.type, node.level, slots))
             types_.append(node.type)
         frozen = is_frozen() or not any(t.dtype.kind == "f" for t in types_)
-        signature = Signature(self.name, KERNEL, tuple(slots), tuple(results), data.count("i"), data.count("f"), graph,
-                              tuple(builder.shared), data, (), frozen)
+        signature = Signature(
+            self.name,
+            KERNEL,
+            tuple(slots),
+            tuple(results),
+            data.count("i"),
+            data.count("f"),
+            graph,
+            tuple(builder.shared),
+            data,
+            (),
+            frozen,
+        )
         guard = Guard(owner, flat.objects)
-        return Entry(signature, guard, outputs, tuple(types_), tuple(listed), tuple(builder.bounds), dict(builder.draws),
-                     flat.held)
+        return Entry(
+            signature,
+            guard,
+            outputs,
+            tuple(types_),
+            tuple(listed),
+            tuple(builder.bounds),
+            dict(builder.draws),
+            flat.held,
+        )
 
-    def _write(self, tape: Recording, entry: Entry, flat: Flat, owner: Any, args: tuple[Any, ...], fast: bool = True) -> Any:
+    def _write(
+        self, tape: Recording, entry: Entry, flat: Flat, owner: Any, args: tuple[Any, ...], fast: bool = True
+    ) -> Any:
         for k, n in entry.bounds:
             index = flat.numbers[k]
             if not -n <= index < n:
-                raise OpIndexError(message(f"{self.name}: index {index} is out of range for an axis of {n}",
-                                           where=user_line(3)))
+                raise OpIndexError(
+                    message(f"{self.name}: index {index} is out of range for an axis of {n}", where=user_line(3))
+                )
         ids: list[int] = []
         lengths: list[int] = []
         for slot in flat.slots:
@@ -218,7 +242,9 @@ class Cell:
             self._install_fast(tape, entry, flat, owner, args, number)
         return _assemble(entry.outputs, tensors)
 
-    def _install_fast(self, tape: Recording, entry: Entry, flat: Flat, owner: Any, args: tuple[Any, ...], number: int) -> None:
+    def _install_fast(
+        self, tape: Recording, entry: Entry, flat: Flat, owner: Any, args: tuple[Any, ...], number: int
+    ) -> None:
         """Remember the entry on this tape for the generated door, and generate the door if it is new."""
         if entry.guard.volatile or any(entry.draws.values()) or entry.listed or flat.lifted:
             return
@@ -232,7 +258,15 @@ class Cell:
         if function not in doors:
             self.fast[len(args)] = (*doors[-3:], function)
         key = (token, id(self), id(owner) if self.is_method else 0, *flat.fast_key)
-        tape.cache[key] = (number, entry.types, epoch[0], entry.guard.containers, limits(entry.bounds, len(flat.numbers)), state.training, owner)
+        tape.cache[key] = (
+            number,
+            entry.types,
+            epoch[0],
+            entry.guard.containers,
+            limits(entry.bounds, len(flat.numbers)),
+            state.training,
+            owner,
+        )
 
 
 def _is_filled(c: types.CellType) -> bool:
@@ -267,8 +301,11 @@ def _result(x: Any, type: Type, level: int, slots: Sequence[Slot]) -> Result:
     ref = next(k for k, slot in enumerate(slots) if slot.kind in (LIST, EACH) and slot.list == level)
     if isinstance(x, StackedTracer):
         if type.ndim == 0:
-            raise op_error("cell", "a stack of numbers over a varying list cannot leave the cell",
-                           repair="return the list, or stack vectors of length 1")
+            raise op_error(
+                "cell",
+                "a stack of numbers over a varying list cannot leave the cell",
+                repair="return the list, or stack vectors of length 1",
+            )
         width = type.width * (type.rows if type.ndim > 1 else 1)
         return Result(width, type.dtype, PER_ELEMENT, ref, 1)
     return Result(type.width, type.dtype, PER_ELEMENT, ref, type.rows)
@@ -283,7 +320,9 @@ def _flatten_results(x: Any, leaves: list[Any], listed: list[int], builder: Buil
         _flatten_results(x[1], shadow, [], builder, element=True)
         for a, b in zip(leaves[mark:], shadow, strict=True):
             if builder._twin.get(b._id) != a._id:
-                raise CellError(message("cell: a list is returned whose elements are not treated alike", where=user_line(1)))
+                raise CellError(
+                    message("cell: a list is returned whose elements are not treated alike", where=user_line(1))
+                )
         listed.extend(range(mark, len(leaves)))
         return ("each", inner)
     if isinstance(x, tuple | list):
@@ -295,8 +334,13 @@ def _flatten_results(x: Any, leaves: list[Any], listed: list[int], builder: Buil
     if x is None or isinstance(x, str):
         return ("static", x)
     if not element and isinstance(x, Tracer) and x.level > NODE:
-        raise CellError(message("cell: a single element of a varying list is returned", where=user_line(1),
-                                repair="return a list of all elements, or reduce it"))
+        raise CellError(
+            message(
+                "cell: a single element of a varying list is returned",
+                where=user_line(1),
+                repair="return a list of all elements, or reduce it",
+            )
+        )
     leaves.append(x if isinstance(x, StackedTracer) else builder._lift(x) if not isinstance(x, Tracer) else x)
     return ("leaf", len(leaves) - 1)
 
@@ -369,8 +413,12 @@ def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) ->
                     return result
         return made.call(args, kwargs)
 
-    call.__name__, call.__qualname__, call.__doc__, call.__module__ = inner.__name__, inner.__qualname__, inner.__doc__, inner.__module__
+    call.__name__, call.__qualname__, call.__doc__, call.__module__ = (
+        inner.__name__,
+        inner.__qualname__,
+        inner.__doc__,
+        inner.__module__,
+    )
     call.__wrapped__ = inner  # type: ignore[attr-defined]
     call.cell = made  # type: ignore[attr-defined]
     return call
-

@@ -21,8 +21,7 @@ import numpy as np
 
 from .backends import current_backend
 from .errors import CellError, NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
-from .parameter import Buffer, Gradient, Parameter, SparseRows, accumulate, before_change, merge_rows
-from .stages import active, timed
+from .parameter import Buffer, Gradient, Parameter, accumulate, before_change, merge_rows
 from .run.execute import Launch, Run, execute, gradient_needed, prepare
 from .run.expand import expand
 from .run.loop import LoopRun
@@ -33,6 +32,7 @@ from .run.program import KERNEL, Tape
 from .run.schedule import schedule
 from .shared import Shared, SharedExpression, evaluate_shared, flags, in_order, is_frozen, pull_back
 from .signature import Signature
+from .stages import active, timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, signature_table, state
 from .tensor import Tensor, iterate_tensors, new_tensor
 
@@ -57,23 +57,44 @@ def held_tensors(tape: Recording) -> list[Tensor]:
 
 # Values.
 
+
 def compute(t: Tensor) -> Array:
     """The array of a tensor: run all live pending work if it is pending."""
     if state.builder is not None:
-        raise CellError(message("cell: a value cannot be forced inside a cell", where=user_line(2),
-                                repair="force it before, and pass the number as an argument"))
+        raise CellError(
+            message(
+                "cell: a value cannot be forced inside a cell",
+                where=user_line(2),
+                repair="force it before, and pass the number as an argument",
+            )
+        )
     tape = t._tape
     if tape.state == OPEN:
         if tape.thread != threading.get_ident():
-            raise RecordingError(message("a pending tensor of another thread cannot be forced here",
-                                         where=user_line(2), repair="force it in its own thread first"))
+            raise RecordingError(
+                message(
+                    "a pending tensor of another thread cannot be forced here",
+                    where=user_line(2),
+                    repair="force it in its own thread first",
+                )
+            )
         if state.tape is not tape:
-            raise RecordingError(message("the recording of this tensor was given up after an error",
-                                         where=user_line(2), repair="record it anew"))
+            raise RecordingError(
+                message(
+                    "the recording of this tensor was given up after an error",
+                    where=user_line(2),
+                    repair="record it anew",
+                )
+            )
         flush(tape, t)
     if tape.state == ENDED or tape.run is None:
-        raise RecordingError(message("a tensor is read after its recording has ended", where=user_line(2),
-                                     repair="force it before backward(), return it from ab.map, or keep x.detach()"))
+        raise RecordingError(
+            message(
+                "a tensor is read after its recording has ended",
+                where=user_line(2),
+                repair="force it before backward(), return it from ab.map, or keep x.detach()",
+            )
+        )
     value: Array = tape.run.value(t._id, t._type)
     t._value = value
     return value
@@ -122,8 +143,13 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
     state.tape = None
     if tape.torn:
-        raise RecordingError(message("a recording was given up: it was interrupted while it was written",
-                                     where=user_line(2), repair="record it anew"))
+        raise RecordingError(
+            message(
+                "a recording was given up: it was interrupted while it was written",
+                where=user_line(2),
+                repair="record it anew",
+            )
+        )
     held = held_tensors(tape)
     roots = sorted({t._id for t in held} | ({target._id} if target is not None else set()))
     tape.held = [weakref.ref(t) for t in held]
@@ -143,7 +169,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
     check_versions(tape)
     with timed("shared"):
         evaluate_shared([x for s in signatures for x in s.shared], memo)
-    payloads = {id: array for id, array in tape.payloads}
+    payloads = dict(tape.payloads)
     if tape.unbatched:
         plan_of = schedule(arrays, "depth")
         with timed("forward"):
@@ -157,7 +183,9 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
         plan = place(arrays, launches, keep)
     with timed("allocate"):
         lease = Lease()
-        pools = [lease.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)]
+        pools = [
+            lease.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)
+        ]
         run = Run(arrays, launches, plan, signatures, current_backend(), memo, pools, needs, lease)
         wanted = np.zeros(len(signatures), bool)
         wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
@@ -196,8 +224,17 @@ def _needs(tape: Recording, arrays: Tape, targets: Sequence[int] | None) -> Any:
     if targets is not None:
         target[:] = 0
         target[list(targets)] = 1
-    return gradient_needed(arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, table.trainable,
-                           table.frozen, linked, target)
+    return gradient_needed(
+        arrays.sig,
+        arrays.slot_of,
+        arrays.arg_of,
+        arrays.args,
+        arrays.value_of,
+        table.trainable,
+        table.frozen,
+        linked,
+        target,
+    )
 
 
 def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
@@ -229,8 +266,13 @@ def check_versions(tape: Recording) -> None:
     """Raise unless every parameter is as it was when the recording was made."""
     for p in leaves(tape):
         if p._version > tape.born:
-            raise RecordingError(message(f"a recording meets a parameter {p._type} that changed after it was made",
-                                         where=user_line(2), repair="record again after changing parameters"))
+            raise RecordingError(
+                message(
+                    f"a recording meets a parameter {p._type} that changed after it was made",
+                    where=user_line(2),
+                    repair="record again after changing parameters",
+                )
+            )
 
 
 def _finite_check(tape: Recording, run: Run) -> Callable[[Launch, int], None]:
@@ -244,8 +286,13 @@ def _finite_check(tape: Recording, run: Run) -> Callable[[Launch, int], None]:
             nodes = run.schedule.nodes[first : int(run.schedule.launch_of[number + 1])]
             node = int(nodes[min(row * len(nodes) // max(rows, 1), len(nodes) - 1)])
             bad = block[row][~np.isfinite(block[row])][0]
-            raise NonFiniteError(message(f"{run.signatures[launch.sig].name}: the first value that is not finite: {bad}",
-                                         where=tape.where(node), repair="look at the operands of this op"))
+            raise NonFiniteError(
+                message(
+                    f"{run.signatures[launch.sig].name}: the first value that is not finite: {bad}",
+                    where=tape.where(node),
+                    repair="look at the operands of this op",
+                )
+            )
 
     return check
 
@@ -294,22 +341,41 @@ def signature_of_value(tape: Recording, value: int) -> Signature | None:
 
 # Gradients.
 
+
 def backward(loss: Tensor, retain: bool = False) -> None:
     """See `Tensor.backward`."""
     _outside()
     if loss.shape:
-        raise OpTypeError(message("backward: only a scalar can be differentiated", expected="f[]", got=str(loss._type),
-                                  where=user_line(2), repair="reduce it with ab.sum or ab.mean"))
+        raise OpTypeError(
+            message(
+                "backward: only a scalar can be differentiated",
+                expected="f[]",
+                got=str(loss._type),
+                where=user_line(2),
+                repair="reduce it with ab.sum or ab.mean",
+            )
+        )
     if loss.dtype.kind != "f":
-        raise OpTypeError(message("backward: only a floating value can be differentiated", got=str(loss._type),
-                                  where=user_line(2)))
+        raise OpTypeError(
+            message("backward: only a floating value can be differentiated", got=str(loss._type), where=user_line(2))
+        )
     tape = loss._tape
     if tape.state == ENDED:
-        raise RecordingError(message("backward: the recording has ended", where=user_line(2),
-                                     repair="call the first backward with retain=True, or record again"))
+        raise RecordingError(
+            message(
+                "backward: the recording has ended",
+                where=user_line(2),
+                repair="call the first backward with retain=True, or record again",
+            )
+        )
     if tape.state == OPEN and state.tape is not tape:
-        raise RecordingError(message("backward: the recording belongs to another thread or was given up",
-                                     where=user_line(2), repair="record again in this thread"))
+        raise RecordingError(
+            message(
+                "backward: the recording belongs to another thread or was given up",
+                where=user_line(2),
+                repair="record again in this thread",
+            )
+        )
     if tape.state == OPEN:
         flush(tape, loss, only=not retain)
     if getattr(loss, "_value", None) is None:
@@ -324,8 +390,13 @@ def backward(loss: Tensor, retain: bool = False) -> None:
 
 def _outside() -> None:
     if state.depth or state.builder is not None:
-        raise RecordingError(message("backward: not possible inside ab.map or a cell", where=user_line(3),
-                                     repair="use ab.grad there, and call backward on the result of ab.map"))
+        raise RecordingError(
+            message(
+                "backward: not possible inside ab.map or a cell",
+                where=user_line(3),
+                repair="use ab.grad there, and call backward on the result of ab.map",
+            )
+        )
 
 
 def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
@@ -337,8 +408,13 @@ def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[P
     while heap:
         _, tape = heapq.heappop(heap)
         if tape.state == ENDED:
-            raise RecordingError(message("backward: it reaches a recording that has ended", where=user_line(3),
-                                         repair="call the earlier backward with retain=True, or detach"))
+            raise RecordingError(
+                message(
+                    "backward: it reaches a recording that has ended",
+                    where=user_line(3),
+                    repair="call the earlier backward with retain=True, or detach",
+                )
+            )
         check_versions(tape)
         visited.append(tape)
         with timed("reverse"):
@@ -396,7 +472,9 @@ def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> lis
     return outside
 
 
-def _reverse_run(tape: Recording, run: Any, seeds: dict[int, Array]) -> tuple[_Gradients, list[tuple[Recording, int, Array]]]:
+def _reverse_run(
+    tape: Recording, run: Any, seeds: dict[int, Array]
+) -> tuple[_Gradients, list[tuple[Recording, int, Array]]]:
     own = _Gradients()
 
     def dense(x: Shared, g: Array) -> None:
@@ -452,6 +530,7 @@ def end(tape: Recording) -> None:
 
 # Modes.
 
+
 class no_grad:
     """Context manager and decorator: what is recorded inside is constant, no gradient flows through it.
 
@@ -493,8 +572,14 @@ def shared_backward(x: Shared) -> None:
     """Backward pass of a scalar that is computed from parameters alone."""
     _outside()
     if x.shape or x.dtype.kind != "f":
-        raise OpTypeError(message("backward: only a floating scalar can be differentiated", got=str(x._type),
-                                  where=user_line(2), repair="reduce it with ab.sum or ab.mean"))
+        raise OpTypeError(
+            message(
+                "backward: only a floating scalar can be differentiated",
+                got=str(x._type),
+                where=user_line(2),
+                repair="reduce it with ab.sum or ab.mean",
+            )
+        )
     memo: dict[Shared, Array] = {}
     evaluate_shared([x], memo)
     total = _Gradients()
@@ -505,4 +590,3 @@ def shared_backward(x: Shared) -> None:
     with np.errstate(all="ignore"):
         pull_back({x: np.ones((), x.dtype)}, memo, give)
         accumulate([(p, np.asarray(g, p.dtype)) for p, g in total.collect()])
-

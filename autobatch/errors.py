@@ -62,7 +62,9 @@ def message(what: str, *, expected: str = "", got: str = "", where: str = "", re
     """
     lines = [what]
     wanted = ", ".join(part for part in (expected and f"expected {expected}", got and f"got {got}") if part)
-    lines += [f"  {part}" for part in (wanted, where and f"recorded at {where}", repair and f"repair: {repair}") if part]
+    lines += [
+        f"  {part}" for part in (wanted, where and f"recorded at {where}", repair and f"repair: {repair}") if part
+    ]
     return "\n".join(lines)
 
 

@@ -62,12 +62,18 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if state.builder is not None:
-            raise CellError(message("grad: not possible inside a cell", where=user_line(2),
-                                    repair="take the derivative of the function that calls the cell"))
+            raise CellError(
+                message(
+                    "grad: not possible inside a cell",
+                    where=user_line(2),
+                    repair="take the derivative of the function that calls the cell",
+                )
+            )
         for k in wanted:
             if not -len(args) <= k < len(args):
-                raise OpTypeError(message(f"grad: there is no argument {k}", got=f"{len(args)} arguments",
-                                          where=user_line(2)))
+                raise OpTypeError(
+                    message(f"grad: there is no argument {k}", got=f"{len(args)} arguments", where=user_line(2))
+                )
         places = [k % len(args) for k in wanted]
         substitution = _Substitution()
         constant = is_frozen()  # an outer no_grad makes the results constant; the function itself is differentiated
@@ -102,8 +108,9 @@ class _Substitution:
             return x
         if isinstance(x, Tensor | Shared):
             if not is_float(x.dtype):
-                raise OpTypeError(message("grad: only floating values can be differentiated", got=str(x._type),
-                                          where=user_line(3)))
+                raise OpTypeError(
+                    message("grad: only floating values can be differentiated", got=str(x._type), where=user_line(3))
+                )
             source = shared_row(x, self.tape) if isinstance(x, Shared) else x
             return self._fresh(source)
         if isinstance(x, bool | str | None):
@@ -121,8 +128,14 @@ class _Substitution:
             return type(x)(map(self.replace, x))
         if isinstance(x, dict):
             return {k: self.replace(v) for k, v in x.items()}
-        raise OpTypeError(message("grad: an argument cannot be differentiated", got=type(x).__name__, where=user_line(3),
-                                  repair="choose others by argnums"))
+        raise OpTypeError(
+            message(
+                "grad: an argument cannot be differentiated",
+                got=type(x).__name__,
+                where=user_line(3),
+                repair="choose others by argnums",
+            )
+        )
 
     def _parameter(self, p: Parameter) -> None:
         if p not in self.parameters:
@@ -139,12 +152,18 @@ class _Substitution:
             value = shared_row(value, current_tape())
         if not isinstance(value, Tensor) or value.shape or not is_float(value.dtype):
             got = str(getattr(value, "_type", type(value).__name__))
-            raise OpTypeError(message("grad: the function must return a floating scalar", expected="f[]", got=got,
-                                      where=user_line(3)))
+            raise OpTypeError(
+                message("grad: the function must return a floating scalar", expected="f[]", got=got, where=user_line(3))
+            )
         tape = current_tape()
         if value._tape is not tape or any(s._tape is not tape for s in self.sources):
-            raise RecordingError(message("grad: a value was forced inside the function", where=user_line(3),
-                                         repair="force values before or after, not inside, a differentiated function"))
+            raise RecordingError(
+                message(
+                    "grad: a value was forced inside the function",
+                    where=user_line(3),
+                    repair="force values before or after, not inside, a differentiated function",
+                )
+            )
         sweep = _Sweep(tape, self.first, {s._id for s in self.sources}, set(self.parameters))
         return sweep.run(value, self.sources, self.parameters)
 
@@ -215,9 +234,13 @@ class _Sweep:
             own = range(node.first, node.first + len(node.signature.results))
             hit = any(v in self.sources for v in own)
             inside = node.first >= self.first or node.signature.name == "shared row"
-            depends = inside and not node.signature.frozen and (
-                any(v in values for slot in node.slots for v in slot)
-                or any(self._reaches(node.signature.shared[k]) for k in node.signature.trainable)
+            depends = (
+                inside
+                and not node.signature.frozen
+                and (
+                    any(v in values for slot in node.slots for v in slot)
+                    or any(self._reaches(node.signature.shared[k]) for k in node.signature.trainable)
+                )
             )
             if depends or hit:
                 values.update(own)
@@ -229,7 +252,8 @@ class _Sweep:
         if x not in self.reaching:
             for y in in_order([x]):
                 self.reaching[y] = y in self.parameters or (
-                    isinstance(y, SharedExpression) and y.trainable and any(self.reaching[p] for p in y.parents))
+                    isinstance(y, SharedExpression) and y.trainable and any(self.reaching[p] for p in y.parents)
+                )
         return self.reaching[x]
 
     def _value(self, id: int) -> Tensor:
@@ -259,13 +283,16 @@ class _Sweep:
         if signature.kind != KERNEL:
             self._reverse_rows(node)
             return
-        derived, wrt = _derived(signature, frozenset(
-            k for k in signature.trainable if self._reaches(signature.shared[k])))
+        derived, wrt = _derived(
+            signature, frozenset(k for k in signature.trainable if self._reaches(signature.shared[k]))
+        )
         if not wrt:
             return
         operands: list[Any] = []
         for k, slot in enumerate(signature.slots):
-            operands.append([self._value(a) for a in node.slots[k]] if slot.kind == LIST else self._value(node.slots[k][0]))
+            operands.append(
+                [self._value(a) for a in node.slots[k]] if slot.kind == LIST else self._value(node.slots[k][0])
+            )
         cotangents: list[Any] = []
         for k in range(len(signature.results)):
             cotangents.append(self._cotangent(node.first + k))
@@ -329,8 +356,10 @@ class _Sweep:
             signature = _shared_pull(x, result.graph.pruned())
             tape = self.tape
             first = tape.add(tape.signature_number(signature), (value_number(self.shared[x], tape),), (None, 0))
-            made = [new_tensor(tape, first + k, signature.graph.nodes[i].type)
-                    for k, i in enumerate(signature.graph.outputs)]
+            made = [
+                new_tensor(tape, first + k, signature.graph.nodes[i].type)
+                for k, i in enumerate(signature.graph.outputs)
+            ]
             for parent, g in zip(keys, made, strict=True):
                 p = x.parents[parent]
                 self.shared[p] = self.shared[p] + g if p in self.shared else g
@@ -382,8 +411,11 @@ def _derived(signature: Signature, shared: frozenset[int]) -> tuple[Signature, l
         return cache[shared]
     graph = signature.graph
     wrt = [
-        i for i, n in enumerate(graph.nodes)
-        if n.is_input and is_float(n.type.dtype) and (n.attrs[0] == "rows" or (n.attrs[0] == "shared" and n.attrs[1] in shared))
+        i
+        for i, n in enumerate(graph.nodes)
+        if n.is_input
+        and is_float(n.type.dtype)
+        and (n.attrs[0] == "rows" or (n.attrs[0] == "shared" and n.attrs[1] in shared))
     ]
     result = vjp(graph, wrt)
     kept = [graph.nodes[w].attrs for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
@@ -394,7 +426,9 @@ def _derived(signature: Signature, shared: frozenset[int]) -> tuple[Signature, l
     for where, i in zip(signature.results, graph.outputs, strict=True):
         node = graph.nodes[i]
         if where.rule == PER_ELEMENT:
-            slots.append(Slot(EACH, tensor_type(node.type.dtype, (1, *node.type.shape)), signature.slots[where.ref].list))
+            slots.append(
+                Slot(EACH, tensor_type(node.type.dtype, (1, *node.type.shape)), signature.slots[where.ref].list)
+            )
         elif signature.by_rows:
             slots.append(Slot(signature.slots[0].kind, tensor_type(node.type.dtype, (1, *node.type.shape)), 0))
         else:
@@ -420,9 +454,20 @@ def _derived(signature: Signature, shared: frozenset[int]) -> tuple[Signature, l
             results.append(Result(type.width, type.dtype, PER_ELEMENT, k, type.rows))
         else:
             results.append(Result(type.width, type.dtype, rows=type.rows))
-    derived = Signature(f"vjp of {signature.name}", KERNEL, tuple(slots), tuple(results), signature.n_ints,
-                        signature.n_floats, renamed, signature.shared, signature.data, signature.attrs, False,
-                        signature.by_rows)
+    derived = Signature(
+        f"vjp of {signature.name}",
+        KERNEL,
+        tuple(slots),
+        tuple(results),
+        signature.n_ints,
+        signature.n_floats,
+        renamed,
+        signature.shared,
+        signature.data,
+        signature.attrs,
+        False,
+        signature.by_rows,
+    )
     cache[shared] = derived, kept
     return derived, kept
 
@@ -434,11 +479,15 @@ def _shared_pull(x: SharedExpression, graph: Graph) -> Signature:
         renamed = Graph()
         for node in graph.nodes:
             attrs = ("rows", 0) if node.is_input and node.attrs[0] == "cotangent" else node.attrs
-            renamed.add(node.op, node.inputs, attrs, node.type, max(node.level, 0) if attrs[:1] == ("rows",) else node.level)
+            renamed.add(
+                node.op, node.inputs, attrs, node.type, max(node.level, 0) if attrs[:1] == ("rows",) else node.level
+            )
         renamed.outputs = graph.outputs
-        results = tuple(Result(graph.nodes[i].type.width, graph.nodes[i].type.dtype, rows=graph.nodes[i].type.rows)
-                        for i in graph.outputs)
-        found = x._signatures["pull"] = Signature("vjp of shared", KERNEL, (Slot(0, x._type),), results, graph=renamed,
-                                                  shared=x.parents)
+        results = tuple(
+            Result(graph.nodes[i].type.width, graph.nodes[i].type.dtype, rows=graph.nodes[i].type.rows)
+            for i in graph.outputs
+        )
+        found = x._signatures["pull"] = Signature(
+            "vjp of shared", KERNEL, (Slot(0, x._type),), results, graph=renamed, shared=x.parents
+        )
     return found
-

@@ -77,7 +77,7 @@ class _Walk:
             return type(x), x
         if isinstance(x, float):
             return float, x.hex()
-        if isinstance(x, Shared | type) or callable(x) and not hasattr(x, "training") or type(x).__name__ == "Tensor":
+        if isinstance(x, Shared | type) or (callable(x) and not hasattr(x, "training")) or type(x).__name__ == "Tensor":
             self.kept.append(x)
             return "is", id(x)
         if id(x) in self.seen:

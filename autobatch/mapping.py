@@ -8,8 +8,8 @@ from typing import Any
 
 from .engine import flush, run_pending
 from .errors import CellError, message, user_line
-from .stages import timed
 from .random import _sync, child_stream
+from .stages import timed
 from .tape import state
 from .tensor import iterate_tensors
 
@@ -27,8 +27,13 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
     [2.0, 4.0]
     """
     if state.builder is not None:
-        raise CellError(message("map: not possible inside a cell", where=user_line(2),
-                                repair="pass a list to the cell and iterate over it"))
+        raise CellError(
+            message(
+                "map: not possible inside a cell",
+                where=user_line(2),
+                repair="pass a list to the cell and iterate over it",
+            )
+        )
     if not sequences:
         raise TypeError("map() needs at least one sequence")
     columns = [list(s) for s in sequences]

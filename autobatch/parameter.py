@@ -74,8 +74,14 @@ class Held(Shared):
     def value(self, value: Any) -> None:
         array = np.asarray(value)
         if array.shape != self._data.shape:
-            raise OpTypeError(message(f"{type(self).__name__}.value: the shape cannot change",
-                                      expected=str(self._data.shape), got=str(array.shape), where=user_line(2)))
+            raise OpTypeError(
+                message(
+                    f"{type(self).__name__}.value: the shape cannot change",
+                    expected=str(self._data.shape),
+                    got=str(array.shape),
+                    where=user_line(2),
+                )
+            )
         with updating([self]) as (data,):
             data[...] = array
 
@@ -115,8 +121,14 @@ class Parameter(Held):
     def __init__(self, value: Any, dtype: Any = None) -> None:
         data = as_array(value, dtype)
         if data.dtype.kind != "f":
-            raise OpTypeError(message("Parameter: only floating numbers can be trained", got=str(data.dtype),
-                                      where=user_line(2), repair="use nn.Buffer for other arrays"))
+            raise OpTypeError(
+                message(
+                    "Parameter: only floating numbers can be trained",
+                    got=str(data.dtype),
+                    where=user_line(2),
+                    repair="use nn.Buffer for other arrays",
+                )
+            )
         super().__init__(data)
         self._grad: Gradient | None = None
 
@@ -135,8 +147,14 @@ class Parameter(Held):
         if value is not None and not isinstance(value, SparseRows):
             value = np.asarray(value, self.dtype)
         if value is not None and tuple(value.shape) != self.shape:
-            raise OpTypeError(message("Parameter.grad: the shape differs from the parameter's", expected=str(self.shape),
-                                      got=str(value.shape), where=user_line(2)))
+            raise OpTypeError(
+                message(
+                    "Parameter.grad: the shape differs from the parameter's",
+                    expected=str(self.shape),
+                    got=str(value.shape),
+                    where=user_line(2),
+                )
+            )
         self._grad = value
 
 

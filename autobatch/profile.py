@@ -55,8 +55,10 @@ class Profile:
             if stage in self.seconds:
                 share = self.seconds[stage] / total if total else 0.0
                 lines.append(f"{stage:<12}{self.seconds[stage] * 1e3:>10.3f}{share:>8.1%}")
-        lines.append(f"{self.nodes:,} nodes → {self.launches:,} launches (bound {self.bound:,}), {self.rows:,} rows read, "
-                     f"{self.bytes_gathered:,} bytes gathered, pools of {self.peak_bytes:,} bytes")
+        lines.append(
+            f"{self.nodes:,} nodes → {self.launches:,} launches (bound {self.bound:,}), {self.rows:,} rows read, "
+            f"{self.bytes_gathered:,} bytes gathered, pools of {self.peak_bytes:,} bytes"
+        )
         lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}")
         for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
             lines.append(f"{name:<28}{launches:>10,}{nodes:>10,}")

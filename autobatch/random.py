@@ -55,7 +55,11 @@ def seed(n: int) -> None:
 def _sync() -> None:
     """Bring this thread's own stream in line with the last seed."""
     if getattr(_threads, "epoch", -1) != _seed[1] and not state.depth:
-        own = 0 if threading.current_thread() is threading.main_thread() else sum(threading.current_thread().name.encode())
+        own = (
+            0
+            if threading.current_thread() is threading.main_thread()
+            else sum(threading.current_thread().name.encode())
+        )
         _threads.generator = None
         state.stream = mixed((_seed[0] + own * 0x9E3779B97F4A7C15) & _MASK)
         state.draws = 0
@@ -105,8 +109,13 @@ def rng() -> np.random.Generator:
     True
     """
     if state.builder is not None:
-        raise CellError(message("rng: a NumPy generator cannot be traced", where=user_line(2),
-                                repair="draw outside the cell and pass the number as an argument"))
+        raise CellError(
+            message(
+                "rng: a NumPy generator cannot be traced",
+                where=user_line(2),
+                repair="draw outside the cell and pass the number as an argument",
+            )
+        )
     stream, number = next_key()
     return np.random.default_rng([stream & 0xFFFFFFFF, (stream >> 32) & 0xFFFFFFFF, number])
 

@@ -31,8 +31,13 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
             x = tensor(x)
         return reduction(kind, x, axis, keepdims)
     if axis is not None or keepdims:
-        raise OpTypeError(message(f"{kind}: a list of values is reduced elementwise, without axis", where=user_line(3),
-                                  repair="use ab.stack(values) to reduce over axes"))
+        raise OpTypeError(
+            message(
+                f"{kind}: a list of values is reduced elementwise, without axis",
+                where=user_line(3),
+                repair="use ab.stack(values) to reduce over axes",
+            )
+        )
     return over_list(kind, x)
 
 
@@ -41,8 +46,13 @@ def over_list(kind: str, values: Any) -> Any:
     if isinstance(values, TracedList):
         values = list(values)
     if not len(values):
-        raise OpTypeError(message(f"{kind}: an empty list has no {kind}", where=user_line(3),
-                                  repair="pass shape= or like= to ab.sum" if kind == "sum" else "guard the call with an if"))
+        raise OpTypeError(
+            message(
+                f"{kind}: an empty list has no {kind}",
+                where=user_line(3),
+                repair="pass shape= or like= to ab.sum" if kind == "sum" else "guard the call with an if",
+            )
+        )
     best = builtins.max(values, key=lambda x: getattr(x, "_priority", -1))
     if not isinstance(best, Value):
         return record_list(kind, values)
@@ -93,11 +103,12 @@ def stack(xs: Sequence[Any], axis: int = 0) -> Any:
     >>> ab.stack([ab.zeros(3), ab.ones(3)]).shape
     (2, 3)
     """
-    if isinstance(xs, TracedList) or any(type(x).__name__ == "Tracer" for x in xs):
-        if axis == 0:
-            return over_list("stack", xs)
+    if axis == 0 and (isinstance(xs, TracedList) or any(type(x).__name__ == "Tracer" for x in xs)):
+        return over_list("stack", xs)
     if not len(xs):
-        raise OpTypeError(message("stack: an empty list has no shape", where=user_line(2), repair="guard it with an if"))
+        raise OpTypeError(
+            message("stack: an empty list has no shape", where=user_line(2), repair="guard it with an if")
+        )
     ndim = np.ndim(xs[0]) if not isinstance(xs[0], Value) else xs[0].ndim
     if not -ndim - 1 <= axis <= ndim:
         raise OpTypeError(message(f"stack: axis {axis} is outside a value of rank {ndim + 1}", where=user_line(2)))

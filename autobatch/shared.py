@@ -71,8 +71,13 @@ class Shared(Value):
         numbers = [x for x in operands if not isinstance(x, Shared)]
         if any(not isinstance(x, bool | int | float | np.number) for x in numbers) or (numbers and op.dtypes == "keep"):
             return recorder[0](op, operands, attrs)
-        key = (op, _hashable(attrs), tuple(id(x) if isinstance(x, Shared) else (type(x), repr(x)) for x in operands), is_frozen(),
-               default_dtype())
+        key = (
+            op,
+            _hashable(attrs),
+            tuple(id(x) if isinstance(x, Shared) else (type(x), repr(x)) for x in operands),
+            is_frozen(),
+            default_dtype(),
+        )
         found = self._expressions.get(key)
         if found is None:
             if len(self._expressions) >= _INTERN_LIMIT:
@@ -151,7 +156,13 @@ def filled(shape: Any, value: float | int | bool, dtype: Any = None) -> Constant
     if any(isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 0 for n in extents):
         raise op_error("full", "a shape holds whole numbers from 0 on", got=repr(shape))
     extents = tuple(n.__index__() for n in extents)
-    kind = np.dtype(dtype) if dtype is not None else default_dtype() if isinstance(value, float) else np.asarray(value).dtype
+    kind = (
+        np.dtype(dtype)
+        if dtype is not None
+        else default_dtype()
+        if isinstance(value, float)
+        else np.asarray(value).dtype
+    )
     key = (extents, kind, repr(value))
     found = _filled.get(key)
     if found is None:
@@ -211,8 +222,14 @@ def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
         array = array.astype(np.int64)
     if array.dtype.kind not in "fib":
-        raise OpTypeError(message(f"tensor: no value holds dtype {array.dtype}", where=user_line(2),
-                                  expected="float32, float64, int32, int64 or bool", got=repr(x)[:60]))
+        raise OpTypeError(
+            message(
+                f"tensor: no value holds dtype {array.dtype}",
+                where=user_line(2),
+                expected="float32, float64, int32, int64 or bool",
+                got=repr(x)[:60],
+            )
+        )
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
         raise OpTypeError(message(f"tensor: no value holds dtype {array.dtype}", where=user_line(2)))
     return array
@@ -295,8 +312,9 @@ def evaluate_shared(wanted: Iterable[Shared], memo: Memo) -> list[np.ndarray[Any
     return [memo[x] for x in wanted]
 
 
-def pull_back(cotangents: dict[Shared, np.ndarray[Any, Any]], memo: Memo,
-              give: Callable[[Shared, np.ndarray[Any, Any]], None]) -> None:
+def pull_back(
+    cotangents: dict[Shared, np.ndarray[Any, Any]], memo: Memo, give: Callable[[Shared, np.ndarray[Any, Any]], None]
+) -> None:
     """Carry cotangents of shared values down to those that are no expressions, each handed to `give`."""
     for x in reversed(in_order(cotangents)):
         if x not in cotangents or not x.trainable:

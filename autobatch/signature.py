@@ -82,8 +82,19 @@ class Signature:
     def key(self) -> Any:
         """All of it, to be compared in full, with the lengths that may vary left out."""
         slots = tuple((s.kind, s.pool, s.list, s.type.rows if s.kind == LIST else 0) for s in self.slots)
-        return ("signature", self.name, self.kind, slots, self.results, self.graph.key(), self.shared, self.data,
-                _hashable(self.attrs), self.frozen, self.by_rows)
+        return (
+            "signature",
+            self.name,
+            self.kind,
+            slots,
+            self.results,
+            self.graph.key(),
+            self.shared,
+            self.data,
+            _hashable(self.attrs),
+            self.frozen,
+            self.by_rows,
+        )
 
     def __str__(self) -> str:
         attrs = "".join(f", {a}" for a in self.attrs)

@@ -5,8 +5,8 @@ lists inline). Output: `assemble`. Invariants: operands of a node have smaller v
 nodes of an example are contiguous. Cost: well under a microsecond a node.
 
 A write begins by moving `count` and ends by appending to `tensors`, so that one that Ctrl-C broke off can be told; such
-a recording is given up. The stream holds, node by node, the signature's number, then for each slot one value number, or for a list its length
-and that many value numbers.
+a recording is given up. The stream holds, node by node, the signature's number, then for each slot one value number,
+or for a list its length and that many value numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from .run.program import EACH, LIST, SignatureTable, Tape
 from .signature import Signature
 from .types import on_change
 
-
 if TYPE_CHECKING:
     from .tensor import Tensor
 
@@ -41,9 +40,31 @@ class Recording:
     """What one thread recorded since the last flush, and after the flush what came of it."""
 
     __slots__ = (
-        "__weakref__", "arrays", "born", "cache", "caches", "count", "floats", "frozen_from", "held", "imports", "ints",
-        "links", "number", "payloads", "places", "results", "run", "serial", "signatures", "state", "stream", "targets", "tensors",
-        "thread", "unbatched",
+        "__weakref__",
+        "arrays",
+        "born",
+        "cache",
+        "caches",
+        "count",
+        "floats",
+        "frozen_from",
+        "held",
+        "imports",
+        "ints",
+        "links",
+        "number",
+        "payloads",
+        "places",
+        "results",
+        "run",
+        "serial",
+        "signatures",
+        "state",
+        "stream",
+        "targets",
+        "tensors",
+        "thread",
+        "unbatched",
     )
 
     def __init__(self, frozen: bool, unbatched: bool) -> None:
@@ -224,9 +245,16 @@ def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
         stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats
     )
     return Tape(
-        signatures=table, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
-        float_of=float_of, ints=np.array(recording.ints, np.int64), floats=np.array(recording.floats, np.float64),
-        roots=np.array(roots, np.int32), pools=list(pools),
+        signatures=table,
+        sig=sig,
+        slot_of=slot_of,
+        arg_of=arg_of,
+        args=args,
+        value_of=value_of,
+        int_of=int_of,
+        float_of=float_of,
+        ints=np.array(recording.ints, np.int64),
+        floats=np.array(recording.floats, np.float64),
+        roots=np.array(roots, np.int32),
+        pools=list(pools),
     )
-
-

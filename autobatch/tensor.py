@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .compile.trace import Builder
 from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
+from .graph import NODE, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import ADD, DIV, MUL, SIGMOID, SUB, TANH
 from .ops.index import LOOKUP, WINDOW
@@ -17,12 +19,10 @@ from .ops.linalg import MATMUL
 from .ops.movement import CONCAT, STACK, slice_axis
 from .ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from .ops.value import Value
-from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
 from .parameter import Buffer, Parameter
+from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
 from .shared import Constant, Shared, SharedExpression, as_array, is_frozen
 from .signature import Result, Signature, Slot, payload
-from .compile.trace import Builder
-from .graph import NODE, _hashable
 from .tape import DONE, ENDED, OPEN, Recording, state
 from .types import Type, default_dtype, tensor_type
 
@@ -167,6 +167,7 @@ def _place() -> tuple[Any, int]:
 
 # Arrays from outside.
 
+
 def tensor(x: Any, dtype: Any = None) -> Tensor:
     """An array of the current example, copied now.
 
@@ -179,7 +180,7 @@ def tensor(x: Any, dtype: Any = None) -> Tensor:
     if isinstance(x, Value) and dtype in (None, x.dtype):
         return x  # type: ignore[return-value]
     if isinstance(x, Value):
-        return x.astype(dtype)  # type: ignore[no-any-return]
+        return x.astype(dtype)
     if state.builder is not None:
         return Constant(as_array(x, dtype))  # type: ignore[return-value]
     return lift(as_array(x, dtype), current_tape())
@@ -218,18 +219,36 @@ def _bring_over(t: Tensor, tape: Recording) -> int:
     if found is not None:
         return found
     if old.thread != tape.thread and old.state == OPEN:
-        raise RecordingError(message("a tensor of another thread's recording is used here", where=user_line(2),
-                                     repair="force it there, or pass .detach() of a forced value"))
+        raise RecordingError(
+            message(
+                "a tensor of another thread's recording is used here",
+                where=user_line(2),
+                repair="force it there, or pass .detach() of a forced value",
+            )
+        )
     constant = is_constant(t)
     if old.thread != tape.thread and not constant:
-        raise RecordingError(message("a tensor of another thread's recording is used here", where=user_line(2),
-                                     repair="pass .detach() of it: no gradient flows from thread to thread"))
+        raise RecordingError(
+            message(
+                "a tensor of another thread's recording is used here",
+                where=user_line(2),
+                repair="pass .detach() of it: no gradient flows from thread to thread",
+            )
+        )
     if old.state == ENDED and not constant:
-        raise RecordingError(message("a tensor is used after its recording has ended", where=user_line(2),
-                                     repair="keep x.detach() instead of x, or call backward(retain=True)"))
+        raise RecordingError(
+            message(
+                "a tensor is used after its recording has ended",
+                where=user_line(2),
+                repair="keep x.detach() instead of x, or call backward(retain=True)",
+            )
+        )
     if old.state == OPEN:
-        raise RecordingError(message("a tensor of a recording that was given up is used here", where=user_line(2),
-                                     repair="record it anew"))
+        raise RecordingError(
+            message(
+                "a tensor of a recording that was given up is used here", where=user_line(2), repair="record it anew"
+            )
+        )
     array = forced(t)
     lifted = lift(array, tape)
     if old.state == DONE and not constant:
@@ -254,16 +273,24 @@ def is_constant(t: Tensor) -> bool:
 
 # Ops.
 
+
 def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     """Write one op on the tape, or into the cell that is being traced."""
     if state.builder is not None:
-        constants = (Constant(_as_operand(x, operands)) if isinstance(x, np.ndarray | list | tuple) else x for x in operands)
+        constants = (
+            Constant(_as_operand(x, operands)) if isinstance(x, np.ndarray | list | tuple) else x for x in operands
+        )
         return state.builder.record(op, tuple(constants), attrs)
     known = _record_known(op, operands, attrs)
     if known is not None:
         return known
-    if op is LOOKUP and len(operands) == 2 and isinstance(operands[0], Tensor) and operands[0].ndim == 2 \
-            and isinstance(operands[1], int):
+    if (
+        op is LOOKUP
+        and len(operands) == 2
+        and isinstance(operands[0], Tensor)
+        and operands[0].ndim == 2
+        and isinstance(operands[1], int)
+    ):
         table, index = operands
         n = table.shape[0]
         if not -n <= index < n:
@@ -336,7 +363,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
         else:
             return None
     hit = tape.cache.get(tuple(keys))
-    if hit is None or not ids and tape.torn:
+    if hit is None or (not ids and tape.torn):
         return None
     t: Tensor = _new(Tensor)
     t._tape = tape
@@ -392,14 +419,23 @@ def _make_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -
     if all_rows:
         result = Result(type.width, type.dtype, AS_SLOT, 0)
     else:
-        result = Result(type.width, type.dtype, PER_ELEMENT, next(k for k, f in enumerate(
-            [f for f, key in zip(lifted, keys, strict=True) if isinstance(key, Type)]) if f), 1)
+        result = Result(
+            type.width,
+            type.dtype,
+            PER_ELEMENT,
+            next(
+                k for k, f in enumerate([f for f, key in zip(lifted, keys, strict=True) if isinstance(key, Type)]) if f
+            ),
+            1,
+        )
     return traced.signature(op.name, attrs, frozen, result), type
 
 
 def _same_length(keys: tuple[Any, ...], lifted: tuple[bool, ...], type: Type) -> bool:
     lengths = {k.shape[0] for k, flag in zip(keys, lifted, strict=True) if flag}
-    return lengths == {type.shape[0]} and not any(flag and not isinstance(k, Type) for k, flag in zip(keys, lifted, strict=True))
+    return lengths == {type.shape[0]} and not any(
+        flag and not isinstance(k, Type) for k, flag in zip(keys, lifted, strict=True)
+    )
 
 
 class _TracedOp:
@@ -415,8 +451,20 @@ class _TracedOp:
 
     def signature(self, name: str, attrs: Attrs, frozen: bool, result: Result) -> Signature:
         floating = self.graph_type.dtype.kind == "f"
-        return Signature(name, KERNEL, self.slots, (result,), self.data.count("i"), self.data.count("f"), self.graph,
-                         tuple(self.builder.shared), self.data, attrs, frozen or not floating, self.by_rows)
+        return Signature(
+            name,
+            KERNEL,
+            self.slots,
+            (result,),
+            self.data.count("i"),
+            self.data.count("f"),
+            self.graph,
+            tuple(self.builder.shared),
+            self.data,
+            attrs,
+            frozen or not floating,
+            self.by_rows,
+        )
 
 
 def _trace_op(op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: list[bool]) -> tuple[_TracedOp, bool]:
@@ -438,7 +486,9 @@ def _trace_op(op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: list[bool]) -
         elif isinstance(k, Shared):
             operands.append(k._enter(builder))
         elif isinstance(k, str):
-            operands.append(builder.input("data", n_data, tensor_type(INT64 if k == "i" else FLOAT64, ()), NODE, weak=True))
+            operands.append(
+                builder.input("data", n_data, tensor_type(INT64 if k == "i" else FLOAT64, ()), NODE, weak=True)
+            )
             n_data += 1
         else:
             operands.append(k[1])
@@ -448,6 +498,7 @@ def _trace_op(op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: list[bool]) -
 
 
 # Views.
+
 
 def view_rows(t: Tensor, start: int, step: int, count: int, how: str, shape: tuple[int, ...]) -> Tensor:
     """Rows start, start + step, … of a value of rank 2 or more; how is "slice", or "pick" for one row as a vector."""
@@ -462,8 +513,15 @@ def view_rows(t: Tensor, start: int, step: int, count: int, how: str, shape: tup
         found = _views.get(key)
         if found is None:
             operand = tensor_type(t.dtype, (1, width))
-            found = _views[key] = Signature("rows", SLICE_ROWS, (Slot(ONE, operand),),
-                                            (Result(width, t.dtype, FROM_DATA),), 3, attrs=(how,), frozen=frozen)
+            found = _views[key] = Signature(
+                "rows",
+                SLICE_ROWS,
+                (Slot(ONE, operand),),
+                (Result(width, t.dtype, FROM_DATA),),
+                3,
+                attrs=(how,),
+                frozen=frozen,
+            )
         number = tape.cache[key] = tape.signature_number(found)
     view = tape.add(number, (id,), _place())
     tape.ints += (start, step, count)
@@ -508,9 +566,14 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
         found = _views.get(key)
         if found is None:
             operand = tensor_type(first.dtype, (width,) if how == "stack" else (1, width))
-            found = _views[key] = Signature(how, CONCAT_ROWS, (Slot(LIST, operand),),
-                                            (Result(width, first.dtype, PER_ELEMENT, 0, 1),), attrs=(how,),
-                                            frozen=frozen)
+            found = _views[key] = Signature(
+                how,
+                CONCAT_ROWS,
+                (Slot(LIST, operand),),
+                (Result(width, first.dtype, PER_ELEMENT, 0, 1),),
+                attrs=(how,),
+                frozen=frozen,
+            )
         number = tape.cache[key] = tape.signature_number(found)
     return new_tensor(tape, tape.add(number, (len(ids), *ids), _place()), tensor_type(first.dtype, shape))
 
@@ -523,8 +586,17 @@ def shared_row(x: Shared, tape: Recording) -> Tensor:
         frozen = tape.cache is tape.caches[True]
         builder = Builder()
         graph = builder.finish([x._enter(builder)])
-        signature = Signature("shared row", KERNEL, (), (Result(x._type.width, x.dtype, rows=x._type.rows),), 0, 0, graph,
-                              tuple(builder.shared), frozen=frozen or x.dtype.kind != "f")
+        signature = Signature(
+            "shared row",
+            KERNEL,
+            (),
+            (Result(x._type.width, x.dtype, rows=x._type.rows),),
+            0,
+            0,
+            graph,
+            tuple(builder.shared),
+            frozen=frozen or x.dtype.kind != "f",
+        )
         id = tape.add(tape.signature_number(signature), (), _place())
         new_tensor(tape, id, x._type)
         tape.cache[key] = id
@@ -532,6 +604,7 @@ def shared_row(x: Shared, tape: Recording) -> Tensor:
 
 
 # Lists.
+
 
 def record_list(kind: str, values: Sequence[Any]) -> Any:
     """sum, mean, max or stack over a Python list of values of one shape; the length is data."""
@@ -573,14 +646,20 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
         result = builder.record({"sum": LIST_SUM, "max": LIST_MAX, "mean": LIST_MEAN}[kind], (x,), (1,))
         graph = builder.finish([result])
         type = graph.nodes[graph.outputs[0]].type
-        signature = Signature(f"{kind} of list", KERNEL, (Slot(LIST, element, 1),),
-                              (Result(type.width, type.dtype, rows=type.rows),), graph=graph,
-                              frozen=frozen or type.dtype.kind != "f")
+        signature = Signature(
+            f"{kind} of list",
+            KERNEL,
+            (Slot(LIST, element, 1),),
+            (Result(type.width, type.dtype, rows=type.rows),),
+            graph=graph,
+            frozen=frozen or type.dtype.kind != "f",
+        )
         found = _signatures[key] = (signature, type)
     return found
 
 
 # Fast paths: two tensors of the open tape, or a tensor and a float, or one tensor, with a signature already known.
+
 
 def _fast_binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def method(self: Any, other: Any) -> Any:
@@ -680,4 +759,3 @@ def iterate_tensors(tree: Any) -> Iterator[Tensor]:
             stack.extend(reversed(x))
         elif isinstance(x, dict):
             stack.extend(reversed(list(x.values())))
-

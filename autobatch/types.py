@@ -108,7 +108,7 @@ on_change: list[Callable[[], None]] = []
 
 
 def default_dtype() -> np.dtype[Any]:
-    """dtype that NumPy float arrays, parameters and Python numbers take where nothing else decides: float32 at first."""
+    """dtype of NumPy float arrays, parameters and Python numbers where nothing else decides: float32 at first."""
     return _default.dtype
 
 

@@ -132,9 +132,14 @@ def _launch(n: int = 2_000) -> float:
 
 
 def _first_step(cache: str) -> float:
-    environment = {**os.environ, "AUTOBATCH_CACHE_DIR": os.path.join(cache, "kernels"),
-                   "NUMBA_CACHE_DIR": os.path.join(cache, "numba")}
-    done = subprocess.run([sys.executable, "-c", FIRST_STEP], env=environment, capture_output=True, text=True, check=True)
+    environment = {
+        **os.environ,
+        "AUTOBATCH_CACHE_DIR": os.path.join(cache, "kernels"),
+        "NUMBA_CACHE_DIR": os.path.join(cache, "numba"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_STEP], env=environment, capture_output=True, text=True, check=True
+    )
     return float(done.stdout.split()[-1])
 
 

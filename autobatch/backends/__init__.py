@@ -1,4 +1,4 @@
-"""Where kernels run. `numpy` is the reference: every op a call. `numba` is the default: generated loops, BLAS products."""
+"""Where kernels run: `numpy`, the reference, each op a call; `numba`, the default, generated loops, BLAS products."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def _two(x: Any, n: int, rest: tuple[int, ...]) -> Any:
 
 def scatter_add(g: Any, index: Any, n: int) -> Any:
     """A table of `n` rows of zeros to whose rows the rows of `g` are added."""
-    rest = g.shape[index.ndim:]
+    rest = g.shape[index.ndim :]
     total = np.zeros((n, *rest), g.dtype)
     if g.size:
         _add_into(_two(total, n, rest), np.ascontiguousarray(index).reshape(-1), _two(g, index.size, rest))

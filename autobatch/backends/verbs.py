@@ -15,7 +15,7 @@ def gather(pool: Any, rows: Any, block: int) -> Any:
            [0., 1.]])
     """
     if block >= 0:
-        return pool[block:block + len(rows)]
+        return pool[block : block + len(rows)]
     return np.take(pool, rows, axis=0, mode="clip") if len(pool) else np.empty((0, pool.shape[1]), pool.dtype)
 
 
@@ -24,7 +24,7 @@ def add_rows(target: tuple[Any, Any, int], values: Any) -> None:
     pool, rows, block = target
     values = np.reshape(values, (len(rows), pool.shape[1]))
     if block >= 0:
-        pool[block:block + len(rows)] += values
+        pool[block : block + len(rows)] += values
     else:
         np.add.at(pool, rows, values)
 

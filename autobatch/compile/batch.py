@@ -188,4 +188,3 @@ def batch(graph: Graph) -> Graph:
         values.append(rule(node, xs, max(leads, default=0)))
     outputs = [batcher.led(values[i], max(graph.nodes[i].level, NODE)) for i in graph.outputs]
     return batcher.builder.finish(outputs)
-

@@ -48,8 +48,13 @@ def cache_folder() -> Path:
 def _environment() -> bytes:
     if not _salt:
         parts = (
-            _LLVM_OPTION, sys.version, numba.__version__, llvmlite.__version__, llvmlite.binding.get_host_cpu_name(),
-            llvmlite.binding.get_host_cpu_features().flatten(), Path(scalar_functions.__file__).read_text("utf-8"),
+            _LLVM_OPTION,
+            sys.version,
+            numba.__version__,
+            llvmlite.__version__,
+            llvmlite.binding.get_host_cpu_name(),
+            llvmlite.binding.get_host_cpu_features().flatten(),
+            Path(scalar_functions.__file__).read_text("utf-8"),
         )
         _salt.append("\0".join(parts).encode())
     return _salt[0]

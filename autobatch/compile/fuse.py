@@ -189,7 +189,7 @@ class _Planner:
         elif node.op is SLICE and node.attrs[3] == 1:
             at = node.attrs[0] + len(shape)
             rows, total = size_of(shape[:at]), size_of(shape[at:])
-            inner = size_of(shape[at + 1:])
+            inner = size_of(shape[at + 1 :])
             if not isinstance(total, Dim):
                 start, width = node.attrs[1] * inner, node.attrs[2] * inner
                 if x.rows is None:
@@ -252,8 +252,12 @@ class _Planner:
         """How a loop over `domain` reads node j."""
         x = self.flat[j]
         assert x is not None
-        rows, width = {"element": (domain.rows, domain.width), "row": (domain.rows, 1),
-                       "vector": (1, domain.width), "cell": (1, 1)}[level]
+        rows, width = {
+            "element": (domain.rows, domain.width),
+            "row": (domain.rows, 1),
+            "vector": (1, domain.width),
+            "cell": (1, 1),
+        }[level]
         if self.nodes[j].op is CONST:
             return Read("cell", j, 1, 1)
         if x.rows is not None and (x.rows != rows or x.width != width):
@@ -277,7 +281,7 @@ class _Planner:
                 if i in self.wanted or i in self.inner:
                     self._compute(i)
             elif columns := self._columns(i):
-                total = size_of(node.type.shape[node.attrs[0] + node.type.ndim:])
+                total = size_of(node.type.shape[node.attrs[0] + node.type.ndim :])
                 for j, (start, domain) in zip(node.inputs, columns, strict=True):
                     self._store(j, domain, "node", i, total, start, self.stage[i])
             elif i in self.wanted or self._is_call(i):

@@ -2,8 +2,8 @@
 
 Input: a `Loop` of the fuse stage. Output: the text of a module with one function `loop`, and what the driver passes to
 it. Invariants: the text holds no extents and no node numbers, so one text serves all sizes and all kernels with the
-same arithmetic; infinities and NaN go through as in NumPy (no "nnan", "ninf"; no "arcp", which makes 1 / sqrt(0) a NaN);
-slices are taken before the inner loop and stores are its last lines, which is what lets it vectorise.
+same arithmetic; infinities and NaN go through as in NumPy (no "nnan", "ninf", and no "arcp", which makes 1 / sqrt(0) a
+NaN); slices are taken before the inner loop and stores are its last lines, which is what lets it vectorise.
 Cost: O(nodes of the loop).
 
     def loop(n, w, a0, a1, y0):
@@ -102,12 +102,24 @@ class _Writer:
         node = self.graph.nodes[operand.node]
         if node.op is CONST:
             return literal(node.attrs[0], node.type.dtype)
-        array = self.argument("a", ("array", operand.node, operand.rows, operand.width, operand.in_pool, operand.level
-                                    in ("vector", "cell"), operand.through >= 0), ArrayArgument(operand))
+        array = self.argument(
+            "a",
+            (
+                "array",
+                operand.node,
+                operand.rows,
+                operand.width,
+                operand.in_pool,
+                operand.level in ("vector", "cell"),
+                operand.through >= 0,
+            ),
+            ArrayArgument(operand),
+        )
         row = "i"
         if operand.in_pool or operand.through >= 0:
-            rows = self.argument("r", ("rows", operand.node if operand.in_pool else -1, operand.through),
-                                 RowsArgument(operand))
+            rows = self.argument(
+                "r", ("rows", operand.node if operand.in_pool else -1, operand.through), RowsArgument(operand)
+            )
             row = f"{rows}[i]"
         name = self.fresh("x")
         if operand.level == "element":

@@ -77,21 +77,31 @@ def _is_flat(loop: Loop) -> bool:
     width = loop.domain.width
     reads = [r for operands in loop.reads.values() for r in operands if isinstance(r, Read)]
     reads += [store.value for store in loop.stores if isinstance(store.value, Read)]
-    whole = all(r.level == "cell" or (r.level == "element" and r.width == width and not r.in_pool and r.through < 0)
-                for r in reads)
+    whole = all(
+        r.level == "cell" or (r.level == "element" and r.width == width and not r.in_pool and r.through < 0)
+        for r in reads
+    )
     return whole and width > 1 and not loop.row_nodes and all(s.kind != "add" and s.width == width for s in loop.stores)
 
 
 class _Driver:
-    def __init__(self, steps: Steps, name: str, accumulate: Sequence[bool], backend: str,
-                 wanted: list[tuple[str, int]]) -> None:
+    def __init__(
+        self, steps: Steps, name: str, accumulate: Sequence[bool], backend: str, wanted: list[tuple[str, int]]
+    ) -> None:
         self.steps, self.name, self.accumulate, self.backend = steps, name, accumulate, backend
         self.graph = steps.graph
         self.nodes = steps.graph.nodes
         self.wanted = wanted
-        self.names: dict[str, Any] = {"empty": np.empty, "matmul": np.matmul, "ascontiguousarray": np.ascontiguousarray,
-                                      "add_rows": add_rows, "gather": gather, "store": store, "errstate": np.errstate,
-                                      "array": np.array}
+        self.names: dict[str, Any] = {
+            "empty": np.empty,
+            "matmul": np.matmul,
+            "ascontiguousarray": np.ascontiguousarray,
+            "add_rows": add_rows,
+            "gather": gather,
+            "store": store,
+            "errstate": np.errstate,
+            "array": np.array,
+        }
         self.body: list[str] = []
         self.sources: list[str] = []
         # values that need not be C-contiguous

@@ -50,7 +50,8 @@ class Pieces:
 
     def __str__(self) -> str:
         kept = ", ".join(f"kept({k}) {t}" for k, t in enumerate(self.kept))
-        return f"forward:\n{self.forward}\n\nbackward:\n{self.backward}\n\nfinal:\n{self.final}\n\nkeeps: {kept or 'nothing'}"
+        graphs = f"forward:\n{self.forward}\n\nbackward:\n{self.backward}\n\nfinal:\n{self.final}"
+        return f"{graphs}\n\nkeeps: {kept or 'nothing'}"
 
 
 def split(graph: Graph, trainable: set[int]) -> Pieces:
@@ -60,7 +61,9 @@ def split(graph: Graph, trainable: set[int]) -> Pieces:
     outputs = list(graph.outputs)
     joint, number = simplify(result.graph)
     forward_results = [number[i] for i in outputs]
-    cotangents = [(graph.nodes[w].attrs, None if c is None else number[c]) for w, c in zip(wrt, result.cotangents, strict=True)]
+    cotangents = [
+        (graph.nodes[w].attrs, None if c is None else number[c]) for w, c in zip(wrt, result.cotangents, strict=True)
+    ]
     is_forward = set(number[: result.n_forward])
     cut = _Cut(joint, is_forward)
 
@@ -109,8 +112,10 @@ def split(graph: Graph, trainable: set[int]) -> Pieces:
 def differentiable(graph: Graph, trainable: Container[int]) -> list[int]:
     """The inputs of a graph that have cotangents: floating rows, and the shared operands `trainable`."""
     return [
-        i for i, node in enumerate(graph.nodes)
-        if node.is_input and is_float(node.type.dtype)
+        i
+        for i, node in enumerate(graph.nodes)
+        if node.is_input
+        and is_float(node.type.dtype)
         and (node.attrs[0] == "rows" or (node.attrs[0] == "shared" and node.attrs[1] in trainable))
     ]
 

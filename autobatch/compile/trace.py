@@ -78,16 +78,25 @@ class Tracer(Value):
 
     def _refuse(self, what: str) -> NoReturn:
         if self._weak:
-            raise CellError(message(
-                f"cell: a number passed to a cell cannot be used as {what}: it is data, not part of the signature",
-                where=user_line(2), repair="name the argument in @ab.cell(static=(...,))"))
-        raise CellError(message(f"cell: a value cannot be forced inside a cell (used as {what})", where=user_line(2),
-                                repair="take the decision outside the cell, or use ab.where"))
+            raise CellError(
+                message(
+                    f"cell: a number passed to a cell cannot be used as {what}: it is data, not part of the signature",
+                    where=user_line(2),
+                    repair="name the argument in @ab.cell(static=(...,))",
+                )
+            )
+        raise CellError(
+            message(
+                f"cell: a value cannot be forced inside a cell (used as {what})",
+                where=user_line(2),
+                repair="take the decision outside the cell, or use ab.where",
+            )
+        )
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304
         self._refuse("a condition")
 
-    def __index__(self) -> int:
+    def __index__(self) -> int:  # noqa: PLE0305
         self._refuse("a shape, axis, loop bound or list index")
 
     def __int__(self) -> int:
@@ -104,8 +113,11 @@ class Tracer(Value):
 
     def backward(self, retain: bool = False) -> NoReturn:
         """Raises `CellError`: nothing can be run while it is traced."""
-        raise CellError(message("backward: not possible inside a cell", where=user_line(2),
-                                repair="call it on what the cell returns"))
+        raise CellError(
+            message(
+                "backward: not possible inside a cell", where=user_line(2), repair="call it on what the cell returns"
+            )
+        )
 
 
 class StackedTracer(Value):
@@ -127,8 +139,11 @@ class StackedTracer(Value):
             return apply(rows, (self._each,), (self._each.level,))
         lifted = op.lead(ndims, shared, attrs) if op.lead else None
         if lifted is None or any(a and not b for a, b in zip(stacked, lifted, strict=True)):
-            raise op_error(op.name, "this op mixes the rows of a stacked list whose length varies",
-                           repair="reduce with ab.sum, ab.mean or ab.max over axis 0, or work on the elements")
+            raise op_error(
+                op.name,
+                "this op mixes the rows of a stacked list whose length varies",
+                repair="reduce with ab.sum, ab.mean or ab.max over axis 0, or work on the elements",
+            )
         inner = tuple(x._each if isinstance(x, StackedTracer) else x for x in operands)
         return StackedTracer(apply(op, inner, attrs))
 
@@ -160,12 +175,22 @@ class TracedList:
         return True
 
     def __len__(self) -> int:
-        raise CellError(message("cell: the length of a list is data, not part of the signature", where=user_line(1),
-                                repair="use ab.mean for averages, or name the argument in @ab.cell(static=(...,))"))
+        raise CellError(
+            message(
+                "cell: the length of a list is data, not part of the signature",
+                where=user_line(1),
+                repair="use ab.mean for averages, or name the argument in @ab.cell(static=(...,))",
+            )
+        )
 
     def __getitem__(self, index: Any) -> Any:
-        raise CellError(message("cell: elements of a list of varying length are not indexed", where=user_line(1),
-                                repair="iterate over it, pass the element as an argument, or use static="))
+        raise CellError(
+            message(
+                "cell: elements of a list of varying length are not indexed",
+                where=user_line(1),
+                repair="iterate over it, pass the element as an argument, or use static=",
+            )
+        )
 
 
 class Builder:
@@ -192,11 +217,8 @@ class Builder:
 
     def shared_operand(self, value: Any) -> Tracer:
         """The tracer of an array that is the same for all nodes."""
-        for k, other in enumerate(self.shared):
-            if other is value:
-                break
-        else:
-            k = len(self.shared)
+        k = next((k for k, other in enumerate(self.shared) if other is value), len(self.shared))
+        if k == len(self.shared):
             self.shared.append(value)
         return self.input("shared", k, value._type, SHARED)
 
@@ -254,10 +276,14 @@ class Builder:
         if len(lists) > 1:
             same = len({level % SHADOW for level in lists}) == 1
             what = "two elements of one list meet" if same else "elements of two different lists meet"
-            raise CellError(message(f"cell: {what} in {op.name}; a list of any length is traced once for all elements",
-                                    where=user_line(1),
-                                    repair="combine elements by ab.sum, ab.mean, ab.max or ab.stack, "
-                                    "or name the argument in @ab.cell(static=(...,))"))
+            raise CellError(
+                message(
+                    f"cell: {what} in {op.name}; a list of any length is traced once for all elements",
+                    where=user_line(1),
+                    repair="combine elements by ab.sum, ab.mean, ab.max or ab.stack, "
+                    "or name the argument in @ab.cell(static=(...,))",
+                )
+            )
         return max(levels, default=SHARED)
 
     def _unify(self, op: Op, values: list[Any]) -> list[Tracer]:
@@ -282,7 +308,9 @@ class Builder:
         if strong is None:
             traced = any(isinstance(v, Tracer) for v in values)
             kinds = {w.kind for w in weak}
-            return (FLOAT64 if traced else default_dtype()) if "f" in kinds else INT64 if "i" in kinds else np.dtype(bool)
+            return (
+                (FLOAT64 if traced else default_dtype()) if "f" in kinds else INT64 if "i" in kinds else np.dtype(bool)
+            )
         if any(w.kind == "f" for w in weak) and strong.kind != "f":
             return default_dtype()
         if any(w.kind == "i" for w in weak) and strong.kind == "b":
@@ -310,8 +338,13 @@ class Builder:
         def again() -> None:
             per_element = self.draws.get(k, 0) - before.get(k, 0)
             if per_element > 1:
-                raise CellError(message("cell: two random draws for each element of one loop over a list",
-                                        where=user_line(1), repair="draw in two loops, one draw each"))
+                raise CellError(
+                    message(
+                        "cell: two random draws for each element of one loop over a list",
+                        where=user_line(1),
+                        repair="draw in two loops, one draw each",
+                    )
+                )
             self.draws = before
             self._loop = SHADOW + k
 
@@ -329,14 +362,23 @@ class Builder:
         if not k and not any(level >= SHADOW for level in levels):
             return _fold(kind, [v if isinstance(v, Tracer) else self.constant(v, _weak_dtype(v)) for v in lifted])
         if len(lifted) != 2 or len(tracers) != 2 or tracers[0].level != k or tracers[1].level != SHADOW + k:
-            raise CellError(message(f"cell: {kind} of a list that mixes elements of a varying list with other values",
-                                    where=user_line(1), repair="reduce the list first, then add the others"))
+            raise CellError(
+                message(
+                    f"cell: {kind} of a list that mixes elements of a varying list with other values",
+                    where=user_line(1),
+                    repair="reduce the list first, then add the others",
+                )
+            )
         real, shadow = tracers
         if self._twin.get(shadow._id) != real._id:
-            raise CellError(message(f"cell: {kind} over a list whose elements are not treated alike",
-                                    where=user_line(1),
-                                    repair="a loop over a list runs once for all elements: carry no value from one "
-                                    "element to the next, and use no Python counter"))
+            raise CellError(
+                message(
+                    f"cell: {kind} over a list whose elements are not treated alike",
+                    where=user_line(1),
+                    repair="a loop over a list runs once for all elements: carry no value from one "
+                    "element to the next, and use no Python counter",
+                )
+            )
         if kind == "stack":
             return StackedTracer(real)
         op = {"sum": LIST_SUM, "max": LIST_MAX, "mean": LIST_MEAN}[kind]
@@ -391,8 +433,14 @@ def _fold(kind: str, values: Sequence[Tracer]) -> Any:
     shape = values[0].shape
     for v in values:
         if v.shape != shape:
-            raise OpTypeError(message(f"{kind}: values of a list differ in shape", expected=str(shape),
-                                      got=str(v.shape), where=user_line(1)))
+            raise OpTypeError(
+                message(
+                    f"{kind}: values of a list differ in shape",
+                    expected=str(shape),
+                    got=str(v.shape),
+                    where=user_line(1),
+                )
+            )
     if kind == "sum":
         total: Any = values[0]
         for v in values[1:]:

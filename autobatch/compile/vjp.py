@@ -126,7 +126,8 @@ class _Sums:
         if extra > 0:
             g = apply(SUM, (g,), (tuple(range(-len(g.shape), -len(value.shape))), False))
         repeated = tuple(
-            axis for axis in range(-len(value.shape), 0)
+            axis
+            for axis in range(-len(value.shape), 0)
             if -axis <= len(g.shape) and value.shape[axis] == 1 and g.shape[axis] != 1
         )
         if repeated:
@@ -135,4 +136,3 @@ class _Sums:
             ones = (1,) * (len(value.shape) - len(g.shape))
             g = broadcast_to(reshape(g, ones + g.shape), value.shape)
         return g.astype(value.dtype)
-

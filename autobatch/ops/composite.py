@@ -55,12 +55,29 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-SOFTMAX = declare(Op("softmax", "exp(x) / sum of exp(x) along an axis", body=_softmax_body, dtypes="float", lead=_lead,
-                     samples=_samples))
-LOG_SOFTMAX = declare(Op("log_softmax", "logarithm of the softmax along an axis", body=_log_softmax_body,
-                         dtypes="float", lead=_lead, samples=_samples))
-LOGSUMEXP = declare(Op("logsumexp", "log of the sum of exp(x) along an axis", body=_logsumexp_body, dtypes="float",
-                       samples=_samples))
+SOFTMAX = declare(
+    Op(
+        "softmax",
+        "exp(x) / sum of exp(x) along an axis",
+        body=_softmax_body,
+        dtypes="float",
+        lead=_lead,
+        samples=_samples,
+    )
+)
+LOG_SOFTMAX = declare(
+    Op(
+        "log_softmax",
+        "logarithm of the softmax along an axis",
+        body=_log_softmax_body,
+        dtypes="float",
+        lead=_lead,
+        samples=_samples,
+    )
+)
+LOGSUMEXP = declare(
+    Op("logsumexp", "log of the sum of exp(x) along an axis", body=_logsumexp_body, dtypes="float", samples=_samples)
+)
 
 
 def _along(op: Op, x: Any, axis: int) -> Any:
@@ -104,21 +121,35 @@ def logsumexp(x: Any, axis: int = -1) -> Any:
 
 def _cross_entropy_body(x: Any, index: Any) -> Any:
     if x.ndim != 1 or len(index.shape):
-        raise op_error("cross_entropy", "one example has one vector of logits and one label",
-                       expected="f[classes], i64[]", got=f"{x._type}, {index._type}",
-                       repair="sum over ab.cross_entropy(row, label) for several rows")
+        raise op_error(
+            "cross_entropy",
+            "one example has one vector of logits and one label",
+            expected="f[classes], i64[]",
+            got=f"{x._type}, {index._type}",
+            repair="sum over ab.cross_entropy(row, label) for several rows",
+        )
     chosen = apply(TAKE, (x, apply(BOUNDED, (index,), (x.shape[0],))))
     return _logsumexp_body(x, -1) - chosen
 
 
 def _cross_entropy_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=5), 3)), Sample((rng.normal(size=2), 0)),
-            Sample((rng.normal(size=3), 3), error=OpIndexError),
-            Sample((rng.normal(size=(3, 2)), 1), error=OpTypeError)]
+    return [
+        Sample((rng.normal(size=5), 3)),
+        Sample((rng.normal(size=2), 0)),
+        Sample((rng.normal(size=3), 3), error=OpIndexError),
+        Sample((rng.normal(size=(3, 2)), 1), error=OpTypeError),
+    ]
 
 
-CROSS_ENTROPY = declare(Op("cross_entropy", "logsumexp of the logits minus the logit of the label", dtypes="keep",
-                           body=_cross_entropy_body, samples=_cross_entropy_samples))
+CROSS_ENTROPY = declare(
+    Op(
+        "cross_entropy",
+        "logsumexp of the logits minus the logit of the label",
+        dtypes="keep",
+        body=_cross_entropy_body,
+        samples=_cross_entropy_samples,
+    )
+)
 
 
 def cross_entropy(logits: Any, index: Any) -> Any:
@@ -134,8 +165,9 @@ def cross_entropy(logits: Any, index: Any) -> Any:
     if isinstance(index, int | np.integer) and logits.ndim == 1:
         n = logits.shape[0]
         if not -n <= index < n:
-            raise OpIndexError(message(f"cross_entropy: label {index} is out of range for {n} classes",
-                                       where=user_line(2)))
+            raise OpIndexError(
+                message(f"cross_entropy: label {index} is out of range for {n} classes", where=user_line(2))
+            )
         index = int(index) % n
     return apply(CROSS_ENTROPY, (logits, index))
 
@@ -145,11 +177,19 @@ def _squared_error_body(x: Any, y: Any) -> Any:
     return apply(SUM, (d * d,), (tuple(range(-d.ndim, 0)), False)) if d.ndim else d * d
 
 
-SQUARED_ERROR = declare(Op("squared_error", "sum of squared differences", body=_squared_error_body,
-                           samples=lambda rng: [Sample((rng.normal(size=3), rng.normal(size=3))),
-                                                Sample((rng.normal(size=(2, 3)), rng.normal(size=3))),
-                                                Sample((rng.normal(), 0.5)),
-                                                Sample((np.ones(2), np.ones(3)), error=OpTypeError)]))
+SQUARED_ERROR = declare(
+    Op(
+        "squared_error",
+        "sum of squared differences",
+        body=_squared_error_body,
+        samples=lambda rng: [
+            Sample((rng.normal(size=3), rng.normal(size=3))),
+            Sample((rng.normal(size=(2, 3)), rng.normal(size=3))),
+            Sample((rng.normal(), 0.5)),
+            Sample((np.ones(2), np.ones(3)), error=OpTypeError),
+        ],
+    )
+)
 
 
 def squared_error(x: Any, y: Any) -> Any:

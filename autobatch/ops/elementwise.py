@@ -19,8 +19,13 @@ def _infer(name: str, result: str) -> Callable[[Sequence[Type], Attrs], Type]:
         shape = broadcast_shapes(*(t.shape for t in types))
         if shape is None:
             got = ", ".join(map(str, types))
-            raise op_error(name, "shapes do not broadcast", expected="equal extents, or 1", got=got,
-                           repair="reshape one operand, or reduce the axis that differs")
+            raise op_error(
+                name,
+                "shapes do not broadcast",
+                expected="equal extents, or 1",
+                got=got,
+                repair="reshape one operand, or reduce the axis that differs",
+            )
         return tensor_type(np.bool_ if result == "bool" else types[-1].dtype, shape)
 
     return infer
@@ -33,8 +38,9 @@ def _carried(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tupl
     return tuple(n == ndim for n in ndims)
 
 
-def _samples(arity: int, low: float, high: float, smooth: bool = True, special: bool = True,
-             both_signs: bool = False) -> Samples:
+def _samples(
+    arity: int, low: float, high: float, smooth: bool = True, special: bool = True, both_signs: bool = False
+) -> Samples:
     by_arity: dict[int, list[tuple[tuple[int, ...], ...]]] = {
         1: [((4,),), ((),), ((3, 2),)],
         2: [((4,), (4,)), ((3, 2), (2,)), ((), (3,)), ((2, 1), (1, 3))],
@@ -75,8 +81,18 @@ def _elementwise(
     samples: Samples | None = None,
 ) -> Op:
     return declare(
-        Op(name, doc, _infer(name, result), reference, vjp, "elementwise", scalar, dtypes, lead=_carried,
-           samples=samples or _samples(arity, low, high, smooth and vjp is not None, special, both_signs))
+        Op(
+            name,
+            doc,
+            _infer(name, result),
+            reference,
+            vjp,
+            "elementwise",
+            scalar,
+            dtypes,
+            lead=_carried,
+            samples=samples or _samples(arity, low, high, smooth and vjp is not None, special, both_signs),
+        )
     )
 
 
@@ -89,16 +105,37 @@ def _nothing(g: Any, y: Any, x: Any, attrs: Attrs) -> tuple[Any, ...]:
 ADD = _elementwise("add", "x + y", np.add, "{0} + {1}", lambda g, y, x, a: (g, g), arity=2)
 SUB = _elementwise("sub", "x - y", np.subtract, "{0} - {1}", lambda g, y, x, a: (g, -g), arity=2)
 MUL = _elementwise("mul", "x y", np.multiply, "{0} * {1}", lambda g, y, x, a: (g * x[1], g * x[0]), arity=2)
-DIV = _elementwise("div", "x / y", np.true_divide, "{0} / {1}",
-                   lambda g, y, x, a: (g / x[1], -(g * y) / x[1]), arity=2, dtypes="float", low=0.5)
+DIV = _elementwise(
+    "div",
+    "x / y",
+    np.true_divide,
+    "{0} / {1}",
+    lambda g, y, x, a: (g / x[1], -(g * y) / x[1]),
+    arity=2,
+    dtypes="float",
+    low=0.5,
+)
 NEG = _elementwise("neg", "-x", np.negative, "-{0}", lambda g, y, x, a: (-g,))
-ABS = _elementwise("abs", "|x|; derivative 0 at 0", np.abs, "abs({0})", lambda g, y, x, a: (g * sign(x[0]),), low=0.2,
-                   both_signs=True)
+ABS = _elementwise(
+    "abs", "|x|; derivative 0 at 0", np.abs, "abs({0})", lambda g, y, x, a: (g * sign(x[0]),), low=0.2, both_signs=True
+)
 SIGN: Op = _elementwise("sign", "-1, 0 or 1", np.sign, "sign({0})", _nothing, smooth=False)
-MAXIMUM = _elementwise("maximum", "the larger of two; equal values share the derivative", np.maximum,
-                       "maximum({0}, {1})", lambda g, y, x, a: _of_larger(g, x[0], x[1]), arity=2)
-MINIMUM = _elementwise("minimum", "the smaller of two; equal values share the derivative", np.minimum,
-                       "minimum({0}, {1})", lambda g, y, x, a: _of_larger(g, x[1], x[0]), arity=2)
+MAXIMUM = _elementwise(
+    "maximum",
+    "the larger of two; equal values share the derivative",
+    np.maximum,
+    "maximum({0}, {1})",
+    lambda g, y, x, a: _of_larger(g, x[0], x[1]),
+    arity=2,
+)
+MINIMUM = _elementwise(
+    "minimum",
+    "the smaller of two; equal values share the derivative",
+    np.minimum,
+    "minimum({0}, {1})",
+    lambda g, y, x, a: _of_larger(g, x[1], x[0]),
+    arity=2,
+)
 
 
 def _of_larger(g: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -109,12 +146,15 @@ def _of_larger(g: Any, a: Any, b: Any) -> tuple[Any, Any]:
 # Functions.
 
 EXP = _elementwise("exp", "e to the x", np.exp, "exp({0})", lambda g, y, x, a: (g * y,), dtypes="float")
-LOG = _elementwise("log", "natural logarithm", np.log, "log({0})", lambda g, y, x, a: (g / x[0],), dtypes="float",
-                   low=0.3)
-TANH = _elementwise("tanh", "hyperbolic tangent", np.tanh, "tanh({0})", lambda g, y, x, a: (g * (1.0 - y * y),),
-                    dtypes="float")
-SQRT = _elementwise("sqrt", "square root", np.sqrt, "sqrt({0})", lambda g, y, x, a: (g * 0.5 / y,), dtypes="float",
-                    low=0.3)
+LOG = _elementwise(
+    "log", "natural logarithm", np.log, "log({0})", lambda g, y, x, a: (g / x[0],), dtypes="float", low=0.3
+)
+TANH = _elementwise(
+    "tanh", "hyperbolic tangent", np.tanh, "tanh({0})", lambda g, y, x, a: (g * (1.0 - y * y),), dtypes="float"
+)
+SQRT = _elementwise(
+    "sqrt", "square root", np.sqrt, "sqrt({0})", lambda g, y, x, a: (g * 0.5 / y,), dtypes="float", low=0.3
+)
 
 
 def _sigmoid(x: Any) -> Any:
@@ -126,16 +166,37 @@ def _softplus(x: Any) -> Any:
     return (np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))).astype(x.dtype)
 
 
-SIGMOID = _elementwise("sigmoid", "1 / (1 + exp(-x))", _sigmoid, "sigmoid({0})",
-                       lambda g, y, x, a: (g * y * (1.0 - y),), dtypes="float")
-RELU = _elementwise("relu", "max(x, 0); derivative 0 at 0", lambda x: np.maximum(x, x.dtype.type(0)),
-                    "relu({0})",
-                    lambda g, y, x, a: (where(less(0.0, x[0]), g, 0.0),), low=0.2, both_signs=True)
-SOFTPLUS = _elementwise("softplus", "log(1 + exp(x)), without overflow", _softplus, "softplus({0})",
-                        lambda g, y, x, a: (g * sigmoid(x[0]),), dtypes="float")
-POWER = _elementwise("power", "x to the y, both values; the derivative by y is 0 where x is 0", np.power,
-                     "power({0}, {1})", lambda g, y, x, a: _power_vjp(g, y, x), arity=2, dtypes="float", low=0.4,
-                     special=False)
+SIGMOID = _elementwise(
+    "sigmoid", "1 / (1 + exp(-x))", _sigmoid, "sigmoid({0})", lambda g, y, x, a: (g * y * (1.0 - y),), dtypes="float"
+)
+RELU = _elementwise(
+    "relu",
+    "max(x, 0); derivative 0 at 0",
+    lambda x: np.maximum(x, x.dtype.type(0)),
+    "relu({0})",
+    lambda g, y, x, a: (where(less(0.0, x[0]), g, 0.0),),
+    low=0.2,
+    both_signs=True,
+)
+SOFTPLUS = _elementwise(
+    "softplus",
+    "log(1 + exp(x)), without overflow",
+    _softplus,
+    "softplus({0})",
+    lambda g, y, x, a: (g * sigmoid(x[0]),),
+    dtypes="float",
+)
+POWER = _elementwise(
+    "power",
+    "x to the y, both values; the derivative by y is 0 where x is 0",
+    np.power,
+    "power({0}, {1})",
+    lambda g, y, x, a: _power_vjp(g, y, x),
+    arity=2,
+    dtypes="float",
+    low=0.4,
+    special=False,
+)
 
 
 def _power_vjp(g: Any, y: Any, x: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -154,19 +215,31 @@ def _power_of_samples(rng: np.random.Generator) -> list[Sample]:
     return [Sample((x,), (p,)) for p in (0.5, 2, 3, -1, 1, 0)] + [Sample((edges,), (2,), smooth=False)]
 
 
-POWER_OF = declare(Op("power_of", "x to a constant exponent, an attribute", _infer_power_of,
-                      lambda x, p: np.power(x, x.dtype.type(p)),
-                      lambda g, y, x, a: (None if a[0] == 0 else g * a[0] * power(x[0], a[0] - 1),),
-                      "elementwise", "power_of({0}, {a})", "float", lead=_carried, samples=_power_of_samples))
+POWER_OF = declare(
+    Op(
+        "power_of",
+        "x to a constant exponent, an attribute",
+        _infer_power_of,
+        lambda x, p: np.power(x, x.dtype.type(p)),
+        lambda g, y, x, a: (None if a[0] == 0 else g * a[0] * power(x[0], a[0] - 1),),
+        "elementwise",
+        "power_of({0}, {a})",
+        "float",
+        lead=_carried,
+        samples=_power_of_samples,
+    )
+)
 
 # Comparisons and choice.
 
 LESS = _elementwise("less", "x < y", np.less, "{0} < {1}", _nothing, arity=2, result="bool", smooth=False)
-LESS_EQUAL = _elementwise("less_equal", "x <= y", np.less_equal, "{0} <= {1}", _nothing, arity=2, result="bool",
-                          smooth=False)
+LESS_EQUAL = _elementwise(
+    "less_equal", "x <= y", np.less_equal, "{0} <= {1}", _nothing, arity=2, result="bool", smooth=False
+)
 EQUAL = _elementwise("equal", "x == y", np.equal, "{0} == {1}", _nothing, arity=2, result="bool", smooth=False)
-NOT_EQUAL = _elementwise("not_equal", "x != y", np.not_equal, "{0} != {1}", _nothing, arity=2, result="bool",
-                         smooth=False)
+NOT_EQUAL = _elementwise(
+    "not_equal", "x != y", np.not_equal, "{0} != {1}", _nothing, arity=2, result="bool", smooth=False
+)
 
 
 def _where_samples(rng: np.random.Generator) -> list[Sample]:
@@ -181,30 +254,54 @@ def _where_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-WHERE = _elementwise("where", "x where the condition holds, else y", np.where, "{1} if {0} else {2}",
-                     lambda g, y, x, a: (None, where(x[0], g, 0.0), where(x[0], 0.0, g)), arity=3, dtypes="where",
-                     samples=_where_samples)
+WHERE = _elementwise(
+    "where",
+    "x where the condition holds, else y",
+    np.where,
+    "{1} if {0} else {2}",
+    lambda g, y, x, a: (None, where(x[0], g, 0.0), where(x[0], 0.0, g)),
+    arity=3,
+    dtypes="where",
+    samples=_where_samples,
+)
 
 
 # Conversions.
+
 
 def _infer_cast(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(attrs[0], types[0].shape)
 
 
 def _cast_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=(3, 2)),), (np.dtype(np.float64),)),
-            Sample((np.arange(4),), (np.dtype(np.float64),), smooth=False),
-            Sample((np.array([True, False]),), (np.dtype(np.float64),), smooth=False)]
+    return [
+        Sample((rng.normal(size=(3, 2)),), (np.dtype(np.float64),)),
+        Sample((np.arange(4),), (np.dtype(np.float64),), smooth=False),
+        Sample((np.array([True, False]),), (np.dtype(np.float64),), smooth=False),
+    ]
 
 
-CAST = declare(Op("cast", "convert to another dtype", _infer_cast, lambda x, dtype: x.astype(dtype),
-                  lambda g, y, x, a: (cast(g, x[0].dtype) if x[0].dtype.kind == "f" else None,),
-                  "elementwise", "cast({0}, {a})", "keep", lead=_carried, samples=_cast_samples))
-STOP_GRADIENT = _elementwise("stop_gradient", "the same numbers, as a constant", np.array, "{0}", _nothing, dtypes="keep", smooth=False)
+CAST = declare(
+    Op(
+        "cast",
+        "convert to another dtype",
+        _infer_cast,
+        lambda x, dtype: x.astype(dtype),
+        lambda g, y, x, a: (cast(g, x[0].dtype) if x[0].dtype.kind == "f" else None,),
+        "elementwise",
+        "cast({0}, {a})",
+        "keep",
+        lead=_carried,
+        samples=_cast_samples,
+    )
+)
+STOP_GRADIENT = _elementwise(
+    "stop_gradient", "the same numbers, as a constant", np.array, "{0}", _nothing, dtypes="keep", smooth=False
+)
 
 
 # Public functions.
+
 
 def cast(x: Any, dtype: Any) -> Any:
     """Convert to another dtype; the value itself when it has that dtype already."""
@@ -221,48 +318,69 @@ def _unary(op: Op, doc: str) -> Callable[[Any], Any]:
     return function
 
 
-exp = _unary(EXP, """Elementwise exponential of `x: f[...]`.
+exp = _unary(
+    EXP,
+    """Elementwise exponential of `x: f[...]`.
 
     >>> import autobatch as ab
     >>> float(ab.exp(ab.tensor(0.0)))
     1.0
-    """)
-log = _unary(LOG, """Elementwise natural logarithm of `x: f[...]`; -inf at 0, NaN below, as NumPy.
+    """,
+)
+log = _unary(
+    LOG,
+    """Elementwise natural logarithm of `x: f[...]`; -inf at 0, NaN below, as NumPy.
 
     >>> import autobatch as ab
     >>> float(ab.log(ab.tensor(1.0)))
     0.0
-    """)
-tanh = _unary(TANH, """Elementwise hyperbolic tangent of `x: f[...]`.
+    """,
+)
+tanh = _unary(
+    TANH,
+    """Elementwise hyperbolic tangent of `x: f[...]`.
 
     >>> import autobatch as ab
     >>> float(ab.tanh(ab.tensor(0.0)))
     0.0
-    """)
-sigmoid: Callable[[Any], Any] = _unary(SIGMOID, """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
+    """,
+)
+sigmoid: Callable[[Any], Any] = _unary(
+    SIGMOID,
+    """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
 
     >>> import autobatch as ab
     >>> float(ab.sigmoid(ab.tensor(0.0)))
     0.5
-    """)
-relu = _unary(RELU, """Elementwise max(x, 0) of `x`; the derivative at 0 is 0.
+    """,
+)
+relu = _unary(
+    RELU,
+    """Elementwise max(x, 0) of `x`; the derivative at 0 is 0.
 
     >>> import autobatch as ab
     >>> ab.relu(ab.tensor([-1.0, 2.0])).numpy()
     array([0., 2.], dtype=float32)
-    """)
-softplus = _unary(SOFTPLUS, """Elementwise log(1 + exp(x)) of `x: f[...]`, without overflow.
+    """,
+)
+softplus = _unary(
+    SOFTPLUS,
+    """Elementwise log(1 + exp(x)) of `x: f[...]`, without overflow.
 
     >>> import autobatch as ab
     >>> float(ab.softplus(ab.tensor(1000.0)))
     1000.0
-    """)
-sqrt = _unary(SQRT, """Elementwise square root of `x: f[...]`; NaN below 0, as NumPy.
+    """,
+)
+sqrt = _unary(
+    SQRT,
+    """Elementwise square root of `x: f[...]`; NaN below 0, as NumPy.
 
     >>> import autobatch as ab
     >>> float(ab.sqrt(ab.tensor(4.0)))
     2.0
-    """)
+    """,
+)
 sign: Callable[[Any], Any] = _unary(SIGN, "Elementwise sign of `x`: -1, 0 or 1.")
 
 

@@ -26,29 +26,51 @@ def _take(x: Any, i: Any) -> Any:
     return np.take(x, i, axis=0, mode="clip") if x.shape[0] else np.zeros(i.shape + x.shape[1:], x.dtype)
 
 
-TAKE: Op = declare(Op("take", "rows of a table; the index is known to be in range", _infer_take, _take,
-                  lambda g, y, x, a: (apply(SCATTER_ADD, (g, x[1]), (x[0].shape[0],)), None), "take", dtypes="keep",
-                  samples=lambda rng: [Sample((rng.normal(size=(4, 3)), np.array(2))),
-                                       Sample((rng.normal(size=(4, 3)), np.array([2, 0, 2]))),
-                                       Sample((rng.normal(size=4), np.array([[1, 3]])))]))
+TAKE: Op = declare(
+    Op(
+        "take",
+        "rows of a table; the index is known to be in range",
+        _infer_take,
+        _take,
+        lambda g, y, x, a: (apply(SCATTER_ADD, (g, x[1]), (x[0].shape[0],)), None),
+        "take",
+        dtypes="keep",
+        samples=lambda rng: [
+            Sample((rng.normal(size=(4, 3)), np.array(2))),
+            Sample((rng.normal(size=(4, 3)), np.array([2, 0, 2]))),
+            Sample((rng.normal(size=4), np.array([[1, 3]]))),
+        ],
+    )
+)
 
 
 def _infer_scatter(types: Sequence[Type], attrs: Attrs) -> Type:
     g, i = types
-    return tensor_type(g.dtype, (attrs[0], *g.shape[i.ndim:]))
+    return tensor_type(g.dtype, (attrs[0], *g.shape[i.ndim :]))
 
 
 def _scatter_add(g: Any, i: Any, n: int) -> Any:
-    rest = g.shape[i.ndim:]
+    rest = g.shape[i.ndim :]
     total = np.zeros((n, *rest), g.dtype)
     np.add.at(total, i.reshape(-1), g.reshape(-1, *rest) if g.size else np.zeros((i.size, *rest), g.dtype))
     return total
 
 
-SCATTER_ADD: Op = declare(Op("scatter_add", "a table of zeros to whose rows the rows of a value are added", _infer_scatter,
-                         _scatter_add, lambda g, y, x, a: (apply(TAKE, (g, x[1])), None), "scatter", dtypes="keep",
-                         samples=lambda rng: [Sample((rng.normal(size=(3, 2)), np.array([1, 0, 1])), (4,)),
-                                              Sample((rng.normal(size=2), np.array(1)), (3,))]))
+SCATTER_ADD: Op = declare(
+    Op(
+        "scatter_add",
+        "a table of zeros to whose rows the rows of a value are added",
+        _infer_scatter,
+        _scatter_add,
+        lambda g, y, x, a: (apply(TAKE, (g, x[1])), None),
+        "scatter",
+        dtypes="keep",
+        samples=lambda rng: [
+            Sample((rng.normal(size=(3, 2)), np.array([1, 0, 1])), (4,)),
+            Sample((rng.normal(size=2), np.array(1)), (3,)),
+        ],
+    )
+)
 
 
 def _bounded(i: Any, n: int) -> Any:
@@ -59,10 +81,18 @@ def _bounded(i: Any, n: int) -> Any:
     return np.where(i < 0, i + n, i)
 
 
-BOUNDED = declare(Op("bounded", "an index made non-negative; raises where it is out of range",
-                     lambda types, attrs: tensor_type(INT64, types[0].shape), _bounded,
-                     lambda g, y, x, a: (None,), "axes", dtypes="keep",
-                     samples=lambda rng: [Sample((np.array([0, -1, 2]),), (3,), smooth=False)]))
+BOUNDED = declare(
+    Op(
+        "bounded",
+        "an index made non-negative; raises where it is out of range",
+        lambda types, attrs: tensor_type(INT64, types[0].shape),
+        _bounded,
+        lambda g, y, x, a: (None,),
+        "axes",
+        dtypes="keep",
+        samples=lambda rng: [Sample((np.array([0, -1, 2]),), (3,), smooth=False)],
+    )
+)
 
 
 def _lookup_body(x: Any, i: Any) -> Any:
@@ -70,14 +100,24 @@ def _lookup_body(x: Any, i: Any) -> Any:
 
 
 def _lookup_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=(4, 3)), 2)), Sample((rng.normal(size=5), -1)),
-            Sample((rng.normal(size=(4, 3)), np.array([-1, 0, 2, 2]))),
-            Sample((rng.normal(size=(4, 2, 2)), 1)),
-            Sample((rng.normal(size=(4, 3)), 4), error=OpIndexError)]
+    return [
+        Sample((rng.normal(size=(4, 3)), 2)),
+        Sample((rng.normal(size=5), -1)),
+        Sample((rng.normal(size=(4, 3)), np.array([-1, 0, 2, 2]))),
+        Sample((rng.normal(size=(4, 2, 2)), 1)),
+        Sample((rng.normal(size=(4, 3)), 4), error=OpIndexError),
+    ]
 
 
-LOOKUP = declare(Op("lookup", "rows of a value by whole numbers, negative ones counted from the end",
-                    body=_lookup_body, dtypes="keep", samples=_lookup_samples))
+LOOKUP = declare(
+    Op(
+        "lookup",
+        "rows of a value by whole numbers, negative ones counted from the end",
+        body=_lookup_body,
+        dtypes="keep",
+        samples=_lookup_samples,
+    )
+)
 
 
 def _window_body(x: Any, start: Any, length: int, step: int) -> Any:
@@ -85,13 +125,31 @@ def _window_body(x: Any, start: Any, length: int, step: int) -> Any:
     return apply(TAKE, (x, positions))
 
 
-ARANGE = declare(Op("arange", "0, 1, … as many as asked for; the operand only says where",
-                    lambda types, attrs: tensor_type(INT64, (attrs[0],)), lambda i, n: np.arange(n), None, "arange",
-                    dtypes="keep", samples=lambda rng: [Sample((1,), (3,), smooth=False)]))
-WINDOW = declare(Op("window", "part of the first axis: the start is data, length and step are attributes",
-                    body=_window_body, dtypes="keep",
-                    samples=lambda rng: [Sample((rng.normal(size=6), 1), (3, 1)), Sample((rng.normal(size=6), 5), (3, -2)),
-                                         Sample((rng.normal(size=(4, 2)), 1), (2, 1))]))
+ARANGE = declare(
+    Op(
+        "arange",
+        "0, 1, … as many as asked for; the operand only says where",
+        lambda types, attrs: tensor_type(INT64, (attrs[0],)),
+        lambda i, n: np.arange(n),
+        None,
+        "arange",
+        dtypes="keep",
+        samples=lambda rng: [Sample((1,), (3,), smooth=False)],
+    )
+)
+WINDOW = declare(
+    Op(
+        "window",
+        "part of the first axis: the start is data, length and step are attributes",
+        body=_window_body,
+        dtypes="keep",
+        samples=lambda rng: [
+            Sample((rng.normal(size=6), 1), (3, 1)),
+            Sample((rng.normal(size=6), 5), (3, -2)),
+            Sample((rng.normal(size=(4, 2)), 1), (2, 1)),
+        ],
+    )
+)
 
 
 def take(x: Any, index: Any) -> Any:
@@ -123,7 +181,7 @@ def getitem(x: Any, index: Any) -> Any:
         raise OpIndexError(message("an index has more than one ...", where=user_line(2)))
     if dots:
         at = next(k for k, item in enumerate(items) if item is Ellipsis)
-        items = (*items[:at], *(slice(None),) * (ndim - used), *items[at + 1:])
+        items = (*items[:at], *(slice(None),) * (ndim - used), *items[at + 1 :])
     axis = 0
     for item in items:
         if item is None:
@@ -141,8 +199,12 @@ def getitem(x: Any, index: Any) -> Any:
 def _slice(x: Any, axis: int, item: slice) -> Any:
     parts = (item.start, item.stop, item.step)
     if any(p is not None and not isinstance(p, int | np.integer) for p in parts):
-        raise op_error("slice", "the bounds of a slice are not whole numbers", got=repr(item),
-                       repair="name a number that bounds a slice in static=, or index with it")
+        raise op_error(
+            "slice",
+            "the bounds of a slice are not whole numbers",
+            got=repr(item),
+            repair="name a number that bounds a slice in static=, or index with it",
+        )
     start, stop, step = item.indices(x.shape[axis])
     length = len(range(start, stop, step))
     if (start, step, length) == (0, 1, x.shape[axis]):
@@ -151,7 +213,7 @@ def _slice(x: Any, axis: int, item: slice) -> Any:
 
 
 def _pick(x: Any, axis: int, item: Any) -> tuple[Any, int]:
-    if isinstance(item, bool | np.bool_) or isinstance(item, float):
+    if isinstance(item, bool | np.bool_ | float):
         raise op_error("index", "an index must be a whole number, a slice, None or ...", got=repr(item))
     ndim = len(x.shape)
     if isinstance(item, int | np.integer):
@@ -170,5 +232,7 @@ def _pick(x: Any, axis: int, item: Any) -> tuple[Any, int]:
 
 def check_whole(name: str, value: Any) -> None:
     """Raise unless the value is a whole number or an integer value."""
-    if isinstance(value, bool) or not (isinstance(value, int | np.integer) or getattr(value, "dtype", INT64).kind in "iu"):
+    if isinstance(value, bool) or not (
+        isinstance(value, int | np.integer) or getattr(value, "dtype", INT64).kind in "iu"
+    ):
         raise OpTypeError(message(f"{name}: expected a whole number", got=repr(value), where=user_line(2)))

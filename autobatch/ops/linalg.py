@@ -17,8 +17,13 @@ from .reduce import SUM
 def _infer_product(types: Sequence[Type], attrs: Attrs) -> Type:
     a, b = types
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
-        raise op_error("matmul", "inner sizes differ", expected="f[..., n, m] @ f[..., m, p]", got=f"{a} @ {b}",
-                       repair="pass w.T, or check the width of the input")
+        raise op_error(
+            "matmul",
+            "inner sizes differ",
+            expected="f[..., n, m] @ f[..., m, p]",
+            got=f"{a} @ {b}",
+            repair="pass w.T, or check the width of the input",
+        )
     batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if batch is None:
         raise op_error("matmul", "leading axes do not broadcast", got=f"{a} @ {b}")
@@ -36,24 +41,41 @@ def _product_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any,
 
 
 def _product_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=(2, 3)), rng.normal(size=(3, 4)))),
-            Sample((rng.normal(size=(2, 2, 3)), rng.normal(size=(2, 3, 2)))),
-            Sample((rng.normal(size=(2, 2, 3)), rng.normal(size=(3, 2))))]
+    return [
+        Sample((rng.normal(size=(2, 3)), rng.normal(size=(3, 4)))),
+        Sample((rng.normal(size=(2, 2, 3)), rng.normal(size=(2, 3, 2)))),
+        Sample((rng.normal(size=(2, 2, 3)), rng.normal(size=(3, 2)))),
+    ]
 
 
-PRODUCT = declare(Op("product", "matrix product, leading axes broadcast", _infer_product, np.matmul, _product_vjp,
-                     "product", samples=_product_samples))
+PRODUCT = declare(
+    Op(
+        "product",
+        "matrix product, leading axes broadcast",
+        _infer_product,
+        np.matmul,
+        _product_vjp,
+        "product",
+        samples=_product_samples,
+    )
+)
 
 
 def _matmul_body(a: Any, b: Any) -> Any:
     if a.ndim == 0 or b.ndim == 0:
-        raise op_error("matmul", "a value of rank 0 is no vector or matrix", got=f"{a.shape} @ {b.shape}",
-                       repair="use *")
+        raise op_error(
+            "matmul", "a value of rank 0 is no vector or matrix", got=f"{a.shape} @ {b.shape}", repair="use *"
+        )
     inner = a.shape[-1], b.shape[-1 if b.ndim == 1 else -2]
     if inner[0] != inner[1]:
         shown = f"{a._type} @ {b._type}"
-        raise op_error("matmul", "inner sizes differ", expected="f[n, m] @ f[m]" if b.ndim == 1 else "f[n, m] @ f[m, p]",
-                       got=shown, repair="pass w.T, or check the width of the input")
+        raise op_error(
+            "matmul",
+            "inner sizes differ",
+            expected="f[n, m] @ f[m]" if b.ndim == 1 else "f[n, m] @ f[m, p]",
+            got=shown,
+            repair="pass w.T, or check the width of the input",
+        )
     if a.ndim == 1 and b.ndim == 1:
         return apply(SUM, (a * b,), ((-1,), False))
     left = reshape(a, (1, *a.shape)) if a.ndim == 1 else a
@@ -73,8 +95,14 @@ def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[b
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
     shapes: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
-        ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((2, 3), (3, 4)), ((2, 2, 3), (2, 3, 2)), ((2, 2, 3), (3,)),
-        ((2, 2, 3), (3, 2)), ((3,), (2, 3, 2)),
+        ((3,), (3,)),
+        ((3,), (3, 2)),
+        ((2, 3), (3,)),
+        ((2, 3), (3, 4)),
+        ((2, 2, 3), (2, 3, 2)),
+        ((2, 2, 3), (3,)),
+        ((2, 2, 3), (3, 2)),
+        ((3,), (2, 3, 2)),
     ]
     good = [Sample((rng.normal(size=a), rng.normal(size=b))) for a, b in shapes]
     wrong = [Sample((np.ones((7, 4)), np.ones(3)), error=OpTypeError), Sample((np.ones(3), 2.0), error=OpTypeError)]

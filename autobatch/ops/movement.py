@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,21 +21,39 @@ def _negative_axis(op: str, axis: Any, ndim: int) -> int:
 
 # Reshape.
 
+
 def _infer_reshape(types: Sequence[Type], attrs: Attrs) -> Type:
     if size_of(types[0].shape) != size_of(attrs[0]):
-        raise op_error("reshape", "the number of elements differs", expected=f"{size_of(types[0].shape)} elements",
-                       got=f"{types[0]} as {attrs[0]}")
+        raise op_error(
+            "reshape",
+            "the number of elements differs",
+            expected=f"{size_of(types[0].shape)} elements",
+            got=f"{types[0]} as {attrs[0]}",
+        )
     return tensor_type(types[0].dtype, attrs[0])
 
 
 def _reshape_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=6),), ((2, 3),)), Sample((rng.normal(size=(2, 3)),), ((3, 2),)),
-            Sample((rng.normal(size=(1,)),), ((),)), Sample((rng.normal(size=6),), ((4,),), error=OpTypeError)]
+    return [
+        Sample((rng.normal(size=6),), ((2, 3),)),
+        Sample((rng.normal(size=(2, 3)),), ((3, 2),)),
+        Sample((rng.normal(size=(1,)),), ((),)),
+        Sample((rng.normal(size=6),), ((4,),), error=OpTypeError),
+    ]
 
 
-RESHAPE = declare(Op("reshape", "the same elements in another shape", _infer_reshape,
-                     lambda x, shape: np.reshape(x, shape), lambda g, y, x, a: (reshape(g, x[0].shape),), "reshape",
-                     dtypes="keep", samples=_reshape_samples))
+RESHAPE = declare(
+    Op(
+        "reshape",
+        "the same elements in another shape",
+        _infer_reshape,
+        lambda x, shape: np.reshape(x, shape),
+        lambda g, y, x, a: (reshape(g, x[0].shape),),
+        "reshape",
+        dtypes="keep",
+        samples=_reshape_samples,
+    )
+)
 
 
 def reshape(x: Any, shape: Any) -> Any:
@@ -53,8 +72,11 @@ def reshape(x: Any, shape: Any) -> Any:
             known *= n if n != -1 else 1
         total = size_of(x.shape)
         if not isinstance(total, int):
-            raise op_error("reshape", "the rows of a stacked list whose length varies cannot be rearranged",
-                           repair="reduce with ab.sum, ab.mean or ab.max over axis 0, or work on the elements")
+            raise op_error(
+                "reshape",
+                "the rows of a stacked list whose length varies cannot be rearranged",
+                repair="reduce with ab.sum, ab.mean or ab.max over axis 0, or work on the elements",
+            )
         if target.count(-1) > 1 or known == 0 or total % known:
             raise op_error("reshape", "cannot infer the extent -1", got=f"{x.shape} as {target}")
         target = tuple(total // known if n == -1 else n for n in target)
@@ -62,6 +84,7 @@ def reshape(x: Any, shape: Any) -> Any:
 
 
 # Transpose.
+
 
 def _infer_transpose(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(types[0].dtype, tuple(types[0].shape[axis] for axis in attrs[0]))
@@ -71,9 +94,18 @@ def _transpose_samples(rng: np.random.Generator) -> list[Sample]:
     return [Sample((rng.normal(size=(2, 3)),), ((1, 0),)), Sample((rng.normal(size=(2, 3, 4)),), ((2, 0, 1),))]
 
 
-TRANSPOSE = declare(Op("transpose", "the axes in another order", _infer_transpose, np.transpose,
-                       lambda g, y, x, a: (transpose(g, tuple(int(i) for i in np.argsort(a[0]))),), "transpose",
-                       dtypes="keep", samples=_transpose_samples))
+TRANSPOSE = declare(
+    Op(
+        "transpose",
+        "the axes in another order",
+        _infer_transpose,
+        np.transpose,
+        lambda g, y, x, a: (transpose(g, tuple(int(i) for i in np.argsort(a[0]))),),
+        "transpose",
+        dtypes="keep",
+        samples=_transpose_samples,
+    )
+)
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
@@ -86,12 +118,12 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     ndim = len(x.shape)
     order = tuple(range(ndim))[::-1] if axes is None else tuple(a % ndim if -ndim <= a < ndim else a for a in axes)
     if sorted(order) != list(range(ndim)):
-        raise op_error("transpose", "axes are not a permutation", expected=f"each of 0..{ndim - 1} once",
-                       got=str(axes))
+        raise op_error("transpose", "axes are not a permutation", expected=f"each of 0..{ndim - 1} once", got=str(axes))
     return x if order == tuple(range(ndim)) else apply(TRANSPOSE, (x,), (order,))
 
 
 # Broadcast.
+
 
 def _infer_broadcast(types: Sequence[Type], attrs: Attrs) -> Type:
     if broadcast_shapes(types[0].shape, attrs[0]) != attrs[0]:
@@ -100,13 +132,26 @@ def _infer_broadcast(types: Sequence[Type], attrs: Attrs) -> Type:
 
 
 def _broadcast_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=3),), ((2, 3),)), Sample((rng.normal(size=(2, 1)),), ((2, 3),)),
-            Sample((rng.normal(),), ((3,),)), Sample((rng.normal(size=3),), ((4,),), error=OpTypeError)]
+    return [
+        Sample((rng.normal(size=3),), ((2, 3),)),
+        Sample((rng.normal(size=(2, 1)),), ((2, 3),)),
+        Sample((rng.normal(),), ((3,),)),
+        Sample((rng.normal(size=3),), ((4,),), error=OpTypeError),
+    ]
 
 
-BROADCAST = declare(Op("broadcast_to", "repeated along new or unit axes", _infer_broadcast,
-                       lambda x, shape: np.broadcast_to(x, shape), lambda g, y, x, a: (g,), "broadcast",
-                       dtypes="keep", samples=_broadcast_samples))
+BROADCAST = declare(
+    Op(
+        "broadcast_to",
+        "repeated along new or unit axes",
+        _infer_broadcast,
+        lambda x, shape: np.broadcast_to(x, shape),
+        lambda g, y, x, a: (g,),
+        "broadcast",
+        dtypes="keep",
+        samples=_broadcast_samples,
+    )
+)
 
 
 def broadcast_to(x: Any, shape: Sequence[Any]) -> Any:
@@ -115,6 +160,7 @@ def broadcast_to(x: Any, shape: Sequence[Any]) -> Any:
 
 
 # Concat and stack.
+
 
 def _infer_concat(types: Sequence[Type], attrs: Attrs) -> Type:
     axis = attrs[0]
@@ -153,9 +199,18 @@ def _concat_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-CONCAT = declare(Op("concat", "values joined along an axis", _infer_concat,
-                    lambda *xs: np.concatenate(xs[:-1], axis=xs[-1]), _concat_vjp, "concat", lead=_concat_lead,
-                    samples=_concat_samples))
+CONCAT = declare(
+    Op(
+        "concat",
+        "values joined along an axis",
+        _infer_concat,
+        lambda *xs: np.concatenate(xs[:-1], axis=xs[-1]),
+        _concat_vjp,
+        "concat",
+        lead=_concat_lead,
+        samples=_concat_samples,
+    )
+)
 
 
 def concat(xs: Sequence[Any], axis: int = -1) -> Any:
@@ -181,8 +236,13 @@ def _stack_body(*args: Any) -> Any:
     shape = xs[0].shape
     for x in xs:
         if x.shape != shape:
-            raise op_error("stack", "shapes differ", expected=f"like {shape}", got=str(x.shape),
-                           repair="pad is not needed: stack values of one shape, or use ab.concat")
+            raise op_error(
+                "stack",
+                "shapes differ",
+                expected=f"like {shape}",
+                got=str(x.shape),
+                repair="pad is not needed: stack values of one shape, or use ab.concat",
+            )
     at = axis + len(shape) + 1
     return concat([reshape(x, (*shape[:at], 1, *shape[at:])) for x in xs], axis)
 
@@ -192,17 +252,28 @@ def _stack_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> t
 
 
 def _stack_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=3), rng.normal(size=3)), (-2,)),
-            Sample((rng.normal(size=3), rng.normal(size=3)), (-1,)), Sample((rng.normal(), rng.normal()), (-1,)),
-            Sample((rng.normal(size=(2, 3)), rng.normal(size=(2, 3))), (-2,)),
-            Sample((rng.normal(size=3), rng.normal(size=2)), (-1,), error=OpTypeError)]
+    return [
+        Sample((rng.normal(size=3), rng.normal(size=3)), (-2,)),
+        Sample((rng.normal(size=3), rng.normal(size=3)), (-1,)),
+        Sample((rng.normal(), rng.normal()), (-1,)),
+        Sample((rng.normal(size=(2, 3)), rng.normal(size=(2, 3))), (-2,)),
+        Sample((rng.normal(size=3), rng.normal(size=2)), (-1,), error=OpTypeError),
+    ]
 
 
-STACK = declare(Op("stack", "values of one shape joined along a new axis", body=_stack_body, lead=_stack_lead,
-                   samples=_stack_samples))
+STACK = declare(
+    Op(
+        "stack",
+        "values of one shape joined along a new axis",
+        body=_stack_body,
+        lead=_stack_lead,
+        samples=_stack_samples,
+    )
+)
 
 
 # Slices of static start and length.
+
 
 def _infer_slice(types: Sequence[Type], attrs: Attrs) -> Type:
     axis, _, length, _ = attrs
@@ -243,17 +314,43 @@ def _slice_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> t
 
 
 def _slice_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=6),), (-1, 1, 3, 1)), Sample((rng.normal(size=6),), (-1, 5, 3, -2)),
-            Sample((rng.normal(size=(3, 4)),), (-1, 1, 2, 1)), Sample((rng.normal(size=(3, 4)),), (-2, 0, 2, 2))]
+    return [
+        Sample((rng.normal(size=6),), (-1, 1, 3, 1)),
+        Sample((rng.normal(size=6),), (-1, 5, 3, -2)),
+        Sample((rng.normal(size=(3, 4)),), (-1, 1, 2, 1)),
+        Sample((rng.normal(size=(3, 4)),), (-2, 0, 2, 2)),
+    ]
 
 
-SLICE: Op = declare(Op("slice", "part of an axis: axis, start, length and step are attributes", _infer_slice, _slice,
-                   lambda g, y, x, a: (apply(UNSLICE, (g,), (*a, x[0].shape[a[0]])),), "axes", dtypes="keep",
-                   lead=_slice_lead, samples=_slice_samples))
-UNSLICE: Op = declare(Op("unslice", "zeros with a value put into part of an axis", _infer_unslice, _unslice,
-                     lambda g, y, x, a: (apply(SLICE, (g,), a[:4]),), "axes", dtypes="keep", lead=_slice_lead,
-                     samples=lambda rng: [Sample((rng.normal(size=2),), (-1, 1, 2, 1, 5)),
-                                          Sample((rng.normal(size=(2, 2)),), (-2, 3, 2, -2, 4))]))
+SLICE: Op = declare(
+    Op(
+        "slice",
+        "part of an axis: axis, start, length and step are attributes",
+        _infer_slice,
+        _slice,
+        lambda g, y, x, a: (apply(UNSLICE, (g,), (*a, x[0].shape[a[0]])),),
+        "axes",
+        dtypes="keep",
+        lead=_slice_lead,
+        samples=_slice_samples,
+    )
+)
+UNSLICE: Op = declare(
+    Op(
+        "unslice",
+        "zeros with a value put into part of an axis",
+        _infer_unslice,
+        _unslice,
+        lambda g, y, x, a: (apply(SLICE, (g,), a[:4]),),
+        "axes",
+        dtypes="keep",
+        lead=_slice_lead,
+        samples=lambda rng: [
+            Sample((rng.normal(size=2),), (-1, 1, 2, 1, 5)),
+            Sample((rng.normal(size=(2, 2)),), (-2, 3, 2, -2, 4)),
+        ],
+    )
+)
 
 
 def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any:
@@ -277,9 +374,13 @@ def split(x: Any, parts: int | Sequence[int], axis: int = -1) -> list[Any]:
     extent = x.shape[axis]
     if isinstance(parts, int):
         if parts < 1 or isinstance(extent, Dim) or extent % parts:
-            raise op_error("split", f"axis {axis} does not divide into {parts} equal parts", got=str(x.shape),
-                           repair="pass the positions to cut at")
+            raise op_error(
+                "split",
+                f"axis {axis} does not divide into {parts} equal parts",
+                got=str(x.shape),
+                repair="pass the positions to cut at",
+            )
         edges = [extent // parts * i for i in range(parts + 1)]
     else:
         edges = [0, *(min(max(p + extent if p < 0 else p, 0), extent) for p in parts), extent]
-    return [slice_axis(x, axis, a, max(b - a, 0)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice_axis(x, axis, a, max(b - a, 0)) for a, b in itertools.pairwise(edges)]

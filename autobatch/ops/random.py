@@ -29,7 +29,10 @@ def mix(z: Any) -> Any:
 
 def _bits(stream: Any, draw: Any, shape: tuple[int, ...], per_element: int) -> Any:
     stream, draw = np.broadcast_arrays(np.asarray(stream, np.int64), np.asarray(draw, np.int64))
-    key = mix(np.ascontiguousarray(stream).view(np.uint64) + (np.ascontiguousarray(draw).view(np.uint64) + np.uint64(1)) * _GOLDEN)
+    key = mix(
+        np.ascontiguousarray(stream).view(np.uint64)
+        + (np.ascontiguousarray(draw).view(np.uint64) + np.uint64(1)) * _GOLDEN
+    )
     count = math.prod(shape) * per_element
     elements = (np.arange(1, count + 1, dtype=np.uint64) * _ELEMENT).reshape(*shape, per_element)
     return mix(key.reshape(stream.shape + (1,) * (len(shape) + 1)) + elements)
@@ -60,11 +63,30 @@ def _nothing(g: Any, y: Any, x: Any, a: Attrs) -> tuple[Any, ...]:
 
 
 _F64 = np.dtype(np.float64)
-UNIFORM = declare(Op("uniform", "uniform draws from [0, 1)", _infer, _uniform, _nothing, "random", dtypes="keep",
-                     samples=lambda rng: [Sample((5, 0), ((3, 2), _F64), smooth=False),
-                                          Sample((5, 1), ((), _F64), smooth=False)]))
-NORMAL = declare(Op("normal", "standard normal draws (Box & Muller 1958)", _infer, _normal, _nothing, "random",
-                    dtypes="keep", samples=lambda rng: [Sample((5, 0), ((3,), _F64), smooth=False)]))
+UNIFORM = declare(
+    Op(
+        "uniform",
+        "uniform draws from [0, 1)",
+        _infer,
+        _uniform,
+        _nothing,
+        "random",
+        dtypes="keep",
+        samples=lambda rng: [Sample((5, 0), ((3, 2), _F64), smooth=False), Sample((5, 1), ((), _F64), smooth=False)],
+    )
+)
+NORMAL = declare(
+    Op(
+        "normal",
+        "standard normal draws (Box & Muller 1958)",
+        _infer,
+        _normal,
+        _nothing,
+        "random",
+        dtypes="keep",
+        samples=lambda rng: [Sample((5, 0), ((3,), _F64), smooth=False)],
+    )
+)
 
 
 def _dropout_body(x: Any, stream: Any, draw: Any, p: float) -> Any:
@@ -76,5 +98,12 @@ def _dropout_samples(rng: np.random.Generator) -> list[Sample]:
     return [Sample((rng.normal(size=(3, 2)), 7, 1), (0.5,)), Sample((rng.normal(size=4), 7, 2), (0.25,))]
 
 
-DROPOUT = declare(Op("dropout", "elements set to zero with probability p, the others divided by 1 - p", dtypes="keep",
-                     body=_dropout_body, samples=_dropout_samples))
+DROPOUT = declare(
+    Op(
+        "dropout",
+        "elements set to zero with probability p, the others divided by 1 - p",
+        dtypes="keep",
+        body=_dropout_body,
+        samples=_dropout_samples,
+    )
+)

@@ -76,10 +76,32 @@ def _rows_op(name: str) -> Any:
     return over_rows
 
 
-SUM = declare(Op("sum", "sum over axes", _infer, _sum, _sum_vjp, "reduce", lead=_lead, over_rows=_rows_op("LIST_SUM"),
-                 samples=_samples))
-MAX = declare(Op("max", "largest element over axes; equal elements share the derivative", _infer, _max, _max_vjp,
-                 "reduce", lead=_lead, over_rows=_rows_op("LIST_MAX"), samples=_samples))
+SUM = declare(
+    Op(
+        "sum",
+        "sum over axes",
+        _infer,
+        _sum,
+        _sum_vjp,
+        "reduce",
+        lead=_lead,
+        over_rows=_rows_op("LIST_SUM"),
+        samples=_samples,
+    )
+)
+MAX = declare(
+    Op(
+        "max",
+        "largest element over axes; equal elements share the derivative",
+        _infer,
+        _max,
+        _max_vjp,
+        "reduce",
+        lead=_lead,
+        over_rows=_rows_op("LIST_MAX"),
+        samples=_samples,
+    )
+)
 
 
 def _mean_body(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
@@ -89,8 +111,17 @@ def _mean_body(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     return apply(SUM, (x,), (axes, keepdims)) * (1.0 / count)
 
 
-MEAN = declare(Op("mean", "mean over axes", body=_mean_body, dtypes="float", lead=_lead,
-                  over_rows=_rows_op("LIST_MEAN"), samples=_samples))
+MEAN = declare(
+    Op(
+        "mean",
+        "mean over axes",
+        body=_mean_body,
+        dtypes="float",
+        lead=_lead,
+        over_rows=_rows_op("LIST_MEAN"),
+        samples=_samples,
+    )
+)
 
 _REDUCTIONS = {"sum": SUM, "max": MAX, "mean": MEAN}
 
@@ -100,8 +131,12 @@ def reduction(name: str, x: Any, axis: int | tuple[int, ...] | None, keepdims: b
     axes = normalise_axes(name, axis, len(x.shape))
     for a in axes:
         if x.shape[a] == 0 and name != "sum":
-            raise op_error(name, f"axis {a} is empty, and an empty {name} has no value", got=str(x.shape),
-                           repair="guard the call with an if, or use ab.sum")
+            raise op_error(
+                name,
+                f"axis {a} is empty, and an empty {name} has no value",
+                got=str(x.shape),
+                repair="guard the call with an if, or use ab.sum",
+            )
     if not axes:
         return x
     return apply(_REDUCTIONS[name], (x,), (axes, bool(keepdims)))

@@ -40,25 +40,58 @@ def _max_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...
 
 def _list_samples(rng: np.random.Generator) -> list[Sample]:
     inf = np.inf
-    return [Sample(([rng.normal(size=2) for _ in range(3)],), (1,)), Sample(([rng.normal(size=())],), (1,)),
-            Sample(([rng.normal(size=(3, 2)) for _ in range(2)],), (1,)),
-            Sample(([np.array([np.nan, inf, 0.0, -0.0]), np.array([1.0, -inf, -0.0, -0.0])],), (1,), smooth=False)]
+    return [
+        Sample(([rng.normal(size=2) for _ in range(3)],), (1,)),
+        Sample(([rng.normal(size=())],), (1,)),
+        Sample(([rng.normal(size=(3, 2)) for _ in range(2)],), (1,)),
+        Sample(([np.array([np.nan, inf, 0.0, -0.0]), np.array([1.0, -inf, -0.0, -0.0])],), (1,), smooth=False),
+    ]
 
 
 def _spread_samples(rng: np.random.Generator) -> list[Sample]:
     """The second operand is the list that the value is spread over."""
-    return [Sample((rng.normal(size=2), [rng.normal(size=2) for _ in range(3)]), (1,)),
-            Sample((rng.normal(size=(3, 2)), [rng.normal(size=(3, 2))]), (1,))]
+    return [
+        Sample((rng.normal(size=2), [rng.normal(size=2) for _ in range(3)]), (1,)),
+        Sample((rng.normal(size=(3, 2)), [rng.normal(size=(3, 2))]), (1,)),
+    ]
 
 
-LIST_SUM: Op = declare(Op("list_sum", "sum over the elements of a list", _same, _sum,
-                      lambda g, y, x, a: (apply(SPREAD, (g,), a),), "list", dtypes="keep",
-                      samples=_list_samples))
-SPREAD: Op = declare(Op("spread", "a value of the node given to every element of its list", _same, None,
-                    lambda g, y, x, a: (apply(LIST_SUM, (g,), a),), "list", dtypes="keep",
-                    samples=_spread_samples))
-LIST_MAX = declare(Op("list_max", "largest over the elements of a list; equal elements share the derivative", _same,
-                      _max, _max_vjp, "list", dtypes="keep", samples=_list_samples))
+LIST_SUM: Op = declare(
+    Op(
+        "list_sum",
+        "sum over the elements of a list",
+        _same,
+        _sum,
+        lambda g, y, x, a: (apply(SPREAD, (g,), a),),
+        "list",
+        dtypes="keep",
+        samples=_list_samples,
+    )
+)
+SPREAD: Op = declare(
+    Op(
+        "spread",
+        "a value of the node given to every element of its list",
+        _same,
+        None,
+        lambda g, y, x, a: (apply(LIST_SUM, (g,), a),),
+        "list",
+        dtypes="keep",
+        samples=_spread_samples,
+    )
+)
+LIST_MAX = declare(
+    Op(
+        "list_max",
+        "largest over the elements of a list; equal elements share the derivative",
+        _same,
+        _max,
+        _max_vjp,
+        "list",
+        dtypes="keep",
+        samples=_list_samples,
+    )
+)
 
 
 def _segment_max(x: Any, segments: Any, n: int) -> Any:
@@ -79,14 +112,31 @@ def _segment_max_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[
     return chosen * apply(TAKE, (g / ties, segments)), None
 
 
-SEGMENT_MAX = declare(Op("segment_max", "largest of the rows of each segment", _infer_segment_max, _segment_max,
-                         _segment_max_vjp, "batched", dtypes="keep",
-                         samples=lambda rng: [Sample((rng.normal(size=(4, 2)), np.array([0, 0, 1, 1])), (2,))]))
+SEGMENT_MAX = declare(
+    Op(
+        "segment_max",
+        "largest of the rows of each segment",
+        _infer_segment_max,
+        _segment_max,
+        _segment_max_vjp,
+        "batched",
+        dtypes="keep",
+        samples=lambda rng: [Sample((rng.normal(size=(4, 2)), np.array([0, 0, 1, 1])), (2,))],
+    )
+)
 
 
 def _mean_body(x: Any, k: int) -> Any:
     return apply(LIST_SUM, (x,), (k,)) / cast(x._list_length(k), x.dtype)
 
 
-LIST_MEAN = declare(Op("list_mean", "mean over the elements of a list", batch="list", body=_mean_body, dtypes="float",
-                       samples=_list_samples))
+LIST_MEAN = declare(
+    Op(
+        "list_mean",
+        "mean over the elements of a list",
+        batch="list",
+        body=_mean_body,
+        dtypes="float",
+        samples=_list_samples,
+    )
+)

@@ -106,8 +106,11 @@ def prepare(run: Run, list_slots: Sequence[Sequence[int]], by_rows: Sequence[boo
     int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
     slot_of, result_of, result_pool = table.slot_of.tolist(), table.result_of.tolist(), table.result_pool.tolist()
     n_ints, n_floats = table.n_ints.tolist(), table.n_floats.tolist()
-    slot_pool = [run.pools[_pool_number(run, signature.slots[k])] for signature in run.signatures
-                 for k in range(len(signature.slots))]
+    slot_pool = [
+        run.pools[_pool_number(run, signature.slots[k])]
+        for signature in run.signatures
+        for k in range(len(signature.slots))
+    ]
     totals: dict[int, list[int]] = {}
     rows = plan.rows
     for launch, s in enumerate(launch_sig):

@@ -22,7 +22,7 @@ def interpret(graph: Graph, read: Read) -> list[Any]:
     values: list[Any] = []
     lists = {}
     nodes = graph.nodes
-    for i, node in enumerate(nodes):
+    for node in nodes:
         if node.op is INPUT:
             kind, k = node.attrs
             value = read(kind, k)

@@ -15,8 +15,8 @@ import numpy as np
 from ..compile.vjp import vjp
 from ..graph import Graph
 from ..types import Type, is_float
-from .interpret import interpret
 from .execute import Array
+from .interpret import interpret
 from .mirror import GiveDense
 from .program import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
 
@@ -24,7 +24,9 @@ from .program import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, 
 class LoopRun:
     """Values of one tape, each an array of its own."""
 
-    def __init__(self, tape: Tape, signatures: Sequence[Any], live: Any, payloads: dict[int, Array], memo: dict[Any, Array]) -> None:
+    def __init__(
+        self, tape: Tape, signatures: Sequence[Any], live: Any, payloads: dict[int, Array], memo: dict[Any, Array]
+    ) -> None:
         self.tape = tape
         self.signatures = signatures
         self.live = live
@@ -135,8 +137,9 @@ class LoopRun:
     def _add(self, grads: dict[int, Array], value: int, part: Array) -> None:
         grads[value] = grads[value] + part if value in grads else np.array(part)
 
-    def _reverse_node(self, node: int, signature: Any, slots: list[list[int]], grads: dict[int, Array], first: int,
-                      dense: GiveDense) -> None:
+    def _reverse_node(
+        self, node: int, signature: Any, slots: list[list[int]], grads: dict[int, Array], first: int, dense: GiveDense
+    ) -> None:
         graph, wanted = reverse_graph(signature)
         count = len(self.values[slots[0][0]]) if signature.by_rows else 1
         for row in range(count):
@@ -166,8 +169,10 @@ def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
     if found is None:
         graph = signature.graph
         wrt = [
-            i for i, n in enumerate(graph.nodes)
-            if n.is_input and is_float(n.type.dtype)
+            i
+            for i, n in enumerate(graph.nodes)
+            if n.is_input
+            and is_float(n.type.dtype)
             and (n.attrs[0] == "rows" or (n.attrs[0] == "shared" and n.attrs[1] in signature.trainable))
         ]
         result = vjp(graph, wrt)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .memory import Lease
 from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch
+from .memory import Lease
 
 GiveDense = Callable[[Any, Array], None]
 GiveRows = Callable[[Any, Array, Array], None]
@@ -42,7 +42,12 @@ def mirror(run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows, 
             kernel = run.signatures[s].kernel
             graph = kernel.pieces.backward
             types = {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
-            found = plans[s] = (kernel.program("backward", run.backend).run, kernel.inputs("backward"), kernel.pieces, types)
+            found = plans[s] = (
+                kernel.program("backward", run.backend).run,
+                kernel.inputs("backward"),
+                kernel.pieces,
+                types,
+            )
         program, inputs, pieces, types = found
         kept = run.kept.get(s, [])
         arguments = []
@@ -72,7 +77,9 @@ def wanted_launches(run: Run, seeds: dict[int, Array]) -> list[bool]:
     """Launches with a node that leads to a seed."""
     needs = nodes_to_seeds(run, seeds)
     flags = needs[run.schedule.nodes] != 0
-    return [bool(flags[a:b].any()) for a, b in zip(run.schedule.launch_of[:-1], run.schedule.launch_of[1:], strict=True)]
+    return [
+        bool(flags[a:b].any()) for a, b in zip(run.schedule.launch_of[:-1], run.schedule.launch_of[1:], strict=True)
+    ]
 
 
 def mixed(run: Run, seeds: dict[int, Array]) -> bool:
@@ -90,8 +97,20 @@ def nodes_to_seeds(run: Run, seeds: dict[int, Array]) -> Any:
     target[list(seeds)] = 1
     table = tape.signatures
     linked = ((run.needs != 0) & (table.trainable[tape.sig] == 0)).astype(np.uint8)
-    return gradient_needed(tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable,
-                           np.zeros_like(table.frozen), linked, target) & run.needs
+    return (
+        gradient_needed(
+            tape.sig,
+            tape.slot_of,
+            tape.arg_of,
+            tape.args,
+            tape.value_of,
+            table.trainable,
+            np.zeros_like(table.frozen),
+            linked,
+            target,
+        )
+        & run.needs
+    )
 
 
 def _final(run: Run, s: int, launches: list[Launch], dense: GiveDense, rows: GiveRows) -> None:
@@ -104,8 +123,10 @@ def _final(run: Run, s: int, launches: list[Launch], dense: GiveDense, rows: Giv
         kept = stored
     else:
         launches = launches[::-1]
-        kept = [np.concatenate([rows_of_launch(a, t, launch) for launch in launches])
-                for a, t in zip(stored, pieces.kept, strict=True)]
+        kept = [
+            np.concatenate([rows_of_launch(a, t, launch) for launch in launches])
+            for a, t in zip(stored, pieces.kept, strict=True)
+        ]
     if pieces.dense:
         arguments: list[Any] = []
         for kind, k in signature.kernel.inputs("final"):
@@ -115,7 +136,9 @@ def _final(run: Run, s: int, launches: list[Launch], dense: GiveDense, rows: Giv
                 arguments.append(np.concatenate([launch.data[k] for launch in (every if kept is stored else launches)]))
             else:
                 arguments.append(run.memo[signature.shared[k]])
-        results = signature.kernel.program("final", run.backend).run(sizes[0], sizes, arguments, [None] * len(pieces.dense))
+        results = signature.kernel.program("final", run.backend).run(
+            sizes[0], sizes, arguments, [None] * len(pieces.dense)
+        )
         for k, g in zip(pieces.dense, results, strict=True):
             dense(signature.shared[k], g)
     for k, gradient in pieces.sparse:

@@ -7,7 +7,8 @@ soon as what it looks at is: neither is ever launched.
 Invariants, held by `check_schedule`: every live kernel node runs exactly once; what a node reads was made by an earlier
 launch; all nodes of a launch have its signature and stand in tape order. The same tape always gives the same schedule.
 
-Cost: O(nodes + arguments + launches × signatures), and for `frontier` what is said there, in compiled loops over flat arrays, without recursion.
+Cost: O(nodes + arguments + launches × signatures), and for `frontier` what is said there, in compiled loops over flat
+arrays, without recursion.
 
 A policy takes what nodes wait for and gives every node the number of its launch:
 

@@ -1,0 +1,3 @@
+"""Imports the library whole before any of its modules is collected for doctests."""
+
+import autobatch  # noqa: F401
