@@ -150,29 +150,31 @@ def signatures(fn: Function, examples: Any) -> list[str]:
 
 W = np.random.default_rng(1).normal(size=(4, 4))
 
+TABLE, WEIGHT = ab.Parameter(W, "float64"), ab.Parameter(W, "float64")
+
 DATA: dict[str, tuple[int, Function]] = {
-    "word": (1, lambda i, table=ab.Parameter(W): table[i % 4]),
-    "label": (2, lambda i, table=ab.Parameter(W): ab.cross_entropy(table[i % 4], i % 4)),
-    "target": (2, lambda i, table=ab.Parameter(W): ab.squared_error(table[i % 4], 0.5 * i)),
-    "factor": (2, lambda i, table=ab.Parameter(W): table[i % 4] * (0.5 + i)),
-    "offset": (2, lambda i, table=ab.Parameter(W): 1.5 * i - table[i % 4]),
-    "threshold": (3, lambda i, table=ab.Parameter(W): ab.where(table[i % 4] > 0.1 * i, table[i % 4], 0.1 * i)),
-    "random key": (2, lambda i, table=ab.Parameter(W): ab.dropout(table[i % 4], 0.5, training=True)),
+    "word": (1, lambda i: TABLE[i % 4]),
+    "label": (2, lambda i: ab.cross_entropy(TABLE[i % 4], i % 4)),
+    "target": (2, lambda i: ab.squared_error(TABLE[i % 4], 0.5 * i)),
+    "factor": (2, lambda i: TABLE[i % 4] * (0.5 + i)),
+    "offset": (2, lambda i: 1.5 * i - TABLE[i % 4]),
+    "threshold": (3, lambda i: ab.where(TABLE[i % 4] > 0.1 * i, TABLE[i % 4], 0.1 * i)),
+    "random key": (2, lambda i: ab.dropout(TABLE[i % 4], 0.5, training=True)),
     "draw": (1, lambda i: ab.normal(3)),
-    "index": (2, lambda i, table=ab.Parameter(W): table[i % 4][i % 3]),
-    "row": (2, lambda i, w=ab.Parameter(W): (w * ab.tensor(np.ones(1)))[i % 4]),
-    "start of a slice": (2, lambda i, table=ab.Parameter(W): table[i % 4][i % 3 : i % 3 + 2]),
-    "length of a sum": (2, lambda i, table=ab.Parameter(W): ab.sum([table[k % 4] for k in range(i + 2)])),
-    "length of a mean": (2, lambda i, table=ab.Parameter(W): ab.mean([table[k % 4] for k in range(i + 2)])),
-    "length of a maximum": (2, lambda i, table=ab.Parameter(W): ab.max([table[k % 4] for k in range(i + 2)])),
-    "length of a stack": (2, lambda i, table=ab.Parameter(W): ab.stack([table[k % 4] for k in range(i + 2)])),
-    "rows": (3, lambda i, table=ab.Parameter(W): ab.tanh(ab.stack([table[k % 4] for k in range(i + 2)]))),
-    "rows added": (3, lambda i, table=ab.Parameter(W): _twice(ab.stack([table[k % 4] for k in range(i + 2)]))),
-    "rows summed": (3, lambda i, table=ab.Parameter(W): ab.stack([table[k % 4] for k in range(i + 2)]).sum(0)),
-    "mean of rows": (3, lambda i, table=ab.Parameter(W): ab.stack([table[k % 4] for k in range(i + 2)]).mean(0)),
-    "softmax of rows": (3, lambda i, table=ab.Parameter(W): ab.softmax(ab.stack([table[k % 4] for k in range(i + 2)]))),
-    "rows by a matrix": (3, lambda i, t=ab.Parameter(W), w=ab.Parameter(W): ab.stack([t[k] for k in range(i % 3 + 1)]) @ w),
-    "rank 3": (4, lambda i, t=ab.Parameter(W): ab.tanh(ab.concat([t[k].reshape(1, 2, 2) for k in range(i % 3 + 1)], 0))),
+    "index": (2, lambda i: TABLE[i % 4][i % 3]),
+    "row": (2, lambda i: (WEIGHT * ab.tensor(np.ones(1)))[i % 4]),
+    "start of a slice": (2, lambda i: TABLE[i % 4][i % 3 : i % 3 + 2]),
+    "length of a sum": (2, lambda i: ab.sum([TABLE[k % 4] for k in range(i + 2)])),
+    "length of a mean": (2, lambda i: ab.mean([TABLE[k % 4] for k in range(i + 2)])),
+    "length of a maximum": (2, lambda i: ab.max([TABLE[k % 4] for k in range(i + 2)])),
+    "length of a stack": (2, lambda i: ab.stack([TABLE[k % 4] for k in range(i + 2)])),
+    "rows": (3, lambda i: ab.tanh(ab.stack([TABLE[k % 4] for k in range(i + 2)]))),
+    "rows added": (3, lambda i: _twice(ab.stack([TABLE[k % 4] for k in range(i + 2)]))),
+    "rows summed": (3, lambda i: ab.stack([TABLE[k % 4] for k in range(i + 2)]).sum(0)),
+    "mean of rows": (3, lambda i: ab.stack([TABLE[k % 4] for k in range(i + 2)]).mean(0)),
+    "softmax of rows": (3, lambda i: ab.softmax(ab.stack([TABLE[k % 4] for k in range(i + 2)]))),
+    "rows by a matrix": (3, lambda i: ab.stack([TABLE[k] for k in range(i % 3 + 1)]) @ WEIGHT),
+    "rank 3": (4, lambda i: ab.tanh(ab.concat([TABLE[k].reshape(1, 2, 2) for k in range(i % 3 + 1)], 0))),
 }
 
 

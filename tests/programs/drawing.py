@@ -113,17 +113,29 @@ def _call(function: Any, cells: bool) -> Any:
 
 
 UNARY: dict[str, Callable[[Any], Any]] = {
-    "tanh": lambda x: ab.tanh(x), "sigmoid": lambda x: ab.sigmoid(x), "softplus": lambda x: ab.softplus(x),
-    "neg": lambda x: -x, "exp": lambda x: ab.exp(ab.tanh(x)), "log": lambda x: ab.log(ab.sigmoid(x)),
-    "sqrt": lambda x: ab.sqrt(x * x + 1.0), "square": lambda x: ab.tanh(x) ** 2, "cube": lambda x: ab.tanh(x) ** 3,
-    "inverse": lambda x: (ab.sigmoid(x) + 1.0) ** -1, "power": lambda x: (ab.sigmoid(x) + 1.0) ** (x * 0.3),
+    "tanh": lambda x: ab.tanh(x),
+    "sigmoid": lambda x: ab.sigmoid(x),
+    "softplus": lambda x: ab.softplus(x),
+    "neg": lambda x: -x,
+    "exp": lambda x: ab.exp(ab.tanh(x)),
+    "log": lambda x: ab.log(ab.sigmoid(x)),
+    "sqrt": lambda x: ab.sqrt(x * x + 1.0),
+    "square": lambda x: ab.tanh(x) ** 2,
+    "cube": lambda x: ab.tanh(x) ** 3,
+    "inverse": lambda x: (ab.sigmoid(x) + 1.0) ** -1,
+    "power": lambda x: (ab.sigmoid(x) + 1.0) ** (x * 0.3),
 }
 KINKED: dict[str, Callable[[Any], Any]] = {
-    "relu": lambda x: ab.relu(x), "abs": lambda x: ab.abs(x), "where": lambda x: ab.where(x > 0.05, x, x * 0.5),
-    "maximum": lambda x: ab.maximum(x, 0.1), "detach": lambda x: x * x.detach(),
+    "relu": lambda x: ab.relu(x),
+    "abs": lambda x: ab.abs(x),
+    "where": lambda x: ab.where(x > 0.05, x, x * 0.5),
+    "maximum": lambda x: ab.maximum(x, 0.1),
+    "detach": lambda x: x * x.detach(),
 }
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y,
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
     "div": lambda x, y: x / (y * y + 1.0),
 }
 
@@ -229,6 +241,8 @@ def run(routine: Routine, m: Model, e: Example, cells: bool = True) -> tuple[Any
 
 # Drawing.
 
+SOURCES = frozenset(["parameter", "own", "lookup", "words", "all words", "cell word", "normal"])
+
 
 class _Drawer:
     def __init__(self, draw: Any, allowed: frozenset[str]) -> None:
@@ -254,8 +268,7 @@ class _Drawer:
         return [i for i, s in enumerate(self.shapes) if s in shapes]
 
     def source(self) -> None:
-        kind = self.one([k for k in ("parameter", "own", "lookup", "words", "all words", "cell word", "normal")
-                         if k in self.allowed])
+        kind = self.one(sorted(self.allowed & SOURCES))
         if kind == "parameter":
             name = self.one(["matrix", "vector", "number", "cube", "buffer"])
             shape = {"matrix": MATRIX, "number": SCALAR, "cube": CUBE}.get(name, VECTOR)
@@ -275,7 +288,7 @@ class _Drawer:
 
     def step(self) -> None:
         """Add one step whose operands are there; a source where there are none."""
-        name = self.one(sorted(self.allowed - {"own", "parameter", "lookup", "words", "all words", "cell word", "normal"}))
+        name = self.one(sorted(self.allowed - SOURCES))
         getattr(self, "_" + name.split()[0], self._other)(name)
 
     def _pick_of(self, *shapes: Shape) -> int | None:
@@ -298,16 +311,29 @@ class _Drawer:
 
     def _binary(self, name: str) -> None:
         i = self.value(list(range(len(self.shapes))))
-        fits = {SCALAR: [VECTOR, MATRIX, ROWS, CUBE], VECTOR: [SCALAR, MATRIX, ROWS, CUBE], MATRIX: [SCALAR, VECTOR, CUBE],
-                ROWS: [SCALAR, VECTOR], CUBE: [SCALAR, VECTOR, MATRIX]}.get(self.shapes[i], [])
+        fits = {
+            SCALAR: [VECTOR, MATRIX, ROWS, CUBE],
+            VECTOR: [SCALAR, MATRIX, ROWS, CUBE],
+            MATRIX: [SCALAR, VECTOR, CUBE],
+            ROWS: [SCALAR, VECTOR],
+            CUBE: [SCALAR, VECTOR, MATRIX],
+        }.get(self.shapes[i], [])
         j = self.value(self.of(self.shapes[i], *fits))
         shape = max(self.shapes[i], self.shapes[j], key=len)
         self.add(name, shape, (i, j))
 
     def _matmul(self, name: str) -> None:
-        results = {(MATRIX, VECTOR): VECTOR, (VECTOR, MATRIX): VECTOR, (VECTOR, VECTOR): SCALAR, (MATRIX, MATRIX): MATRIX,
-                   (ROWS, MATRIX): ROWS, (CUBE, MATRIX): CUBE, (CUBE, CUBE): CUBE, (CUBE, VECTOR): (2, D),
-                   (ROWS, VECTOR): (N,)}
+        results = {
+            (MATRIX, VECTOR): VECTOR,
+            (VECTOR, MATRIX): VECTOR,
+            (VECTOR, VECTOR): SCALAR,
+            (MATRIX, MATRIX): MATRIX,
+            (ROWS, MATRIX): ROWS,
+            (CUBE, MATRIX): CUBE,
+            (CUBE, CUBE): CUBE,
+            (CUBE, VECTOR): (2, D),
+            (ROWS, VECTOR): (N,),
+        }
         pairs = [(i, j) for i, a in enumerate(self.shapes) for j, b in enumerate(self.shapes) if (a, b) in results]
         if not pairs:
             return self.add("parameter", MATRIX, (), "matrix")
@@ -321,11 +347,23 @@ class _Drawer:
     def _sum(self, name: str) -> None:
         i = self.value(list(range(len(self.shapes))))
         shape = self.shapes[i]
-        axes = {SCALAR: [None], VECTOR: [0, None], MATRIX: [0, 1, -1, None, (0, 1)], ROWS: [0, None], CUBE: [0, None, (0, 1), -3],
-                }.get(shape, [None])
+        axes = {
+            SCALAR: [None],
+            VECTOR: [0, None],
+            MATRIX: [0, 1, -1, None, (0, 1)],
+            ROWS: [0, None],
+            CUBE: [0, None, (0, 1), -3],
+        }.get(shape, [None])
         axis = self.one(axes)
-        left = SCALAR if axis is None else tuple(n for k, n in enumerate(shape) if k not in
-                                                 {a % len(shape) for a in ((axis,) if isinstance(axis, int) else axis)})
+        left = (
+            SCALAR
+            if axis is None
+            else tuple(
+                n
+                for k, n in enumerate(shape)
+                if k not in {a % len(shape) for a in ((axis,) if isinstance(axis, int) else axis)}
+            )
+        )
         self.add(name, left, (i,), axis)
 
     _mean = _max = _sum
@@ -395,8 +433,15 @@ class _Drawer:
             item = self.one([slice(None, None, -1), (slice(None), slice(None, None, -1)), (slice(None), [2, 0, 2])])
             self.add(name, MATRIX, (i,), item)
         else:
-            item, shape = self.one([(1, MATRIX), ((slice(None), 0, 0), (2,)), ((0, slice(None), 1), VECTOR),
-                                    (slice(None, None, -1), CUBE), ((..., 0, slice(None)), (2, D))])
+            item, shape = self.one(
+                [
+                    (1, MATRIX),
+                    ((slice(None), 0, 0), (2,)),
+                    ((0, slice(None), 1), VECTOR),
+                    (slice(None, None, -1), CUBE),
+                    ((..., 0, slice(None)), (2, D)),
+                ]
+            )
             self.add(name, shape, (i,), item)
             if shape in ((2,), (2, D)):
                 self.add("sum", SCALAR, (len(self.shapes) - 1,), None)
@@ -435,11 +480,38 @@ class _Drawer:
         return None
 
 
-PLAIN = frozenset([
-    "own", "parameter", "lookup", "words", "all words", *UNARY, *BINARY, "factor", "matmul", "sum", "mean", "softmax",
-    "log_softmax", "logsumexp", "list", "stack", "concat", "transpose", "flat", "unit", "slice", "data slice", "pick",
-    "split", "dropout", "normal", "cross_entropy", "squared_error",
-])
+PLAIN = frozenset(
+    [
+        "own",
+        "parameter",
+        "lookup",
+        "words",
+        "all words",
+        *UNARY,
+        *BINARY,
+        "factor",
+        "matmul",
+        "sum",
+        "mean",
+        "softmax",
+        "log_softmax",
+        "logsumexp",
+        "list",
+        "stack",
+        "concat",
+        "transpose",
+        "flat",
+        "unit",
+        "slice",
+        "data slice",
+        "pick",
+        "split",
+        "dropout",
+        "normal",
+        "cross_entropy",
+        "squared_error",
+    ]
+)
 EVERYTHING = PLAIN | frozenset([*KINKED, "max", "no_grad", "force"])
 CELLS = frozenset(["cell gate", "cell children", "cell rows", "cell word", "cell noisy"])
 GRADS = frozenset(["inner grad", "inner grad of list", "inner grad of parameter", "inner grad of cell"])
@@ -476,6 +548,9 @@ def programs(draw: Any, allowed: frozenset[str], n_steps: int = 12) -> Program:
         words = tuple(draw(st.lists(st.integers(0, 4), min_size=1, max_size=4)))
         seed = draw(st.integers(0, 1000))
         own = tuple(np.random.default_rng(seed).normal(size=5).round(3).tolist())
-        examples.append(Example(words, draw(st.integers(0, 2)), own, float(1 + seed % 7) / 4,
-                                draw(st.integers(0, len(routines) - 1))))
+        examples.append(
+            Example(
+                words, draw(st.integers(0, 2)), own, float(1 + seed % 7) / 4, draw(st.integers(0, len(routines) - 1))
+            )
+        )
     return Program(tuple(routines), tuple(examples))

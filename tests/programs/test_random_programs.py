@@ -83,13 +83,13 @@ def check_against_differences(program: Program, model: Model, gradients: Gradien
             assert abs(slope - gradients[name][at]) <= 1e-6 * (1 + abs(slope)), (name, at, slope, gradients[name][at])
 
 
-@settings(max_examples=120)
+@settings(max_examples=600)
 @given(programs(EVERYTHING))
 def test_ops_batched_equal_loop(program: Program) -> None:
     check_against_loop(program, Model())
 
 
-@settings(max_examples=50)
+@settings(max_examples=100)
 @given(programs(PLAIN, 10))
 def test_gradients_equal_differences(program: Program) -> None:
     model = Model()
@@ -98,19 +98,19 @@ def test_gradients_equal_differences(program: Program) -> None:
         check_against_differences(program, model, gradients)
 
 
-@settings(max_examples=80)
+@settings(max_examples=200)
 @given(programs(EVERYTHING | CELLS))
 def test_cells_batched_equal_loop_without_cells(program: Program) -> None:
     check_against_loop(program, Model(), cells_in_loop=False)
 
 
-@settings(max_examples=80)
+@settings(max_examples=200)
 @given(programs(PLAIN | CELLS | GRADS))
 def test_inner_gradients_batched_equal_loop(program: Program) -> None:
     check_against_loop(program, Model())
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(programs(PLAIN | CELLS | GRADS, 8))
 def test_gradients_through_inner_gradients_equal_differences(program: Program) -> None:
     model = Model()
@@ -119,7 +119,7 @@ def test_gradients_through_inner_gradients_equal_differences(program: Program) -
         check_against_differences(program, model, gradients)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(programs(EVERYTHING - {"force"} | CELLS | GRADS))
 def test_the_two_mirrors_agree(program: Program) -> None:
     model = Model()
