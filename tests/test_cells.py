@@ -113,8 +113,18 @@ def change_array_in_place(m: Configured) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        change_gate, change_scale, change_kind, change_mode, replace_parameter, replace_inner, replace_inner_parameter,
-        change_list, extend_list, change_dict, rename_key, change_array_in_place,
+        change_gate,
+        change_scale,
+        change_kind,
+        change_mode,
+        replace_parameter,
+        replace_inner,
+        replace_inner_parameter,
+        change_list,
+        extend_list,
+        change_dict,
+        rename_key,
+        change_array_in_place,
     ],
 )
 def test_a_change_in_self_traces_again_within_one_recording(change: Callable[[Configured], None]) -> None:
@@ -211,8 +221,12 @@ def test_numbers_are_weak_in_cells_as_outside() -> None:
         def step(x: Any, k: Any) -> Any:
             return x * (k * 2.0) + (k + 1) * 0.5, x > k, ab.where(x > k * 1.0, x, k)
 
-        return [y for x in (vector(1, 2), ab.tensor(np.ones(2), np.float64), ab.tensor([1, 2])) for k in (1, 1.5)
-                for y in step(x, k)]
+        return [
+            y
+            for x in (vector(1, 2), ab.tensor(np.ones(2), np.float64), ab.tensor([1, 2]))
+            for k in (1, 1.5)
+            for y in step(x, k)
+        ]
 
     got, want = without_cells(results)
     for a, b in zip(got, want, strict=True):
@@ -537,14 +551,13 @@ def test_lists_of_numbers_and_arrays_are_lists_of_values() -> None:
         lambda xs, y: ab.sum([xs[0], y]),
         lambda xs, y: xs[-1],
         lambda xs, y: next(iter(xs)),
-        lambda xs, y: [x for x in xs][-1],
-        lambda xs, y: [x for x in xs][0],
+        lambda xs, y: list(xs)[-1],
         lambda xs, y: y / len(xs),
         lambda xs, y: ab.sum([y, *xs]),
         lambda xs, y: max(xs),
         lambda xs, y: sum(xs),
         lambda xs, y: ab.sum(xs[1:]),
-        lambda xs, y: ab.sum(list(reversed(list(xs))) + [y]),
+        lambda xs, y: ab.sum([*reversed(list(xs)), y]),
         lambda xs, y: ab.stack(xs).reshape(-1),
         lambda xs, y: ab.softmax(ab.stack(xs), axis=0)[0],
     ],
@@ -576,7 +589,7 @@ def test_state_carried_through_a_loop_over_a_list_raises() -> None:
         k = 0
         parts = []
         for x in xs:
-            k += 1
+            k = k + 1
             parts.append(x * k)
         return ab.sum(parts)
 
@@ -589,7 +602,7 @@ def test_state_carried_through_a_loop_over_a_list_raises() -> None:
         return ab.sum(parts)
 
     for cell in (carry, count, previous):
-        with pytest.raises(CellError, match="test_cells.py"):
+        with pytest.raises(CellError, match=r"test_cells\.py"):
             cell([vector(1, 2), vector(3, 4)], vector(1, 1))
 
 
@@ -632,7 +645,9 @@ def dropped(batched: bool, name: str, chosen: list[int] | None = None, training:
         return np.resize(t[0], 8), [widen(c) for c in t[1]]
 
     def loss(k: int) -> Any:
-        return ab.sum(encode(getattr(model, name), widen(trees[k]))) if chosen is None or k in chosen else ab.tensor(0.0)
+        return (
+            ab.sum(encode(getattr(model, name), widen(trees[k]))) if chosen is None or k in chosen else ab.tensor(0.0)
+        )
 
     losses = ab.map(loss, range(5), batched=batched)
     ab.sum(losses).backward()

@@ -291,9 +291,7 @@ def test_gradients_go_through_values_forced_in_the_middle(batched: bool) -> None
             total: Any = 0.0
             for x in xs:
                 h = model.step(h, x)
-                if force and float(h.sum()) > -100:  # always
-                    total = total + ab.sum(h * h)
-                elif not force:
+                if (force and float(h.sum()) > -100) or not force:  # always
                     total = total + ab.sum(h * h)
             return total + ab.sum(model.out(h))
 

@@ -12,7 +12,6 @@ import autobatch as ab
 from autobatch import nn, optim
 
 
-
 @ab.cell
 def masked_cell(x: Any, k: int) -> Any:
     return ab.dropout(x, 0.5) + ab.uniform(6) * k
@@ -22,7 +21,9 @@ def masked(x: Any, k: int) -> Any:
     return ab.dropout(x, 0.5) + ab.uniform(6) * k
 
 
-def draws(numbers: list[int], how: Callable[..., Any] = masked, batched: bool = True, reverse: bool = False) -> list[Any]:
+def draws(
+    numbers: list[int], how: Callable[..., Any] = masked, batched: bool = True, reverse: bool = False
+) -> list[Any]:
     """For example k, k + 1 steps of draws; examples that are not in `numbers` draw nothing."""
     ab.seed(3)
 
@@ -71,8 +72,13 @@ def test_a_draw_of_one_example_does_not_move_those_of_others() -> None:
 
 def test_seed_starts_over() -> None:
     def run() -> list[Any]:
-        return [ab.normal(3).numpy(), *ab.evaluate(ab.map(lambda _: ab.uniform(3), range(2))), nn.Linear(2, 2).weight.numpy(),
-                ab.rng().normal(size=2), *ab.evaluate(ab.map(lambda _: ab.uniform(3), range(2)))]
+        return [
+            ab.normal(3).numpy(),
+            *ab.evaluate(ab.map(lambda _: ab.uniform(3), range(2))),
+            nn.Linear(2, 2).weight.numpy(),
+            ab.rng().normal(size=2),
+            *ab.evaluate(ab.map(lambda _: ab.uniform(3), range(2))),
+        ]
 
     ab.seed(11)
     first = run()
@@ -119,7 +125,9 @@ def test_nested_maps(batched: bool) -> None:
 def test_rng_is_the_examples_own() -> None:
     def run(numbers: list[int], batched: bool) -> list[Any]:
         ab.seed(0)
-        return ab.map(lambda k: ab.rng().integers(1 << 40, size=2) if k in numbers else np.zeros(2), range(3), batched=batched)
+        return ab.map(
+            lambda k: ab.rng().integers(1 << 40, size=2) if k in numbers else np.zeros(2), range(3), batched=batched
+        )
 
     want = run([0, 1, 2], True)
     assert len({w.tobytes() for w in want}) == 3

@@ -10,6 +10,7 @@ free buffers of at most as many bytes as were ever leased at once.
 from __future__ import annotations
 
 import bisect
+import collections
 import math
 import threading
 from typing import Any
@@ -22,41 +23,39 @@ _SMALLEST = 4096
 
 
 class Arena:
-    """Free buffers by size."""
+    """Free buffers by size. Only the thread that owns it takes; leases that end in any thread give back.
+
+    There is no lock, which Ctrl-C could leave closed: what comes back waits in `returned`, whose ends are atomic, and a
+    buffer enters or leaves the free list in one operation.
+    """
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.buffers: list[Array] = []
+        self.free: list[tuple[int, int, Array]] = []  # (bytes, unique number, buffer), ascending
         self.free_bytes = 0
         self.leased_bytes = 0
         self.peak_bytes = 0
-        self.lock = threading.Lock()
+        self.returned: collections.deque[Array] = collections.deque()
 
     def take(self, n_bytes: int) -> Array:
         """A buffer of at least so many bytes, its content undefined."""
+        while self.returned:
+            self._keep(self.returned.popleft())
         wanted = _rounded(n_bytes)
-        with self.lock:
-            at = bisect.bisect_left(self.sizes, wanted)
-            if at < len(self.sizes) and self.sizes[at] <= wanted + wanted // 2:
-                buffer = self.buffers.pop(at)
-                self.free_bytes -= self.sizes.pop(at)
-            else:
-                buffer = np.empty(wanted, np.uint8)
-            self.leased_bytes += buffer.size
-            self.peak_bytes = max(self.peak_bytes, self.leased_bytes)
+        at = bisect.bisect_left(self.free, (wanted,))
+        if at < len(self.free) and self.free[at][0] <= wanted + wanted // 2:
+            buffer = self.free.pop(at)[2]
+            self.free_bytes -= buffer.size
+        else:
+            buffer = np.empty(wanted, np.uint8)
+        self.leased_bytes += buffer.size
+        self.peak_bytes = max(self.peak_bytes, self.leased_bytes)
         return buffer
 
-    def give(self, buffers: list[Array]) -> None:
-        """Take buffers back; those beyond the limit are let go."""
-        with self.lock:
-            for buffer in buffers:
-                self.leased_bytes -= buffer.size
-                if self.free_bytes + buffer.size > self.peak_bytes:
-                    continue
-                at = bisect.bisect_left(self.sizes, buffer.size)
-                self.sizes.insert(at, buffer.size)
-                self.buffers.insert(at, buffer)
-                self.free_bytes += buffer.size
+    def _keep(self, buffer: Array) -> None:
+        self.leased_bytes -= buffer.size
+        if self.free_bytes + buffer.size <= self.peak_bytes:
+            bisect.insort(self.free, (buffer.size, id(buffer), buffer))
+            self.free_bytes += buffer.size
 
 
 def _rounded(n_bytes: int) -> int:
@@ -97,4 +96,4 @@ class Lease:
         return array
 
     def __del__(self) -> None:
-        self.arena.give(self.buffers)
+        self.arena.returned.extend(self.buffers)
