@@ -51,6 +51,10 @@ class Arena:
         self.peak_bytes = max(self.peak_bytes, self.leased_bytes)
         return buffer
 
+    def give(self, buffers: list[Array]) -> None:
+        """Take buffers back, from any thread and at any moment."""
+        self.returned.extend(buffers)
+
     def _keep(self, buffer: Array) -> None:
         self.leased_bytes -= buffer.size
         if self.free_bytes + buffer.size <= self.peak_bytes:
@@ -96,4 +100,4 @@ class Lease:
         return array
 
     def __del__(self) -> None:
-        self.arena.returned.extend(self.buffers)
+        self.arena.give(self.buffers)
