@@ -38,8 +38,21 @@ GROUPS: dict[str, tuple[tuple[int, ...], list[Function]]] = {
     "keepdims": (MATRIX, [lambda x, a=a, k=k: x.sum(a, keepdims=k) for a in (0, 1) for k in (False, True)]),
     "exponent": (VECTOR, [lambda x, p=p: x**p for p in (2, 3, 2.0, 2.5, 0, -1, 0.5, 1)]),
     "base": (VECTOR, [lambda x, b=b: b**x for b in (2, 3.0)]),
-    "slice": (VECTOR, [lambda x, s=s: x[s] for s in (slice(0, 3), slice(1, 4), slice(3, 6), slice(0, 6, 2),
-                                                    slice(5, 2, -1), slice(2, None, -1), slice(1, 6, 2))]),
+    "slice": (
+        VECTOR,
+        [
+            lambda x, s=s: x[s]
+            for s in (
+                slice(0, 3),
+                slice(1, 4),
+                slice(3, 6),
+                slice(0, 6, 2),
+                slice(5, 2, -1),
+                slice(2, None, -1),
+                slice(1, 6, 2),
+            )
+        ],
+    ),
     "slice of columns": (MATRIX, [lambda x, s=s: x[:, s] for s in (slice(0, 2), slice(1, 3), slice(2, 0, -1))]),
     "slice of rows": (MATRIX, [lambda x, s=s: x[s] for s in (slice(0, 2), slice(1, 3), slice(2, 0, -1))]),
     "pick": (MATRIX, [lambda x, i=i: x[i] for i in ([0, 1], [1, 0], [2, 2])] + [lambda x: x[0], lambda x: x[:, 0]]),
@@ -114,8 +127,9 @@ def test_literals_inside_cells_stay_apart() -> None:
         return scale
 
     x = np.arange(3.0)
-    for y, factor in zip(ab.evaluate(ab.map(lambda f: make(f)(ab.tensor(x)), [2.0, 3.0, -1.0])), [2.0, 3.0, -1.0],
-                         strict=True):
+    for y, factor in zip(
+        ab.evaluate(ab.map(lambda f: make(f)(ab.tensor(x)), [2.0, 3.0, -1.0])), [2.0, 3.0, -1.0], strict=True
+    ):
         np.testing.assert_allclose(y, x * factor)
 
 

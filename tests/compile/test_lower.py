@@ -112,8 +112,13 @@ def make_inputs(graph: Graph, sizes: tuple[int, ...], rng: Any, block: bool, spe
     return values
 
 
-def check(graph: Graph, sizes: tuple[int, ...] = (7,), accumulate: tuple[bool, ...] | None = None,
-          special: bool = False, tolerance: float | None = None) -> None:
+def check(
+    graph: Graph,
+    sizes: tuple[int, ...] = (7,),
+    accumulate: tuple[bool, ...] | None = None,
+    special: bool = False,
+    tolerance: float | None = None,
+) -> None:
     accumulate = accumulate or (False,) * len(graph.outputs)
     programs = {backend: lower(graph, "test", accumulate, backend) for backend in BACKENDS}
     assert graph_inputs(graph) == [n.attrs for n in graph.nodes if n.op is INPUT]
@@ -140,8 +145,9 @@ def check(graph: Graph, sizes: tuple[int, ...] = (7,), accumulate: tuple[bool, .
                 else:
                     targets.append(np.full((n, w), 77).astype(type.dtype))
             for backend, program in programs.items():
-                outputs = [(t[0].copy(), *t[1:]) if isinstance(t, tuple) else None if t is None else t.copy()
-                           for t in targets]
+                outputs = [
+                    (t[0].copy(), *t[1:]) if isinstance(t, tuple) else None if t is None else t.copy() for t in targets
+                ]
                 found = program.run(m, now, values, outputs)
                 for o, want in enumerate(wanted):
                     got = outputs[o]

@@ -38,9 +38,17 @@ class RandomGraph:
         self.b = b = cases.Build(np.float64)
         self.w = w = self.random.choice([1, 2, 3, 4])
         self.values = [
-            b.input("rows", 0, M, w), b.input("rows", 1, M, 2, w), b.input("rows", 2, M), b.input("cotangent", 0, M, w),
-            b.input("kept", 0, M, 2, w), b.input("shared", 0, w), b.input("shared", 1), b.input("rows", 3, N, w),
-            b.input("rows", 4, N, 2, w), b.input("rows", 5, M, 2 * w), b.const(0.5),
+            b.input("rows", 0, M, w),
+            b.input("rows", 1, M, 2, w),
+            b.input("rows", 2, M),
+            b.input("cotangent", 0, M, w),
+            b.input("kept", 0, M, 2, w),
+            b.input("shared", 0, w),
+            b.input("shared", 1),
+            b.input("rows", 3, N, w),
+            b.input("rows", 4, N, 2, w),
+            b.input("rows", 5, M, 2 * w),
+            b.const(0.5),
         ]
         self.matrix = b.input("shared", 5, w, w)
         self.segments = b.input("segments", 1, N, dtype=np.int64)
@@ -61,8 +69,19 @@ class RandomGraph:
         return self.b.out(*outputs), tuple(flag and self.random.random() < 0.4 for flag in batched)
 
     def step(self, x: int) -> int | None:
-        kinds = {"binary": 7, "unary": 3, "slice": 3, "concat": 2, "unslice": 2, "reshape": 2, "sum": 1, "product": 1,
-                 "take": 1, "scatter": 1, "transpose": 1}
+        kinds = {
+            "binary": 7,
+            "unary": 3,
+            "slice": 3,
+            "concat": 2,
+            "unslice": 2,
+            "reshape": 2,
+            "sum": 1,
+            "product": 1,
+            "take": 1,
+            "scatter": 1,
+            "transpose": 1,
+        }
         return getattr(self, self.random.choices(list(kinds), list(kinds.values()))[0])(x, self.shape(x))
 
     def binary(self, x: int, s: Any) -> int:
@@ -86,8 +105,11 @@ class RandomGraph:
             return None
         a = self.axis(s)
         rest = [n for k, n in enumerate(s) if k != len(s) + a]
-        fitting = [y for y in self.values if len(self.shape(y)) == len(s)
-                   and [n for k, n in enumerate(self.shape(y)) if k != len(s) + a] == rest]
+        fitting = [
+            y
+            for y in self.values
+            if len(self.shape(y)) == len(s) and [n for k, n in enumerate(self.shape(y)) if k != len(s) + a] == rest
+        ]
         return self.b.op(CONCAT, x, *self.random.choices(fitting, k=self.random.randint(1, 2)), attrs=(a,))
 
     def unslice(self, x: int, s: Any) -> int | None:

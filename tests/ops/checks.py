@@ -189,8 +189,12 @@ def cotangents_of(graph: Graph, operands: Sequence[Any], rng: np.random.Generato
 
 def differences(graph: Graph, operands: Sequence[Any], cotangents: Sequence[Any], step: float = 3e-4) -> list[Any]:
     """Central differences of fourth order of the dot product of the results with their cotangents."""
-    read = Values([[e.copy() for e in x] if isinstance(x, list) else x.copy() if isinstance(x, np.ndarray) else x
-                   for x in operands])
+    read = Values(
+        [
+            [e.copy() for e in x] if isinstance(x, list) else x.copy() if isinstance(x, np.ndarray) else x
+            for x in operands
+        ]
+    )
     found: list[Any] = []
     for x in read.rows:
         parts = []
@@ -303,8 +307,9 @@ def outcome(op: Op, sample: Sample, m: int, shared: Sequence[bool], batched: boo
             elif isinstance(table, ab.Parameter):
                 operands.append(table if flag else table[i])
             else:
-                operands.append(varied(x, i, special) if not isinstance(x, np.ndarray) else ab.tensor(table)
-                                if not flag else table)
+                operands.append(
+                    varied(x, i, special) if not isinstance(x, np.ndarray) else ab.tensor(table) if not flag else table
+                )
         y = call(op, operands, sample.attrs)
         if y.dtype.kind != "f":
             return y, None
@@ -354,5 +359,3 @@ def masks(sample: Sample) -> list[tuple[bool, ...]]:
     if sum(arrays) > 1:
         found.append(tuple(arrays))
     return found
-
-

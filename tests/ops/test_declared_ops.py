@@ -75,8 +75,13 @@ def test_batched_equals_loop_on_numba(case: Case) -> None:
 def test_wrong_operands_raise(case: Case) -> None:
     assert case.sample.error is not None
     with pytest.raises(case.sample.error):
-        ab.evaluate(apply(case.op, [ab.tensor(x) if isinstance(x, np.ndarray) else x for x in case.sample.operands],
-                          case.sample.attrs))
+        ab.evaluate(
+            apply(
+                case.op,
+                [ab.tensor(x) if isinstance(x, np.ndarray) else x for x in case.sample.operands],
+                case.sample.attrs,
+            )
+        )
 
 
 def _softmax(x: Any, axis: int) -> Any:

@@ -100,8 +100,11 @@ BATCHING: dict[str, tuple[Op, Change, Sample]] = {
     "ranks not aligned": (ADD, {"batch": "axes", "lead": None}, Sample((np.ones((7, 2)), np.arange(2.0)))),
     "axes not moved": (TRANSPOSE, {"batch": "reshape"}, Sample((np.arange(6.0).reshape(3, 2),), ((1, 0),))),
     "rows of the first table": (TAKE, {"batch": "axes"}, Sample((np.arange(6.0).reshape(3, 2), np.array([2, 0])))),
-    "axes carried that are mixed": (MAX, {"lead": lambda ndims, shared, attrs: (True,), "over_rows": None},
-                                    Sample((np.arange(18.0).reshape(3, 3, 2),), ((-3,), False))),
+    "axes carried that are mixed": (
+        MAX,
+        {"lead": lambda ndims, shared, attrs: (True,), "over_rows": None},
+        Sample((np.arange(18.0).reshape(3, 3, 2),), ((-3,), False)),
+    ),
     "slice of the nodes": (SLICE, {"batch": "broadcast"}, Sample((np.arange(6.0),), (-1, 1, 3, 1))),
 }
 
@@ -115,8 +118,11 @@ def test_wrong_batching_rule_is_caught(name: str) -> None:
         check_batched(wrong(op, **changes), sample, 7, shared, "float64", "numpy")
 
 
-@pytest.mark.parametrize(("op", "scalar"), [(TANH, "tanh({0}) * 1.001"), (MUL, "{0} * {0}"), (SIGMOID, "tanh({0})"),
-                                            (MAXIMUM, "minimum({0}, {1})")], ids=str)
+@pytest.mark.parametrize(
+    ("op", "scalar"),
+    [(TANH, "tanh({0}) * 1.001"), (MUL, "{0} * {0}"), (SIGMOID, "tanh({0})"), (MAXIMUM, "minimum({0}, {1})")],
+    ids=str,
+)
 def test_wrong_scalar_expression_is_caught(op: Op, scalar: str) -> None:
     sample = smooth(op)[0]
     check_batched(op, sample, 7, masks(sample)[0], "float32", "numba")
@@ -137,7 +143,9 @@ def backwards(tape: Any, policy: str = "frontier") -> Any:
     sizes = np.diff(right.launch_of)[::-1]
     parts = np.split(right.nodes, right.launch_of[1:-1])[::-1]
     return dataclasses.replace(
-        right, nodes=np.concatenate(parts).astype(right.nodes.dtype), launch_sig=right.launch_sig[::-1].copy(),
+        right,
+        nodes=np.concatenate(parts).astype(right.nodes.dtype),
+        launch_sig=right.launch_sig[::-1].copy(),
         launch_of=np.concatenate([[0], np.cumsum(sizes)]).astype(right.launch_of.dtype),
     )
 
@@ -145,8 +153,12 @@ def backwards(tape: Any, policy: str = "frontier") -> Any:
 def one_missing(tape: Any, policy: str = "frontier") -> Any:
     """The last launch is forgotten."""
     right = schedule(tape, policy)
-    return dataclasses.replace(right, nodes=right.nodes[: right.launch_of[-2]], launch_of=right.launch_of[:-1],
-                               launch_sig=right.launch_sig[:-1])
+    return dataclasses.replace(
+        right,
+        nodes=right.nodes[: right.launch_of[-2]],
+        launch_of=right.launch_of[:-1],
+        launch_sig=right.launch_sig[:-1],
+    )
 
 
 @pytest.mark.parametrize("sabotage", [backwards, one_missing])

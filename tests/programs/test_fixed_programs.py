@@ -16,34 +16,91 @@ EXAMPLES = tuple(
 )
 
 ROUTINES: dict[str, Routine] = {
-    "cells over children": Routine((
-        Step("lookup", (), (0,)), Step("cell children", (0,), (0,)), Step("cell gate", (1, 0), (0,)),
-        Step("cell word", (), (1,)), Step("cell gate", (2, 3), (1,)), Step("cross_entropy", (4,)),
-    ), (2, 5), (1, 4)),
-    "rows of varying length": Routine((
-        Step("words", (), ("stack",)), Step("parameter", (), ("matrix",)), Step("matmul", (0, 1)), Step("tanh", (2,)),
-        Step("sum", (3,), (0,)), Step("mean", (3,), (0,)), Step("max", (2,), (0,)), Step("cell rows", (), (2,)),
-        Step("softmax", (3,), (-1,)), Step("sum", (8,), (0,)),
-    ), (4, 5, 6, 7, 9), (3,)),
-    "ranks 0 to 3": Routine((
-        Step("own", (), ((2, 3, 3),)), Step("parameter", (), ("cube",)), Step("mul", (0, 1)), Step("matmul", (2, 1)),
-        Step("transpose", (3,), ((0, 2, 1),)), Step("softplus", (4,)), Step("mean", (5,), ((0, 1),)),
-        Step("logsumexp", (6,), (-1,)), Step("factor", (5,)), Step("slice", (8,), (slice(None, None, -1),)),
-    ), (6, 7, 9), (5,)),
-    "views and lists": Routine((
-        Step("lookup", (), (0,)), Step("parameter", (), ("vector",)), Step("own", (), ((3,),)),
-        Step("stack", (0, 1, 2), (0,)), Step("stack", (2, 0, 0), (1,)), Step("pick", (3,), (True,)),
-        Step("list", (3, 4, 3), ("mean",)), Step("concat", (5, 0), (0,)), Step("flat", (7,), (1,)),
-        Step("split", (8,)), Step("data slice", (9,)), Step("dropout", (6,)), Step("list", (5, 9), ("max",)),
-    ), (8, 10, 11, 12), (6,)),
-    "derivatives inside": Routine((
-        Step("cell word", (), (0,)), Step("inner grad", (0,)), Step("inner grad of list", (0, 1)),
-        Step("inner grad of parameter", (2,)), Step("inner grad of cell", (2,)),
-    ), (1, 3, 4), (2,)),
-    "a decision": Routine((
-        Step("lookup", (), (0,)), Step("tanh", (0,)), Step("force", (1,)), Step("squared_error", (2,)),
-        Step("no_grad", (2,)),
-    ), (3, 4), (2,)),
+    "cells over children": Routine(
+        (
+            Step("lookup", (), (0,)),
+            Step("cell children", (0,), (0,)),
+            Step("cell gate", (1, 0), (0,)),
+            Step("cell word", (), (1,)),
+            Step("cell gate", (2, 3), (1,)),
+            Step("cross_entropy", (4,)),
+        ),
+        (2, 5),
+        (1, 4),
+    ),
+    "rows of varying length": Routine(
+        (
+            Step("words", (), ("stack",)),
+            Step("parameter", (), ("matrix",)),
+            Step("matmul", (0, 1)),
+            Step("tanh", (2,)),
+            Step("sum", (3,), (0,)),
+            Step("mean", (3,), (0,)),
+            Step("max", (2,), (0,)),
+            Step("cell rows", (), (2,)),
+            Step("softmax", (3,), (-1,)),
+            Step("sum", (8,), (0,)),
+        ),
+        (4, 5, 6, 7, 9),
+        (3,),
+    ),
+    "ranks 0 to 3": Routine(
+        (
+            Step("own", (), ((2, 3, 3),)),
+            Step("parameter", (), ("cube",)),
+            Step("mul", (0, 1)),
+            Step("matmul", (2, 1)),
+            Step("transpose", (3,), ((0, 2, 1),)),
+            Step("softplus", (4,)),
+            Step("mean", (5,), ((0, 1),)),
+            Step("logsumexp", (6,), (-1,)),
+            Step("factor", (5,)),
+            Step("slice", (8,), (slice(None, None, -1),)),
+        ),
+        (6, 7, 9),
+        (5,),
+    ),
+    "views and lists": Routine(
+        (
+            Step("lookup", (), (0,)),
+            Step("parameter", (), ("vector",)),
+            Step("own", (), ((3,),)),
+            Step("stack", (0, 1, 2), (0,)),
+            Step("stack", (2, 0, 0), (1,)),
+            Step("pick", (3,), (True,)),
+            Step("list", (3, 4, 3), ("mean",)),
+            Step("concat", (5, 0), (0,)),
+            Step("flat", (7,), (1,)),
+            Step("split", (8,)),
+            Step("data slice", (9,)),
+            Step("dropout", (6,)),
+            Step("list", (5, 9), ("max",)),
+        ),
+        (8, 10, 11, 12),
+        (6,),
+    ),
+    "derivatives inside": Routine(
+        (
+            Step("cell word", (), (0,)),
+            Step("inner grad", (0,)),
+            Step("inner grad of list", (0, 1)),
+            Step("inner grad of parameter", (2,)),
+            Step("inner grad of cell", (2,)),
+        ),
+        (1, 3, 4),
+        (2,),
+    ),
+    "a decision": Routine(
+        (
+            Step("lookup", (), (0,)),
+            Step("tanh", (0,)),
+            Step("force", (1,)),
+            Step("squared_error", (2,)),
+            Step("no_grad", (2,)),
+        ),
+        (3, 4),
+        (2,),
+    ),
 }
 
 
