@@ -8,8 +8,9 @@ For `(self, (T, T), (T, T))` with two results the source is about
         if a1.__class__ is not tuple or len(a1) != 2: return MISS
         ...
         hit = tape.cache.get((TOKEN, id(cell), id(a0), a1_0._type, …))
-        if hit is None or hit[2] != epoch[0]: return MISS
-        tape.stream += (hit[0], a1_0._id, …)
+        number, types, checked, … = hit
+        if checked != epoch[0]: return MISS
+        tape.stream += (number, a1_0._id, …)
         ...
 """
 
@@ -23,7 +24,7 @@ from .errors import OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
 from .tape import state
-from .tensor import Tensor, _in_library, _place
+from .tensor import Tensor, _place, is_user_code
 
 MISS = object()
 
@@ -99,7 +100,7 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
     lines = [
         "def door(cell, args):",
         "    tape = state.tape",
-        "    if tape is None: return MISS",
+        f"    if tape is None or len(args) != {n_args}: return MISS",
         f"    {', '.join(names)}{',' if n_args == 1 else ''} = args" if n_args else "    pass",
     ]
     key = ["TOKEN", "id(cell)"]
@@ -162,15 +163,17 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
     key += [owner, *types]
     lines += [
         f"    hit = tape.cache.get(({', '.join(key)}))",
-        "    if hit is None or hit[2] != epoch[0]: return MISS",
-        "    if hit[3] and not unchanged(hit[3]): return MISS",
+        "    if hit is None: return MISS",
+        "    number, types, checked, containers, limits, training, _ = hit",
+        "    if checked != epoch[0]: return MISS",
+        "    if containers and not unchanged(containers): return MISS",
     ]
     if owner == "0":
-        lines.append("    if hit[5] is not state.training: return MISS")
+        lines.append("    if training is not state.training: return MISS")
     if numbers:
-        lines.append("    if hit[4] is not None:")
+        lines.append("    if limits is not None:")
         for k, name in enumerate(numbers):
-            lines.append(f"        if not -hit[4][{k}] <= {name} < hit[4][{k}]: out_of_range({name}, hit[4][{k}])")
+            lines.append(f"        if not -limits[{k}] <= {name} < limits[{k}]: out_of_range({name}, limits[{k}])")
     if not stream:
         lines.append("    if state.builder is not None or tape.torn: return MISS")
     count = max(results, 1)
@@ -181,15 +184,16 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
         elif values:
             lines.append(f"    tape.{where} += ({', '.join(values)})")
     lines += [
-        f"    tape.stream += ({', '.join(['hit[0]', *stream])},)",
+        f"    tape.stream += ({', '.join(['number', *stream])},)",
         "    frame = getframe(2)",
-        "    if in_library.get(frame.f_code.co_filename, True): tape.places += place()",
+        "    code = frame.f_code",
+        "    if code is not tape.user_code and not is_user_code(tape, code): tape.places += place()",
         "    else: tape.places += (frame.f_code, frame.f_lasti)",
     ]
     if count == 1:
-        lines.append("    t0, = hit[1]")
+        lines.append("    t0, = types")
     else:
-        lines.append(f"    {', '.join(f't{k}' for k in range(count))} = hit[1]")
+        lines.append(f"    {', '.join(f't{k}' for k in range(count))} = types")
     for k in range(count):
         lines += [
             f"    r{k} = new(Tensor)",
@@ -215,7 +219,7 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
         "new": object.__new__,
         "TOKEN": token,
         "out_of_range": _out_of_range,
-        "in_library": _in_library,
+        "is_user_code": is_user_code,
         "place": _place,
     }
     exec(compile("\n".join(lines), "<door of a cell>", "exec"), scope)

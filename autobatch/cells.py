@@ -61,7 +61,7 @@ class Cell:
         self.is_method = next(iter(self.signature.parameters), "") == "self"
         self.entries: dict[Any, list[Entry]] = _entries_of(fn)
         self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Entry]]] = weakref.WeakKeyDictionary()
-        self.fast: dict[int, tuple[Callable[..., Any], ...]] = {}
+        self.fast: list[Callable[..., Any]] = []
         self.traces = 0
 
     def entries_for(self, owner: Any) -> dict[Any, list[Entry]]:
@@ -254,9 +254,9 @@ class Cell:
         if door is None:
             return
         function, token = door
-        doors = self.fast.get(len(args), ())
-        if function not in doors:
-            self.fast[len(args)] = (*doors[-3:], function)
+        if function not in self.fast:
+            self.fast.append(function)
+            del self.fast[:-4]
         key = (token, id(self), id(owner) if self.is_method else 0, *flat.fast_key)
         tape.cache[key] = (
             number,
@@ -407,7 +407,7 @@ def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) ->
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if not kwargs:
-            for door in fast.get(len(args), ()):
+            for door in fast:
                 result = door(made, args)
                 if result is not MISS:
                     return result

@@ -65,6 +65,7 @@ class Recording:
         "tensors",
         "thread",
         "unbatched",
+        "user_code",
     )
 
     def __init__(self, frozen: bool, unbatched: bool) -> None:
@@ -75,6 +76,7 @@ class Recording:
         self.floats: list[float] = []
         self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.count = 0
+        self.user_code: CodeType | None = None  # the user's code that recorded last
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
         self.caches: dict[bool, dict[Any, Any]] = {False: {}, True: {}}
         self.cache = self.caches[frozen]

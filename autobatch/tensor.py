@@ -151,6 +151,14 @@ def current_tape() -> Recording:
 _in_library: dict[str, bool] = {}
 
 
+def is_user_code(tape: Recording, code: Any) -> bool:
+    """Whether code is the user's, not the library's; the recording remembers the last that was."""
+    if _in_library.get(code.co_filename, True):
+        return False
+    tape.user_code = code
+    return True
+
+
 def _place() -> tuple[Any, int]:
     """Code object and instruction of the innermost frame outside the library."""
     frame: Any = _getframe(2)
@@ -686,11 +694,11 @@ def _fast_binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any]
             tape.count = n + 1
             tape.stream += operands
             frame = _getframe(1)
-            name = frame.f_code.co_filename
-            if _in_library.get(name, True):
-                tape.places += _place()
+            code = frame.f_code
+            if code is tape.user_code or is_user_code(tape, code):
+                tape.places += (code, frame.f_lasti)
             else:
-                tape.places += (frame.f_code, frame.f_lasti)
+                tape.places += _place()
             tape.tensors.append(t)
             return t
         return slow(self, other)
@@ -713,10 +721,11 @@ def _fast_unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 tape.count = n + 1
                 tape.stream += (hit[0], x._id)
                 frame = _getframe(1)
-                if _in_library.get(frame.f_code.co_filename, True):
-                    tape.places += _place()
+                code = frame.f_code
+                if code is tape.user_code or is_user_code(tape, code):
+                    tape.places += (code, frame.f_lasti)
                 else:
-                    tape.places += (frame.f_code, frame.f_lasti)
+                    tape.places += _place()
                 tape.tensors.append(t)
                 return t
         return slow(x)
