@@ -169,25 +169,14 @@ def _by_depth(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, s
 
 
 @njit(cache=True)
-def _by_agenda(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints) -> tuple[Ints, int]:
-    """All ready nodes of the ready signature of lowest mean depth, again and again.
-
-    The mean of a signature changes only when it is launched, when it is not in the heap: keys in the heap stay true.
-    """
-    n = sig.size
-    n_sigs = kind.size
+def _readers(n: int, source_of: Ints, sources: Ints) -> tuple[Ints, Ints, Ints]:
+    """How many nodes each node waits for, and which wait for it: `readers[reader_of[i]:reader_of[i + 1]]`."""
     waiting = np.empty(n, np.int32)
     reader_of = np.zeros(n + 2, np.int32)
-    queue_end = np.zeros(n_sigs + 1, np.int32)
-    depth_left = np.zeros(n_sigs, np.int64)
-    nodes_left = np.zeros(n_sigs, np.int64)
     for i in range(n):
         waiting[i] = source_of[i + 1] - source_of[i]
         for e in range(source_of[i], source_of[i + 1]):
             reader_of[sources[e] + 2] += 1
-        if live[i]:
-            depth_left[sig[i]] += depth[i]
-            nodes_left[sig[i]] += 1
     for i in range(n):
         reader_of[i + 2] += reader_of[i + 1]
     readers = np.empty(sources.size, np.int32)
@@ -196,6 +185,25 @@ def _by_agenda(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, 
             place = sources[e] + 1
             readers[reader_of[place]] = i
             reader_of[place] += 1
+    return waiting, reader_of, readers
+
+
+@njit(cache=True)
+def _by_agenda(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints) -> tuple[Ints, int]:
+    """All ready nodes of the ready signature of lowest mean depth, again and again.
+
+    The mean of a signature changes only when it is launched, when it is not in the heap: keys in the heap stay true.
+    """
+    n = sig.size
+    n_sigs = kind.size
+    waiting, reader_of, readers = _readers(n, source_of, sources)
+    queue_end = np.zeros(n_sigs + 1, np.int32)
+    depth_left = np.zeros(n_sigs, np.int64)
+    nodes_left = np.zeros(n_sigs, np.int64)
+    for i in range(n):
+        if live[i]:
+            depth_left[sig[i]] += depth[i]
+            nodes_left[sig[i]] += 1
 
     # The nodes of signature s enter its queue as they become ready; those from queue_start[s] on have not run.
     queue = np.empty(n, np.int32)
@@ -397,27 +405,15 @@ def _run_frontiers(
 ) -> tuple[Ints, int]:
     n = sig.size
     n_sigs = kind.size
-    waiting = np.empty(n, np.int32)
-    reader_of = np.zeros(n + 2, np.int32)
+    waiting, reader_of, readers = _readers(n, source_of, sources)
     depth_left = np.zeros(n_sigs, np.int64)
     nodes_left = np.zeros(n_sigs, np.int64)
     longest = np.zeros(n_sigs, np.int32)
     for i in range(n):
-        waiting[i] = source_of[i + 1] - source_of[i]
-        for e in range(source_of[i], source_of[i + 1]):
-            reader_of[sources[e] + 2] += 1
         if live[i]:
             depth_left[sig[i]] += depth[i]
             nodes_left[sig[i]] += 1
             longest[sig[i]] = max(longest[sig[i]], chain[i])
-    for i in range(n):
-        reader_of[i + 2] += reader_of[i + 1]
-    readers = np.empty(sources.size, np.int32)
-    for i in range(n):
-        for e in range(source_of[i], source_of[i + 1]):
-            place = sources[e] + 1
-            readers[reader_of[place]] = i
-            reader_of[place] += 1
     # at[s] + c: nodes of signature s with own chain c that have not run, and those of them that are ready.
     at = np.zeros(n_sigs + 1, np.int64)
     for s in range(n_sigs):
