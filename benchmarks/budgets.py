@@ -24,18 +24,21 @@ from autobatch.run.place import place
 from autobatch.run.program import Tape
 from autobatch.run.schedule import POLICIES, lower_bound, schedule
 from autobatch.tape import assemble, state
-from benchmarks.tree_lstm_program import autobatch_programs
-from benchmarks.workloads import minibatches, tree_lstm_parameters, tree_lstm_trees
+from benchmarks.autobatch_trainer import AutobatchTrainer
+from benchmarks.treelstm import WORKLOAD
+from benchmarks.workload import CELLS, NO_CELLS, minibatches
 
 FIRST_STEP = """
 import time
 start = time.perf_counter()
 import autobatch as ab
-from benchmarks.tree_lstm_program import autobatch_programs
-from benchmarks.workloads import minibatches, tree_lstm_parameters, tree_lstm_trees
+import benchmarks.autobatch_trainer
+import benchmarks.treelstm.program
+from benchmarks.treelstm import WORKLOAD
+from benchmarks.workload import CELLS, minibatches
 imported = time.perf_counter()
-program = autobatch_programs(tree_lstm_parameters(128))[0]
-batch = minibatches(tree_lstm_trees(), 64)[0]
+program = WORKLOAD.trainers[CELLS](WORKLOAD.parameters(128), 128)
+batch = minibatches(WORKLOAD.examples(), 64)[0]
 ready = time.perf_counter()
 program.step(batch)
 print(imported - start + time.perf_counter() - ready)
@@ -117,8 +120,10 @@ def _plan(examples: int) -> tuple[float, int]:
 def _policies() -> list[tuple[str, str, str]]:
     """Launches of one Tree-LSTM minibatch by each policy, beside the bound, and what the policy costs."""
     rows = []
-    batch = minibatches(tree_lstm_trees(), 64)[3]
-    for program in autobatch_programs(tree_lstm_parameters(16))[:2]:
+    batch = minibatches(WORKLOAD.examples(), 64)[3]
+    for name in (CELLS, NO_CELLS):
+        program = WORKLOAD.trainers[name](WORKLOAD.parameters(16), 16)
+        assert isinstance(program, AutobatchTrainer)
         loss = ab.sum(ab.map(program.model.loss, batch))
         tape = state.tape
         assert tape is not None

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from benchmarks.workloads import EMBEDDING, N_CLASSES
+from benchmarks.treelstm.data import EMBEDDING, N_CLASSES
 
 Product = tuple[np.ndarray, np.ndarray, np.ndarray]  # left, right, output
 

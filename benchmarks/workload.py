@@ -20,12 +20,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-WORKLOADS: tuple[str, ...] = ()
+WORKLOADS: tuple[str, ...] = ("treelstm",)
 """Folders of this package that hold a workload, in the order of the report."""
 
 Parameters = dict[str, np.ndarray]
 Product = tuple[int, int, int]
 """A product of matrices (m, k) @ (k, n)."""
+Factory = Callable[[Parameters, int], "Trainer"]
+LEARNING_RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
+"""What every program gives to Adam."""
 
 CELLS, NO_CELLS, LOOP = "autobatch, cells", "autobatch, no cells", "autobatch, loop"
 CELLS_REUSED, NO_CELLS_REUSED = "autobatch, cells, reused", "autobatch, no cells, reused"
@@ -67,11 +70,56 @@ class Workload:
     dims: tuple[int, ...]
     examples: Callable[[], list[Any]]
     parameters: Callable[[int], Parameters]
-    trainers: Mapping[str, Callable[[Parameters, int], Trainer]]
+    trainers: Mapping[str, Factory]
     products: Callable[[Sequence[Any], int], list[Product]]
-    variant: Callable[[int], Mapping[str, Callable[[Parameters, int], Trainer]]] | None = None
+    variant: Callable[[int], Mapping[str, Factory]] | None = None
     dynet: str | None = None
     peers: tuple[str, ...] = field(default=("numpy", "pytorch"))
+
+
+def from_file(module: str, name: str) -> Factory:
+    """A factory that imports this class of this module when it is called; the class takes the parameters."""
+
+    def make(parameters: Parameters, dim: int) -> Trainer:
+        trainer: Trainer = getattr(importlib.import_module(module), name)(parameters)
+        return trainer
+
+    return make
+
+
+def autobatch_trainers(module: str, cells: str, no_cells: str) -> dict[str, Factory]:
+    """The five trainers of autobatch, from a model with cells and one without: classes that take the parameters."""
+    return {
+        CELLS: _autobatch(CELLS, module, cells),
+        NO_CELLS: _autobatch(NO_CELLS, module, no_cells),
+        CELLS_REUSED: _autobatch(CELLS_REUSED, module, cells, reuse=True),
+        NO_CELLS_REUSED: _autobatch(NO_CELLS_REUSED, module, no_cells, reuse=True),
+        LOOP: _autobatch(LOOP, module, cells, batched=False),
+    }
+
+
+def autobatch_variant(module: str, model: str, seed: int) -> dict[str, Factory]:
+    """The trainers of a variant, from a function of (parameters, seed) that makes its model, with cells."""
+    return {CELLS: _autobatch(CELLS, module, model, seed), LOOP: _autobatch(LOOP, module, model, seed, batched=False)}
+
+
+def _autobatch(name: str, module: str, model: str, *more: Any, **options: bool) -> Factory:
+    def make(parameters: Parameters, dim: int) -> Trainer:
+        from benchmarks.autobatch_trainer import AutobatchTrainer
+
+        return AutobatchTrainer(name, getattr(importlib.import_module(module), model)(parameters, *more), **options)
+
+    return make
+
+
+def linear(n_rows: int, n_in: int, n_out: int) -> list[Product]:
+    """The products of a linear map of so many rows: forward, gradient of its input, gradient of its weight."""
+    return [(n_rows, n_in, n_out), (n_rows, n_out, n_in), (n_out, n_rows, n_in)]
+
+
+def minibatches(examples: Sequence[Any], size: int) -> list[list[Any]]:
+    """Consecutive groups of `size` examples, in their order; the last one may be shorter."""
+    return [list(examples[start : start + size]) for start in range(0, len(examples), size)]
 
 
 def load(name: str) -> Workload:

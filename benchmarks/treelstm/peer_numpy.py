@@ -20,11 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.level_plan import LevelPlan, plan_levels
-from benchmarks.workloads import EMBEDDING, LEARNING_RATE, N_CLASSES, Tree
+from benchmarks.treelstm.data import EMBEDDING, N_CLASSES, Tree
+from benchmarks.treelstm.level_plan import LevelPlan, plan_levels
+from benchmarks.workload import BETA1, BETA2, EPSILON, LEARNING_RATE
 
 _BLOCK = 1 << 15  # numbers in a block of elementwise work, per H-wide operand
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Rows:
 
 
 class NumpyTreeLSTM:
-    """Parameters, moments and reused memory. Parameters come and go as `tree_lstm_parameters` has them."""
+    """Parameters, moments and reused memory. Parameters come and go as `parameters` has them."""
 
     name = "numpy"
 
@@ -83,7 +83,7 @@ class NumpyTreeLSTM:
         return loss
 
     def loss_and_gradients(self, trees: Sequence[Tree]) -> tuple[float, dict[str, np.ndarray]]:
-        """The summed loss and its gradients under the names of `tree_lstm_parameters`; nothing is updated."""
+        """The summed loss and its gradients under the names of `parameters`; nothing is updated."""
         plan = plan_levels(trees)
         loss = self._forward(plan)
         rows, row_gradients = self._reverse(plan)

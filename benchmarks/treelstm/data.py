@@ -1,12 +1,11 @@
-"""Workloads: the data of the benchmarks, drawn from fixed seeds so that every program sees the same.
+"""The trees and parameters of the Tree-LSTM, drawn from fixed seeds so that every program sees the same.
 
-The Tree-LSTM workload is 1,600 random binary trees, 25 minibatches of 64. Leaf counts are log-normal (median 17), the
+The examples are 1,600 random binary trees, 25 minibatches of 64. Leaf counts are log-normal (median 17), the
 shape is skewed as parses are (over half of the inner nodes have a single leaf on their left), and words follow Zipf's
 law.
 
-    trees = tree_lstm_trees()
-    batches = minibatches(trees, 64)        # the last one may be shorter
-    parameters = tree_lstm_parameters(256)  # dict of float32 arrays, the starting point of every program
+    trees = examples()
+    weights = parameters(256)  # dict of float32 arrays, the starting point of every program
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from benchmarks.workload import Product, linear
+
 N_TREES = 25 * 64
 N_WORDS = 10_000
 N_CLASSES = 5
 EMBEDDING = 128
-LEARNING_RATE = 1e-3
 
 
 class Tree:
@@ -45,8 +45,8 @@ class Tree:
         return tree
 
 
-def tree_lstm_trees() -> list[Tree]:
-    """The 1,600 trees of the Tree-LSTM benchmark, the same on every machine."""
+def examples() -> list[Tree]:
+    """The 1,600 trees, the same on every machine."""
     rng = np.random.default_rng(1234)
     n_leaves = np.clip(np.rint(np.exp(rng.normal(2.83, 0.5, size=N_TREES))), 2, 52).astype(int)
 
@@ -71,11 +71,6 @@ def nodes(tree: Tree) -> Iterator[Tree]:
             stack += (node.right, node.left)
 
 
-def minibatches(trees: Sequence[Tree], size: int) -> list[list[Tree]]:
-    """Consecutive groups of `size` trees, in the order of the trees."""
-    return [list(trees[start : start + size]) for start in range(0, len(trees), size)]
-
-
 def level_widths(trees: Sequence[Tree]) -> list[int]:
     """How many nodes stand at each height over the leaves: leaves first, then the inner levels."""
     widths: list[int] = []
@@ -90,7 +85,7 @@ def level_widths(trees: Sequence[Tree]) -> list[int]:
     return widths
 
 
-def tree_lstm_parameters(dim: int, seed: int = 1) -> dict[str, np.ndarray]:
+def parameters(dim: int, seed: int = 1) -> dict[str, np.ndarray]:
     """Initial parameters, float32. Layouts are (outputs, inputs); gates stand in the order i, o, u.
 
     | name         | shape           | use                                |
@@ -123,3 +118,16 @@ def tree_lstm_parameters(dim: int, seed: int = 1) -> dict[str, np.ndarray]:
         "out_w": weight(N_CLASSES, dim),
         "out_b": bias(N_CLASSES),
     }
+
+
+def products(trees: Sequence[Tree], dim: int) -> list[Product]:
+    """The products of one step over these trees, at full width."""
+    n_leaves, *inner = level_widths(trees)
+    n_inner = sum(inner)
+    return [
+        *linear(n_leaves, EMBEDDING, 3 * dim),
+        *linear(n_inner, 2 * dim, 3 * dim),
+        *linear(n_inner, dim, dim),
+        *linear(n_inner, dim, dim),
+        *linear(len(trees), dim, N_CLASSES),
+    ]

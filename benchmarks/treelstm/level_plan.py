@@ -17,7 +17,7 @@ from itertools import chain
 
 import numpy as np
 
-from benchmarks.workloads import Tree
+from benchmarks.treelstm.data import Tree
 
 _HEIGHT = 32  # a node's code while visiting: its height, shifted by this, plus its position in its level
 

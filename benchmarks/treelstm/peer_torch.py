@@ -22,14 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.level_plan import LevelPlan, plan_levels
-from benchmarks.workloads import LEARNING_RATE, Tree
+from benchmarks.treelstm.data import Tree
+from benchmarks.treelstm.level_plan import LevelPlan, plan_levels
+from benchmarks.workload import LEARNING_RATE
 
 aten = torch.ops.aten
 
 
 class TorchTreeLSTM:
-    """The program with autograd. Parameters come and go as `tree_lstm_parameters` has them."""
+    """The program with autograd. Parameters come and go as `parameters` has them."""
 
     name = "pytorch"
 
@@ -53,7 +54,7 @@ class TorchTreeLSTM:
         return loss.item()
 
     def loss_and_gradients(self, trees: Sequence[Tree]) -> tuple[float, dict[str, np.ndarray]]:
-        """The summed loss and its gradients under the names of `tree_lstm_parameters`; nothing is updated."""
+        """The summed loss and its gradients under the names of `parameters`; nothing is updated."""
         loss = self._loss(plan_levels(trees))
         gradients = torch.autograd.grad(loss, list(self.weights.values()))
         dense = [g.to_dense() if g.is_sparse else g for g in gradients]

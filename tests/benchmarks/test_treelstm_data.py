@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.level_plan import plan_levels
-from benchmarks.workloads import level_widths, minibatches, nodes, tree_lstm_parameters, tree_lstm_trees
+from benchmarks.treelstm.data import Tree, examples, level_widths, nodes, parameters, products
+from benchmarks.treelstm.level_plan import plan_levels
+from benchmarks.workload import minibatches
 
 
 def test_trees_are_the_specified_ones() -> None:
-    trees = tree_lstm_trees()
+    trees = examples()
     leaves = [[node for node in nodes(tree) if node.is_leaf] for tree in trees]
     rng = np.random.default_rng(1234)
     counts = np.clip(np.rint(np.exp(rng.normal(2.83, 0.5, size=25 * 64))), 2, 52)
@@ -24,12 +25,12 @@ def test_trees_are_the_specified_ones() -> None:
 
 
 def test_levels_of_the_first_minibatch() -> None:
-    first = minibatches(tree_lstm_trees(), 64)[0]
+    first = minibatches(examples(), 64)[0]
     assert level_widths(first) == [1224, 327, 215, 150, 113, 93, 72, 50, 39, 30, 23, 16, 8, 7, 5, 5, 2, 2, 1, 1, 1]
 
 
 def test_level_plan_puts_children_before_parents() -> None:
-    for batch in minibatches(tree_lstm_trees(), 64)[:3]:
+    for batch in minibatches(examples(), 64)[:3]:
         plan = plan_levels(batch)
         assert [plan.n_leaves, *np.diff(plan.bounds)] == level_widths(batch)
         assert (plan.slot_of[plan.node_at] == np.arange(len(plan.node_at))).all()
@@ -39,5 +40,11 @@ def test_level_plan_puts_children_before_parents() -> None:
 
 
 def test_parameters_are_the_same_in_every_call() -> None:
-    first, second = tree_lstm_parameters(8), tree_lstm_parameters(8)
+    first, second = parameters(8), parameters(8)
     assert all((first[name] == second[name]).all() and first[name].dtype == np.float32 for name in first)
+
+
+def test_products_of_one_tree() -> None:
+    tree = Tree.branch(0, Tree.leaf(0, 1), Tree.branch(1, Tree.leaf(2, 3), Tree.leaf(4, 5)))
+    multiplications = sum(m * k * n for m, k, n in products([tree], 8))
+    assert multiplications == 3 * (3 * 128 * 24 + 2 * 16 * 24 + 2 * 2 * 8 * 8 + 8 * 5)

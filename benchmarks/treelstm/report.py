@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib.util
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +18,9 @@ import numpy as np
 from benchmarks import measure
 from benchmarks.floors import ProductFloor
 from benchmarks.measure import Program
-from benchmarks.peer_numpy import NumpyTreeLSTM
-from benchmarks.workloads import Tree, level_widths, minibatches, tree_lstm_parameters, tree_lstm_trees
+from benchmarks.treelstm import WORKLOAD
+from benchmarks.treelstm.data import Tree, level_widths
+from benchmarks.workload import CELLS, CELLS_REUSED, LOOP, NO_CELLS, NO_CELLS_REUSED, Parameters, minibatches
 
 STAGES = ("record", "schedule", "place", "forward", "reverse", "update")
 FULL_WIDTH, LEVEL_WIDTHS = "products, full width", "products, level by level"
@@ -42,12 +42,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=20, help="timed steps of every program (default 20)")
     parser.add_argument("--batch", type=int, default=64, help="trees in a minibatch (default 64)")
     parser.add_argument("--quick", action="store_true", help="width 128 and 5 steps: does it run at all?")
-    parser.add_argument("--skip", nargs="+", default=[], metavar="NAME", help="leave out: autobatch, numba, torch")
+    parser.add_argument(
+        "--skip", nargs="+", default=[], metavar="NAME", help="leave out programs so called"
+    )
     options = parser.parse_args(arguments)
     if options.quick:
         options.dims, options.steps = [128], min(options.steps, 5)
 
-    batches = minibatches(tree_lstm_trees(), options.batch)
+    batches = minibatches(WORKLOAD.examples(), options.batch)
     for key, value in measure.machine().items():
         print(f"{key:9} {value}")
     results: dict[str, object] = {"batch": options.batch, "steps": options.steps}
@@ -62,8 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run_width(dim: int, batches: list[list[Tree]], n_steps: int, skip: Sequence[str]) -> dict[str, Any]:
     """Measure all programs at one width, print the tables, and return their figures."""
-    parameters = tree_lstm_parameters(dim)
-    trainers, skipped = make_trainers(parameters, skip)
+    trainers, skipped = make_trainers(WORKLOAD.parameters(dim), dim, skip)
     programs = [trainer_program(trainer, batches) for trainer in trainers]
     programs += floor_programs(dim, batches)
     gc.collect()
@@ -73,7 +74,7 @@ def run_width(dim: int, batches: list[list[Tree]], n_steps: int, skip: Sequence[
     void = disagreements(programs)
     if len(batches[0]) == REFERENCE_BATCH:
         void += slow_peers(dim, times)
-    columns = [FULL_WIDTH, "autobatch, loop", "pytorch"]
+    columns = [FULL_WIDTH, LOOP, "pytorch"]
     header = ["", "ms a step", "x full width", "x loop", "x pytorch"]
     rows: list[list[object]] = []
     for name, time in sorted(times.items(), key=lambda item: -item[1]):
@@ -88,7 +89,7 @@ def run_width(dim: int, batches: list[list[Tree]], n_steps: int, skip: Sequence[
 
     stages = {}
     for trainer in trainers:
-        if trainer.name in ("autobatch, cells", "autobatch, no cells"):
+        if trainer.name in (CELLS, NO_CELLS):
             stages[trainer.name] = stage_figures(trainer, batches, max(5, n_steps // 2))
     if stages:
         header = ["", *next(iter(stages.values()))]
@@ -97,30 +98,24 @@ def run_width(dim: int, batches: list[list[Tree]], n_steps: int, skip: Sequence[
     return {"milliseconds": times, "stages": stages, "skipped": skipped, "void": void}
 
 
-def make_trainers(parameters: dict[str, np.ndarray], skip: Sequence[str]) -> tuple[list[Any], dict[str, str]]:
+def make_trainers(parameters: Parameters, dim: int, skip: Sequence[str]) -> tuple[list[Any], dict[str, str]]:
     """All training programs from the same parameters; and those left out, with the reason."""
-    trainers: list[Any] = [NumpyTreeLSTM(parameters)]
-    skipped = dict.fromkeys(skip, "as asked")
-    for name in ("numba", "torch"):
-        if name not in skipped and importlib.util.find_spec(name) is None:
-            skipped[name] = "not installed"
-    if "numba" not in skipped:
-        from benchmarks.peer_numba import NumbaTreeLSTM
-
-        trainers.append(NumbaTreeLSTM(parameters))
-    if "torch" not in skipped:
-        from benchmarks.peer_torch import TorchOwnBackward, TorchTreeLSTM
-
-        trainers += [TorchTreeLSTM(parameters), TorchOwnBackward(parameters)]
-    if "autobatch" not in skipped:
-        from benchmarks.tree_lstm_program import autobatch_programs
-
-        trainers += autobatch_programs(parameters)
+    trainers, skipped = [], {}
+    for name, make in WORKLOAD.trainers.items():
+        if name in (CELLS_REUSED, NO_CELLS_REUSED):
+            continue
+        if name.startswith(tuple(skip)):
+            skipped[name] = "as asked"
+            continue
+        try:
+            trainers.append(make(parameters, dim))
+        except ImportError as error:
+            skipped[name] = str(error)
     return trainers, skipped
 
 
 def trainer_program(trainer: Any, batches: list[list[Tree]]) -> Program:
-    every = LOOP_EVERY if trainer.name.endswith("loop") else 1
+    every = LOOP_EVERY if trainer.name == LOOP else 1
     return Program(trainer.name, lambda k: trainer.step(batches[k % len(batches)]), every)
 
 

@@ -1,0 +1,62 @@
+"""The training program of a model written for autobatch, the same for every workload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+import autobatch as ab
+from autobatch import optim
+from benchmarks.workload import BETA1, BETA2, EPSILON, LEARNING_RATE, Parameters
+
+
+class Model(Protocol):
+    """What a model has beside being an `nn.Module`."""
+
+    parameters: Callable[[], Any]
+
+    def loss(self, example: Any) -> ab.Tensor:
+        """The loss of one example, a scalar."""
+
+    def named(self) -> dict[str, ab.Parameter]:
+        """Parameters under the names of the workload."""
+
+
+def assign(model: Model, parameters: Parameters) -> None:
+    """Give a model its starting point."""
+    for name, parameter in model.named().items():
+        parameter.value = parameters[name]
+
+
+class AutobatchTrainer:
+    """A trainer as `benchmarks.workload` has it. `batched` and `reuse` are what `ab.map` is called with."""
+
+    def __init__(self, name: str, model: Model, batched: bool = True, reuse: bool = False) -> None:
+        self.name, self.model = name, model
+        self.options = {} if batched else {"batched": False}
+        if reuse:
+            self.options["reuse"] = True
+        self.optimizer = optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(BETA1, BETA2), eps=EPSILON)
+
+    def step(self, examples: Sequence[Any]) -> float:
+        """One training step. Returns the summed loss before the update."""
+        loss = self._differentiate(examples)
+        self.optimizer.step()
+        return float(loss)
+
+    def loss_and_gradients(self, examples: Sequence[Any]) -> tuple[float, Parameters]:
+        """The summed loss and its dense gradients; nothing is updated."""
+        loss = self._differentiate(examples)
+        gradients = {}
+        for name, parameter in self.model.named().items():
+            gradient = parameter.grad
+            gradients[name] = np.asarray(gradient.to_dense() if hasattr(gradient, "to_dense") else gradient)
+        return float(loss), gradients
+
+    def _differentiate(self, examples: Sequence[Any]) -> ab.Tensor:
+        self.optimizer.zero_grad()
+        loss = ab.sum(ab.map(self.model.loss, examples, **self.options))
+        loss.backward()
+        return loss
