@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 import autobatch as ab
 from autobatch import optim
-from benchmarks.workload import BETA1, BETA2, EPSILON, LEARNING_RATE, Parameters
+from benchmarks.adam import BETA1, BETA2, EPSILON, LEARNING_RATE
+from benchmarks.workload import Parameters
 
 
 class Model(Protocol):
     """What a model has beside being an `nn.Module`."""
 
-    parameters: Callable[[], Any]
+    def parameters(self) -> Any:
+        """All parameters, as `nn.Module` finds them."""
 
     def loss(self, example: Any) -> ab.Tensor:
         """The loss of one example, a scalar."""
@@ -35,7 +37,7 @@ class AutobatchTrainer:
 
     def __init__(self, name: str, model: Model, batched: bool = True, reuse: bool = False) -> None:
         self.name, self.model = name, model
-        self.options = {} if batched else {"batched": False}
+        self.options: dict[str, bool] = {} if batched else {"batched": False}
         if reuse:
             self.options["reuse"] = True
         self.optimizer = optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(BETA1, BETA2), eps=EPSILON)

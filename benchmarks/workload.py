@@ -27,8 +27,6 @@ Parameters = dict[str, np.ndarray]
 Product = tuple[int, int, int]
 """A product of matrices (m, k) @ (k, n)."""
 Factory = Callable[[Parameters, int], "Trainer"]
-LEARNING_RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
-"""What every program gives to Adam."""
 
 CELLS, NO_CELLS, LOOP = "autobatch, cells", "autobatch, no cells", "autobatch, loop"
 CELLS_REUSED, NO_CELLS_REUSED = "autobatch, cells, reused", "autobatch, no cells, reused"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from benchmarks.adam import BETA1, BETA2, EPSILON, LEARNING_RATE
 from benchmarks.treelstm.peer_numpy import NumpyTreeLSTM, Rows
-from benchmarks.workload import BETA1, BETA2, EPSILON, LEARNING_RATE
 
 Array = np.ndarray
 _compile = njit(error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}, boundscheck=False)

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.adam import BETA1, BETA2, EPSILON, LEARNING_RATE
 from benchmarks.treelstm.data import EMBEDDING, N_CLASSES, Tree
 from benchmarks.treelstm.level_plan import LevelPlan, plan_levels
-from benchmarks.workload import BETA1, BETA2, EPSILON, LEARNING_RATE
 
 _BLOCK = 1 << 15  # numbers in a block of elementwise work, per H-wide operand
 

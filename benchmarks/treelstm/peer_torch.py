@@ -22,43 +22,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.torch_trainer import TorchTrainer
 from benchmarks.treelstm.data import Tree
 from benchmarks.treelstm.level_plan import LevelPlan, plan_levels
-from benchmarks.workload import LEARNING_RATE
+from benchmarks.workload import Parameters
 
 aten = torch.ops.aten
 
 
-class TorchTreeLSTM:
+class TorchTreeLSTM(TorchTrainer):
     """The program with autograd. Parameters come and go as `parameters` has them."""
 
-    name = "pytorch"
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__(parameters, tables=["table"])
 
-    def __init__(self, parameters: dict[str, np.ndarray]) -> None:
-        torch.set_num_threads(1)
-        self.weights = {name: torch.tensor(value, requires_grad=True) for name, value in parameters.items()}
-        dense = [value for name, value in self.weights.items() if name != "table"]
-        self.optimizers = [
-            torch.optim.SparseAdam([self.weights["table"]], lr=LEARNING_RATE),
-            torch.optim.Adam(dense, lr=LEARNING_RATE, fused=True),
-        ]
-
-    def step(self, trees: Sequence[Tree]) -> float:
-        """One training step: plan, forward, backward, update. Returns the summed loss before the update."""
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(plan_levels(trees))
-        loss.backward()
-        for optimizer in self.optimizers:
-            optimizer.step()
-        return loss.item()
-
-    def loss_and_gradients(self, trees: Sequence[Tree]) -> tuple[float, dict[str, np.ndarray]]:
-        """The summed loss and its gradients under the names of `parameters`; nothing is updated."""
-        loss = self._loss(plan_levels(trees))
-        gradients = torch.autograd.grad(loss, list(self.weights.values()))
-        dense = [g.to_dense() if g.is_sparse else g for g in gradients]
-        return loss.item(), {name: g.numpy() for name, g in zip(self.weights, dense, strict=True)}
+    def loss(self, examples: Sequence[Tree]) -> Tensor:
+        """The summed loss of a minibatch."""
+        return self._loss(plan_levels(examples))
 
     def _loss(self, plan: LevelPlan) -> Tensor:
         w, parents = self.weights, _order_by_parents(plan)

@@ -42,9 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=20, help="timed steps of every program (default 20)")
     parser.add_argument("--batch", type=int, default=64, help="trees in a minibatch (default 64)")
     parser.add_argument("--quick", action="store_true", help="width 128 and 5 steps: does it run at all?")
-    parser.add_argument(
-        "--skip", nargs="+", default=[], metavar="NAME", help="leave out programs so called"
-    )
+    parser.add_argument("--skip", nargs="+", default=[], metavar="NAME", help="leave out programs so called")
     options = parser.parse_args(arguments)
     if options.quick:
         options.dims, options.steps = [128], min(options.steps, 5)
