@@ -50,7 +50,7 @@ class CellMLP(MLP):
 
 
 def variant(parameters: Parameters, seed: int) -> CellMLP:
-    """One of the activations is another, and the second layer is joined by a share of the first, drawn from the seed."""
+    """One activation is another, and the second layer is joined by a share of the first, drawn from the seed."""
     rng = np.random.default_rng(seed)
     activations = [ab.tanh, ab.tanh]
     activations[rng.integers(2)] = (ab.relu, ab.sigmoid, ab.softplus)[rng.integers(3)]
