@@ -21,9 +21,10 @@ import numpy as np
 
 from .backends import current_backend
 from .errors import CellError, NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
+from .expansion import expand_recording
 from .parameter import Buffer, Gradient, Parameter, accumulate, before_change, merge_rows
 from .run.execute import Launch, Run, execute, gradient_needed, prepare
-from .run.expand import expand
+from .run.expand import Expansion
 from .run.loop import LoopRun
 from .run.memory import Lease
 from .run.mirror import mirror, mixed
@@ -164,18 +165,18 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
 def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
     """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only."""
     assert tape.arrays is not None
-    arrays, signatures, needs = prepared(tape, tape.arrays, targets)
     memo: dict[Shared, Array] = {}
     check_versions(tape)
     with timed("shared"):
-        evaluate_shared([x for s in signatures for x in s.shared], memo)
+        evaluate_shared([x for s in tape.signatures for x in s.shared], memo)
     payloads = dict(tape.payloads)
     if tape.unbatched:
-        plan_of = schedule(arrays, "depth")
+        plan_of = schedule(tape.arrays, "depth")
         with timed("forward"):
-            return LoopRun(arrays, signatures, plan_of.live, payloads, memo)
+            return LoopRun(tape.arrays, tape.signatures, plan_of.live, payloads, memo)
     with timed("expand"):
-        arrays = expand(arrays)
+        expansion, signatures, needs = prepared(tape, tape.arrays, targets)
+    arrays = expansion.tape
     with timed("schedule"):
         launches = schedule(arrays)
     keep = bool((needs & launches.live).any())
@@ -186,12 +187,12 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
         pools = [
             lease.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)
         ]
-        run = Run(arrays, launches, plan, signatures, current_backend(), memo, pools, needs, lease)
+        run = Run(expansion, launches, plan, signatures, current_backend(), memo, pools, needs, lease)
         wanted = np.zeros(len(signatures), bool)
         wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
         run.needs_sig = wanted
         for id, array in payloads.items():
-            if plan.start[id] != -1:
+            if run.is_placed(id):
                 pool, rows = run.rows(id)
                 pools[pool][rows] = array.reshape(-1, pools[pool].shape[1])
         prepare(run, [[*s.lists] for s in signatures], [s.by_rows for s in signatures])
@@ -205,25 +206,29 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
     return run
 
 
-def prepared(tape: Recording, arrays: Tape, targets: Sequence[int] | None) -> tuple[Tape, list[Signature], Any]:
-    """What is scheduled: arrays, signatures, and which nodes carry gradient (to `targets`, or to any value)."""
-    signatures = list(tape.signatures)
-    needs = _needs(tape, arrays, targets)
+def prepared(tape: Recording, arrays: Tape, targets: Sequence[int] | None) -> tuple[Expansion, list[Signature], Any]:
+    """What is scheduled: tape, signatures, and which nodes carry gradient (to `targets`, or to any value)."""
+    if tape.unbatched:
+        expansion, signatures = Expansion(arrays), list(tape.signatures)
+    else:
+        expansion, signatures = expand_recording(arrays, tape.signatures)
+    needs = _needs(tape, expansion, targets)
     if targets is not None:
-        arrays = _apart(arrays, signatures, needs)
-    return arrays, signatures, needs
+        expansion = dataclasses.replace(expansion, tape=_apart(expansion.tape, signatures, needs))
+    return expansion, signatures, needs
 
 
-def _needs(tape: Recording, arrays: Tape, targets: Sequence[int] | None) -> Any:
+def _needs(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Any:
+    arrays = expansion.tape
     table = arrays.signatures
     n_values = int(arrays.value_of[-1])
     linked = np.zeros(arrays.sig.size, np.uint8)
-    for id, _, _ in tape.links:
-        linked[node_of_value(tape, id)] = 1
+    links = [expansion.value(id) for id, _, _ in tape.links]
+    linked[np.searchsorted(arrays.value_of, links, side="right") - 1] = 1
     target = np.ones(n_values, np.uint8)
     if targets is not None:
         target[:] = 0
-        target[list(targets)] = 1
+        target[[expansion.value(value) for value in targets]] = 1
     return gradient_needed(
         arrays.sig,
         arrays.slot_of,
@@ -253,7 +258,8 @@ def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
     if len(signatures) == kinds.size:
         return arrays
     pools = {pool: k for k, pool in enumerate(arrays.pools)}
-    return dataclasses.replace(arrays, sig=sig, signatures=signature_table(signatures, pools))
+    table = signature_table(signatures, pools)
+    return dataclasses.replace(arrays, sig=sig, signatures=table, pools=list(pools))
 
 
 def leaves(tape: Recording) -> list[Parameter | Buffer]:
@@ -289,7 +295,7 @@ def _finite_check(tape: Recording, run: Run) -> Callable[[Launch, int], None]:
             raise NonFiniteError(
                 message(
                     f"{run.signatures[launch.sig].name}: the first value that is not finite: {bad}",
-                    where=tape.where(node),
+                    where=tape.where(run.expansion.node(node)),
                     repair="look at the operands of this op",
                 )
             )
@@ -491,7 +497,7 @@ def _reverse_run(
         lease = Lease()
         pools = mirror(run, seeds, dense, rows, lease)
         for id, old, value in tape.links:
-            if run.plan.start[id] != -1:
+            if run.is_placed(id):
                 pool, where = run.rows(id)
                 outside.append((old, value, np.array(pools[pool][where]).reshape(tape_payload(tape, id).shape)))
     final = _Gradients()

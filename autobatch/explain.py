@@ -165,7 +165,8 @@ def _legend(r: Inspected) -> str:
 
 
 def _tape(r: Inspected) -> str:
-    return f"{r.recorded}\n{_legend(r)}"
+    recorded = "\n".join(f"  signature {s}: {signature}" for s, signature in enumerate(r.recording.signatures))
+    return f"{r.recorded}\n{recorded}"
 
 
 def _expand(r: Inspected) -> str:
@@ -185,7 +186,7 @@ def _schedule(r: Inspected) -> str:
     sizes = np.diff(schedule.launch_of)
     rows = []
     for number in range(min(n_launches, _SHOWN)):
-        where = r.recording.where(int(schedule.nodes[schedule.launch_of[number]]))
+        where = r.where(int(schedule.nodes[schedule.launch_of[number]]))
         rows.append((number, int(sizes[number]), str(r.signatures[schedule.launch_sig[number]]), where))
     width = max((len(text) for _, _, text, where in rows if where), default=0)
     lines += ["  launch  nodes  signature"] if rows else []

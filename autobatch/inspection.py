@@ -18,7 +18,7 @@ from .backends import current_backend
 from .engine import held_tensors, prepared
 from .errors import OpTypeError, RecordingError, message, user_line
 from .run.execute import Run
-from .run.expand import expand
+from .run.expand import Expansion
 from .run.place import place
 from .run.program import KERNEL, PAYLOAD, SLICE_ROWS, Plan, Schedule, Tape
 from .run.schedule import schedule
@@ -34,18 +34,23 @@ class Inspected:
     """One recording after its stages.
 
     status: "pending", "executed" or "ended"
-    recorded: the tape before it was expanded; tape: after; signatures: of both
+    recorded: the tape before it was expanded; expansion: after; signatures: of both
     needs: 1 for nodes that carry gradient; unbatched: recorded with `batched=False`, run node by node
     """
 
     recording: Recording
     status: str
     recorded: Tape
-    tape: Tape
+    expansion: Expansion
     signatures: list[Signature]
     needs: Any
     schedule: Schedule
     backend: str
+
+    @property
+    def tape(self) -> Tape:
+        """What is scheduled."""
+        return self.expansion.tape
 
     @property
     def unbatched(self) -> bool:
@@ -79,7 +84,7 @@ class Inspected:
 
     def node_of(self, t: Tensor) -> int:
         """The node that a tensor is a result of; views of some rows of one value are looked through."""
-        node = self.producer(t._id)
+        node = self.producer(self.expansion.value(t._id))
         while self.kind(node) == SLICE_ROWS:
             node = self.producer(self.arguments(node)[0])
         return node
@@ -128,9 +133,13 @@ class Inspected:
                     stack.append(source)
         return False
 
+    def where(self, node: int) -> str:
+        """The user's line of a node."""
+        return self.recording.where(self.expansion.node(node))
+
     def title(self, node: int) -> str:
         """The signature of a node, and the user's line where it is known."""
-        where = self.recording.where(node)
+        where = self.where(node)
         return f"{self.signatures[self.tape.sig[node]]}{f', recorded at {where}' if where else ''}"
 
 
@@ -158,8 +167,11 @@ def inspect_recordings(x: Any) -> list[Inspected]:
 def _inspect(recording: Recording, values: set[int]) -> Inspected:
     run = recording.run
     if isinstance(run, Run):
-        tape = run.tape
-        return Inspected(recording, "executed", tape, tape, list(run.signatures), run.needs, run.schedule, run.backend)
+        recorded = recording.arrays
+        assert recorded is not None
+        return Inspected(
+            recording, "executed", recorded, run.expansion, list(run.signatures), run.needs, run.schedule, run.backend
+        )
     status = "ended" if run is None else "executed"
     arrays = recording.arrays
     if arrays is None:
@@ -170,7 +182,6 @@ def _inspect(recording: Recording, values: set[int]) -> Inspected:
                                          repair="explain it there" if another else "record it anew"))  # fmt: skip
         status = "pending"
         arrays = assemble(recording, sorted(values | {t._id for t in held_tensors(recording)}))
-    tape, signatures, needs = prepared(recording, arrays, recording.targets)
-    expanded = expand(tape)
-    launches = schedule(expanded)
-    return Inspected(recording, status, tape, expanded, signatures, needs, launches, current_backend())
+    expansion, signatures, needs = prepared(recording, arrays, recording.targets)
+    launches = schedule(expansion.tape)
+    return Inspected(recording, status, arrays, expansion, signatures, needs, launches, current_backend())

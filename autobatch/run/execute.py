@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from ..types import Dim, Type, size_of
+from .expand import Expansion
 from .memory import Lease
 from .program import Plan, Schedule, Tape
 
@@ -64,9 +65,9 @@ class Launch:
 
 @dataclass(slots=True)
 class Run:
-    """Values of one tape, and what is kept for its reverse pass."""
+    """Values of one tape, and what is kept for its reverse pass. Values are asked for by their recorded numbers."""
 
-    tape: Tape
+    expansion: Expansion
     schedule: Schedule
     plan: Plan
     signatures: Sequence[Any]
@@ -79,8 +80,14 @@ class Run:
     kept: dict[int, list[Array]] = field(default_factory=dict)
     needs_sig: Any = None
 
-    def rows(self, value: int) -> tuple[int, Any]:
+    @property
+    def tape(self) -> Tape:
+        """What was scheduled."""
+        return self.expansion.tape
+
+    def rows(self, recorded: int) -> tuple[int, Any]:
         """Pool of a value and its row numbers."""
+        value = self.expansion.value(recorded)
         node = int(np.searchsorted(self.tape.value_of, value, side="right")) - 1
         table = self.tape.signatures
         result = table.result_of[self.tape.sig[node]] + value - self.tape.value_of[node]
@@ -90,9 +97,13 @@ class Run:
         at = -start - 2
         return int(table.result_pool[result]), self.plan.scattered[at : at + count]
 
-    def value(self, value: int, type: Type) -> Array:
+    def is_placed(self, recorded: int) -> bool:
+        """Whether a value was computed."""
+        return bool(self.plan.start[self.expansion.value(recorded)] != -1)
+
+    def value(self, recorded: int, type: Type) -> Array:
         """A copy of one value."""
-        pool, rows = self.rows(value)
+        pool, rows = self.rows(recorded)
         return np.array(self.pools[pool][rows]).reshape(type.shape)
 
 

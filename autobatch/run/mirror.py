@@ -94,7 +94,7 @@ def nodes_to_seeds(run: Run, seeds: dict[int, Array]) -> Any:
     """1 for nodes that carry gradient and lead to a seed."""
     tape = run.tape
     target = np.zeros(int(tape.value_of[-1]), np.uint8)
-    target[list(seeds)] = 1
+    target[[run.expansion.value(value) for value in seeds]] = 1
     table = tape.signatures
     linked = ((run.needs != 0) & (table.trainable[tape.sig] == 0)).astype(np.uint8)
     return (

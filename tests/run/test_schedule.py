@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autobatch.errors import CompilerBug
-from autobatch.run.expand import expand
 from autobatch.run.program import Tape
 from autobatch.run.schedule import POLICIES, check_schedule, lower_bound, schedule
 
@@ -70,7 +69,7 @@ def tree(depth: int, prefix: str = "t") -> str:
 @given(data=st.data())
 @policies
 def test_random_tapes(policy: str, data: st.DataObject, tapes: st.SearchStrategy[Tape]) -> None:
-    tape = expand(data.draw(tapes))
+    tape = data.draw(tapes)
     result = schedule(tape, policy)
     check_schedule(tape, result)
     assert len(result.launch_sig) >= lower_bound(tape, result)
