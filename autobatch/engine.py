@@ -491,7 +491,7 @@ def _reverse_run(
 
     outside = []
     if isinstance(run, LoopRun):
-        grads = run.reverse(seeds, dense)
+        grads = run.reverse(seeds, dense, rows)
         outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
     else:
         lease = Lease()

@@ -7,6 +7,7 @@ Cost: tens of microseconds a node.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from ..compile.vjp import vjp
 from ..graph import Graph
+from ..ops.elementwise import ADD
+from ..ops.index import SCATTER_ADD
 from ..types import Type, is_float
 from .execute import Array
 from .interpret import interpret
-from .mirror import GiveDense
+from .mirror import GiveDense, GiveRows
 from .program import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
 
 
@@ -110,8 +113,8 @@ class LoopRun:
 
     # Reverse.
 
-    def reverse(self, seeds: dict[int, Array], dense: GiveDense) -> dict[int, Array]:
-        """Cotangents of all values that have one."""
+    def reverse(self, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows) -> dict[int, Array]:
+        """Cotangents of all values that have one; those of shared operands are given to `dense` and `rows`."""
         grads: dict[int, Array] = {v: np.array(g) for v, g in seeds.items()}
         for node in range(self.tape.sig.size - 1, -1, -1):
             first, last = int(self.tape.value_of[node]), int(self.tape.value_of[node + 1])
@@ -131,14 +134,21 @@ class LoopRun:
                 whole[self._picked(node, signature)] = grads[first]
                 self._add(grads, slots[0][0], whole)
             else:
-                self._reverse_node(node, signature, slots, grads, first, dense)
+                self._reverse_node(node, signature, slots, grads, first, dense, rows)
         return grads
 
     def _add(self, grads: dict[int, Array], value: int, part: Array) -> None:
         grads[value] = grads[value] + part if value in grads else np.array(part)
 
     def _reverse_node(
-        self, node: int, signature: Any, slots: list[list[int]], grads: dict[int, Array], first: int, dense: GiveDense
+        self,
+        node: int,
+        signature: Any,
+        slots: list[list[int]],
+        grads: dict[int, Array],
+        first: int,
+        dense: GiveDense,
+        rows: GiveRows,
     ) -> None:
         graph, wanted = reverse_graph(signature)
         count = len(self.values[slots[0][0]]) if signature.by_rows else 1
@@ -148,9 +158,13 @@ class LoopRun:
                 g = grads.get(first + k)
                 g = np.zeros_like(self.values[first + k]) if g is None else g
                 cotangents.append(list(g) if where.rule == PER_ELEMENT else g[row] if signature.by_rows else g)
-            results = interpret(graph, self._reader(node, signature, slots, row, cotangents))
-            for (kind, k), g in zip(wanted, results, strict=True):
-                if kind == "shared":
+            results = iter(interpret(graph, self._reader(node, signature, slots, row, cotangents)))
+            for kind, k in wanted:
+                g = next(results)
+                if kind == "lookup":
+                    table = signature.shared[k]
+                    rows(table, *_table_rows(g, next(results), self.memo[table]))
+                elif kind == "shared":
                     dense(signature.shared[k], g)
                 elif signature.slots[k].kind == LIST:
                     for a, part in zip(slots[k], g, strict=True):
@@ -164,7 +178,11 @@ class LoopRun:
 
 
 def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
-    """VJP of a signature's single graph, and the operands its results belong to."""
+    """VJP of a signature's single graph, and the operands its results belong to.
+
+    A table that is only looked up has "lookup" entries instead of one "shared", each with two results: row numbers and
+    the gradients of those rows.
+    """
     found = signature.__dict__.get("_reverse")
     if found is None:
         graph = signature.graph
@@ -176,6 +194,43 @@ def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
             and (n.attrs[0] == "rows" or (n.attrs[0] == "shared" and n.attrs[1] in signature.trainable))
         ]
         result = vjp(graph, wrt)
-        kept = [graph.nodes[w].attrs for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
-        found = signature.__dict__["_reverse"] = (result.graph.pruned(), kept)
+        wanted: list[tuple[str, int]] = []
+        outputs: list[int] = []
+        for w, c in zip(wrt, result.cotangents, strict=True):
+            if c is None:
+                continue
+            kind, k = graph.nodes[w].attrs
+            lookups = _lookups(result.graph, c) if kind == "shared" else None
+            if lookups is None:
+                wanted.append((kind, k))
+                outputs.append(c)
+            else:
+                wanted += [("lookup", k)] * len(lookups)
+                outputs += [i for pair in lookups for i in pair]
+        result.graph.outputs = tuple(outputs)
+        found = signature.__dict__["_reverse"] = (result.graph.pruned(), wanted)
     return found
+
+
+def _lookups(graph: Graph, i: int) -> list[tuple[int, int]] | None:
+    """(row numbers, rows) of every leaf where node i is a sum of scatters to a table, else None."""
+    leaves, stack = [], [i]
+    while stack:
+        node = graph.nodes[stack.pop()]
+        if node.op is ADD or node.op.name == "list_sum":
+            stack.extend(node.inputs[::-1])
+        elif node.op is SCATTER_ADD and isinstance(node.attrs[0], int):
+            rows, ids = node.inputs
+            leaves.append((ids, rows))
+        else:
+            return None
+    return leaves
+
+
+def _table_rows(ids: Any, rows: Any, table: Array) -> tuple[Array, Array]:
+    """Row numbers i[n] and rows f[n, width], from the values of one lookup or of a list of them."""
+    if isinstance(ids, list) or isinstance(rows, list):
+        length = len(ids if isinstance(ids, list) else rows)
+        ids = np.array(ids if isinstance(ids, list) else [ids] * length, np.int64)
+        rows = np.array(rows if isinstance(rows, list) else [rows] * length, table.dtype)
+    return ids.reshape(-1), rows.reshape(ids.size, math.prod(table.shape[1:]))

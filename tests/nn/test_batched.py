@@ -10,6 +10,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn
+from autobatch.parameter import SparseRows
 
 Tree = tuple[int, list[Any]]  # word, children
 
@@ -126,6 +127,34 @@ def test_gradients_are_those_of_central_differences(make: Callable[[], Any], exa
         expected = float((gradients[name] * direction).sum())
         # Central differences err by about step² and by rounding / step, both near 1e-10 here.
         assert abs(slope - expected) <= 1e-7 * (1 + abs(slope)), name
+
+
+@ab.cell
+def total(table: Any, indices: list[int]) -> Any:
+    return ab.sum(ab.sum([table[k] * 2.0 for k in indices], shape=(3,)))
+
+
+LOOKUPS: dict[str, Callable[[Any, int], Any]] = {
+    "one": lambda table, k: ab.sum(table[k]),
+    "several at once": lambda table, k: ab.sum(table[np.array([k, k + 1])] * 3.0),
+    "one twice": lambda table, k: ab.sum(table[k] * table[k + 1]) + ab.sum(table[k]),
+    "a list": lambda table, k: total(table, list(range(k))),
+}
+
+
+@pytest.mark.parametrize("look_up", LOOKUPS.values(), ids=LOOKUPS.keys())
+def test_a_table_only_looked_up_has_a_gradient_of_rows_one_by_one_too(look_up: Callable[[Any, int], Any]) -> None:
+    """What kind of gradient a table has decides which rows an optimiser moves."""
+    table = ab.Parameter(np.arange(30.0).reshape(10, 3))
+    gradients = []
+    for batched in (True, False):
+        table.grad = None
+        ab.sum(ab.map(lambda k: look_up(table, k), [0, 2, 5, 2], batched=batched)).backward()
+        gradients.append(table.grad)
+    expected, rows = gradients
+    assert isinstance(expected, SparseRows) and isinstance(rows, SparseRows)
+    np.testing.assert_array_equal(rows.rows, expected.rows)
+    np.testing.assert_allclose(rows.values, expected.values, rtol=1e-10)
 
 
 @pytest.mark.parametrize("batched", [True, False])
