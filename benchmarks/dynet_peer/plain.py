@@ -1,0 +1,52 @@
+"""Examples as plain values: tuples and lists of numbers, for a process that has none of the benchmarks' classes.
+
+A tree is the list of its nodes, children before their parents, left before right; a node names its children by their
+places in the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def plain_examples(workload: str, examples: Sequence[Any]) -> list[Any]:
+    """The examples of this workload as plain values."""
+    return [PLAIN[workload](example) for example in examples]
+
+
+def binary_tree(tree: Any) -> list[tuple[int, int, int, int]]:
+    """(left, right, word, label) of each node; a leaf has -1 for its children, any other node -1 for its word."""
+    found: list[tuple[int, int, int, int]] = []
+    places: dict[int, int] = {}
+    stack = [(tree, False)]
+    while stack:
+        node, children_are_done = stack.pop()
+        if node.is_leaf:
+            entry = (-1, -1, node.word, node.label)
+        elif children_are_done:
+            entry = (places[id(node.left)], places[id(node.right)], -1, node.label)
+        else:
+            stack += [(node, True), (node.right, False), (node.left, False)]
+            continue
+        places[id(node)] = len(found)
+        found.append(entry)
+    return found
+
+
+def tagged_sentence(sentence: Any) -> tuple[list[int], list[int]]:
+    """(words, tags)."""
+    return list(sentence.words), list(sentence.tags)
+
+
+def labelled_vector(example: Any) -> tuple[list[float], int]:
+    """(numbers, label)."""
+    vector, label = example
+    return vector.tolist(), int(label)
+
+
+PLAIN: dict[str, Callable[[Any], Any]] = {
+    "treelstm": binary_tree,
+    "bilstm": tagged_sentence,
+    "mlp": labelled_vector,
+}
