@@ -23,7 +23,7 @@ class TorchTrainer(ABC):
 
     def __init__(self, parameters: Parameters, tables: Sequence[str] = ()) -> None:
         torch.set_num_threads(1)
-        self.weights = {name: torch.tensor(value, requires_grad=True) for name, value in parameters.items()}
+        self.weights = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in parameters.items()}
         dense = [value for name, value in self.weights.items() if name not in tables]
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(dense, lr=LEARNING_RATE, fused=True)]
         if tables:
@@ -46,6 +46,6 @@ class TorchTrainer(ABC):
     def loss_and_gradients(self, examples: Sequence[Any]) -> tuple[float, Parameters]:
         """The summed loss and its dense gradients under the names of the workload; nothing is updated."""
         loss = self.loss(examples)
-        gradients = torch.autograd.grad(loss, list(self.weights.values()))
+        gradients = torch.autograd.grad(loss, list(self.weights.values()), allow_unused=True, materialize_grads=True)
         dense = [g.to_dense() if g.is_sparse else g for g in gradients]
         return loss.item(), {name: g.numpy() for name, g in zip(self.weights, dense, strict=True)}
