@@ -78,7 +78,6 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         return ("f",)
     if isinstance(x, Shared):
         if x.ndim <= 1:
-            flat.lifted = True
             return _part(shared_row(x, tape), flat, tape)
         flat.held = (*flat.held, x)
         flat.lifted = True

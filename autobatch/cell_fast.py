@@ -24,7 +24,7 @@ from .errors import OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
 from .tape import state
-from .tensor import Tensor, _place, is_user_code
+from .tensor import Tensor, _place, is_user_code, known_row
 
 MISS = object()
 
@@ -111,7 +111,10 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
     floats: list[str] = []
 
     def tensor(name: str, indent: str = "    ") -> None:
-        lines.append(f"{indent}if {name}.__class__ is not Tensor or {name}._tape is not tape: return MISS")
+        lines.append(f"{indent}if {name}.__class__ is not Tensor:")
+        lines.append(f"{indent}    {name} = row_of({name}, tape)")
+        lines.append(f"{indent}    if {name} is None: return MISS")
+        lines.append(f"{indent}elif {name}._tape is not tape: return MISS")
 
     types: list[str] = []
     for name, part in zip(names, shape, strict=True):
@@ -221,6 +224,7 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
         "out_of_range": _out_of_range,
         "is_user_code": is_user_code,
         "place": _place,
+        "row_of": known_row,
     }
     exec(compile("\n".join(lines), "<door of a cell>", "exec"), scope)
     return scope["door"], token

@@ -611,6 +611,14 @@ def shared_row(x: Shared, tape: Recording) -> Tensor:
     return tape.tensors[id]
 
 
+def known_row(x: Any, tape: Recording) -> Tensor | None:
+    """The row of a shared value where this recording has it already, else None."""
+    if x.__class__ not in _SHARED_CLASSES:
+        return None
+    id = tape.cache.get(("row of", x))
+    return None if id is None else tape.tensors[id]
+
+
 # Lists.
 
 

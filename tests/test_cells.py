@@ -745,3 +745,28 @@ def test_derivatives_of_a_cell() -> None:
         got = ab.evaluate(ab.map(forces, points, batched=batched))
         for n, g in zip((2, 3, 4), got, strict=True):
             np.testing.assert_allclose(g, [-2.0 * sum(range(n)), 0.0], atol=1e-5)
+
+
+def test_a_shared_argument_takes_the_fast_door() -> None:
+    start, other = ab.constant(np.ones(3)), ab.Parameter(np.arange(3.0))
+    traced: list[int] = []
+
+    @ab.cell
+    def step(x: Any, state: Any) -> Any:
+        return ab.tanh(x) * state
+
+    def run(_: int) -> Any:
+        x = ab.tensor(np.full(3, 0.5))
+        first = step(x, start)
+        slow = step.cell.call
+        step.cell.call = lambda *_: traced.append(1) or slow(*_)
+        try:
+            return first, step(x, start), step(x, first), step(x, other)
+        finally:
+            del step.cell.call
+
+    values = ab.evaluate(ab.map(run, [0, 1]))
+    assert len(traced) == 1  # the parameter, which was no row of the recording before
+    for one, two, _, four in values:
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_allclose(four, np.tanh(0.5) * np.arange(3.0), rtol=1e-6)
