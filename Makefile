@@ -1,6 +1,6 @@
 # make demo    train a Tree-LSTM on the syntax trees of the standard library
 # make test    lint, format, types, all tests
-# make bench   benchmarks beside PyTorch
+# make bench   all benchmarks, beside PyTorch and NumPy by hand; writes a report
 # make format  put the sources into the formatter's shape
 # make clean   remove the environment and everything that was generated
 #
@@ -33,7 +33,7 @@ test: $(VENV)/.installed-dev
 	sys.exit(None if ran > 0 else 'no test ran')"
 
 bench: $(VENV)/.installed-bench
-	$(BIN)/python -m benchmarks treelstm
+	$(BIN)/python -m benchmarks all --report
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from .ops.linalg import PRODUCT
+from .run.execute import resolve
 from .run.schedule import lower_bound
 from .stages import active
 
@@ -18,6 +22,8 @@ class Profile:
 
     seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
     bytes_gathered: bytes of rows read through row numbers; peak_bytes: largest pools; kernels: name → (launches, nodes)
+    products: (count, m, k, n) of the matrix products (m, k) @ (k, n) of these launches and, where gradients are kept
+        for, of their reverse pass: what the arithmetic of a step comes down to
     """
 
     def __init__(self) -> None:
@@ -29,6 +35,7 @@ class Profile:
         self.bytes_gathered = 0
         self.peak_bytes = 0
         self.kernels: dict[str, list[int]] = {}
+        self.products: list[tuple[int, int, int, int]] = []
         self._inner = 0.0
 
     def note(self, run: Any) -> None:
@@ -46,6 +53,23 @@ class Profile:
             entry = self.kernels.setdefault(signature.name, [0, 0])
             entry[0] += 1
             entry[1] += launch.sizes[0]
+        self._note_products(run)
+
+    def _note_products(self, run: Any) -> None:
+        totals: dict[int, list[int]] = {}
+        reverse: list[list[tuple[int, int, int, int]]] = []
+        for launch in run.launches:
+            kernel, s = run.signatures[launch.sig].kernel, launch.sig
+            if not run.needs_sig[s]:
+                self.products += _products(kernel, "inference", run.backend, launch.sizes)
+                continue
+            self.products += _products(kernel, "forward", run.backend, launch.sizes)
+            reverse.append(_products(kernel, "backward", run.backend, launch.sizes))
+            total = totals.setdefault(s, [0] * len(launch.sizes))
+            totals[s] = [a + b for a, b in zip(total, launch.sizes, strict=True)]
+        self.products += [product for products in reversed(reverse) for product in products]
+        for s, sizes in totals.items():
+            self.products += _products(run.signatures[s].kernel, "final", run.backend, sizes)
 
     def table(self) -> str:
         """A readable table."""
@@ -63,6 +87,23 @@ class Profile:
         for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
             lines.append(f"{name:<28}{launches:>10,}{nodes:>10,}")
         return "\n".join(lines)
+
+
+@functools.cache
+def _product_types(kernel: Any, piece: str, backend: str) -> list[tuple[Any, Any]]:
+    steps = kernel.steps(piece, backend)
+    nodes = steps.graph.nodes
+    made = [nodes[i] for i in steps.order if isinstance(i, int) and nodes[i].op is PRODUCT]
+    return [(nodes[node.inputs[0]].type, node.type) for node in made]
+
+
+def _products(kernel: Any, piece: str, backend: str, sizes: Any) -> list[tuple[int, int, int, int]]:
+    """The products of one piece in a launch of these sizes."""
+    found = []
+    for left, result in _product_types(kernel, piece, backend):
+        *lead, m, n = resolve(result, sizes)
+        found.append((math.prod(lead), m, resolve(left, sizes)[-1], n))
+    return found
 
 
 @contextlib.contextmanager

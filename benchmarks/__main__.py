@@ -1,4 +1,11 @@
-"""`python -m benchmarks NAME`: runs one benchmark, with every library held to one thread."""
+"""`python -m benchmarks NAME`: runs one benchmark, with every library held to one thread.
+
+NAME is a workload, or one of
+    all      every workload, growth and memory, as one report
+    budgets  what the library costs beyond arithmetic
+    growth   time per node as recordings grow
+    memory   what a training step keeps, beside what it needs
+"""
 
 from __future__ import annotations
 
@@ -7,17 +14,30 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = {"treelstm": "benchmarks.treelstm.report", "budgets": "benchmarks.budgets"}
+SCRIPTS = {
+    "all": "benchmarks.report",
+    "budgets": "benchmarks.budgets",
+    "growth": "benchmarks.growth",
+    "memory": "benchmarks.memory",
+}
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[_variable] = "1"  # read once, when the libraries load: nothing above may import NumPy
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time autobatch beside its peers.")
-    parser.add_argument("benchmark", choices=BENCHMARKS)
+    from benchmarks.workload import WORKLOADS, load
+
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("benchmark", choices=[*WORKLOADS, *SCRIPTS], metavar="NAME", help=", ".join(WORKLOADS))
     name = parser.parse_args(sys.argv[1:2]).benchmark
-    return importlib.import_module(BENCHMARKS[name]).main(sys.argv[2:])
+    if name in SCRIPTS:
+        return importlib.import_module(SCRIPTS[name]).main(sys.argv[2:])
+    from benchmarks import runner
+
+    return runner.main(load(name), sys.argv[2:])
 
 
 if __name__ == "__main__":

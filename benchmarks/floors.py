@@ -1,70 +1,77 @@
-"""Floors: the matrix products of a Tree-LSTM training step and nothing else, with NumPy's BLAS, into reused outputs.
+"""Floors: the matrix products of a training step and nothing else, with NumPy's BLAS, into reused outputs.
 
-Counted are the products of the forward pass, of the gradients of inputs and of the gradients of weights:
+At *full width* each product runs once over all rows of the minibatch (`Workload.products`): no program that multiplies
+all rows can be faster with this BLAS. At *the widths of the schedule* the products are those of the launches that
+autobatch made (`ab.profile().products`): what it could reach if everything but products took no time.
 
-    leaves        e  (n, 128)  x (128, 3 H)
-    inner nodes   [h1; h2] (n, 2 H) x (2 H, 3 H),  h1 (n, H) x (H, H),  h2 (n, H) x (H, H)
-    roots         h  (n, H)    x (H, 5)
-
-At *full width* each is one product over all rows of the minibatch: no program that multiplies all rows can be faster
-with this BLAS. At *the widths of a schedule* forward products and gradients of inputs run launch by launch, as their
-order demands; gradients of weights stay one product each. Every product has its weights in the layout that suits this
-BLAS best with few rows: (inputs, outputs) forward, (outputs, inputs) in reverse.
+Operands lie as suits this BLAS best: rows in C order, weights as (inputs, outputs). Products of one inner size and one
+width share their right operand, as launches share weights; left operands and outputs advance through one block of
+rows for each width, as rows do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from benchmarks.treelstm.data import EMBEDDING, N_CLASSES
-
-Product = tuple[np.ndarray, np.ndarray, np.ndarray]  # left, right, output
+Made = tuple[np.ndarray, np.ndarray, np.ndarray]  # left, right, output
+Shape = tuple[int, ...]  # (m, k, n), or (count, m, k, n): so many products of matrices of their own
 
 
 class ProductFloor:
-    """The products of one model width. Arrays are made once and shared by all minibatches.
+    """The products of some minibatches. Arrays are made once and shared by all of them.
 
-    floor = ProductFloor(256)
-    floor.run(floor.products(64, [1232], [1168]))              # full width
-    floor.run(floor.products(64, [1232], [330, 210, ..., 1]))  # inner nodes level by level
+    >>> floor = ProductFloor([[(64, 128, 384), (128, 64, 384)], [(60, 128, 384), (2, 8, 8, 8)]])
+    >>> floor.step(0)
+    >>> [output.shape for _, _, output in floor.made[1]]
+    [(60, 384), (2, 8, 8)]
     """
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self.memory: dict[str, np.ndarray] = {}
-        self.rng = np.random.default_rng(0)
+    def __init__(self, minibatches: Iterable[Sequence[Shape]]) -> None:
+        listed = [list(products) for products in minibatches]
+        self.memory: dict[tuple[object, ...], np.ndarray] = {}
+        for products in listed:
+            needed: dict[tuple[object, ...], int] = {}
+            for key, n_numbers in (part for product in products for part in _parts(product)):
+                shared = key[0] == "right"
+                needed[key] = max(needed.get(key, 0), n_numbers) if shared else needed.get(key, 0) + n_numbers
+            for key, n_numbers in needed.items():
+                if self.memory.get(key, np.empty(0)).size < n_numbers:
+                    self.memory[key] = np.random.default_rng(0).standard_normal(n_numbers, np.float32)
+        self.made = [self._make(products) for products in listed]
 
-    def products(self, n_trees: int, leaf_launches: Sequence[int], inner_launches: Sequence[int]) -> list[Product]:
-        """All products of one step, for launches of so many rows."""
-        dim = self.dim
-        return [
-            *self._linear("leaf", leaf_launches, EMBEDDING, 3 * dim),
-            *self._linear("gates", inner_launches, 2 * dim, 3 * dim),
-            *self._linear("left", inner_launches, dim, dim),
-            *self._linear("right", inner_launches, dim, dim),
-            *self._linear("out", [n_trees], dim, N_CLASSES),
-        ]
-
-    @staticmethod
-    def run(products: Sequence[Product]) -> None:
-        for left, right, output in products:
+    def step(self, k: int) -> None:
+        """The products of minibatch k; they start over behind the last."""
+        for left, right, output in self.made[k % len(self.made)]:
             np.matmul(left, right, out=output)
 
-    def _linear(self, name: str, launches: Sequence[int], n_in: int, n_out: int) -> Iterator[Product]:
-        n_rows = sum(launches)
-        forward_w, reverse_w = self._array(name + " forward", n_in, n_out), self._array(name + " reverse", n_out, n_in)
-        x, z, dx = (self._array(name + end, n_rows, n) for end, n in ((" x", n_in), (" z", n_out), (" dx", n_in)))
-        first = 0
-        for rows in launches:
-            block = slice(first, first + rows)
-            yield x[block], forward_w, z[block]
-            yield z[block], reverse_w, dx[block]
-            first += rows
-        yield z.T, x, self._array(name + " dw", n_out, n_in)
+    def _make(self, products: Sequence[Shape]) -> list[Made]:
+        made = []
+        used: dict[tuple[object, ...], int] = {}
+        for product in products:
+            *count, m, k, n = product
+            arrays = []
+            for (key, n_numbers), shape in zip(_parts(product), ((m, k), (k, n), (m, n)), strict=True):
+                first = used.get(key, 0)
+                arrays.append(self.memory[key][first : first + n_numbers].reshape(*count, *shape))
+                if key[0] != "right":
+                    used[key] = first + n_numbers
+            made.append((arrays[0], arrays[1], arrays[2]))
+        return made
 
-    def _array(self, name: str, n_rows: int, n_columns: int) -> np.ndarray:
-        if len(self.memory.get(name, ())) < n_rows:
-            self.memory[name] = self.rng.standard_normal((n_rows, n_columns), np.float32)
-        return self.memory[name][:n_rows]
+
+def _parts(product: Shape) -> list[tuple[tuple[object, ...], int]]:
+    """Memory and numbers of the left operand, the right one and the output."""
+    *count, m, k, n = product
+    many = count[0] if count else 1
+    return [(("left", k), many * m * k), (("right", k, n, bool(count)), many * k * n), (("output", n), many * m * n)]
+
+
+def n_operations(products: Sequence[Shape]) -> int:
+    """Multiplications and additions of these products.
+
+    >>> n_operations([(2, 3, 4), (5, 2, 3, 4)])
+    288
+    """
+    return sum(2 * int(np.prod(product, dtype=np.int64)) for product in products)

@@ -27,14 +27,20 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 class Program:
     """One of the compared programs: `step(k)` runs step k and returns its loss, or None if it has none.
 
-    `every`: a program that takes long is timed in every so many rounds only. `seconds` and `losses` are filled here.
+    `every`: a program that takes long is timed in every so many rounds only. `warm` is the number of its untimed steps,
+    `prime` says that it sees the timed minibatches once before. The rest is filled here: `took` is the last untimed
+    step, `failure` what a program raised that cannot run.
     """
 
     name: str
     step: Callable[[int], float | None]
     every: int = 1
+    warm: int = 3
+    prime: bool = False
+    took: float = 0.0
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    failure: str = ""
 
     @property
     def milliseconds(self) -> float:
@@ -42,19 +48,39 @@ class Program:
         return 1e3 * statistics.median(self.seconds)
 
 
-def take_turns(programs: Sequence[Program], n_warm: int, n_steps: int) -> None:
-    """Run `n_warm` untimed rounds, whose losses are kept, then `n_steps` timed ones. Each round starts with another."""
-    for k in range(n_warm):
-        for program in programs:
-            loss = program.step(k)
-            if loss is not None:
-                program.losses.append(loss)
+def warm_up(programs: Sequence[Program], patience: float) -> list[Program]:
+    """Run the untimed steps, whose losses are kept. Returns the programs that ran; the others hold their `failure`.
+
+    The first step compiles; a program whose second took longer than `patience` seconds takes no third.
+    """
+    for program in programs:
+        try:
+            for k in range(program.warm):
+                start = time.perf_counter()
+                loss = program.step(k)
+                program.took = time.perf_counter() - start
+                if loss is not None:
+                    program.losses.append(float(loss))
+                if k and program.took > patience:
+                    break
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            program.failure = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return [program for program in programs if not program.failure]
+
+
+def take_turns(programs: Sequence[Program], first: int, n_steps: int) -> None:
+    """Run steps `first` to `first + n_steps`, each program in turn; each round starts with another."""
+    for program in programs:
+        if program.prime:
+            for k in range(n_steps):
+                program.step(first + k)
     for k in range(n_steps):
         shift = k % len(programs)
         for program in [*programs[shift:], *programs[:shift]]:
             if k % program.every == 0:
                 start = time.perf_counter()
-                program.step(n_warm + k)
+                program.step(first + k)
                 program.seconds.append(time.perf_counter() - start)
 
 

@@ -51,6 +51,12 @@ class Arena:
         self.peak_bytes = max(self.peak_bytes, self.leased_bytes)
         return buffer
 
+    def clear(self) -> None:
+        """Let go of free buffers, and count the peak from now on."""
+        while self.returned:
+            self._keep(self.returned.popleft())
+        self.free, self.free_bytes, self.peak_bytes = [], 0, self.leased_bytes
+
     def give(self, buffers: list[Array]) -> None:
         """Take buffers back, from any thread and at any moment."""
         self.returned.extend(buffers)
@@ -76,13 +82,18 @@ class _Threads(threading.local):
 _threads = _Threads()
 
 
+def arena() -> Arena:
+    """The arena of this thread."""
+    return _threads.arena
+
+
 class Lease:
     """Arrays of one run. They return to the arena when the lease goes; nobody may hold a view then."""
 
     __slots__ = ("arena", "buffers")
 
     def __init__(self) -> None:
-        self.arena = _threads.arena
+        self.arena = arena()
         self.buffers: list[Array] = []
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:

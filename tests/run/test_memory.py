@@ -45,3 +45,14 @@ def test_a_lease_may_go_at_any_point_of_another() -> None:
             gc.set_threshold(*threshold)
     finally:
         gc.set_threshold(*threshold)
+
+
+def test_cleared_memory_is_counted_anew() -> None:
+    arena = Arena()
+    first = arena.take(10_000)
+    arena.give([arena.take(100_000)])
+    arena.clear()
+    assert (arena.free, arena.free_bytes) == ([], 0)
+    assert arena.peak_bytes == arena.leased_bytes == first.size
+    arena.take(50_000)
+    assert arena.peak_bytes == arena.leased_bytes > first.size
