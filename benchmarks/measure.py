@@ -64,9 +64,14 @@ def warm_up(programs: Sequence[Program], patience: float) -> list[Program]:
                 if k and program.took > patience:
                     break
         except Exception as error:
-            lines = str(error).strip().splitlines()
-            program.failure = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+            program.failure = one_line(error)
     return [program for program in programs if not program.failure]
+
+
+def one_line(error: BaseException) -> str:
+    """What an error is, without the details."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def take_turns(programs: Sequence[Program], first: int, n_steps: int) -> None:

@@ -114,12 +114,12 @@ def run_cell(workload: Workload, examples: list[Any], dim: int, batch: int, opti
     skipped = {name: "as asked" for name in factories if not _asked(name, options)}
     if batch not in LOOP_BATCHES and LOOP in factories:
         skipped.setdefault(LOOP, f"timed at batch {LOOP_BATCHES[0]} and {LOOP_BATCHES[-1]}")
-    trainers, missing = make_trainers({n: f for n, f in factories.items() if n not in skipped}, workload, dim)
+    trainers, missing, unmade = make_trainers({n: f for n, f in factories.items() if n not in skipped}, workload, dim)
     skipped |= missing
 
     programs = [trainer_program(name, trainer, batches) for name, trainer in trainers.items()]
     running = measure.warm_up(programs, seconds)
-    failed = {program.name: program.failure for program in programs if program.failure}
+    failed = unmade | {program.name: program.failure for program in programs if program.failure}
     products = [workload.products(examples, dim) for examples in batches]
     floors = [floor_program(FULL_WIDTH, ProductFloor(products))]
     stages = {name: stage_figures(trainers[name], batches) for name in PROFILED if name in _names(running)}
@@ -170,19 +170,19 @@ def run_variant(
     n_steps = options.steps or STEPS.get(batch, 20)
     batches = cut(examples, batch)[: WARM_STEPS + n_steps]
     changed = workload.variant(seed)
-    trainers, _ = make_trainers({CELLS: changed[CELLS], LOOP: changed[LOOP]}, workload, dim)
-    checked = [trainer_program(name, trainer, batches) for name, trainer in trainers.items()]
-    base, _ = make_trainers({CELLS: workload.trainers[CELLS]}, workload, dim)
-    timed = [checked[0], trainer_program(CELLS, base[CELLS], batches)]
-    measure.warm_up([*checked, timed[1]], seconds)
-    failures = [f"{program.name}: {program.failure}" for program in (*checked, timed[1]) if program.failure]
+    factories = {CELLS: changed[CELLS], LOOP: changed[LOOP], "original": workload.trainers[CELLS]}
+    trainers, *unmade = make_trainers(factories, workload, dim)
+    programs = [trainer_program(name, trainer, batches) for name, trainer in trainers.items()]
+    measure.warm_up(programs, seconds)
+    failed = unmade[0] | unmade[1] | {program.name: program.failure for program in programs if program.failure}
+    failures = [f"{name}: {reason}" for name, reason in failed.items()]
     if failures:
         return {"seed": seed, "void": failures}
     floor = floor_program(FULL_WIDTH, ProductFloor(workload.products(each, dim) for each in batches))
     measure.warm_up([floor], seconds)
-    time_in_turns([*timed, floor], n_steps, seconds)
-    variant, original = (program.milliseconds / floor.milliseconds for program in timed)
-    return {"seed": seed, "variant": variant, "original": original, "void": disagreements(checked)}
+    time_in_turns([programs[0], programs[2], floor], n_steps, seconds)
+    variant, original = (program.milliseconds / floor.milliseconds for program in (programs[0], programs[2]))
+    return {"seed": seed, "variant": variant, "original": original, "void": disagreements(programs[:2])}
 
 
 def _asked(name: str, options: argparse.Namespace) -> bool:
@@ -202,16 +202,21 @@ def _dynet(name: str, examples: list[Any]) -> Factory:
     return make
 
 
-def make_trainers(factories: Factories, workload: Workload, dim: int) -> tuple[dict[str, Trainer], dict[str, str]]:
-    """All training programs, each from parameters of its own; and those that cannot be imported, with the reason."""
+def make_trainers(
+    factories: Factories, workload: Workload, dim: int
+) -> tuple[dict[str, Trainer], dict[str, str], dict[str, str]]:
+    """All training programs, each from parameters of its own; those that cannot be imported; those that fail."""
     trainers: dict[str, Trainer] = {}
     missing: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for name, factory in factories.items():
         try:
             trainers[name] = factory(workload.parameters(dim), dim)
         except ImportError as error:
-            missing[name] = str(error)
-    return trainers, missing
+            missing[name] = measure.one_line(error)
+        except Exception as error:
+            failed[name] = measure.one_line(error)
+    return trainers, missing, failed
 
 
 def trainer_program(name: str, trainer: Trainer, batches: list[list[Any]]) -> Program:

@@ -119,11 +119,19 @@ def test_disagreeing_losses_make_a_row_void(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_programs_that_fail_or_are_missing_do_not_end_the_run(tmp_path: Path) -> None:
-    status, result = run(workload(broken=_raises, absent=_missing), tmp_path, "--only", "numpy", "broken", "absent")
+    status, result = run(
+        workload(broken=_raises, absent=_missing, unmade=lambda p, d: {}["w"]),
+        tmp_path,
+        "--only",
+        "numpy",
+        "broken",
+        "absent",
+        "unmade",
+    )
     (cell,) = result["cells"]
     assert status == runner.VOID_STATUS
-    assert cell["failed"] == {"broken": "ZeroDivisionError: division by zero"}
-    assert cell["skipped"] == {CELLS: "as asked", LOOP: "as asked", "absent": "it is not installed"}
+    assert cell["failed"] == {"unmade": "KeyError: 'w'", "broken": "ZeroDivisionError: division by zero"}
+    assert cell["skipped"] == {CELLS: "as asked", LOOP: "as asked", "absent": "ImportError: it is not installed"}
     assert set(cell["milliseconds"]) == {"numpy", runner.FULL_WIDTH}
 
 
