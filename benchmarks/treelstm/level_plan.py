@@ -30,7 +30,7 @@ class LevelPlan:
     bounds:   inner level k is rows bounds[k]:bounds[k + 1] of the inner nodes
     node_at:  i64[n_nodes]   which node fills a slot; 2 p and 2 p + 1 are the children of inner node p, roots come last
     slot_of:  i64[n_nodes]   the slot that a node fills; leaves first, then the inner nodes
-    labels:   i64[n_trees]   the class of each root
+    labels:   i64[n_trees]   the class of each root; or i64[n_nodes], of every node
     """
 
     words: np.ndarray
@@ -52,20 +52,26 @@ class LevelPlan:
         return list(zip(self.bounds[:-1], self.bounds[1:], strict=True))
 
 
-def plan_levels(trees: Sequence[Tree]) -> LevelPlan:
+def plan_levels(trees: Sequence[Tree], all_labels: bool = False) -> LevelPlan:
     """Number the nodes of a minibatch by height. Recursive: trees are as deep as Python's stack allows."""
     words: list[int] = []
+    labels: list[list[int]] = [[]]  # of every height, if all are wanted
     children: list[list[int]] = []  # of every inner level: left and right child of each node, as codes
 
     def visit(node: Tree) -> int:
         if node.is_leaf:
             words.append(node.word)
+            if all_labels:
+                labels[0].append(node.label)
             return len(words) - 1
         left = visit(node.left)
         right = visit(node.right)
         height = (left if left > right else right) >> _HEIGHT
         if height == len(children):
             children.append([])
+            labels.append([])
+        if all_labels:
+            labels[height + 1].append(node.label)
         level = children[height]
         level.append(left)
         level.append(right)
@@ -79,5 +85,5 @@ def plan_levels(trees: Sequence[Tree]) -> LevelPlan:
     node_at = first[codes >> _HEIGHT] + (codes & (1 << _HEIGHT) - 1)
     slot_of = np.empty_like(node_at)
     slot_of[node_at] = np.arange(len(node_at))
-    labels = np.array([tree.label for tree in trees], np.int64)
-    return LevelPlan(np.array(words, np.int64), bounds, node_at, slot_of, labels)
+    classes = list(chain(*labels)) if all_labels else [tree.label for tree in trees]
+    return LevelPlan(np.array(words, np.int64), bounds, node_at, slot_of, np.array(classes, np.int64))

@@ -77,19 +77,29 @@ class NumpyTreeLSTM:
 
     def step(self, trees: Sequence[Tree]) -> float:
         """One training step: plan, forward, reverse, update. Returns the summed loss before the update."""
-        plan = plan_levels(trees)
+        plan = self._plan(trees)
         loss = self._forward(plan)
         self._update(*self._reverse(plan))
         return loss
 
     def loss_and_gradients(self, trees: Sequence[Tree]) -> tuple[float, dict[str, np.ndarray]]:
         """The summed loss and its gradients under the names of `parameters`; nothing is updated."""
-        plan = plan_levels(trees)
+        plan = self._plan(trees)
         loss = self._forward(plan)
         rows, row_gradients = self._reverse(plan)
         table = np.zeros_like(self.table)
         table[rows] = row_gradients
         return loss, {"table": table, **self._unpack(self.gradients)}
+
+    # --- what a loss on other nodes changes ---------------------------------------------------------------------------
+
+    def _plan(self, trees: Sequence[Tree]) -> LevelPlan:
+        """The plan of a minibatch, with the classes of the judged slots."""
+        return plan_levels(trees)
+
+    def _judged(self, plan: LevelPlan) -> slice:
+        """The slots of the nodes that have a loss: the roots."""
+        return slice(2 * plan.n_inner, None)
 
     # --- parameters ---------------------------------------------------------------------------------------------------
 
@@ -179,7 +189,7 @@ class NumpyTreeLSTM:
             np.matmul(x[:, :dim], gates_w[:dim, :dim], out=z[:, :dim])
             np.matmul(x[:, dim:], gates_w[dim:, 4 * dim :], out=z[:, 4 * dim :])
             self._inner_forward(rows, first, last, gates_b)
-        return self._root_forward(rows, plan)
+        return self._loss_forward(rows.h[self._judged(plan)], plan)
 
     def _leaf_forward(self, rows: Rows, bias: np.ndarray) -> None:
         dim = self.dim
@@ -212,9 +222,9 @@ class NumpyTreeLSTM:
             np.multiply(tanh_c, gate[:, 3 * dim : 4 * dim], out=c)
             rows.h[slots] = c
 
-    def _root_forward(self, rows: Rows, plan: LevelPlan) -> float:
-        """Summed cross-entropy of the roots; the gradients of the logits are kept."""
-        logits = rows.h[2 * plan.n_inner :] @ self.weights["out_w"].T
+    def _loss_forward(self, h: np.ndarray, plan: LevelPlan) -> float:
+        """Summed cross-entropy; the gradients of the logits are kept."""
+        logits = h @ self.weights["out_w"].T
         logits += self.weights["out_b"]
         logits -= logits.max(axis=1, keepdims=True)
         exponentials = np.exp(logits)
@@ -229,16 +239,16 @@ class NumpyTreeLSTM:
     def _reverse(self, plan: LevelPlan) -> tuple[np.ndarray, np.ndarray]:
         """Gradients of all parameters into `self.gradients`; of the table, the rows met and their gradients."""
         dim, rows, weights, gradients = self.dim, self.rows, self.weights, self.gradients
-        np.matmul(self.d_logits.T, rows.h[2 * plan.n_inner :], out=gradients["out_w"])
+        judged = self._judged(plan)
+        np.matmul(self.d_logits.T, rows.h[judged], out=gradients["out_w"])
         np.sum(self.d_logits, axis=0, out=gradients["out_b"])
-        np.matmul(self.d_logits, weights["out_w"], out=rows.dh[2 * plan.n_inner :])
+        np.matmul(self.d_logits, weights["out_w"], out=rows.dh[judged])
         rows.dc[2 * plan.n_inner :] = 0.0
 
         dz = rows.d_gates
         for first, last in reversed(plan.levels()):
             self._inner_reverse(rows, first, last)
-            np.matmul(dz[first:last, : 4 * dim], weights["left"], out=rows.dh_pairs[first:last, :dim])
-            np.matmul(dz[first:last, dim:], weights["right"], out=rows.dh_pairs[first:last, dim:])
+            self._children_reverse(dz[first:last], rows.dh_pairs[first:last])
         np.matmul(dz[:, : 4 * dim].T, rows.h_pairs[:, :dim], out=gradients["left"])
         np.matmul(dz[:, dim:].T, rows.h_pairs[:, dim:], out=gradients["right"])
         bias = np.ones(plan.n_inner, np.float32) @ dz
@@ -253,6 +263,12 @@ class NumpyTreeLSTM:
         words_sorted = plan.words[order]
         starts = np.flatnonzero(np.r_[True, words_sorted[1:] != words_sorted[:-1]])
         return words_sorted[starts], self._sum_equal_words(order, starts, d_words)
+
+    def _children_reverse(self, dz: np.ndarray, dh_pairs: np.ndarray) -> None:
+        """Gradients of the children's h, to their slots."""
+        dim = self.dim
+        np.matmul(dz[:, : 4 * dim], self.weights["left"], out=dh_pairs[:, :dim])
+        np.matmul(dz[:, dim:], self.weights["right"], out=dh_pairs[:, dim:])
 
     def _sum_equal_words(self, order: np.ndarray, starts: np.ndarray, d_words: np.ndarray) -> np.ndarray:
         return np.add.reduceat(d_words[order], starts, axis=0)

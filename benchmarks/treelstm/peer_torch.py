@@ -13,7 +13,7 @@ in every step. Importing this module imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,32 +41,33 @@ class TorchTreeLSTM(TorchTrainer):
         return self._loss(plan_levels(examples))
 
     def _loss(self, plan: LevelPlan) -> Tensor:
-        w, parents = self.weights, _order_by_parents(plan)
+        w, parents = self.weights, order_by_parents(plan)
         words = F.embedding(torch.from_numpy(plan.words[parents.leaves]), w["table"], sparse=True)
-        roots = self._encode(parents, *_state(F.linear(words, w["leaf_w"], w["leaf_b"])))
+        *_, roots = self._hidden(parents, *state(F.linear(words, w["leaf_w"], w["leaf_b"])))
         logits = F.linear(roots, w["out_w"], w["out_b"])
         return F.cross_entropy(logits, torch.from_numpy(plan.labels), reduction="sum")
 
-    def _encode(self, parents: _Parents, h: Tensor, c: Tensor) -> Tensor:
-        """From the states of the leaves to the hidden states of the roots."""
+    def _hidden(self, parents: Parents, h: Tensor, c: Tensor) -> Iterator[Tensor]:
+        """From the states of the leaves to the hidden states of every level and, last, of the roots in their order."""
         w, dim = self.weights, h.shape[1]
         waiting_h: list[list[Tensor]] = [[] for _ in parents.picks]
         waiting_c: list[list[Tensor]] = [[] for _ in parents.picks]
         for level, picks in enumerate(parents.picks):
+            yield h
             counts, readers = parents.counts[level], parents.readers[level]
             for reader, h_piece, c_piece in zip(readers, h.split(counts), c.split(counts), strict=True):
                 waiting_h[reader].append(h_piece)
                 waiting_c[reader].append(c_piece)
             h = _Permute.apply(torch.cat(waiting_h[level]), picks)
             if level + 1 == len(parents.picks):
-                return h
+                yield h
+                return
             h_pairs = h.view(-1, 2 * dim)
             h_left, h_right = h_pairs.chunk(2, dim=1)
             c_left, c_right = _Permute.apply(torch.cat(waiting_c[level]), picks).view(-1, 2 * dim).chunk(2, dim=1)
             f1 = torch.sigmoid(F.linear(h_left, w["forget_l"], w["forget_b"]))
             f2 = torch.sigmoid(F.linear(h_right, w["forget_r"], w["forget_b"]))
-            h, c = _state(F.linear(h_pairs, w["node_w"], w["node_b"]), f1 * c_left, f2 * c_right)
-        raise AssertionError("a plan ends with the roots")
+            h, c = state(F.linear(h_pairs, w["node_w"], w["node_b"]), f1 * c_left, f2 * c_right)
 
 
 class TorchOwnBackward(TorchTreeLSTM):
@@ -77,9 +78,9 @@ class TorchOwnBackward(TorchTreeLSTM):
     def _loss(self, plan: LevelPlan) -> Tensor:
         w = self.weights
         words = F.embedding(torch.from_numpy(plan.words), w["table"], sparse=True)
-        h, c = _state(F.linear(words, w["leaf_w"], w["leaf_b"]))
+        h, c = state(F.linear(words, w["leaf_w"], w["leaf_b"]))
         inner = (w[name] for name in ("node_w", "node_b", "forget_l", "forget_r", "forget_b"))
-        logits = F.linear(_Levels.apply(plan, h, c, *inner), w["out_w"], w["out_b"])
+        logits = F.linear(Levels.apply(plan, False, h, c, *inner), w["out_w"], w["out_b"])
         return F.cross_entropy(logits, torch.from_numpy(plan.labels), reduction="sum")
 
 
@@ -88,11 +89,11 @@ def _tanh_(x: Tensor) -> Tensor:
     return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
 
 
-class _Levels(torch.autograd.Function):
-    """From the states of the leaves to the hidden states of the roots. Gates stand in the order f1, i, o, u, f2."""
+class Levels(torch.autograd.Function):
+    """From the states of the leaves to the hidden states of the roots, or of all slots. Gates: f1, i, o, u, f2."""
 
     @staticmethod
-    def forward(ctx: Any, plan: LevelPlan, h: Tensor, c: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, plan: LevelPlan, all_slots: bool, h: Tensor, c: Tensor, *weights: Tensor) -> Tensor:
         node_w, node_b, forget_l, forget_r, forget_b = weights
         dim, n_leaves, slot_of = h.shape[1], plan.n_leaves, torch.from_numpy(plan.slot_of)
         h_slots, c_slots = h.new_empty(len(slot_of), dim), h.new_empty(len(slot_of), dim)
@@ -114,17 +115,18 @@ class _Levels(torch.autograd.Function):
             c_slots.index_copy_(0, slots, cell)
             tanh_c[a:b] = _tanh_(cell)
             h_slots.index_copy_(0, slots, o * cell)
-        ctx.plan = plan
-        ctx.save_for_backward(h_pairs, c_pairs, gates, tanh_c, slot_of, node_w, forget_l, forget_r)
-        return h_slots[2 * plan.n_inner :]
+        ctx.plan, ctx.all_slots = plan, all_slots
+        ctx.save_for_backward(h_slots, c_slots, gates, tanh_c, slot_of, node_w, forget_l, forget_r)
+        return h_slots if all_slots else h_slots[2 * plan.n_inner :]
 
     @staticmethod
-    def backward(ctx: Any, d_roots: Tensor) -> tuple[Tensor | None, ...]:
-        h_pairs, c_pairs, gates, tanh_c, slot_of, node_w, forget_l, forget_r = ctx.saved_tensors
+    def backward(ctx: Any, d_judged: Tensor) -> tuple[Tensor | None, ...]:
+        h_slots, c_slots, gates, tanh_c, slot_of, node_w, forget_l, forget_r = ctx.saved_tensors
         plan, dim, n_leaves, n_inner = ctx.plan, gates.shape[1] // 5, ctx.plan.n_leaves, len(gates)
-        dh_slots, dc_slots = d_roots.new_empty(len(slot_of), dim), d_roots.new_empty(len(slot_of), dim)
-        dh_slots[2 * n_inner :] = d_roots
+        dh_slots, dc_slots = d_judged.new_empty(len(slot_of), dim), d_judged.new_empty(len(slot_of), dim)
+        dh_slots[-len(d_judged) :] = d_judged
         dc_slots[2 * n_inner :] = 0.0
+        h_pairs, c_pairs = (slots[: 2 * n_inner].view(-1, 2 * dim) for slots in (h_slots, c_slots))
         dh_pairs, dc_pairs = (slots[: 2 * n_inner].view(-1, 2 * dim) for slots in (dh_slots, dc_slots))
         dz = torch.empty_like(gates)
         for a, b in reversed(plan.levels()):
@@ -142,7 +144,10 @@ class _Levels(torch.autograd.Function):
             aten.sigmoid_backward(d_f2, f2, grad_input=d_f2)
             torch.mul(dc, f1, out=dc_pairs[a:b, :dim])
             torch.mul(dc, f2, out=dc_pairs[a:b, dim:])
-            dx = torch.mm(d[:, dim : 4 * dim], node_w, out=dh_pairs[a:b])
+            if ctx.all_slots:
+                dx = dh_pairs[a:b].addmm_(d[:, dim : 4 * dim], node_w)
+            else:
+                dx = torch.mm(d[:, dim : 4 * dim], node_w, out=dh_pairs[a:b])
             dx[:, :dim].addmm_(d_f1, forget_l)
             dx[:, dim:].addmm_(d_f2, forget_r)
         node_w = dz[:, dim : 4 * dim].t() @ h_pairs
@@ -150,10 +155,10 @@ class _Levels(torch.autograd.Function):
         bias = dz.sum(0)
         leaves = slot_of[:n_leaves]
         states = dh_slots.index_select(0, leaves), dc_slots.index_select(0, leaves)
-        return None, *states, node_w, bias[dim : 4 * dim], forget_l, forget_r, bias[:dim] + bias[4 * dim :]
+        return None, None, *states, node_w, bias[dim : 4 * dim], forget_l, forget_r, bias[:dim] + bias[4 * dim :]
 
 
-def _state(gates: Tensor, *kept: Tensor) -> tuple[Tensor, Tensor]:
+def state(gates: Tensor, *kept: Tensor) -> tuple[Tensor, Tensor]:
     """h and c from the products of gates i, o, u and what the children's cells keep."""
     dim = gates.shape[1] // 3
     i_o, u = gates.split([2 * dim, dim], dim=1)
@@ -184,21 +189,23 @@ class _Permute(torch.autograd.Function):
 
 
 @dataclass(slots=True)
-class _Parents:
+class Parents:
     """Every level ordered by the level of the parents. Readers are the inner levels from 0 and, last, the roots.
 
+    order:   of all nodes, level by level
     leaves:  the leaves in that order
     picks:   of every reader, the order of its operands within all that waits for it (left, right, left, right, …)
     readers, counts:  of every level, who reads it and how many rows
     """
 
+    order: np.ndarray
     leaves: np.ndarray
     picks: list[Tensor]
     readers: list[list[int]]
     counts: list[list[int]]
 
 
-def _order_by_parents(plan: LevelPlan) -> _Parents:
+def order_by_parents(plan: LevelPlan) -> Parents:
     n_leaves, n_inner = plan.n_leaves, plan.n_inner
     widths = [n_leaves, *np.diff(plan.bounds)]
     height = np.repeat(np.arange(len(widths)), widths)
@@ -214,9 +221,10 @@ def _order_by_parents(plan: LevelPlan) -> _Parents:
     children = np.stack([plan.node_at[2 * rows], plan.node_at[2 * rows + 1]], axis=1).ravel()
     picks = torch.from_numpy(place[np.concatenate([children, plan.node_at[2 * n_inner :]])])
     counts = np.bincount(cell, minlength=len(widths) ** 2).reshape(len(widths), len(widths))
-    return _Parents(
+    return Parents(
+        order,
         order[:n_leaves],
-        list(picks.split([2 * int(width) for width in widths[1:]] + [len(plan.labels)])),
+        list(picks.split([2 * int(width) for width in widths[1:]] + [len(plan.node_at) - 2 * n_inner])),
         [np.flatnonzero(row).tolist() for row in counts],
         [row[row > 0].tolist() for row in counts],
     )
