@@ -24,7 +24,7 @@ from .errors import OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
 from .tape import state
-from .tensor import Tensor, _place, is_user_code, known_row
+from .tensor import Tensor, is_user_code, known_row, user_place
 
 MISS = object()
 
@@ -223,7 +223,7 @@ def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callab
         "TOKEN": token,
         "out_of_range": _out_of_range,
         "is_user_code": is_user_code,
-        "place": _place,
+        "place": user_place,
         "row_of": known_row,
     }
     exec(compile("\n".join(lines), "<door of a cell>", "exec"), scope)

@@ -28,7 +28,7 @@ from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
 from .shared import is_frozen
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
-from .tensor import INT64, Tensor, _place, current_tape, new_tensor, value_number, view_rows
+from .tensor import INT64, Tensor, current_tape, new_tensor, user_place, value_number, view_rows
 from .types import Type, default_dtype, tensor_type
 
 
@@ -220,7 +220,7 @@ class Cell:
             lengths.append(len(slot))
         _sync()
         number = tape.signature_number(entry.signature)
-        first = tape.add(number, ids, _place())
+        first = tape.add(number, ids, user_place())
         tape.ints.extend(x for x, c in zip(flat.numbers, entry.signature.data, strict=False) if c == "i")
         tape.floats.extend(x for x, c in zip(flat.numbers, entry.signature.data, strict=False) if c == "f")
         if any(entry.draws.values()):

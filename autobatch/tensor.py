@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,7 @@ from .compile.trace import Builder
 from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import NODE, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
-from .ops.elementwise import ADD, DIV, MUL, SIGMOID, SUB, TANH
 from .ops.index import LOOKUP, WINDOW
-from .ops.linalg import MATMUL
 from .ops.movement import CONCAT, STACK, slice_axis
 from .ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from .ops.value import Value
@@ -159,7 +157,7 @@ def is_user_code(tape: Recording, code: Any) -> bool:
     return True
 
 
-def _place() -> tuple[Any, int]:
+def user_place() -> tuple[Any, int]:
     """Code object and instruction of the innermost frame outside the library."""
     frame: Any = _getframe(2)
     while frame is not None:
@@ -204,13 +202,13 @@ def lift(array: np.ndarray[Any, Any], tape: Recording) -> Tensor:
         if found is None:
             found = _payloads[type] = payload(type)
         hit = tape.cache[key] = tape.signature_number(found)
-    id = tape.add(hit, (), _place())
+    id = tape.add(hit, (), user_place())
     tape.payloads.append((id, array))
     return new_tensor(tape, id, type)
 
 
 _payloads: dict[Type, Signature] = {}
-_SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, SharedExpression))
+SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, SharedExpression))
 
 
 def value_number(t: Tensor, tape: Recording) -> int:
@@ -339,7 +337,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         signature, type = op_signature(op, key[2:], attrs, tape is not None and tape.cache is tape.caches[True])
         hit = tape.cache[key] = (tape.signature_number(signature), type)
     number, type = hit
-    id = tape.add(number, ids, _place())
+    id = tape.add(number, ids, user_place())
     tape.ints += ints
     tape.floats += floats
     return new_tensor(tape, id, type)
@@ -360,7 +358,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
                 return None
             ids.append(x._id)
             keys.append(x._type)
-        elif x.__class__ in _SHARED_CLASSES:
+        elif x.__class__ in SHARED_CLASSES:
             keys.append(x)
         elif x.__class__ is int:
             ints.append(x)
@@ -382,7 +380,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
     tape.floats += floats
     tape.stream.append(hit[0])
     tape.stream += ids
-    tape.places += _place()
+    tape.places += user_place()
     tape.tensors.append(t)
     return t
 
@@ -531,7 +529,7 @@ def view_rows(t: Tensor, start: int, step: int, count: int, how: str, shape: tup
                 frozen=frozen,
             )
         number = tape.cache[key] = tape.signature_number(found)
-    view = tape.add(number, (id,), _place())
+    view = tape.add(number, (id,), user_place())
     tape.ints += (start, step, count)
     return new_tensor(tape, view, type)
 
@@ -583,7 +581,7 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
                 frozen=frozen,
             )
         number = tape.cache[key] = tape.signature_number(found)
-    return new_tensor(tape, tape.add(number, (len(ids), *ids), _place()), tensor_type(first.dtype, shape))
+    return new_tensor(tape, tape.add(number, (len(ids), *ids), user_place()), tensor_type(first.dtype, shape))
 
 
 def shared_row(x: Shared, tape: Recording) -> Tensor:
@@ -605,7 +603,7 @@ def shared_row(x: Shared, tape: Recording) -> Tensor:
             tuple(builder.shared),
             frozen=frozen or x.dtype.kind != "f",
         )
-        id = tape.add(tape.signature_number(signature), (), _place())
+        id = tape.add(tape.signature_number(signature), (), user_place())
         new_tensor(tape, id, x._type)
         tape.cache[key] = id
     return tape.tensors[id]
@@ -613,7 +611,7 @@ def shared_row(x: Shared, tape: Recording) -> Tensor:
 
 def known_row(x: Any, tape: Recording) -> Tensor | None:
     """The row of a shared value where this recording has it already, else None."""
-    if x.__class__ not in _SHARED_CLASSES:
+    if x.__class__ not in SHARED_CLASSES:
         return None
     id = tape.cache.get(("row of", x))
     return None if id is None else tape.tensors[id]
@@ -649,7 +647,7 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
         hit = tape.cache[key] = (tape.signature_number(signature), type)
     number, type = hit
     ids = [value_number(x, tape) for x in tensors]
-    return new_tensor(tape, tape.add(number, (len(ids), *ids), _place()), type)
+    return new_tensor(tape, tape.add(number, (len(ids), *ids), user_place()), type)
 
 
 def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, Type]:
@@ -673,84 +671,6 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
         found = _signatures[key] = (signature, type)
     return found
 
-
-# Fast paths: two tensors of the open tape, or a tensor and a float, or one tensor, with a signature already known.
-
-
-def _fast_binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def method(self: Any, other: Any) -> Any:
-        tape: Any = state.tape
-        if self._tape is tape:
-            if other.__class__ is Tensor:
-                if other._tape is not tape:
-                    return slow(self, other)
-                hit = tape.cache.get((op, (), self._type, other._type))
-                if hit is None:
-                    return slow(self, other)
-                operands: tuple[int, ...] = (hit[0], self._id, other._id)
-            elif other.__class__ in _SHARED_CLASSES:
-                hit = tape.cache.get((op, (), self._type, other))
-                if hit is None:
-                    return slow(self, other)
-                operands = (hit[0], self._id)
-            else:
-                return slow(self, other)
-            t = _new(Tensor)
-            t._tape = tape
-            t._type = hit[1]
-            t._id = n = tape.count
-            tape.count = n + 1
-            tape.stream += operands
-            frame = _getframe(1)
-            code = frame.f_code
-            if code is tape.user_code or is_user_code(tape, code):
-                tape.places += (code, frame.f_lasti)
-            else:
-                tape.places += _place()
-            tape.tensors.append(t)
-            return t
-        return slow(self, other)
-
-    method.__name__ = slow.__name__
-    method.__doc__ = slow.__doc__
-    return method
-
-
-def _fast_unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def function(x: Any) -> Any:
-        tape: Any = state.tape
-        if x.__class__ is Tensor and x._tape is tape:
-            hit = tape.cache.get((op, (), x._type))
-            if hit is not None:
-                t = _new(Tensor)
-                t._tape = tape
-                t._type = hit[1]
-                t._id = n = tape.count
-                tape.count = n + 1
-                tape.stream += (hit[0], x._id)
-                frame = _getframe(1)
-                code = frame.f_code
-                if code is tape.user_code or is_user_code(tape, code):
-                    tape.places += (code, frame.f_lasti)
-                else:
-                    tape.places += _place()
-                tape.tensors.append(t)
-                return t
-        return slow(x)
-
-    function.__name__ = slow.__name__
-    function.__qualname__ = slow.__name__
-    function.__doc__ = slow.__doc__
-    return function
-
-
-from .ops.elementwise import sigmoid as _sigmoid  # noqa: E402
-from .ops.elementwise import tanh as _tanh  # noqa: E402
-
-for _name, _op in (("__add__", ADD), ("__sub__", SUB), ("__mul__", MUL), ("__truediv__", DIV), ("__matmul__", MATMUL)):
-    setattr(Tensor, _name, _fast_binary(_op, getattr(Value, _name)))
-sigmoid = _fast_unary(SIGMOID, _sigmoid)
-tanh = _fast_unary(TANH, _tanh)
 
 recorder[0] = record
 

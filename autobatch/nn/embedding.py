@@ -41,7 +41,7 @@ class Embedding(Module):
         return self.weight[index]
 
     def __getitem__(self, index: Any) -> Any:
-        return self(index)
+        return self.weight[index]
 
     # A class with __getitem__ alone would pass as a sequence, and looping over it would look rows up without end.
     __iter__ = None
