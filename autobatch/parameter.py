@@ -173,7 +173,7 @@ def _plus(old: Gradient | None, new: Gradient) -> Gradient:
         return merge_rows([old.rows, new.rows], [old.values, new.values], old.shape)
     if isinstance(new, SparseRows):
         total = np.array(old)
-        total[new.rows] += new.values
+        total[new.rows] += new.values.reshape(-1, *new.shape[1:])
         return total
     return (old.to_dense() if isinstance(old, SparseRows) else old) + new
 

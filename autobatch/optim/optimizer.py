@@ -7,6 +7,7 @@ loops, in place, while Ctrl-C waits.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ class Optimizer(ABC):
             if fault := self._fault(index, gradient):
                 faults.append(f"\n  parameter {index}: {fault}")
             elif isinstance(gradient, SparseRows):
-                rows, values = _plain(gradient.rows), _plain(gradient.values)
+                values = gradient.values.reshape(gradient.rows.size, math.prod(gradient.shape[1:]))
+                rows, values = _plain(gradient.rows), _plain(values)
                 gradients.append(SparseRows(rows=rows, values=values, shape=gradient.shape))
             elif gradient is not None:
                 gradients.append(_plain(gradient))
@@ -242,8 +244,9 @@ def _plain(array: Array) -> Array:
 def _fault_of_rows(gradient: SparseRows) -> str:
     """What is wrong with the row numbers of a sparse gradient; a wrong one would write outside its table."""
     rows, values = gradient.rows, gradient.values
-    width = int(np.prod(gradient.shape[1:], dtype=np.int64))
-    if rows.ndim != 1 or rows.dtype != np.int64 or values.shape != (rows.size, width):
+    width = math.prod(gradient.shape[1:])
+    fits = values.shape in ((rows.size, width), (rows.size, *gradient.shape[1:]))
+    if rows.ndim != 1 or rows.dtype != np.int64 or not fits:
         return f"expected rows int64[k] and values [k, {width}], got {rows.dtype}{rows.shape} and {values.shape}"
     if rows.size and (rows[0] < 0 or rows[-1] >= gradient.shape[0] or not (rows[1:] > rows[:-1]).all()):
         return f"expected sorted row numbers from 0 to {gradient.shape[0] - 1}, each once, got {rows}"

@@ -126,6 +126,23 @@ def test_adam_visits_the_rows_of_a_sparse_gradient_alone(shape: tuple[int, ...],
         np.testing.assert_array_equal(table.value[resting], before[resting])
 
 
+@pytest.mark.parametrize("shape", [(6, 3), (6,), (6, 2, 2)])
+@pytest.mark.parametrize("make", [optim.Adam, optim.SGD])
+def test_a_table_of_any_rank_moves_by_the_gradient_that_backward_gives(make: Any, shape: tuple[int, ...]) -> None:
+    start = np.random.default_rng(4).normal(size=shape)
+    tables = [ab.Parameter(start, dtype=np.float64) for _ in range(2)]
+    optimizers = [make([table], lr=0.1) for table in tables]
+    for table in tables:
+        for _ in range(2):  # the second gradient is added to the first
+            ab.sum(ab.map(lambda k, table=table: ab.sum(table[k] * table[k]), [1, 4, 1])).backward()
+    assert isinstance(tables[0].grad, SparseRows)
+    tables[1].grad = tables[1].grad.to_dense()
+    for optimizer in optimizers:
+        optimizer.step()
+    assert (tables[0].value != start).reshape(6, -1).any(axis=1).tolist() == [False, True, False, False, True, False]
+    np.testing.assert_allclose(tables[0].value, tables[1].value, rtol=0, atol=1e-14)
+
+
 def test_adam_with_every_row_touched_is_dense_adam() -> None:
     rng = np.random.default_rng(3)
     tables = [ab.Parameter(np.ones((5, 4)), dtype=np.float32) for _ in range(2)]
