@@ -2,6 +2,7 @@
 
 from . import errors
 from .backends import backend, set_backend
+from .backends.products import products, products_in_use, set_products
 from .cells import cell
 from .engine import check_finite, evaluate, no_grad
 from .errors import AutobatchError
@@ -60,6 +61,8 @@ __all__ = [
     "ones",
     "optim",
     "power",
+    "products",
+    "products_in_use",
     "profile",
     "relu",
     "reshape",
@@ -68,6 +71,7 @@ __all__ = [
     "seed",
     "set_backend",
     "set_default_dtype",
+    "set_products",
     "sigmoid",
     "softmax",
     "softplus",

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .backends.packed import forget
 from .errors import OpTypeError, message, user_line
 from .shared import Shared, as_array
 from .stages import timed
@@ -221,3 +222,4 @@ def updating(parameters: Sequence[Held]) -> Iterator[list[np.ndarray[Any, Any]]]
             stamp = now()
             for p in parameters:
                 p._version = stamp
+                forget(p._data)

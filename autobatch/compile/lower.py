@@ -9,7 +9,7 @@ Cost: O(nodes) to build, a few microseconds a launch to run.
         out0, = outputs
         v0 = gather(p0, r0, b0)
         v2 = empty((m, 64), float32)
-        matmul(v0, v1, v2)
+        product_transposed(v0, v1, v2, True)
         loop0(m, 64, v2, out0)
         return [None]
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.products import product, product_many, product_transposed
 from ..backends.verbs import add_rows, gather, store
 from ..graph import CONST, INPUT, Graph
 from ..ops.linalg import PRODUCT
@@ -95,6 +96,9 @@ class _Driver:
         self.names: dict[str, Any] = {
             "empty": np.empty,
             "matmul": np.matmul,
+            "product": product,
+            "product_many": product_many,
+            "product_transposed": product_transposed,
             "ascontiguousarray": np.ascontiguousarray,
             "add_rows": add_rows,
             "gather": gather,
@@ -107,6 +111,7 @@ class _Driver:
         # values that need not be C-contiguous
         self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] == "shared"}
         self.flat = False  # whether the loop being called runs over one long row
+        self.unseen = self._unseen_transposes() if backend == "numba" else set()
         self.output_of: dict[int, int] = {}
         for o, i in reversed(list(enumerate(self.graph.outputs))):
             if not accumulate[o] and self._has_dim(i):
@@ -164,9 +169,11 @@ class _Driver:
             self.names[f"v{i}"] = value if node.type.shape else value[()]
             return
         operands = [f"v{j}" for j in node.inputs]
-        if node.op is PRODUCT and self._has_dim(i):
+        if node.op is PRODUCT and (self._has_dim(i) or self.backend == "numba"):
             self.buffer(i)
-            self.body.append(f"matmul({', '.join(operands)}, v{i})")
+            self.body.append(self._product(i))
+            return
+        if i in self.unseen:
             return
         view = self._view(i)
         if view:
@@ -182,6 +189,47 @@ class _Driver:
         self.strided.add(i)  # a view, or an array in the order of a transposed operand
         if i in self.output_of:
             self.body.append(f"store(out{self.output_of[i]}, v{i})")
+
+    def _product(self, i: int) -> str:
+        """The call of a product: which verb goes by the ranks alone."""
+        x, w = self.nodes[i].inputs
+        left, right = self.nodes[x].type.shape, self.nodes[w].type.shape
+        if self.backend == "numpy" or self.nodes[i].type.dtype.kind != "f":
+            return f"matmul(v{x}, v{w}, v{i})"
+        if len(left) == len(right) == 3 and left[0] == right[0]:
+            return f"product_many(v{x}, v{w}, v{i})"
+        if len(right) != 2:
+            return f"matmul(v{x}, v{w}, v{i})"
+        rows = " * ".join(_extent(n) for n in left[:-1])
+        operands = [f"v{x}", f"v{w}", f"v{i}"]
+        if len(left) != 2:  # the rows of all examples are rows of one matrix
+            operands[0] += f".reshape({rows}, {left[-1]})"
+            operands[2] += f".reshape({rows}, {_extent(right[-1])})"
+        if not self._flipped(w):
+            return f"product({', '.join(operands)})"
+        v = self.nodes[self.nodes[w].inputs[0]]
+        operands[1] = f"v{self.nodes[w].inputs[0]}"
+        return f"product_transposed({', '.join(operands)}, {v.op is INPUT and v.attrs[0] == 'shared'})"
+
+    def _flipped(self, i: int) -> bool:
+        return self.nodes[i].op is TRANSPOSE and self.nodes[i].attrs[0] == (1, 0)
+
+    def _unseen_transposes(self) -> set[int]:
+        """Transposed matrices that nothing reads but products, which read the matrix itself."""
+        uses: dict[int, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for j in node.inputs:
+                uses.setdefault(j, []).append(i)
+
+        def read_inside(i: int, j: int) -> bool:
+            node = self.nodes[j]
+            return node.op is PRODUCT and node.inputs[0] != i and node.type.dtype.kind == "f"
+
+        return {
+            i
+            for i in range(len(self.nodes))
+            if self._flipped(i) and i not in self.graph.outputs and all(read_inside(i, j) for j in uses.get(i, ()))
+        }
 
     def _view(self, i: int) -> str:
         """An expression for a node that only looks at its operand in another way."""

@@ -1,0 +1,72 @@
+"""Copies of shared operands as products want them, kept while the numbers stay as they are.
+
+`kept(v)` gives `tiles.panels(v)`: made when a product first asks, and again after `forget(v)`, which whoever changes an
+array in place calls. A copy goes when its array goes. So training transposes a weight once a step, however many
+launches read it, and inference once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from .tiles import panels
+
+Array = np.ndarray[Any, Any]
+
+
+class _Record:
+    """What is kept for one array that owns its numbers: by shape, since a view may show it reshaped."""
+
+    __slots__ = ("owner", "packed")
+
+    def __init__(self, owner: Array) -> None:
+        key = id(owner)
+
+        def gone(reference: Any) -> None:
+            record = _records.get(key)
+            if record is not None and record.owner is reference:
+                del _records[key]
+
+        self.owner = weakref.ref(owner, gone)
+        self.packed: dict[tuple[int, ...], Array] = {}
+
+
+_records: dict[int, _Record] = {}
+
+
+def _owner(array: Array) -> Any:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def kept(v: Array) -> Array:
+    """`panels(v)`, kept where `v` shows, in order, all numbers of the array that owns them; else made anew.
+
+    >>> v = np.ones((2, 3), np.float32)
+    >>> kept(v) is kept(v), kept(v[:1]) is kept(v[:1])
+    (True, False)
+    """
+    owner = v if v.base is None else _owner(v)
+    if owner.base is not None or owner.size != v.size or not (v.flags.c_contiguous and owner.flags.c_contiguous):
+        return panels(v)
+    record = _records.get(id(owner))
+    if record is None or record.owner() is not owner:
+        record = _records[id(owner)] = _Record(owner)
+    found = record.packed.get(v.shape)
+    if found is None:
+        found = record.packed[v.shape] = panels(v)
+    return found
+
+
+def forget(array: Array) -> None:
+    """Drop what is kept for an array whose numbers change."""
+    _records.pop(id(_owner(array)), None)
+
+
+def kept_bytes() -> int:
+    """Memory that the copies take."""
+    return sum(packed.nbytes for record in list(_records.values()) for packed in record.packed.values())

@@ -1,0 +1,254 @@
+"""Products of every library against NumPy in float64: shapes, strides, dtypes, NaN; what they promise about bits."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch.backends import mkl, tiles
+from autobatch.backends.products import LIBRARIES, product, product_many, product_transposed
+from autobatch.errors import BackendError, MissingExtraError
+
+HAS_MKL = importlib.util.find_spec("mkl") is not None or mkl._path() is not None
+EACH = pytest.mark.parametrize(
+    "library",
+    [
+        pytest.param(name, marks=pytest.mark.skipif(name == "mkl" and not HAS_MKL, reason="MKL is not installed"))
+        for name in LIBRARIES
+    ],
+)
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
+TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
+SHAPES = [(m, k, n) for m in (0, 1, 5, 6, 13) for k in (0, 1, 17, 64) for n in (0, 1, 5, 16, 33, 64, 97)]
+LARGE = [(250, 1030, 65), (7, 513, 200), (241, 3, 129)]  # more than one block of rows and of the inner index
+
+
+def draw(rng: Any, dtype: str, *shape: int) -> Any:
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def close(y: Any, expected: Any) -> None:
+    np.testing.assert_allclose(
+        y, expected, rtol=0, atol=TOLERANCE[str(y.dtype)] * max(1.0, np.abs(expected).max(initial=0))
+    )
+
+
+@EACH
+@DTYPES
+def test_shapes(library, dtype):
+    rng = np.random.default_rng(0)
+    with ab.products(library):
+        for m, k, n in SHAPES + LARGE:
+            x, w = draw(rng, dtype, m, k), draw(rng, dtype, k, n)
+            expected = x.astype("float64") @ w.astype("float64")
+            y = np.full((m, n), np.nan, dtype)
+            product(x, w, y)
+            close(y, expected)
+            for keep in (True, False):
+                y = np.full((m, n), np.nan, dtype)
+                product_transposed(x, np.ascontiguousarray(w.T), y, keep)
+                close(y, expected)
+
+
+@EACH
+@DTYPES
+def test_strides(library, dtype):
+    """Transposed, sliced, reversed and broadcast operands; rows of the result that lie apart stay untouched between."""
+    rng = np.random.default_rng(1)
+
+    def views(rows: int, columns: int) -> list[Any]:
+        wide = draw(rng, dtype, 2 * rows, 2 * columns)
+        return [
+            draw(rng, dtype, columns, rows).T,
+            wide[:rows, 3 : 3 + columns],
+            wide[::2, :columns],
+            wide[:rows, ::2],
+            wide[:rows, :columns][::-1, ::-1],
+            np.broadcast_to(draw(rng, dtype, columns), (rows, columns)),
+            np.broadcast_to(draw(rng, dtype, rows, 1), (rows, columns)),
+        ]
+
+    with ab.products(library):
+        for x in views(9, 20):
+            for w in views(20, 70):
+                expected = x.astype("float64") @ w.astype("float64")
+                for run in (lambda y: product(x, w, y), lambda y: product_transposed(x, w.T, y, True)):  # noqa: B023
+                    whole = np.full((9, 80), 7, dtype)
+                    run(whole[:, 2:72])
+                    close(whole[:, 2:72], expected)
+                    assert (whole[:, :2] == 7).all() and (whole[:, 72:] == 7).all()
+
+
+@EACH
+@DTYPES
+def test_stacks(library, dtype):
+    rng = np.random.default_rng(2)
+    with ab.products(library):
+        for b, m, k, n in [(0, 2, 3, 4), (3, 0, 2, 2), (4, 3, 0, 5), (5, 1, 20, 9), (5, 7, 20, 70), (3, 8, 8, 1)]:
+            x, w = draw(rng, dtype, b, m, k), draw(rng, dtype, b, k, n)
+            flipped = np.ascontiguousarray(w.transpose(0, 2, 1)).transpose(0, 2, 1)
+            for right in (w, flipped, w[:1] * np.ones((b, 1, 1), dtype), np.broadcast_to(w[:1], w.shape) if b else w):
+                y = np.full((b, m, n), np.nan, dtype)
+                product_many(x, right, y)
+                close(y, x.astype("float64") @ right.astype("float64"))
+
+
+@EACH
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_reach_what_they_touch_and_nothing_else(library, bad):
+    rng = np.random.default_rng(3)
+    for n in (3, 64, 70):
+        x, w = draw(rng, "float32", 8, 20), draw(rng, "float32", 20, n)
+        x[2, 5] = bad
+        w[7, n - 1] = bad
+        with ab.products(library):
+            for run in (lambda y: product(x, w, y), lambda y: product_transposed(x, w.T.copy(), y, True)):  # noqa: B023
+                y = np.empty((8, n), np.float32)
+                run(y)
+                finite = np.isfinite(y)
+                assert not finite[2].any() and not finite[:, n - 1].any()
+                assert np.delete(np.delete(finite, 2, 0), n - 1, 1).all()
+
+
+@EACH
+@DTYPES
+def test_bits_do_not_depend_on_alignment_or_on_the_run(library, dtype):
+    rng = np.random.default_rng(4)
+    m, k, n = 21, 130, 75
+    x, w = draw(rng, dtype, m, k), draw(rng, dtype, k, n)
+    results = []
+    with ab.products(library):
+        for shift in (0, 0, 1, 3, 8):
+
+            def moved(a: Any, shift: int = shift) -> Any:
+                memory = np.empty(a.size + shift, dtype)
+                memory[shift:] = a.reshape(-1)
+                return memory[shift:].reshape(a.shape)
+
+            y = moved(np.zeros((m, n), dtype))
+            product(moved(x), moved(w), y)
+            results.append(y)
+    if library != "numpy":  # NumPy's BLAS promises nothing
+        assert all((y == results[0]).all() for y in results)
+
+
+@DTYPES
+def test_own_rows_have_the_same_bits_among_few_and_many_rows_and_in_every_layout(dtype):
+    rng = np.random.default_rng(5)
+    x, w = draw(rng, dtype, 250, 600), draw(rng, dtype, 600, 130)
+    together = np.empty((250, 130), dtype)
+    with ab.products("own"):
+        product(x, w, together)
+        for rows in (slice(3, 4), slice(10, 17), slice(0, 130)):
+            for run in (
+                lambda y, x: product(x, w, y),
+                lambda y, x: product(np.asfortranarray(x), w, y),
+                lambda y, x: product_transposed(x, w.T.copy(), y, False),
+                lambda y, x: product_many(x[None], w[None], y[None]),
+            ):
+                y = np.empty_like(together[rows])
+                run(y, x[rows])
+                assert (y == together[rows]).all()
+
+
+@pytest.mark.parametrize("features", [{"avx": True}, {"neon": True}, {}], ids=str)
+def test_other_machines(features, tmp_path, monkeypatch):
+    """The tiles that machines with narrower vectors get; any machine can run them."""
+    path = tmp_path / f"tiles_{len(features)}_{'_'.join(features)}.py"
+    path.write_text(Path(tiles.__file__).read_text("utf-8"), "utf-8")  # Numba's cache goes by file
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    other = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, other)
+    spec.loader.exec_module(other)
+    assert other.PANEL_BYTES * other.ROWS < tiles.PANEL_BYTES * tiles.ROWS or tiles.VECTOR_BYTES < 64
+    rng = np.random.default_rng(6)
+    for m, k, n in [(1, 9, 3), (13, 40, 21), (130, 270, 37)]:
+        x, v = draw(rng, "float32", m, k), draw(rng, "float32", n, k)
+        y = np.full((m, n), np.nan, np.float32)
+        other.multiply_panels(x, other.panels(v), y)
+        close(y, x.astype("float64") @ v.T.astype("float64"))
+        again = np.full((m, n), np.nan, np.float32)
+        other.multiply(x, np.ascontiguousarray(v.T), again)
+        assert (y == again).all()
+
+
+@EACH
+def test_a_model_has_the_same_values_and_gradients_with_every_library(library):
+    rng = np.random.default_rng(7)
+    weight, matrix, column = rng.normal(size=(20, 30)), rng.normal(size=(30, 6)), rng.normal(size=(20, 1))
+    examples = [rng.normal(size=(int(n), 30)) for n in rng.integers(0, 5, size=12)]
+
+    def gradients(batched: bool) -> list[Any]:
+        w, a, c = ab.Parameter(weight), ab.Parameter(matrix), ab.Parameter(column)
+
+        def loss(x: Any) -> Any:
+            h = ab.tanh(ab.tensor(x) @ w.T)
+            inner = ab.transpose(h) @ h  # a product of two matrices of the example
+            return ab.sum(h @ c) + ab.sum(inner @ w @ a)
+
+        total = ab.sum(ab.map(loss, examples, batched=batched))
+        total.backward()
+        return [total.numpy(), w.grad, a.grad, c.grad]
+
+    ab.set_default_dtype("float64")
+    expected = gradients(batched=False)
+    with ab.products(library):
+        for got, wanted in zip(gradients(batched=True), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_the_choice_is_reported_and_undone():
+    before = ab.products_in_use()
+    with ab.products("numpy"):
+        assert ab.products_in_use().startswith("NumPy")
+    assert ab.products_in_use() == before
+    with pytest.raises(BackendError, match="no library is called 'blis'"):
+        ab.set_products("blis")
+    assert ab.products_in_use() == before
+
+
+def test_a_missing_mkl_is_named_when_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(mkl, "_path", lambda: None)
+    mkl.load.cache_clear()
+    try:
+        with pytest.raises(MissingExtraError, match=r"pip install 'autobatch-compiler\[mkl\]'"):
+            ab.set_products("mkl")
+    finally:
+        mkl.load.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "answer"), [("numpy", "NumPy"), ("own", "own tiles"), ("else", "BackendError")])
+def test_the_environment_chooses_at_start(name, answer):
+    command = "import autobatch as ab; print(ab.products_in_use())"
+    environment = {**os.environ, "AUTOBATCH_PRODUCTS": name}
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment)
+    assert answer in (done.stderr if answer.endswith("Error") else done.stdout)
+    assert (done.returncode != 0) == answer.endswith("Error")
+
+
+@pytest.mark.skipif(not HAS_MKL, reason="MKL is not installed")
+def test_mkl_and_pytorch_run_in_one_process():
+    pytest.importorskip("torch")
+    command = """
+import torch, numpy as np, autobatch as ab
+with ab.products("mkl"):
+    a = torch.ones(300, 300)
+    w = ab.Parameter(np.ones((300, 200)))
+    for _ in range(2):
+        assert float((a @ a)[0, 0]) == 300
+        assert [float(y[0]) for y in ab.map(lambda x: w @ (ab.ones(200) * x), [1.0, 2.0])] == [200, 400]
+    assert "MKL" in ab.products_in_use()
+"""
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
