@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -27,16 +29,39 @@ def batch_sizes(packing: Packing) -> Tensor:
     return torch.from_numpy(np.diff(packing.bounds))
 
 
-def padded_places(packing: Packing) -> Tensor:
-    """Of each packed row, its place among the n_steps · n_sequences of the padded sequences, step by step."""
-    starts = torch.tensor(packing.bounds[:-1])
-    sizes = batch_sizes(packing)
-    shift = torch.arange(len(starts)) * packing.bounds[1] - starts
-    return torch.arange(packing.n_rows) + torch.repeat_interleave(shift, sizes)
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """Packed sequences brought into few padded blocks, the longest sequences in the first.
+
+    blocks: (steps, sequences) of each
+    places: int64[n_rows], of each packed row, its place among the rows of all blocks, step by step
+    """
+
+    blocks: list[tuple[int, int]]
+    places: Tensor
 
 
-def in_padding(module: torch.nn.LSTM, x: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Hidden states of one direction on padded sequences, at the real places: packed in, packed out."""
-    padded = x.new_zeros(shape[0] * shape[1], x.shape[1]).index_copy(0, places, x)
-    states, _ = module(padded.view(*shape, -1))
-    return states.reshape(shape[0] * shape[1], -1).index_select(0, places)
+def pad(packing: Packing, block_size: int | None) -> Padding:
+    """One block, or blocks of about so many sequences each."""
+    n_blocks = max(1, packing.bounds[1] // block_size) if block_size else 1
+    widths = np.diff(packing.bounds)
+    n_sequences = packing.bounds[1]
+    edges = np.linspace(0, n_sequences, n_blocks + 1).astype(int)
+    blocks = [(int((widths > first).sum()), int(last - first)) for first, last in pairwise(edges)]
+    step = np.repeat(np.arange(len(widths)), widths)
+    sequence = np.arange(packing.n_rows) - np.asarray(packing.bounds)[step]
+    block = np.searchsorted(edges, sequence, side="right") - 1
+    starts = np.cumsum([0, *(steps * width for steps, width in blocks)])
+    places = starts[block] + step * np.diff(edges)[block] + sequence - edges[block]
+    return Padding(blocks, torch.from_numpy(places))
+
+
+def in_padding(module: nn.LSTM, x: Tensor, padding: Padding) -> Tensor:
+    """Hidden states of one direction, computed on padded blocks: packed in, packed out."""
+    sizes = [steps * width for steps, width in padding.blocks]
+    rows = x.new_zeros(sum(sizes), x.shape[1]).index_copy(0, padding.places, x)
+    states = [
+        module(part.view(*shape, -1))[0].reshape(len(part), -1)
+        for part, shape in zip(rows.split(sizes), padding.blocks, strict=True)
+    ]
+    return torch.cat(states).index_select(0, padding.places)

@@ -20,7 +20,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-WORKLOADS: tuple[str, ...] = ("treelstm", "treelstm_nodes", "bilstm", "tagger_chars", "lm", "childsum", "lattice", "treefc", "mlp")
+WORKLOADS: tuple[str, ...] = (
+    "treelstm",
+    "treelstm_nodes",
+    "bilstm",
+    "tagger_chars",
+    "lm",
+    "childsum",
+    "lattice",
+    "treefc",
+    "mlp",
+)
 """Folders of this package that hold a workload, in the order of the report."""
 
 Parameters = dict[str, np.ndarray]

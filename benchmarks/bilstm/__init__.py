@@ -10,6 +10,7 @@ _PEERS = {
     "numpy": from_file("benchmarks.bilstm.peer_numpy", "NumpyTagger"),
     "pytorch, packed": from_file("benchmarks.bilstm.peer_torch", "PackedTagger"),
     "pytorch, padded": from_file("benchmarks.bilstm.peer_torch", "PaddedTagger"),
+    "pytorch, bucketed": from_file("benchmarks.bilstm.peer_torch", "BucketedTagger"),
 }
 
 WORKLOAD = Workload(

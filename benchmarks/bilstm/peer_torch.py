@@ -4,6 +4,8 @@
 
 `PaddedTagger` runs one `nn.LSTM` for each direction on padded sequences. The second direction reads them mirrored, with
 the padding at the end as well, so that no state is ever computed from padding; real positions are then picked.
+
+`BucketedTagger` does so for 16 sentences of about the same length at a time: more calls, a third of the padding.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from benchmarks.sentences import Packing, Sentence, joined, pack
-from benchmarks.torch_lstm import batch_sizes, in_padding, lstm, padded_places
+from benchmarks.torch_lstm import batch_sizes, in_padding, lstm, pad
 from benchmarks.torch_trainer import TorchTrainer
 from benchmarks.workload import Parameters
 
@@ -52,15 +54,21 @@ class PaddedTagger(PackedTagger):
     """With padded sequences."""
 
     name = "pytorch, padded"
+    block_size: int | None = None
 
     def __init__(self, parameters: Parameters, tables: Sequence[str] = ("table",)) -> None:
         super().__init__(parameters, tables)
         self.lstms = [lstm(self.weights, name) for name in ("forward", "backward")]
 
     def encode(self, packing: Packing, x: Tensor) -> Tensor:
-        real = padded_places(packing)
-        mirror = torch.from_numpy(packing.mirror)
-        shape = len(packing.bounds) - 1, packing.bounds[1]
-        forward = in_padding(self.lstms[0], x, real, shape)
-        backward = in_padding(self.lstms[1], x.index_select(0, mirror), real, shape)
+        padding, mirror = pad(packing, self.block_size), torch.from_numpy(packing.mirror)
+        forward = in_padding(self.lstms[0], x, padding)
+        backward = in_padding(self.lstms[1], x.index_select(0, mirror), padding)
         return torch.cat([forward, backward.index_select(0, mirror)], dim=1)
+
+
+class BucketedTagger(PaddedTagger):
+    """With padded sequences, few of about the same length at a time."""
+
+    name = "pytorch, bucketed"
+    block_size = 16

@@ -10,6 +10,7 @@ _PEERS = {
     "numpy": from_file("benchmarks.lm.peer_numpy", "NumpyLanguageModel"),
     "pytorch, packed": from_file("benchmarks.lm.peer_torch", "PackedLanguageModel"),
     "pytorch, padded": from_file("benchmarks.lm.peer_torch", "PaddedLanguageModel"),
+    "pytorch, own softmax": from_file("benchmarks.lm.peer_torch", "OwnSoftmaxLanguageModel"),
 }
 
 WORKLOAD = Workload(

@@ -10,6 +10,7 @@ _PEERS = {
     "numpy": from_file("benchmarks.tagger_chars.peer_numpy", "NumpyCharacterTagger"),
     "pytorch, packed": from_file("benchmarks.tagger_chars.peer_torch", "PackedCharacterTagger"),
     "pytorch, padded": from_file("benchmarks.tagger_chars.peer_torch", "PaddedCharacterTagger"),
+    "pytorch, bucketed": from_file("benchmarks.tagger_chars.peer_torch", "BucketedCharacterTagger"),
 }
 
 WORKLOAD = Workload(

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from benchmarks.bilstm.peer_torch import PackedTagger, PaddedTagger
 from benchmarks.sentences import Packing, joined, pack
 from benchmarks.tagger_chars.data import N_KNOWN, spelling
-from benchmarks.torch_lstm import batch_sizes, in_padding, lstm, padded_places
+from benchmarks.torch_lstm import batch_sizes, in_padding, lstm, pad
 from benchmarks.workload import Parameters
 
 
@@ -48,17 +48,25 @@ class PaddedCharacterTagger(PackedCharacterTagger, PaddedTagger):
     """With padded sequences."""
 
     name = "pytorch, padded"
+    word_block_size: int | None = None
 
     def __init__(self, parameters: Parameters, tables: Sequence[str] = ("table", "letter_table")) -> None:
         super().__init__(parameters, tables)
         self.letters_lstms = [lstm(self.weights, name) for name in ("letters_forward", "letters_backward")]
 
     def spell(self, packing: Packing, letters: Tensor) -> Tensor:
-        real, last = padded_places(packing), torch.from_numpy(packing.last)
-        shape = len(packing.bounds) - 1, packing.bounds[1]
+        padding, last = pad(packing, self.word_block_size), torch.from_numpy(packing.last)
         mirrored = letters.index_select(0, torch.from_numpy(packing.mirror))
         states = [
-            in_padding(module, x, real, shape).index_select(0, last)
+            in_padding(module, x, padding).index_select(0, last)
             for module, x in zip(self.letters_lstms, (letters, mirrored), strict=True)
         ]
         return torch.cat(states, dim=1)
+
+
+class BucketedCharacterTagger(PaddedCharacterTagger):
+    """With padded sequences, few of about the same length at a time."""
+
+    name = "pytorch, bucketed"
+    block_size = 16
+    word_block_size = 64

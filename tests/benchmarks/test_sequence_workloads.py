@@ -118,3 +118,18 @@ def test_products_of_a_step() -> None:
     assert volume("bilstm", dim) == tagger
     assert volume("tagger_chars", dim) == tagger + 6 * (letters * 20 * 256 + (letters - len(rare)) * 64 * 256)
     assert volume("lm", dim) == 3 * (n * 128 * 200 + (n - s) * 50 * 200 + n * 50 * 10_000)
+
+
+def test_padding_in_blocks_changes_nothing() -> None:
+    torch = pytest.importorskip("torch")
+    from benchmarks.torch_lstm import in_padding, lstm, pad
+
+    weights = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in load("lm").parameters(DIM).items()}
+    packing = pack([3, 1, 4, 4, 2])
+    x = torch.tensor(np.random.default_rng(0).normal(size=(packing.n_rows, 128)).astype(np.float32))
+    blocks = [pad(packing, size) for size in (None, 2, 1)]
+    assert [block.blocks for block in blocks] == [[(4, 5)], [(4, 2), (3, 3)], [(4, 1), (4, 1), (3, 1), (2, 1), (1, 1)]]
+    whole, halves, each = (in_padding(lstm(weights, "lstm"), x, block) for block in blocks)
+    assert whole.shape == (packing.n_rows, DIM)
+    torch.testing.assert_close(halves, whole)
+    torch.testing.assert_close(each, whole)
