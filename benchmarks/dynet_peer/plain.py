@@ -39,6 +39,22 @@ def tagged_sentence(sentence: Any) -> tuple[list[int], list[int]]:
     return list(sentence.words), list(sentence.tags)
 
 
+def spelled_sentence(sentence: Any) -> tuple[list[int | list[int]], list[int]]:
+    """(words, tags); a rare word is the list of its letters."""
+    from benchmarks.tagger_chars.data import N_KNOWN, spelling
+
+    words = [word if word < N_KNOWN else list(spelling(word)) for word in sentence.words]
+    return words, list(sentence.tags)
+
+
+def predicted_sentence(sentence: Any) -> tuple[list[int], list[int]]:
+    """(words, the word before each)."""
+    from benchmarks.lm.data import BEGIN
+
+    words = list(sentence.words)
+    return words, [BEGIN, *words[:-1]]
+
+
 def labelled_vector(example: Any) -> tuple[list[float], int]:
     """(numbers, label)."""
     vector, label = example
@@ -47,6 +63,9 @@ def labelled_vector(example: Any) -> tuple[list[float], int]:
 
 PLAIN: dict[str, Callable[[Any], Any]] = {
     "treelstm": binary_tree,
+    "treelstm_nodes": binary_tree,
     "bilstm": tagged_sentence,
+    "tagger_chars": spelled_sentence,
+    "lm": predicted_sentence,
     "mlp": labelled_vector,
 }

@@ -20,9 +20,10 @@ class Weights:
         self.collection = dy.ParameterCollection()
         self.parts: list[tuple[str, Any, Any]] = []
 
-    def __call__(self, name: str, part: Any = ...) -> Any:
-        """The parameter of this name, or `array[part]` of it as a parameter of its own."""
-        parameter = self.collection.parameters_from_numpy(np.array(self.arrays[name][part], order="F"))
+    def __call__(self, name: str, part: Any = ..., shift: Any = 0) -> Any:
+        """The parameter of this name, or `array[part]` of it as a parameter of its own; `shift` is added to it."""
+        array = np.array(self.arrays[name][part] + shift, dtype=np.float32, order="F")
+        parameter = self.collection.parameters_from_numpy(array)
         self.parts.append((name, part, parameter))
         return parameter
 
@@ -62,6 +63,9 @@ class Program:
         """Make the parameters."""
         raise NotImplementedError
 
+    def begin(self) -> None:
+        """Make what all examples of a graph share."""
+
     def losses(self, example: Any) -> list[Any]:
         """The losses of one example, to be summed."""
         raise NotImplementedError
@@ -83,6 +87,7 @@ class Program:
 
     def _loss(self, indices: list[int]) -> Any:
         dy.renew_cg()
+        self.begin()
         losses: list[Any] = []
         for index in indices:
             losses += self.losses(self.examples[index])
@@ -135,6 +140,94 @@ class TreeLSTMNodes(TreeLSTM):
         return [self.node_loss(h, node[3]) for (h, _), node in zip(self.states(example), example, strict=True)]
 
 
+class LSTM:
+    """DyNet's own LSTM, three ops a step: at widths up to 128 a third faster than op by op, at 256 as fast.
+
+    Its gates stand in the order i, f, o, g, ours in the order i, f, g, o; and it adds 1 to the bias of f by itself.
+    """
+
+    def __init__(self, w: Weights, name: str) -> None:
+        i, f, g, o = np.split(np.arange(len(w.arrays[f"{name}_b"])), 4)
+        rows = np.concatenate([i, f, o, g])
+        self.ih, self.hh = w(f"{name}_ih", rows), w(f"{name}_hh", rows)
+        self.b = w(f"{name}_b", rows, shift=np.where(np.isin(rows, f), -1, 0))
+
+    def __call__(self, xs: Any, zeros: Any) -> list[Any]:
+        """The hidden state after each of xs, of which there is at least one."""
+        h = c = zeros
+        states = []
+        for x in xs:
+            gates = dy.vanilla_lstm_gates(x, h, self.ih, self.hh, self.b)
+            c = dy.vanilla_lstm_c(c, gates)
+            h = dy.vanilla_lstm_h(c, gates)
+            states.append(h)
+        return states
+
+
+class Tagger(Program):
+    """BiLSTM tagger."""
+
+    def build(self, w: Weights, dim: int) -> None:
+        self.table, self.hidden_w, self.out_w = w.table("table"), w("hidden_w"), w("out_w")
+        self.forward, self.backward = LSTM(w, "forward"), LSTM(w, "backward")
+
+    def begin(self) -> None:
+        self.zeros = dy.zeros((self.dim,))
+
+    def vector(self, word: Any) -> Any:
+        return self.table[word]
+
+    def losses(self, example: Any) -> list[Any]:
+        words, tags = example
+        xs = [self.vector(word) for word in words]
+        before, after = self.forward(xs, self.zeros), self.backward(reversed(xs), self.zeros)
+        losses = []
+        for h1, h2, tag in zip(before, reversed(after), tags, strict=True):
+            hidden = dy.tanh(self.hidden_w * dy.concatenate([h1, h2]))
+            losses.append(dy.pickneglogsoftmax(self.out_w * hidden, tag))
+        return losses
+
+
+class CharacterTagger(Tagger):
+    """BiLSTM tagger; a rare word is the list of its letters."""
+
+    def build(self, w: Weights, dim: int) -> None:
+        super().build(w, dim)
+        self.letters = w.table("letter_table")
+        self.letters_forward, self.letters_backward = LSTM(w, "letters_forward"), LSTM(w, "letters_backward")
+        self.letter_dim = w.arrays["letters_forward_hh"].shape[1]
+
+    def begin(self) -> None:
+        super().begin()
+        self.letter_zeros = dy.zeros((self.letter_dim,))
+
+    def vector(self, word: Any) -> Any:
+        if isinstance(word, int):
+            return self.table[word]
+        xs = [self.letters[letter] for letter in word]
+        before, after = self.letters_forward(xs, self.letter_zeros), self.letters_backward(xs[::-1], self.letter_zeros)
+        return dy.concatenate([before[-1], after[-1]])
+
+
+class LanguageModel(Program):
+    """LSTM language model. An example is the words that are predicted, and what stands before each."""
+
+    def build(self, w: Weights, dim: int) -> None:
+        self.table, self.out_w, self.out_b = w.table("table"), w("out_w"), w("out_b")
+        self.lstm = LSTM(w, "lstm")
+
+    def begin(self) -> None:
+        self.zeros = dy.zeros((self.dim,))
+
+    def losses(self, example: Any) -> list[Any]:
+        words, before = example
+        states = self.lstm([self.table[word] for word in before], self.zeros)
+        return [
+            dy.pickneglogsoftmax(dy.affine_transform([self.out_b, self.out_w, h]), word)
+            for h, word in zip(states, words, strict=True)
+        ]
+
+
 class MLP(Program):
     """Three layers. The vectors are rows of a table that is not trained: given step by step they took twice as long."""
 
@@ -152,7 +245,14 @@ class MLP(Program):
         return [dy.pickneglogsoftmax(dy.affine_transform([b3, w3, h]), label)]
 
 
-PROGRAMS = {"treelstm": TreeLSTM, "treelstm_nodes": TreeLSTMNodes, "mlp": MLP}
+PROGRAMS = {
+    "treelstm": TreeLSTM,
+    "treelstm_nodes": TreeLSTMNodes,
+    "bilstm": Tagger,
+    "tagger_chars": CharacterTagger,
+    "lm": LanguageModel,
+    "mlp": MLP,
+}
 
 
 def make(workload: str, arrays: dict[str, np.ndarray], dim: int, examples: list[Any]) -> Program:

@@ -16,7 +16,14 @@ from benchmarks.dynet_peer.protocol import packed, receive, send, unpacked
 from benchmarks.workload import Parameters
 
 SERVER = Path(__file__).with_name("server.py")
-STRATEGIES = {"treelstm": 1, "mlp": 1, "bilstm": 1}
+STRATEGIES = {
+    "treelstm": 1,
+    "treelstm_nodes": 1,
+    "bilstm": 1,
+    "tagger_chars": 1,
+    "lm": 1,
+    "mlp": 1,
+}
 """The fastest of DyNet's strategies 1, 2 and 3 that computes the right losses, as measured at batch 64; see
 `python -m benchmarks.dynet_peer strategies`."""
 
