@@ -34,6 +34,16 @@ def binary_tree(tree: Any) -> list[tuple[int, int, int, int]]:
     return found
 
 
+def tree(root: Any) -> list[tuple[list[int], int, int]]:
+    """(children, word, label or -1) of each node."""
+    found: list[tuple[list[int], int, int]] = []
+    places: dict[int, int] = {}
+    for node in root:
+        places[id(node)] = len(found)
+        found.append(([places[id(child)] for child in node.children], node.word, -1 if node.label is None else node.label))
+    return found
+
+
 def tagged_sentence(sentence: Any) -> tuple[list[int], list[int]]:
     """(words, tags)."""
     return list(sentence.words), list(sentence.tags)
@@ -67,5 +77,6 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
     "bilstm": tagged_sentence,
     "tagger_chars": spelled_sentence,
     "lm": predicted_sentence,
+    "childsum": tree,
     "mlp": labelled_vector,
 }

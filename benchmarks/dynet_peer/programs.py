@@ -140,6 +140,34 @@ class TreeLSTMNodes(TreeLSTM):
         return [self.node_loss(h, node[3]) for (h, _), node in zip(self.states(example), example, strict=True)]
 
 
+class ChildSumTreeLSTM(Program):
+    """Child-sum Tree-LSTM. The word's products of all gates in launches of their own took 5 % longer."""
+
+    def build(self, w: Weights, dim: int) -> None:
+        self.table, self.out_w, self.out_b = w.table("table"), w("out_w"), w("out_b")
+        self.gates = list(zip(w.gates("word_b", 3), w.gates("word_w", 3), w.gates("children_w", 3), strict=True))
+        self.keep_w, self.keep_b, self.child_w = w("keep_w"), w("keep_b"), w("child_w")
+
+    def state(self, e: Any, children: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+        if not children:
+            i, o, u = (dy.affine_transform([b, w, e]) for b, w, _ in self.gates)
+            c = dy.cmult(dy.logistic(i), dy.tanh(u))
+        else:
+            h_sum = dy.esum([h for h, _ in children])
+            i, o, u = (dy.affine_transform([b, w1, e, w2, h_sum]) for b, w1, w2 in self.gates)
+            f = dy.affine_transform([self.keep_b, self.keep_w, e])
+            kept = [dy.cmult(dy.logistic(f + self.child_w * h), c) for h, c in children]
+            c = dy.esum([dy.cmult(dy.logistic(i), dy.tanh(u)), *kept])
+        return dy.cmult(dy.logistic(o), dy.tanh(c)), c
+
+    def losses(self, example: Any) -> list[Any]:
+        states: list[tuple[Any, Any]] = []
+        for children, word, _ in example:
+            states.append(self.state(self.table[word], [states[child] for child in children]))
+        h, _ = states[-1]
+        return [dy.pickneglogsoftmax(dy.affine_transform([self.out_b, self.out_w, h]), example[-1][2])]
+
+
 class LSTM:
     """DyNet's own LSTM, three ops a step: at widths up to 128 a third faster than op by op, at 256 as fast.
 
@@ -251,6 +279,7 @@ PROGRAMS = {
     "bilstm": Tagger,
     "tagger_chars": CharacterTagger,
     "lm": LanguageModel,
+    "childsum": ChildSumTreeLSTM,
     "mlp": MLP,
 }
 
