@@ -21,5 +21,6 @@ WORKLOAD = Workload(
     trainers={**autobatch_trainers(_PROGRAM, cells="CellChildSumTreeLSTM", no_cells="ChildSumTreeLSTM"), **_PEERS},
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "Variant", seed),
+    dynet="childsum",
     peers=tuple(_PEERS),
 )

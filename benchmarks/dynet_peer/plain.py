@@ -34,14 +34,14 @@ def binary_tree(tree: Any) -> list[tuple[int, int, int, int]]:
     return found
 
 
-def tree(root: Any) -> list[tuple[list[int], int, int]]:
-    """(children, word, label or -1) of each node."""
-    found: list[tuple[list[int], int, int]] = []
+def tree(root: Any) -> tuple[list[tuple[list[int], int]], int]:
+    """((children, word) of each node, the root's label)."""
+    found: list[tuple[list[int], int]] = []
     places: dict[int, int] = {}
     for node in root:
         places[id(node)] = len(found)
-        found.append(([places[id(child)] for child in node.children], node.word, -1 if node.label is None else node.label))
-    return found
+        found.append(([places[id(child)] for child in node.children], node.word))
+    return found, root.label
 
 
 def tagged_sentence(sentence: Any) -> tuple[list[int], list[int]]:

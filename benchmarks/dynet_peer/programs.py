@@ -161,11 +161,12 @@ class ChildSumTreeLSTM(Program):
         return dy.cmult(dy.logistic(o), dy.tanh(c)), c
 
     def losses(self, example: Any) -> list[Any]:
+        nodes, label = example
         states: list[tuple[Any, Any]] = []
-        for children, word, _ in example:
+        for children, word in nodes:
             states.append(self.state(self.table[word], [states[child] for child in children]))
         h, _ = states[-1]
-        return [dy.pickneglogsoftmax(dy.affine_transform([self.out_b, self.out_w, h]), example[-1][2])]
+        return [dy.pickneglogsoftmax(dy.affine_transform([self.out_b, self.out_w, h]), label)]
 
 
 class LSTM:

@@ -22,5 +22,6 @@ WORKLOAD = Workload(
     trainers={**autobatch_trainers(_PROGRAM, cells="CellNodes", no_cells="Nodes"), **_PEERS},
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "NodesVariant", seed),
+    dynet="treelstm_nodes",
     peers=tuple(_PEERS),
 )
