@@ -65,6 +65,16 @@ def predicted_sentence(sentence: Any) -> tuple[list[int], list[int]]:
     return words, [BEGIN, *words[:-1]]
 
 
+def lattice(lattice: Any) -> tuple[list[int], list[list[tuple[int, int]]], list[int]]:
+    """(characters, the (word, first position) that end at each, tags)."""
+    return list(lattice.characters), [list(words) for words in lattice.words], list(lattice.tags)
+
+
+def labelled_leaves(example: Any) -> tuple[list[int], int]:
+    """(words, label)."""
+    return list(example.words), example.label
+
+
 def labelled_vector(example: Any) -> tuple[list[float], int]:
     """(numbers, label)."""
     vector, label = example
@@ -77,6 +87,9 @@ PLAIN: dict[str, Callable[[Any], Any]] = {
     "bilstm": tagged_sentence,
     "tagger_chars": spelled_sentence,
     "lm": predicted_sentence,
+    "mvrnn": binary_tree,
     "childsum": tree,
+    "lattice": lattice,
+    "treefc": labelled_leaves,
     "mlp": labelled_vector,
 }
