@@ -24,4 +24,5 @@ WORKLOAD = Workload(
     },
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "Variant", seed),
+    dynet="treefc",
 )
