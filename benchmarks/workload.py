@@ -26,6 +26,7 @@ WORKLOADS: tuple[str, ...] = (
     "bilstm",
     "tagger_chars",
     "lm",
+    "mvrnn",
     "childsum",
     "lattice",
     "treefc",
@@ -34,8 +35,8 @@ WORKLOADS: tuple[str, ...] = (
 """Folders of this package that hold a workload, in the order of the report."""
 
 Parameters = dict[str, np.ndarray]
-Product = tuple[int, int, int]
-"""A product of matrices (m, k) @ (k, n)."""
+Product = tuple[int, ...]
+"""A product of matrices (m, k) @ (k, n): m, k, n; or count, m, k, n: so many of them, each with matrices of its own."""
 Factory = Callable[[Parameters, int], "Trainer"]
 
 CELLS, NO_CELLS, LOOP = "autobatch, cells", "autobatch, no cells", "autobatch, loop"
