@@ -96,6 +96,8 @@ def peak_megabytes() -> float:
 
 def machine() -> dict[str, str]:
     """What the figures depend on."""
+    import autobatch as ab
+
     model = platform.processor() or "unknown"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -112,6 +114,7 @@ def machine() -> dict[str, str]:
         "cpu": f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "software": ", ".join([f"Python {platform.python_version()}", *versions]),
         "blas": f"{blas['name']} {blas['version']}",
+        "products": ab.products_in_use(),
         "threads": ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in THREAD_VARIABLES),
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }
