@@ -21,7 +21,9 @@ WORKLOAD = Workload(
         **autobatch_trainers(_PROGRAM, cells="CellMVRNN", no_cells="MVRNN"),
         "numpy": from_file("benchmarks.mvrnn.peer_numpy", "NumpyMVRNN"),
         "pytorch": from_file("benchmarks.mvrnn.peer_torch", "TorchMVRNN"),
+        "pytorch, own backward": from_file("benchmarks.mvrnn.peer_torch", "TorchOwnBackward"),
     },
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "Variant", seed),
+    peers=("numpy", "pytorch", "pytorch, own backward"),
 )

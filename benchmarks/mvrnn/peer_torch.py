@@ -1,14 +1,21 @@
-"""MV-RNN in PyTorch, level-batched by hand, with a backward pass of its own. Importing this module imports torch.
+"""MV-RNN in PyTorch, level-batched by hand, with autograd and with a backward pass of its own.
 
-Matrices are kept transposed, those of two children with their rows side by side, so that P = pair_w [A; B] is one
-product for all nodes of a level and its gradients are too; results go to the slots where parents read them.
+`TorchMVRNN` keeps the vectors and matrices that no parent has read yet in one tensor each; a level takes its children
+from there, and what is left waits on, beside the level's own results.
+
+`TorchOwnBackward` keeps matrices transposed, those of two children with their rows side by side, so that
+P = pair_w [A; B] is one product for all nodes of a level and its gradients are too; results go to the slots where
+parents read them.
+
+Importing this module imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +27,58 @@ from benchmarks.workload import Parameters
 
 
 class TorchMVRNN(TorchTrainer):
-    """The program, with the recursion as one `autograd.Function`."""
+    """The program with autograd."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.dim = parameters["out_w"].shape[1]
+        flat = parameters["matrices"].reshape(-1, self.dim**2)
+        super().__init__({**parameters, "matrices": flat}, tables=["vectors", "matrices"])
+
+    def loss(self, examples: Sequence[Tree]) -> Tensor:
+        """The summed loss of a minibatch."""
+        w, plan = self.weights, plan_merges(examples)
+        words = torch.from_numpy(plan.words)
+        vectors = F.embedding(words, w["vectors"], sparse=True)
+        matrices = F.embedding(words, w["matrices"], sparse=True).view(-1, self.dim, self.dim)
+        for (first, last), order in zip(plan.levels, _orders(plan), strict=True):
+            n_read = 2 * (last - first)
+            vectors, matrices = vectors.index_select(0, order), matrices.index_select(0, order)
+            a, b = vectors[:n_read].view(-1, 2, self.dim).unbind(1)
+            pairs = matrices[:n_read].view(-1, 2, self.dim, self.dim)
+            acted = torch.cat([torch.bmm(pairs[:, 1], a[:, :, None]), torch.bmm(pairs[:, 0], b[:, :, None])], dim=1)
+            p = torch.tanh(F.linear(acted.squeeze(2), w["node_w"], w["node_b"]))
+            if last > plan.n_read:
+                break
+            products = torch.matmul(w["pair_w"], pairs.reshape(-1, 2 * self.dim, self.dim))
+            vectors, matrices = torch.cat([p, vectors[n_read:]]), torch.cat([products, matrices[n_read:]])
+        logits = F.linear(p, w["out_w"], w["out_b"])
+        return F.cross_entropy(logits, torch.from_numpy(plan.labels), reduction="sum")
+
+    def loss_and_gradients(self, examples: Sequence[Tree]) -> tuple[float, Parameters]:
+        """The summed loss and its dense gradients under the names of the workload; nothing is updated."""
+        loss, gradients = super().loss_and_gradients(examples)
+        return loss, {**gradients, "matrices": gradients["matrices"].reshape(-1, self.dim, self.dim)}
+
+
+def _orders(plan: MergePlan) -> Iterator[Tensor]:
+    """For every level, the order of the waiting rows that puts its children first."""
+    children = np.empty(2 * plan.n_inner, np.int64)
+    children[2 * plan.parent + plan.side] = np.arange(len(plan.parent))
+    waiting, place = np.arange(plan.n_leaves), np.empty_like(plan.parent)
+    for first, last in plan.levels:
+        place[waiting] = np.arange(len(waiting))
+        read = place[children[2 * first : 2 * last]]
+        left = np.ones(len(waiting), bool)
+        left[read] = False
+        rest = np.flatnonzero(left)
+        yield torch.from_numpy(np.concatenate([read, rest]))
+        waiting = np.concatenate([plan.n_leaves + np.arange(first, last), waiting[rest]])
+
+
+class TorchOwnBackward(TorchTrainer):
+    """The program with the recursion as one `autograd.Function`."""
+
+    name = "pytorch, own backward"
 
     def __init__(self, parameters: Parameters) -> None:
         self.dim = parameters["out_w"].shape[1]
