@@ -19,6 +19,7 @@ from .parameter import Parameter
 from .profile import profile
 from .random import dropout, normal, rng, seed, uniform
 from .reductions import max, mean, stack, sum
+from .reuse.store import forget
 from .shared import constant, full, ones, zeros
 from .tensor import Tensor, tensor
 from .types import set_default_dtype
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate",
     "exp",
     "explain",
+    "forget",
     "full",
     "grad",
     "load",

@@ -185,6 +185,7 @@ class Cell:
             data,
             (),
             frozen,
+            draws=any(builder.draws.values()),
         )
         guard = Guard(owner, flat.objects)
         return Entry(

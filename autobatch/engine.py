@@ -11,6 +11,7 @@ import bisect
 import contextlib
 import dataclasses
 import heapq
+import itertools
 import sys
 import threading
 import weakref
@@ -31,7 +32,7 @@ from .run.mirror import mirror, mixed
 from .run.place import place
 from .run.program import KERNEL, Tape
 from .run.schedule import schedule
-from .shared import Shared, SharedExpression, evaluate_shared, flags, in_order, is_frozen, pull_back
+from .shared import Shared, SharedExpression, evaluate_shared, flags, in_order, is_frozen, pull_back, refuse_if_kept
 from .signature import Signature
 from .stages import active, timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, signature_table, state
@@ -50,10 +51,11 @@ def _baseline() -> int:
 _BASELINE = _baseline()
 
 
-def held_tensors(tape: Recording) -> list[Tensor]:
-    """Tensors that somebody besides the recording holds."""
-    counts = np.fromiter(map(sys.getrefcount, tape.tensors), np.int64, len(tape.tensors))
-    return [tape.tensors[i] for i in np.flatnonzero(counts > _BASELINE)]
+def held_tensors(tape: Recording, first: int = 0) -> list[Tensor]:
+    """Tensors that somebody besides the recording holds, from one of its tensors on."""
+    n = len(tape.tensors) - first
+    counts = np.fromiter(map(sys.getrefcount, itertools.islice(tape.tensors, first, None)), np.int64, n)
+    return [tape.tensors[first + i] for i in np.flatnonzero(counts > _BASELINE)]
 
 
 # Values.
@@ -128,6 +130,7 @@ def _replace(tree: Any) -> Any:
 
 def run_pending() -> None:
     """Run the live pending work of this thread, if there is any."""
+    refuse_if_kept("pending work is run")
     tape = state.tape
     if tape is None:
         return
@@ -142,6 +145,7 @@ before_change.append(run_pending)
 
 def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
+    refuse_if_kept("a value is forced")
     state.tape = None
     if tape.torn:
         raise RecordingError(
@@ -156,7 +160,7 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     tape.held = [weakref.ref(t) for t in held]
     with timed("assemble"):
         tape.arrays = assemble(tape, roots)
-    tape.tensors, tape.stream, tape.ints, tape.floats, tape.caches, tape.cache = [], [], [], [], {}, {}
+    tape.let_go()
     tape.targets = [target._id] if only and target is not None else None
     tape.run = run_tape(tape, tape.targets)
     tape.state = DONE
@@ -322,20 +326,10 @@ def check_finite() -> Iterator[None]:
 
 def node_of_value(tape: Recording, value: int) -> int:
     """The node that a value is a result of."""
-    if tape.arrays is not None:
-        return int(np.searchsorted(tape.arrays.value_of, value, side="right")) - 1
-    at, first = 0, 0
-    node = 0
-    while at < len(tape.stream):
-        signature = tape.signatures[tape.stream[at]]
-        at += 1
-        for slot in signature.slots:
-            at += 1 + tape.stream[at] if slot.kind == 1 else 1
-        first += len(signature.results)
-        if value < first:
-            return node
-        node += 1
-    return -1
+    if tape.torn and tape.arrays is None:
+        return -1
+    arrays = tape.arrays if tape.arrays is not None else assemble(tape, ())
+    return int(np.searchsorted(arrays.value_of, value, side="right")) - 1
 
 
 def signature_of_value(tape: Recording, value: int) -> Signature | None:

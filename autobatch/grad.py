@@ -78,11 +78,14 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
         substitution = _Substitution()
         constant = is_frozen()  # an outer no_grad makes the results constant; the function itself is differentiated
         freeze(False)
+        tape = substitution.tape
+        tape.sweeps += 1
         try:
             replaced = [substitution.replace(a) if k in places else a for k, a in enumerate(args)]
             value = fn(*replaced, **kwargs)
             derivatives = substitution.derivatives(value)
         finally:
+            tape.sweeps -= 1
             freeze(constant)
         if constant:
             value, derivatives = value.detach(), {x: g.detach() for x, g in derivatives.items()}
@@ -366,10 +369,16 @@ class _Sweep:
 
 
 def _read(tape: Recording) -> list[_Node]:
+    """The nodes in the lists of an open tape. What was replayed stands before what is differentiated: a constant."""
     nodes = []
     at = first = ints = floats = 0
     stream = tape.stream
+    blocks = iter(tape.blocks)
+    block = next(blocks, None)
     while at < len(stream):
+        while block is not None and block.at[0] == at:
+            first += block.n_values
+            block = next(blocks, None)
         signature = tape.signatures[stream[at]]
         at += 1
         slots = []
@@ -467,6 +476,7 @@ def _derived(signature: Signature, shared: frozenset[int]) -> tuple[Signature, l
         signature.attrs,
         False,
         signature.by_rows,
+        signature.draws,
     )
     cache[shared] = derived, kept
     return derived, kept

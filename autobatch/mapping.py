@@ -1,20 +1,31 @@
-"""`ab.map`: one call per example, recorded together; or, with `batched=False`, one example after the other."""
+"""`ab.map`: one call per example, recorded together; or, with `batched=False`, one example after the other.
+
+With `reuse=True` what an example recorded is kept, and replayed (`reuse/`) when the same example comes again.
+"""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from .engine import flush, run_pending
-from .errors import CellError, message, user_line
-from .random import _sync, child_stream
+from .errors import CellError, RecordingError, message, user_line
+from .random import _sync, child_stream, signed
+from .reuse.encoded import Mark, mark
+from .reuse.store import keys_of, own_store
+from .shared import flags, is_kept
 from .stages import timed
 from .tape import state
-from .tensor import iterate_tensors
+from .tensor import current_tape, iterate_tensors
 
 
-def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True) -> list[Any]:
+def map(
+    fn: Callable[..., Any],
+    *sequences: Iterable[Any],
+    batched: bool = True,
+    reuse: bool | Literal["check"] = False,
+) -> list[Any]:
     """Call `fn` for each example and return the list of its results, any nesting of tensors.
 
     With one sequence `fn(x)` is called for each x, with several `fn(x, y, …)` for corresponding elements; unequal
@@ -22,9 +33,25 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
     With `batched=False` each example runs by itself, at once, by the interpreter: the one-by-one loop of tests and
     debugging, with the same random streams. An exception of `fn` gets a note with the example's index.
 
+    With `reuse=True` the recording of each example is kept, and replayed when the same example (the same object;
+    of numbers and strings an equal one) is mapped again by the same function: `fn` is not called. Random draws are
+    fresh. Changed parameter values are seen; another mode, default dtype or backend, and whatever is replaced in the
+    modules, closures and globals that `fn` reads, gives a recording of its own. What changes inside an example, or in
+    other objects that `fn` reads, is not noticed: call `ab.forget()` then. `reuse="check"` calls `fn` each time and
+    raises `RecordingError` where what it records is not what is kept. Recordings and their examples are kept up to 1 GB
+    a thread, those used longest ago go first. `RecordingError` too where a recording cannot be replayed: `fn` forces a
+    value, reads the numbers of a parameter, asks for `ab.rng()`, depends on tensors recorded outside of it, or puts
+    tensors elsewhere than into its result. With `batched=False`, inside `ab.grad`, and inside another such map,
+    everything is recorded anew.
+
     >>> import autobatch as ab
     >>> [float(y) for y in ab.map(lambda x: ab.tensor(x) * 2, [1.0, 2.0])]
     [2.0, 4.0]
+    >>> examples = [[1.0, 2.0], [3.0]]
+    >>> for epoch in range(2):  # the second epoch records nothing
+    ...     totals = ab.map(lambda xs: ab.tensor(xs).sum(), examples, reuse=True)
+    >>> [float(y) for y in totals]
+    [3.0, 3.0]
     """
     if state.builder is not None:
         raise CellError(
@@ -36,6 +63,8 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
         )
     if not sequences:
         raise TypeError("map() needs at least one sequence")
+    if reuse not in (False, True, "check"):
+        raise ValueError(f'map: reuse is False, True or "check", not {reuse!r}')
     columns = [list(s) for s in sequences]
     if len({len(c) for c in columns}) > 1:
         raise ValueError(f"map: sequences of unequal length: {', '.join(str(len(c)) for c in columns)}")
@@ -43,6 +72,7 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
     call = state.maps
     state.maps = call + 1
     saved = (state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth)
+    kept, paths = is_kept(), state.paths
     collecting = gc.isenabled()
     alone = not batched and not state.unbatched
     if alone:
@@ -58,11 +88,16 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True)
                 # Recording makes many small objects that live until the flush; looking for cycles costs a third.
                 gc.disable()
                 with timed("record"):
-                    results = _call_each(fn, columns, call, saved[0], alone)
+                    if reuse and not state.unbatched and not kept and not current_tape().sweeps:
+                        results = _call_or_replay(fn, columns, call, saved[0], reuse == "check")
+                    else:
+                        results = _call_each(fn, columns, call, saved[0], alone)
         finally:
+            flags.kept, state.paths = kept, paths
             _put_back(saved, collecting, alone)
     finally:
-        _put_back(saved, collecting, alone)  # again: Ctrl-C may have cut the first one short
+        flags.kept, state.paths = kept, paths  # again: Ctrl-C may have cut the first one short
+        _put_back(saved, collecting, alone)
     if not state.depth and not alone:
         _note_results(results)
     return results
@@ -73,10 +108,7 @@ def _call_each(fn: Callable[..., Any], columns: list[list[Any]], call: int, stre
     index = -1
     try:
         for index, arguments in enumerate(zip(*columns, strict=True)):
-            state.stream = child_stream(stream, call, index)
-            state.draws = 0
-            state.maps = 0
-            state.example = index
+            _enter(stream, call, index)
             results.append(fn(*arguments))
             if alone:
                 _note_results(results[-1])
@@ -86,6 +118,61 @@ def _call_each(fn: Callable[..., Any], columns: list[list[Any]], call: int, stre
     except Exception as error:
         error.add_note(f"in example {index} of ab.map")
         raise
+    return results
+
+
+def _enter(stream: int, call: int, index: int) -> None:
+    """Begin an example of a map that was called in `stream`."""
+    state.stream = own = child_stream(stream, call, index)
+    state.draws = 0
+    state.maps = 0
+    state.example = index
+    if state.paths is not None:
+        state.paths[signed(own)] = (*state.paths.get(signed(stream), ()), (call, index))
+
+
+def _call_or_replay(fn: Callable[..., Any], columns: list[list[Any]], call: int, stream: int, check: bool) -> list[Any]:
+    """Replay what is kept, record the rest and keep it; with `check` record all and compare."""
+    tape, store = current_tape(), own_store()
+    context = store.context(fn)
+    keys = keys_of(columns)
+    rows: list[int | None] = [None if check else context.rows.get(key) for key in keys]
+    results: list[Any] = []
+    marks: list[Mark] = []
+    paths: dict[int, Any] = {}
+    known: list[int] = []
+    for index, row in enumerate([*rows, None]):
+        if row is not None:
+            known.append(row)
+            continue
+        if known:
+            results += store.replay(tape, known, range(index - len(known), index), stream, call)
+            known = []
+        if index == len(keys):
+            break
+        flags.kept, state.paths = True, None
+        _enter(stream, call, index)
+        paths[signed(state.stream)] = ()
+        state.paths = paths
+        before = mark(tape)
+        try:
+            results.append(fn(*(column[index] for column in columns)))
+        except Exception as error:
+            error.add_note(f"in example {index} of ab.map")
+            raise
+        marks.append(Mark(index, keys[index], before, mark(tape)))
+    flags.kept = False
+    if marks:
+        now = store.context(fn)
+        if now.surroundings != context.surroundings:
+            raise RecordingError(
+                message(
+                    "map: a recording cannot be reused: the function changes a module or name that it reads",
+                    where=user_line(3),
+                    repair="change it outside of the function, or leave out reuse=True",
+                )
+            )
+        store.keep(tape, context, marks, list(zip(*columns, strict=True)), results, paths)
     return results
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .backends.packed import forget
 from .errors import OpTypeError, message, user_line
-from .shared import Shared, as_array
+from .shared import Shared, as_array, refuse_if_kept
 from .stages import timed
 from .types import tensor_type
 
@@ -67,12 +67,14 @@ class Held(Shared):
     @property
     def value(self) -> np.ndarray[Any, Any]:
         """The numbers, read-only; assign an array of the same shape to replace them."""
+        refuse_if_kept("the numbers of a parameter are read")
         view = self._data.view()
         view.flags.writeable = False
         return view
 
     @value.setter
     def value(self, value: Any) -> None:
+        refuse_if_kept("a parameter is changed")
         array = np.asarray(value)
         if array.shape != self._data.shape:
             raise OpTypeError(

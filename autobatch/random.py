@@ -14,6 +14,7 @@ import numpy as np
 from .errors import CellError, message, op_error, user_line
 from .ops.declare import apply
 from .ops.random import DROPOUT, NORMAL, UNIFORM
+from .shared import refuse_if_kept
 from .tape import state
 from .types import default_dtype
 
@@ -116,6 +117,7 @@ def rng() -> np.random.Generator:
                 repair="draw outside the cell and pass the number as an argument",
             )
         )
+    refuse_if_kept("a NumPy generator is asked for")
     stream, number = next_key()
     return np.random.default_rng([stream & 0xFFFFFFFF, (stream >> 32) & 0xFFFFFFFF, number])
 

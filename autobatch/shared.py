@@ -15,7 +15,7 @@ import numpy as np
 from .compile.simplify import simplify
 from .compile.trace import Builder
 from .compile.vjp import vjp
-from .errors import OpTypeError, message, op_error, user_line
+from .errors import OpTypeError, RecordingError, message, op_error, user_line
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
@@ -27,12 +27,29 @@ from .types import Type, default_dtype, is_float, tensor_type
 _INTERN_LIMIT = 512
 
 flags = threading.local()
-"""Per thread: `frozen`, True under `no_grad`."""
+"""Per thread: `frozen`, True under `no_grad`; `kept`, True while `ab.map` makes recordings that will be replayed."""
 
 
 def is_frozen() -> bool:
     """Whether gradients are switched off in this thread."""
     return getattr(flags, "frozen", False)
+
+
+def is_kept() -> bool:
+    """Whether what is recorded now will be replayed."""
+    return getattr(flags, "kept", False)
+
+
+def refuse_if_kept(what: str) -> None:
+    """Raise where a recording that will be replayed is about to depend on something that will be different then."""
+    if is_kept():
+        raise RecordingError(
+            message(
+                f"map: {what} inside a function whose recordings are reused",
+                where=user_line(3),
+                repair="do it outside and pass the result as an argument, or leave out reuse=True",
+            )
+        )
 
 
 class Shared(Value):
@@ -106,6 +123,8 @@ class Shared(Value):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of the current numbers."""
+        if not isinstance(self, Constant):
+            refuse_if_kept("the numbers of a parameter are read")
         return np.array(self._array())
 
     def item(self) -> float | int | bool:

@@ -58,6 +58,8 @@ class Signature:
     frozen: bool = False
     by_rows: bool = False
     """Whether each row of the first operand is a node of its own to the kernel (the leading length may vary)."""
+    draws: bool = False
+    """Whether the last two of a node's whole numbers are the key of random draws: stream, number of the first draw."""
 
     @cached_property
     def trainable(self) -> frozenset[int]:

@@ -7,6 +7,8 @@ nodes of an example are contiguous. Cost: well under a microsecond a node.
 A write begins by moving `count` and ends by appending to `tensors`, so that one that Ctrl-C broke off can be told; such
 a recording is given up. The stream holds, node by node, the signature's number, then for each slot one value number,
 or for a list its length and that many value numbers.
+
+Nodes that are replayed (`reuse/`) come as a `Block`: arrays instead of list entries, and no tensors but the results.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +39,31 @@ OPEN, DONE, ENDED = "open", "done", "ended"
 _numbers = itertools.count(1)
 
 
+Ints = np.ndarray[Any, Any]
+
+
+@dataclass(slots=True)
+class Block:
+    """Nodes that were put into a recording all at once, after the first so many entries of its lists."""
+
+    at: tuple[int, int, int]  # entries of the stream, of the int data, and of the float data that stand before
+    node: int  # number of the first node
+    value: int  # number of the first value
+    n_values: int
+    stream: Ints
+    ints: Ints
+    floats: Ints
+    places: Ints  # [nodes] numbers in `lines`
+    lines: Sequence[tuple[CodeType | None, int]]
+
+
 class Recording:
     """What one thread recorded since the last flush, and after the flush what came of it."""
 
     __slots__ = (
         "__weakref__",
         "arrays",
+        "blocks",
         "born",
         "cache",
         "caches",
@@ -53,14 +75,17 @@ class Recording:
         "ints",
         "links",
         "number",
+        "outside",
         "payloads",
         "places",
+        "replayed",
         "results",
         "run",
         "serial",
         "signatures",
         "state",
         "stream",
+        "sweeps",
         "targets",
         "tensors",
         "thread",
@@ -83,6 +108,10 @@ class Recording:
         self.signatures: list[Signature] = []
         self.number: dict[Signature, int] = {}
         self.imports: dict[tuple[int, int], int] = {}
+        self.outside: dict[int, Any] = {}  # values of the recording, not of an example → what they are
+        self.blocks: list[Block] = []
+        self.replayed = 0  # values of blocks that have no tensor
+        self.sweeps = 0  # how many functions are being differentiated
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
         self.run: Any = None
@@ -107,7 +136,7 @@ class Recording:
     @property
     def torn(self) -> bool:
         """Whether Ctrl-C came while a node was written: the count moves first, its tensors come last."""
-        return len(self.tensors) != self.count
+        return len(self.tensors) + self.replayed != self.count
 
     def add(self, number: int, operands: Sequence[int], place: tuple[CodeType | None, int]) -> int:
         """Write one node; returns the number of its first result. Its data and tensors have to follow."""
@@ -118,9 +147,38 @@ class Recording:
         self.places.extend(place)
         return first
 
+    @property
+    def n_nodes(self) -> int:
+        """How many nodes were recorded."""
+        return len(self.places) // 2 + sum(block.places.size for block in self.blocks)
+
+    def put(self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[Tensor]) -> None:
+        """Append nodes that were replayed, their arrays from outside, and tensors of some of their values."""
+        self.count = block.value + block.n_values
+        self.payloads += payloads
+        self.blocks.append(block)
+        self.tensors += tensors
+        self.replayed += block.n_values - len(tensors)
+
+    def let_go(self) -> None:
+        """Forget what is of no use once the recording has become arrays; the lines of its nodes stay."""
+        self.tensors, self.stream, self.ints, self.floats = [], [], [], []
+        self.caches, self.cache, self.outside = {}, {}, {}
+        nothing = np.zeros(0, np.int32)
+        for block in self.blocks:
+            block.stream = block.ints = block.floats = nothing
+
     def where(self, node: int) -> str:
         """The user's line of a node."""
-        return line_of(*self.places[2 * node : 2 * node + 2])
+        before = 0  # nodes of blocks
+        for block in self.blocks:
+            if node < block.node:
+                break
+            if node < block.node + block.places.size:
+                return line_of(*block.lines[block.places[node - block.node]])
+            before += block.places.size
+        listed = 2 * (node - before)
+        return line_of(*self.places[listed : listed + 2])
 
 
 class State(threading.local):
@@ -131,6 +189,7 @@ class State(threading.local):
     unbatched: bool = False
     stream: int = 0
     draws: int = 0
+    paths: dict[int, tuple[tuple[int, int], ...]] | None = None
     maps: int = 0
     depth: int = 0
     example: int = -1
@@ -242,7 +301,7 @@ def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
     pools: dict[tuple[int, Any], int] = {}
     table = signature_table(recording.signatures, pools)
     n_results = np.diff(table.result_of).astype(np.int32)
-    stream = np.array(recording.stream, np.int32)
+    stream = _joined(recording, "stream", np.int32)
     sig, slot_of, arg_of, args, value_of, int_of, float_of = _parse(
         stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats
     )
@@ -255,8 +314,22 @@ def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
         value_of=value_of,
         int_of=int_of,
         float_of=float_of,
-        ints=np.array(recording.ints, np.int64),
-        floats=np.array(recording.floats, np.float64),
+        ints=_joined(recording, "ints", np.int64),
+        floats=_joined(recording, "floats", np.float64),
         roots=np.array(roots, np.int32),
         pools=list(pools),
     )
+
+
+def _joined(recording: Recording, name: str, dtype: Any) -> Ints:
+    """One of the lists as an array, with what blocks put into it."""
+    listed = np.array(getattr(recording, name), dtype)
+    if not recording.blocks:
+        return listed
+    parts: list[Ints] = []
+    done = 0
+    k = ("stream", "ints", "floats").index(name)
+    for block in recording.blocks:
+        parts += [listed[done : block.at[k]], getattr(block, name)]
+        done = block.at[k]
+    return np.concatenate([*parts, listed[done:]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import sys
 from collections.abc import Iterator, Sequence
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ class Tensor(Value):
 def node_line(t: Tensor) -> str:
     """The user's line that recorded a tensor, where it is still known."""
     tape = t._tape
-    if tape is None or not tape.places:
+    if tape is None or not tape.n_nodes:
         return ""
     from .engine import node_of_value
 
@@ -255,10 +256,21 @@ def _bring_over(t: Tensor, tape: Recording) -> int:
                 "a tensor of a recording that was given up is used here", where=user_line(2), repair="record it anew"
             )
         )
-    array = forced(t)
+    linked = old.state == DONE and not constant
+    return import_array(key, forced(t), tape, (old, t._id) if linked else None)
+
+
+def import_array(
+    key: tuple[int, int], array: np.ndarray[Any, Any], tape: Recording, link: tuple[Recording, int] | None = None
+) -> int:
+    """Bring over a value of an earlier recording, named by the recording's serial and its number there."""
+    found = tape.imports.get(key)
+    if found is not None:
+        return found
     lifted = lift(array, tape)
-    if old.state == DONE and not constant:
-        tape.links.append((lifted._id, old, t._id))
+    if link is not None:
+        tape.links.append((lifted._id, *link))
+    tape.outside[lifted._id] = ("linked",) if link is not None else ("import", key, array)
     tape.imports[key] = lifted._id
     return lifted._id
 
@@ -470,6 +482,7 @@ class _TracedOp:
             attrs,
             frozen or not floating,
             self.by_rows,
+            any(n.op is not None and n.op.batch == "random" for n in self.graph.nodes),
         )
 
 
@@ -584,12 +597,18 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
     return new_tensor(tape, tape.add(number, (len(ids), *ids), user_place()), tensor_type(first.dtype, shape))
 
 
-def shared_row(x: Shared, tape: Recording) -> Tensor:
-    """A shared value used as a row: copied into its pool once per recording."""
-    key = ("row of", x)
-    id = tape.cache.get(key)
-    if id is None:
+def shared_row(
+    x: Shared, tape: Recording, frozen: bool | None = None, place: tuple[CodeType | None, int] | None = None
+) -> Tensor:
+    """A shared value used as a row: copied into its pool once per recording.
+
+    `frozen` says whether as a constant, `place` where; both are those of the caller unless given.
+    """
+    if frozen is None:
         frozen = tape.cache is tape.caches[True]
+    key = ("row of", x)
+    at = tape.caches[frozen].get(key)
+    if at is None:
         builder = Builder()
         graph = builder.finish([x._enter(builder)])
         signature = Signature(
@@ -603,18 +622,21 @@ def shared_row(x: Shared, tape: Recording) -> Tensor:
             tuple(builder.shared),
             frozen=frozen or x.dtype.kind != "f",
         )
-        id = tape.add(tape.signature_number(signature), (), user_place())
+        place = place or user_place()
+        id = tape.add(tape.signature_number(signature), (), place)
+        at = len(tape.tensors)
         new_tensor(tape, id, x._type)
-        tape.cache[key] = id
-    return tape.tensors[id]
+        tape.outside[id] = ("row", (x, frozen), place)
+        tape.caches[frozen][key] = at
+    return tape.tensors[at]
 
 
 def known_row(x: Any, tape: Recording) -> Tensor | None:
     """The row of a shared value where this recording has it already, else None."""
     if x.__class__ not in SHARED_CLASSES:
         return None
-    id = tape.cache.get(("row of", x))
-    return None if id is None else tape.tensors[id]
+    at = tape.cache.get(("row of", x))
+    return None if at is None else tape.tensors[at]
 
 
 # Lists.

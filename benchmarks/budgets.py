@@ -1,7 +1,8 @@
 """The budgets: `python -m benchmarks budgets` measures what the library costs beyond arithmetic.
 
-Recording an op and a cell call, scheduling and placing a node, one launch, growth with the number of nodes, what each
-scheduling policy reaches, and the first training step of a fresh process with a cold and a warm kernel cache.
+Recording an op and a cell call, replaying a node that was recorded before, scheduling and placing a node, one launch,
+growth with the number of nodes, what each scheduling policy reaches, and the first training step of a fresh process
+with a cold and a warm kernel cache.
 """
 
 from __future__ import annotations
@@ -144,6 +145,33 @@ def _policies() -> list[tuple[str, str, str]]:
     return rows
 
 
+def _replays() -> list[tuple[str, str, str]]:
+    """Recording one Tree-LSTM minibatch whose recordings are reused."""
+    rows = []
+    batch = minibatches(WORKLOAD.examples(), 64)[3]
+    for name in (CELLS, NO_CELLS):
+        program = WORKLOAD.trainers[name](WORKLOAD.parameters(16), 16)
+        assert isinstance(program, AutobatchTrainer)
+        loss = program.model.loss
+
+        def once(loss: Any = loss) -> float:
+            _forget()
+            start = time.perf_counter()
+            ab.map(loss, batch, reuse=True)
+            return time.perf_counter() - start
+
+        once()
+        seconds = _median(once)
+        assert state.tape is not None
+        nodes = state.tape.n_nodes
+        rows.append(
+            (f"{program.name}: replay {nodes:,} nodes", f"{seconds / nodes * 1e6:.3f} µs a node", "budget 0.1 µs")
+        )
+        ab.forget()
+        _forget()
+    return rows
+
+
 def _launch(n: int = 2_000) -> float:
     """Seconds a launch, forward, on a chain of launches of one tiny node each."""
 
@@ -185,6 +213,7 @@ def main(arguments: list[str]) -> int:
         seconds, nodes = _plan(count)
         rows.append((f"tape → schedule → plan, {nodes:,} nodes", f"{seconds * 1e6:.3f} µs a node", "budget 0.1 µs"))
         count *= 10
+    rows += _replays()
     rows += _policies()
     with tempfile.TemporaryDirectory() as cache:
         rows.append(("first training step, cold cache", f"{_first_step(cache):.1f} s", "budget 15 s"))

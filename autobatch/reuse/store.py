@@ -1,0 +1,374 @@
+"""Recordings reused: what each example recorded is kept, and replayed when the same example comes again.
+
+Input: an open recording and, for the examples of one `ab.map`, where each begins and ends in its lists. `Store.keep`
+writes them down relative to the example (`encoded.py`, `arrays.py`); `Store.replay` puts any of them, in any order,
+into another recording as one `Block`.
+
+What belongs to the recording rather than to an example, such as a parameter that is read as a row, is recorded first
+where it is not there yet. Keys of random draws are written anew, from the example's present stream.
+
+Invariants: a replay equals what the function would have recorded here, up to the place of those shared rows; an example
+is kept wholly or not at all. Cost of a replay: a few µs an example and a few ns a node.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ..errors import RecordingError, message
+from ..parameter import uninterrupted
+from ..signature import Signature
+from ..tape import Block, Recording
+from ..tensor import Tensor, import_array, shared_row
+from .arrays import COLUMNS, KINDS, Column, replay
+from .encoded import Encoded, Mark, Path
+from .surroundings import Surroundings
+from .templates import Template
+
+LIMIT_BYTES = 1 << 30
+"""What one thread keeps at most; the examples whose recordings were used longest ago are given up first."""
+
+_ROW_BYTES = 400  # of the objects that go with a recording: its row of the table, its entry, its result
+_BY_VALUE = frozenset((int, float, str, bytes, bool, type(None), np.bool_, np.int32, np.int64, np.float32, np.float64))
+_LEFT_AFTER_EVICTION = 0.75
+_VALUES = 2 * len(COLUMNS)  # the column of the table that counts values
+
+Array = np.ndarray[Any, Any]
+
+
+def keys_of(columns: Sequence[Sequence[Any]]) -> list[Any]:
+    """What examples are known by: numbers and strings by value, all else by identity."""
+    keys = [[(x.__class__, repr(x)) if x.__class__ in _BY_VALUE else id(x) for x in column] for column in columns]
+    return keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
+
+
+@dataclass(eq=False, slots=True)
+class Context:
+    """Recordings that were made in the same surroundings: key of the example → row of the store."""
+
+    surroundings: Any
+    held: list[Any]
+    rows: dict[Any, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is kept of an example beside its ranges of the columns.
+
+    needs: numbers of its signatures, and of the values it reads that belong to the recording, in order of appearance
+    """
+
+    context: Context
+    key: Any
+    example: Any
+    needs: tuple[tuple[int, ...], tuple[int, ...]]
+    payloads: tuple[tuple[int, Array], ...]
+    template: Template
+    n_bytes: int
+
+
+class Store:
+    """The recordings that one thread keeps."""
+
+    def __init__(self) -> None:
+        self.surroundings = Surroundings()
+        self.contexts: dict[Any, Context] = {}
+        self.signatures: list[Signature] = []
+        self.signature_number: dict[Signature, int] = {}
+        self.outside: list[Any] = []
+        self.outside_number: dict[Any, int] = {}
+        self.lines: list[Any] = []
+        self.line_number: dict[Any, int] = {}
+        self.paths: dict[Path, int] = {}
+        self.needs: dict[Any, Any] = {}
+        self.path_of: Array = np.zeros(1, np.int64)
+        self.steps: Array = np.zeros((0, 2), np.int64)
+        self.tick = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin with empty columns."""
+        self.columns = {
+            "code": Column(np.int32),
+            "kind": Column(np.uint8),
+            "ints": Column(np.int64),
+            "floats": Column(np.float64),
+            "places": Column(np.int32),
+            "keys": Column(np.int64),
+            "key_path": Column(np.int32),
+        }
+        self.table: Array = np.zeros((0, _VALUES + 1), np.int64)
+        self.used: Array = np.zeros(0, np.int64)
+        self.kept: list[Kept] = []
+        self.n_bytes = 0
+
+    def context(self, fn: Callable[..., Any]) -> Context:
+        """The recordings that may be replayed for this function, as things are now."""
+        surroundings, held = self.surroundings.of(fn)
+        found = self.contexts.get(surroundings)
+        if found is None:
+            found = Context(surroundings, held)  # it joins the others with the first recording that is kept
+        return found
+
+    # Replaying.
+
+    def replay(self, tape: Recording, rows: list[int], indices: Sequence[int], parent: int, call: int) -> list[Any]:
+        """Put kept recordings into an open one, as examples `indices` of a map; their results."""
+        self.tick += 1
+        chosen = np.array(rows, np.int64)
+        self.used[chosen] = self.tick
+        kept = [self.kept[row] for row in rows]
+        needs = dict.fromkeys([k.needs for k in kept])
+        numbers = np.zeros((2, max(len(self.signatures), len(self.outside))), np.int64)
+        for s in dict.fromkeys(chain.from_iterable(signatures for signatures, _ in needs)):
+            numbers[0, s] = tape.signature_number(self.signatures[s])
+        for o in dict.fromkeys(chain.from_iterable(outside for _, outside in needs)):
+            numbers[1, o] = _record_outside(self.outside[o], tape)
+        first = tape.count
+        columns = self.columns
+        stream, ints, floats, places, bases = replay(
+            chosen,
+            self.table,
+            columns["code"].array,
+            columns["kind"].array,
+            columns["ints"].array,
+            columns["floats"].array,
+            columns["places"].array,
+            columns["keys"].array,
+            columns["key_path"].array,
+            self.path_of,
+            self.steps,
+            np.uint64(parent),
+            call,
+            np.array(indices, np.int64),
+            first,
+            numbers,
+        )
+        at = (len(tape.stream), len(tape.ints), len(tape.floats))
+        n_values = int(self.table[chosen, _VALUES].sum())
+        block = Block(at, tape.n_nodes, first, n_values, stream, ints, floats, places, self.lines)
+        payloads: list[tuple[int, Array]] = []
+        tensors: list[Tensor] = []
+        results = []
+        for k, base in zip(kept, bases.tolist(), strict=True):
+            if k.payloads:
+                payloads += [(base + value, array) for value, array in k.payloads]
+            results.append(k.template.build(tape, base, numbers[1], tensors))
+        if places.size or tensors:
+            tape.put(block, payloads, tensors)
+        return results
+
+    # Keeping.
+
+    def keep(
+        self,
+        tape: Recording,
+        context: Context,
+        marks: list[Mark],
+        examples: Sequence[Any],
+        results: Sequence[Any],
+        paths: dict[int, Path],
+    ) -> None:
+        """Keep what the marked examples recorded, or compare it with what is kept of them already.
+
+        `paths` leads from the stream of an example to the streams of maps inside it. Raises `RecordingError` where
+        something cannot be replayed, and where what is kept differs.
+        """
+        new = Encoded(self, tape, marks, results, paths)
+        with uninterrupted():
+            self.contexts.setdefault(context.surroundings, context)
+            for r, m in enumerate(marks):
+                row = context.rows.get(m.key)
+                if row is None:
+                    self._add(context, m.key, examples[m.index], new, r)
+                else:
+                    self._compare(row, new, r)
+            if self.n_bytes > LIMIT_BYTES:
+                self._evict(int(LIMIT_BYTES * _LEFT_AFTER_EVICTION))
+
+    def _add(self, context: Context, key: Any, example: Any, new: Encoded, r: int) -> None:
+        parts = new.parts(r)
+        ranges: list[int] = []
+        n_bytes = _ROW_BYTES + sum(array.nbytes for _, array in new.payloads[r])
+        for name in COLUMNS:
+            first = self.columns[name].extend(parts[name])
+            ranges += [first, first + len(parts[name])]
+        self.columns["kind"].extend(parts["kind"])
+        self.columns["key_path"].extend(parts["key_path"])
+        n_bytes += sum(column.array.itemsize * len(parts[name]) for name, column in self.columns.items())
+        row = len(self.kept)
+        if row == len(self.used):
+            more = max(64, row // 2)
+            self.table = np.concatenate([self.table, np.zeros((more, _VALUES + 1), np.int64)])
+            self.used = np.concatenate([self.used, np.zeros(more, np.int64)])
+        self.table[row] = (*ranges, new.n_values(r))
+        self.used[row] = self.tick
+        needs = new.needs(r)
+        needs = self.needs.setdefault(needs, needs)
+        self.kept.append(Kept(context, key, example, needs, new.payloads[r], new.templates[r], n_bytes))
+        self.n_bytes += n_bytes
+        context.rows[key] = row
+
+    def _compare(self, row: int, new: Encoded, r: int) -> None:
+        kept, parts = self.kept[row], new.parts(r)
+        old = {name: self._range(row, name) for name in self.columns}
+        what = ""
+        if not np.array_equal(old["kind"], parts["kind"]) or not self._same_code(old, parts):
+            what = "other ops, or ops on other values"
+        elif any(old[name].tobytes() != parts[name].tobytes() for name in ("ints", "keys", "key_path")):
+            what = "other whole numbers"
+        elif old["floats"].tobytes() != parts["floats"].tobytes():
+            what = "other numbers"
+        elif not _same_payloads(kept.payloads, new.payloads[r]):
+            what = "other arrays"
+        elif not kept.template.same(new.templates[r]):
+            what = "another result"
+        if what:
+            error = RecordingError(
+                message(
+                    f"map: a recording that is reused is out of date: recorded anew it holds {what}",
+                    where=new.line(new.first_node(r)),
+                    repair="call ab.forget() after changing an example, or what the function reads beside it",
+                )
+            )
+            error.add_note(f"in example {new.marks[r].index} of ab.map")
+            raise error
+
+    def _same_code(self, old: dict[str, Array], parts: dict[str, Array]) -> bool:
+        """Whether two codes of the same kinds are equal; signatures that were made twice compare by content."""
+        at = np.flatnonzero(old["code"] != parts["code"])
+        if (old["kind"][at] != KINDS["signature"]).any():
+            return False
+        pairs = {(int(a), int(b)) for a, b in zip(old["code"][at], parts["code"][at], strict=True)}
+        return all(self.signatures[a].key() == self.signatures[b].key() for a, b in pairs)
+
+    def _range(self, row: int, name: str) -> Array:
+        k = 2 * COLUMNS.index({"kind": "code", "key_path": "keys"}.get(name, name))
+        first, last = self.table[row, k : k + 2]
+        return self.columns[name].array[first:last]
+
+    def _evict(self, limit: int) -> None:
+        """Give up what was used longest ago until the rest fits, and close the gaps."""
+        order = np.argsort(-self.used[: len(self.kept)], kind="stable").tolist()
+        total = 0
+        stay = []
+        for row in order:
+            total += self.kept[row].n_bytes
+            if total > limit:
+                break
+            stay.append(row)
+        stay.sort()
+        old, table, used, columns = self.kept, self.table, self.used, self.columns
+        gathered = {
+            name: [self._range(row, name) for row in stay] or [column.array[:0]] for name, column in columns.items()
+        }
+        for context in self.contexts.values():
+            context.rows.clear()
+        self.clear()
+        for name, column in self.columns.items():
+            column.extend(np.concatenate(gathered[name]))
+        self.table, self.used = np.zeros((len(stay), _VALUES + 1), np.int64), used[stay]
+        self.table[:, _VALUES] = table[stay, _VALUES]
+        for k in range(len(COLUMNS)):
+            last = np.cumsum(table[stay, 2 * k + 1] - table[stay, 2 * k])
+            self.table[:, 2 * k + 1] = last
+            self.table[1:, 2 * k] = last[:-1]
+        for row, before in enumerate(stay):
+            kept = old[before]
+            self.kept.append(kept)
+            kept.context.rows[kept.key] = row
+            self.n_bytes += kept.n_bytes
+        self.contexts = {key: context for key, context in self.contexts.items() if context.rows}
+        self.needs = {kept.needs: kept.needs for kept in self.kept}
+        _drop(self.signatures, self.signature_number, set(chain.from_iterable(needs for needs, _ in self.needs)))
+        _drop(self.outside, self.outside_number, set(chain.from_iterable(needs for _, needs in self.needs)))
+        self.n_bytes += sum(map(_n_bytes, self.outside))
+
+    def number_of_signature(self, signature: Signature) -> int:
+        """The store's own number."""
+        return _number(signature, signature, self.signature_number, self.signatures)
+
+    def number_of_outside(self, what: Any) -> int:
+        """The number of a value that belongs to the recording: a parameter as a row, or an array brought over."""
+        known = len(self.outside)
+        found = _number(what[:2], what, self.outside_number, self.outside)
+        if found == known:
+            self.n_bytes += _n_bytes(what)
+        return found
+
+    def number_of_line(self, line: Any) -> int:
+        """The number of a user's line."""
+        return _number(line, line, self.line_number, self.lines)
+
+    def number_of_path(self, path: Path) -> int:
+        """The number of a way from the example's stream to that of a map inside it."""
+        found = self.paths.get(path)
+        if found is None:
+            paths = [*self.paths, path]
+            self.steps = np.array([step for p in paths for step in p], np.int64).reshape(-1, 2)
+            self.path_of = np.cumsum([0, *map(len, paths)])
+            found = self.paths[path] = len(self.paths)  # last: Ctrl-C may come before
+        return found
+
+
+def _number(key: Any, what: Any, known: dict[Any, int], things: list[Any]) -> int:
+    found = known.get(key)
+    if found is None:
+        things.append(what)
+        found = known[key] = len(things) - 1
+    return found
+
+
+def _drop(things: list[Any], known: dict[Any, int], needed: set[int]) -> None:
+    """Let go of what no recording needs; the numbers of the others stay."""
+    for k in range(len(things)):
+        if k not in needed:
+            things[k] = None
+    for key in [key for key, k in known.items() if k not in needed]:
+        del known[key]
+
+
+def _n_bytes(outside: Any) -> int:
+    return int(outside[2].nbytes) if outside is not None and outside[0] == "import" else 0
+
+
+def _record_outside(what: Any, tape: Recording) -> int:
+    if what[0] == "row":
+        return shared_row(what[1][0], tape, what[1][1], what[2])._id
+    return import_array(what[1], what[2], tape)
+
+
+def _same_payloads(old: Sequence[tuple[int, Array]], new: Sequence[tuple[int, Array]]) -> bool:
+    return len(old) == len(new) and all(
+        i == j and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for (i, a), (j, b) in zip(old, new, strict=True)
+    )
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.store = Store()
+
+
+_local = _Local()
+
+
+def own_store() -> Store:
+    """The recordings that this thread keeps."""
+    return _local.store
+
+
+def forget() -> None:
+    """Let go of all recordings that `ab.map(..., reuse=True)` keeps in this thread, and of their examples.
+
+    >>> import autobatch as ab
+    >>> _ = ab.map(lambda x: ab.tensor(x) * 2, [1.0, 2.0], reuse=True)
+    >>> ab.forget()
+    """
+    _local.store = Store()
