@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.sentences import joined, pack, sentences
 from benchmarks.tagger_chars.data import N_KNOWN, spelling
-from benchmarks.workload import CELLS, CELLS_REUSED, LOOP, NO_CELLS_REUSED, Trainer, load
+from benchmarks.workload import CELLS, LOOP, Trainer, load
 
 NAMES = ("bilstm", "tagger_chars", "lm")
 DIM = 6
@@ -27,8 +27,7 @@ def trainer(workload: str, program: str) -> Trainer:
 
 
 def others(workload: str) -> list[str]:
-    reused = (CELLS_REUSED, NO_CELLS_REUSED)
-    return [name for name in load(workload).trainers if name != "numpy" and name not in reused]
+    return [name for name in load(workload).trainers if name != "numpy"]
 
 
 @pytest.mark.parametrize("workload, program", [(name, program) for name in NAMES for program in others(name)])
