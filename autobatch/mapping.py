@@ -33,16 +33,18 @@ def map(
     With `batched=False` each example runs by itself, at once, by the interpreter: the one-by-one loop of tests and
     debugging, with the same random streams. An exception of `fn` gets a note with the example's index.
 
-    With `reuse=True` the recording of each example is kept, and replayed when the same example (the same object;
-    of numbers and strings an equal one) is mapped again by the same function: `fn` is not called. Random draws are
-    fresh. Changed parameter values are seen; another mode, default dtype or backend, and whatever is replaced in the
+    With `reuse=True` the recording of each example is kept, and replayed when the same example (the same object; of
+    numbers and strings an equal one) is mapped again by the same function: `fn` is not called. Random draws are fresh,
+    and changed numbers of parameters are seen. Another mode, default dtype or backend, and whatever is replaced in the
     modules, closures and globals that `fn` reads, gives a recording of its own. What changes inside an example, or in
     other objects that `fn` reads, is not noticed: call `ab.forget()` then. `reuse="check"` calls `fn` each time and
-    raises `RecordingError` where what it records is not what is kept. Recordings and their examples are kept up to 1 GB
-    a thread, those used longest ago go first. `RecordingError` too where a recording cannot be replayed: `fn` forces a
-    value, reads the numbers of a parameter, asks for `ab.rng()`, depends on tensors recorded outside of it, or puts
-    tensors elsewhere than into its result. With `batched=False`, inside `ab.grad`, and inside another such map,
-    everything is recorded anew.
+    raises `RecordingError` where what it records is not what is kept. Each thread keeps up to 1 GB of recordings, and
+    the examples they belong to; those used longest ago go first.
+
+    A recording that cannot be replayed raises `RecordingError`: where `fn` forces a value, reads the numbers of a
+    parameter, asks for `ab.rng()`, depends on tensors recorded outside of it, puts tensors elsewhere than into its
+    result, or changes what it reads. With `batched=False`, inside `ab.grad`, and inside another such map, everything is
+    recorded anew.
 
     >>> import autobatch as ab
     >>> [float(y) for y in ab.map(lambda x: ab.tensor(x) * 2, [1.0, 2.0])]

@@ -375,6 +375,24 @@ def test_results_of_any_nesting() -> None:
                 np.testing.assert_array_equal(x.numpy(), y.numpy())
 
 
+def test_functions_that_record_nothing_and_examples_known_by_value() -> None:
+    w = ab.Parameter([1.0, 2.0])
+    count = [0] * 40
+
+    def fn(x: Any) -> Any:
+        count.append(1)
+        return x, w
+
+    assert ab.map(fn, [], reuse=True) == []
+    for made in (8, 0):
+        before = len(count)
+        examples = [1, True, 1.0, -0.0, 0.0, "1", np.float32(1), None, int("1")]
+        results = ab.map(fn, examples, reuse=True)
+        assert [repr(x) for x, _ in results] == [repr(x) for x in examples]
+        assert all(y is w for _, y in results)
+        assert len(count) - before == (made and made + 1)  # the last is a first, twice
+
+
 def test_rows_lists_and_several_sequences() -> None:
     table = ab.Parameter(np.arange(12.0).reshape(4, 3))
 

@@ -59,8 +59,8 @@ class Numbers(Protocol):
     def number_of_outside(self, what: Any) -> int:
         """The number of a value that belongs to the recording: a parameter as a row, or an array brought over."""
 
-    def number_of_line(self, line: Any) -> int:
-        """The number of a user's line."""
+    def numbers_of_lines(self, places: list[Any]) -> Array:
+        """The numbers of users' lines, given as code object, instruction, code object, …"""
 
     def number_of_path(self, path: Path) -> int:
         """The number of a path."""
@@ -102,9 +102,9 @@ class Encoded:
         if fault[0] >= 0:
             self._refuse(int(fault[0]), "it reads a value recorded outside of the example", int(fault[1]))
         self.ends = np.concatenate([np.zeros((1, 4), np.int64), ends])
+        self.n_values = ends[:, 3]
         self.own_needs = self._rename(outside)
-        lines = [tuple(tape.places[2 * n : 2 * n + 2]) for n in nodes.tolist()]
-        self.places = np.array([store.number_of_line(line) for line in lines], np.int32)
+        self.places = store.numbers_of_lines(tape.places[2 * low[4] : 2 * high[4]])[nodes - low[4]]
         self.key_path = np.array([store.number_of_path(paths[s]) for s in streams.tolist()], np.int32)
         self._clear_keys()
         self.payloads = [self._payloads(m, local) for m in marks]
@@ -146,28 +146,20 @@ class Encoded:
         part: Array = array[self.ends[r, k] : self.ends[r + 1, k]]
         return part
 
-    def parts(self, r: int) -> dict[str, Array]:
-        """An example's entries in each column."""
+    def part(self, r: int, name: str) -> Array:
+        """An example's entries in a column."""
         low, m = self.marks[0].before, self.marks[r]
-        return {
-            "code": self._own(r, 0, self.code),
-            "kind": self._own(r, 0, self.kind),
-            "ints": self.ints[m.before[1] - low[1] : m.after[1] - low[1]],
-            "floats": self.floats[m.before[2] - low[2] : m.after[2] - low[2]],
-            "places": self._own(r, 1, self.places),
-            "keys": self._own(r, 2, self.keys),
-            "key_path": self._own(r, 2, self.key_path),
-        }
+        if name == "ints":
+            return self.ints[m.before[1] - low[1] : m.after[1] - low[1]]
+        if name == "floats":
+            return self.floats[m.before[2] - low[2] : m.after[2] - low[2]]
+        return self._own(r, {"code": 0, "kind": 0, "places": 1, "keys": 2, "key_path": 2}[name], getattr(self, name))
 
     def needs(self, r: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Signatures of an example, and values that belong to the recording: what it reads, and what it returns."""
         signatures, outside = self.own_needs[r]
         returned = [number for is_outside, number, _ in self.templates[r].tensors if is_outside]
         return signatures, tuple(dict.fromkeys([*outside, *returned]))
-
-    def n_values(self, r: int) -> int:
-        """How many values an example made."""
-        return int(self.ends[r + 1, 3])
 
     def first_node(self, r: int) -> int:
         """The first node of an example, counted in the lists of the recording."""

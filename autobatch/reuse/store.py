@@ -34,7 +34,7 @@ from .templates import Template
 LIMIT_BYTES = 1 << 30
 """What one thread keeps at most; the examples whose recordings were used longest ago are given up first."""
 
-_ROW_BYTES = 400  # of the objects that go with a recording: its row of the table, its entry, its result
+_ROW_BYTES = 600  # of the objects that go with a recording: its row of the table, its entry, its result
 _BY_VALUE = frozenset((int, float, str, bytes, bool, type(None), np.bool_, np.int32, np.int64, np.float32, np.float64))
 _LEFT_AFTER_EVICTION = 0.75
 _VALUES = 2 * len(COLUMNS)  # the column of the table that counts values
@@ -181,42 +181,60 @@ class Store:
         something cannot be replayed, and where what is kept differs.
         """
         new = Encoded(self, tape, marks, results, paths)
+        unknown: dict[Any, int] = {}
         with uninterrupted():
-            self.contexts.setdefault(context.surroundings, context)
             for r, m in enumerate(marks):
                 row = context.rows.get(m.key)
-                if row is None:
-                    self._add(context, m.key, examples[m.index], new, r)
-                else:
+                if row is not None:
                     self._compare(row, new, r)
+                else:
+                    unknown.setdefault(m.key, r)
+            if unknown:
+                self._add(context, new, list(unknown.values()), examples)
             if self.n_bytes > LIMIT_BYTES:
                 self._evict(int(LIMIT_BYTES * _LEFT_AFTER_EVICTION))
 
-    def _add(self, context: Context, key: Any, example: Any, new: Encoded, r: int) -> None:
-        parts = new.parts(r)
-        ranges: list[int] = []
-        n_bytes = _ROW_BYTES + sum(array.nbytes for _, array in new.payloads[r])
-        for name in COLUMNS:
-            first = self.columns[name].extend(parts[name])
-            ranges += [first, first + len(parts[name])]
-        self.columns["kind"].extend(parts["kind"])
-        self.columns["key_path"].extend(parts["key_path"])
-        n_bytes += sum(column.array.itemsize * len(parts[name]) for name, column in self.columns.items())
-        row = len(self.kept)
-        if row == len(self.used):
-            more = max(64, row // 2)
+    def _add(self, context: Context, new: Encoded, which: list[int], examples: Sequence[Any]) -> None:
+        self.contexts.setdefault(context.surroundings, context)
+        first, count = len(self.kept), len(which)
+        more = first + count - len(self.used)
+        if more > 0:
+            more = max(more, first // 2)
             self.table = np.concatenate([self.table, np.zeros((more, _VALUES + 1), np.int64)])
             self.used = np.concatenate([self.used, np.zeros(more, np.int64)])
-        self.table[row] = (*ranges, new.n_values(r))
-        self.used[row] = self.tick
-        needs = new.needs(r)
-        needs = self.needs.setdefault(needs, needs)
-        self.kept.append(Kept(context, key, example, needs, new.payloads[r], new.templates[r], n_bytes))
-        self.n_bytes += n_bytes
-        context.rows[key] = row
+        table = self.table[first : first + count]
+        table[:, _VALUES] = new.n_values[which]
+        n_bytes = np.full(count, _ROW_BYTES)
+        for name, column in self.columns.items():
+            parts = [new.part(r, name) for r in which]
+            start = column.extend(np.concatenate(parts))
+            lengths = np.array([len(part) for part in parts])
+            n_bytes += lengths * column.array.itemsize
+            if name in COLUMNS:
+                k = 2 * COLUMNS.index(name)
+                table[:, k + 1] = start + np.cumsum(lengths)
+                table[:, k] = table[:, k + 1] - lengths
+        self.used[first : first + count] = self.tick
+        for row, (r, size) in enumerate(zip(which, n_bytes.tolist(), strict=True), first):
+            m, payloads = new.marks[r], new.payloads[r]
+            needs = new.needs(r)
+            size += sum(array.nbytes for _, array in payloads)
+            self.kept.append(
+                Kept(
+                    context,
+                    m.key,
+                    examples[m.index],
+                    self.needs.setdefault(needs, needs),
+                    payloads,
+                    new.templates[r],
+                    size,
+                )
+            )
+            self.n_bytes += size
+            context.rows[m.key] = row
 
     def _compare(self, row: int, new: Encoded, r: int) -> None:
-        kept, parts = self.kept[row], new.parts(r)
+        kept, parts = self.kept[row], {name: new.part(r, name) for name in self.columns}
         old = {name: self._range(row, name) for name in self.columns}
         what = ""
         if not np.array_equal(old["kind"], parts["kind"]) or not self._same_code(old, parts):
@@ -302,9 +320,14 @@ class Store:
             self.n_bytes += _n_bytes(what)
         return found
 
-    def number_of_line(self, line: Any) -> int:
-        """The number of a user's line."""
-        return _number(line, line, self.line_number, self.lines)
+    def numbers_of_lines(self, places: list[Any]) -> Array:
+        """The numbers of users' lines, given as code object, instruction, code object, …"""
+        keys = list(zip(map(id, places[::2]), places[1::2], strict=True))  # `lines` holds the code objects
+        numbers = list(map(self.line_number.get, keys))
+        if None in numbers:
+            for k, key in enumerate(keys):
+                numbers[k] = _number(key, tuple(places[2 * k : 2 * k + 2]), self.line_number, self.lines)
+        return np.array(numbers, np.int32)
 
     def number_of_path(self, path: Path) -> int:
         """The number of a way from the example's stream to that of a map inside it."""
