@@ -57,7 +57,10 @@ class Program:
     def __init__(self, arrays: dict[str, np.ndarray], dim: int, examples: list[Any]) -> None:
         self.weights, self.dim, self.examples = Weights(arrays), dim, examples
         self.build(self.weights, dim)
-        self.adam = dy.AdamTrainer(self.weights.collection, alpha=1e-3, beta_1=0.9, beta_2=0.999, eps=1e-8)
+        # DyNet adds eps to the root of a second moment that is not corrected yet. So it is the others' 1e-8, corrected
+        # as at the second of the first three steps, whose losses are compared.
+        eps = 1e-8 * (1 - 0.999**2) ** 0.5
+        self.adam = dy.AdamTrainer(self.weights.collection, alpha=1e-3, beta_1=0.9, beta_2=0.999, eps=eps)
         self.idle = dy.SimpleSGDTrainer(self.weights.collection, learning_rate=0.0)  # its update only clears gradients
         for trainer in (self.adam, self.idle):
             trainer.set_clip_threshold(0)
@@ -68,6 +71,9 @@ class Program:
 
     def begin(self) -> None:
         """Make what all examples of a graph share."""
+
+    def end(self) -> None:
+        """Called when all examples of a graph are recorded."""
 
     def losses(self, example: Any) -> list[Any]:
         """The losses of one example, to be summed."""
@@ -94,6 +100,7 @@ class Program:
         losses: list[Any] = []
         for index in indices:
             losses += self.losses(self.examples[index])
+        self.end()
         return dy.esum(losses)
 
 
@@ -282,10 +289,18 @@ class CharacterTagger(Tagger):
     def begin(self) -> None:
         super().begin()
         self.letter_zeros = dy.zeros((self.letter_dim,))
+        self.any_spelled = False
+
+    def end(self) -> None:
+        # As in the other programs, parameters that took no part rest; DyNet would let their momentum move them.
+        for lstm in (self.letters_forward, self.letters_backward):
+            for parameter in (lstm.ih, lstm.hh, lstm.b):
+                parameter.set_updated(self.any_spelled)
 
     def vector(self, word: Any) -> Any:
         if isinstance(word, int):
             return self.table[word]
+        self.any_spelled = True
         xs = [self.letters[letter] for letter in word]
         before, after = self.letters_forward(xs, self.letter_zeros), self.letters_backward(xs[::-1], self.letter_zeros)
         return dy.concatenate([before[-1], after[-1]])
