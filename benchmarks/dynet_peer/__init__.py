@@ -15,6 +15,7 @@ thread and ends with its trainer, or with the program that made it, however that
 | trainer.py     | the benchmarks   | the other end of the pipe                                          |
 | protocol.py    | both             | the messages                                                       |
 | server.py      | DyNet's process  | the loop that answers                                              |
+| training.py    | DyNet's process  | parameters, and a step of training                                 |
 | programs.py    | DyNet's process  | the models                                                         |
 """
 
