@@ -13,7 +13,7 @@ from .compile.trace import SHADOW, Builder, TracedList
 from .errors import CellError, message, op_error, user_line
 from .shared import Shared, as_array
 from .tape import Recording
-from .tensor import Tensor, lift, shared_row
+from .tensor import Tensor, lift, remember_array, shared_row
 
 
 @dataclass(slots=True)
@@ -83,8 +83,9 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         flat.lifted = True
         return "P", x
     if isinstance(x, np.ndarray):
-        flat.lifted = True
-        return _part(lift(as_array(x), tape), flat, tape)
+        lifted = lift(as_array(x), tape)
+        remember_array(x, lifted, tape)
+        return _part(lifted, flat, tape)
     if isinstance(x, tuple):
         kind = type(x) if hasattr(x, "_fields") else tuple
         return "tuple", kind, tuple(_part(e, flat, tape) for e in x)

@@ -24,7 +24,7 @@ from .backends import current_backend
 from .errors import CellError, NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
 from .expansion import expand_recording
 from .parameter import Buffer, Gradient, Parameter, accumulate, before_change, merge_rows
-from .run.execute import Launch, Run, execute, gradient_needed, prepare
+from .run.execute import Launch, Run, execute, gradient_needed, load, prepare
 from .run.expand import Expansion
 from .run.loop import LoopRun
 from .run.memory import Lease
@@ -173,11 +173,10 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
     check_versions(tape)
     with timed("shared"):
         evaluate_shared([x for s in tape.signatures for x in s.shared], memo)
-    payloads = dict(tape.payloads)
     if tape.unbatched:
         plan_of = schedule(tape.arrays, "depth")
         with timed("forward"):
-            return LoopRun(tape.arrays, tape.signatures, plan_of.live, payloads, memo)
+            return LoopRun(tape.arrays, tape.signatures, plan_of.live, dict(tape.payloads), memo)
     with timed("expand"):
         expansion, signatures, needs = prepared(tape, tape.arrays, targets)
     arrays = expansion.tape
@@ -195,10 +194,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
         wanted = np.zeros(len(signatures), bool)
         wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
         run.needs_sig = wanted
-        for id, array in payloads.items():
-            if run.is_placed(id):
-                pool, rows = run.rows(id)
-                pools[pool][rows] = array.reshape(-1, pools[pool].shape[1])
+        load(run, tape.payloads)
         prepare(run, [[*s.lists] for s in signatures], [s.by_rows for s in signatures])
     with timed("forward"):
         try:

@@ -237,7 +237,7 @@ def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
     array = np.array(x, dtype=dtype, order="C")
     if array.dtype.kind == "f" and dtype is None:
-        array = array.astype(default_dtype())
+        array = array.astype(default_dtype(), copy=False)
     if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
         array = array.astype(np.int64)
     if array.dtype.kind not in "fib":

@@ -208,6 +208,11 @@ def lift(array: np.ndarray[Any, Any], tape: Recording) -> Tensor:
     return new_tensor(tape, id, type)
 
 
+def remember_array(x: np.ndarray[Any, Any], lifted: Tensor, tape: Recording) -> None:
+    """Let `known_row` take arrays of this dtype and shape from now on, as this one was taken."""
+    tape.cache[x.dtype, x.shape] = tape.cache["tensor", lifted._type], lifted._type
+
+
 _payloads: dict[Type, Signature] = {}
 SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, SharedExpression))
 
@@ -632,7 +637,15 @@ def shared_row(
 
 
 def known_row(x: Any, tape: Recording) -> Tensor | None:
-    """The row of a shared value where this recording has it already, else None."""
+    """The tensor of a shared value that this recording has, or of an array of a kind that it has; else None."""
+    if x.__class__ is np.ndarray:
+        known = tape.cache.get((x.dtype, x.shape))
+        if known is None:
+            return None
+        number, type = known
+        id = tape.add(number, (), user_place())
+        tape.payloads.append((id, np.array(x, type.dtype, order="C")))
+        return new_tensor(tape, id, type)
     if x.__class__ not in SHARED_CLASSES:
         return None
     at = tape.cache.get(("row of", x))

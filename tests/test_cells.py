@@ -770,3 +770,41 @@ def test_a_shared_argument_takes_the_fast_door() -> None:
     for one, two, _, four in values:
         np.testing.assert_array_equal(one, two)
         np.testing.assert_allclose(four, np.tanh(0.5) * np.arange(3.0), rtol=1e-6)
+
+
+def test_an_array_takes_the_fast_door() -> None:
+    slow_calls: list[Any] = []
+
+    @ab.cell
+    def scaled(x: Any, pair: tuple[Any, Any]) -> Any:
+        return x * pair[0] + pair[1]
+
+    slow = scaled.cell.call
+    scaled.cell.call = lambda *call: slow_calls.append(call) or slow(*call)
+
+    def run(k: int) -> Any:
+        x = np.full(3, k)  # whole numbers, as wide as they come
+        y = scaled(x, (np.arange(3.0), ab.tensor([1.0, 2.0, 3.0])))
+        x[:] = 100  # what was recorded is a copy
+        wider = scaled(np.full((2, 3), k, np.float32), (np.ones((2, 3), np.float32), np.ones((2, 3))))
+        return y, wider
+
+    for batched in (True, False):
+        slow_calls.clear()
+        values = ab.evaluate(ab.map(run, range(4), batched=batched))
+        assert len(slow_calls) == (2 if batched else 8)
+        for k, (y, wider) in enumerate(values):
+            np.testing.assert_array_equal(y, k * np.arange(3.0) + [1.0, 2.0, 3.0])
+            np.testing.assert_array_equal(wider, np.full((2, 3), k + 1.0))
+            assert y.dtype == wider.dtype == np.float32
+
+
+def test_arrays_follow_a_change_of_the_default_dtype() -> None:
+    @ab.cell
+    def doubled(x: Any) -> Any:
+        return x * 2
+
+    x = np.arange(3.0)
+    first = doubled(x)
+    ab.set_default_dtype("float64")
+    assert (first.dtype, doubled(x).dtype, doubled(x).dtype) == (np.float32, np.float64, np.float64)

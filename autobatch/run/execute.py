@@ -107,6 +107,33 @@ class Run:
         return np.array(self.pools[pool][rows]).reshape(type.shape)
 
 
+def load(run: Run, payloads: Sequence[tuple[int, Array]]) -> None:
+    """Write arrays from outside, with the numbers of their values as recorded, to their rows; unread ones are left out.
+
+    Values that lie side by side are written together.
+    """
+    if not payloads:
+        return
+    values = np.array([recorded for recorded, _ in payloads])
+    if run.expansion.number is not None:
+        values = run.expansion.number[values]
+    tape = run.tape
+    nodes = np.searchsorted(tape.value_of, values, side="right") - 1
+    pool_of = tape.signatures.result_pool[tape.signatures.result_of[tape.sig[nodes]]]
+    starts, counts = run.plan.start[values], run.plan.count[values]
+    order = np.lexsort((starts, pool_of))
+    order = order[starts[order] >= 0]
+    if not order.size:
+        return
+    pool_of, starts, ends = pool_of[order], starts[order], starts[order] + counts[order]
+    is_first = np.concatenate(([True], (starts[1:] != ends[:-1]) | (pool_of[1:] != pool_of[:-1])))
+    firsts = np.flatnonzero(is_first).tolist()
+    arrays = [payloads[k][1].reshape(-1) for k in order.tolist()]
+    for a, b in zip(firsts, [*firsts[1:], len(arrays)], strict=True):
+        block = run.pools[pool_of[a]][starts[a] : ends[b - 1]]
+        np.concatenate(arrays[a:b], out=block.reshape(-1))
+
+
 def prepare(run: Run, list_slots: Sequence[Sequence[int]], by_rows: Sequence[bool]) -> None:
     """Lay out every launch of the plan."""
     plan, schedule, table = run.plan, run.schedule, run.tape.signatures
