@@ -27,7 +27,7 @@ from .parameter import Buffer, Gradient, Parameter, accumulate, before_change, m
 from .run.execute import Launch, Run, execute, gradient_needed, load, prepare
 from .run.expand import Expansion
 from .run.loop import LoopRun
-from .run.memory import Lease
+from .run.memory import Lease, Loan
 from .run.mirror import mirror, mixed
 from .run.place import place
 from .run.program import KERNEL, Tape
@@ -441,7 +441,9 @@ class _Gradients:
         return all(bool(np.isfinite(g).all()) for g in parts)
 
     def collect(self) -> list[tuple[Parameter, Gradient]]:
+        """One gradient of its own for each parameter."""
         collected: list[tuple[Parameter, Gradient]] = []
+        given: set[int] = set()
         for x in {**self.dense, **self.sparse}:
             if not isinstance(x, Parameter):
                 continue
@@ -451,7 +453,9 @@ class _Gradients:
                 assert rows is not None
                 collected.append((x, rows))
                 continue
-            g = np.array(dense).reshape(x.shape)
+            is_own = isinstance(dense.base, Loan) and id(dense) not in given
+            given.add(id(dense))
+            g = (dense if is_own else np.array(dense)).reshape(x.shape)
             if rows is not None:
                 g[rows.rows] += rows.values
             collected.append((x, g))

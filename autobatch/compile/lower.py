@@ -38,7 +38,8 @@ class Program:
     """One lowered graph.
 
     text: the driver and its loops, to read
-    run: run(m, sizes, inputs, outputs) → results of the outputs for which `outputs` held None
+    run: run(m, sizes, inputs, outputs) → results that are the same for all nodes, None for the others; an array given
+        for such a result may become it
     """
 
     text: str
@@ -112,10 +113,11 @@ class _Driver:
         self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] == "shared"}
         self.flat = False  # whether the loop being called runs over one long row
         self.unseen = self._unseen_transposes() if backend == "numba" else set()
-        self.output_of: dict[int, int] = {}
+        self.output_of: dict[int, int] = {}  # results of a row or more for each node
+        self.total_of: dict[int, int] = {}  # results that are the same for all nodes
         for o, i in reversed(list(enumerate(self.graph.outputs))):
-            if not accumulate[o] and self._has_dim(i):
-                self.output_of[i] = o
+            if not accumulate[o]:
+                (self.output_of if self._has_dim(i) else self.total_of)[i] = o
 
     def _has_dim(self, i: int) -> bool:
         return bool(self.nodes[i].type.shape) and isinstance(self.nodes[i].type.shape[0], Dim)
@@ -152,8 +154,12 @@ class _Driver:
         if i in self.output_of:
             o = self.output_of[i]
             self.body.append(f"v{i} = out{o}.reshape({self.shape(i)})")
-        else:
-            self.body.append(f"v{i} = empty({self.shape(i)}, {self.constant(self.nodes[i].type.dtype)})")
+            return
+        made = f"empty({self.shape(i)}, {self.constant(self.nodes[i].type.dtype)})"
+        if i in self.total_of:
+            given = f"out{self.total_of[i]}"
+            made = f"{made} if {given} is None else {given}"
+        self.body.append(f"v{i} = {made}")
 
     def call(self, i: int) -> None:
         """Make a node by a call."""

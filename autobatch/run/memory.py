@@ -1,7 +1,8 @@
 """Memory that is used again from step to step.
 
 A run leases its pools and kept values from the arena of its thread; when the run goes, they return. Fresh memory
-costs a page fault for every 4 KB on its first use, several milliseconds for a training step.
+costs a page fault for every 4 KB on its first use, several milliseconds for a training step. Gradients outlive the run
+that they come from; they are lent, and return when nobody holds them.
 
 Sizes are rounded up to eighths of a power of two, so that minibatches of similar size share buffers. The arena holds
 free buffers of at most as many bytes as were ever leased at once.
@@ -72,6 +73,31 @@ def _rounded(n_bytes: int) -> int:
     n_bytes = max(n_bytes, _SMALLEST)
     step = 1 << max(n_bytes.bit_length() - 4, 0)
     return -(-n_bytes // step) * step
+
+
+class Loan:
+    """Memory of an array that outlives its run: it returns to the arena when the last view of the array goes."""
+
+    __slots__ = ("__array_interface__", "arena", "buffer")
+
+    def __init__(self, arena: Arena, buffer: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.arena = arena
+        self.buffer = buffer
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": shape,
+            "typestr": dtype.str,
+            "data": (buffer.ctypes.data, False),
+        }
+
+    def __del__(self) -> None:
+        self.arena.give([self.buffer])
+
+
+def lend(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array with undefined content, whose `base` is a `Loan`."""
+    kind, own = np.dtype(dtype), arena()
+    return np.asarray(Loan(own, own.take(math.prod(shape) * kind.itemsize), shape, kind))
 
 
 class _Threads(threading.local):

@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ..types import size_of
 from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch
-from .memory import Lease
+from .memory import Lease, lend
+
+_LARGE = 1 << 13
+"""Numbers in a gradient from which on its memory is used again."""
 
 GiveDense = Callable[[Any, Array], None]
 GiveRows = Callable[[Any, Array, Array], None]
@@ -136,9 +140,9 @@ def _final(run: Run, s: int, launches: list[Launch], dense: GiveDense, rows: Giv
                 arguments.append(np.concatenate([launch.data[k] for launch in (every if kept is stored else launches)]))
             else:
                 arguments.append(run.memo[signature.shared[k]])
-        results = signature.kernel.program("final", run.backend).run(
-            sizes[0], sizes, arguments, [None] * len(pieces.dense)
-        )
+        types = [pieces.final.nodes[i].type for i in pieces.final.outputs]
+        room = [lend(t.shape, t.dtype) if size_of(t.shape) >= _LARGE else None for t in types]
+        results = signature.kernel.program("final", run.backend).run(sizes[0], sizes, arguments, room)
         for k, g in zip(pieces.dense, results, strict=True):
             dense(signature.shared[k], g)
     for k, gradient in pieces.sparse:

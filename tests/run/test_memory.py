@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from autobatch.run.memory import Arena, Lease
+import autobatch as ab
+from autobatch.run.memory import Arena, Lease, arena, lend
 
 
 def test_memory_is_used_again_and_bounded() -> None:
@@ -56,3 +57,39 @@ def test_cleared_memory_is_counted_anew() -> None:
     assert arena.peak_bytes == arena.leased_bytes == first.size
     arena.take(50_000)
     assert arena.peak_bytes == arena.leased_bytes > first.size
+
+
+def test_lent_memory_returns_with_the_last_view() -> None:
+    arena().clear()
+    before = arena().leased_bytes
+    array = lend((30, 100), np.float32)
+    assert (array.shape, array.dtype, array.flags.writeable) == ((30, 100), np.float32, True)
+    address = array.ctypes.data
+    view = array[3:]
+    del array
+    assert arena().leased_bytes > before
+    view[...] = 1.0  # still there
+    del view
+    again = lend((30, 100), np.float32)
+    assert again.ctypes.data == address
+
+
+def test_gradients_are_arrays_of_their_own() -> None:
+    v, w = (ab.Parameter(np.full((100, 120), k)) for k in (1.0, 2.0))
+    x = np.ones((2, 100), np.float32)
+
+    def gradients() -> list[np.ndarray]:
+        v.grad = w.grad = None
+        ab.sum([(ab.tensor(row) @ (v + w)).sum() for row in x]).backward()
+        return [v.grad, w.grad]
+
+    first = gradients()
+    assert not np.shares_memory(*first)
+    kept = [g.copy() for g in first]
+    second = gradients()
+    assert not any(np.shares_memory(a, b) for a in first for b in second)
+    for g in second:
+        g *= 2  # neither the other parameter's nor an earlier one
+    for a, b, c in zip(first, kept, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(c, 2 * b)
