@@ -81,7 +81,6 @@ class Loan:
     __slots__ = ("__array_interface__", "arena", "buffer")
 
     def __init__(self, arena: Arena, buffer: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.arena = arena
         self.buffer = buffer
         self.__array_interface__ = {
             "version": 3,
@@ -89,9 +88,11 @@ class Loan:
             "typestr": dtype.str,
             "data": (buffer.ctypes.data, False),
         }
+        self.arena = arena  # last: without it there is nothing to give back
 
     def __del__(self) -> None:
-        self.arena.give([self.buffer])
+        if hasattr(self, "arena"):
+            self.arena.give([self.buffer])
 
 
 def lend(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -119,8 +120,8 @@ class Lease:
     __slots__ = ("arena", "buffers")
 
     def __init__(self) -> None:
-        self.arena = arena()
         self.buffers: list[Array] = []
+        self.arena = arena()  # last: without it there is nothing to give back
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with undefined content."""
@@ -137,4 +138,5 @@ class Lease:
         return array
 
     def __del__(self) -> None:
-        self.arena.give(self.buffers)
+        if hasattr(self, "arena"):
+            self.arena.give(self.buffers)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import autobatch as ab
-from autobatch.run.memory import Arena, Lease, arena, lend
+from autobatch.run.memory import Arena, Lease, Loan, arena, lend
 
 
 def test_memory_is_used_again_and_bounded() -> None:
@@ -93,3 +93,8 @@ def test_gradients_are_arrays_of_their_own() -> None:
     for a, b, c in zip(first, kept, second, strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(c, 2 * b)
+
+
+def test_a_lease_that_was_never_made_ends_in_silence() -> None:
+    for kind in (Lease, Loan):
+        kind.__new__(kind).__del__()  # Ctrl-C came in the first line of its making
