@@ -35,8 +35,9 @@ def main() -> int:
     name = parser.parse_args(sys.argv[1:2]).benchmark
     if name in SCRIPTS:
         return importlib.import_module(SCRIPTS[name]).main(sys.argv[2:])
-    from benchmarks import runner
+    from benchmarks import measure, runner
 
+    measure.keep_freed_memory()
     return runner.main(load(name), sys.argv[2:])
 
 

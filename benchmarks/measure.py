@@ -6,6 +6,7 @@ alike; medians are over steps. Threads are pinned by `python -m benchmarks` befo
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import json
 import os
@@ -21,6 +22,8 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(slots=True)
@@ -87,6 +90,20 @@ def take_turns(programs: Sequence[Program], first: int, n_steps: int) -> None:
                 start = time.perf_counter()
                 program.step(first + k)
                 program.seconds.append(time.perf_counter() - start)
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep what it frees; returns whether the C library can do that.
+
+    The C library gives large arrays back to the system. A program that allocates them anew in every step then pays a
+    page fault for every 4 KB (a quarter of a step of the language model in PyTorch), and the system still clears up
+    while the next program is timed.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # not glibc
+        return False
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1))
 
 
 def peak_megabytes() -> float:
