@@ -58,13 +58,13 @@ Cells = Mapping[tuple[str, int, int], Mapping[str, Any]]
 """Figures by workload, width and batch size; see `runner.run_cell`."""
 
 
-def bars(cells: Cells, mkl: bool, growth: float | None, memory: Mapping[str, float]) -> list[Bar]:
+def bars(cells: Cells, mkl: bool, growth: Mapping[str, float], memory: Mapping[str, float]) -> list[Bar]:
     """All bars.
 
     Args:
         cells: what was measured.
         mkl: whether products ran with MKL; with OpenBLAS alone the Tree-LSTM may take a little longer.
-        growth: the largest time per node divided by the smallest.
+        growth: what is measured → how much longer a node takes in a large recording than in a smaller one.
         memory: workload → bytes of pools, divided by what values, residuals and gradients need.
     """
     found: list[Bar] = []
@@ -107,7 +107,7 @@ def bars(cells: Cells, mkl: bool, growth: float | None, memory: Mapping[str, flo
             relative = variant["variant"] / variant["original"] if "variant" in variant else None
             where = f"{key[0]}, dim {key[1]}, seed {variant['seed']}"
             add("a variant / the original", key, relative, 1.1, where=where)
-    found.append(Bar("time per node, slowest size / fastest size", "growth", growth, GROWTH))
+    found += [Bar("time per node / the same of fewer nodes", name, figure, GROWTH) for name, figure in growth.items()]
     found += [Bar("memory / what is needed", name, figure, MEMORY) for name, figure in memory.items()]
     return found
 

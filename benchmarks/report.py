@@ -86,7 +86,7 @@ def bars_of(report: Mapping[str, Any]) -> list[Bar]:
     growth = report["results"].get("growth", {})
     memory = report["results"].get("memory", {})
     mkl = "mkl" in report["machine"]["blas"].lower()
-    return bars(cells_of(report), mkl, growth.get("flatness"), memory.get("ratios", {}))
+    return bars(cells_of(report), mkl, growth.get("growth", {}), memory.get("ratios", {}))
 
 
 def write(report: Mapping[str, Any], folder: Path) -> list[Path]:

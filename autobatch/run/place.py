@@ -37,6 +37,7 @@ import numpy as np
 from numba import njit
 
 from ..errors import CompilerBug
+from .memory import Lease
 from .program import (
     AS_SLOT,
     CONCAT_ROWS,
@@ -75,17 +76,21 @@ def place(tape: Tape, schedule: Schedule, keep: bool | Bools = True) -> Plan:
     """
     t, s = tape, tape.signatures
     live, nodes, launch_of, launch_sig = schedule.live, schedule.nodes, schedule.launch_of, schedule.launch_sig
-    count, n_view_rows, n_rows_read, n_offsets = _count_rows(
+    lease = Lease()
+    launch = lease.empty((t.sig.size,), np.int32)
+    _number(nodes, launch_of, launch)
+    count, access_of, rows_of, write_of, write_rows, n_view_rows, n_offsets = _count_rows(
         s.kind, s.slot_of, s.slot_kind, s.result_of, s.result_rule, s.result_ref, s.result_rows,
-        t.sig, t.slot_of, t.arg_of, t.args, t.value_of, t.int_of, t.ints, live, launch_of, launch_sig,
+        t.sig, t.slot_of, t.arg_of, t.args, t.value_of, t.int_of, t.ints, live, launch, launch_of, launch_sig,
     )  # fmt: skip
-    start, write_of, write_start, write_rows, pool_rows = _write(
-        s.kind, s.result_of, s.result_pool, t.sig, t.value_of, live, nodes, launch_of, launch_sig, count, len(t.pools)
-    )
+    start, write_start, pool_rows = _write(
+        s.kind, s.result_of, s.result_pool, t.sig, t.value_of, live, launch, launch_sig, count, write_of, write_rows,
+        len(t.pools),
+    )  # fmt: skip
     if keep is not True:
         kept = np.zeros(t.value_of[-1], np.bool_) if keep is False else np.array(keep, np.bool_)
         kept[t.roots] = True
-        last = _last_launch(s.kind, t.sig, t.slot_of, t.arg_of, t.args, t.value_of, live, nodes, launch_of, kept)
+        last = _last_launch(s.kind, t.sig, t.slot_of, t.arg_of, t.args, t.value_of, live, launch, len(launch_sig), kept)
         _reuse(
             s.kind, s.result_of, s.result_pool, t.sig, t.value_of, live, nodes, launch_of, launch_sig, count, last,
             start, write_of, write_start, write_rows, pool_rows,
@@ -93,12 +98,12 @@ def place(tape: Tape, schedule: Schedule, keep: bool | Bools = True) -> Plan:
     scattered = _resolve_views(
         s.kind, t.sig, t.slot_of, t.arg_of, t.args, t.value_of, t.int_of, t.ints, live, start, count, n_view_rows
     )
-    access_of, rows_of, rows, block, offsets_of, offsets = _read(
-        s.slot_of, s.slot_kind, t.slot_of, t.arg_of, t.args, nodes, launch_of, launch_sig, start, count, scattered,
-        n_rows_read, n_offsets,
+    rows, block, offsets_of, offsets = _read(
+        s.slot_of, s.slot_kind, t.sig, t.slot_of, t.arg_of, t.args, launch, launch_of, launch_sig, start, count,
+        scattered, access_of, rows_of, n_offsets,
     )  # fmt: skip
-    int_of, ints = _columns(s.n_ints, t.int_of, t.ints, nodes, launch_of, launch_sig)
-    float_of, floats = _columns(s.n_floats, t.float_of, t.floats, nodes, launch_of, launch_sig)
+    int_of, ints = _columns(s.n_ints, t.sig, t.int_of, t.ints, launch, launch_of, launch_sig)
+    float_of, floats = _columns(s.n_floats, t.sig, t.float_of, t.floats, launch, launch_of, launch_sig)
     return Plan(
         start=start, count=count, scattered=scattered, pool_rows=pool_rows, peak_bytes=_n_bytes(tape, pool_rows),
         access_of=access_of, rows_of=rows_of, rows=rows, block=block, offsets_of=offsets_of, offsets=offsets,
@@ -115,22 +120,49 @@ def _n_bytes(tape: Tape, pool_rows: Ints) -> int:
 
 
 @njit(cache=True)
+def _number(nodes: Ints, launch_of: Ints, launch: Ints) -> None:
+    """The launch of each node, -1 where there is none, into `launch`."""
+    launch[:] = -1
+    for l in range(launch_of.size - 1):
+        for k in range(launch_of[l], launch_of[l + 1]):
+            launch[nodes[k]] = l
+
+
+@njit(cache=True)
 def _count_rows(
     kind: Ints, sig_slot_of: Ints, slot_kind: Ints, result_of: Ints, rule: Ints, ref: Ints, factor: Ints,
     sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, int_of: Ints, ints: Longs, live: Ints,
-    launch_of: Ints, launch_sig: Ints,
-) -> tuple[Ints, int, int, int]:  # fmt: skip
-    """The rows of every live value, and room for those of views, for those that launches read, and for offsets."""
+    launch: Ints, launch_of: Ints, launch_sig: Ints,
+) -> tuple[Ints, Ints, Ints, Ints, Ints, int, int]:  # fmt: skip
+    """The rows of every live value, those that each access reads and each write writes; room for views and offsets."""
+    n_launches = launch_sig.size
+    access_of = np.zeros(n_launches + 1, np.int32)
+    write_of = np.zeros(n_launches + 1, np.int32)
+    n_offsets = 0
+    for l in range(n_launches):
+        s = launch_sig[l]
+        access_of[l + 1] = access_of[l] + sig_slot_of[s + 1] - sig_slot_of[s]
+        write_of[l + 1] = write_of[l] + result_of[s + 1] - result_of[s]
+        for q in range(sig_slot_of[s], sig_slot_of[s + 1]):
+            if slot_kind[q] != ONE:
+                n_offsets += launch_of[l + 1] - launch_of[l] + 1
+    rows_of = np.zeros(access_of[n_launches] + 1, np.int32)
+    write_rows = np.zeros(write_of[n_launches], np.int32)
     count = np.zeros(value_of[sig.size], np.int32)
     n_view_rows = 0
-    n_rows_read = 0
     for i in range(sig.size):
         if not live[i]:
             continue
         s = sig[i]
+        l = launch[i]
         n_read = 0
-        for a in range(arg_of[slot_of[i]], arg_of[slot_of[i + 1]]):
-            n_read += count[args[a]]
+        for q in range(slot_of[i], slot_of[i + 1]):
+            n_here = 0
+            for a in range(arg_of[q], arg_of[q + 1]):
+                n_here += count[args[a]]
+            n_read += n_here
+            if l >= 0:
+                rows_of[access_of[l] + q - slot_of[i] + 1] += n_here
         if kind[s] == CONCAT_ROWS:
             count[value_of[i]] = n_read
             n_view_rows += n_read
@@ -139,7 +171,6 @@ def _count_rows(
             count[value_of[i]] = ints[int_of[i] + 2]
             n_view_rows += count[value_of[i]]
             continue
-        n_rows_read += n_read
         for r in range(result_of[s], result_of[s + 1]):
             if rule[r] == FIXED:
                 n_rows = factor[r]
@@ -156,26 +187,20 @@ def _count_rows(
                 if rule[r] == PER_ELEMENT:
                     n_rows *= factor[r]
             count[value_of[i] + r - result_of[s]] = n_rows
-    n_offsets = 0
-    for l in range(launch_sig.size):
-        for q in range(sig_slot_of[launch_sig[l]], sig_slot_of[launch_sig[l] + 1]):
-            if slot_kind[q] != ONE:
-                n_offsets += launch_of[l + 1] - launch_of[l] + 1
-    return count, n_view_rows, n_rows_read, n_offsets
+            if l >= 0:
+                write_rows[write_of[l] + r - result_of[s]] += n_rows
+    for access in range(access_of[n_launches]):
+        rows_of[access + 1] += rows_of[access]
+    return count, access_of, rows_of, write_of, write_rows, n_view_rows, n_offsets
 
 
 @njit(cache=True)
 def _last_launch(
     kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, live: Ints,
-    nodes: Ints, launch_of: Ints, kept: Bools,
+    launch: Ints, n_launches: int, kept: Bools,
 ) -> Ints:  # fmt: skip
     """The last launch that makes or reads each value, directly or through views; behind all if kept."""
     n = sig.size
-    n_launches = launch_of.size - 1
-    launch = np.full(n, -1, np.int32)
-    for l in range(n_launches):
-        for k in range(launch_of[l], launch_of[l + 1]):
-            launch[nodes[k]] = l
     last = np.full(value_of[n], -1, np.int32)
     for i in range(n - 1, -1, -1):
         if not live[i]:
@@ -192,11 +217,10 @@ def _last_launch(
 
 @njit(cache=True)
 def _write(
-    kind: Ints, result_of: Ints, result_pool: Ints, sig: Ints, value_of: Ints, live: Ints,
-    nodes: Ints, launch_of: Ints, launch_sig: Ints, count: Ints, n_pools: int,
-) -> tuple[Ints, Ints, Ints, Ints, Ints]:  # fmt: skip
+    kind: Ints, result_of: Ints, result_pool: Ints, sig: Ints, value_of: Ints, live: Ints, launch: Ints,
+    launch_sig: Ints, count: Ints, write_of: Ints, write_rows: Ints, n_pools: int,
+) -> tuple[Ints, Ints, Ints]:  # fmt: skip
     """The rows of payloads and of what is computed, one block behind the other, and the rows of the pools."""
-    n_launches = launch_sig.size
     start = np.full(value_of[sig.size], -1, np.int32)
     pool_rows = np.zeros(n_pools, np.int32)
     for i in range(sig.size):
@@ -205,23 +229,21 @@ def _write(
                 pool = result_pool[result_of[sig[i]] + j]
                 start[value_of[i] + j] = pool_rows[pool]
                 pool_rows[pool] += count[value_of[i] + j]
-    write_of = np.zeros(n_launches + 1, np.int32)
-    for l in range(n_launches):
-        write_of[l + 1] = write_of[l] + result_of[launch_sig[l] + 1] - result_of[launch_sig[l]]
-    write_start = np.empty(write_of[n_launches], np.int32)
-    write_rows = np.empty(write_of[n_launches], np.int32)
-    for l in range(n_launches):
-        for j in range(write_of[l + 1] - write_of[l]):
-            pool = result_pool[result_of[launch_sig[l]] + j]
-            row = pool_rows[pool]
-            write_start[write_of[l] + j] = row
-            for k in range(launch_of[l], launch_of[l + 1]):
-                value = value_of[nodes[k]] + j
-                start[value] = row
-                row += count[value]
-            write_rows[write_of[l] + j] = row - pool_rows[pool]
-            pool_rows[pool] = row
-    return start, write_of, write_start, write_rows, pool_rows
+    write_start = np.empty(write_rows.size, np.int32)
+    for l in range(launch_sig.size):
+        for w in range(write_of[l], write_of[l + 1]):
+            pool = result_pool[result_of[launch_sig[l]] + w - write_of[l]]
+            write_start[w] = pool_rows[pool]
+            pool_rows[pool] += write_rows[w]
+    row = write_start.copy()
+    for i in range(sig.size):  # nodes of a launch stand in tape order
+        if launch[i] >= 0:
+            w = write_of[launch[i]]
+            for value in range(value_of[i], value_of[i + 1]):
+                start[value] = row[w]
+                row[w] += count[value]
+                w += 1
+    return start, write_start, pool_rows
 
 
 @njit(cache=True)
@@ -425,70 +447,71 @@ def _resolve_views(
 
 @njit(cache=True)
 def _read(
-    sig_slot_of: Ints, slot_kind: Ints, slot_of: Ints, arg_of: Ints, args: Ints, nodes: Ints, launch_of: Ints,
-    launch_sig: Ints, start: Ints, count: Ints, scattered: Ints, n_rows_read: int, n_offsets: int,
-) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:  # fmt: skip
-    """The rows that every launch reads, slot by slot."""
-    n_launches = launch_sig.size
-    access_of = np.zeros(n_launches + 1, np.int32)
-    for l in range(n_launches):
-        access_of[l + 1] = access_of[l] + sig_slot_of[launch_sig[l] + 1] - sig_slot_of[launch_sig[l]]
-    n_accesses = access_of[n_launches]
-    rows_of = np.zeros(n_accesses + 1, np.int32)
-    rows = np.empty(n_rows_read, np.int32)
-    block = np.empty(n_accesses, np.int32)
+    sig_slot_of: Ints, slot_kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, launch: Ints,
+    launch_of: Ints, launch_sig: Ints, start: Ints, count: Ints, scattered: Ints, access_of: Ints, rows_of: Ints,
+    n_offsets: int,
+) -> tuple[Ints, Ints, Ints, Ints]:  # fmt: skip
+    """The rows that every launch reads, slot by slot. Nodes of a launch stand in tape order: every access has a place
+    where its next row goes, and where its next offset.
+    """
+    n_accesses = rows_of.size - 1
+    rows = np.empty(rows_of[n_accesses], np.int32)
     offsets_of = np.full(n_accesses, -1, np.int32)
     offsets = np.empty(n_offsets, np.int32)
-    n_rows = 0
     n_offsets = 0
-    for l in range(n_launches):
-        for j in range(access_of[l + 1] - access_of[l]):
-            access = access_of[l] + j
-            form = slot_kind[sig_slot_of[launch_sig[l]] + j]
-            n_elements = 0
-            if form != ONE:
+    for l in range(launch_sig.size):
+        for access in range(access_of[l], access_of[l + 1]):
+            if slot_kind[sig_slot_of[launch_sig[l]] + access - access_of[l]] != ONE:
                 offsets_of[access] = n_offsets
                 offsets[n_offsets] = 0
-                n_offsets += 1
-            begin = -1
-            end = -1
-            whole = True
-            for k in range(launch_of[l], launch_of[l + 1]):
-                slot = slot_of[nodes[k]] + j
-                for a in range(arg_of[slot], arg_of[slot + 1]):
-                    row = start[args[a]]
-                    n = count[args[a]]
-                    if form == EACH:
-                        n_elements += n
-                    if n == 0:
-                        continue
-                    if row >= 0:
-                        if begin < 0:
-                            begin = row
-                        elif row != end:
-                            whole = False
-                        end = row + n
-                        for r in range(n):
-                            rows[n_rows] = row + r
-                            n_rows += 1
-                    else:
-                        whole = False
-                        for r in range(n):
-                            rows[n_rows] = scattered[-row - 2 + r]
-                            n_rows += 1
-                if form == LIST:
-                    n_elements += arg_of[slot + 1] - arg_of[slot]
-                if form != ONE:
-                    offsets[n_offsets] = n_elements
-                    n_offsets += 1
-            block[access] = max(begin, 0) if whole else -1
-            rows_of[access + 1] = n_rows
-    return access_of, rows_of, rows, block, offsets_of, offsets
+                n_offsets += launch_of[l + 1] - launch_of[l] + 1
+    place = rows_of.copy()
+    offset = offsets_of.copy()
+    begin = np.full(n_accesses, -1, np.int32)
+    end = np.full(n_accesses, -1, np.int32)
+    whole = np.ones(n_accesses, np.bool_)
+    for i in range(sig.size):
+        l = launch[i]
+        if l < 0:
+            continue
+        for slot in range(slot_of[i], slot_of[i + 1]):
+            j = slot - slot_of[i]
+            access = access_of[l] + j
+            form = slot_kind[sig_slot_of[sig[i]] + j]
+            n_elements = 0
+            at = place[access]
+            for a in range(arg_of[slot], arg_of[slot + 1]):
+                row = start[args[a]]
+                n = count[args[a]]
+                n_elements += n if form == EACH else 1
+                if n == 0:
+                    continue
+                if row >= 0:
+                    if begin[access] < 0:
+                        begin[access] = row
+                    elif row != end[access]:
+                        whole[access] = False
+                    end[access] = row + n
+                    for r in range(n):
+                        rows[at + r] = row + r
+                else:
+                    whole[access] = False
+                    for r in range(n):
+                        rows[at + r] = scattered[-row - 2 + r]
+                at += n
+            place[access] = at
+            if form != ONE:
+                offset[access] += 1
+                offsets[offset[access]] = offsets[offset[access] - 1] + n_elements
+    block = np.empty(n_accesses, np.int32)
+    for access in range(n_accesses):
+        block[access] = max(begin[access], 0) if whole[access] else -1
+    return rows, block, offsets_of, offsets
 
 
 @njit(cache=True)
 def _columns(
-    n_data: Ints, data_of: Ints, data: Any, nodes: Ints, launch_of: Ints, launch_sig: Ints
+    n_data: Ints, sig: Ints, data_of: Ints, data: Any, launch: Ints, launch_of: Ints, launch_sig: Ints
 ) -> tuple[Ints, Any]:
     """The data of the nodes, launch by launch, column by column."""
     n_launches = launch_sig.size
@@ -496,12 +519,15 @@ def _columns(
     for l in range(n_launches):
         column_of[l + 1] = column_of[l] + n_data[launch_sig[l]] * (launch_of[l + 1] - launch_of[l])
     columns = np.empty(column_of[n_launches], data.dtype)
-    at = 0
-    for l in range(n_launches):
-        for c in range(n_data[launch_sig[l]]):
-            for k in range(launch_of[l], launch_of[l + 1]):
-                columns[at] = data[data_of[nodes[k]] + c]
-                at += 1
+    if columns.size == 0:
+        return column_of, columns
+    place = column_of.copy()
+    for i in range(sig.size):
+        l = launch[i]
+        if l >= 0 and n_data[sig[i]] > 0:
+            for c in range(n_data[sig[i]]):
+                columns[place[l] + c * (launch_of[l + 1] - launch_of[l])] = data[data_of[i] + c]
+            place[l] += 1
     return column_of, columns
 
 

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autobatch.errors import CompilerBug
+from autobatch.run import frontier
+from autobatch.run.memory import Lease
 from autobatch.run.program import Tape
-from autobatch.run.schedule import POLICIES, check_schedule, lower_bound, schedule
+from autobatch.run.schedule import POLICIES, _waits, check_schedule, lower_bound, schedule
 
 Draw = Callable[[str, str], Tape]
 policies = pytest.mark.parametrize("policy", POLICIES)
@@ -195,3 +197,49 @@ def test_a_dead_node_that_runs_fails(draw: Draw) -> None:
 def test_a_wrong_tape_fails(change: dict[str, Any], draw: Draw) -> None:
     with pytest.raises(CompilerBug, match=r"^record: "):
         replace(draw(EXAMPLE, "y z"), **change).check()
+
+
+def _stages(tape: Tape, lease: Lease) -> tuple[Any, ...]:
+    live, depth, source_of, sources = _waits(tape, lease)
+    return tape.signatures.kind, tape.sig, live, depth, source_of, sources
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_classes_give_the_order_of_single_nodes(data: st.DataObject, tapes: st.SearchStrategy[Tape]) -> None:
+    """Where whole classes are always ready, working on classes alone gives what working on nodes gives."""
+    lease = Lease()
+    kind, sig, live, depth, source_of, sources = _stages(data.draw(tapes), lease)
+    column, n_columns = frontier._columns(kind, sig, live)
+    deepest = int(depth.max(initial=0))
+    chain = frontier._chains(column, n_columns, sig, live, deepest, source_of, sources, lease)
+    wide = frontier._chains(column, n_columns, sig, live, 1 << 20, source_of, sources, lease)
+    assert np.array_equal(chain, wide)
+    launch = np.full(sig.size, -1, np.int32)
+    item = np.empty(sig.size, np.int32)
+    number = frontier._run_classes(kind, sig, live, depth, source_of, sources, chain, item, launch)
+    expected, n_launches = frontier._run_nodes(kind, sig, live, depth, source_of, sources, chain)
+    if number >= 0:
+        assert number == n_launches == frontier.longest_chains(kind, sig, live, depth, source_of, sources).sum()
+        assert np.array_equal(launch, expected)
+
+
+def test_a_class_that_is_never_ready_as_a_whole(draw: Draw) -> None:
+    """One example needs f before g, the other g before f: one of the signatures runs twice."""
+    tape = draw("p = payload\na = f p\nb = g a\nc = g p\nd = f c", "b d")
+    lease = Lease()
+    kind, sig, live, depth, source_of, sources = _stages(tape, lease)
+    column, n_columns = frontier._columns(kind, sig, live)
+    chain = frontier._chains(column, n_columns, sig, live, 9, source_of, sources, lease)
+    memory = np.empty(sig.size, np.int32), np.full(sig.size, -1, np.int32)
+    assert frontier._run_classes(kind, sig, live, depth, source_of, sources, chain, *memory) == -1
+    assert launches(tape, "frontier") == [[1], [2, 3], [4]]
+
+
+def test_many_signatures_go_by_the_agenda(draw: Draw) -> None:
+    text = "\n".join(f"a{i} = s{i}" for i in range(frontier.MOST_SIGNATURES + 1))
+    tape = draw(text, f"a0 a{frontier.MOST_SIGNATURES}")
+    assert launches(tape, "frontier") == launches(tape, "agenda")
+    everything = draw(text, " ".join(f"a{i}" for i in range(frontier.MOST_SIGNATURES + 1)))
+    assert launches(everything, "frontier") == launches(everything, "agenda")
+    assert lower_bound(everything, schedule(everything)) == frontier.MOST_SIGNATURES + 1
