@@ -21,7 +21,8 @@ class Profile:
     """Figures of one block; see `profile`.
 
     seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
-    bytes_gathered: bytes of rows read through row numbers; peak_bytes: largest pools; kernels: name → (launches, nodes)
+    bytes_gathered: bytes of rows read through row numbers; peak_bytes: largest pools;
+    replayed: examples whose recordings were reused; kernels: name → (launches, nodes)
     products: (count, m, k, n) of the matrix products (m, k) @ (k, n) of these launches and, where gradients are kept
         for, of their reverse pass: what the arithmetic of a step comes down to
     """
@@ -34,6 +35,7 @@ class Profile:
         self.rows = 0
         self.bytes_gathered = 0
         self.peak_bytes = 0
+        self.replayed = 0
         self.kernels: dict[str, list[int]] = {}
         self.products: list[tuple[int, int, int, int]] = []
         self._inner = 0.0
@@ -83,6 +85,8 @@ class Profile:
             f"{self.nodes:,} nodes → {self.launches:,} launches (bound {self.bound:,}), {self.rows:,} rows read, "
             f"{self.bytes_gathered:,} bytes gathered, pools of {self.peak_bytes:,} bytes"
         )
+        if self.replayed:
+            lines.append(f"recordings of {self.replayed:,} examples reused")
         lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}")
         for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
             lines.append(f"{name:<28}{launches:>10,}{nodes:>10,}")

@@ -6,6 +6,7 @@ import gc
 import weakref
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -345,6 +346,37 @@ def test_modules_cells_and_objects_as_functions() -> None:
             check(fn, kept)
     plain.factor = 5.0
     check(plain.loss, kept)
+
+
+def test_of_an_object_what_its_method_reads_is_seen() -> None:
+    @dataclass
+    class Options:
+        power: int = 2
+
+    class Trainer:
+        def __init__(self) -> None:
+            self.model, self.options, self.factor, self.steps = Net(), Options(), 2.0, 0
+
+        def loss(self, tree: Tree) -> Any:
+            Net.calls += 1
+            return self.scaled(self.model.encode(tree)) ** self.options.power
+
+        def scaled(self, x: Any) -> Any:
+            return x * getattr(self, "factor")  # noqa: B009
+
+        def step(self) -> int:
+            self.steps += 1
+            return calls(lambda: ab.map(self.loss, FOREST, reuse=True))
+
+    trainer = Trainer()
+    assert [trainer.step() for _ in range(3)] == [4, 0, 0]
+    trainer.factor = 3.0
+    assert trainer.step() == 4
+    trainer.options.power = 3
+    assert [trainer.step(), trainer.step()] == [4, 0]
+    check(trainer.loss, FOREST, list(trainer.model.parameters()))
+    trainer.model.scale = 2.0
+    assert trainer.step() == 4
 
 
 def test_results_of_any_nesting() -> None:
@@ -722,7 +754,8 @@ def test_arrays_count(monkeypatch: pytest.MonkeyPatch) -> None:
     mask = ab.tensor(np.ones(2000))
     mask.numpy()
     ab.map(lambda x: ab.tensor(x).sum() + mask.sum(), features, reuse=True)
-    assert 5 * 4000 + 8000 < reuse.own_store().n_bytes < 5 * 6000 + 8000
+    copied, examples, closure = 5 * 4000, 5 * 8000, 8000
+    assert copied + examples + closure < reuse.own_store().n_bytes < copied + examples + closure + 5 * 1000
 
 
 # What other parts see.
@@ -761,6 +794,8 @@ def test_profile_and_explain_of_a_replay() -> None:
             texts.append(ab.explain(loss))
             loss.backward()
         figures.append((prof.nodes, prof.launches, prof.rows))
+        assert prof.replayed == (len(FOREST) if len(texts) == 2 else 0)
+        assert ("recordings of 4 examples reused" in prof.table()) == (len(texts) == 2)
         assert "record" in prof.seconds
     assert figures[0] == figures[1]
     assert sorted(texts[0].splitlines()) == sorted(texts[1].splitlines())

@@ -24,6 +24,7 @@ import numpy as np
 from ..errors import RecordingError, message
 from ..parameter import uninterrupted
 from ..signature import Signature
+from ..stages import active
 from ..tape import Block, Recording
 from ..tensor import Tensor, import_array, shared_row
 from .arrays import COLUMNS, KINDS, Column, replay
@@ -162,6 +163,8 @@ class Store:
             results.append(k.template.build(tape, base, numbers[1], tensors))
         if places.size or tensors:
             tape.put(block, payloads, tensors)
+        for profile in active.profiles:
+            profile.replayed += len(rows)
         return results
 
     # Keeping.
@@ -219,6 +222,7 @@ class Store:
             m, payloads = new.marks[r], new.payloads[r]
             needs = new.needs(r)
             size += sum(array.nbytes for _, array in payloads)
+            size += sum(x.nbytes for x in examples[m.index] if isinstance(x, np.ndarray))
             self.kept.append(
                 Kept(
                     context,

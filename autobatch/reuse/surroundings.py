@@ -3,14 +3,16 @@
 Recordings are replayed where all of this is as it was. `Surroundings.of(fn)` gives it as something that can be
 compared: code of the function, of functions in its closure and of those it names; modules reached, by all their
 attributes (`guarding.py`); numbers, strings, parameters and tensors met on the way; anything else by identity. Small
-lists, tuples and dicts are looked through. Names are looked up as globals where code of the function's own package,
-or a method of a module with a name that such code uses, mentions them.
+lists, tuples and dicts, and dataclasses, are looked through; a `self` that is no module counts by the attributes that
+its method names. Names are looked up as globals where code of the function's own package, or a method of a module with
+a name that such code uses, mentions them.
 
 Cost: a few µs for a method of a module that has not changed; a walk over the module where one has.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 import types
@@ -80,7 +82,7 @@ class _Look:
         """What can be told of the function itself."""
         if isinstance(fn, types.FunctionType | types.MethodType | functools.partial):
             return self.of(fn)
-        return self._owner(fn), self.of(type(fn).__call__)
+        return self._owner(fn, _plain(type(fn).__call__)), self.of(type(fn).__call__)
 
     def of(self, x: Any, depth: int = 0) -> Any:
         """What can be told of a value."""
@@ -97,17 +99,25 @@ class _Look:
             self._see(x)
             return "cell", id(x), self.of(x.__dict__["__wrapped__"])
         if isinstance(x, types.MethodType):
-            owner = self._owner(x.__self__)
+            owner = self._owner(x.__self__, _plain(x))
             return "method", owner, self.of(x.__func__)
         if isinstance(x, functools.partial):
             self._see(x)
             return "partial", self.of(x.func), self.of(x.args), self.of(x.keywords)
         if hasattr(x, "training") and not isinstance(x, type | Shared | types.ModuleType):
             return self._owner(x)
-        if isinstance(x, list | tuple | dict) and len(x) <= _LOOKED_THROUGH and depth < 3:
-            self._see(x)
-            parts = (*x, *x.values()) if isinstance(x, dict) else x
-            return type(x), tuple(self.of(e, depth + 1) for e in parts)
+        if depth < 3:
+            if isinstance(x, list | tuple | dict) and len(x) <= _LOOKED_THROUGH:
+                self._see(x)
+                parts = (*x, *x.values()) if isinstance(x, dict) else x
+                return type(x), tuple(self.of(e, depth + 1) for e in parts)
+            if dataclasses.is_dataclass(x) and not isinstance(x, type):
+                self._see(x)
+                return (
+                    type(x),
+                    id(x),
+                    tuple(self.of(getattr(x, f.name, None), depth + 1) for f in dataclasses.fields(x)),
+                )
         self.kept.append(x)
         return "is", id(x)
 
@@ -115,16 +125,19 @@ class _Look:
         self.seen[id(x)] = len(self.seen)
         self.kept.append(x)
 
-    def _owner(self, x: Any) -> Any:
-        """A module by all that it holds; any other object by its attributes."""
+    def _owner(self, x: Any, method: types.FunctionType | None = None) -> Any:
+        """A module by all that it holds; any other object by those attributes that its method names."""
         if id(x) in self.seen:
             return "seen", self.seen[id(x)]
         self._see(x)
+        if isinstance(x, type | types.ModuleType):
+            return "is", id(x)
         if hasattr(x, "training"):
             self.modules.append(x)
             return "module", self.module(x)
-        attributes = getattr(x, "__dict__", None) if not isinstance(x, type | types.ModuleType) else None
-        return "object", id(x), tuple((k, self.of(v, 1)) for k, v in attributes.items()) if attributes else ()
+        words = _words_of_method(type(x), method.__code__) if method is not None else frozenset()
+        attributes = getattr(x, "__dict__", {})
+        return "object", id(x), tuple((k, self.of(v, 1)) for k, v in attributes.items() if k in words)
 
     def _function(self, f: types.FunctionType) -> Any:
         self.functions.append(f)
@@ -168,13 +181,25 @@ class _Look:
         return list(found.values())
 
 
+@functools.lru_cache(maxsize=256)
+def _words_of_method(kind: Any, code: types.CodeType) -> frozenset[str]:
+    """Names and strings in a method, and in methods of the class whose names are among them."""
+    words: set[str] = set()
+    waiting = [code]
+    while waiting:
+        fresh = {*_words(waiting.pop())} - words
+        words |= fresh
+        waiting += [f.__code__ for word in fresh for f in _plain_or_none(getattr(kind, word, None))]
+    return frozenset(words)
+
+
 def _words(code: types.CodeType) -> list[str]:
-    """Names used by code and by the code of functions defined in it."""
+    """Names and strings in code and in the code of functions defined in it."""
     words: list[str] = []
     waiting = [code]
     while waiting:
         here = waiting.pop()
-        words += here.co_names
+        words += [*here.co_names, *(c for c in here.co_consts if isinstance(c, str))]
         waiting += [c for c in here.co_consts if isinstance(c, types.CodeType)]
     return words
 
