@@ -341,8 +341,9 @@ def test_modules_cells_and_objects_as_functions() -> None:
             return self.layer(x) * self.factor
 
     plain = Plain()
+    recurrent = nn.LSTMCell(3, 3)
     for _ in range(2):
-        for fn in (layer, twice, ab.tanh, plain.loss):
+        for fn in (layer, twice, ab.tanh, plain.loss, recurrent, recurrent.forward):
             check(fn, kept)
     plain.factor = 5.0
     check(plain.loss, kept)

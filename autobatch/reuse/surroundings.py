@@ -92,12 +92,12 @@ class _Look:
             return float, x.hex()
         if id(x) in self.seen:
             return "seen", self.seen[id(x)]
-        if isinstance(x, types.FunctionType) and _package(x) == self.package:
-            self._see(x)
-            return self._function(x)
         if isinstance(x, types.FunctionType) and "cell" in x.__dict__:
             self._see(x)
             return "cell", id(x), self.of(x.__dict__["__wrapped__"])
+        if isinstance(x, types.FunctionType) and _package(x) == self.package:
+            self._see(x)
+            return self._function(x)
         if isinstance(x, types.MethodType):
             owner = self._owner(x.__self__, _plain(x))
             return "method", owner, self.of(x.__func__)
@@ -135,7 +135,7 @@ class _Look:
         if hasattr(x, "training"):
             self.modules.append(x)
             return "module", self.module(x)
-        words = _words_of_method(type(x), method.__code__) if method is not None else frozenset()
+        words = _words_of_method(x.__class__, method.__code__) if method is not None else frozenset()
         attributes = getattr(x, "__dict__", {})
         return "object", id(x), tuple((k, self.of(v, 1)) for k, v in attributes.items() if k in words)
 
