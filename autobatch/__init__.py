@@ -3,6 +3,7 @@
 from . import errors
 from .backends import backend, set_backend
 from .backends.products import products, products_in_use, set_products
+from .backends.threads import get_num_threads, set_num_threads
 from .cells import cell
 from .engine import check_finite, evaluate, no_grad
 from .errors import AutobatchError
@@ -46,6 +47,7 @@ __all__ = [
     "explain",
     "forget",
     "full",
+    "get_num_threads",
     "grad",
     "load",
     "log",
@@ -73,6 +75,7 @@ __all__ = [
     "seed",
     "set_backend",
     "set_default_dtype",
+    "set_num_threads",
     "set_products",
     "sigmoid",
     "softmax",

@@ -27,6 +27,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .threads import get_num_threads, share
+
 
 def _machine() -> tuple[int, int, int]:
     """Bytes of a vector, vectors in a row of a tile, rows of a tile: their product has to fit the vector registers."""
@@ -255,40 +257,74 @@ def _transpose_block(typing_context, v, v_at, v_row, out, out_at, out_row):  # t
 
 transpose_block: Any = intrinsic(_transpose_block)
 
+
+def _fetch_add(typing_context, state, place, n):  # type: ignore[no-untyped-def]
+    """state[place] += n, for all threads at once; gives what it was before."""
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), args[2], "seq_cst")
+
+    return types.int64(state, types.intp, types.int64), build
+
+
+fetch_add: Any = intrinsic(_fetch_add)
+
 N_INNER, N_ROWS = (512, 240) if VECTOR_BYTES == 64 else (256, 120)
 """Rows and inner index of a block: 480 KB of x in float32 with the widest vectors, 120 KB elsewhere."""
 
 
-def _multiply(x, w, panel, width, y):  # type: ignore[no-untyped-def]
-    m, k = x.shape
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+@njit(**_OPTIONS)
+def _block(x, w, panel, width, y, i0, i1, first, last):  # type: ignore[no-untyped-def]
+    """Rows i0 to i1, at most N_ROWS, of panels `first` to `last`."""
+    k = x.shape[1]
     n = y.shape[1]
     size = x.itemsize
     x_row, x_inner = x.strides[0] // size, x.strides[1] // size
     w_row, y_row = w.strides[0] // size, y.strides[0] // size
     if k == 0:
-        y[:, :] = 0
+        y[i0:i1, first * width : last * width] = 0
+    for k0 in range(0, k, N_INNER):
+        n_inner = min(N_INNER, k - k0)
+        for p in range(first, last):
+            w_at = p * panel + k0 * w_row
+            columns = min(width, n - p * width)
+            for i in range(i0, i1, ROWS):
+                x_at = i * x_row + k0 * x_inner
+                y_at = i * y_row + p * width
+                tile(min(ROWS, i1 - i), x, x_at, x_row, x_inner, w, w_at, w_row, n_inner, y, y_at, y_row, columns, k0)
+
+
+def _multiply(x, w, panel, width, y):  # type: ignore[no-untyped-def]
+    m, n = y.shape
     for i0 in range(0, m, N_ROWS):
-        i1 = min(m, i0 + N_ROWS)
-        for k0 in range(0, k, N_INNER):
-            n_inner = min(N_INNER, k - k0)
-            for p in range((n + width - 1) // width):
-                w_at = p * panel + k0 * w_row
-                columns = min(width, n - p * width)
-                for i in range(i0, i1, ROWS):
-                    x_at = i * x_row + k0 * x_inner
-                    y_at = i * y_row + p * width
-                    tile(
-                        min(ROWS, i1 - i), x, x_at, x_row, x_inner, w, w_at, w_row, n_inner, y, y_at, y_row, columns, k0
-                    )
+        _block(x, w, panel, width, y, i0, min(m, i0 + N_ROWS), 0, (n + width - 1) // width)
 
 
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_multiply_one = njit(**_OPTIONS)(_multiply)
+def _multiply_shared(x, w, panel, width, y, state):  # type: ignore[no-untyped-def]
+    """`_multiply` in parts of one panel, as `threads.share` wants it."""
+    m, n = y.shape
+    n_panels = (n + width - 1) // width
+    n_parts = (m + N_ROWS - 1) // N_ROWS * n_panels
+    n_done = 0
+    while True:
+        part = fetch_add(state, 0, 1)
+        if part >= n_parts:
+            return fetch_add(state, 1, n_done) + n_done if n_done else -1
+        i0, p = part // n_panels * N_ROWS, part % n_panels
+        _block(x, w, panel, width, y, i0, min(m, i0 + N_ROWS), p, p + 1)
+        n_done += 1
 
 
 def _multiply_many(x, w, width, y):  # type: ignore[no-untyped-def]
     for b in range(y.shape[0]):
-        _multiply_one(x[b], w[b], width, width, y[b])
+        for i0 in range(0, y.shape[1], N_ROWS):
+            _block(
+                x[b], w[b], width, width, y[b], i0, min(y.shape[1], i0 + N_ROWS), 0, (y.shape[2] + width - 1) // width
+            )
 
 
 def _pack(v, lanes, out):  # type: ignore[no-untyped-def]
@@ -309,36 +345,50 @@ def _pack(v, lanes, out):  # type: ignore[no-untyped-def]
 class _Compiled(dict[Any, Any]):
     """A function compiled for a dtype when first asked for: once, whatever the strides, and for read-only operands."""
 
-    def __init__(self, function: Any, arguments: str) -> None:
+    def __init__(self, function: Any, arguments: str, result: Any = types.void) -> None:
         super().__init__()
-        self.function, self.arguments = function, arguments
+        self.function, self.arguments, self.result = function, arguments, result
 
     def __missing__(self, dtype: np.dtype[Any]) -> Any:
         real = types.float32 if dtype == np.float32 else types.float64
-        kinds: dict[str, Any] = {"n": types.intp}
+        kinds: dict[str, Any] = {"n": types.intp, "state": types.Array(types.int64, 1, "C")}
         for ndim in (2, 3):
             kinds[f"{ndim}"] = types.Array(real, ndim, "A", readonly=True)
             kinds[f"{ndim}w"] = types.Array(real, ndim, "A")
-        signature = types.void(*(kinds[name] for name in self.arguments.split()))
+        signature = self.result(*(kinds[name] for name in self.arguments.split()))
         found = self[dtype] = njit(signature, **_OPTIONS)(self.function)
         return found
 
 
 _products = _Compiled(_multiply, "2 2 n n 2w")
+_shared_products = _Compiled(_multiply_shared, "2 2 n n 2w state", types.int64)
 _stacked_products = _Compiled(_multiply_many, "3 3 n 3w")
 _packers = _Compiled(_pack, "2 n 2w")
+
+
+SHARED = 1 << 24
+"""Multiplications from which a product is shared among threads: an eighth of a millisecond with the widest vectors."""
+
+
+def _run(x: Any, w: Any, panel: int, width: int, y: Any) -> None:
+    m, n = y.shape
+    if get_num_threads() > 1 and m * n * x.shape[1] >= SHARED:
+        n_parts = -(-m // N_ROWS) * -(-n // width)
+        share(_shared_products[y.dtype], (x, w, panel, width, y), n_parts)
+    else:
+        _products[y.dtype](x, w, panel, width, y)
 
 
 def multiply(x: Any, w: Any, y: Any) -> None:
     """y = x w for matrices of one floating dtype; the columns of w, and those of y, side by side."""
     width = PANEL_BYTES // y.itemsize
-    _products[y.dtype](x, w, width, width, y)
+    _run(x, w, width, width, y)
 
 
 def multiply_panels(x: Any, packed: Any, y: Any) -> None:
     """y = x vᵀ for `packed = panels(v)`."""
     width = packed.shape[1]
-    _products[y.dtype](x, packed, width * x.shape[1], width, y)
+    _run(x, packed, width * x.shape[1], width, y)
 
 
 def multiply_many(x: Any, w: Any, y: Any) -> None:

@@ -1,7 +1,7 @@
-"""How many threads NumPy's matrix products use.
+"""How many threads matrix products use: the library's own, and those of NumPy.
 
-The products of trees are small: a second thread gains a tenth on an idle machine, and where its core has other work to
-do, every product waits for it, ten times as long as it takes.
+With NumPy's BLAS a second thread gains a tenth on the small products of trees on an idle machine, and where its core
+has other work to do, every product waits for it, ten times as long as it takes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+import autobatch as ab
+
 __all__ = ["blas_threads"]
 
 _PREFIXES, _SUFFIXES = ("scipy_openblas", "openblas"), ("64_", "")
@@ -20,26 +22,26 @@ _PREFIXES, _SUFFIXES = ("scipy_openblas", "openblas"), ("64_", "")
 
 @contextmanager
 def blas_threads(count: int) -> Iterator[bool]:
-    """Let NumPy's matrix products use `count` threads inside the block, and as many as before after it.
+    """Let matrix products use `count` threads inside the block, and as many as before after it.
 
-    Gives whether that could be done: it is where NumPy brings its own OpenBLAS, as its wheels do; elsewhere nothing
-    changes.
+    Gives whether that could be done for NumPy's too: it is where NumPy brings its own OpenBLAS, as its wheels do.
 
     >>> with blas_threads(1):
     ...     float((np.ones((2, 2)) @ np.ones((2, 2))).sum())
     8.0
     """
     found = _openblas()
-    if found is None:
-        yield False
-        return
-    get_count, set_count = found
-    before = get_count()
-    set_count(count)
+    own = ab.get_num_threads()
+    before = found[0]() if found else 0
+    ab.set_num_threads(count)
+    if found:
+        found[1](count)
     try:
-        yield True
+        yield found is not None
     finally:
-        set_count(before)
+        ab.set_num_threads(own)
+        if found:
+            found[1](before)
 
 
 def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:

@@ -166,10 +166,11 @@ def test_other_machines(features, tmp_path, monkeypatch):
     path = tmp_path / f"tiles_{len(features)}_{'_'.join(features)}.py"
     path.write_text(Path(tiles.__file__).read_text("utf-8"), "utf-8")  # Numba's cache goes by file
     monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"autobatch.backends.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     other = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, path.stem, other)
+    monkeypatch.setitem(sys.modules, name, other)
     spec.loader.exec_module(other)
     assert other.PANEL_BYTES * other.ROWS < tiles.PANEL_BYTES * tiles.ROWS or tiles.VECTOR_BYTES < 64
     rng = np.random.default_rng(6)

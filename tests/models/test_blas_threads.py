@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import autobatch as ab
 from autobatch.models import blas_threads as module
 from autobatch.models.blas_threads import blas_threads
 
@@ -16,6 +17,13 @@ def test_the_count_holds_inside_the_block_only():
         assert limited and get_count() == 1
         raise KeyError
     assert get_count() == before
+
+
+def test_the_count_of_the_librarys_own_products_holds_inside_the_block_only():
+    before = ab.get_num_threads()
+    with blas_threads(before + 2):
+        assert ab.get_num_threads() == before + 2
+    assert ab.get_num_threads() == before
 
 
 def test_without_openblas_nothing_changes(monkeypatch):

@@ -1,0 +1,112 @@
+"""Threads for large compiled loops: parts are taken from a common counter by whoever is free.
+
+The caller takes part itself and never waits for a thread that has not begun: if the other cores are busy it does all
+parts alone, a few microseconds late. It waits for parts that others have begun. Which thread does a part does not show
+in the result, as parts write different numbers.
+
+    share(function, arguments, n_parts)
+
+`function(*arguments, state)` is compiled and holds no lock. It takes numbers of parts, adding to state[0] atomically,
+until there are none left; adds how many it did to state[1]; and gives what state[1] then was, or -1 if it did none.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+_Job = tuple[Callable[..., int], tuple[Any, ...], int, Any]
+
+
+def default_threads() -> int:
+    """OMP_NUM_THREADS if it is set, else the cores that this process may use."""
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Team:
+    """Threads that wait for jobs; they are daemons, started when first needed and anew in a forked process."""
+
+    def __init__(self) -> None:
+        self.size = default_threads()
+        self.jobs: SimpleQueue[_Job] = SimpleQueue()
+        self.started = 0
+        self.lock = threading.Lock()
+
+    def hire(self) -> None:
+        with self.lock:
+            while self.started < self.size - 1:
+                name = f"autobatch-{self.started}"
+                threading.Thread(target=_work, args=(self.jobs,), name=name, daemon=True).start()
+                self.started += 1
+
+
+def _work(jobs: SimpleQueue[_Job]) -> None:
+    while True:
+        function, arguments, n_parts, finished = jobs.get()
+        if function(*arguments) == n_parts:
+            finished.release()
+        del function, arguments, finished  # let go of the arrays while waiting
+
+
+_team = [_Team()]
+
+
+def _forked() -> None:
+    size = _team[0].size
+    _team[0] = _Team()
+    _team[0].size = size
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int) -> None:
+    """Run all parts, on as many threads as are set; returns when all are done."""
+    team = _team[0]
+    if team.started < team.size - 1:
+        team.hire()
+    finished = threading.Lock()
+    finished.acquire()
+    state = np.zeros(2, np.int64)
+    interrupted = False
+    for _ in range(min(team.size, n_parts) - 1):
+        team.jobs.put((function, (*arguments, state), n_parts, finished))
+    while int(state[1]) != n_parts:
+        try:
+            if function(*arguments, state) != n_parts:
+                finished.acquire(timeout=0.05)  # no longer: Ctrl-C may come between acquiring and knowing it
+        except KeyboardInterrupt:  # raised when the others no longer write
+            interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def set_num_threads(n: int) -> None:
+    """Use up to `n` threads for large products, from now on.
+
+    Results do not depend on it, to the last bit. The default is OMP_NUM_THREADS, or as many as there are cores.
+
+    >>> import autobatch as ab
+    >>> before = ab.get_num_threads()
+    >>> ab.set_num_threads(1)
+    >>> ab.get_num_threads()
+    1
+    >>> ab.set_num_threads(before)
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"set_num_threads: a count of threads\n  expected a whole number from 1 on, got {n!r}")
+    _team[0].size = n
+
+
+def get_num_threads() -> int:
+    """How many threads large products may use."""
+    return _team[0].size

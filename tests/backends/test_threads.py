@@ -1,0 +1,166 @@
+"""Threads: the same bits for any number of them; faults, forks and Ctrl-C leave nothing behind."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch import optim
+from autobatch.backends import threads, tiles
+
+
+@pytest.fixture(autouse=True)
+def everything_is_large(monkeypatch) -> Iterator[None]:
+    before = ab.get_num_threads()
+    monkeypatch.setattr(tiles, "SHARED", 1)
+    yield
+    ab.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_have_the_same_bits_on_any_number_of_threads(n_threads, dtype):
+    rng = np.random.default_rng(0)
+    for m, k, n in [(1, 1, 1), (1, 40, 700), (700, 40, 3), (500, 600, 130), (7, 0, 9), (0, 3, 4)]:
+        x, w = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+        v = np.ascontiguousarray(w.T)
+        results = []
+        for count in (1, n_threads, n_threads):
+            ab.set_num_threads(count)
+            direct, packed = np.full((m, n), np.nan, dtype), np.full((m, n), np.nan, dtype)
+            tiles.multiply(x, w, direct)
+            tiles.multiply_panels(x, tiles.panels(v), packed)
+            results += [direct, packed]
+        assert np.isfinite(results[0]).all()
+        assert all(np.array_equal(results[0], y) for y in results)
+
+
+def train(n_threads: int) -> list[np.ndarray]:
+    ab.set_num_threads(n_threads)
+    ab.seed(0)
+    w, v = ab.Parameter(np.eye(50) / 2), ab.Parameter(np.linspace(-1, 1, 500).reshape(50, 10))
+    optimizer = optim.Adam([w, v], lr=0.01)
+
+    def loss(n: int) -> ab.Tensor:
+        h = ab.tensor(np.linspace(0, 1, 50)) * float(n)
+        for _ in range(n):
+            h = ab.tanh(w @ h)
+        return ab.sum(h @ v)
+
+    for _ in range(3):
+        optimizer.zero_grad()
+        ab.sum(ab.map(loss, [1, 3, 2, 5] * 5)).backward()
+        optimizer.step()
+    return [w.value, v.value]
+
+
+def test_training_has_the_same_bits_on_any_number_of_threads():
+    alone = train(1)
+    for got, wanted in zip(train(3), alone, strict=True):
+        assert np.array_equal(got, wanted)
+
+
+def test_the_caller_does_all_parts_where_no_other_thread_begins(monkeypatch):
+    monkeypatch.setattr(threads, "_work", lambda jobs: None)
+    monkeypatch.setattr(threads, "_team", [threads._Team()])
+    ab.set_num_threads(4)
+    x = np.random.default_rng(1).standard_normal((300, 200))
+    y = np.empty((300, 300))
+    tiles.multiply(x, x.T.copy(), y)
+    np.testing.assert_allclose(y, x @ x.T)
+
+
+def test_threads_of_the_user_may_share_at_the_same_time():
+    ab.set_num_threads(3)
+    x = np.random.default_rng(2).standard_normal((260, 130))
+    expected = x @ x.T
+    wrong = []
+
+    def work() -> None:
+        for _ in range(20):
+            y = np.full((260, 260), np.nan)
+            tiles.multiply(x, x.T.copy(), y)
+            if not np.allclose(y, expected):
+                wrong.append(y)
+
+    users = [threading.Thread(target=work) for _ in range(4)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_control_c_waits_for_parts_that_others_have_begun(late):
+    """`share` raises only once all parts are done, also if Ctrl-C comes as they are."""
+    ab.set_num_threads(2)
+    begun, go = threading.Event(), threading.Event()
+
+    def function(state: np.ndarray) -> int:
+        if threading.current_thread() is threading.main_thread():
+            if not begun.is_set():
+                assert begun.wait(10)
+                signal_soon.start()
+            return -1
+        begun.set()
+        go.wait(10)
+        state[1] = 2
+        return 2
+
+    def interrupt() -> None:
+        if late:
+            _thread.interrupt_main()  # seen when the main thread wakes
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+        go.set()
+
+    signal_soon = threading.Timer(0.05, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        threads.share(function, (), 2)
+    assert go.is_set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_has_threads_of_its_own():
+    command = """
+import os, numpy as np, autobatch as ab
+from autobatch.backends import tiles
+tiles.SHARED = 1
+ab.set_num_threads(2)
+x = np.ones((300, 300))
+y = np.empty_like(x)
+tiles.multiply(x, x, y)
+child = os.fork()
+if child == 0:
+    y[:] = 0
+    for _ in range(5):
+        tiles.multiply(x, x, y)
+    os._exit(0 if (y == 300).all() and ab.get_num_threads() == 2 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("variable", "count"), [("3", 3), ("2,4", 2), ("", None), ("many", None)])
+def test_the_usual_variable_sets_the_default(monkeypatch, variable, count):
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert threads.default_threads() == (count or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.0, True])
+def test_a_count_of_threads_is_a_whole_number(wrong):
+    with pytest.raises(ValueError, match="whole number"):
+        ab.set_num_threads(wrong)
