@@ -28,7 +28,7 @@ from .run.execute import Launch, Run, execute, gradient_needed, load, prepare
 from .run.expand import Expansion
 from .run.loop import LoopRun
 from .run.memory import Lease, Loan
-from .run.mirror import mirror, mixed
+from .run.mirror import mirror
 from .run.place import place
 from .run.program import KERNEL, Tape
 from .run.schedule import schedule
@@ -464,17 +464,18 @@ class _Gradients:
 
 def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
     run = tape.run
-    part, outside = _reverse_run(tape, run, seeds)
-    if not isinstance(run, LoopRun) and not part.finite() and mixed(run, seeds):
+    part, outside, is_mixed = _reverse_run(tape, run, seeds)
+    if is_mixed and not part.finite():
         # A node that does not lead to the loss shared a launch with one that does; run again, apart.
-        part, outside = _reverse_run(tape, run_tape(tape, list(seeds)), seeds)
+        part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds)), seeds)
     total.merge(part)
     return outside
 
 
 def _reverse_run(
     tape: Recording, run: Any, seeds: dict[int, Array]
-) -> tuple[_Gradients, list[tuple[Recording, int, Array]]]:
+) -> tuple[_Gradients, list[tuple[Recording, int, Array]], bool]:
+    """Gradients, cotangents of earlier recordings' values, and whether a launch was reversed for some of its nodes."""
     own = _Gradients()
 
     def dense(x: Shared, g: Array) -> None:
@@ -483,13 +484,13 @@ def _reverse_run(
     def rows(x: Shared, ids: Array, g: Array) -> None:
         own.sparse.setdefault(x, []).append((ids, g))
 
-    outside = []
+    outside, is_mixed = [], False
     if isinstance(run, LoopRun):
         grads = run.reverse(seeds, dense, rows)
         outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
     else:
         lease = Lease()
-        pools = mirror(run, seeds, dense, rows, lease)
+        pools, is_mixed = mirror(run, seeds, dense, rows, lease)
         for id, old, value in tape.links:
             if run.is_placed(id):
                 pool, where = run.rows(id)
@@ -506,7 +507,7 @@ def _reverse_run(
         final.dense[x] = final.dense[x] + g if x in final.dense else g
 
     pull_back(expressions, run.memo, give)
-    return final, outside
+    return final, outside, is_mixed
 
 
 def tape_payload(tape: Recording, id: int) -> Array:

@@ -24,8 +24,14 @@ GiveDense = Callable[[Any, Array], None]
 GiveRows = Callable[[Any, Array, Array], None]
 
 
-def mirror(run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows, lease: Lease) -> list[Array]:
-    """Reverse a run; returns the gradient pools, leased, for cotangents of values from outside."""
+def mirror(
+    run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows, lease: Lease
+) -> tuple[list[Array], bool]:
+    """Reverse a run.
+
+    Returns the gradient pools, leased, for cotangents of values from outside; and whether a launch was reversed for the
+    sake of some of its nodes, while others in it do not lead to a seed.
+    """
     pools: list[Any] = [lease.zeros(p.shape, p.dtype) if p.dtype.kind == "f" else p for p in run.pools]
     for value, g in seeds.items():
         pool, where = run.rows(value)
@@ -36,9 +42,10 @@ def mirror(run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows, 
     index = {id(p): k for k, p in enumerate(run.pools)}
     plans: dict[int, Any] = {}
     used: dict[int, list[Launch]] = {}
-    for launch, wanted in zip(reversed(run.launches), reversed(wanted_launches(run, seeds)), strict=True):
+    wanted, is_mixed = wanted_launches(run, seeds)
+    for launch, is_wanted in zip(reversed(run.launches), reversed(wanted), strict=True):
         s = launch.sig
-        if not wanted or launch.sizes[0] == 0:
+        if not is_wanted or launch.sizes[0] == 0:
             continue
         used.setdefault(s, []).append(launch)
         found = plans.get(s)
@@ -74,24 +81,17 @@ def mirror(run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows, 
             program(launch.sizes[0], launch.sizes, arguments, outputs)
     for s in sorted(used):
         _final(run, s, used[s], dense, rows)
-    return pools
+    return pools, is_mixed
 
 
-def wanted_launches(run: Run, seeds: dict[int, Array]) -> list[bool]:
-    """Launches with a node that leads to a seed."""
-    needs = nodes_to_seeds(run, seeds)
-    flags = needs[run.schedule.nodes] != 0
-    return [
-        bool(flags[a:b].any()) for a, b in zip(run.schedule.launch_of[:-1], run.schedule.launch_of[1:], strict=True)
-    ]
-
-
-def mixed(run: Run, seeds: dict[int, Array]) -> bool:
-    """Whether some launch holds nodes that lead to a seed beside nodes that do not."""
-    needs = nodes_to_seeds(run, seeds)
-    flags = needs[run.schedule.nodes] != 0
-    ends = zip(run.schedule.launch_of[:-1], run.schedule.launch_of[1:], strict=True)
-    return any(bool(flags[a:b].any()) and not bool(flags[a:b].all()) for a, b in ends)
+def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool]:
+    """Which launches hold a node that leads to a seed, and whether one of them holds nodes that do not beside it."""
+    flags = nodes_to_seeds(run, seeds)[run.schedule.nodes] != 0
+    before = np.concatenate(([0], np.cumsum(flags)))
+    bounds = run.schedule.launch_of
+    counts = before[bounds[1:]] - before[bounds[:-1]]
+    wanted = counts > 0
+    return wanted.tolist(), bool((wanted & (counts < np.diff(bounds))).any())
 
 
 def nodes_to_seeds(run: Run, seeds: dict[int, Array]) -> Any:
