@@ -27,12 +27,13 @@ from .types import Type
 SHARED = -1
 NODE = 0
 
-INPUT_KINDS = ("rows", "data", "shared", "segments", "lengths", "positions", "kept", "cotangent")
+INPUT_KINDS = ("rows", "data", "shared", "derived", "segments", "lengths", "positions", "kept", "cotangent")
 """What a graph reads.
 
 rows k       operand k of the node (or element of a list)
 data k       number k of the node, int64 or float64
 shared k     shared operand k
+derived k    batched only: expression k of shared operands, computed once in a run
 segments k   batched only: for each element of list k the number of its node, i64[n_k], ascending
 lengths k    number of elements of list k of the node, i64[]
 positions k  position of the element in list k, i64[]

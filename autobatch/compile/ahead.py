@@ -23,7 +23,7 @@ from ..graph import INPUT, NODE, SHARED, Graph
 from ..ops.linalg import PRODUCT
 from ..types import Type
 
-VIEWS = ("slice", "reshape", "transpose", "broadcast")
+VIEWS = ("slice", "reshape", "transpose", "broadcast_to")
 
 
 @dataclass(frozen=True, slots=True)

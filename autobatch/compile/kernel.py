@@ -10,6 +10,7 @@ from typing import Any
 
 from ..graph import Graph
 from .batch import batch
+from .join import derive, join_products
 from .lower import Program, graph_inputs, lower, steps_of
 from .simplify import simplify
 from .split import Pieces, split
@@ -24,11 +25,13 @@ class Kernel:
         self.graph = graph
         self.trainable = trainable
         self._programs: dict[tuple[str, str], Program] = {}
+        self._graphs: dict[str, Graph] = {}
+        self._expressions: dict[object, tuple[int, Graph]] = {}
 
     @cached_property
     def batched(self) -> Graph:
         """The graph of a launch."""
-        return simplify(batch(self.graph))[0].pruned().check()
+        return join_products(simplify(batch(self.graph))[0].pruned())
 
     @cached_property
     def pieces(self) -> Pieces:
@@ -37,7 +40,15 @@ class Kernel:
 
     def graph_of(self, piece: str) -> Graph:
         """The graph of a piece: "inference", "forward", "backward" or "final"."""
-        return self.batched if piece == "inference" else getattr(self.pieces, piece)
+        found = self._graphs.get(piece)
+        if found is None:
+            whole = self.batched if piece == "inference" else getattr(self.pieces, piece)
+            found = self._graphs[piece] = derive(whole, self._expressions)
+        return found
+
+    def expression(self, k: int) -> Graph:
+        """What "derived" operand k of the pieces is, made of shared operands: a graph of one result."""
+        return next(graph for number, graph in self._expressions.values() if number == k)
 
     def program(self, piece: str, backend: str) -> Program:
         """The lowered piece."""

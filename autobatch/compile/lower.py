@@ -32,6 +32,9 @@ from .fuse import calls_only, fuse
 from .rewrite import rewrite
 from .steps import Loop, Read, Steps, Store
 
+SAME = ("shared", "derived")
+"""Kinds of operand that are arrays of any layout, the same for all nodes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -110,7 +113,7 @@ class _Driver:
         self.body: list[str] = []
         self.sources: list[str] = []
         # values that need not be C-contiguous
-        self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] == "shared"}
+        self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] in SAME}
         self.flat = False  # whether the loop being called runs over one long row
         self.unseen = self._unseen_transposes() if backend == "numba" else set()
         self.output_of: dict[int, int] = {}  # results of a row or more for each node

@@ -17,6 +17,7 @@ from numba import njit
 
 from ..types import Dim, Type, size_of
 from .expand import Expansion
+from .interpret import interpret
 from .memory import Lease
 from .program import Plan, Schedule, Tape
 
@@ -212,13 +213,26 @@ def read(run: Run, launch: Launch, kind: str, k: int) -> Any:
         return launch.accesses[k]
     if kind == "data":
         return launch.data[k]
-    if kind == "shared":
-        return run.memo[run.signatures[launch.sig].shared[k]]
+    if kind in ("shared", "derived"):
+        return same_for_all(run, launch.sig, kind, k)
     if kind == "positions":
         offsets = launch.offsets[k - 1].astype(np.int64)
         return np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
     lengths = np.diff(launch.offsets[k - 1]).astype(np.int64)
     return lengths if kind == "lengths" else np.repeat(np.arange(lengths.size), lengths)
+
+
+def same_for_all(run: Run, sig: int, kind: str, k: int) -> Array:
+    """A shared operand of a signature, or what is derived from such, computed when it is first read in a run."""
+    signature = run.signatures[sig]
+    if kind == "shared":
+        found: Array = run.memo[signature.shared[k]]
+        return found
+    key = (signature, k)
+    if key not in run.memo:
+        expression = signature.kernel.expression(k)
+        run.memo[key] = interpret(expression, lambda _, operand: run.memo[signature.shared[operand]])[0]
+    return run.memo[key]
 
 
 def execute(run: Run, check: Callable[[Launch, int], None] | None = None) -> None:

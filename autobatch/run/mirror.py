@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..types import size_of
-from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch
+from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch, same_for_all
 from .memory import Lease, lend
 
 _LARGE = 1 << 13
@@ -139,7 +139,7 @@ def _final(run: Run, s: int, launches: list[Launch], dense: GiveDense, rows: Giv
             elif kind == "data":
                 arguments.append(np.concatenate([launch.data[k] for launch in (every if kept is stored else launches)]))
             else:
-                arguments.append(run.memo[signature.shared[k]])
+                arguments.append(same_for_all(run, s, kind, k))
         types = [pieces.final.nodes[i].type for i in pieces.final.outputs]
         room = [lend(t.shape, t.dtype) if size_of(t.shape) >= _LARGE else None for t in types]
         results = signature.kernel.program("final", run.backend).run(sizes[0], sizes, arguments, room)
