@@ -3,7 +3,9 @@
 Input: a `Loop` of the fuse stage. Output: the text of a module with one function `loop`, and what the driver passes to
 it. Invariants: the text holds no extents and no node numbers, so one text serves all sizes and all kernels with the
 same arithmetic; infinities and NaN go through as in NumPy (no "nnan", "ninf", and no "arcp", which makes 1 / sqrt(0) a
-NaN); slices are taken before the inner loop and stores are its last lines, which is what lets it vectorise.
+NaN); slices are taken before the inner loop and stores are its last lines, which is what lets it vectorise; what is
+written through one argument is touched through no other, so that LLVM need not compare addresses: a launch writes other
+rows than it reads, and all rows that are added to go through one argument, as they may meet.
 Cost: O(nodes of the loop).
 
     def loop(n, w, a0, a1, y0):
@@ -181,7 +183,10 @@ class _Writer:
     def store(self, store: Store) -> None:
         """The lines that write one value."""
         value = self.value(store.value)
-        name = self.argument("y", ("store", store.kind, store.target, store.width), ArrayArgument(store))
+        key: tuple[Any, ...] = ("store", store.kind, store.target, store.width)
+        if store.kind == "add":  # rows of one width and dtype lie in one pool, which must be one argument
+            key = ("store", "add", self.graph.nodes[self.graph.outputs[store.target]].type.dtype, store.width)
+        name = self.argument("y", key, ArrayArgument(store))
         row = "i"
         if store.kind == "add":
             row = f"{self.argument('r', ('add', store.target), RowsArgument(store))}[i]"

@@ -388,3 +388,17 @@ def test_two_results_added_to_the_same_rows_of_one_pool(backend):
         np.add.at(want, r, term)
     program.run(9, (9,), [u, v], [(pool, r, -1) for r in rows])
     np.testing.assert_allclose(pool, want, 1e-5, 1e-5)
+
+
+def test_loops_promise_that_their_arrays_are_apart() -> None:
+    from autobatch.compile import cache
+
+    source = write_text(lambda x, y: ab.tanh(x) * y)
+    loop = cache.load(source)
+    x = np.ones((2, 3), np.float32)
+    y = np.empty_like(x)
+    loop(2, 3, x, x, y)
+    np.testing.assert_allclose(y, np.tanh(1.0), rtol=1e-6)
+    (signature,) = loop.signatures
+    define = next(line for line in loop.inspect_llvm(signature).splitlines() if line.startswith("define"))
+    assert "ptr noalias" in define.split("%arg.a0.0")[0].rpartition(",")[2]
