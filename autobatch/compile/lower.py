@@ -218,7 +218,7 @@ class _Driver:
             return f"product({', '.join(operands)})"
         v = self.nodes[self.nodes[w].inputs[0]]
         operands[1] = f"v{self.nodes[w].inputs[0]}"
-        return f"product_transposed({', '.join(operands)}, {v.op is INPUT and v.attrs[0] == 'shared'})"
+        return f"product_transposed({', '.join(operands)}, {v.op is INPUT and v.attrs[0] in SAME})"
 
     def _flipped(self, i: int) -> bool:
         return self.nodes[i].op is TRANSPOSE and self.nodes[i].attrs[0] == (1, 0)
