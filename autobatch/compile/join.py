@@ -53,7 +53,7 @@ class _Joiner:
         self.varies = varying(graph)
         self.new = Graph()
         self.number: dict[int, int] = {}
-        for i, node in enumerate(graph.nodes):
+        for i in range(len(graph.nodes)):
             if not self.varies[i]:
                 self.copy(i)
         self.uses = [0] * len(graph.nodes)
@@ -87,8 +87,8 @@ class _Joiner:
         nodes = [self.new.nodes[i] for i in operands]
         if all(node.op is TRANSPOSE and node.attrs[0] == (1, 0) for node in nodes):
             inner = self.side_by_side([node.inputs[0] for node in nodes], -3 - axis)
-            shape = self.new.nodes[inner].type.shape[::-1]
-            return self.new.add(TRANSPOSE, (inner,), ((1, 0),), tensor_type(nodes[0].type.dtype, shape), nodes[0].level)
+            flipped = tensor_type(nodes[0].type.dtype, self.new.nodes[inner].type.shape[::-1])
+            return self.new.add(TRANSPOSE, (inner,), ((1, 0),), flipped, nodes[0].level)
         shape = list(nodes[0].type.shape)
         shape[axis] = sum(node.type.shape[axis] for node in nodes)
         type = tensor_type(nodes[0].type.dtype, tuple(shape))
