@@ -40,7 +40,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .ci/venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .ci/venv .bench-dynet .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find autobatch tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp per extra. Creating the environment again over a half-made one is harmless.

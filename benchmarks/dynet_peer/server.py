@@ -13,12 +13,15 @@ from typing import Any
 
 import protocol
 
+MEGABYTES = "1000,1000,200,50"
+"""Forward, backward, parameters, scratch: enough for 256 examples of each workload. DyNet cannot take more later on
+when it batches."""
+
 
 def start(content: dict[str, Any]) -> protocol.Program:
     import dynet_config
 
-    # Fixed memory would do; DyNet takes more of its own accord when this is used up.
-    dynet_config.set(mem=1024, random_seed=1, autobatch=content["strategy"])
+    dynet_config.set(mem=MEGABYTES, random_seed=1, autobatch=content["strategy"])
     import programs
 
     gc.disable()  # neither programs nor graphs make cycles

@@ -28,8 +28,9 @@ STRATEGIES = {
     "treefc": 1,
     "mlp": 1,
 }
-"""The fastest of DyNet's strategies 1, 2 and 3 that computes the right losses, as measured at batch 64; see
-`python -m benchmarks.dynet_peer strategies`."""
+"""The fastest of DyNet's strategies at batch 64; often they differ by less than 3 %. 1 works off an agenda, 2 goes by
+depth, 3 is 1 that waits for all of a depth. 2 gives wrong losses on `tagger_chars`; 3 crashes on it and on `lattice`.
+`python -m benchmarks.dynet_peer strategies` measures them again."""
 
 
 def dynet_trainer(workload: str, parameters: Parameters, dim: int, examples: Sequence[Any]) -> DynetTrainer:
