@@ -41,6 +41,7 @@ _LEFT_AFTER_EVICTION = 0.75
 _VALUES = 2 * len(COLUMNS)  # the column of the table that counts values
 
 Array = np.ndarray[Any, Any]
+_new = object.__new__
 
 
 def keys_of(columns: Sequence[Sequence[Any]]) -> list[Any]:
@@ -125,7 +126,7 @@ class Store:
         chosen = np.array(rows, np.int64)
         self.used[chosen] = self.tick
         kept = [self.kept[row] for row in rows]
-        needs = dict.fromkeys([k.needs for k in kept])
+        needs = list({id(k.needs): k.needs for k in kept}.values())  # equal ones are one object
         numbers = np.zeros((2, max(len(self.signatures), len(self.outside))), np.int64)
         for s in dict.fromkeys(chain.from_iterable(signatures for signatures, _ in needs)):
             numbers[0, s] = tape.signature_number(self.signatures[s])
@@ -160,7 +161,17 @@ class Store:
         for k, base in zip(kept, bases.tolist(), strict=True):
             if k.payloads:
                 payloads += [(base + value, array) for value, array in k.payloads]
-            results.append(k.template.build(tape, base, numbers[1], tensors))
+            alone = k.template.alone
+            if alone is not None:
+                number, type = alone
+                t: Tensor = _new(Tensor)
+                t._tape = tape
+                t._id = base + number
+                t._type = type
+                tensors.append(t)
+                results.append(t)
+            else:
+                results.append(k.template.build(tape, base, numbers[1], tensors))
         if places.size or tensors:
             tape.put(block, payloads, tensors)
         for profile in active.profiles:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,17 @@ _new = object.__new__
 class Template:
     """A result as steps that push a tensor, an object or a copy of an array, or make a container of what was pushed.
 
-    tensors: of each, whether its value belongs to the recording rather than to the example, its number, its type.
+    tensors: of each, whether its value belongs to the recording rather than to the example, its number, its type
+    alone: number and type where the result is one tensor of the example, which is most often so
     """
 
     tensors: list[tuple[bool, int, Type]]
     steps: list[tuple[str, Any]]
+    alone: tuple[int, Type] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        only = len(self.steps) == 1 and self.tensors and not self.tensors[0][0]
+        self.alone = self.tensors[0][1:] if only else None
 
     def build(self, tape: Recording, base: int, outside: Sequence[int], made: list[Tensor]) -> Any:
         """The result of an example whose first value is `base`; the tensors made are appended to `made`."""
@@ -42,8 +48,6 @@ class Template:
             t._id = int(outside[number]) if is_outside else base + number
             t._type = type
             made.append(t)
-        if len(self.steps) == 1 and self.tensors:
-            return made[first]
         stack: list[Any] = []
         for what, x in self.steps:
             if what == "tensor":
