@@ -58,34 +58,37 @@ Cells = Mapping[tuple[str, int, int], Mapping[str, Any]]
 """Figures by workload, width and batch size; see `runner.run_cell`."""
 
 
-def bars(cells: Cells, mkl: bool, growth: Mapping[str, float], memory: Mapping[str, float]) -> list[Bar]:
+def bars(
+    cells: Cells, others: Mapping[str, Cells], growth: Mapping[str, float], memory: Mapping[str, float]
+) -> list[Bar]:
     """All bars.
 
     Args:
-        cells: what was measured.
-        mkl: whether products ran with MKL; with OpenBLAS alone the Tree-LSTM may take a little longer.
+        cells: what was measured with the library of products that autobatch chooses by itself.
+        others: library of products → the same, measured with that one.
         growth: what is measured → how much longer a node takes in a large recording than in a smaller one.
         memory: workload → bytes of pools, divided by what values, residuals and gradients need.
     """
     found: list[Bar] = []
 
-    def add(what: str, key: tuple[str, int, int], figure: float | None, *limits: Any, where: str = "") -> None:
-        void = bool(cells[key]["void"]) if key in cells else False
-        found.append(Bar(what, where or f"{key[0]}, dim {key[1]}", figure, *limits, void=void))
+    def add(what: str, key: tuple[str, int, int], figure: float | None, *limits: Any, **more: Any) -> None:
+        library = more.get("library", "")
+        of = others[library] if library else cells
+        void = bool(of[key]["void"]) if key in of else False
+        where = more.get("where") or f"{key[0]}, dim {key[1]}" + (f", products by {library}" if library else "")
+        found.append(Bar(what, where, figure, *limits, void=void))
 
-    allowance = 0.0 if mkl else OPENBLAS_ALLOWANCE
-    for what, program, limits in (
-        ("step / products at full width", CELLS, TREE_LSTM_STEP),
-        ("step / products at full width, recordings reused", CELLS_REUSED, TREE_LSTM_REUSED),
+    for what, program, floor, bounds in (
+        ("step / products at full width", CELLS, FULL_WIDTH, TREE_LSTM_STEP),
+        ("step / products at full width, recordings reused", CELLS_REUSED, FULL_WIDTH, TREE_LSTM_REUSED),
+        ("step / products at the schedule's widths", CELLS, SCHEDULE_WIDTHS, dict.fromkeys((256, 512), SCHEDULE_STEP)),
     ):
-        for dim, (bar, aim) in limits.items():
-            key = "treelstm", dim, BATCH
-            figure = _ratio(cells.get(key), program, FULL_WIDTH)
-            add(what, key, figure, round(bar + allowance, 2), round(aim + allowance, 2))
-    for dim in (256, 512):
-        key = "treelstm", dim, BATCH
-        figure = _ratio(cells.get(key), CELLS, SCHEDULE_WIDTHS)
-        add("step / products at the schedule's widths", key, figure, *SCHEDULE_STEP)
+        for library, of in {"": cells, **others}.items():
+            allowance = OPENBLAS_ALLOWANCE if library == "numpy" and floor == FULL_WIDTH else 0.0
+            for dim, limits in bounds.items():
+                key = "treelstm", dim, BATCH
+                figure = _ratio(of.get(key), program, floor)
+                add(what, key, figure, *(round(limit + allowance, 2) for limit in limits), library=library)
     here = sorted((key for key in cells if key[2] == BATCH), key=lambda key: _order(key[0]))
     for key in here:
         if key[0] in (*TREES, *SEQUENCES):

@@ -1,21 +1,23 @@
-"""Floors: the matrix products of a training step and nothing else, with NumPy's BLAS, into reused outputs.
+"""Floors: the matrix products of a training step and nothing else, into reused outputs.
 
 At *full width* each product runs once over all rows of the minibatch (`Workload.products`): no program that multiplies
-all rows can be faster with this BLAS. At *the widths of the schedule* the products are those of the launches that
+all rows by the same library can be faster. At *the widths of the schedule* the products are those of the launches that
 autobatch made (`ab.profile().products`): what it could reach if everything but products took no time.
 
-Operands lie as suits this BLAS best: rows in C order, weights as (inputs, outputs). Products of one inner size and one
-width share their right operand, as launches share weights; left operands and outputs advance through one block of
-rows for each width, as rows do.
+They run with NumPy's BLAS, or with the library that autobatch multiplies with (`ab.set_products`), in the layout that
+suits it best. Products of one inner size and one width share their right operand, as launches share weights; left
+operands and outputs advance through one block of rows for each width, as rows do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-Made = tuple[np.ndarray, np.ndarray, np.ndarray]  # left, right, output
+Made = tuple[Callable[..., Any], tuple[Any, ...]]
 Shape = tuple[int, ...]  # (m, k, n), or (count, m, k, n): so many products of matrices of their own
 
 
@@ -24,11 +26,14 @@ class ProductFloor:
 
     >>> floor = ProductFloor([[(64, 128, 384), (128, 64, 384)], [(60, 128, 384), (2, 8, 8, 8)]])
     >>> floor.step(0)
-    >>> [output.shape for _, _, output in floor.made[1]]
+    >>> [operands[2].shape for _, operands in floor.made[1]]
     [(60, 384), (2, 8, 8)]
+
+    numpy: with NumPy's BLAS, whatever autobatch multiplies with.
     """
 
-    def __init__(self, minibatches: Iterable[Sequence[Shape]]) -> None:
+    def __init__(self, minibatches: Iterable[Sequence[Shape]], numpy: bool = True) -> None:
+        self.numpy = numpy
         listed = [list(products) for products in minibatches]
         self.memory: dict[tuple[object, ...], np.ndarray] = {}
         for products in listed:
@@ -43,11 +48,14 @@ class ProductFloor:
 
     def step(self, k: int) -> None:
         """The products of minibatch k; they start over behind the last."""
-        for left, right, output in self.made[k % len(self.made)]:
-            np.matmul(left, right, out=output)
+        for function, operands in self.made[k % len(self.made)]:
+            function(*operands)
 
     def _make(self, products: Sequence[Shape]) -> list[Made]:
-        made = []
+        from autobatch.backends import products as library
+
+        made: list[Made] = []
+        readers = Counter(_parts(product)[1][0] for product in products)
         used: dict[tuple[object, ...], int] = {}
         for product in products:
             *count, m, k, n = product
@@ -57,7 +65,15 @@ class ProductFloor:
                 arrays.append(self.memory[key][first : first + n_numbers].reshape(*count, *shape))
                 if key[0] != "right":
                     used[key] = first + n_numbers
-            made.append((arrays[0], arrays[1], arrays[2]))
+            left, right, output = arrays
+            if self.numpy:
+                made.append((np.matmul, (left, right, output)))
+            elif count:
+                made.append((library.product_many, (left, right, output)))
+            elif readers[_parts(product)[1][0]] > 1:  # a weight: read as autobatch reads weights
+                made.append((library.product_transposed, (left, right.reshape(n, k), output, True)))
+            else:
+                made.append((library.product, (left, right, output)))
         return made
 
 

@@ -25,6 +25,8 @@ BATCHES = (64, 1, 4, 16, 256)
 VARIANT_SEED = 7
 LONGEST = 1_800  # seconds that one process may take
 EXTRAS = ("growth", "memory")
+LIBRARIES = ("numpy", "mkl")
+"""The Tree-LSTM is measured with these libraries of products too, beside the one that autobatch chooses by itself."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,6 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in [*options.workloads, *EXTRAS]:
             results[name] = run_apart(name, _arguments(name, options.quick), Path(folder) / f"{name}.json")
+        for library in LIBRARIES if "treelstm" in options.workloads else ():
+            arguments = [*_arguments("treelstm", options.quick, library), "--products", library]
+            results[f"treelstm, {library}"] = run_apart("treelstm", arguments, Path(folder) / f"{library}.json")
     minutes = (time.perf_counter() - start) / 60
     report = {"machine": measure.machine(), "minutes": minutes, "results": results}
     print(f"\n{summary(bars_of(report))}; {minutes:.0f} minutes")
@@ -49,9 +54,11 @@ def main(arguments: Sequence[str]) -> int:
     return int(any(result["status"] for result in results.values()))
 
 
-def _arguments(name: str, quick: bool) -> list[str]:
+def _arguments(name: str, quick: bool, library: str = "") -> list[str]:
     if name in EXTRAS:
         return ["--quick"] * quick
+    if library:
+        return ["--batch", str(BATCHES[0]), "--only", "autobatch, cells", "numpy", *["--quick"] * quick]
     batches = [str(batch) for batch in (BATCHES[:2] if quick else BATCHES)]
     return ["--batch", *batches, "--variant", str(VARIANT_SEED), *["--quick"] * quick]
 
@@ -72,11 +79,13 @@ def run_apart(name: str, arguments: Sequence[str], path: Path) -> dict[str, Any]
     return {"status": status, "seconds": time.perf_counter() - start, "said": "".join(last), **figures}
 
 
-def cells_of(report: Mapping[str, Any]) -> dict[tuple[str, int, int], Mapping[str, Any]]:
+def cells_of(report: Mapping[str, Any], library: str = "") -> dict[tuple[str, int, int], Mapping[str, Any]]:
     """The figures by workload, width and batch size, those of void tables too."""
+    ending = f", {library}" if library else ""
     return {
-        (name, cell["dim"], cell["batch"]): cell
+        (name.removesuffix(ending), cell["dim"], cell["batch"]): cell
         for name, result in report["results"].items()
+        if name.endswith(ending) and (library or "," not in name)
         for cell in result.get("cells", ())
     }
 
@@ -85,8 +94,10 @@ def bars_of(report: Mapping[str, Any]) -> list[Bar]:
     """The bars, with what this report has to say of each."""
     growth = report["results"].get("growth", {})
     memory = report["results"].get("memory", {})
-    mkl = "mkl" in report["machine"]["blas"].lower()
-    return bars(cells_of(report), mkl, growth.get("growth", {}), memory.get("ratios", {}))
+    others = {
+        library: cells_of(report, library) for library in LIBRARIES if f"treelstm, {library}" in report["results"]
+    }
+    return bars(cells_of(report), others, growth.get("growth", {}), memory.get("ratios", {}))
 
 
 def write(report: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -137,7 +148,8 @@ def _verdict(bar: Bar, met: bool | None) -> str:
 
 
 def _workload(name: str, result: Mapping[str, Any]) -> list[str]:
-    lines = ["", f"## {result.get('title', name)}", "", *_failure(result)]
+    title = result.get("title", name) + (f", products by {name.partition(', ')[2]}" if "," in name else "")
+    lines = ["", f"## {title}", "", *_failure(result)]
     cells = result.get("cells", [])
     for batch in dict.fromkeys(cell["batch"] for cell in cells):
         here = [cell for cell in cells if cell["batch"] == batch]

@@ -34,7 +34,8 @@ from benchmarks.workload import (
     minibatches,
 )
 
-FULL_WIDTH, SCHEDULE_WIDTHS = "products, full width", "products, widths of the schedule"
+FULL_WIDTH, SCHEDULE_WIDTHS = "products, full width", "products, widths of the schedule"  # by autobatch's library
+NUMPY_FULL_WIDTH = "products, full width, NumPy's BLAS"
 KINDS = ("numpy", "pytorch", "dynet")  # programs that are not autobatch, by the beginning of their names
 PROFILED = (CELLS, NO_CELLS, CELLS_REUSED, NO_CELLS_REUSED)
 WARM_STEPS = 3  # steps whose losses must agree
@@ -54,6 +55,10 @@ Cell = dict[str, Any]
 def main(workload: Workload, arguments: Sequence[str]) -> int:
     """Measure a workload as the command line says; returns 3 if a table is void or a program failed."""
     options = _options(workload, arguments)
+    if options.products:
+        import autobatch as ab
+
+        ab.set_products(options.products)
     for key, value in measure.machine().items():
         print(f"{key:9} {value}")
     examples = workload.examples()
@@ -82,6 +87,7 @@ def _options(workload: Workload, arguments: Sequence[str]) -> argparse.Namespace
     parser.add_argument("--batch", type=int, nargs="+", default=[64], help="examples in a minibatch (default 64)")
     parser.add_argument("--steps", type=int, help="timed steps of every program (default 20 at batch 64)")
     parser.add_argument("--seconds", type=float, help="what the timed steps of one program may take")
+    parser.add_argument("--products", metavar="LIBRARY", help="what autobatch multiplies with: own, numpy or mkl")
     parser.add_argument("--quick", action="store_true", help="the first width and 5 steps: does it run at all?")
     parser.add_argument("--skip", nargs="+", default=[], metavar="NAME", help="leave out programs whose names begin so")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="leave out all others")
@@ -121,10 +127,11 @@ def run_cell(workload: Workload, examples: list[Any], dim: int, batch: int, opti
     running = measure.warm_up(programs, seconds)
     failed = unmade | {program.name: program.failure for program in programs if program.failure}
     products = [workload.products(examples, dim) for examples in batches]
-    floors = [floor_program(FULL_WIDTH, ProductFloor(products))]
+    floors = [floor_program(FULL_WIDTH, ProductFloor(products, numpy=False))]
+    floors.append(floor_program(NUMPY_FULL_WIDTH, ProductFloor(products)))
     stages = {name: stage_figures(trainers[name], batches) for name in PROFILED if name in _names(running)}
     if CELLS in stages:
-        launched = ProductFloor(launched_products(trainers[CELLS], batches))
+        launched = ProductFloor(launched_products(trainers[CELLS], batches), numpy=False)
         floors.append(floor_program(SCHEDULE_WIDTHS, launched))
     running += measure.warm_up(floors, seconds)
     time_in_turns(running, n_steps, seconds)
@@ -133,7 +140,7 @@ def run_cell(workload: Workload, examples: list[Any], dim: int, batch: int, opti
     void = disagreements(programs)
     operations = statistics.median(n_operations(each) for each in products)
     if batch == REFERENCE_BATCH:
-        void += slow_peers(workload.name, dim, times, times[FULL_WIDTH], operations)
+        void += slow_peers(workload.name, dim, times, times[NUMPY_FULL_WIDTH], operations)
     for trainer in trainers.values():
         if hasattr(trainer, "close"):
             trainer.close()
@@ -178,7 +185,7 @@ def run_variant(
     failures = [f"{name}: {reason}" for name, reason in failed.items()]
     if failures:
         return {"seed": seed, "void": failures}
-    floor = floor_program(FULL_WIDTH, ProductFloor(workload.products(each, dim) for each in batches))
+    floor = floor_program(FULL_WIDTH, ProductFloor((workload.products(each, dim) for each in batches), numpy=False))
     measure.warm_up([floor], seconds)
     time_in_turns([programs[0], programs[2], floor], n_steps, seconds)
     variant, original = (program.milliseconds / floor.milliseconds for program in (programs[0], programs[2]))
