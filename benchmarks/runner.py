@@ -40,10 +40,10 @@ KINDS = ("numpy", "pytorch", "dynet")  # programs that are not autobatch, by the
 PROFILED = (CELLS, NO_CELLS, CELLS_REUSED, NO_CELLS_REUSED)
 WARM_STEPS = 3  # steps whose losses must agree
 STEPS = {1: 60, 4: 40, 16: 20, 64: 20, 256: 5}  # timed steps of every program, by batch size
-SECONDS = {64: 6.0}  # what the timed steps of one program may take; other batch sizes:
-OTHER_SECONDS = 1.5
-LOOP_BATCHES = (1, 64)  # the one-by-one loop is timed at these alone: it takes the same time an example at all
-VARIANT_BATCH = 64
+MAIN_BATCH = 64
+SECONDS, OTHER_SECONDS = 4.0, 0.8  # what the timed steps of one program may take, at this and at other batch sizes
+LOOP_BATCHES = (1, MAIN_BATCH)  # the one-by-one loop is timed at these alone: it takes the same time an example at all
+CHECKED_BATCH = 8  # a variant is compared with its loop on minibatches of so many
 VOID_STATUS = 3
 VARIANT_TOLERANCE = 1.1
 
@@ -67,7 +67,7 @@ def main(workload: Workload, arguments: Sequence[str]) -> int:
     for dim in options.dims:
         for batch in options.batch:
             cell = run_cell(workload, examples, dim, batch, options)
-            for seed in options.variant if batch == VARIANT_BATCH or len(options.batch) == 1 else ():
+            for seed in options.variant if batch == MAIN_BATCH or len(options.batch) == 1 else ():
                 cell.setdefault("variants", []).append(run_variant(workload, examples, dim, batch, seed, options))
             print(text_of(workload, cell), flush=True)
             wrong |= bool(cell["void"] or cell["failed"] or any(v["void"] for v in cell.get("variants", ())))
@@ -111,7 +111,7 @@ def cut(examples: Sequence[Any], size: int) -> list[list[Any]]:
 
 def run_cell(workload: Workload, examples: list[Any], dim: int, batch: int, options: argparse.Namespace) -> Cell:
     """Measure all programs at one width and batch size."""
-    seconds = options.seconds or SECONDS.get(batch, OTHER_SECONDS)
+    seconds = options.seconds or (SECONDS if batch == MAIN_BATCH else OTHER_SECONDS)
     n_steps = options.steps or STEPS.get(batch, 20)
     batches = cut(examples, batch)[: WARM_STEPS + n_steps]
     factories = {name: workload.trainers[name] for name in (*workload.peers, *workload.trainers)}
@@ -119,7 +119,10 @@ def run_cell(workload: Workload, examples: list[Any], dim: int, batch: int, opti
         factories["dynet"] = _dynet(workload.dynet, examples)
     skipped = {name: "as asked" for name in factories if not _asked(name, options)}
     if batch not in LOOP_BATCHES and LOOP in factories:
-        skipped.setdefault(LOOP, f"timed at batch {LOOP_BATCHES[0]} and {LOOP_BATCHES[-1]}")
+        skipped.setdefault(LOOP, f"measured at batch {LOOP_BATCHES[0]} and {LOOP_BATCHES[-1]}")
+    if batch != MAIN_BATCH and len(options.batch) > 1:
+        for name in (NO_CELLS, NO_CELLS_REUSED):
+            skipped.setdefault(name, f"measured at batch {MAIN_BATCH}, or when asked for one batch size")
     trainers, missing, unmade = make_trainers({n: f for n, f in factories.items() if n not in skipped}, workload, dim)
     skipped |= missing
 
@@ -173,23 +176,24 @@ def run_variant(
     """The variant of this seed beside the original, as ratios to the products alone; void if it is not its own loop."""
     if workload.variant is None:
         return {"seed": seed, "void": [f"{workload.title} has no variant"]}
-    seconds = options.seconds or SECONDS.get(batch, OTHER_SECONDS)
+    seconds = options.seconds or (SECONDS if batch == MAIN_BATCH else OTHER_SECONDS)
     n_steps = options.steps or STEPS.get(batch, 20)
-    batches = cut(examples, batch)[: WARM_STEPS + n_steps]
+    batches, few = cut(examples, batch)[: WARM_STEPS + n_steps], cut(examples, min(batch, CHECKED_BATCH))
     changed = workload.variant(seed)
     factories = {CELLS: changed[CELLS], LOOP: changed[LOOP], "original": workload.trainers[CELLS]}
     trainers, *unmade = make_trainers(factories, workload, dim)
-    programs = [trainer_program(name, trainer, batches) for name, trainer in trainers.items()]
-    measure.warm_up(programs, seconds)
-    failed = unmade[0] | unmade[1] | {program.name: program.failure for program in programs if program.failure}
+    checked = [trainer_program(name, trainers[name], few) for name in (CELLS, LOOP) if name in trainers]
+    timed = [trainer_program(name, trainers[name], batches) for name in (CELLS, "original") if name in trainers]
+    measure.warm_up([*checked, *timed], seconds)
+    failed = unmade[0] | unmade[1] | {program.name: program.failure for program in checked + timed if program.failure}
     failures = [f"{name}: {reason}" for name, reason in failed.items()]
     if failures:
         return {"seed": seed, "void": failures}
     floor = floor_program(FULL_WIDTH, ProductFloor((workload.products(each, dim) for each in batches), numpy=False))
     measure.warm_up([floor], seconds)
-    time_in_turns([programs[0], programs[2], floor], n_steps, seconds)
-    variant, original = (program.milliseconds / floor.milliseconds for program in (programs[0], programs[2]))
-    return {"seed": seed, "variant": variant, "original": original, "void": disagreements(programs[:2])}
+    time_in_turns([*timed, floor], n_steps, seconds)
+    variant, original = (program.milliseconds / floor.milliseconds for program in timed)
+    return {"seed": seed, "variant": variant, "original": original, "void": disagreements(checked)}
 
 
 def _asked(name: str, options: argparse.Namespace) -> bool:
