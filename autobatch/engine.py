@@ -166,8 +166,9 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     tape.state = DONE
 
 
-def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
-    """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only."""
+def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True) -> Any:
+    """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only;
+    `joined`: runs of nodes that match a pattern become one node."""
     assert tape.arrays is not None
     memo: dict[Shared, Array] = {}
     check_versions(tape)
@@ -178,7 +179,8 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
         with timed("forward"):
             return LoopRun(tape.arrays, tape.signatures, plan_of.live, dict(tape.payloads), memo)
     with timed("expand"):
-        expansion, signatures, needs = prepared(tape, tape.arrays, targets)
+        joined = joined and not state.check_finite  # what is not finite is to be found at its own op
+        expansion, signatures, needs = prepared(tape, tape.arrays, targets, joined)
     arrays = expansion.tape
     with timed("schedule"):
         launches = schedule(arrays)
@@ -200,18 +202,24 @@ def run_tape(tape: Recording, targets: Sequence[int] | None) -> Any:
         try:
             execute(run, _finite_check(tape, run) if state.check_finite else None)
         except OpIndexError as error:
+            if any(s.members for s in signatures):
+                return run_tape(
+                    tape, targets, joined=False
+                )  # the error at its own op; an op that nobody reads has none
             raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
     for profile in active.profiles:
         profile.note(run)
     return run
 
 
-def prepared(tape: Recording, arrays: Tape, targets: Sequence[int] | None) -> tuple[Expansion, list[Signature], Any]:
+def prepared(
+    tape: Recording, arrays: Tape, targets: Sequence[int] | None, joined: bool = True
+) -> tuple[Expansion, list[Signature], Any]:
     """What is scheduled: tape, signatures, and which nodes carry gradient (to `targets`, or to any value)."""
     if tape.unbatched:
         expansion, signatures = Expansion(arrays), list(tape.signatures)
     else:
-        expansion, signatures = expand_recording(arrays, tape.signatures)
+        expansion, signatures = expand_recording(arrays, tape.signatures, tape.place, joined)
     needs = _needs(tape, expansion, targets)
     if targets is not None:
         expansion = dataclasses.replace(expansion, tape=_apart(expansion.tape, signatures, needs))
@@ -253,6 +261,7 @@ def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
         variant = signatures[s].__dict__.get("_constant")
         if variant is None:
             variant = signatures[s].__dict__["_constant"] = dataclasses.replace(signatures[s], frozen=True)
+            variant.__dict__["late"] = True
         sig[here & (needs == 0)] = len(signatures)
         signatures.append(variant)
     if len(signatures) == kinds.size:
@@ -465,9 +474,10 @@ class _Gradients:
 def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
     run = tape.run
     part, outside, is_mixed = _reverse_run(tape, run, seeds)
-    if is_mixed and not part.finite():
-        # A node that does not lead to the loss shared a launch with one that does; run again, apart.
-        part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds)), seeds)
+    joined = not isinstance(run, LoopRun) and any(s.members for s in run.signatures)
+    if (is_mixed or joined) and not part.finite():
+        # What does not lead to the loss shared a launch, or was joined, with what does; run again, apart.
+        part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds), joined=False), seeds)
     total.merge(part)
     return outside
 

@@ -1,4 +1,6 @@
-"""Which signatures are cut into parts, decided once per signature from how the first recordings use it.
+"""From recorded nodes to those that are scheduled: runs that match a pattern are joined, then cells are cut into parts.
+
+Which signatures are cut is decided once per signature, from how the first recordings use it.
 
 A part of a cell that can run ahead of its recurrence does so where that pays. Run with the rest, its weights are read
 once for each launch of the chain; run ahead, once, but what it makes goes through memory, forward and in reverse. The
@@ -11,6 +13,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from .compile.ahead import Half, reads_of_weights, run_ahead
+from .patterns import Place, join_recording
 from .run.expand import Expansion, Part, expand, own_chains
 from .run.program import KERNEL, LIST, ONE, Tape
 from .signature import Result, Signature, Slot
@@ -33,8 +36,25 @@ class Cut:
     parts: tuple[Part, Part]
 
 
-def expand_recording(tape: Tape, signatures: Sequence[Signature]) -> tuple[Expansion, list[Signature]]:
-    """The tape to schedule, and its signatures: the recorded ones and those of parts."""
+def expand_recording(
+    tape: Tape, signatures: Sequence[Signature], place: Place, joined: bool = True
+) -> tuple[Expansion, list[Signature]]:
+    """The tape to schedule, and its signatures: the recorded ones, those of patterns and those of parts.
+
+    Args:
+        tape: what was recorded; not changed.
+        signatures: of its nodes.
+        place: the code object and the instruction that recorded a node.
+        joined: whether runs of nodes that match a pattern become one node.
+    """
+    first = Expansion(tape)
+    if joined:
+        first, signatures = join_recording(tape, signatures, place)
+    second, found = _cut(first.tape, signatures)
+    return first.then(second), found
+
+
+def _cut(tape: Tape, signatures: Sequence[Signature]) -> tuple[Expansion, list[Signature]]:
     found = list(signatures)
     parts: list[list[Part] | None] = []
     for s, signature in enumerate(signatures):

@@ -161,7 +161,14 @@ def _lower(signature: Signature, differentiated: bool, backend: str) -> str:
 
 
 def _legend(r: Inspected) -> str:
-    return "\n".join(f"  signature {s}: {signature}" for s, signature in enumerate(r.signatures))
+    return "\n".join(f"  signature {s}: {signature}{_joined(signature)}" for s, signature in enumerate(r.signatures))
+
+
+def _joined(signature: Signature) -> str:
+    """The ops that one node of a pattern stands for."""
+    if not signature.members:
+        return ""
+    return f" joins {len(signature.members)} nodes: {' '.join(member.name for member in signature.members)}"
 
 
 def _tape(r: Inspected) -> str:

@@ -60,6 +60,8 @@ class Signature:
     """Whether each row of the first operand is a node of its own to the kernel (the leading length may vary)."""
     draws: bool = False
     """Whether the last two of a node's whole numbers are the key of random draws: stream, number of the first draw."""
+    members: tuple[Signature, ...] = ()
+    """The signatures of the nodes that one of this signature stands for, where it was found as a pattern."""
 
     @cached_property
     def trainable(self) -> frozenset[int]:

@@ -168,17 +168,23 @@ class Recording:
         for block in self.blocks:
             block.stream = block.ints = block.floats = nothing
 
-    def where(self, node: int) -> str:
-        """The user's line of a node."""
+    def place(self, node: int) -> tuple[CodeType | None, int]:
+        """The code object and the instruction that recorded a node."""
         before = 0  # nodes of blocks
         for block in self.blocks:
             if node < block.node:
                 break
             if node < block.node + block.places.size:
-                return line_of(*block.lines[block.places[node - block.node]])
+                code, instruction = block.lines[block.places[node - block.node]]
+                return code, instruction
             before += block.places.size
         listed = 2 * (node - before)
-        return line_of(*self.places[listed : listed + 2])
+        code, instruction = self.places[listed : listed + 2]
+        return code, instruction
+
+    def where(self, node: int) -> str:
+        """The user's line of a node."""
+        return line_of(*self.place(node))
 
 
 class State(threading.local):
