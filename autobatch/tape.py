@@ -216,26 +216,33 @@ on_change.append(_forget_types)
 
 
 @njit(cache=True)
-def _parse(stream, slot_of, slot_kind, n_results, n_ints, n_floats):  # type: ignore[no-untyped-def]
-    """Count, then fill: node signatures, slots, arguments, values and data positions."""
-    size = stream.size
+def _count(stream, slot_of, slot_kind):  # type: ignore[no-untyped-def]
+    """Nodes, slots and arguments of a stream."""
     n_nodes = 0
     n_slots = 0
+    n_args = 0
     at = 0
-    while at < size:
+    while at < stream.size:
         s = stream[at]
         at += 1
         n_nodes += 1
         for slot in range(slot_of[s], slot_of[s + 1]):
             n_slots += 1
-            at += 1 + stream[at] if slot_kind[slot] == 1 else 1
-    sig = np.empty(n_nodes, np.int32)
-    node_slot = np.empty(n_nodes + 1, np.int32)
-    arg_of = np.empty(n_slots + 1, np.int32)
-    args = np.empty(size, np.int32)
-    value_of = np.empty(n_nodes + 1, np.int32)
-    int_of = np.empty(n_nodes + 1, np.int32)
-    float_of = np.empty(n_nodes + 1, np.int32)
+            length = 1
+            if slot_kind[slot] == 1:
+                length = stream[at]
+                at += 1
+            n_args += length
+            at += length
+    return n_nodes, n_slots, n_args
+
+
+@njit(cache=True)
+def _parse(  # type: ignore[no-untyped-def]
+    stream, slot_of, slot_kind, n_results, n_ints, n_floats, sig, node_slot, arg_of, args, value_of, int_of, float_of
+):
+    """Fill: node signatures, slots, arguments, values and data positions."""
+    n_nodes = sig.size
     at = 0
     slots = 0
     n_args = 0
@@ -269,7 +276,6 @@ def _parse(stream, slot_of, slot_kind, n_results, n_ints, n_floats):  # type: ig
     value_of[n_nodes] = values
     int_of[n_nodes] = ints
     float_of[n_nodes] = floats
-    return sig, node_slot, arg_of, args[:n_args], value_of, int_of, float_of
 
 
 def signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any], int]) -> SignatureTable:
@@ -308,9 +314,15 @@ def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
     table = signature_table(recording.signatures, pools)
     n_results = np.diff(table.result_of).astype(np.int32)
     stream = _joined(recording, "stream", np.int32)
-    sig, slot_of, arg_of, args, value_of, int_of, float_of = _parse(
-        stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats
-    )
+    n_nodes, n_slots, n_args = _count(stream, table.slot_of, table.slot_kind)
+    # Made by NumPy, which asks for large pages where arrays are large.
+    sig, args = np.empty(n_nodes, np.int32), np.empty(n_args, np.int32)
+    slot_of, value_of, int_of, float_of = (np.empty(n_nodes + 1, np.int32) for _ in range(4))
+    arg_of = np.empty(n_slots + 1, np.int32)
+    _parse(
+        stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats,
+        sig, slot_of, arg_of, args, value_of, int_of, float_of,
+    )  # fmt: skip
     return Tape(
         signatures=table,
         sig=sig,
