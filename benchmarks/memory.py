@@ -1,8 +1,9 @@
 """Memory: `python -m benchmarks memory` holds what a training step keeps against what it needs.
 
 *Needed* are the bytes of all values that the step computes or is given, of what the reverse pass keeps of each launch
-beside them (residuals), and of the gradients of the values that carry one. *Leased* is the most that pools, kept rows
-and gradient pools took at once, rounding and reuse of buffers included. Parameters and optimiser are not in it.
+beside them (residuals), and of the gradients, of the values that carry one and of the parameters. *Leased* is the most
+that pools, kept rows and gradients took at once, rounding and reuse of buffers included. Parameters and what the
+optimiser keeps are not in it.
 """
 
 from __future__ import annotations
@@ -50,12 +51,15 @@ def of_program(trainer: Any, batches: Sequence[Sequence[Any]]) -> dict[str, floa
     """Figures of one program: the most over its minibatches, in bytes."""
     worst: dict[str, float] = {}
     for examples in batches:
+        trainer.optimizer.zero_grad()
+        gc.collect()
         arena().clear()
         loss = ab.sum(ab.map(trainer.model.loss, examples))
         float(loss)
         need = needed(loss._tape.run)
         loss.backward()
         need["leased"] = arena().peak_bytes
+        need["gradients"] += sum(_n_bytes(p.grad) for p in trainer.model.parameters() if p.grad is not None)
         ratio = need["leased"] / (need["values"] + need["residuals"] + need["gradients"])
         del loss
         if ratio > worst.get("ratio", 0.0):
@@ -68,6 +72,11 @@ def of_program(trainer: Any, batches: Sequence[Sequence[Any]]) -> dict[str, floa
         gc.collect()
         worst[epoch] = arena().peak_bytes
     return worst
+
+
+def _n_bytes(gradient: Any) -> int:
+    """Bytes of a gradient, dense or as rows of a table."""
+    return int(gradient.values.nbytes + gradient.rows.nbytes if hasattr(gradient, "rows") else gradient.nbytes)
 
 
 def of_workload(workload: Workload) -> dict[str, dict[str, float]]:
