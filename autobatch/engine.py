@@ -500,7 +500,8 @@ def _reverse_run(
         outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
     else:
         lease = Lease()
-        pools, is_mixed = mirror(run, seeds, dense, rows, lease)
+        linked = [id for id, _, _ in tape.links if run.is_placed(id)]
+        pools, is_mixed = mirror(run, seeds, linked, dense, rows, lease)
         for id, old, value in tape.links:
             if run.is_placed(id):
                 pool, where = run.rows(id)

@@ -24,7 +24,7 @@ __all__ = ["expand_recording"]
 LONG = 4
 """Nodes of one signature that depend on each other before it is decided upon."""
 
-PASSES = 0.5
+PASSES = 1 / 16
 """Reading one weight in every launch costs as much as this many numbers that go through memory."""
 
 

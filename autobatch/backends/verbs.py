@@ -29,6 +29,12 @@ def add_rows(target: tuple[Any, Any, int], values: Any) -> None:
         np.add.at(pool, rows, values)
 
 
+def store_rows(target: tuple[Any, Any, int], values: Any) -> None:
+    """Write values to rows of a pool, (pool, rows, block); no row is there twice."""
+    pool, rows, _ = target
+    pool[rows] = np.reshape(values, (len(rows), pool.shape[1]))
+
+
 def store(target: Any, values: Any) -> None:
     """Write values of any shape into an array of as many elements."""
     target[...] = np.reshape(values, target.shape)

@@ -24,7 +24,7 @@ class Kernel:
         self.name = name
         self.graph = graph
         self.trainable = trainable
-        self._programs: dict[tuple[str, str], Program] = {}
+        self._programs: dict[tuple[str, str, bool], Program] = {}
         self._graphs: dict[str, Graph] = {}
         self._expressions: dict[object, tuple[int, Graph]] = {}
 
@@ -50,13 +50,13 @@ class Kernel:
         """What "derived" operand k of the pieces is, made of shared operands: a graph of one result."""
         return next(graph for number, graph in self._expressions.values() if number == k)
 
-    def program(self, piece: str, backend: str) -> Program:
-        """The lowered piece."""
-        found = self._programs.get((piece, backend))
+    def program(self, piece: str, backend: str, add: bool = True) -> Program:
+        """The lowered piece; one that adds cotangents to rows, or one that stores them."""
+        found = self._programs.get((piece, backend, add))
         if found is None:
             graph = self.graph_of(piece)
-            found = lower(graph, f"{self.name}_{piece}", self._accumulates(piece), backend)
-            self._programs[piece, backend] = found
+            found = lower(graph, f"{self.name}_{piece}", self._accumulates(piece), backend, add)
+            self._programs[piece, backend, add] = found
         return found
 
     def steps(self, piece: str, backend: str) -> Steps:

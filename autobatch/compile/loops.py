@@ -61,6 +61,7 @@ class RowsArgument:
 class _Writer:
     graph: Graph
     loop: Loop
+    add: bool
     arguments: dict[Any, tuple[str, Any]] = field(default_factory=dict)
     before: list[str] = field(default_factory=list)
     per_row: list[str] = field(default_factory=list)
@@ -190,7 +191,7 @@ class _Writer:
         row = "i"
         if store.kind == "add":
             row = f"{self.argument('r', ('add', store.target), RowsArgument(store))}[i]"
-        sign = "+=" if store.kind == "add" else "="
+        sign = "+=" if store.kind == "add" and self.add else "="
         if self.loop.domain.width == 1:
             plain = store.width == 1 and row == "i"
             where = row if plain else f"{row}, {self.column(store.offset)}"
@@ -231,9 +232,12 @@ def literal(number: Any, dtype: np.dtype[Any]) -> str:
     return f"{dtype.name}({float(number)!r})"
 
 
-def write_loop(graph: Graph, loop: Loop) -> tuple[str, list[Any]]:
-    """The module text of a loop, and its arguments after n and w: `ArrayArgument`, `RowsArgument` or an offset."""
-    writer = _Writer(graph, loop)
+def write_loop(graph: Graph, loop: Loop, add: bool = True) -> tuple[str, list[Any]]:
+    """The module text of a loop, and its arguments after n and w: `ArrayArgument`, `RowsArgument` or an offset.
+
+    `add`: whether what goes to rows of a pool is added to them, or stored.
+    """
+    writer = _Writer(graph, loop, add)
     for i in loop.row_nodes:
         writer.node(i, writer.per_row)
     for i in loop.nodes:

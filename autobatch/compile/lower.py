@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.products import product, product_many, product_transposed
-from ..backends.verbs import add_rows, gather, store
+from ..backends.verbs import add_rows, gather, store, store_rows
 from ..graph import CONST, INPUT, Graph
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
@@ -54,11 +54,20 @@ def graph_inputs(graph: Graph) -> list[tuple[str, int]]:
     return [(node.attrs[0], node.attrs[1]) for node in graph.nodes if node.op is INPUT]
 
 
-def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str) -> Program:
-    """Make the program of a graph. `accumulate[o]` says that result o is added to rows; backend: "numpy" or "numba"."""
+def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str, add: bool = True) -> Program:
+    """Make the program of a graph.
+
+    Args:
+        graph: a batched graph.
+        name: of the driver.
+        accumulate: for each result whether it goes to rows of a pool, rather than to a block of its own.
+        backend: "numpy" or "numba".
+        add: whether results that go to rows are added to them, or stored, which takes rows that are all different.
+    """
     if len(accumulate) != len(graph.outputs):
         raise ValueError(f"{len(graph.outputs)} results, {len(accumulate)} flags")
-    return _Driver(steps_of(graph, accumulate, backend), name, accumulate, backend, graph_inputs(graph)).program()
+    steps = steps_of(graph, accumulate, backend)
+    return _Driver(steps, name, accumulate, backend, graph_inputs(graph), add).program()
 
 
 def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
@@ -91,8 +100,15 @@ def _is_flat(loop: Loop) -> bool:
 
 class _Driver:
     def __init__(
-        self, steps: Steps, name: str, accumulate: Sequence[bool], backend: str, wanted: list[tuple[str, int]]
+        self,
+        steps: Steps,
+        name: str,
+        accumulate: Sequence[bool],
+        backend: str,
+        wanted: list[tuple[str, int]],
+        add: bool,
     ) -> None:
+        self.add = add
         self.steps, self.name, self.accumulate, self.backend = steps, name, accumulate, backend
         self.graph = steps.graph
         self.nodes = steps.graph.nodes
@@ -105,6 +121,7 @@ class _Driver:
             "product_transposed": product_transposed,
             "ascontiguousarray": np.ascontiguousarray,
             "add_rows": add_rows,
+            "store_rows": store_rows,
             "gather": gather,
             "store": store,
             "errstate": np.errstate,
@@ -270,7 +287,7 @@ class _Driver:
         from .cache import load
         from .loops import write_loop
 
-        source, arguments = write_loop(self.graph, loop)
+        source, arguments = write_loop(self.graph, loop, self.add)
         name = f"loop{len(self.sources)}"
         self.sources.append(source)
         self.names[name] = load(source)
@@ -390,6 +407,6 @@ class _Driver:
         """Without loops: results that no call has written in place."""
         for o, i in enumerate(self.graph.outputs):
             if self.accumulate[o]:
-                self.body.append(f"add_rows((q{o}, w{o}, b{o}_), v{i})")
+                self.body.append(f"{'add' if self.add else 'store'}_rows((q{o}, w{o}, b{o}_), v{i})")
             elif self._has_dim(i) and (self.output_of[i] != o or self.nodes[i].op in (INPUT, CONST)):
                 self.body.append(f"store(out{o}, v{i})")

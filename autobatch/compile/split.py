@@ -87,7 +87,7 @@ def split(graph: Graph, trainable: set[int]) -> Pieces:
     final_nodes = cut.final(shared_out)
     for i in final_nodes:
         for j in joint.nodes[i].inputs:
-            if j not in final_nodes and cut.varies[j] and not cut.always_there(j):
+            if j not in final_nodes and cut.varies[j] and not cut.always_there(j) and not cut.is_cotangent(j):
                 cut.keep(j)
     for i in shared_out:
         if i not in final_nodes and cut.varies[i]:
@@ -137,6 +137,10 @@ class _Cut:
     def always_there(self, i: int) -> bool:
         node = self.graph.nodes[i]
         return node.op is CONST or (node.op is INPUT and node.attrs[0] in ("data", "shared"))
+
+    def is_cotangent(self, i: int) -> bool:
+        node = self.graph.nodes[i]
+        return node.op is INPUT and node.attrs[0] == "cotangent"
 
     def sum_of_scatters(self, i: int) -> list[tuple[int, int]] | None:
         """(row numbers, rows) of every leaf where node i is a sum of scatters to a table, else None."""

@@ -1,20 +1,22 @@
 """mirror: the launches of a `Run` reversed → gradients.
 
 Input: a run and cotangents of some of its values. Output: cotangents of shared operands and of values from outside.
-Reading rows mirrors to adding to the same rows of the gradient pools, in launch order, so that sums are repeatable;
-what a signature owes to its shared operands is computed once, over all its launches together.
+Reading rows mirrors to storing to the same rows of the gradient pools, or to adding to them where another launch came
+before (see `first_writes`), in launch order, so that sums are repeatable; what a signature owes to its shared operands
+is computed once, over all its launches together.
 Cost: one loop over the launches, then one program per signature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..types import size_of
 from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch, same_for_all
+from .first_writes import clear_rows, first_writes
 from .memory import Lease, lend
 
 _LARGE = 1 << 13
@@ -25,14 +27,23 @@ GiveRows = Callable[[Any, Array, Array], None]
 
 
 def mirror(
-    run: Run, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows, lease: Lease
+    run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows, lease: Lease
 ) -> tuple[list[Array], bool]:
     """Reverse a run.
 
-    Returns the gradient pools, leased, for cotangents of values from outside; and whether a launch was reversed for the
-    sake of some of its nodes, while others in it do not lead to a seed.
+    `outside` are the values whose cotangents are read afterwards. Returns the gradient pools, leased, for these; and
+    whether a launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
     """
-    pools: list[Any] = [lease.zeros(p.shape, p.dtype) if p.dtype.kind == "f" else p for p in run.pools]
+    wanted, is_mixed = wanted_launches(run, seeds)
+    wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
+    reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
+    slots = [s.kernel.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
+    first = first_writes(run, wanted, [*seeds, *outside], slots)
+    pools: list[Any] = []
+    for values, zero in zip(run.pools, first.zero, strict=True):
+        pools.append(lease.empty(values.shape, values.dtype) if values.dtype.kind == "f" else values)
+        if values.dtype.kind == "f":
+            clear_rows(pools[-1], zero)
     for value, g in seeds.items():
         pool, where = run.rows(value)
         if isinstance(where, slice):
@@ -40,21 +51,22 @@ def mirror(
         else:
             np.add.at(pools[pool], where, g.reshape(-1, pools[pool].shape[1]))
     index = {id(p): k for k, p in enumerate(run.pools)}
-    plans: dict[int, Any] = {}
+    plans: dict[tuple[int, bool], Any] = {}
     used: dict[int, list[Launch]] = {}
-    wanted, is_mixed = wanted_launches(run, seeds)
-    for launch, is_wanted in zip(reversed(run.launches), reversed(wanted), strict=True):
-        s = launch.sig
-        if not is_wanted or launch.sizes[0] == 0:
+    for number in range(len(wanted) - 1, -1, -1):
+        if not wanted[number]:
             continue
+        launch = run.launches[number]
+        s = launch.sig
+        add = not first.stores[number] or not slots[s]
         used.setdefault(s, []).append(launch)
-        found = plans.get(s)
+        found = plans.get((s, add))
         if found is None:
             kernel = run.signatures[s].kernel
             graph = kernel.pieces.backward
             types = {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
-            found = plans[s] = (
-                kernel.program("backward", run.backend).run,
+            found = plans[s, add] = (
+                kernel.program("backward", run.backend, add).run,
                 kernel.inputs("backward"),
                 kernel.pieces,
                 types,
@@ -80,7 +92,7 @@ def mirror(
         if outputs:
             program(launch.sizes[0], launch.sizes, arguments, outputs)
     for s in sorted(used):
-        _final(run, s, used[s], dense, rows)
+        _final(run, s, used[s], pools, dense, rows)
     return pools, is_mixed
 
 
@@ -117,14 +129,14 @@ def nodes_to_seeds(run: Run, seeds: dict[int, Array]) -> Any:
     )
 
 
-def _final(run: Run, s: int, launches: list[Launch], dense: GiveDense, rows: GiveRows) -> None:
+def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], dense: GiveDense, rows: GiveRows) -> None:
     signature = run.signatures[s]
     pieces = signature.kernel.pieces
     stored = run.kept.get(s, [])
     every = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
     sizes = tuple(sum(launch.sizes[k] for launch in launches) for k in range(len(launches[0].sizes)))
     if len(every) == len(launches):
-        kept = stored
+        launches, kept = every, stored
     else:
         launches = launches[::-1]
         kept = [
@@ -137,7 +149,14 @@ def _final(run: Run, s: int, launches: list[Launch], dense: GiveDense, rows: Giv
             if kind == "kept":
                 arguments.append(kept[k].reshape(resolve(pieces.kept[k], sizes)))
             elif kind == "data":
-                arguments.append(np.concatenate([launch.data[k] for launch in (every if kept is stored else launches)]))
+                arguments.append(np.concatenate([launch.data[k] for launch in launches]))
+            elif kind == "cotangent":
+                blocks = [
+                    pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)
+                ]
+                type = next(n.type for n in pieces.final.nodes if n.is_input and n.attrs == (kind, k))
+                whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+                arguments.append(whole.reshape(resolve(type, sizes)))
             else:
                 arguments.append(same_for_all(run, s, kind, k))
         types = [pieces.final.nodes[i].type for i in pieces.final.outputs]
