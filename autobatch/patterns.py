@@ -331,10 +331,11 @@ def _useful(tape: Tape, signatures: Sequence[Signature], patterns: Sequence[Foun
         without = cost(rest)
         if without[1] < now[1]:
             kept, now = rest, without
-    while now[0] > most:
-        others = [[p for p in kept if p is not q] for q in kept]
-        now, kept = min(((cost(rest), rest) for rest in others), key=lambda one: one[0])
-    return kept
+    for pattern in reversed(patterns):
+        rest = [p for p in kept if p is not pattern]
+        if now[0] > most and pattern in kept and (without := cost(rest))[0] < now[0]:
+            kept, now = rest, without
+    return kept if now[0] <= most else []
 
 
 def _weights(signature: Signature) -> int:

@@ -14,6 +14,7 @@ import autobatch as ab
 from autobatch import expansion, nn, patterns
 from autobatch.errors import NonFiniteError, OpIndexError
 from autobatch.reasons import batching_reasons, why_not_together
+from autobatch.run import recurring
 from autobatch.run.expand import Expansion
 from autobatch.tensor import _signatures
 
@@ -131,6 +132,53 @@ def test_un_annotated_code_runs_in_the_launches_of_cells(backend: str) -> None:
         assert {name: nodes for name, (_, nodes) in prof.kernels.items()} == {
             name: nodes for name, (_, nodes) in wanted.kernels.items()
         }
+
+
+def test_no_more_launches_than_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def launches() -> int:
+        forget()
+        model = Model()
+        return gradients(model, model.loss, trees())[2].launches
+
+    found = launches()
+    monkeypatch.setattr(recurring, "NEARLY_ALWAYS", 0.1)
+    monkeypatch.setattr(recurring._Search, "_pays", lambda *_: True)
+    forced = launches()
+    monkeypatch.setattr(expansion, "join_recording", lambda tape, signatures, _: (Expansion(tape), signatures))
+    assert max(found, forced) < launches()
+
+
+class Recurrent(nn.Module):
+    """Each step reads a wide projection of its input that does not depend on the step before."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(2)
+        self.project = ab.Parameter(rng.normal(size=(400, 400)) * 0.05)
+        self.scale = ab.Parameter(rng.normal(size=400))
+
+    def loss(self, xs: Any) -> Any:
+        h = ab.zeros(400)
+        for x in ab.tensor(xs):
+            h = ab.tanh(self.project @ x + self.scale * h)
+        return ab.sum(h)
+
+
+@pytest.mark.parametrize("guard", ["search", "measure", "none"])
+def test_weights_are_not_read_in_every_step(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one guard lets pass the other finds; without either, the projection becomes part of the step."""
+    if guard != "search":
+        monkeypatch.setattr(recurring._Search, "_pays", lambda *_: True)
+    if guard == "none":
+        monkeypatch.setattr(patterns, "_useful", lambda tape, signatures, found: list(found))
+    monkeypatch.setattr(expansion, "PASSES", 0.0)  # and it is not cut off again
+    model = Recurrent()
+    examples = [np.ones((30, 400)) * k for k in (0.1, 0.2, 0.3)]
+    gradients(model, model.loss, examples)
+    loss = ab.sum(ab.map(model.loss, examples))
+    float(loss)
+    run = loss._tape.run
+    reading = [n for n in run.schedule.launch_sig if model.project in run.signatures[n].shared]
+    assert len(reading) == (30 if guard == "none" else 1)
 
 
 def test_small_recordings_are_left_as_they_are() -> None:
