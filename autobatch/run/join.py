@@ -160,6 +160,32 @@ def check_join(tape: Tape, patterns: Sequence[Pattern], expansion: Expansion) ->
 
 
 @njit(cache=True)
+def _fits(  # type: ignore[no-untyped-def]
+    p, i, slot_of, arg_of, args, value_of, last_reader, n_nodes, pat_slot_of, pat_slots, pat_read_of, pat_reads,
+    pat_result_of, pat_results,
+):  # fmt: skip
+    """Whether the nodes from i on, which have the signatures of pattern p, match it."""
+    base = value_of[i]
+    first = slot_of[i]
+    for k in range(pat_slot_of[p + 1] - pat_slot_of[p]):
+        code = pat_slots[pat_slot_of[p] + k]
+        begin, stop = arg_of[first + k], arg_of[first + k + 1]
+        if code >= 0:
+            if args[begin] != base + code:
+                return False
+            continue
+        same = arg_of[first + pat_reads[pat_read_of[p] - 1 - code]]
+        for a in range(begin, stop):
+            if args[a] >= base or args[a] != args[same + a - begin]:
+                return False
+    end = i + n_nodes[p]
+    for v in range(pat_result_of[p + 1] - pat_result_of[p]):
+        if pat_results[pat_result_of[p] + v] < 0 and last_reader[base + v] >= end:
+            return False
+    return True
+
+
+@njit(cache=True)
 def _match(  # type: ignore[no-untyped-def]
     sig, slot_of, arg_of, args, value_of, roots, following, end_of, ends, n_nodes, new_sig, pat_slot_of, pat_slots,
     pat_read_of, pat_reads, pat_result_of, pat_results,
@@ -192,22 +218,10 @@ def _match(  # type: ignore[no-untyped-def]
             for e in range(end_of[states[depth]], end_of[states[depth] + 1]):
                 p = ends[e]
                 longest = max(longest, n_nodes[p])
-                base = value_of[i]
-                first = slot_of[i]
-                right = True
-                for k in range(pat_slot_of[p + 1] - pat_slot_of[p]):
-                    code = pat_slots[pat_slot_of[p] + k]
-                    begin, stop = arg_of[first + k], arg_of[first + k + 1]
-                    if code >= 0:
-                        right = right and args[begin] == base + code
-                        continue
-                    same = arg_of[first + pat_reads[pat_read_of[p] - 1 - code]]
-                    for a in range(begin, stop):
-                        right = right and args[a] < base and args[a] == args[same + a - begin]
-                for v in range(pat_result_of[p + 1] - pat_result_of[p]):
-                    if pat_results[pat_result_of[p] + v] < 0 and last_reader[base + v] >= i + n_nodes[p]:
-                        right = False
-                if right:
+                if _fits(
+                    p, i, slot_of, arg_of, args, value_of, last_reader, n_nodes, pat_slot_of, pat_slots, pat_read_of,
+                    pat_reads, pat_result_of, pat_results,
+                ):  # fmt: skip
                     found = p
                     break
         if found >= 0:
