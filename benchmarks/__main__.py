@@ -5,6 +5,7 @@ NAME is a workload, or one of
     budgets  what the library costs beyond arithmetic
     growth   time per node as recordings grow
     memory   what a training step keeps, beside what it needs
+    products matrix products alone, by each library
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ SCRIPTS = {
     "budgets": "benchmarks.budgets",
     "growth": "benchmarks.growth",
     "memory": "benchmarks.memory",
+    "products": "benchmarks.products",
 }
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):

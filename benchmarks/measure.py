@@ -111,6 +111,17 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def _blas_kernels() -> str:
+    """For which processor NumPy's OpenBLAS runs its kernels, where it can be asked."""
+    folder = Path(np.__file__).parent.parent / "numpy.libs"
+    for path in folder.glob("libscipy_openblas*"):
+        name = getattr(ctypes.CDLL(str(path)), "scipy_openblas_get_corename64_", None)
+        if name is not None:
+            name.restype = ctypes.c_char_p
+            return f", kernels for {name().decode()}"
+    return ""
+
+
 def machine() -> dict[str, str]:
     """What the figures depend on."""
     import autobatch as ab
@@ -130,7 +141,7 @@ def machine() -> dict[str, str]:
     return {
         "cpu": f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "software": ", ".join([f"Python {platform.python_version()}", *versions]),
-        "blas": f"{blas['name']} {blas['version']}",
+        "blas": f"{blas['name']} {blas['version']}{_blas_kernels()}",
         "products": ab.products_in_use(),
         "threads": ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in THREAD_VARIABLES),
         "date": time.strftime("%Y-%m-%d %H:%M"),
