@@ -110,14 +110,10 @@ class _Batcher:
             y = apply(PRODUCT, (flat, b.tracer))
             return _Value(reshape(y, (Dim(lead), *a.shape[:-1], cols)), lead)
         if a.lead is None and len(a.shape) == 2 and len(b.shape) == 2:
-            if cols == 1:
-                flipped = reshape(self.led(b, lead), (Dim(lead), b.shape[0]))
-            else:
-                flipped = self._flat(transpose(self.led(b, lead), (0, 2, 1)), lead, (cols, b.shape[0]))
-            y = apply(PRODUCT, (flipped, transpose(a.tracer)))
-            if cols == 1:
-                return _Value(reshape(y, (Dim(lead), rows, 1)), lead)
-            return _Value(transpose(reshape(y, (Dim(lead), cols, rows)), (0, 2, 1)), lead)
+            if cols > 1:  # a product for each node: one for all would have to transpose its operand and its result
+                return _Value(apply(PRODUCT, (a.tracer, self.led(b, lead))), lead)
+            flipped = reshape(self.led(b, lead), (Dim(lead), b.shape[0]))
+            return _Value(reshape(apply(PRODUCT, (flipped, transpose(a.tracer))), (Dim(lead), rows, 1)), lead)
         ndim = max(len(a.shape), len(b.shape))
         aligned = []
         for x in xs:

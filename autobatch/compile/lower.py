@@ -224,6 +224,10 @@ class _Driver:
             return f"matmul(v{x}, v{w}, v{i})"
         if len(left) == len(right) == 3 and left[0] == right[0]:
             return f"product_many(v{x}, v{w}, v{i})"
+        if len(left) == 2 and len(right) == 3:
+            self.names["broadcast_to"] = np.broadcast_to
+            each = _tuple([_extent(n) for n in (right[0], *left)])
+            return f"product_many(broadcast_to(v{x}, {each}), v{w}, v{i})"
         if len(right) != 2:
             return f"matmul(v{x}, v{w}, v{i})"
         rows = " * ".join(_extent(n) for n in left[:-1])

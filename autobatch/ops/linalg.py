@@ -37,7 +37,16 @@ def _flip(x: Any) -> Any:
 
 def _product_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
     a, b = x
+    if len(a.shape) == 2 and len(b.shape) == 3:
+        # one matrix for all: its cotangent is one product over the columns of all, not a sum of products
+        return apply(PRODUCT, (transpose(_columns(g)), _columns(b))), apply(PRODUCT, (_flip(a), g))
     return apply(PRODUCT, (g, _flip(b))), apply(PRODUCT, (_flip(a), g))
+
+
+def _columns(x: Any) -> Any:
+    """The columns of stacked matrices f[n, m, p] as rows of one: f[n p, m]."""
+    n, m, p = x.shape
+    return reshape(_flip(x), (n * p, m))
 
 
 def _product_samples(rng: np.random.Generator) -> list[Sample]:
