@@ -6,6 +6,7 @@ NAME is a workload, or one of
     growth   time per node as recordings grow
     memory   what a training step keeps, beside what it needs
     products matrix products alone, by each library
+    threads  a training step on one thread and on two
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SCRIPTS = {
     "growth": "benchmarks.growth",
     "memory": "benchmarks.memory",
     "products": "benchmarks.products",
+    "threads": "benchmarks.threads",
 }
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
