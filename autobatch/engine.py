@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from .backends import current_backend
+from .compile.kernel import Kernel
+from .compile.workers import compile_ahead
 from .errors import CellError, NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
 from .expansion import expand_recording
 from .parameter import Buffer, Gradient, Parameter, accumulate, before_change, merge_rows
@@ -181,35 +183,65 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     with timed("expand"):
         joined = joined and not state.check_finite  # what is not finite is to be found at its own op
         expansion, signatures, needs = prepared(tape, tape.arrays, targets, joined)
-    arrays = expansion.tape
-    with timed("schedule"):
-        launches = schedule(arrays)
-    keep = bool((needs & launches.live).any())
-    with timed("place"):
-        plan = place(arrays, launches, keep)
-    with timed("allocate"):
-        lease = Lease()
-        pools = [
-            lease.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)
-        ]
-        run = Run(expansion, launches, plan, signatures, current_backend(), memo, pools, needs, lease)
-        wanted = np.zeros(len(signatures), bool)
-        wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
-        run.needs_sig = wanted
-        load(run, tape.payloads)
-        prepare(run, [[*s.lists] for s in signatures], [s.by_rows for s in signatures])
     with timed("forward"):
-        try:
-            execute(run, _finite_check(tape, run) if state.check_finite else None)
-        except OpIndexError as error:
-            if any(s.members for s in signatures):
-                return run_tape(
-                    tape, targets, joined=False
-                )  # the error at its own op; an op that nobody reads has none
-            raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
-    for profile in active.profiles:
-        profile.note(run)
-    return run
+        pieces = _new_pieces(expansion, signatures, needs, targets is not None)
+        team = compile_ahead(pieces, current_backend())
+    with team:
+        arrays = expansion.tape
+        with timed("schedule"):
+            launches = schedule(arrays)
+        keep = bool((needs & launches.live).any())
+        with timed("place"):
+            plan = place(arrays, launches, keep)
+        with timed("allocate"):
+            lease = Lease()
+            pools = [
+                lease.empty((int(n), width), dtype)
+                for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)
+            ]
+            run = Run(expansion, launches, plan, signatures, current_backend(), memo, pools, needs, lease)
+            wanted = np.zeros(len(signatures), bool)
+            wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
+            run.needs_sig = wanted
+            load(run, tape.payloads)
+            prepare(run, [[*s.lists] for s in signatures], [s.by_rows for s in signatures])
+        with timed("forward"):
+            team.finish()
+            try:
+                execute(run, _finite_check(tape, run) if state.check_finite else None)
+            except OpIndexError as error:
+                if any(s.members for s in signatures):
+                    # The error at its own op; an op that nobody reads has none.
+                    return run_tape(tape, targets, joined=False)
+                raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
+        for profile in active.profiles:
+            profile.note(run)
+        return run
+
+
+def _new_pieces(
+    expansion: Expansion, signatures: Sequence[Signature], needs: Any, with_reverse: bool
+) -> list[tuple[Kernel, str]]:
+    """Pieces of kernels that this process runs for the first time: going forward, and in reverse as well."""
+    unknown = [s for s, x in enumerate(signatures) if x.kind == KERNEL and "_met" not in x.__dict__]
+    if not unknown:
+        return []
+    sig = expansion.tape.sig
+    used, wanting = set(np.unique(sig).tolist()), set(np.unique(sig[needs != 0]).tolist())
+    pieces = []
+    for s in unknown:
+        if s in used:
+            signatures[s].__dict__["_met"] = True
+            pieces.append((signatures[s].kernel, "forward" if s in wanting else "inference"))
+    return pieces + (_new_reverse_pieces([signatures[s] for s in unknown if s in wanting]) if with_reverse else [])
+
+
+def _new_reverse_pieces(signatures: Sequence[Signature]) -> list[tuple[Kernel, str]]:
+    """Pieces of kernels that this process reverses for the first time."""
+    unknown = [s for s in signatures if s.kind == KERNEL and "_met_in_reverse" not in s.__dict__]
+    for s in unknown:
+        s.__dict__["_met_in_reverse"] = True
+    return [(s.kernel, piece) for s in unknown for piece in ("backward", "final") if s.kernel.graph_of(piece).outputs]
 
 
 def prepared(
@@ -499,6 +531,9 @@ def _reverse_run(
         grads = run.reverse(seeds, dense, rows)
         outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
     else:
+        needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
+        with compile_ahead(_new_reverse_pieces(needed), run.backend) as team:
+            team.finish()
         lease = Lease()
         linked = [id for id, _, _ in tape.links if run.is_placed(id)]
         pools, is_mixed = mirror(run, seeds, linked, dense, rows, lease)

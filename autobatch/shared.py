@@ -159,8 +159,7 @@ class Constant(Shared):
 
     def __init__(self, data: np.ndarray[Any, Any]) -> None:
         super().__init__(tensor_type(data.dtype, data.shape))
-        self._data = data
-        data.flags.writeable = False
+        self._data = data  # not marked as read-only: that is another type to compiled loops than a parameter
 
     def _array(self) -> np.ndarray[Any, Any]:
         return self._data

@@ -167,6 +167,11 @@ def products_in_use() -> str:
     return _chosen[0].describe()
 
 
+def is_own() -> bool:
+    """Whether our own tiles multiply."""
+    return isinstance(_chosen[0], Own)
+
+
 # Verbs of compiled programs.
 
 

@@ -18,6 +18,7 @@ All of it is one file, since Numba's cache knows when a file changed, not what t
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import llvmlite.binding
@@ -349,6 +350,10 @@ class _Compiled(dict[Any, Any]):
         super().__init__()
         self.function, self.arguments, self.result = function, arguments, result
 
+    def is_kept(self) -> bool:
+        """Whether it was compiled before, for any dtype, by this process or by another."""
+        return bool(self) or os.path.exists(njit(**_OPTIONS)(self.function)._cache._cache_file._index_path)
+
     def __missing__(self, dtype: np.dtype[Any]) -> Any:
         real = types.float32 if dtype == np.float32 else types.float64
         kinds: dict[str, Any] = {"n": types.intp, "state": types.Array(types.int64, 1, "C")}
@@ -364,6 +369,9 @@ _products = _Compiled(_multiply, "2 2 n n 2w")
 _shared_products = _Compiled(_multiply_shared, "2 2 n n 2w state", types.int64)
 _stacked_products = _Compiled(_multiply_many, "3 3 n 3w")
 _packers = _Compiled(_pack, "2 n 2w")
+
+COMPILED = {"products": _products, "shared products": _shared_products, "packing": _packers}
+"""What most programs call, by name: it can be compiled before it is called."""
 
 
 SHARED = 1 << 24

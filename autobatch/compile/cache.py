@@ -3,8 +3,8 @@
 Input: the text of a module that defines `loop`. Output: that function, compiled on first call. Invariants: the file's
 name is the SHA-256 of its text, of the scalar functions it calls, of Python, Numba and llvmlite and of the CPU, so a
 file never changes after it was written; it is written to a temporary name and renamed, so readers never see a part of
-it; Numba's own index lies beside it. Cost: a dictionary lookup for a known text, 2-3 ms for one known on disk, about
-half a second for a new one.
+it; Numba's own index lies beside it. Cost: a dictionary lookup for a known text, 2-3 ms for one known on disk, a tenth
+of a second to a whole one for a new one. `workers` compiles several new ones side by side.
 
 The folder is AUTOBATCH_CACHE_DIR, or ~/.cache/autobatch; where it cannot be written, a temporary one of this process.
 """
@@ -24,6 +24,9 @@ from typing import Any
 import llvmlite
 import llvmlite.binding
 import numba
+import numpy as np
+from numba import types
+from numba.np.numpy_support import from_dtype
 
 from ..backends import scalar_functions
 
@@ -35,10 +38,10 @@ llvmlite.binding.set_option("", _LLVM_OPTION)
 _NO_ALIAS = "arrays of a loop do not overlap"
 
 _loaded: dict[str, Callable[..., Any]] = {}
+_modules: dict[str, Callable[..., Any]] = {}
 _lock = threading.Lock()
 _fallback: list[tempfile.TemporaryDirectory[str]] = []
 _salt: list[bytes] = []
-_announced: list[bool] = []
 
 
 def cache_folder() -> Path:
@@ -76,7 +79,6 @@ def _write(folder: Path, name: str, source: str) -> Path:
     path = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        _announce(folder)
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(source)
@@ -85,13 +87,6 @@ def _write(folder: Path, name: str, source: str) -> Path:
     elif not os.access(folder, os.W_OK):
         raise OSError(f"{folder} is read-only")
     return path
-
-
-def _announce(folder: Path) -> None:
-    """One line of a process that compiles: the first step takes longer than the next."""
-    if not _announced:
-        _announced.append(True)
-        print(f"autobatch: compiling loops that are not in {folder} yet, about half a second each", file=sys.stderr)
 
 
 def _file(source: str) -> Path:
@@ -120,12 +115,44 @@ def load(source: str) -> Callable[..., Any]:
         with _lock:
             found = _loaded.get(source)
             if found is None:
-                path = _file(source)
-                spec = importlib.util.spec_from_file_location(f"autobatch_{path.stem}", path)
-                assert spec is not None and spec.loader is not None
-                module = importlib.util.module_from_spec(spec)
-                sys.modules[spec.name] = module  # Numba pickles by module name
-                spec.loader.exec_module(module)
-                module.loop._compiler._customize_flags = _without_aliases
-                found = _loaded[source] = module.loop
+                found = _loaded[source] = load_file(_file(source))
     return found
+
+
+def load_file(path: Path) -> Callable[..., Any]:
+    """The function `loop` of a module that is on disk."""
+    found = _modules.get(str(path))
+    if found is not None:
+        return found
+    spec = importlib.util.spec_from_file_location(f"autobatch_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Numba pickles by module name
+    spec.loader.exec_module(module)
+    module.loop._compiler._customize_flags = _without_aliases
+    return _modules.setdefault(str(path), module.loop)
+
+
+def path_of(loop: Callable[..., Any]) -> Path:
+    """The module that a loop was loaded from."""
+    return Path(loop.__code__.co_filename)
+
+
+def is_compiled(loop: Any) -> bool:
+    """Whether a loop was compiled before, by this process or by another."""
+    return bool(loop.signatures) or os.path.exists(loop._cache._cache_file._index_path)
+
+
+def compile_for(loop: Any, arguments: str) -> None:
+    """Compile a loop, or load it from disk: `arguments` are "int", or dtype and number of axes of a contiguous array.
+
+    >>> source = "from numba import njit\\n\\n@njit\\ndef loop(n, x):\\n    return x[n]\\n"
+    >>> compile_for(load(source), "int float32:1")
+    >>> load(source).signatures
+    [(int64, Array(float32, 1, 'C', False, aligned=True))]
+    """
+    found = []
+    for text in arguments.split():
+        dtype, _, rank = text.partition(":")
+        found.append(types.Array(from_dtype(np.dtype(dtype)), int(rank), "C") if rank else types.intp)
+    loop.compile(tuple(found))

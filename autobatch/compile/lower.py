@@ -43,10 +43,14 @@ class Program:
     text: the driver and its loops, to read
     run: run(m, sizes, inputs, outputs) → results that are the same for all nodes, None for the others; an array given
         for such a result may become it
+    loops: the generated loops, and the types of the arguments that the driver passes, as `cache.compile_for` reads them
+    products: the dtypes in which matrices are multiplied by the library in use
     """
 
     text: str
     run: Callable[[int, Sequence[int], Sequence[Any], Sequence[Any]], list[Any]]
+    loops: tuple[tuple[Any, str], ...]
+    products: frozenset[str]
 
 
 def graph_inputs(graph: Graph) -> list[tuple[str, int]]:
@@ -129,6 +133,8 @@ class _Driver:
         }
         self.body: list[str] = []
         self.sources: list[str] = []
+        self.loops: list[tuple[Any, str]] = []
+        self.products: set[str] = set()
         # values that need not be C-contiguous
         self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] in SAME}
         self.flat = False  # whether the loop being called runs over one long row
@@ -230,6 +236,7 @@ class _Driver:
             return f"product_many(broadcast_to(v{x}, {each}), v{w}, v{i})"
         if len(right) != 2:
             return f"matmul(v{x}, v{w}, v{i})"
+        self.products.add(self.nodes[i].type.dtype.name)
         rows = " * ".join(_extent(n) for n in left[:-1])
         operands = [f"v{x}", f"v{w}", f"v{i}"]
         if len(left) != 2:  # the rows of all examples are rows of one matrix
@@ -298,14 +305,38 @@ class _Driver:
         self.flat = _is_flat(loop)
         rows, width = _extent(loop.domain.rows), repr(loop.domain.width)
         passed = ["1", f"{rows} * {width}"] if self.flat else [rows, width]
+        types = ["int", "int"]
         for argument in arguments:
             if isinstance(argument, int):
                 passed.append(repr(argument))
+                types.append("int")
             elif type(argument).__name__ == "ArrayArgument":
                 passed.append(self._array(argument.use, loop))
+                types.append(f"{self._dtype(argument.use)}:{self._rank(argument.use, loop)}")
             else:
                 passed.append(self._rows(argument.use))
+                types.append(f"{self._rows_dtype(argument.use)}:1")
         self.body.append(f"{name}({', '.join(passed)})")
+        self.loops.append((self.names[name], " ".join(types)))
+
+    def _dtype(self, use: Read | Store) -> str:
+        i = use.node if isinstance(use, Read) else use.target if use.kind == "node" else self.graph.outputs[use.target]
+        return self.nodes[i].type.dtype.name
+
+    def _rows_dtype(self, use: Read | Store) -> str:
+        own = isinstance(use, Read) and use.through >= 0 and not use.in_pool
+        return self.nodes[use.through].type.dtype.name if isinstance(use, Read) and own else "int32"
+
+    def _rank(self, use: Read | Store, loop: Loop) -> int:
+        """The number of axes of what `_array` passes."""
+        if self.flat and not (isinstance(use, Read) and use.level == "cell"):
+            return 2
+        if isinstance(use, Store):
+            return 1 if use.kind != "add" and use.width == loop.domain.width == 1 else 2
+        if use.in_pool:
+            return 2
+        plain = use.level == "row" and use.width == 1 and use.through < 0
+        return 1 if plain or use.level in ("vector", "cell") else 2
 
     def _array(self, use: Read | Store, loop: Loop) -> str:
         if self.flat and not (isinstance(use, Read) and use.level == "cell"):
@@ -401,7 +432,8 @@ class _Driver:
         lines.append(f"    return [{', '.join(results)}]")
         text = "\n".join(lines) + "\n"
         exec(compile(text, f"<{self.name}>", "exec"), self.names)
-        return Program("\n\n".join([text, *self.sources]), self.names[self._title()])
+        run = self.names[self._title()]
+        return Program("\n\n".join([text, *self.sources]), run, tuple(self.loops), frozenset(self.products))
 
     def _title(self) -> str:
         title = "".join(c if c.isalnum() else "_" for c in self.name)
