@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,7 +193,7 @@ def _announce(names: list[str], n_loops: int, n_workers: int) -> None:
 def work(folder: str) -> None:
     """Do tasks until none is left; ends the process, also when the process that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     rows: list[list[Any]] = json.loads(Path(folder, "tasks").read_text("utf-8"))
     for number, row in enumerate(rows):
         if take(folder, number):
@@ -200,8 +201,9 @@ def work(folder: str) -> None:
     os._exit(0)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: str) -> None:
     sys.stdin.buffer.read()  # nothing is ever written there
+    shutil.rmtree(folder, ignore_errors=True)  # which its owner could not
     os._exit(1)
 
 
