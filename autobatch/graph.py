@@ -14,7 +14,7 @@ topological order by construction and every pass is a loop. Two kinds of graph s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,27 @@ class Graph:
                 number[i] = new.add(node.op, inputs, node.attrs, node.type, node.level)
         new.outputs = tuple(number[i] for i in self.outputs)
         return new
+
+    def part(self, outputs: Sequence[int], read: Callable[[int], tuple[str, int] | None]) -> Graph:
+        """The graph of these results alone. Where `read` gives a kind and a number for a node, that operand is read."""
+        operands: dict[int, tuple[str, int] | None] = {}
+        stack = list(outputs)
+        while stack:
+            i = stack.pop()
+            if i not in operands:
+                operands[i] = read(i)
+                if operands[i] is None:
+                    stack.extend(self.nodes[i].inputs)
+        new = Graph()
+        number: dict[int, int] = {}
+        for i in sorted(operands):
+            node, operand = self.nodes[i], operands[i]
+            if operand is not None:
+                number[i] = new.input(*operand, node.type, node.level if node.is_input else max(node.level, NODE))
+            else:
+                number[i] = new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level)
+        new.outputs = tuple(number[i] for i in outputs)
+        return new.check()
 
     def key(self) -> Any:
         """Everything that distinguishes this graph from another, compared in full."""

@@ -21,9 +21,8 @@ from dataclasses import dataclass
 
 from ..graph import INPUT, NODE, SHARED, Graph
 from ..ops.linalg import PRODUCT
+from ..ops.movement import VIEWS
 from ..types import Type
-
-VIEWS = ("slice", "reshape", "transpose", "broadcast_to")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def run_ahead(graph: Graph, early: Collection[int], lists: Collection[int] = ())
     cuts: list[int] = []
 
     def cut(i: int) -> None:
-        while nodes[i].op.name in VIEWS:  # a view is made again where it is read, rather than kept
+        while nodes[i].op in VIEWS:  # a view is made again where it is read, rather than kept
             i = nodes[i].inputs[0]
         if i not in cuts:
             cuts.append(i)
@@ -143,17 +142,12 @@ def _half(graph: Graph, outputs: list[int], handed: Callable[[int], int | None],
             read[nodes[i].attrs[0]].add(nodes[i].attrs[1])
     rows = [*sorted(read["rows"]), *(-1 - r for r in sorted(results))]
     order = {"rows": rows, "data": sorted(read["data"]), "shared": sorted(read["shared"])}
-    renumber = {kind: {old: new for new, old in enumerate(olds)} for kind, olds in order.items()}
-    new = Graph()
-    number: dict[int, int] = {}
-    for i in sorted(needed):
-        node = nodes[i]
-        r = handed(i)
+    renumber = {(kind, old): new for kind, olds in order.items() for new, old in enumerate(olds)}
+
+    def operand(i: int) -> tuple[str, int] | None:
+        r, node = handed(i), nodes[i]
         if r is not None:
-            number[i] = new.input("rows", renumber["rows"][-1 - r], node.type, NODE)
-        elif node.op is INPUT and node.attrs[0] in renumber:
-            number[i] = new.input(node.attrs[0], renumber[node.attrs[0]][node.attrs[1]], node.type, node.level)
-        else:
-            number[i] = new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level)
-    new.outputs = tuple(number[i] for i in outputs)
-    return Half(new.check(), tuple(rows), tuple(order["data"]), tuple(order["shared"]))
+            return "rows", renumber["rows", -1 - r]
+        return (node.attrs[0], renumber[node.attrs]) if node.op is INPUT and node.attrs[0] in order else None
+
+    return Half(graph.part(outputs, operand), tuple(rows), tuple(order["data"]), tuple(order["shared"]))

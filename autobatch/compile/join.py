@@ -17,13 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..graph import CONST, INPUT, Graph
+from ..graph import INPUT, Graph
 from ..ops.elementwise import ADD
 from ..ops.linalg import PRODUCT
-from ..ops.movement import CONCAT, SLICE, TRANSPOSE
+from ..ops.movement import CONCAT, SLICE, TRANSPOSE, VIEWS
 from ..types import Dim, tensor_type
-
-VIEWS = ("transpose", "reshape", "slice", "broadcast_to")
 
 COLUMNS = 8
 """Fewest columns of a product that is worth joining to another."""
@@ -167,43 +165,29 @@ class _Joiner:
             start += length
 
 
-def derive(graph: Graph, known: dict[object, tuple[int, Graph]]) -> Graph:
+def derive(graph: Graph, known: list[Graph]) -> Graph:
     """Take out what is made of shared operands alone and is more than a view: it is computed once in a run.
 
     Args:
         graph: a batched graph.
-        known: key of each expression → its number and its graph; what is new is added.
+        known: the expressions, each under its number; what is new is added.
 
     Returns: the graph, reading the expressions as inputs of the kind "derived".
     """
     varies = varying(graph)
-    works = [False] * len(graph.nodes)
-    for i, node in enumerate(graph.nodes):
-        if not varies[i] and node.op not in (INPUT, CONST):
-            is_view = node.op.name in VIEWS
-            works[i] = any(works[j] for j in node.inputs) if is_view else _reads_shared(graph, i)
-    if not any(works):
-        return graph
-    new = Graph()
-    number: dict[int, int] = {}
-    for i, node in enumerate(graph.nodes):
-        is_view = node.op.name in VIEWS
-        if works[i] and not is_view:
-            expression = Graph(graph.nodes, (i,)).pruned()
-            key = expression.key()
-            k, _ = known.setdefault(key, (len(known), expression))
-            number[i] = new.input("derived", k, node.type, node.level)
-        else:
-            number[i] = new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level)
-    new.outputs = tuple(number[i] for i in graph.outputs)
-    return new.pruned().check()
+    reads_shared: list[bool] = []
+    for node in graph.nodes:
+        reads_shared.append(node.op is INPUT or any(reads_shared[j] for j in node.inputs))
 
+    def expression(i: int) -> tuple[str, int] | None:
+        op = graph.nodes[i].op
+        if varies[i] or not reads_shared[i] or op is INPUT or op in VIEWS:
+            return None
+        found = graph.part([i], lambda _: None)
+        keys = [other.key() for other in known]
+        if found.key() not in keys:
+            known.append(found)
+            keys.append(found.key())
+        return "derived", keys.index(found.key())
 
-def _reads_shared(graph: Graph, i: int) -> bool:
-    stack = [i]
-    while stack:
-        node = graph.nodes[stack.pop()]
-        if node.op is INPUT:
-            return True
-        stack.extend(node.inputs)
-    return False
+    return graph.part(graph.outputs, expression)

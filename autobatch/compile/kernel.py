@@ -26,7 +26,8 @@ class Kernel:
         self.trainable = trainable
         self._programs: dict[tuple[str, str, bool], Program] = {}
         self._graphs: dict[str, Graph] = {}
-        self._expressions: dict[object, tuple[int, Graph]] = {}
+        self.expressions: list[Graph] = []
+        """What the "derived" operands of the pieces are, made of shared operands: graphs of one result."""
 
     @cached_property
     def batched(self) -> Graph:
@@ -43,12 +44,8 @@ class Kernel:
         found = self._graphs.get(piece)
         if found is None:
             whole = self.batched if piece == "inference" else getattr(self.pieces, piece)
-            found = self._graphs[piece] = derive(whole, self._expressions)
+            found = self._graphs[piece] = derive(whole, self.expressions)
         return found
-
-    def expression(self, k: int) -> Graph:
-        """What "derived" operand k of the pieces is, made of shared operands: a graph of one result."""
-        return next(graph for number, graph in self._expressions.values() if number == k)
 
     def program(self, piece: str, backend: str, add: bool = True) -> Program:
         """The lowered piece; one that adds cotangents to rows, or one that stores them."""

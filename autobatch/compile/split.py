@@ -13,10 +13,10 @@ Invariants: every piece is a checked graph; what a piece reads was kept by an ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass, field
 
-from ..graph import CONST, INPUT, NODE, Graph
+from ..graph import CONST, INPUT, Graph
 from ..ops.elementwise import ADD
 from ..ops.index import SCATTER_ADD
 from ..ops.movement import RESHAPE, TRANSPOSE
@@ -103,9 +103,10 @@ def split(graph: Graph, trainable: set[int]) -> Pieces:
         gradient.ids, gradient.rows = renumber[gradient.ids], renumber[gradient.rows]
     pieces.kept = [joint.nodes[i].type for i in order]
     pieces.n_kept_forward = len(kept_forward)
-    pieces.forward = cut.extract([*forward_results, *kept_forward], lambda i: None)
-    pieces.backward = cut.extract([*rows_out, *kept_backward], lambda i: place.get(i) if i in is_forward else None)
-    pieces.final = cut.extract(shared_out, place.get)
+    kept = {i: ("kept", k) for i, k in place.items()}
+    pieces.forward = joint.part([*forward_results, *kept_forward], lambda i: None)
+    pieces.backward = joint.part([*rows_out, *kept_backward], lambda i: kept.get(i) if i in is_forward else None)
+    pieces.final = joint.part(shared_out, kept.get)
     return pieces
 
 
@@ -199,28 +200,6 @@ class _Cut:
     def cheap(self, i: int) -> bool:
         op = self.graph.nodes[i].op
         return op.batch in CHEAP or op.name == "slice"
-
-    def extract(self, outputs: list[int], kept: Callable[[int], int | None]) -> Graph:
-        """The graph of these results, reading kept values as inputs; a result is always computed, or read if kept."""
-        new = Graph()
-        number: dict[int, int] = {}
-        needed: set[int] = set()
-        stack = list(outputs)
-        while stack:
-            i = stack.pop()
-            if i not in needed:
-                needed.add(i)
-                if kept(i) is None:
-                    stack.extend(self.graph.nodes[i].inputs)
-        for i in sorted(needed):
-            node = self.graph.nodes[i]
-            k = kept(i)
-            if k is not None:
-                number[i] = new.input("kept", k, node.type, NODE)
-            else:
-                number[i] = new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level)
-        new.outputs = tuple(number[i] for i in outputs)
-        return new.pruned().check()
 
 
 def _lead(type: Type) -> int | None:

@@ -10,12 +10,13 @@ import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import autobatch as ab
 
-__all__ = ["blas_threads"]
+__all__ = ["blas_function", "blas_threads"]
 
 _PREFIXES, _SUFFIXES = ("scipy_openblas", "openblas"), ("64_", "")
 
@@ -46,6 +47,12 @@ def blas_threads(count: int) -> Iterator[bool]:
 
 def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
     """What gets and what sets the number of threads of the OpenBLAS that NumPy has loaded."""
+    get_count, set_count = blas_function("get_num_threads"), blas_function("set_num_threads")
+    return (get_count, set_count) if get_count is not None and set_count is not None else None
+
+
+def blas_function(name: str) -> Any:
+    """A function of the OpenBLAS that NumPy has loaded, through ctypes; None where NumPy does not bring its own."""
     package = Path(np.__file__).parent
     for path in (*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")):
         try:
@@ -54,8 +61,7 @@ def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
             continue
         for prefix in _PREFIXES:
             for suffix in _SUFFIXES:
-                get_count = getattr(library, f"{prefix}_get_num_threads{suffix}", None)
-                set_count = getattr(library, f"{prefix}_set_num_threads{suffix}", None)
-                if get_count is not None and set_count is not None:
-                    return get_count, set_count
+                found = getattr(library, f"{prefix}_{name}{suffix}", None)
+                if found is not None:
+                    return found
     return None

@@ -353,6 +353,10 @@ UNSLICE: Op = declare(
 )
 
 
+VIEWS = (RESHAPE, TRANSPOSE, SLICE, BROADCAST)
+"""Ops that compute nothing: they only look at their operand in another way."""
+
+
 def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any:
     """Part of one axis."""
     axis = _negative_axis("slice", axis, len(x.shape))

@@ -146,7 +146,7 @@ def prepare(run: Run, list_slots: Sequence[Sequence[int]], by_rows: Sequence[boo
     slot_of, result_of, result_pool = table.slot_of.tolist(), table.result_of.tolist(), table.result_pool.tolist()
     n_ints, n_floats = table.n_ints.tolist(), table.n_floats.tolist()
     slot_pool = [
-        run.pools[_pool_number(run, signature.slots[k])]
+        run.pools[pool_number(run, signature.slots[k])]
         for signature in run.signatures
         for k in range(len(signature.slots))
     ]
@@ -185,7 +185,8 @@ def prepare(run: Run, list_slots: Sequence[Sequence[int]], by_rows: Sequence[boo
             run.kept[s] = [run.lease.empty(rows_shape(t, total), t.dtype) for t in types]
 
 
-def _pool_number(run: Run, slot: Any) -> int:
+def pool_number(run: Run, slot: Any) -> int:
+    """The pool that a slot of a signature reads."""
     return run.tape.pools.index(slot.pool)
 
 
@@ -230,7 +231,7 @@ def same_for_all(run: Run, sig: int, kind: str, k: int) -> Array:
         return found
     key = (signature, k)
     if key not in run.memo:
-        expression = signature.kernel.expression(k)
+        expression = signature.kernel.expressions[k]
         run.memo[key] = interpret(expression, lambda _, operand: run.memo[signature.shared[operand]])[0]
     return run.memo[key]
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .execute import Array, Run
+from .execute import Array, Run, pool_number
 
 UNTOUCHED, TOUCHED, HERE = 0, 1, 2
 
@@ -50,12 +50,11 @@ def first_writes(
         pool, rows = run.rows(value)
         touched[first_row[pool] : first_row[pool + 1]][rows] = TOUCHED
         zero[first_row[pool] : first_row[pool + 1]][rows] = 1
-    pool_of = {pool: k for k, pool in enumerate(run.tape.pools)}
     n_slots = int(table.slot_of[-1])
     slot_row = np.full(n_slots, -1, np.int64)
     for s, written in enumerate(slots):
         for k in written:
-            slot_row[table.slot_of[s] + k] = first_row[pool_of[run.signatures[s].slots[k].pool]]
+            slot_row[table.slot_of[s] + k] = first_row[pool_number(run, run.signatures[s].slots[k])]
     stores = np.zeros(len(wanted), np.uint8)
     _first_writes(
         np.array(wanted, np.uint8), schedule.launch_sig, plan.access_of, plan.rows_of, plan.rows, plan.write_of,

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..types import size_of
+from ..graph import Graph
+from ..types import Type, size_of
 from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch, same_for_all
 from .first_writes import clear_rows, first_writes
 from .memory import Lease, lend
@@ -64,7 +65,7 @@ def mirror(
         if found is None:
             kernel = run.signatures[s].kernel
             graph = kernel.pieces.backward
-            types = {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
+            types = _cotangents(graph)
             found = plans[s, add] = (
                 kernel.program("backward", run.backend, add).run,
                 kernel.inputs("backward"),
@@ -129,6 +130,11 @@ def nodes_to_seeds(run: Run, seeds: dict[int, Array]) -> Any:
     )
 
 
+def _cotangents(graph: Graph) -> dict[int, Type]:
+    """Types of the cotangents that a piece reads, by result."""
+    return {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
+
+
 def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], dense: GiveDense, rows: GiveRows) -> None:
     signature = run.signatures[s]
     pieces = signature.kernel.pieces
@@ -145,6 +151,7 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], dense: 
         ]
     if pieces.dense:
         arguments: list[Any] = []
+        cotangents = _cotangents(pieces.final)
         for kind, k in signature.kernel.inputs("final"):
             if kind == "kept":
                 arguments.append(kept[k].reshape(resolve(pieces.kept[k], sizes)))
@@ -154,9 +161,8 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], dense: 
                 blocks = [
                     pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)
                 ]
-                type = next(n.type for n in pieces.final.nodes if n.is_input and n.attrs == (kind, k))
                 whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-                arguments.append(whole.reshape(resolve(type, sizes)))
+                arguments.append(whole.reshape(resolve(cotangents[k], sizes)))
             else:
                 arguments.append(same_for_all(run, s, kind, k))
         types = [pieces.final.nodes[i].type for i in pieces.final.outputs]
