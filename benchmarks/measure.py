@@ -113,13 +113,13 @@ def peak_megabytes() -> float:
 
 def _blas_kernels() -> str:
     """For which processor NumPy's OpenBLAS runs its kernels, where it can be asked."""
-    folder = Path(np.__file__).parent.parent / "numpy.libs"
-    for path in folder.glob("libscipy_openblas*"):
-        name = getattr(ctypes.CDLL(str(path)), "scipy_openblas_get_corename64_", None)
-        if name is not None:
-            name.restype = ctypes.c_char_p
-            return f", kernels for {name().decode()}"
-    return ""
+    from autobatch.models.blas_threads import blas_function
+
+    name = blas_function("get_corename")
+    if name is None:
+        return ""
+    name.restype = ctypes.c_char_p
+    return f", kernels for {name().decode()}"
 
 
 def machine() -> dict[str, str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +41,7 @@ Factory = Callable[[Parameters, int], "Trainer"]
 
 CELLS, NO_CELLS, LOOP = "autobatch, cells", "autobatch, no cells", "autobatch, loop"
 CELLS_REUSED, NO_CELLS_REUSED = "autobatch, cells, reused", "autobatch, no cells, reused"
+OWN = (CELLS, NO_CELLS, LOOP, CELLS_REUSED, NO_CELLS_REUSED)
 """Names of the trainers of autobatch; `reused` maps with `reuse=True`, `LOOP` with `batched=False`."""
 
 
@@ -70,7 +71,6 @@ class Workload:
         of weights, each once at full width: the floor that times are divided by
     variant: seed → trainers of autobatch (factories, as above: at least CELLS and LOOP) for a variant of the model:
         gates permuted, one activation replaced, an extra elementwise term, names changed; None where there is none
-    peers: trainers that are programs by hand, as good as their users could make them
     dynet: name of the program in `benchmarks/dynet_peer`, or None
     """
 
@@ -83,7 +83,11 @@ class Workload:
     products: Callable[[Sequence[Any], int], list[Product]]
     variant: Callable[[int], Mapping[str, Factory]] | None = None
     dynet: str | None = None
-    peers: tuple[str, ...] = field(default=("numpy", "pytorch"))
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The trainers that are not the library's: programs by hand, as good as their users could make them."""
+        return tuple(name for name in self.trainers if name not in OWN)
 
 
 def from_file(module: str, name: str) -> Factory:

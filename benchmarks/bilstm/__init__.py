@@ -23,5 +23,4 @@ WORKLOAD = Workload(
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "Variant", seed),
     dynet="bilstm",
-    peers=tuple(_PEERS),
 )

@@ -22,5 +22,4 @@ WORKLOAD = Workload(
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "Variant", seed),
     dynet="childsum",
-    peers=tuple(_PEERS),
 )

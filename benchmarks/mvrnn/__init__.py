@@ -26,5 +26,4 @@ WORKLOAD = Workload(
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "Variant", seed),
     dynet="mvrnn",
-    peers=("numpy", "pytorch", "pytorch, own backward"),
 )

@@ -23,5 +23,4 @@ WORKLOAD = Workload(
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "CharacterVariant", seed),
     dynet="tagger_chars",
-    peers=tuple(_PEERS),
 )

@@ -24,5 +24,4 @@ WORKLOAD = Workload(
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "Variant", seed),
     dynet="treelstm",
-    peers=tuple(_PEERS),
 )

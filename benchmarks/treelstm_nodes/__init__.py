@@ -23,5 +23,4 @@ WORKLOAD = Workload(
     products=products,
     variant=lambda seed: autobatch_variant(_PROGRAM, "NodesVariant", seed),
     dynet="treelstm_nodes",
-    peers=tuple(_PEERS),
 )

@@ -84,7 +84,6 @@ def workload(**trainers: Any) -> Workload:
             CELLS: lambda parameters, dim: AutobatchTrainer(CELLS, _Model(parameters)),
             LOOP: lambda parameters, dim: AutobatchTrainer(LOOP, _Model(parameters), batched=seed == 2),
         },
-        peers=("numpy",),
     )
 
 
