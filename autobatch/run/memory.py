@@ -131,12 +131,6 @@ class Lease:
         self.buffers.append(buffer)
         return buffer[:n_bytes].view(kind).reshape(shape)
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array of zeros."""
-        array = self.empty(shape, dtype)
-        array.fill(0)
-        return array
-
     def __del__(self) -> None:
         if hasattr(self, "arena"):
             self.arena.give(self.buffers)

@@ -41,7 +41,7 @@ def test_a_lease_may_go_at_any_point_of_another() -> None:
             del cycle
             gc.set_threshold(count)  # the collector runs somewhere in the middle of the following
             lease = Lease()
-            lease.zeros((7, 11), np.float64)
+            lease.empty((7, 11), np.float64)
             lease.empty((100, 100), np.int32)
             gc.set_threshold(*threshold)
     finally:
