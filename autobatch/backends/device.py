@@ -1,0 +1,119 @@
+"""What a device has to offer, and which device is in use.
+
+Programs for a device work on addresses: whole numbers that kernels take as pointers. Arrays appear only where memory is
+asked for and where numbers come or go. Everything is put into one stream, in order; nothing waits but `numpy` and
+`synchronize`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import BackendError
+
+Host = np.ndarray[Any, Any]
+
+
+class Device(Protocol):
+    """A device that runs generated kernels. Arrays of it are C-contiguous, have `shape`, `dtype`, `size`, `reshape` and
+    slicing like NumPy's, and their address in `array.data.ptr`; they are never converted silently."""
+
+    name: str
+    """Of the backend that runs on it, such as "cupy"."""
+
+    faults: int
+    """Address of three int64: [1, index, extent] once a kernel met an index out of range, until then zeros."""
+
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        """An array of the device; its numbers are whatever lies there."""
+
+    def array(self, host: Host) -> Any:
+        """A copy on the device."""
+
+    def numpy(self, array: Any) -> Host:
+        """A copy on the host, once all that was launched has run."""
+
+    def upload(self, host: Host) -> Any:
+        """A copy on the device, made while the host goes on; `host` may be written again when this returns."""
+
+    def zero(self, address: int, n_bytes: int) -> None:
+        """Set memory to zero."""
+
+    def kernel(self, source: str, name: str) -> Any:
+        """The compiled kernel of this name; a source is compiled once, whichever of its kernels is asked for first."""
+
+    def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
+        """Start a kernel. Its arguments are addresses and whole numbers of 64 bits; without blocks nothing happens."""
+
+    def product(
+        self,
+        n: int,
+        k: int,
+        p: int,
+        a: int,
+        lead_a: int,
+        flip_a: bool,
+        b: int,
+        lead_b: int,
+        flip_b: bool,
+        c: int,
+        lead_c: int,
+        dtype: Any,
+        add: bool,
+    ) -> None:
+        """C = A B of row-major matrices, f[n, k] and f[k, p], or C += A B.
+
+        Args:
+            n, k, p: extents. Where k is 0 the product is 0; where n or p is 0 nothing happens.
+            a, b, c: addresses.
+            lead_a, lead_b, lead_c: from one row to the next as they lie in memory, in numbers.
+            flip_a, flip_b: whether the transpose lies in memory: f[k, n], f[p, k].
+            dtype: float32 or float64.
+            add: whether C is added to.
+        """
+
+    def products(
+        self,
+        count: int,
+        n: int,
+        k: int,
+        p: int,
+        a: int,
+        lead_a: int,
+        flip_a: bool,
+        step_a: int,
+        b: int,
+        lead_b: int,
+        flip_b: bool,
+        step_b: int,
+        c: int,
+        lead_c: int,
+        step_c: int,
+        dtype: Any,
+    ) -> None:
+        """`count` products; step_a, step_b, step_c: from one matrix to the next, in numbers, 0 for one that all share."""
+
+    def argsort(self, address: int, n: int) -> Any:
+        """The int64 array of the places of n int64, smallest number first, equal ones in order."""
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched has run."""
+
+
+_in_use: list[Device] = []
+
+
+def use_device(device: Device | None) -> Device | None:
+    """Install a device, or with None let `current_device` find one; returns the one that was installed."""
+    before = _in_use[0] if _in_use else None
+    _in_use[:] = [] if device is None else [device]
+    return before
+
+
+def current_device() -> Device:
+    """The device in use. Raises `BackendError` where there is none."""
+    if not _in_use:
+        raise BackendError("device: none is in use\n  repair: use_device(device)")
+    return _in_use[0]
