@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import autobatch as ab
+from autobatch.errors import AutobatchError
 from autobatch.tape import state
+from tests import requested
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -18,6 +20,16 @@ settings.load_profile("ci")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden texts anew")
+    parser.addoption("--backend", choices=requested.NAMES, help="run on it what does not insist on another")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    name = config.getoption("backend")
+    if name is not None:
+        try:
+            requested.request(name)
+        except AutobatchError as error:
+            raise pytest.UsageError(f"--backend {name}: {error}") from error
 
 
 @pytest.fixture
@@ -31,8 +43,8 @@ def initial_state() -> Iterator[None]:
     state.tape = None  # what a failed test left behind
     ab.seed(0)
     ab.set_default_dtype("float32")
-    ab.set_backend("numba")
+    ab.set_backend(requested.backend())
     yield
     ab.seed(0)
     ab.set_default_dtype("float32")
-    ab.set_backend("numba")
+    ab.set_backend(requested.backend())

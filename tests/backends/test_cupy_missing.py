@@ -13,6 +13,7 @@ import pytest
 
 from autobatch.backends.cupy_missing import require_cupy
 from autobatch.errors import BackendError, MissingExtraError
+from tests import conftest
 
 
 class CUDARuntimeError(RuntimeError):
@@ -122,3 +123,9 @@ def test_a_machine_that_has_all_of_it(monkeypatch):
     cupy = fake_cupy(1)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     assert require_cupy() is cupy
+
+
+def test_a_requested_backend_that_is_missing_fails_the_session(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(pytest.UsageError, match=r"--backend cupy: .*CuPy is not installed"):
+        conftest.pytest_configure(SimpleNamespace(getoption=lambda name: {"backend": "cupy"}[name]))

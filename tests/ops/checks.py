@@ -18,6 +18,7 @@ from autobatch.ops.segment import LIST_SUM
 from autobatch.run.interpret import interpret
 from autobatch.tensor import record_list
 from autobatch.types import default_dtype, tensor_type
+from tests.requested import host
 
 Array = np.ndarray[Any, Any]
 INT64 = np.dtype(np.int64)
@@ -324,7 +325,7 @@ def outcome(op: Op, sample: Sample, m: int, shared: Sequence[bool], batched: boo
     gradients = []
     for p in tables:
         g = p.grad if isinstance(p, ab.Parameter) else None
-        dense = g.to_dense() if hasattr(g, "to_dense") else g
+        dense = host(g)
         gradients.append(np.zeros(p.shape, p.dtype) if dense is None and isinstance(p, ab.Parameter) else dense)
     return Outcome(values, gradients)
 

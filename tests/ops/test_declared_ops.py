@@ -11,6 +11,7 @@ import pytest
 import autobatch as ab
 from autobatch.ops import OPS, Op, apply
 from autobatch.run.interpret import interpret
+from tests import requested
 from tests.ops.checks import (
     GOOD,
     WRONG,
@@ -61,7 +62,7 @@ def test_derivatives_equal_differences_to_second_order(case: Case) -> None:
 def test_batched_equals_loop(case: Case, dtype: str) -> None:
     for shared in masks(case.sample):
         for m in (0, 1, 7):
-            check_batched(case.op, case.sample, m, shared, dtype, "numpy")
+            check_batched(case.op, case.sample, m, shared, dtype, requested.backend("numpy"))
 
 
 @pytest.mark.parametrize("case", RECORDED, ids=str)
@@ -126,7 +127,7 @@ def test_softmax_family_at_infinity(name: str) -> None:
         "logsumexp": [2.0, -inf, 3e38, nan, inf],
     }
     rows = [[2.0, -inf], [-inf, -inf], [3e38, 3e38], [nan, 1.0], [inf, 1.0]]
-    for backend in ("numpy", "numba"):
+    for backend in requested.backends("numpy", "numba"):
         with ab.backend(backend):
             actual = ab.evaluate(ab.map(lambda row: apply(OPS[name], (ab.tensor(row),), (-1,)), rows))
         for y, expected, row in zip(actual, wanted[name], rows, strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
+from tests import requested
 from tests.programs.drawing import Example, Model, Program, Routine, Step, run
 
 EXAMPLES = tuple(
@@ -104,7 +105,7 @@ ROUTINES: dict[str, Routine] = {
 }
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", requested.backends("numpy", "numba"))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ROUTINES)
 def test_batched_equals_loop(name: str, dtype: str, backend: str) -> None:
@@ -129,5 +130,5 @@ def _outcome(program: Program, model: Model, batched: bool) -> tuple[list[Any], 
     results = ab.map(lambda e: run(program.routines[0], model, e), program.examples, batched=batched)
     ab.mean([loss for loss, _ in results]).backward()
     values = [np.asarray(v) for loss, returned in ab.evaluate(results) for v in (loss, *returned)]
-    gradients = [g.to_dense() if hasattr(g := p.grad, "to_dense") else g for p in model.parameters()]
+    gradients = [requested.host(p.grad) for p in model.parameters()]
     return values, gradients

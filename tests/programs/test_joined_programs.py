@@ -14,6 +14,7 @@ import autobatch as ab
 from autobatch import engine, patterns
 from autobatch.run import recurring
 from autobatch.tensor import _signatures
+from tests import requested
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, PLAIN, Model, Program, programs
 from tests.programs.test_random_programs import check_against_loop
 
@@ -75,7 +76,7 @@ totals: dict[str, int] = {}
     ],
 )
 def test_joined_equals_loop(name: str, drawn: Any, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    ab.set_backend("numpy")
+    ab.set_backend(requested.backend("numpy"))
     joined = [0]
 
     @settings(max_examples=examples)

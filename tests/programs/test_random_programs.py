@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 import autobatch as ab
+from tests import requested
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, PLAIN, Model, Program, programs, run, with_kinks
 
 Gradients = dict[str, Any]
@@ -17,7 +18,7 @@ Gradients = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def numpy_in_float64() -> Iterator[None]:
-    ab.set_backend("numpy")
+    ab.set_backend(requested.backend("numpy"))
     ab.set_default_dtype("float64")
     yield
 
@@ -32,7 +33,7 @@ def outcome(program: Program, model: Model, batched: bool, cells: bool = True) -
     gradients = {}
     for name, p in model.named_parameters():
         g = p.grad
-        gradients[name] = np.zeros(p.shape) if g is None else g.to_dense() if hasattr(g, "to_dense") else g
+        gradients[name] = np.zeros(p.shape) if g is None else requested.host(g)
     return ab.evaluate(results), gradients
 
 
@@ -68,7 +69,7 @@ def check_against_differences(program: Program, model: Model, gradients: Gradien
     """Two entries of each gradient equal central differences of fourth order."""
     step = 1e-3
     for name, p in model.named_parameters():
-        original = p.value.copy()
+        original = requested.host(p.value).copy()
         for entry in (0, original.size // 2):
             at = np.unravel_index(entry, original.shape)
             sums = []

@@ -1,0 +1,50 @@
+"""`pytest --backend NAME`: the backend that tests run on which do not insist on one; a missing one fails the session.
+
+    numba, numpy   as users name them
+    cupy           on a GPU
+    stand-in       "cupy", its kernels compiled as C++ and run on the processor
+
+Without the option a test runs on the backend that it names itself, most on "numba".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+NAMES = ("numba", "numpy", "cupy", "stand-in")
+
+_chosen: list[str] = []
+
+
+def request(name: str) -> None:
+    """Choose a backend for the whole session. Raises where it is missing."""
+    if name == "cupy":
+        from autobatch.backends.cupy_missing import require_cupy
+
+        require_cupy()
+    _chosen[:] = [name]
+
+
+def backend(usual: str = "numba") -> str:
+    """The name for `ab.set_backend`: of the requested backend, or else the usual one."""
+    name = _chosen[0] if _chosen else usual
+    return "cupy" if name == "stand-in" else name
+
+
+def backends(*usual: str) -> list[str]:
+    """The backends of a test that runs on each of several: those, or the requested one alone."""
+    return [backend()] if _chosen else list(usual)
+
+
+def on_device() -> bool:
+    """Whether tests run on a device, or on the stand-in for one."""
+    return backend() == "cupy"
+
+
+def host(array: Any) -> Any:
+    """An array as NumPy's, wherever it lives; anything else as it is."""
+    if hasattr(array, "to_dense"):
+        array = array.to_dense()
+    return array.get() if hasattr(array, "get") and not isinstance(array, np.ndarray | dict) else array
