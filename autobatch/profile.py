@@ -9,10 +9,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from .compile.steps import Loop, Read
+from .graph import INPUT
 from .ops.linalg import PRODUCT
 from .run.execute import resolve
 from .run.schedule import lower_bound
 from .stages import active
+
+READ, GATHERED, COPIED = "read", "gathered", "copied"
+"""How a program reads rows: in a loop; as one array, which is a copy unless they follow one another; into another array
+by a loop that does nothing else with them."""
 
 STAGES = ("record", "assemble", "shared", "expand", "schedule", "place", "allocate", "forward", "reverse", "update")
 
@@ -21,8 +27,11 @@ class Profile:
     """Figures of one block; see `profile`.
 
     seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
-    bytes_gathered: bytes of rows read through row numbers; peak_bytes: largest pools;
-    replayed: examples whose recordings were reused; kernels: name → (launches, nodes)
+    bytes_copied: of rows copied so that a product or call finds them in one piece: gathered, or put side by side;
+    bytes_in_place: of rows read where they lie: as one block, or by loops that follow row numbers; both count every
+        time a row is read, and the reverse pass where gradients are kept for
+    peak_bytes: largest pools; replayed: examples whose recordings were reused
+    kernels: name → (launches, nodes); kernel_bytes: name → (bytes copied, bytes read in place)
     products: (count, m, k, n) of the matrix products (m, k) @ (k, n) of these launches and, where gradients are kept
         for, of their reverse pass: what the arithmetic of a step comes down to
     """
@@ -33,10 +42,12 @@ class Profile:
         self.bound = 0
         self.nodes = 0
         self.rows = 0
-        self.bytes_gathered = 0
+        self.bytes_copied = 0
+        self.bytes_in_place = 0
         self.peak_bytes = 0
         self.replayed = 0
         self.kernels: dict[str, list[int]] = {}
+        self.kernel_bytes: dict[str, list[int]] = {}
         self.products: list[tuple[int, int, int, int]] = []
         self._inner = 0.0
 
@@ -48,14 +59,25 @@ class Profile:
         self.peak_bytes = max(self.peak_bytes, int(run.plan.peak_bytes))
         for launch in run.launches:
             signature = run.signatures[launch.sig]
-            for slot, (pool, rows, block) in zip(signature.slots, launch.accesses, strict=True):
-                self.rows += rows.size
-                if block < 0:
-                    self.bytes_gathered += rows.size * pool.shape[1] * slot.type.dtype.itemsize
+            self.rows += sum(rows.size for _, rows, _ in launch.accesses)
             entry = self.kernels.setdefault(signature.name, [0, 0])
             entry[0] += 1
             entry[1] += launch.sizes[0]
+            for piece in ("forward", "backward") if run.needs_sig[launch.sig] else ("inference",):
+                self._note_reads(signature, piece, run.backend, launch.accesses)
         self._note_products(run)
+
+    def _note_reads(self, signature: Any, piece: str, backend: str, accesses: Any) -> None:
+        entry = self.kernel_bytes.setdefault(signature.name, [0, 0])
+        for k, how in _row_reads(signature.kernel, piece, backend):
+            pool, rows, block = accesses[k]
+            n_bytes = rows.size * pool.shape[1] * pool.itemsize
+            if how is COPIED or (how is GATHERED and block < 0):
+                entry[0] += n_bytes
+                self.bytes_copied += n_bytes
+            else:
+                entry[1] += n_bytes
+                self.bytes_in_place += n_bytes
 
     def _note_products(self, run: Any) -> None:
         totals: dict[int, list[int]] = {}
@@ -83,14 +105,37 @@ class Profile:
                 lines.append(f"{stage:<12}{self.seconds[stage] * 1e3:>10.3f}{share:>8.1%}")
         lines.append(
             f"{self.nodes:,} nodes → {self.launches:,} launches (bound {self.bound:,}), {self.rows:,} rows read, "
-            f"{self.bytes_gathered:,} bytes gathered, pools of {self.peak_bytes:,} bytes"
+            f"pools of {self.peak_bytes:,} bytes"
+        )
+        lines.append(
+            f"{self.bytes_copied:,} bytes of rows copied for products and calls, {self.bytes_in_place:,} read in place"
         )
         if self.replayed:
             lines.append(f"recordings of {self.replayed:,} examples reused")
-        lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}")
+        lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}{'bytes copied':>16}{'read in place':>16}")
         for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
-            lines.append(f"{name:<28}{launches:>10,}{nodes:>10,}")
+            copied, in_place = self.kernel_bytes[name]
+            lines.append(f"{name:<28}{launches:>10,}{nodes:>10,}{copied:>16,}{in_place:>16,}")
         return "\n".join(lines)
+
+
+@functools.cache
+def _row_reads(kernel: Any, piece: str, backend: str) -> list[tuple[int, str]]:
+    """Each read of rows by the program of a piece: the slot, and how it is read."""
+    steps = kernel.steps(piece, backend)
+    nodes = steps.graph.nodes
+    found = []
+    for step in steps.order:
+        if not isinstance(step, Loop):
+            if nodes[step].op is INPUT and nodes[step].attrs[0] == "rows":
+                found.append((nodes[step].attrs[1], GATHERED))
+            continue
+        computed = [r for operands in step.reads.values() for r in operands if isinstance(r, Read)]
+        added = [s.value for s in step.stores if s.kind == "add" and isinstance(s.value, Read)]
+        moved = [s.value for s in step.stores if s.kind != "add" and isinstance(s.value, Read)]
+        for reads, how in (({*computed, *added}, READ), (moved, COPIED)):
+            found += [(nodes[read.node].attrs[1], how) for read in reads if read.in_pool]
+    return found
 
 
 @functools.cache
@@ -112,7 +157,7 @@ def _products(kernel: Any, piece: str, backend: str, sizes: Any) -> list[tuple[i
 
 @contextlib.contextmanager
 def profile() -> Iterator[Profile]:
-    """Measure a block: seconds per stage, launches, nodes, rows, bytes gathered.
+    """Measure a block: seconds per stage, launches, nodes, rows, bytes copied and read in place.
 
     >>> import autobatch as ab
     >>> with ab.profile() as prof:

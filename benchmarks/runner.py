@@ -263,7 +263,8 @@ def stage_figures(trainer: Trainer, batches: list[list[Any]], n_steps: int = 5) 
             trainer.step(batches[k % min(WARM_STEPS, len(batches))])  # recordings of these were made before
         step: dict[str, float] = {stage: 1e3 * seconds for stage, seconds in prof.seconds.items()}
         step |= {"launches": prof.launches, "bound": prof.bound, "nodes": prof.nodes}
-        step |= {"MB gathered": prof.bytes_gathered / 1e6, "peak MB": prof.peak_bytes / 1e6}
+        step |= {"MB copied": prof.bytes_copied / 1e6, "MB read in place": prof.bytes_in_place / 1e6}
+        step |= {"peak MB": prof.peak_bytes / 1e6}
         for name, value in step.items():
             figures.setdefault(name, []).append(value)
     return {name: statistics.median(values) for name, values in figures.items()}
@@ -296,7 +297,7 @@ def text_of(workload: Workload, cell: Cell) -> str:
         lines.append(f"{what}; no peer is over {SLACK - 1:.0%} slower than it was elsewhere, where that is known")
     if cell["stages"]:
         names = list(dict.fromkeys(name for figures in cell["stages"].values() for name in figures))
-        counts = ("launches", "bound", "nodes", "MB gathered", "peak MB")
+        counts = ("launches", "bound", "nodes", "MB copied", "MB read in place", "peak MB")
         names = [name for name in names if name not in counts] + list(counts)
         table = [[name, *(figures.get(name) for name in names)] for name, figures in cell["stages"].items()]
         lines.append(measure.table("\nmilliseconds a stage, and counts", ["", *names], table))

@@ -28,6 +28,7 @@ from ..graph import CONST, INPUT, Graph
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
 from ..types import Dim
+from .beside import read_beside
 from .fuse import calls_only, fuse
 from .rewrite import rewrite
 from .steps import Loop, Read, Steps, Store
@@ -76,7 +77,7 @@ def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str, add
 
 def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
     """The calls and loops of the program of a graph; without Numba, calls only."""
-    return fuse(rewrite(graph), accumulate) if backend == "numba" else calls_only(graph)
+    return fuse(read_beside(rewrite(graph))[0], accumulate) if backend == "numba" else calls_only(graph)
 
 
 def _extent(extent: Any) -> str:

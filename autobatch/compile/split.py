@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from ..graph import CONST, INPUT, Graph
 from ..ops.elementwise import ADD
 from ..ops.index import SCATTER_ADD
-from ..ops.movement import RESHAPE, TRANSPOSE
+from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 from ..types import Dim, Type, is_float
+from .beside import read_beside
 from .simplify import simplify
 from .vjp import vjp
 
@@ -59,12 +60,15 @@ def split(graph: Graph, trainable: set[int]) -> Pieces:
     wrt = differentiable(graph, trainable)
     result = vjp(graph, wrt)
     outputs = list(graph.outputs)
-    joint, number = simplify(result.graph)
+    simple, simple_number = simplify(result.graph)
+    joint, joint_number = read_beside(simple, set(simple_number[: result.n_forward]))
+    number = [joint_number[i] for i in simple_number]
     forward_results = [number[i] for i in outputs]
     cotangents = [
         (graph.nodes[w].attrs, None if c is None else number[c]) for w, c in zip(wrt, result.cotangents, strict=True)
     ]
     is_forward = set(number[: result.n_forward])
+    is_forward |= {i for i, node in enumerate(joint.nodes) if node.op is SLICE and node.inputs[0] in is_forward}
     cut = _Cut(joint, is_forward)
 
     pieces = Pieces(Graph(), Graph(), Graph())
@@ -169,7 +173,11 @@ class _Cut:
             for j in nodes[i].inputs:
                 readers.setdefault(j, []).append(i)
         for i in sorted(needed, reverse=True):
-            if nodes[i].op in (TRANSPOSE, RESHAPE) and i in readers and all(r in chosen for r in readers[i]):
+            if i not in readers:
+                continue
+            are_chosen = [r in chosen for r in readers[i]]
+            part = nodes[i].op is SLICE and nodes[nodes[i].inputs[0]].op is CONCAT  # the concat is kept as a whole
+            if any(are_chosen) if part else nodes[i].op in (TRANSPOSE, RESHAPE) and all(are_chosen):
                 chosen.add(i)
         return chosen
 
