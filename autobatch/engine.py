@@ -39,6 +39,7 @@ from .signature import Signature
 from .stages import active, timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, signature_table, state
 from .tensor import Tensor, iterate_tensors, new_tensor
+from .types import Type
 
 Array = np.ndarray[Any, Any]
 
@@ -563,13 +564,18 @@ def tape_payload(tape: Recording, id: int) -> Array:
 
 def end(tape: Recording) -> None:
     """End a recording: copy out what stays readable, and let go of the rest."""
-    for reference in tape.held:
-        t = reference()
-        if t is not None and getattr(t, "_value", None) is None:
-            signature = signature_of_value(tape, t._id)
-            constant = signature is None or signature.frozen or signature.name == "stop_gradient"
-            if t._id in tape.results or constant:
-                t._value = tape.run.value(t._id, t._type)
+    held = [t for t in (reference() for reference in tape.held) if t is not None and not hasattr(t, "_value")]
+    if held and tape.arrays is not None:
+        arrays, results = tape.arrays, tape.results
+        constant = np.array([s.frozen or s.name == "stop_gradient" for s in tape.signatures])
+        nodes = np.searchsorted(arrays.value_of, [t._id for t in held], side="right") - 1
+        groups: dict[Type, list[Tensor]] = {}
+        for t, is_constant in zip(held, constant[arrays.sig[nodes]].tolist(), strict=True):
+            if is_constant or t._id in results:
+                groups.setdefault(t._type, []).append(t)
+        for type, group in groups.items():
+            for t, value in zip(group, tape.run.copies([t._id for t in group], type), strict=True):
+                t._value = value
     tape.run = None
     tape.state = ENDED
     tape.payloads = []

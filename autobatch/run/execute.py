@@ -107,6 +107,19 @@ class Run:
         pool, rows = self.rows(recorded)
         return np.array(self.pools[pool][rows]).reshape(type.shape)
 
+    def copies(self, recorded: Sequence[int], type: Type) -> list[Array]:
+        """Copies of values of one type; those that lie in one piece are copied together."""
+        numbers = np.array(recorded)
+        if self.expansion.number is not None:
+            numbers = self.expansion.number[numbers]
+        starts = self.plan.start[numbers]
+        if not (numbers >= 0).all() or not ((starts >= 0) & (self.plan.count[numbers] == type.rows)).all():
+            return [self.value(one, type) for one in recorded]
+        pool = self.pools[self.tape.pools.index((type.width, type.dtype))]
+        rows = (starts[:, None] + np.arange(type.rows)).reshape(-1)
+        block = pool[rows].reshape(len(recorded), *type.shape)
+        return [block[k, ...] for k in range(len(recorded))]
+
 
 def load(run: Run, payloads: Sequence[tuple[int, Array]]) -> None:
     """Write arrays from outside, with the numbers of their values as recorded, to their rows; unread ones are left out.

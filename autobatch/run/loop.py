@@ -43,6 +43,10 @@ class LoopRun:
         """A copy of one value."""
         return np.array(self.values[value]).reshape(type.shape)
 
+    def copies(self, values: Sequence[int], type: Type) -> list[Array]:
+        """Copies of values of one type."""
+        return [self.value(value, type) for value in values]
+
     def _arguments(self, node: int) -> list[list[int]]:
         tape = self.tape
         bounds = range(tape.slot_of[node], tape.slot_of[node + 1])
