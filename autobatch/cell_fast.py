@@ -1,37 +1,47 @@
-"""The generated door of a cell: straight-line code for one structure of arguments.
+"""The entry of a cell: the function that users call, generated with a fast door for each structure of arguments it met.
 
-For `(self, (T, T), (T, T))` with two results the source is about
+An entry begins without doors, and calls the cell. When a call of a new structure was written the long way, the entry's
+code is replaced by one that has a door for it. For `(self, (T, T), (T, T))` with two results it is about
 
-    def door(cell, args):
+    def call(self, left, right):
         tape = state.tape
-        a0, a1, a2 = args
-        if a1.__class__ is not tuple or len(a1) != 2: return MISS
-        ...
-        hit = tape.cache.get((TOKEN, id(cell), id(a0), a1_0._type, …))
-        number, types, checked, … = hit
-        if checked != epoch[0]: return MISS
-        tape.stream += (number, a1_0._id, …)
-        ...
+        while tape is not None:
+            if left.__class__ is not tuple or len(left) != 2: break
+            x0, x1 = left
+            if x0.__class__ is not Tensor or x0._tape is not tape: break
+            ...
+            number, checked, …, k0, k1, …, t0, t1 = tape.cache.get(TOKEN, NEVER)
+            if k0 is not self or k1 is not x0._type or …:
+                ... look all of them up, or break
+            if checked != epoch[0]: break
+            tape.stream.extend((number, x0._id, …))
+            ...
+            return r0, r1
+        return cell.call((self, left, right), {})
+
+What a recording knows of a cell stands in its cache: under TOKEN what the last call found, and under TOKEN with all
+that is compared every call.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from .errors import OpIndexError, message, user_line
+from .errors import _PACKAGE, OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
 from .tape import state
 from .tensor import Tensor, is_user_code, known_row, user_place
 
-MISS = object()
-
-_doors: dict[Any, tuple[Callable[..., Any], object]] = {}
-
+DOORS = 4
+"""Most structures that an entry has a door for: the last ones."""
 
 UNBOUNDED = 1 << 62
+
+_PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def limits(bounds: tuple[tuple[int, int], ...], n_numbers: int) -> tuple[int, ...] | None:
@@ -48,17 +58,76 @@ def _out_of_range(index: int, n: int) -> None:
     raise OpIndexError(message(f"index {index} is out of range for an axis of {n}", where=user_line(2)))
 
 
-def fast_path(structure: Any, outputs: Any, n_args: int, is_method: bool) -> tuple[Callable[..., Any], object] | None:
-    """The door for this structure, or None where the structure has none."""
-    shape = _shape(structure, is_method)
-    results = _results(outputs)
-    if shape is None or results is None:
-        return None
-    key = (shape, results)
-    found = _doors.get(key)
-    if found is None:
-        found = _doors[key] = _generate(shape, results, n_args)
-    return found
+class Entry:
+    """The function that calls a cell, and its doors.
+
+    Attributes:
+        call: the function; it stays the same when doors are added.
+    """
+
+    def __init__(self, fn: Callable[..., Any], cell: Any) -> None:
+        parameters = inspect.signature(fn).parameters
+        self.names = list(parameters)
+        self.is_plain = all(p.kind is _PLAIN for p in parameters.values())
+        self.is_method = next(iter(parameters), "") == "self"
+        self.doors: dict[Any, object] = {}
+        # Names that no parameter has.
+        self.prefix = "_"
+        while any(name.startswith(self.prefix) for name in self.names):
+            self.prefix += "_"
+        self.scope: dict[str, Any] = {
+            self.prefix + name: value
+            for name, value in {
+                "state": state,
+                "Tensor": Tensor,
+                "epoch": epoch,
+                "unchanged": unchanged,
+                "getframe": sys._getframe,
+                "new": object.__new__,
+                "out_of_range": _out_of_range,
+                "is_user_code": is_user_code,
+                "place": user_place,
+                "row_of": known_row,
+                "cell": cell,
+                "none": type(None),
+                **{kind.__name__: kind for kind in (bool, int, float, str, tuple, list)},
+                **{function.__name__: function for function in (id, len)},
+            }.items()
+        }
+        exec(self._compiled(), self.scope)
+        self.call = self.scope.pop("call")
+        if self.is_plain:
+            self.call.__defaults__ = fn.__defaults__
+
+    def door(self, structure: Any, outputs: Any, n_args: int) -> object | None:
+        """The token of the door for calls of this structure, added if it is new; None where there can be none."""
+        shape = _shape(structure, self.is_method)
+        results = _results(outputs)
+        if shape is None or results is None or (self.is_plain and n_args != len(self.names)):
+            return None
+        key = (shape, results)
+        token = self.doors.get(key)
+        if token is None:
+            token = self.doors[key] = object()
+            for oldest in list(self.doors)[:-DOORS]:
+                del self.doors[oldest]
+            self.call.__code__ = next(c for c in self._compiled().co_consts if hasattr(c, "co_code"))
+        return token
+
+    def _compiled(self) -> Any:
+        p = self.prefix
+        lines = [f"def call({', '.join(self.names)}):" if self.is_plain else f"def call(*{p}args, **{p}named):"]
+        if self.doors:
+            lines.append(f"    {p}tape = {p}state.tape")
+        for k, ((shape, results), token) in enumerate(self.doors.items()):
+            self.scope[f"{p}TOKEN{k}"] = token
+            self.scope[f"{p}NEVER{k}"], door = _door(p, k, shape, results, self.names if self.is_plain else None)
+            lines += [f"    {line}" for line in door]
+        if self.is_plain:
+            lines.append(f"    return {p}cell.call(({''.join(f'{name}, ' for name in self.names)}), {{}})")
+        else:
+            lines.append(f"    return {p}cell.call({p}args, {p}named)")
+        return compile("\n".join(lines), f"{_PACKAGE}<entry of a cell>", "exec")
 
 
 def _shape(structure: Any, is_method: bool) -> Any:
@@ -72,7 +141,7 @@ def _shape(structure: Any, is_method: bool) -> Any:
         if kind in ("T", "i", "f"):
             parts.append(kind)
         elif kind == "static" and p[1] in (bool, str, type(None)):
-            parts.append("static")
+            parts.append(("static", "none" if p[1] is type(None) else p[1].__name__))
         elif kind == "tuple" and p[1] is tuple and all(e[0] == "T" for e in p[2]):
             parts.append(("tuple", len(p[2])))
         elif kind == "empty":
@@ -95,136 +164,142 @@ def _results(outputs: Any) -> int | None:
     return None
 
 
-def _generate(shape: tuple[Any, ...], results: int, n_args: int) -> tuple[Callable[..., Any], object]:
-    names = [f"a{k}" for k in range(n_args)]
-    lines = [
-        "def door(cell, args):",
-        "    tape = state.tape",
-        f"    if tape is None or len(args) != {n_args}: return MISS",
-        f"    {', '.join(names)}{',' if n_args == 1 else ''} = args" if n_args else "    pass",
-    ]
-    key = ["TOKEN", "id(cell)"]
-    owner = "0"
+def _names(prefix: str, n: int) -> str:
+    """The left side of an unpacking assignment."""
+    return ", ".join(f"{prefix}{k}" for k in range(n)) + ("," if n == 1 else "")
+
+
+def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list[str] | None) -> tuple[Any, list[str]]:
+    """What a recording that does not know the cell has under its token, and the lines of a door.
+
+    Args:
+        p: what names of our own begin with.
+        number: of the door in its entry.
+        shape: of the arguments.
+        results: as `_results` says.
+        names: of the parameters; None where arguments come as a tuple.
+    """
+    if names is None:
+        names = [f"{p}a{k}" for k in range(len(shape))]
+        lines = [f"while {p}tape is not None and not {p}named and {p}len({p}args) == {len(shape)}:"]
+        lines += [f"    {_names(p + 'a', len(shape))} = {p}args"] if shape else []
+    else:
+        lines = [f"while {p}tape is not None:"]
+    keys: list[tuple[str, str]] = []  # what is compared by identity, and the same as part of a key of a dict
     stream: list[str] = []
     numbers: list[str] = []
     ints: list[str] = []
     floats: list[str] = []
+    n_operands = 0
 
-    def tensor(name: str, indent: str = "    ") -> None:
-        lines.append(f"{indent}if {name}.__class__ is not Tensor:")
-        lines.append(f"{indent}    {name} = row_of({name}, tape)")
-        lines.append(f"{indent}    if {name} is None: return MISS")
-        lines.append(f"{indent}elif {name}._tape is not tape: return MISS")
+    def operand() -> str:
+        nonlocal n_operands
+        n_operands += 1
+        return f"{p}x{n_operands - 1}"
 
-    types: list[str] = []
+    def tensor(name: str, indent: str, leave: str) -> list[str]:
+        return [
+            f"{indent}if {name}.__class__ is not {p}Tensor:",
+            f"{indent}    {name} = {p}row_of({name}, {p}tape)",
+            f"{indent}    if {name} is None: {leave}",
+            f"{indent}elif {name}._tape is not {p}tape: {leave}",
+        ]
+
     for name, part in zip(names, shape, strict=True):
         if part == "self":
-            owner = f"id({name})"
+            keys.append((name, f"{p}id({name})"))
         elif part == "T":
-            tensor(name)
-            types.append(f"{name}._type")
-            stream.append(f"{name}._id")
+            x = operand()
+            lines += [f"    {x} = {name}", *tensor(x, "    ", "break")]
+            keys.append((f"{x}._type",) * 2)
+            stream.append(f"{x}._id")
         elif part in ("i", "f"):
-            lines.append(f"    if {name}.__class__ is not {'int' if part == 'i' else 'float'}: return MISS")
+            lines.append(f"    if {name}.__class__ is not {p}{'int' if part == 'i' else 'float'}: break")
             numbers.append(name)
             (ints if part == "i" else floats).append(name)
-        elif part == "static":
-            types.append(f"({name}.__class__, {name})")
         elif part == "empty":
-            lines.append(f"    if {name}.__class__ is not list or {name}: return MISS")
+            lines.append(f"    if {name}.__class__ is not {p}list or {name}: break")
+        elif part[0] == "static":
+            lines.append(f"    if {name}.__class__ is not {p}{part[1]}: break")
+            keys.append((name, f"({p}{part[1]}, {name})"))
         elif part[0] == "tuple":
-            n = part[1]
-            inner = [f"{name}_{i}" for i in range(n)]
-            lines.append(f"    if {name}.__class__ is not tuple or len({name}) != {n}: return MISS")
-            if n:
-                lines.append(f"    {', '.join(inner)}{',' if n == 1 else ''} = {name}")
+            inner = [operand() for _ in range(part[1])]
+            lines.append(f"    if {name}.__class__ is not {p}tuple or {p}len({name}) != {part[1]}: break")
+            if inner:
+                lines.append(f"    {', '.join(inner)}{',' if len(inner) == 1 else ''} = {name}")
             for x in inner:
-                tensor(x)
-                types.append(f"{x}._type")
+                lines += tensor(x, "    ", "break")
+                keys.append((f"{x}._type",) * 2)
                 stream.append(f"{x}._id")
         else:
-            n = part[1]
-            inner = [f"{name}_{i}" for i in range(n)] if n else [f"{name}_0"]
-            lines.append(f"    if {name}.__class__ is not list or not {name}: return MISS")
-            for x in inner:
-                lines.append(f"    {x}l = []")
-                lines.append(f"    {x}t = None")
-            lines.append(f"    for e in {name}:")
-            if n:
-                lines.append(f"        if e.__class__ is not tuple or len(e) != {n}: return MISS")
-                lines.append(f"        {', '.join(inner)}{',' if n == 1 else ''} = e")
+            inner = [operand() for _ in range(max(part[1], 1))]
+            lines.append(f"    if {name}.__class__ is not {p}list or not {name}: break")
+            lines += [f"    {x}l, {x}t = [], None" for x in inner]
+            lines.append(f"    for {p}e in {name}:")
+            if part[1]:
+                lines.append(f"        if {p}e.__class__ is not {p}tuple or {p}len({p}e) != {part[1]}: break")
+                lines.append(f"        {', '.join(inner)}{',' if len(inner) == 1 else ''} = {p}e")
             else:
-                lines.append(f"        {inner[0]} = e")
+                lines.append(f"        {inner[0]} = {p}e")
             for x in inner:
-                tensor(x, "        ")
+                lines += tensor(x, "        ", "break")
                 lines.append(f"        if {x}._type is not {x}t:")
-                lines.append(f"            if {x}t is not None: return MISS")
+                lines.append(f"            if {x}t is not None: break")
                 lines.append(f"            {x}t = {x}._type")
                 lines.append(f"        {x}l.append({x}._id)")
-                types.append(f"{x}t")
-                stream.append(f"len({x}l), *{x}l")
-    key += [owner, *types]
-    lines += [
-        f"    hit = tape.cache.get(({', '.join(key)}))",
-        "    if hit is None: return MISS",
-        "    number, types, checked, containers, limits, training, _ = hit",
-        "    if checked != epoch[0]: return MISS",
-        "    if containers and not unchanged(containers): return MISS",
-    ]
-    if owner == "0":
-        lines.append("    if training is not state.training: return MISS")
-    if numbers:
-        lines.append("    if limits is not None:")
-        for k, name in enumerate(numbers):
-            lines.append(f"        if not -limits[{k}] <= {name} < limits[{k}]: out_of_range({name}, limits[{k}])")
-    if not stream:
-        lines.append("    if state.builder is not None or tape.torn: return MISS")
+                keys.append((f"{x}t",) * 2)
+                stream.append(f"{p}len({x}l), *{x}l")
+            lines.append(f"    if {p}len({inner[-1]}l) != {p}len({name}): break")
     count = max(results, 1)
-    lines += ["    n = tape.count", f"    tape.count = n + {count}"]
+    facts = [f"{p}{name}" for name in ("number", "checked", "containers", "limits", "training")]
+    facts += [f"{p}k{k}" for k in range(len(keys))] + [f"{p}t{k}" for k in range(count)]
+    lines.append(f"    {', '.join(facts)} = {p}tape.cache.get({p}TOKEN{number}, {p}NEVER{number})")
+    differs = " or ".join(f"{p}k{k} is not {now}" for k, (now, _) in enumerate(keys)) or f"{p}number is None"
+    lines += [
+        f"    if {differs}:",
+        f"        {p}hit = {p}tape.cache.get(({p}TOKEN{number}, {''.join(f'{key}, ' for _, key in keys)}))",
+        f"        if {p}hit is None: break",
+        f"        {p}tape.cache[{p}TOKEN{number}] = {p}hit",
+        f"        {', '.join(facts)} = {p}hit",
+        f"    if {p}checked != {p}epoch[0]: break",
+        f"    if {p}containers and not {p}unchanged({p}containers): break",
+    ]
+    if "self" not in shape:
+        lines.append(f"    if {p}training is not {p}state.training: break")
+    if numbers:
+        lines.append(f"    if {p}limits is not None:")
+        for k, name in enumerate(numbers):
+            limit = f"{p}limits[{k}]"
+            lines.append(f"        if not -{limit} <= {name} < {limit}: {p}out_of_range({name}, {limit})")
+    if not stream:
+        lines.append(f"    if {p}state.builder is not None or {p}tape.torn: break")
+    lines += [f"    {p}n = {p}tape.count", f"    {p}tape.count = {p}n + {count}"]
     for where, values in (("ints", ints), ("floats", floats)):
         if len(values) == 1:
-            lines.append(f"    tape.{where}.append({values[0]})")
+            lines.append(f"    {p}tape.{where}.append({values[0]})")
         elif values:
-            lines.append(f"    tape.{where} += ({', '.join(values)})")
+            lines.append(f"    {p}tape.{where}.extend(({', '.join(values)}))")
     lines += [
-        f"    tape.stream += ({', '.join(['number', *stream])},)",
-        "    frame = getframe(2)",
-        "    code = frame.f_code",
-        "    if code is not tape.user_code and not is_user_code(tape, code): tape.places += place()",
-        "    else: tape.places += (frame.f_code, frame.f_lasti)",
+        f"    {p}tape.stream.extend(({', '.join([f'{p}number', *stream])},))",
+        f"    {p}frame = {p}getframe(1)",
+        f"    {p}code = {p}frame.f_code",
+        f"    if {p}code is {p}tape.user_code or {p}is_user_code({p}tape, {p}code):",
+        f"        {p}tape.places.extend(({p}code, {p}frame.f_lasti))",
+        f"    else: {p}tape.places.extend({p}place())",
     ]
-    if count == 1:
-        lines.append("    t0, = types")
-    else:
-        lines.append(f"    {', '.join(f't{k}' for k in range(count))} = types")
     for k in range(count):
         lines += [
-            f"    r{k} = new(Tensor)",
-            f"    r{k}._tape = tape",
-            f"    r{k}._type = t{k}",
-            f"    r{k}._id = n + {k}" if k else "    r0._id = n",
+            f"    {p}r{k} = {p}new({p}Tensor)",
+            f"    {p}r{k}._tape = {p}tape",
+            f"    {p}r{k}._type = {p}t{k}",
+            f"    {p}r{k}._id = {p}n + {k}" if k else f"    {p}r0._id = {p}n",
         ]
-    made = ", ".join(f"r{k}" for k in range(count))
+    made = ", ".join(f"{p}r{k}" for k in range(count))
     if count == 1:
-        lines.append("    tape.tensors.append(r0)")
-        lines.append("    return r0" if results == 0 else "    return (r0,)")
+        lines.append(f"    {p}tape.tensors.append({p}r0)")
+        lines.append(f"    return {p}r0" if results == 0 else f"    return ({p}r0,)")
     else:
-        lines.append(f"    tape.tensors += ({made})")
+        lines.append(f"    {p}tape.tensors.extend(({made}))")
         lines.append(f"    return {made}")
-    token = object()
-    scope: dict[str, Any] = {
-        "state": state,
-        "MISS": MISS,
-        "Tensor": Tensor,
-        "epoch": epoch,
-        "unchanged": unchanged,
-        "getframe": sys._getframe,
-        "new": object.__new__,
-        "TOKEN": token,
-        "out_of_range": _out_of_range,
-        "is_user_code": is_user_code,
-        "place": user_place,
-        "row_of": known_row,
-    }
-    exec(compile("\n".join(lines), "<door of a cell>", "exec"), scope)
-    return scope["door"], token
+    never = object()
+    return (None, -1, (), None, None, *(never for _ in keys), *(None for _ in range(count))), lines

@@ -1,8 +1,8 @@
 """`@ab.cell`: a function traced once per signature, whose whole call is one node of the tape.
 
-A call goes through three doors. The *fast* one is generated for the structure of the arguments (which are tensors,
-numbers, tuples, lists) and takes about a microsecond. The *known* one flattens any arguments and finds the traced
-entry whose guards hold. The *new* one traces.
+A call goes through three doors. The *fast* one (`cell_fast`) is generated for the structure of the arguments (which are
+tensors, numbers, tuples, lists) and takes under a microsecond. The *known* one flattens any arguments and finds the
+traced function whose guards hold. The *new* one traces.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .cell_arguments import Flat, flatten_arguments, rebuild
-from .cell_fast import MISS, fast_path, limits
+from .cell_fast import Entry, limits
 from .compile.trace import SHADOW, Builder, StackedTracer, Tracer
 from .errors import CellError, OpIndexError, message, op_error, user_line
 from .graph import NODE
@@ -33,7 +33,7 @@ from .types import Type, default_dtype, tensor_type
 
 
 @dataclass(slots=True)
-class Entry:
+class Traced:
     """One traced signature of a cell: valid while its guard holds."""
 
     signature: Signature
@@ -59,12 +59,12 @@ class Cell:
             raise TypeError(f"cell {self.name}: static names {sorted(unknown)}, which are no arguments of it")
         self.static = frozenset(static)
         self.is_method = next(iter(self.signature.parameters), "") == "self"
-        self.entries: dict[Any, list[Entry]] = _entries_of(fn)
-        self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Entry]]] = weakref.WeakKeyDictionary()
-        self.fast: list[Callable[..., Any]] = []
+        self.entries: dict[Any, list[Traced]] = _entries_of(fn)
+        self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Traced]]] = weakref.WeakKeyDictionary()
         self.traces = 0
+        self.entry = Entry(fn, self)
 
-    def entries_for(self, owner: Any) -> dict[Any, list[Entry]]:
+    def entries_for(self, owner: Any) -> dict[Any, list[Traced]]:
         """Entries of one `self`, which go when it goes."""
         if owner is None:
             return self.entries
@@ -103,7 +103,7 @@ class Cell:
         chosen = tuple(k for k, name in enumerate(names) if name != "__class__" and _is_filled(cells[k]))
         return chosen, tuple(cells[k].cell_contents for k in chosen)
 
-    def _find(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Entry:
+    def _find(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Traced:
         key = (flat.key, is_frozen(), state.training, default_dtype(), n_args, named, inside)
         entries = self.entries_for(owner).setdefault(key, [])
         for entry in entries:
@@ -114,7 +114,7 @@ class Cell:
         del entries[:-32]
         return entry
 
-    def _trace(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Entry:
+    def _trace(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Traced:
         self.traces += 1
         builder = Builder()
         slots: list[Slot] = []
@@ -188,7 +188,7 @@ class Cell:
             draws=any(builder.draws.values()),
         )
         guard = Guard(owner, flat.objects)
-        return Entry(
+        return Traced(
             signature,
             guard,
             outputs,
@@ -200,7 +200,7 @@ class Cell:
         )
 
     def _write(
-        self, tape: Recording, entry: Entry, flat: Flat, owner: Any, args: tuple[Any, ...], fast: bool = True
+        self, tape: Recording, entry: Traced, flat: Flat, owner: Any, args: tuple[Any, ...], fast: bool = True
     ) -> Any:
         for k, n in entry.bounds:
             index = flat.numbers[k]
@@ -244,29 +244,26 @@ class Cell:
         return _assemble(entry.outputs, tensors)
 
     def _install_fast(
-        self, tape: Recording, entry: Entry, flat: Flat, owner: Any, args: tuple[Any, ...], number: int
+        self, tape: Recording, entry: Traced, flat: Flat, owner: Any, args: tuple[Any, ...], number: int
     ) -> None:
         """Remember the entry on this tape for the generated door, and generate the door if it is new."""
         if entry.guard.volatile or any(entry.draws.values()) or entry.listed or flat.lifted:
             return
         if any(r.rule == PER_ELEMENT for r in entry.signature.results):
             return
-        door = fast_path(flat.structure, entry.outputs, len(args), self.is_method)
-        if door is None:
+        token = self.entry.door(flat.structure, entry.outputs, len(args))
+        if token is None:
             return
-        function, token = door
-        if function not in self.fast:
-            self.fast.append(function)
-            del self.fast[:-4]
-        key = (token, id(self), id(owner) if self.is_method else 0, *flat.fast_key)
-        tape.cache[key] = (
+        owners = (owner,) if self.is_method else ()
+        tape.cache[token] = tape.cache[token, *map(id, owners), *flat.fast_key] = (
             number,
-            entry.types,
             epoch[0],
             entry.guard.containers,
             limits(entry.bounds, len(flat.numbers)),
             state.training,
-            owner,
+            *owners,
+            *(key[1] if isinstance(key, tuple) else key for key in flat.fast_key),
+            *entry.types,
         )
 
 
@@ -278,14 +275,14 @@ def _is_filled(c: types.CellType) -> bool:
     return True
 
 
-def _entries_of(fn: Callable[..., Any]) -> dict[Any, list[Entry]]:
+def _entries_of(fn: Callable[..., Any]) -> dict[Any, list[Traced]]:
     """Entries are kept by code object, so that a function defined anew for each example is traced once."""
     if "<locals>" not in fn.__qualname__ or fn.__closure__ is None:
         return {}
     return _by_code.setdefault(fn.__code__, {})
 
 
-_by_code: dict[Any, dict[Any, list[Entry]]] = {}
+_by_code: dict[Any, dict[Any, list[Traced]]] = {}
 
 
 def _element(whole: Tensor, type: Type, e: int) -> Tensor:
@@ -404,22 +401,13 @@ def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) ->
         return lambda f: cell(f, static=static)
     inner = fn.__dict__["cell"].fn if "cell" in getattr(fn, "__dict__", {}) else fn
     made = Cell(inner, static)
-    fast = made.fast
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs:
-            for door in fast:
-                result = door(made, args)
-                if result is not MISS:
-                    return result
-        return made.call(args, kwargs)
-
+    call = made.entry.call
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = (
         inner.__name__,
         inner.__qualname__,
         inner.__doc__,
         inner.__module__,
     )
-    call.__wrapped__ = inner  # type: ignore[attr-defined]
-    call.cell = made  # type: ignore[attr-defined]
+    call.__wrapped__ = inner
+    call.cell = made
     return call

@@ -808,3 +808,62 @@ def test_arrays_follow_a_change_of_the_default_dtype() -> None:
     first = doubled(x)
     ab.set_default_dtype("float64")
     assert (first.dtype, doubled(x).dtype, doubled(x).dtype) == (np.float32, np.float64, np.float64)
+
+
+class Chain(nn.Module):
+    """Cells whose parameters have names that the library uses, defaults, and a variable number."""
+
+    def __init__(self) -> None:
+        self.scale = 2.0
+
+    @ab.cell
+    def step(self, tape: Any, list: Any = None, _len: str = "sum", *, tuple: bool = False) -> Any:
+        y = tape * self.scale if list is None else tape + list[0] * list[1]
+        return -y if tuple else (y + 1.0 if _len == "sum" else y)
+
+    @ab.cell
+    def plain(self, tape: Any, list: Any = None, int: int = 3, _len: str = "sum") -> Any:
+        y = tape * self.scale if list is None else tape + list[0] * list[1]
+        return y + int if _len == "sum" else y
+
+    @ab.cell
+    def joined(self, *xs: Any) -> Any:
+        return ab.sum([x * self.scale for x in xs])
+
+
+def test_calls_of_one_structure_take_the_door_however_they_are_written() -> None:
+    chain = Chain()
+
+    def run(k: int) -> Any:
+        x = vector(1.0, k)
+        found = []
+        for _ in range(3):
+            found += [chain.plain(x), chain.plain(list=(x, x), tape=x), chain.plain(x, None, k, "none")]
+            found += [chain.step(x), chain.step(x, _len="none", tuple=True), chain.joined(x), chain.joined(x, x)]
+        return found
+
+    for _ in range(2):
+        got, want = ab.evaluate(ab.map(run, [4, 5])), ab.evaluate(ab.map(run, [4, 5], batched=False))
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(got[1][:3], [[5.0, 13.0], [5.0, 33.0], [2.0, 10.0]])
+
+
+def test_the_door_stands_open_again_after_a_module_changed() -> None:
+    chain, other = Chain(), Chain()
+    slow: list[Any] = []
+    cell = Chain.plain.cell
+
+    def run(_: int) -> Any:
+        x = vector(1.0, 2.0)
+        first = [chain.plain(x), other.plain(x), chain.plain(x)]
+        other.scale = 2.0  # as it was
+        again = [chain.plain(x), other.plain(x)]
+        cell.call = lambda *call: slow.append(call) or type(cell).call(cell, *call)
+        try:
+            return first + again + [chain.plain(x), other.plain(x), chain.plain(x)]
+        finally:
+            del cell.call
+
+    values = ab.evaluate(ab.map(run, [0]))
+    assert not slow
+    np.testing.assert_array_equal(values[0], [[5.0, 7.0]] * 8)
