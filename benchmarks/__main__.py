@@ -3,6 +3,7 @@
 NAME is a workload, or one of
     all      every workload, growth and memory, as one report
     budgets  what the library costs beyond arithmetic
+    gpu      training steps on a GPU, beside PyTorch by hand
     growth   time per node as recordings grow
     memory   what a training step keeps, beside what it needs
     products matrix products alone, by each library
@@ -19,6 +20,7 @@ import sys
 SCRIPTS = {
     "all": "benchmarks.report",
     "budgets": "benchmarks.budgets",
+    "gpu": "benchmarks.gpu.command",
     "growth": "benchmarks.growth",
     "memory": "benchmarks.memory",
     "products": "benchmarks.products",

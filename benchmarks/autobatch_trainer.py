@@ -44,9 +44,13 @@ class AutobatchTrainer:
 
     def step(self, examples: Sequence[Any]) -> float:
         """One training step. Returns the summed loss before the update."""
+        return float(self.launch(examples))
+
+    def launch(self, examples: Sequence[Any]) -> ab.Tensor:
+        """The same without asking for the loss, which on a device would wait for it."""
         loss = self._differentiate(examples)
         self.optimizer.step()
-        return float(loss)
+        return loss
 
     def loss_and_gradients(self, examples: Sequence[Any]) -> tuple[float, Parameters]:
         """The summed loss and its dense gradients; nothing is updated."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.treelstm.data import Tree
 from benchmarks.treelstm.level_plan import LevelPlan, plan_levels
-from benchmarks.treelstm.peer_torch import Levels, TorchTreeLSTM, order_by_parents, state
+from benchmarks.treelstm.peer_torch import Levels, TorchTreeLSTM, hidden_states, order_by_parents, state
 
 
 class TorchNodes(TorchTreeLSTM):
@@ -26,7 +26,7 @@ class TorchNodes(TorchTreeLSTM):
     def _loss(self, plan: LevelPlan) -> Tensor:
         w, parents = self.weights, order_by_parents(plan)
         words = F.embedding(torch.from_numpy(plan.words[parents.leaves]), w["table"], sparse=True)
-        *levels, _ = self._hidden(parents, *state(F.linear(words, w["leaf_w"], w["leaf_b"])))
+        *levels, _ = hidden_states(w, parents, *state(F.linear(words, w["leaf_w"], w["leaf_b"])))
         logits = F.linear(torch.cat(levels), w["out_w"], w["out_b"])
         return F.cross_entropy(logits, torch.from_numpy(plan.labels[parents.order]), reduction="sum")
 

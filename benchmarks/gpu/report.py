@@ -1,0 +1,139 @@
+"""The report of the GPU benchmark: bars, then a table for each workload, width and batch size, as Markdown.
+
+A bar is met or not met by figures of programs that are not void; where one of them is missing there is no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.bars import Bar, summary
+from benchmarks.gpu.peers import EAGER, GRAPH, PREBUILT
+from benchmarks.workload import CELLS, CELLS_REUSED
+
+Cell = Mapping[str, Any]
+Cells = Sequence[Cell]
+
+FASTER_REUSED, FASTER, TREES_A_SECOND, LSTM, HIDDEN = 3.0, 1.0, 20_000.0, 1.0, 1.1
+LSTM_BATCH = 64  # the least minibatch at which the tagger is held against cuDNN
+FULL_WIDTH = "products, full width"
+
+
+def step_of(cell: Cell | None, *names: str) -> float | None:
+    """The least milliseconds a step of the programs whose names begin so, without those that are void or failed."""
+    if cell is None:
+        return None
+    programs = cell["programs"].items()
+    return min((p["step"] for name, p in programs if name.startswith(names) and _counts(p)), default=None)
+
+
+def bars(cells: Cells) -> list[Bar]:
+    """All bars, with what these cells have to say of each."""
+    at = {(cell["workload"], cell["dim"], cell["batch"]): cell for cell in cells}
+    found: list[Bar] = []
+    trees = at.get(("treelstm", 256, 256))
+    where = "treelstm, dim 256, batch 256"
+    reused, fresh = step_of(trees, CELLS_REUSED), _fresh(trees)
+    for what, names in {
+        "level-batched PyTorch, plans prebuilt / autobatch, reused": (PREBUILT,),
+        "the same with CUDA graphs / autobatch, reused": (GRAPH,),
+    }.items():
+        found.append(Bar(what, where, _ratio(step_of(trees, *names), reused), FASTER_REUSED, at_least=True))
+    found.append(
+        Bar(
+            "both building per step: PyTorch / autobatch",
+            where,
+            _ratio(step_of(trees, EAGER), fresh),
+            FASTER,
+            None,
+            True,
+        )
+    )
+    found.append(Bar("trees a second, reused", where, _ratio(256e3, reused), TREES_A_SECOND, at_least=True))
+    for cell in cells:
+        if cell["workload"] == "bilstm" and cell["dim"] >= 256 and cell["batch"] >= LSTM_BATCH:
+            peer = step_of(cell, EAGER, PREBUILT)
+            where = f"bilstm, dim {cell['dim']}, batch {cell['batch']}"
+            figure = _ratio(peer, step_of(cell, CELLS_REUSED))
+            found.append(Bar("packed nn.LSTM / autobatch, reused", where, figure, LSTM, at_least=True))
+    hidden = at.get(("treelstm", 512, 256))
+    for name in (CELLS, CELLS_REUSED):
+        where = "treelstm, dim 512, batch 256"
+        found.append(Bar(f"step / the longer of host and device: {name}", where, _hidden(hidden, name), HIDDEN))
+    return found
+
+
+def _fresh(cell: Cell | None) -> float | None:
+    program = cell["programs"].get(CELLS) if cell else None
+    return program["step"] if program and _counts(program) else None
+
+
+def _hidden(cell: Cell | None, name: str) -> float | None:
+    program = cell["programs"].get(name) if cell else None
+    if not program or not _counts(program):
+        return None
+    return float(program["step"] / max(program["host"], program["device"]))
+
+
+def _counts(program: Mapping[str, Any]) -> bool:
+    return not program["void"] and not program["failed"]
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return a / b if a is not None and b is not None else None
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The whole report as text."""
+    found = bars(report["cells"])
+    lines = ["# Benchmarks on a GPU", "", *(f"* {key}: {value}" for key, value in report["machine"].items()), ""]
+    lines += [f"{report['minutes']:.0f} minutes. {summary(found)}.", "", __doc__.partition("\n\n")[2].strip(), ""]
+    lines += ["## Bars", "", "| | | measured | bar | |", "|---|---|---|---|---|"]
+    for bar in found:
+        sign, verdict = "≥" if bar.at_least else "≤", {True: "met", False: "**not met**", None: "–"}[bar.met]
+        figure = "–" if bar.figure is None else f"{bar.figure:,.2f}"
+        lines.append(f"| {bar.what} | {bar.where} | {figure} | {sign} {bar.bar:g} | {verdict} |")
+    for cell in report["cells"]:
+        lines += ["", *cell_lines(cell)]
+    return "\n".join(lines) + "\n"
+
+
+def cell_lines(cell: Cell) -> Iterable[str]:
+    """One width and batch size: milliseconds of each program, floors, and autobatch's stages."""
+    floor = cell["floors"][FULL_WIDTH]
+    yield f"## {cell['workload']}, dim {cell['dim']}, batch {cell['batch']}"
+    yield ""
+    yield "| | ms a step | × products | examples/s | host ms | device ms | |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, p in cell["programs"].items():
+        note = (p["failed"] and f"failed: {p['failed']}") or (p["void"] and f"VOID: {p['void']}")
+        if p["failed"]:
+            yield f"| {name} | – | – | – | – | – | {note} |"
+            continue
+        rate = f"{1e3 * cell['batch'] / p['step']:,.0f}" if p["step"] else "–"
+        figures = f"{p['step']:.3f} | {p['step'] / floor:.1f} | {rate} | {p['host']:.3f} | {p['device']:.3f}"
+        yield f"| {name} | {figures} | {note} |"
+    for name, reason in cell["skipped"].items():
+        yield f"| {name} | – | – | – | – | – | left out: {reason} |"
+    for name, milliseconds in cell["floors"].items():
+        yield f"| floor: {name} | {milliseconds:.3f} | {milliseconds / floor:.1f} | | | | |"
+    if cell["stages"]:
+        names = dict.fromkeys(stage for figures in cell["stages"].values() for stage in figures)
+        yield ""
+        yield f"| stage, ms of the host | {' | '.join(cell['stages'])} |"
+        yield "|---" * (1 + len(cell["stages"])) + "|"
+        for name in names:
+            values = [figures.get(name) for figures in cell["stages"].values()]
+            yield f"| {name} | {' | '.join('–' if v is None else f'{v:.4g}' for v in values)} |"
+        each = [f"{1e3 * host_of_a_launch(figures):.1f}" for figures in cell["stages"].values()]
+        yield f"| µs of the host for a launch, forward | {' | '.join(each)} |"
+
+
+def host_of_a_launch(stages: Mapping[str, float]) -> float:
+    """Milliseconds of the host for one launch of the forward pass.
+
+    >>> host_of_a_launch({"forward": 1.5, "reverse": 3.0, "launches": 100})
+    0.015
+    """
+    return stages["forward"] / max(1.0, stages["launches"])
