@@ -34,7 +34,7 @@ from .errors import _PACKAGE, OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
 from .tape import state
-from .tensor import Tensor, is_user_code, known_row, user_place
+from .tensor import Tensor, known_row, place_from
 
 DOORS = 4
 """Most structures that an entry has a door for: the last ones."""
@@ -85,8 +85,7 @@ class Entry:
                 "getframe": sys._getframe,
                 "new": object.__new__,
                 "out_of_range": _out_of_range,
-                "is_user_code": is_user_code,
-                "place": user_place,
+                "place_from": place_from,
                 "row_of": known_row,
                 "cell": cell,
                 "none": type(None),
@@ -272,7 +271,8 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             limit = f"{p}limits[{k}]"
             lines.append(f"        if not -{limit} <= {name} < {limit}: {p}out_of_range({name}, {limit})")
     if not stream:
-        lines.append(f"    if {p}state.builder is not None or {p}tape.torn: break")
+        whole = f"{p}len({p}tape.tensors) + {p}tape.replayed == {p}tape.count"  # as `torn` says, which takes longer
+        lines.append(f"    if not {whole} or {p}state.builder is not None: break")
     lines += [f"    {p}n = {p}tape.count", f"    {p}tape.count = {p}n + {count}"]
     for where, values in (("ints", ints), ("floats", floats)):
         if len(values) == 1:
@@ -283,9 +283,8 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
         f"    {p}tape.stream.extend(({', '.join([f'{p}number', *stream])},))",
         f"    {p}frame = {p}getframe(1)",
         f"    {p}code = {p}frame.f_code",
-        f"    if {p}code is {p}tape.user_code or {p}is_user_code({p}tape, {p}code):",
-        f"        {p}tape.places.extend(({p}code, {p}frame.f_lasti))",
-        f"    else: {p}tape.places.extend({p}place())",
+        f"    if {p}code is {p}tape.user_code: {p}tape.places.extend(({p}code, {p}frame.f_lasti))",
+        f"    else: {p}tape.places.extend({p}place_from({p}frame, {p}tape))",
     ]
     for k in range(count):
         lines += [

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .backends import current_backend
+from .collector import flushed
 from .compile.kernel import Kernel
 from .compile.workers import compile_ahead
 from .errors import CellError, NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
@@ -164,6 +165,7 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     with timed("assemble"):
         tape.arrays = assemble(tape, roots)
     tape.let_go()
+    flushed()
     tape.targets = [target._id] if only and target is not None else None
     tape.run = run_tape(tape, tape.targets)
     tape.state = DONE

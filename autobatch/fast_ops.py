@@ -22,7 +22,7 @@ from .ops.movement import split as _split
 from .ops.value import Value
 from .shared import Shared
 from .tape import state
-from .tensor import SHARED_CLASSES, Tensor, is_user_code, user_place
+from .tensor import SHARED_CLASSES, Tensor, place_from
 
 __all__ = ["concat", "sigmoid", "split", "tanh"]
 
@@ -60,13 +60,13 @@ def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
             tape.count = n + 1
             if kind is float:
                 tape.floats.append(other)
-            tape.stream += operands
+            tape.stream.extend(operands)
             frame = _getframe(1)
             code = frame.f_code
-            if code is tape.user_code or is_user_code(tape, code):
-                tape.places += (code, frame.f_lasti)
+            if code is tape.user_code:
+                tape.places.extend((code, frame.f_lasti))
             else:
-                tape.places += user_place()
+                tape.places.extend(place_from(frame, tape))
             tape.tensors.append(t)
             return t
         return slow(self, other)
@@ -115,8 +115,9 @@ def _row(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         tape: Any = state.tape
         if index.__class__ is int and tape is not None:
             hit = tape.cache.get((LOOKUP, (), self, "i"))
-            if hit is not None and 0 <= index < self._type.shape[0] and state.builder is None and not tape.torn:
-                n = tape.count
+            n = tape.count
+            whole = len(tape.tensors) + tape.replayed == n  # as `torn` says, which takes longer
+            if hit is not None and 0 <= index < self._type.shape[0] and whole and state.builder is None:
                 tape.count = n + 1
                 tape.ints.append(index)
                 return _write(tape, n, hit, ())
@@ -138,13 +139,13 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 t._type = hit[1]
                 t._id = n = tape.count
                 tape.count = n + 1
-                tape.stream += (hit[0], x._id)
+                tape.stream.extend((hit[0], x._id))
                 frame = _getframe(1)
                 code = frame.f_code
-                if code is tape.user_code or is_user_code(tape, code):
-                    tape.places += (code, frame.f_lasti)
+                if code is tape.user_code:
+                    tape.places.extend((code, frame.f_lasti))
                 else:
-                    tape.places += user_place()
+                    tape.places.extend(place_from(frame, tape))
                 tape.tensors.append(t)
                 return t
         return slow(x)
@@ -158,13 +159,13 @@ def _write(tape: Any, n: int, hit: Any, operands: tuple[int, ...]) -> Tensor:
     t._tape = tape
     t._type = hit[1]
     t._id = n
-    tape.stream += (hit[0], *operands)
+    tape.stream.extend((hit[0], *operands))
     frame = _getframe(2)
     code = frame.f_code
-    if code is tape.user_code or is_user_code(tape, code):
-        tape.places += (code, frame.f_lasti)
+    if code is tape.user_code:
+        tape.places.extend((code, frame.f_lasti))
     else:
-        tape.places += user_place()
+        tape.places.extend(place_from(frame, tape))
     tape.tensors.append(t)
     return t
 

@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+from .collector import go_on
 from .engine import flush, run_pending
 from .errors import CellError, RecordingError, message, user_line
 from .random import _sync, child_stream, signed
@@ -182,8 +183,8 @@ def _put_back(saved: tuple[Any, ...], collecting: bool, alone: bool) -> None:
     state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth = saved
     if alone:
         state.tape = None
-    if collecting:
-        gc.enable()
+    if collecting and not gc.isenabled():
+        go_on()
 
 
 def _note_results(results: Any) -> None:

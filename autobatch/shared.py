@@ -26,18 +26,24 @@ from .types import Type, default_dtype, is_float, tensor_type
 
 _INTERN_LIMIT = 512
 
-flags = threading.local()
+
+class _Flags(threading.local):
+    frozen: bool = False
+    kept: bool = False
+
+
+flags = _Flags()
 """Per thread: `frozen`, True under `no_grad`; `kept`, True while `ab.map` makes recordings that will be replayed."""
 
 
 def is_frozen() -> bool:
     """Whether gradients are switched off in this thread."""
-    return getattr(flags, "frozen", False)
+    return flags.frozen
 
 
 def is_kept() -> bool:
     """Whether what is recorded now will be replayed."""
-    return getattr(flags, "kept", False)
+    return flags.kept
 
 
 def refuse_if_kept(what: str) -> None:
@@ -71,7 +77,7 @@ class Shared(Value):
     @property
     def T(self) -> Any:
         """The axes reversed."""
-        found = self._expressions.get(is_frozen())
+        found = self._expressions.get(flags.frozen)
         if found is None:
             found = transpose(self)
             if isinstance(found, SharedExpression):

@@ -150,25 +150,29 @@ def current_tape() -> Recording:
 _in_library: dict[str, bool] = {}
 
 
-def is_user_code(tape: Recording, code: Any) -> bool:
-    """Whether code is the user's, not the library's; the recording remembers the last that was."""
-    if _in_library.get(code.co_filename, True):
-        return False
-    tape.user_code = code
-    return True
-
-
 def user_place() -> tuple[Any, int]:
     """Code object and instruction of the innermost frame outside the library."""
-    frame: Any = _getframe(2)
+    return place_from(_getframe(2), None)
+
+
+def place_from(frame: Any, tape: Recording | None) -> tuple[Any, int]:
+    """Code object and instruction of the first frame outside the library, from this one outwards.
+
+    The recording, if given, remembers the code, so that the next node recorded there need not ask.
+    """
+    known = None if tape is None else tape.user_code
     while frame is not None:
-        name = frame.f_code.co_filename
-        inside = _in_library.get(name)
-        if inside is None:
-            inside = _in_library[name] = name.startswith(_PACKAGE)
-        if not inside:
-            return frame.f_code, frame.f_lasti
-        frame = frame.f_back
+        code = frame.f_code
+        if code is not known:
+            inside = _in_library.get(code.co_filename)
+            if inside is None:
+                inside = _in_library[code.co_filename] = code.co_filename.startswith(_PACKAGE)
+            if inside:
+                frame = frame.f_back
+                continue
+            if tape is not None:
+                tape.user_code = code
+        return code, frame.f_lasti
     return None, 0
 
 

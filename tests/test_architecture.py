@@ -14,7 +14,7 @@ import autobatch as ab
 PACKAGE = Path(__file__).parent.parent / "autobatch"
 
 ROOMS = [
-    *("errors", "guards", "stages", "types", "backends", "ops", "graph", "compile", "run"),
+    *("errors", "guards", "stages", "collector", "types", "backends", "ops", "graph", "compile", "run"),
     *("shared", "parameter", "signature", "tape", "tensor", "fast_ops", "random", "reductions"),
     *("guarding", "cell_arguments", "cell_fast", "cells", "patterns", "expansion", "engine", "grad"),
     *("reuse", "mapping"),

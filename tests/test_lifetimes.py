@@ -391,3 +391,29 @@ def test_a_model_goes_with_its_cells() -> None:
     gc.collect()
     assert reference() is None
     assert weight() is None
+
+
+def test_the_collector_waits_until_the_flush_and_then_goes_on_as_before() -> None:
+    before, runs = gc.get_threshold(), []
+    assert before[0] > 0
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        runs.append(phase)
+
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        for _ in range(2):
+            runs.clear()
+            results = ab.map(lambda k: ab.tensor(float(k)) * 2.0, range(2 * before[0]))
+            assert gc.isenabled()
+            assert gc.get_threshold()[0] > 4 * before[0]
+            assert not runs
+            ab.evaluate(results)
+            assert gc.get_threshold() == before
+    finally:
+        gc.callbacks.remove(note)
+    ab.map(lambda k: ab.tensor(float(k)) * 2.0, range(2 * before[0]))
+    kept = [[] for _ in range(20 * before[0])]
+    assert gc.get_count()[0] < len(kept)  # it runs though nothing was flushed
+    ab.evaluate(ab.map(lambda k: ab.tensor(float(k)), [1.0]))
