@@ -45,6 +45,12 @@ class Library(ABC):
     def product_many(self, x: Array, w: Array, y: Array) -> None:
         """y[b] = x[b] w[b]."""
 
+    def product_summed(self, x: Array, v: Array, y: Array) -> None:
+        """y = Σ_b x[b] v[b]ᵀ; here as one product of copies in which the sum is the inner index."""
+        left = x.transpose(1, 0, 2).reshape(y.shape[0], -1)
+        right = v.transpose(0, 2, 1).reshape(-1, y.shape[1])
+        self.product(left, right, y)
+
 
 class Numpy(Library):
     """`np.matmul`."""
@@ -91,6 +97,12 @@ class Own(Library):
             tiles.multiply_many(x, w, y)
         else:
             np.matmul(x, w, y)
+
+    def product_summed(self, x: Array, v: Array, y: Array) -> None:
+        if v.strides[2] == v.itemsize:
+            tiles.multiply_summed(x, v, y)
+        else:
+            super().product_summed(x, v, y)
 
 
 class Mkl(Library):
@@ -188,3 +200,8 @@ def product_transposed(x: Array, v: Array, y: Array, keep: bool) -> None:
 def product_many(x: Array, w: Array, y: Array) -> None:
     """y[b] = x[b] w[b]."""
     _chosen[0].product_many(x, w, y)
+
+
+def product_summed(x: Array, v: Array, y: Array) -> None:
+    """y = Σ_b x[b] v[b]ᵀ."""
+    _chosen[0].product_summed(x, v, y)

@@ -3,6 +3,7 @@
     multiply(x, w, y)                 y = x w, the columns of w side by side
     multiply_panels(x, panels(v), y)  y = x vᵀ
     multiply_many(x, w, y)            y[b] = x[b] w[b]
+    multiply_summed(x, v, y)          y = Σ_b x[b] v[b]ᵀ
 
 A tile is at most `ROWS` rows of x by `PANEL_BYTES` of columns of w. Its sums stay in registers while the inner
 index runs; every sum adds its terms one after the other, in the order of the inner index, whatever the tile's size, the
@@ -279,14 +280,14 @@ _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"
 
 
 @njit(**_OPTIONS)
-def _block(x, w, panel, width, y, i0, i1, first, last):  # type: ignore[no-untyped-def]
-    """Rows i0 to i1, at most N_ROWS, of panels `first` to `last`."""
+def _block(x, w, panel, width, y, i0, i1, first, last, add=0):  # type: ignore[no-untyped-def]
+    """Rows i0 to i1, at most N_ROWS, of panels `first` to `last`; with `add` the sums start from what y holds."""
     k = x.shape[1]
     n = y.shape[1]
     size = x.itemsize
     x_row, x_inner = x.strides[0] // size, x.strides[1] // size
     w_row, y_row = w.strides[0] // size, y.strides[0] // size
-    if k == 0:
+    if k == 0 and add == 0:
         y[i0:i1, first * width : last * width] = 0
     for k0 in range(0, k, N_INNER):
         n_inner = min(N_INNER, k - k0)
@@ -296,7 +297,22 @@ def _block(x, w, panel, width, y, i0, i1, first, last):  # type: ignore[no-untyp
             for i in range(i0, i1, ROWS):
                 x_at = i * x_row + k0 * x_inner
                 y_at = i * y_row + p * width
-                tile(min(ROWS, i1 - i), x, x_at, x_row, x_inner, w, w_at, w_row, n_inner, y, y_at, y_row, columns, k0)
+                tile(
+                    min(ROWS, i1 - i),
+                    x,
+                    x_at,
+                    x_row,
+                    x_inner,
+                    w,
+                    w_at,
+                    w_row,
+                    n_inner,
+                    y,
+                    y_at,
+                    y_row,
+                    columns,
+                    k0 + add,
+                )
 
 
 def _multiply(x, w, panel, width, y):  # type: ignore[no-untyped-def]
@@ -343,6 +359,40 @@ def _pack(v, lanes, out):  # type: ignore[no-untyped-def]
                     out[p * k + kk, j] = v[p * width + j, kk] if p * width + j < n else 0
 
 
+_pack_one = njit(**_OPTIONS)(_pack)
+
+
+@njit(**_OPTIONS)
+def _sum(x, v, width, lanes, y, i0, i1, j0, j1):  # type: ignore[no-untyped-def]
+    """Rows i0 to i1, at most N_ROWS, of columns j0 to j1: each v[b] is packed, and multiplied from the cache."""
+    n_panels = (j1 - j0 + width - 1) // width
+    packed = np.empty((n_panels * x.shape[2], width), y.dtype)
+    for b in range(x.shape[0]):
+        _pack_one(v[b, j0:j1], lanes, packed)
+        _block(x[b], packed, width * x.shape[2], width, y[:, j0:j1], i0, i1, 0, n_panels, b)
+
+
+def _multiply_summed(x, v, width, lanes, y):  # type: ignore[no-untyped-def]
+    m, n = y.shape
+    for i0 in range(0, m, N_ROWS):
+        _sum(x, v, width, lanes, y, i0, min(m, i0 + N_ROWS), 0, n)
+
+
+def _multiply_summed_shared(x, v, width, lanes, y, state):  # type: ignore[no-untyped-def]
+    """`_multiply_summed` in parts of one panel, as `threads.share` wants it."""
+    m, n = y.shape
+    n_panels = (n + width - 1) // width
+    n_parts = (m + N_ROWS - 1) // N_ROWS * n_panels
+    n_done = 0
+    while True:
+        part = fetch_add(state, 0, 1)
+        if part >= n_parts:
+            return fetch_add(state, 1, n_done) + n_done if n_done else -1
+        i0, j0 = part // n_panels * N_ROWS, part % n_panels * width
+        _sum(x, v, width, lanes, y, i0, min(m, i0 + N_ROWS), j0, min(n, j0 + width))
+        n_done += 1
+
+
 class _Compiled(dict[Any, Any]):
     """A function compiled for a dtype when first asked for: once, whatever the strides, and for read-only operands."""
 
@@ -368,6 +418,8 @@ class _Compiled(dict[Any, Any]):
 _products = _Compiled(_multiply, "2 2 n n 2w")
 _shared_products = _Compiled(_multiply_shared, "2 2 n n 2w state", types.int64)
 _stacked_products = _Compiled(_multiply_many, "3 3 n 3w")
+_summed_products = _Compiled(_multiply_summed, "3 3 n n 2w")
+_shared_summed_products = _Compiled(_multiply_summed_shared, "3 3 n n 2w state", types.int64)
 _packers = _Compiled(_pack, "2 n 2w")
 
 COMPILED = {"products": _products, "shared products": _shared_products, "packing": _packers}
@@ -402,6 +454,20 @@ def multiply_panels(x: Any, packed: Any, y: Any) -> None:
 def multiply_many(x: Any, w: Any, y: Any) -> None:
     """y[b] = x[b] w[b]; the columns of each w[b], and those of y[b], side by side."""
     _stacked_products[y.dtype](x, w, PANEL_BYTES // y.itemsize, y)
+
+
+def multiply_summed(x: Any, v: Any, y: Any) -> None:
+    """y = Σ_b x[b] v[b]ᵀ for stacks of matrices (b, m, k) and (b, n, k), the columns of each v[b] side by side."""
+    m, n = y.shape
+    n_inner = x.shape[0] * x.shape[2]
+    width = PANEL_BYTES // y.itemsize
+    arguments = (x, v, width, width // VECTORS, y)
+    if n_inner == 0:
+        y[...] = 0
+    elif get_num_threads() > 1 and m * n * n_inner >= SHARED:
+        share(_shared_summed_products[y.dtype], arguments, -(-m // N_ROWS) * -(-n // width))
+    else:
+        _summed_products[y.dtype](*arguments)
 
 
 def panels(v: Any) -> Any:

@@ -19,6 +19,14 @@ def gather(pool: Any, rows: Any, block: int) -> Any:
     return np.take(pool, rows, axis=0, mode="clip") if len(pool) else np.empty((0, pool.shape[1]), pool.dtype)
 
 
+def take(table: Any, index: Any, target: Any) -> None:
+    """Write rows of a table, whose numbers are known to be in range, into an array."""
+    if len(table):
+        np.take(table, index, axis=0, out=target, mode="clip")
+    else:
+        target[...] = 0
+
+
 def add_rows(target: tuple[Any, Any, int], values: Any) -> None:
     """Add values to rows of a pool, (pool, rows, block), in order; rows may repeat."""
     pool, rows, block = target

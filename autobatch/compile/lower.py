@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.products import product, product_many, product_transposed
-from ..backends.verbs import add_rows, gather, store, store_rows
+from ..backends.products import product, product_many, product_summed, product_transposed
+from ..backends.verbs import add_rows, gather, store, store_rows, take
 from ..graph import CONST, INPUT, Graph
+from ..ops.index import TAKE
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
 from ..types import Dim
@@ -32,6 +33,9 @@ from .beside import read_beside
 from .fuse import calls_only, fuse
 from .rewrite import rewrite
 from .steps import Loop, Read, Steps, Store
+
+SUMMED = 16
+"""Columns of matrices from which on the sum of their products is made one by one: the sum is read each time."""
 
 SAME = ("shared", "derived")
 """Kinds of operand that are arrays of any layout, the same for all nodes."""
@@ -123,12 +127,14 @@ class _Driver:
             "matmul": np.matmul,
             "product": product,
             "product_many": product_many,
+            "product_summed": product_summed,
             "product_transposed": product_transposed,
             "ascontiguousarray": np.ascontiguousarray,
             "add_rows": add_rows,
             "store_rows": store_rows,
             "gather": gather,
             "store": store,
+            "take": take,
             "errstate": np.errstate,
             "array": np.array,
         }
@@ -139,7 +145,8 @@ class _Driver:
         # values that need not be C-contiguous
         self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] in SAME}
         self.flat = False  # whether the loop being called runs over one long row
-        self.unseen = self._unseen_transposes() if backend == "numba" else set()
+        self.summed = self._summed_products() if backend == "numba" else {}
+        self.unseen = self._unseen_views() if backend == "numba" else set()
         self.output_of: dict[int, int] = {}  # results of a row or more for each node
         self.total_of: dict[int, int] = {}  # results that are the same for all nodes
         for o, i in reversed(list(enumerate(self.graph.outputs))):
@@ -208,6 +215,10 @@ class _Driver:
             return
         if i in self.unseen:
             return
+        if node.op is TAKE and self._has_dim(i):
+            self.buffer(i)
+            self.body.append(f"take({operands[0]}, {operands[1]}, v{i})")
+            return
         view = self._view(i)
         if view:
             self.body.append(f"v{i} = {view}")
@@ -238,6 +249,8 @@ class _Driver:
         if len(right) != 2:
             return f"matmul(v{x}, v{w}, v{i})"
         self.products.add(self.nodes[i].type.dtype.name)
+        if i in self.summed:
+            return "product_summed(v{}, v{}, v{})".format(*self.summed[i], i)
         rows = " * ".join(_extent(n) for n in left[:-1])
         operands = [f"v{x}", f"v{w}", f"v{i}"]
         if len(left) != 2:  # the rows of all examples are rows of one matrix
@@ -252,22 +265,50 @@ class _Driver:
     def _flipped(self, i: int) -> bool:
         return self.nodes[i].op is TRANSPOSE and self.nodes[i].attrs[0] == (1, 0)
 
-    def _unseen_transposes(self) -> set[int]:
-        """Transposed matrices that nothing reads but products, which read the matrix itself."""
+    def _summed_products(self) -> dict[int, tuple[int, int]]:
+        """Products over the columns of stacked matrices, Σ_b x[b] v[b]ᵀ: the stacks x and v."""
+        found = {}
+        for i, node in enumerate(self.nodes):
+            if node.op is PRODUCT and node.type.ndim == 2 and node.type.dtype.kind == "f":
+                left, right = node.inputs
+                x = self._stack(self.nodes[left].inputs[0]) if self._flipped(left) else -1
+                v = self._stack(right)
+                if x >= 0 and v >= 0 and self.nodes[v].type.shape[2] >= SUMMED:
+                    found[i] = (x, v)
+        return found
+
+    def _stack(self, i: int) -> int:
+        """The stack f[n, m, p] whose columns, one below the other, are the rows of matrix i; -1 for another matrix."""
+        node = self.nodes[i]
+        turned = self.nodes[node.inputs[0]] if node.op is RESHAPE else node
+        if turned.op is not TRANSPOSE or turned.attrs[0] != (0, 2, 1):
+            return -1
+        n, p, m = turned.type.shape
+        return turned.inputs[0] if node.type.shape == (n * p, m) else -1
+
+    def _unseen_views(self) -> set[int]:
+        """Transposes and reshapes that nothing reads but products, which read what these are views of."""
         uses: dict[int, list[int]] = {}
         for i, node in enumerate(self.nodes):
             for j in node.inputs:
                 uses.setdefault(j, []).append(i)
+        found: set[int] = set()
+        summed = set(self.summed)  # these products, and what only they read
 
-        def read_inside(i: int, j: int) -> bool:
+        def reads_inside(i: int, j: int) -> bool:
             node = self.nodes[j]
-            return node.op is PRODUCT and node.inputs[0] != i and node.type.dtype.kind == "f"
+            flips = self._flipped(i) and node.op is PRODUCT and node.inputs[0] != i and node.type.dtype.kind == "f"
+            return flips or j in summed
 
-        return {
-            i
-            for i in range(len(self.nodes))
-            if self._flipped(i) and i not in self.graph.outputs and all(read_inside(i, j) for j in uses.get(i, ()))
-        }
+        for i in range(len(self.nodes) - 1, -1, -1):
+            if self.nodes[i].op not in (RESHAPE, TRANSPOSE) or i in self.graph.outputs:
+                continue
+            readers = uses.get(i, [])
+            if all(reads_inside(i, j) for j in readers):
+                found.add(i)
+            if all(j in summed for j in readers):
+                summed.add(i)
+        return found
 
     def _view(self, i: int) -> str:
         """An expression for a node that only looks at its operand in another way."""

@@ -15,7 +15,7 @@ import pytest
 
 import autobatch as ab
 from autobatch.backends import mkl, tiles
-from autobatch.backends.products import LIBRARIES, product, product_many, product_transposed
+from autobatch.backends.products import LIBRARIES, product, product_many, product_summed, product_transposed
 from autobatch.errors import BackendError, MissingExtraError
 
 HAS_MKL = importlib.util.find_spec("mkl") is not None or mkl._path() is not None
@@ -100,6 +100,29 @@ def test_stacks(library, dtype):
                 y = np.full((b, m, n), np.nan, dtype)
                 product_many(x, right, y)
                 close(y, x.astype("float64") @ right.astype("float64"))
+
+
+@EACH
+@DTYPES
+def test_sums_of_products(library, dtype):
+    """Stacks as they lie, transposed, and sliced; rows of the result that lie apart stay untouched between."""
+    rng = np.random.default_rng(8)
+    with ab.products(library):
+        for b, m, n, k in [
+            (0, 2, 3, 4),
+            (3, 2, 3, 0),
+            (1, 5, 9, 33),
+            (4, 250, 7, 20),
+            (6, 13, 130, 17),
+            (2, 8, 70, 600),
+        ]:
+            left, right = draw(rng, dtype, b, 2 * m, 2 * k), draw(rng, dtype, b, n, 2 * k)
+            turned = np.ascontiguousarray(right.transpose(0, 2, 1)).transpose(0, 2, 1)
+            for x, v in ((left[:, m:, k:], right[:, :, :k]), (left[:, ::2, ::2], turned[:, :, k:])):
+                whole = np.full((m, n + 4), 7, dtype)
+                product_summed(x, v, whole[:, 2:-2])
+                close(whole[:, 2:-2], np.einsum("bmk,bnk->mn", x.astype("float64"), v.astype("float64")))
+                assert (whole[:, :2] == 7).all() and (whole[:, -2:] == 7).all()
 
 
 @EACH

@@ -424,3 +424,18 @@ def test_gradients_of_one_pool_are_added_through_one_argument() -> None:
     assert text.count("+=") == 2
     written = [a for a in arguments if isinstance(a, ArrayArgument) and getattr(a.use, "kind", "") == "add"]
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("columns", [4, 16])
+def test_the_sum_of_products_of_stacks_needs_no_transposed_copies(columns: int) -> None:
+    b = Build()
+    x, v = b.input("kept", 0, M, 3, columns), b.input("kept", 1, M, 5, columns)
+    turned = [b.op(TRANSPOSE, i, attrs=((0, 2, 1),)) for i in (x, v)]
+    left, right = (b.op(RESHAPE, i, attrs=((M * columns, n),)) for i, n in zip(turned, (3, 5), strict=True))
+    total = b.op(PRODUCT, b.op(TRANSPOSE, left, attrs=((1, 0),)), right)
+    only = b.out(total)
+    check(only)
+    text = lower(only, "test", (False,), "numba").text
+    assert ("product_summed(" in text) == (columns == 16) == (".transpose(" not in text)
+    also_read = b.out(total, b.op(PRODUCT, b.op(TRANSPOSE, right, attrs=((1, 0),)), left), right)
+    check(also_read)
