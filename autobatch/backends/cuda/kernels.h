@@ -1,0 +1,150 @@
+// What all generated kernels share. It stands before the kernels of a program, in one text, and includes nothing, since
+// NVRTC has no C library.
+//
+// A kernel consists of AB_THREADS blocks with AB_BARRIER between them. Values that cross a barrier live in shared
+// memory. So the same text also runs on a CPU, where a header defines AB_EMULATED and these names before it: each
+// AB_THREADS is then a loop over the threads of a block.
+
+typedef long long i64;
+typedef unsigned long long u64;
+
+#ifndef AB_EMULATED
+#define AB_KERNEL extern "C" __global__ void __launch_bounds__(256)
+#define AB_FUNCTION __device__ __forceinline__
+#define AB_SHARED __shared__
+#define AB_THREADS
+#define AB_BARRIER __syncthreads();
+#define AB_INFINITY __int_as_float(0x7f800000)
+#define AB_NAN __int_as_float(0x7fffffff)
+#endif
+
+// Numbers 0 ... n - 1, shared out among all threads of a launch.
+#define AB_EACH(t, n) \
+    for (i64 t = (i64)blockIdx.x * blockDim.x + threadIdx.x; t < (n); t += (i64)gridDim.x * blockDim.x)
+
+// t / n of numbers that are not negative: 32 bits where they suffice, which is several times as fast.
+AB_FUNCTION i64 ab_div(i64 t, i64 n) {
+    return ((t | n) >> 32) == 0 ? (i64)((unsigned)t / (unsigned)n) : t / n;
+}
+
+// Functions of one element. float: straight-line arithmetic where that is exact to a few units in the last place.
+
+AB_FUNCTION float ab_tanh(float x) {  // rational function of degree 13 over 6, clamped where the result rounds to +-1
+    x = x > 7.90531110763549805f ? 7.99881172180175781f : x;
+    x = x < -7.90531110763549805f ? -7.99881172180175781f : x;
+    const float s = x * x;
+    float p = 2.00018790482477e-13f + s * -2.76076847742355e-16f;
+    p = 5.12229709037114e-08f + s * (-8.60467152213735e-11f + s * p);
+    p = 6.37261928875436e-04f + s * (1.48572235717979e-05f + s * p);
+    p = x * (4.89352455891786e-03f + s * p);
+    float q = 1.18534705686654e-04f + s * 1.19825839466702e-06f;
+    q = 4.89352518554385e-03f + s * (2.26843463243900e-03f + s * q);
+    return p / q;
+}
+AB_FUNCTION double ab_tanh(double x) { return tanh(x); }
+
+AB_FUNCTION float ab_sigmoid(float x) { return 0.5f * ab_tanh(0.5f * x) + 0.5f; }
+AB_FUNCTION double ab_sigmoid(double x) {
+    const double e = exp(-fabs(x));
+    return (x < 0.0 ? e : 1.0) / (1.0 + e);
+}
+
+AB_FUNCTION float ab_exp(float x) { return expf(x); }
+AB_FUNCTION double ab_exp(double x) { return exp(x); }
+AB_FUNCTION float ab_log(float x) { return logf(x); }
+AB_FUNCTION double ab_log(double x) { return log(x); }
+AB_FUNCTION float ab_sqrt(float x) { return sqrtf(x); }
+AB_FUNCTION double ab_sqrt(double x) { return sqrt(x); }
+AB_FUNCTION float ab_power(float x, float y) { return powf(x, y); }
+AB_FUNCTION double ab_power(double x, double y) { return pow(x, y); }
+
+template <typename T> AB_FUNCTION T ab_abs(T x) { return x < T(0) ? T(-x) : x; }
+AB_FUNCTION float ab_abs(float x) { return fabsf(x); }
+AB_FUNCTION double ab_abs(double x) { return fabs(x); }
+AB_FUNCTION bool ab_abs(bool x) { return x; }
+
+template <typename T> AB_FUNCTION T ab_relu(T x) { return x < T(0) ? T(0) : x; }
+AB_FUNCTION bool ab_relu(bool x) { return x; }
+
+AB_FUNCTION float ab_softplus(float x) { return ab_relu(x) + log1pf(expf(-fabsf(x))); }
+AB_FUNCTION double ab_softplus(double x) { return ab_relu(x) + log1p(exp(-fabs(x))); }
+
+template <typename T> AB_FUNCTION T ab_sign(T x) {  // NaN stays
+    const T y = x > T(0) ? T(1) : x;
+    return x < T(0) ? T(-1) : y;
+}
+AB_FUNCTION bool ab_sign(bool x) { return x; }
+
+template <typename T> AB_FUNCTION T ab_maximum(T x, T y) {  // NaN wins
+    const T z = x >= y ? x : y;
+    return x != x ? x : z;
+}
+template <typename T> AB_FUNCTION T ab_minimum(T x, T y) {
+    const T z = x <= y ? x : y;
+    return x != x ? x : z;
+}
+
+template <typename T> AB_FUNCTION T ab_add(T x, T y) { return x + y; }
+AB_FUNCTION bool ab_add(bool x, bool y) { return x || y; }
+
+// What a maximum starts from.
+template <typename T> AB_FUNCTION T ab_lowest();
+template <> AB_FUNCTION float ab_lowest<float>() { return -AB_INFINITY; }
+template <> AB_FUNCTION double ab_lowest<double>() { return -(double)AB_INFINITY; }
+template <> AB_FUNCTION int ab_lowest<int>() { return -2147483647 - 1; }
+template <> AB_FUNCTION i64 ab_lowest<i64>() { return -9223372036854775807LL - 1; }
+template <> AB_FUNCTION bool ab_lowest<bool>() { return false; }
+
+// Random draws: SplitMix64, as ops/random.py.
+
+AB_FUNCTION u64 ab_mix(u64 z) {
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+    return z ^ (z >> 31);
+}
+AB_FUNCTION u64 ab_bits(i64 stream, i64 draw, i64 element) {
+    const u64 key = ab_mix((u64)stream + ((u64)draw + 1ULL) * 0x9E3779B97F4A7C15ULL);
+    return ab_mix(key + ((u64)element + 1ULL) * 0xD1B54A32D192ED03ULL);
+}
+template <typename T> AB_FUNCTION T ab_unit(u64 bits) { return (T)(bits >> 11) * T(1.1102230246251565e-16); }
+template <> AB_FUNCTION float ab_unit<float>(u64 bits) { return (float)(bits >> 40) * 5.9604644775390625e-8f; }
+
+template <typename T> AB_FUNCTION T ab_uniform(i64 stream, i64 draw, i64 element) {
+    return ab_unit<T>(ab_bits(stream, draw, element));
+}
+template <typename T> AB_FUNCTION T ab_normal(i64 stream, i64 draw, i64 element) {
+    const double u = ab_unit<double>(ab_bits(stream, draw, 2 * element));
+    const double v = ab_unit<double>(ab_bits(stream, draw, 2 * element + 1));
+    return (T)(sqrt(-2.0 * log1p(-u)) * cos(6.283185307179586 * v));
+}
+
+// Row numbers.
+
+AB_FUNCTION i64 ab_bounded(i64 i, i64 n, i64* faults) {  // non-negative; one out of range is reported, and 0
+    if (i >= -n && i < n) return i < 0 ? i + n : i;
+    faults[0] = 1;
+    faults[1] = i;
+    faults[2] = n;
+    return 0;
+}
+AB_FUNCTION i64 ab_clipped(i64 i, i64 n) { return i < 0 ? 0 : i < n ? i : n - 1; }
+
+// First place of `index`, ascending where divided by `group`, whose number is not below `x`.
+AB_FUNCTION i64 ab_first(const i64* index, i64 n, i64 group, i64 x) {
+    i64 low = 0, high = n;
+    while (low < high) {
+        const i64 middle = (low + high) >> 1;
+        if (ab_div(index[middle], group) < x) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+AB_FUNCTION i64 ab_first(const i64* index, const i64* order, i64 n, i64 x) {  // of index[order]
+    i64 low = 0, high = n;
+    while (low < high) {
+        const i64 middle = (low + high) >> 1;
+        if (index[order[middle]] < x) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}

@@ -1,0 +1,423 @@
+"""lower: a batched graph becomes CUDA C kernels and a driver that launches them.
+
+Input: a batched `Graph` of primitives and which results are added to rows. Output: a `CudaProgram`. Invariants: the
+driver is straight-line code on addresses, built once; it asks for no memory (sorting apart), waits for nothing and makes
+no arrays; every number is written by one thread, in an order that depends on extents alone. Cost: O(nodes) to build, a
+few microseconds a launch to run.
+
+    def run(device, m, sizes, inputs, outputs, scratch):
+        k0, = kernels(device)
+        launch = device.launch
+        (p0, r0, b0), v1 = inputs
+        out0, = outputs
+        v0 = scratch
+        v2 = v0 + (256 * m + 255 & -256)
+        if b0 >= 0:
+            v0 = p0 + b0 * 256
+        else:
+            launch(k0, (m * 64 + 255) // 256, 256, (m, r0, p0, v0))
+        device.product(m, 64, 64, v0, 64, False, v1, 64, True, v2, 64, float32, False)
+        …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...backends.cuda import HEADER
+from ...backends.device import Device
+from ...graph import CONST, INPUT, Graph
+from ...ops.index import SCATTER_ADD
+from ...ops.linalg import PRODUCT
+from ...ops.movement import RESHAPE
+from ...ops.reduce import MAX, SUM
+from ...ops.segment import SEGMENT_MAX
+from ...types import Dim, size_of
+from ..fuse import fuse
+from ..lower import graph_inputs
+from ..rewrite import rewrite
+from ..steps import Loop, Read, Store, rows_domain
+from .loops import write_loop, write_node
+from .memory import lay_out
+from .products import Matrix, broadcast_step, matrix, write_product
+from .reductions import THREADS, write_reduction
+from .rows import write_add, write_segments
+from .scalars import DType
+from .writer import INT64, SEEN, Kernel, extent_name, size_name
+
+HEAVY = (PRODUCT, SUM, MAX, SCATTER_ADD, SEGMENT_MAX)
+"""Ops with kernels of their own, whose results always lie in memory."""
+
+_CHEAP = frozenset(
+    ("add", "sub", "mul", "neg", "abs", "sign", "maximum", "minimum", "relu", "less", "less_equal", "equal")
+) | {"not_equal", "where", "cast", "stop_gradient"}
+"""Elementwise ops outside of loops that are computed where they are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class CudaProgram:
+    """One lowered graph.
+
+    text: the driver and its kernels, to read
+    source: the kernels as they are compiled
+    kernels: their names in the source
+    run: run(device, m, sizes, inputs, outputs, scratch) launches everything. Arrays are C-contiguous and given by address.
+        inputs: as `graph_inputs` says: (pool, row numbers, block) for "rows", where row numbers are int32, and block is
+            the first row where they are consecutive, else -1; an address for everything else.
+        outputs: an address, or for results that go to rows (pool, row numbers, block, segments). Segments are None where
+            no row is there twice, else (order, starts, count): the places of the row numbers, smallest number first and
+            equal ones in order, and where each of `count` runs of equal numbers starts, and the end; both int32.
+        scratch: the address of as many bytes as `scratch` says, at a multiple of 256.
+    scratch: scratch(m, sizes) → bytes
+    """
+
+    text: str
+    source: str
+    kernels: tuple[str, ...]
+    run: Callable[[Device, int, Sequence[int], Sequence[Any], Sequence[Any], int], None]
+    scratch: Callable[[int, Sequence[int]], int]
+
+
+def lower_cuda(graph: Graph, name: str, accumulate: Sequence[bool], add: bool = True) -> CudaProgram:
+    """Make the program of a graph.
+
+    Args:
+        graph: a batched graph.
+        name: of the driver.
+        accumulate: for each result whether it goes to rows of a pool, rather than to a block of its own.
+        add: whether results that go to rows are added to them, or stored, which takes rows that are all different.
+    """
+    if len(accumulate) != len(graph.outputs):
+        raise ValueError(f"{len(graph.outputs)} results, {len(accumulate)} flags")
+    return _Driver(graph, name, accumulate, add).program()
+
+
+class _Driver:
+    def __init__(self, graph: Graph, name: str, accumulate: Sequence[bool], add: bool) -> None:
+        self.wanted = graph_inputs(graph)
+        self.steps = fuse(rewrite(graph), accumulate)
+        self.graph = self.steps.graph
+        self.nodes = self.graph.nodes
+        self.accumulate, self.is_added = accumulate, add
+        title = "".join(c if c.isalnum() else "_" for c in name)
+        self.title = title if title.isidentifier() else f"run_{title}"
+        self.lines: list[str] = []
+        self.kernels: dict[str, str] = {}  # text → name
+        self.scratch: dict[str, Any] = {}  # temporary array → bytes
+        self.dtypes: set[DType] = set()
+        self.result_of: dict[int, int] = {}
+        for o, i in reversed(list(enumerate(self.graph.outputs))):
+            if not accumulate[o]:
+                self.result_of[i] = o
+        self.loops = [step for step in self.steps.order if isinstance(step, Loop)]
+        self.calls = [step for step in self.steps.order if isinstance(step, int)]
+        self.made = {s.target for loop in self.loops for s in loop.stores if s.kind == "node"}
+        self.stored = {
+            s.value for loop in self.loops for s in loop.stores if s.kind == "output" and isinstance(s.value, int)
+        }
+        self.in_place: set[Store] = set()  # stores that are not needed
+        self.places: dict[int, str] = {}
+        self.copied: set[int] = set()  # nodes that are seen, but needed in memory as well
+        self._place_results()
+        self._place_operands()
+        self._place_nodes()
+
+    # What lies where.
+
+    def has_dim(self, i: int) -> bool:
+        """Whether a node has a row or more for each node of the launch."""
+        shape = self.nodes[i].type.shape
+        return bool(shape) and isinstance(shape[0], Dim)
+
+    def lies(self, i: int) -> bool:
+        """Whether a node is in memory, whoever reads it."""
+        node = self.nodes[i]
+        if i in self.made or i in self.places or node.op in HEAVY or i in self.copied:
+            return True
+        return node.op is INPUT and node.attrs[0] != "rows"
+
+    def _place_results(self) -> None:
+        """Results that are written where they are wanted."""
+        copied = {s.target for loop in self.loops for s in loop.stores if s.kind == "output" and s.value not in self.stored}
+        direct = [i for i, o in self.result_of.items() if o not in copied]
+        for i in direct:
+            if i in self.stored or i in self.made or self.nodes[i].op in HEAVY:
+                self.places[i] = f"out{self.result_of[i]}"
+        for i in direct:
+            j = i
+            while self.nodes[j].op is RESHAPE:
+                j = self.nodes[j].inputs[0]
+            if i not in self.places and self.nodes[j].op in HEAVY and j not in self.places:
+                self.places[i] = self.places[j] = f"out{self.result_of[i]}"
+        self.direct = frozenset(direct)
+        for loop in self.loops:
+            for s in loop.stores:
+                read = s.value
+                if s.kind != "output" or isinstance(read, int) or not self.lies(read.node):
+                    continue
+                whole = read.offset == 0 and read.width == s.width == loop.domain.width and read.through < 0
+                own = self.nodes[read.node].op is not INPUT and read.level in ("element", "row")
+                if whole and own and self.places.setdefault(read.node, f"out{s.target}") == f"out{s.target}":
+                    self.in_place.add(s)
+
+    def _place_operands(self) -> None:
+        """What a library or a bisection reads must lie in memory."""
+        for i in self.calls:
+            node = self.nodes[i]
+            if node.op is PRODUCT and node.type.dtype.kind == "f":
+                for j in node.inputs:
+                    self._demand(matrix(self.graph, j, self.lies).node)
+            elif node.op in (SCATTER_ADD, SEGMENT_MAX) and self.nodes[node.inputs[1]].type.dtype == INT64:
+                self._demand(node.inputs[1])
+        for i in self.calls:
+            node = self.nodes[i]
+            costly = node.op.batch == "elementwise" and node.op.name not in _CHEAP
+            if costly or (i in self.direct and not self.lies(i) and node.op not in (INPUT, CONST)):
+                self.copied.add(i)
+
+    def _demand(self, i: int) -> None:
+        while not self.lies(i) and self.nodes[i].op is RESHAPE:
+            i = self.nodes[i].inputs[0]
+        if not self.lies(i):
+            self.copied.add(i)
+
+    def _place_nodes(self) -> None:
+        for i, node in enumerate(self.nodes):
+            if i in self.places:
+                continue
+            if node.op is INPUT:
+                if node.attrs[0] != "rows":
+                    self.places[i] = f"v{i}"
+            elif i in self.copied and i in self.direct:
+                self.places[i] = f"out{self.result_of[i]}"
+            elif i in self.made or i in self.copied or node.op in HEAVY:
+                self.places[i] = self.temporary(f"v{i}", i)
+            elif node.op is RESHAPE and node.inputs[0] in self.places:
+                self.places[i] = self.places[node.inputs[0]]
+        for i in self.copied:
+            if self.nodes[i].op is INPUT:  # its loops read the pool; products read what is gathered
+                self.temporary(f"v{i}", i)
+
+    def temporary(self, name: str, i: int) -> str:
+        """Scratch memory for numbers like those of a node."""
+        type = self.nodes[i].type
+        self.scratch[name] = size_of(type.shape) * type.dtype.itemsize
+        return name
+
+    def place(self, i: int) -> str:
+        """The address of a node in memory."""
+        while i not in self.places and self.nodes[i].op is RESHAPE:
+            i = self.nodes[i].inputs[0]
+        return self.places.get(i, f"v{i}")
+
+    # Steps.
+
+    def launch(self, kind: str, kernel: Kernel, count: str, indent: str = "", per_block: int = THREADS) -> None:
+        """Start a kernel with so many threads, or so many groups of threads of which a block holds some."""
+        found = self.kernels.setdefault(kernel.text, f"{self.title}_{kind}{len(self.kernels)}")
+        k = f"k{list(self.kernels.values()).index(found)}"
+        blocks = count if per_block == 1 else f"({count} + {per_block - 1}) // {per_block}"
+        arguments = ", ".join(kernel.arguments) + ("," if len(kernel.arguments) == 1 else "")
+        self.lines.append(f"{indent}launch({k}, {blocks}, {THREADS}, ({arguments}))")
+
+    def loop(self, loop: Loop) -> None:
+        """One loop, and what is added to rows after it."""
+        stores, added = [], []
+        for s in loop.stores:
+            if s in self.in_place:
+                continue
+            if s.kind == "add" and self.is_added:
+                source = self._source(s)
+                added.append((s, source or (f"t{s.target}", s.width, 0)))
+                if source:
+                    continue
+                self.temporary(f"t{s.target}", self.graph.outputs[s.target])
+            stores.append(s)
+        if stores:
+            kernel = write_loop(self.graph, replace(loop, stores=stores), self.places, self._target)
+            rows, width = extent_name(loop.domain.rows), loop.domain.width
+            self.launch("loop", kernel, f"{rows} * {width}" if width != 1 else rows)
+        for s, source in added:
+            self._add(s, source, loop)
+
+    def _target(self, store: Store) -> str:
+        if store.kind == "add":
+            return f"t{store.target}" if self.is_added else "add"
+        return self.places[store.target] if store.kind == "node" else f"out{store.target}"
+
+    def _source(self, store: Store) -> tuple[str, int, int] | None:
+        """Where values that are added lie already: address, width of their rows, first column."""
+        read = store.value
+        if isinstance(read, Read) and read.node in self.places and not read.in_pool and read.through < 0:
+            if read.level in ("element", "row"):
+                return self.places[read.node], read.width, read.offset
+        return None
+
+    def _add(self, store: Store, source: tuple[str, int, int], loop: Loop) -> None:
+        o, width, rows = store.target, store.width, loop.domain.rows
+        dtype = self.nodes[self.graph.outputs[o]].type.dtype
+        plain = write_add(o, rows, width, dtype, source, False)
+        in_order = write_add(o, rows, width, dtype, source, True)
+        self.lines.append(f"if e{o} is None:")
+        self.launch("add", plain, f"{extent_name(rows)} * {width}", "    ")
+        self.lines.append("else:")
+        self.lines.append(f"    o{o}, s{o}, g{o} = e{o}")
+        self.launch("add", in_order, f"g{o} * {width}", "    ")
+
+    def call(self, i: int) -> None:
+        """One node that is not in a loop."""
+        node = self.nodes[i]
+        if node.op is PRODUCT:
+            self._product(i)
+        elif node.op in (SUM, MAX):
+            self._reduction(i)
+        elif node.op in (SCATTER_ADD, SEGMENT_MAX):
+            self._segments(i)
+        elif i in self.copied and node.op is INPUT:
+            domain = rows_domain(node.type)
+            n_bytes = domain.width * node.type.dtype.itemsize
+            self.lines.append(f"if b{i} >= 0:")
+            self.lines.append(f"    v{i} = p{i} + b{i} * {n_bytes}")
+            self.lines.append("else:")
+            self._copy(i, f"v{i}", "    ")
+        elif i in self.copied:
+            self._copy(i, self.places[i])
+
+    def _copy(self, i: int, target: str, indent: str = "") -> None:
+        """Write a node to memory."""
+        places = {j: place for j, place in self.places.items() if j != i or place != target}
+        kind = "gather" if self.nodes[i].op is INPUT else self.nodes[i].op.name
+        self.launch(kind, write_node(self.graph, i, places, target), size_name(self.nodes[i].type.shape), indent)
+
+    def _reduction(self, i: int) -> None:
+        name = self.nodes[i].op.name
+        shape = self.nodes[i].type.shape
+        target = self.places[i]
+        how = write_reduction(self.graph, i, self.places, target, f"u{i}", f"c{i}")
+        count = size_name(shape)
+        if how.second is None:
+            self.launch(name, how.first, count, "", THREADS // how.first_threads)
+            return
+        self.scratch[f"u{i}"] = size_of(shape) * self.nodes[i].type.dtype.itemsize * how.most
+        self.lines.append(f"c{i} = {how.chunks}")
+        self.launch(name, how.first, f"{count} * c{i}", "", THREADS // how.first_threads)
+        self.launch(name, how.second, count, "", THREADS // how.second_threads)
+
+    def _segments(self, i: int) -> None:
+        node = self.nodes[i]
+        ids = node.inputs[1]
+        shape = self.nodes[ids].type.shape
+        index, order = self.place(ids), ""
+        if self.nodes[ids].type.dtype != INT64:
+            index = f"x{i}"
+            self.scratch[index] = size_of(shape) * INT64.itemsize
+            self.launch("index", write_node(self.graph, ids, self.places, index, INT64), size_name(shape))
+        if not isinstance(node.type.shape[0], Dim):
+            self.lines.append(f"y{i} = device.argsort({index}, {size_name(shape)})")
+            order = f"y{i}.data.ptr"
+        kernel = write_segments(self.graph, i, self.places, self.places[i], index, order)
+        self.launch(node.op.name, kernel, size_name(node.type.shape))
+
+    def _product(self, i: int) -> None:
+        node = self.nodes[i]
+        a, b = node.inputs
+        batch = node.type.shape[:-2]
+        left, right = (matrix(self.graph, j, self.lies) for j in (a, b))
+        steps = [
+            broadcast_step(self.nodes[j].type.shape[:-2], batch, x.step) for j, x in ((a, left), (b, right))
+        ]
+        if node.type.dtype.kind != "f" or None in steps:
+            self.launch("product", write_product(self.graph, i, self.places, self.places[i]), size_name(node.type.shape))
+            return
+        self.dtypes.add(node.type.dtype)
+        n, k, p = node.type.shape[-2], self.nodes[a].type.shape[-1], node.type.shape[-1]
+        operands = [self._operand(left, steps[0], batch), self._operand(right, steps[1], batch)]
+        target = [self.places[i], extent_name(p)]
+        dtype = node.type.dtype.name
+        merged = len(self.nodes[b].type.shape) == 2 and not left.flip and (not batch or left.step == n * left.lead)
+        if merged:  # the rows of all matrices are rows of one
+            rows = size_name(node.type.shape[:-1])
+            parts = [rows, extent_name(k), extent_name(p), *operands[0][:3], *operands[1][:3], *target]
+            self.lines.append(f"device.product({', '.join(parts)}, {dtype}, False)")
+            return
+        parts = [size_name(batch), extent_name(n), extent_name(k), extent_name(p), *operands[0], *operands[1], *target]
+        if not batch:
+            parts = [*parts[1:4], *operands[0][:3], *operands[1][:3], *target]
+            self.lines.append(f"device.product({', '.join(parts)}, {dtype}, False)")
+            return
+        self.lines.append(f"device.products({', '.join(parts)}, {extent_name(n * p)}, {dtype})")
+
+    def _operand(self, x: Matrix, step: Any, batch: Sequence[Any]) -> list[str]:
+        """Address, distance of rows, whether it lies transposed, distance of matrices."""
+        address = self.place(x.node)
+        if x.offset:
+            address = f"{address} + {x.offset * self.nodes[x.node].type.dtype.itemsize}"
+        return [address, extent_name(x.lead), repr(x.flip), extent_name(step)]
+
+    # The whole.
+
+    def program(self) -> CudaProgram:
+        """Write kernels and driver."""
+        for step in self.steps.order:
+            if isinstance(step, Loop):
+                self.loop(step)
+            else:
+                self.call(step)
+        for o, i in enumerate(self.graph.outputs):
+            if not self.has_dim(i) and self.places.get(i) != f"out{o}":
+                self._copy(i, f"out{o}")
+        layout = lay_out(self.lines, self.scratch)
+        dims = sorted({n.index for node in self.nodes for n in node.type.shape if isinstance(n, Dim) and n.index})
+        counts = [f"n{k} = sizes[{k}]" for k in dims]
+        names = list(self.kernels.values())
+        head = [f"{_unpacked([f'k{k}' for k in range(len(names))])} = kernels(device)"] if names else []
+        head += ["launch = device.launch"] if names else []
+        body = [*head, *counts, *self._arguments(), *layout.heads, *self.lines] or ["pass"]
+        room = "\n".join(f"    {line}" for line in [*counts, f"return {layout.total}"])
+        inner = "\n".join(f"    {line}" for line in body)
+        driver = f"def {self.title}(device, m, sizes, inputs, outputs, scratch):\n{inner}\n"
+        text = f"{driver}\n\ndef scratch(m, sizes):\n{room}\n"
+        kernels = "\n".join(kernel.replace("NAME(", f"{name}(", 1) for kernel, name in self.kernels.items())
+        source = f"{HEADER}\n{kernels}"
+        defined: dict[str, Any] = {dtype.name: dtype for dtype in self.dtypes}
+        defined["kernels"] = _Loaded(source, names)
+        exec(compile(text, f"<{self.title}>", "exec"), defined)
+        return CudaProgram(f"{driver}\n\n{kernels}", source, tuple(names), defined[self.title], defined["scratch"])
+
+    def _arguments(self) -> list[str]:
+        """The lines that take inputs and outputs apart."""
+        lines = []
+        read = {node.attrs: i for i, node in enumerate(self.nodes) if node.op is INPUT}
+        parts = []
+        for kind, k in self.wanted:
+            i = read.get((kind, k))
+            parts.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind == "rows" else f"v{i}")
+        if any(part != "_" for part in parts):
+            lines.append(f"{_unpacked(parts)} = inputs")
+        if self.graph.outputs:
+            parts = [f"(q{o}, w{o}, _, e{o})" if a else f"out{o}" for o, a in enumerate(self.accumulate)]
+            lines.append(f"{_unpacked(parts)} = outputs")
+        return lines
+
+
+def _unpacked(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts)}{',' if len(parts) == 1 else ''}"
+
+
+class _Loaded:
+    """The kernels of a program on the device that runs it."""
+
+    def __init__(self, source: str, names: Sequence[str]) -> None:
+        self.source, self.names = source, names
+        self.device: Any = None
+        self.found: tuple[Any, ...] = ()
+
+    def __call__(self, device: Device) -> tuple[Any, ...]:
+        if self.device is not device:
+            self.found = tuple(device.kernel(self.source, name) for name in self.names)
+            self.device = device
+        return self.found

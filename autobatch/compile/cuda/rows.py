@@ -1,0 +1,94 @@
+"""rows: kernels that bring rows together: sums and maxima of the rows of a segment, values added to rows of a pool.
+
+Input: a node, or a result that is added to rows. Output: a `Kernel` with one thread for each number that is written,
+which goes through its summands in order: no two threads meet, and results are repeatable bit by bit.
+
+Where the rows of a table belong to the nodes of a launch, so do the indices, and divided by the rows of a node's table
+they ascend: the summands of a row lie between two places found by bisection. Where all nodes share the table, the
+indices are sorted first. Cost: O(log indices + summands) a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...graph import Graph
+from ...ops.segment import SEGMENT_MAX
+from ...types import Dim, size_of
+from .scalars import DType, c_type
+from .writer import INT32, INT64, Kernel, Writer, affine
+
+
+def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str, index: str, order: str) -> Kernel:
+    """The kernel of a `scatter_add` or `segment_max`.
+
+    Args:
+        graph, i: the node.
+        places: the arrays.
+        target: address of the result.
+        index: address of the indices, int64.
+        order: address of their places, smallest first; "" where the rows belong to nodes.
+    """
+    w = Writer(graph, places)
+    node = graph.nodes[i]
+    x, ids = node.inputs
+    shape, dtype = node.type.shape, node.type.dtype
+    is_max = node.op is SEGMENT_MAX
+    kind = c_type(dtype)
+    n_indices = size_of(graph.nodes[ids].type.shape)
+    numbers = w.pointer(index, INT64)
+    with w.block(f"AB_THREADS AB_EACH(t, {w.extent(size_of(shape))})"):
+        row, *rest = w.apart("t", shape)
+        group = shape[0].factor if isinstance(shape[0], Dim) else 0
+        if order:
+            places_of = w.pointer(order, INT64)
+            first, end = (
+                w.index(f"ab_first({numbers}, {places_of}, {w.extent(n_indices)}, {r})") for r in (row, f"{row} + 1")
+            )
+        else:
+            one = w.index(f"ab_div({row}, {group})") if group != 1 else row
+            first, end = (
+                w.index(f"ab_first({numbers}, {w.extent(n_indices)}, {group}, {r})") for r in (one, f"{one} + 1")
+            )
+        w.add(f"{kind} total = {f'ab_lowest<{kind}>()' if is_max else f'{kind}(0)'};")
+        with w.block(f"for (i64 s = {first}; s < {end}; ++s)"):
+            place = w.load(w.pointer(order, INT64), "s", INT64) if order else "s"
+            if not order and group != 1:
+                w.add(f"if ({numbers}[s] != {row}) continue;")
+            before = w.apart(place, graph.nodes[ids].type.shape)
+            value = w.element(x, (*before, *rest))
+            w.add(f"total = {'ab_maximum' if is_max else 'ab_add'}(total, {value});")
+        w.add(f"{w.pointer(target, dtype, True)}[t] = total;")
+    return w.finish()
+
+
+def write_add(o: int, rows: Any, width: int, dtype: DType, source: tuple[str, int, int], sorted_rows: bool) -> Kernel:
+    """The kernel that adds values to rows of a pool.
+
+    Args:
+        o: the result.
+        rows, width: of the values.
+        dtype: of the values.
+        source: their address, the width of the rows they are part of, and the first column.
+        sorted_rows: whether rows may be there several times; their places then come sorted, in segments.
+    """
+    w = Writer(Graph(), {})
+    address, total, offset = source
+    values = w.pointer(address, dtype)
+    pool, numbers = w.pointer(f"q{o}", dtype, True), w.pointer(f"w{o}", INT32)
+    n = w.number(f"g{o}") if sorted_rows else w.extent(rows)
+    with w.block(f"AB_THREADS AB_EACH(t, {n} * {width})"):
+        w.add(f"const i64 i = ab_div(t, {width}), j = t - i * {width};")
+        column = f"{offset} + j" if offset else "j"
+        if sorted_rows:
+            order, starts = w.pointer(f"o{o}", INT32), w.pointer(f"s{o}", INT32)
+            w.add(f"const i64 first = {starts}[i], end = {starts}[i + 1];")
+            w.add(f"const i64 at = {affine(f'(i64){numbers}[{order}[first]]', width, 'j')};")
+            w.add(f"{c_type(dtype)} total = {pool}[at];")
+            with w.block("for (i64 s = first; s < end; ++s)"):
+                w.add(f"total += {values}[{affine(f'(i64){order}[s]', total, column)}];")
+            w.add(f"{pool}[at] = total;")
+        else:
+            w.add(f"{pool}[{affine(f'(i64){numbers}[i]', width, 'j')}] += {values}[{affine('i', total, column)}];")
+    return w.finish()

@@ -1,0 +1,122 @@
+"""Scalars: types, constants and the scalar expressions of the ops, in C.
+
+Input: what `Op.scalar` says, in Python. Output: a C expression. Functions get the prefix `ab_`; C++ chooses among those
+of `backends/cuda/kernels.h` by the type of what it is given.
+
+    "{1} if {0} else {2}"   x0, x1, x2   →   (x0 ? x1 : x2)
+    "tanh({0})"             x4           →   ab_tanh(x4)
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ...errors import CompilerBug
+from ...graph import Node
+from ...ops.elementwise import CAST, POWER_OF
+from ...ops.movement import BROADCAST, RESHAPE
+
+DType = np.dtype[Any]
+
+_TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "i64", "bool": "bool"}
+_OPERATORS = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.USub: "-",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+}
+
+
+def c_type(dtype: DType) -> str:
+    """The type of C that has this dtype.
+
+    >>> c_type(np.dtype(np.int64))
+    'i64'
+    """
+    return _TYPES[dtype.name]
+
+
+def literal(number: Any, dtype: DType) -> str:
+    """A constant of a dtype.
+
+    >>> literal(0.1, np.dtype(np.float32)), literal(2, np.dtype(np.float64)), literal(True, np.dtype(bool))
+    ('0.1f', '2.0', 'true')
+    """
+    if dtype.kind == "b":
+        return "true" if number else "false"
+    if dtype.kind in "iu":
+        return f"({c_type(dtype)}){int(number)}" if int(number) >= 0 else f"(-({c_type(dtype)}){-int(number)})"
+    with np.errstate(over="ignore"):
+        exact = dtype.type(number)
+    if math.isnan(exact):
+        return f"({c_type(dtype)})AB_NAN"
+    if math.isinf(exact):
+        return f"({'-' if exact < 0 else ''}({c_type(dtype)})AB_INFINITY)"
+    text = f"{exact}{'f' if dtype.itemsize == 4 else ''}"
+    return f"({text})" if text.startswith("-") else text
+
+
+@cache
+def _parsed(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
+
+
+def in_c(expression: str, operands: Sequence[str]) -> str:
+    """A scalar expression of operands with these names.
+
+    >>> in_c("maximum({0}, -{1})", ["x", "y"])
+    'ab_maximum(x, (-y))'
+    """
+    names = {f"_{k}": operand for k, operand in enumerate(operands)}
+    return _translated(_parsed(expression.format(*names)), names)
+
+
+def _translated(tree: ast.expr, names: dict[str, str]) -> str:
+    def inner(part: ast.expr) -> str:
+        return _translated(part, names)
+
+    if isinstance(tree, ast.Name):
+        return names[tree.id]
+    if isinstance(tree, ast.BinOp):
+        return f"({inner(tree.left)} {_OPERATORS[type(tree.op)]} {inner(tree.right)})"
+    if isinstance(tree, ast.UnaryOp):
+        return f"({_OPERATORS[type(tree.op)]}{inner(tree.operand)})"
+    if isinstance(tree, ast.Compare) and len(tree.ops) == 1:
+        return f"({inner(tree.left)} {_OPERATORS[type(tree.ops[0])]} {inner(tree.comparators[0])})"
+    if isinstance(tree, ast.IfExp):
+        return f"({inner(tree.test)} ? {inner(tree.body)} : {inner(tree.orelse)})"
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
+        return f"ab_{tree.func.id}({', '.join(inner(a) for a in tree.args)})"
+    raise CompilerBug(f"no translation to C: {ast.unparse(tree)}")
+
+
+def elementwise(node: Node, operands: Sequence[str]) -> str:
+    """One element of an elementwise node."""
+    if node.op in (RESHAPE, BROADCAST):
+        return operands[0]
+    if node.op is CAST:
+        return f"(({c_type(node.type.dtype)}){operands[0]})"
+    if node.op is POWER_OF:
+        return _power(operands[0], node.attrs[0], node.type.dtype)
+    return in_c(node.op.scalar, operands)
+
+
+def _power(x: str, exponent: Any, dtype: DType) -> str:
+    if exponent in (1, 2, 3, 4):
+        return f"({' * '.join([x] * int(exponent))})"
+    if exponent == -1:
+        return f"({literal(1, dtype)} / {x})"
+    if exponent == 0.5:
+        return f"ab_sqrt({x})"
+    return f"ab_power({x}, {literal(exponent, dtype)})"

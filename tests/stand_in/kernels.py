@@ -1,0 +1,114 @@
+"""Kernels on the CPU: the CUDA C of a program, built as C++ by g++ and started on host memory.
+
+Everything works on addresses, as a device does. Shared libraries are kept by the hash of their source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from autobatch.backends.cuda import HEADER
+from autobatch.compile.cache import cache_folder
+
+COMPILER = shutil.which("g++") or ""
+MISSING = "" if COMPILER else "there is no C++ compiler (g++) to build kernels with"
+"""Why kernels cannot run here, or an empty string."""
+
+EMULATED = (Path(__file__).parent / "emulated.h").read_text("utf-8")
+_NAMES = re.compile(r'^(AB_KERNEL|extern "C" __global__ void) (\w+)\(', re.MULTILINE)
+
+Pointer = ctypes.POINTER(ctypes.c_longlong)
+
+
+def build(sources: Sequence[str], options: Sequence[str] = ("-O2",)) -> list[dict[str, Any]]:
+    """The kernels of several programs by name, built as one library; kernels of equal text are built once."""
+    entries: list[dict[str, str]] = []
+    parts: dict[str, str] = {}
+    for source in sources:
+        kernels = source.removeprefix(HEADER)
+        starts = [(match.start(), match[2]) for match in _NAMES.finditer(kernels)] + [(len(kernels), "")]
+        here = {}
+        for (start, name), (end, _) in zip(starts, starts[1:], strict=False):
+            text = kernels[start:end].replace(f"{name}(", "NAME(", 1)
+            here[name] = parts.setdefault(text, f"kernel_{len(parts)}")
+        entries.append(here)
+    lines = [EMULATED, HEADER]
+    for text, name in parts.items():
+        text = text.replace('extern "C" __global__ void', "static void", 1)
+        lines.append(text.replace("NAME(", f"{name}(", 1))
+        signature = f'extern "C" void start_{name}(long long blocks, long long threads, long long backwards,'
+        launched = "ab_launch" if text.startswith("AB_KERNEL") else "ab_launch_threads"
+        lines.append(
+            f"{signature} const long long* arguments) {{ {launched}({name}, blocks, threads, backwards, arguments); }}"
+        )
+    library = ctypes.CDLL(str(_library("\n".join(lines), options))) if parts else None
+    found = []
+    for here in entries:
+        kernels_of = {}
+        for name, built in here.items():
+            start = getattr(library, f"start_{built}")
+            start.argtypes = [ctypes.c_longlong, ctypes.c_longlong, ctypes.c_longlong, Pointer]
+            start.restype = None
+            kernels_of[name] = start
+        found.append(kernels_of)
+    return found
+
+
+def _library(text: str, options: Sequence[str]) -> Path:
+    key = hashlib.sha256("\0".join([text, *options]).encode()).hexdigest()[:32]
+    folder = cache_folder() / "stand_in"
+    path = folder / f"kernels_{key}.so"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        source = folder / f"kernels_{key}_{os.getpid()}.cpp"
+        source.write_text(text, "utf-8")
+        made = source.with_suffix(".part")
+        command = [COMPILER, "-std=c++17", "-shared", "-fPIC", "-w", *options, str(source), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{source} was not built\n{done.stderr[:4000]}")
+        os.replace(made, path)
+        source.unlink()
+    return path
+
+
+_built: dict[str, dict[str, Any]] = {}
+_backwards = [False]
+
+
+def build_together(sources: Sequence[str], options: Sequence[str] = ("-O1",)) -> None:
+    """Build the kernels of several programs at once, so that `compiled` finds them."""
+    new = [source for source in dict.fromkeys(sources) if source not in _built]
+    _built.update(zip(new, build(new, options), strict=True))
+
+
+def compiled(source: str, name: str) -> Any:
+    """A kernel of a program."""
+    if source not in _built:
+        build_together([source])
+    return _built[source][name]
+
+
+def launch(kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
+    """Run a kernel."""
+    assert all(type(argument) is int for argument in arguments), arguments
+    kernel(blocks, threads, _backwards[0], (ctypes.c_longlong * len(arguments))(*arguments))
+
+
+@contextlib.contextmanager
+def backwards() -> Iterator[None]:
+    """Blocks, and threads between barriers, run from the last to the first inside the block."""
+    _backwards[0] = True
+    try:
+        yield
+    finally:
+        _backwards[0] = False
