@@ -93,7 +93,7 @@ class Device(Protocol):
         step_c: int,
         dtype: Any,
     ) -> None:
-        """`count` products; step_a, step_b, step_c: from one matrix to the next, in numbers, 0 for one that all share."""
+        """`count` products. step_a, step_b, step_c: numbers from one matrix to the next, 0 for one that all share."""
 
     def argsort(self, address: int, n: int) -> Any:
         """The int64 array of the places of n int64, smallest number first, equal ones in order."""

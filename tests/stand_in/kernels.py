@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -37,7 +38,7 @@ def build(sources: Sequence[str], options: Sequence[str] = ("-O2",)) -> list[dic
         kernels = source.removeprefix(HEADER)
         starts = [(match.start(), match[2]) for match in _NAMES.finditer(kernels)] + [(len(kernels), "")]
         here = {}
-        for (start, name), (end, _) in zip(starts, starts[1:], strict=False):
+        for (start, name), (end, _) in itertools.pairwise(starts):
             text = kernels[start:end].replace(f"{name}(", "NAME(", 1)
             here[name] = parts.setdefault(text, f"kernel_{len(parts)}")
         entries.append(here)

@@ -29,9 +29,7 @@ def write_loop(graph: Graph, loop: Loop, places: Mapping[int, str], target: Call
     return _LoopWriter(graph, loop, places, target).write()
 
 
-def write_node(
-    graph: Graph, i: int, places: Mapping[int, str], target: str, dtype: DType | None = None
-) -> Kernel:
+def write_node(graph: Graph, i: int, places: Mapping[int, str], target: str, dtype: DType | None = None) -> Kernel:
     """The kernel that writes the elements of a node to memory, as another dtype where one is given."""
     writer = Writer(graph, places)
     type = graph.nodes[i].type
@@ -48,9 +46,7 @@ def row_and_column(domain: Domain) -> tuple[str, str]:
 
 
 class _LoopWriter:
-    def __init__(
-        self, graph: Graph, loop: Loop, places: Mapping[int, str], target: Callable[[Store], str]
-    ) -> None:
+    def __init__(self, graph: Graph, loop: Loop, places: Mapping[int, str], target: Callable[[Store], str]) -> None:
         self.graph, self.loop, self.target = graph, loop, target
         self.writer = Writer(graph, places)
         self.row, self.column = row_and_column(loop.domain)

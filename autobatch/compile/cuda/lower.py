@@ -1,9 +1,9 @@
 """lower: a batched graph becomes CUDA C kernels and a driver that launches them.
 
 Input: a batched `Graph` of primitives and which results are added to rows. Output: a `CudaProgram`. Invariants: the
-driver is straight-line code on addresses, built once; it asks for no memory (sorting apart), waits for nothing and makes
-no arrays; every number is written by one thread, in an order that depends on extents alone. Cost: O(nodes) to build, a
-few microseconds a launch to run.
+driver is straight-line code on addresses, built once; it asks for no memory (sorting apart), waits for nothing and
+makes no arrays; every number is written by one thread, in an order that depends on extents alone. Cost: O(nodes) to
+build, a few microseconds a launch to run.
 
     def run(device, m, sizes, inputs, outputs, scratch):
         k0, = kernels(device)
@@ -26,8 +26,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ...backends.cuda import HEADER
 from ...backends.device import Device
 from ...graph import CONST, INPUT, Graph
@@ -47,7 +45,7 @@ from .products import Matrix, broadcast_step, matrix, write_product
 from .reductions import THREADS, write_reduction
 from .rows import write_add, write_segments
 from .scalars import DType
-from .writer import INT64, SEEN, Kernel, extent_name, size_name
+from .writer import INT64, Kernel, extent_name, size_name
 
 HEAVY = (PRODUCT, SUM, MAX, SCATTER_ADD, SEGMENT_MAX)
 """Ops with kernels of their own, whose results always lie in memory."""
@@ -65,12 +63,12 @@ class CudaProgram:
     text: the driver and its kernels, to read
     source: the kernels as they are compiled
     kernels: their names in the source
-    run: run(device, m, sizes, inputs, outputs, scratch) launches everything. Arrays are C-contiguous and given by address.
+    run: run(device, m, sizes, inputs, outputs, scratch) launches everything. Arrays are C-contiguous, given by address.
         inputs: as `graph_inputs` says: (pool, row numbers, block) for "rows", where row numbers are int32, and block is
             the first row where they are consecutive, else -1; an address for everything else.
-        outputs: an address, or for results that go to rows (pool, row numbers, block, segments). Segments are None where
-            no row is there twice, else (order, starts, count): the places of the row numbers, smallest number first and
-            equal ones in order, and where each of `count` runs of equal numbers starts, and the end; both int32.
+        outputs: an address, or for results that go to rows (pool, row numbers, block, segments). Segments are None
+            where no row is there twice, else (order, starts, count): the places of the row numbers, smallest number
+            first and equal ones in order; where each of `count` runs of equal numbers starts, and the end; both int32.
         scratch: the address of as many bytes as `scratch` says, at a multiple of 256.
     scratch: scratch(m, sizes) → bytes
     """
@@ -142,7 +140,9 @@ class _Driver:
 
     def _place_results(self) -> None:
         """Results that are written where they are wanted."""
-        copied = {s.target for loop in self.loops for s in loop.stores if s.kind == "output" and s.value not in self.stored}
+        copied = {
+            s.target for loop in self.loops for s in loop.stores if s.kind == "output" and s.value not in self.stored
+        }
         direct = [i for i, o in self.result_of.items() if o not in copied]
         for i in direct:
             if i in self.stored or i in self.made or self.nodes[i].op in HEAVY:
@@ -252,10 +252,9 @@ class _Driver:
     def _source(self, store: Store) -> tuple[str, int, int] | None:
         """Where values that are added lie already: address, width of their rows, first column."""
         read = store.value
-        if isinstance(read, Read) and read.node in self.places and not read.in_pool and read.through < 0:
-            if read.level in ("element", "row"):
-                return self.places[read.node], read.width, read.offset
-        return None
+        if not isinstance(read, Read) or read.node not in self.places or read.in_pool or read.through >= 0:
+            return None
+        return (self.places[read.node], read.width, read.offset) if read.level in ("element", "row") else None
 
     def _add(self, store: Store, source: tuple[str, int, int], loop: Loop) -> None:
         o, width, rows = store.target, store.width, loop.domain.rows
@@ -327,11 +326,11 @@ class _Driver:
         a, b = node.inputs
         batch = node.type.shape[:-2]
         left, right = (matrix(self.graph, j, self.lies) for j in (a, b))
-        steps = [
-            broadcast_step(self.nodes[j].type.shape[:-2], batch, x.step) for j, x in ((a, left), (b, right))
-        ]
+        steps = [broadcast_step(self.nodes[j].type.shape[:-2], batch, x.step) for j, x in ((a, left), (b, right))]
         if node.type.dtype.kind != "f" or None in steps:
-            self.launch("product", write_product(self.graph, i, self.places, self.places[i]), size_name(node.type.shape))
+            self.launch(
+                "product", write_product(self.graph, i, self.places, self.places[i]), size_name(node.type.shape)
+            )
             return
         self.dtypes.add(node.type.dtype)
         n, k, p = node.type.shape[-2], self.nodes[a].type.shape[-1], node.type.shape[-1]

@@ -29,7 +29,8 @@ class Layout:
 def lay_out(lines: Sequence[str], n_bytes: Mapping[str, Any]) -> Layout:
     """Places for arrays of these sizes, in bytes.
 
-    >>> print("\\n".join(lay_out(["f(v1)", "g(v1, v2)", "h(v2, v3)"], {n: Dim(0, 8) for n in ("v1", "v2", "v3")}).heads))
+    >>> sizes = {name: Dim(0, 8) for name in ("v1", "v2", "v3")}
+    >>> print("\\n".join(lay_out(["f(v1)", "g(v1, v2)", "h(v2, v3)"], sizes).heads))
     v1 = v3 = scratch
     v2 = v1 + (8 * m + 255 & -256)
     """

@@ -161,9 +161,7 @@ class _How:
         w.add("AB_BARRIER")
         with w.block(f"for (unsigned half = {threads // 2}; half > 0; half /= 2)"):
             other = "part[threadIdx.x + half]"
-            w.add(
-                f"AB_THREADS if ({lane} < half) part[threadIdx.x] = {self.function}(part[threadIdx.x], {other});"
-            )
+            w.add(f"AB_THREADS if ({lane} < half) part[threadIdx.x] = {self.function}(part[threadIdx.x], {other});")
             w.add("AB_BARRIER")
         with w.block("AB_THREADS"):
             w.add(place)

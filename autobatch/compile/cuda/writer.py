@@ -247,9 +247,7 @@ class Writer:
     def broadcast(self, where: Indices, j: int) -> Indices:
         """Where an operand that broadcasts is read."""
         shape = self.graph.nodes[j].type.shape
-        return tuple(
-            "0" if n == 1 else k for k, n in zip(where[len(where) - len(shape) :], shape, strict=True)
-        )
+        return tuple("0" if n == 1 else k for k, n in zip(where[len(where) - len(shape) :], shape, strict=True))
 
     def _row(self, i: int, where: Indices, guard: str) -> str:
         """An element of an operand of kind "rows"."""

@@ -58,7 +58,7 @@ class Agreement:
         for kind, k in graph_inputs(self.graph):
             x = np.asarray(operand(kind, k, sizes), types[kind, k].dtype)
             assert x.shape == resolve(types[kind, k].shape, sizes), (kind, k, x.shape, types[kind, k])
-            inputs.append(self._in_pool(x, rng, block) if kind == "rows" else np.ascontiguousarray(x))
+            inputs.append(self._in_pool(x, rng, block) if kind == "rows" else np.array(x, order="C"))
         pools: dict[Any, Array] = {}
         outputs: list[Any] = []
         used: dict[Any, int] = {}
@@ -165,5 +165,3 @@ def close(got: Array, want: Array, limit: float, what: str) -> None:
 def build_all(agreements: Sequence[Agreement]) -> None:
     """Build the kernels of all programs at once."""
     kernels.build_together([a.program.source for a in agreements])
-
-
