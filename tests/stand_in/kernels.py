@@ -30,7 +30,11 @@ _NAMES = re.compile(r'^(AB_KERNEL|extern "C" __global__ void) (\w+)\(', re.MULTI
 Pointer = ctypes.POINTER(ctypes.c_longlong)
 
 
-def build(sources: Sequence[str], options: Sequence[str] = ("-O2",)) -> list[dict[str, Any]]:
+UNOPTIMISED = ("-O0",)
+"""Options for the compiler: arrays of tests are small, and building takes a quarter of the time."""
+
+
+def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[dict[str, Any]]:
     """The kernels of several programs by name, built as one library; kernels of equal text are built once."""
     entries: list[dict[str, str]] = []
     parts: dict[str, str] = {}
@@ -86,7 +90,7 @@ _built: dict[str, dict[str, Any]] = {}
 _backwards = [False]
 
 
-def build_together(sources: Sequence[str], options: Sequence[str] = ("-O1",)) -> None:
+def build_together(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> None:
     """Build the kernels of several programs at once, so that `compiled` finds them."""
     new = [source for source in dict.fromkeys(sources) if source not in _built]
     _built.update(zip(new, build(new, options), strict=True))

@@ -63,7 +63,7 @@ def literal(number: Any, dtype: DType) -> str:
         return f"({c_type(dtype)})AB_NAN"
     if math.isinf(exact):
         return f"({'-' if exact < 0 else ''}({c_type(dtype)})AB_INFINITY)"
-    text = f"{exact}{'f' if dtype.itemsize == 4 else ''}"
+    text = f"{exact!s}{'f' if dtype.itemsize == 4 else ''}"
     return f"({text})" if text.startswith("-") else text
 
 
