@@ -42,6 +42,7 @@ LATE = {
 BUILT_ON_PUBLIC_NAMES = ("nn", "optim", "data", "models", "cli")
 ALSO_ALLOWED = {
     "errors": None,
+    "backends.parts": None,
     "parameter": None,
     "guards": {"changed"},
     "random": {"in_mode", "initial_generator"},

@@ -1,26 +1,33 @@
 """Threads for large compiled loops: parts are taken from a common counter by whoever is free.
 
 The caller takes part itself and never waits for a thread that has not begun: if the other cores are busy it does all
-parts alone, a few microseconds late. It waits for parts that others have begun. Which thread does a part does not show
-in the result, as parts write different numbers.
+parts alone. It waits for parts that others have begun. Which thread does a part does not show in the result, as parts
+write different numbers.
 
-    share(function, arguments, n_parts)
+Where the other cores are busy, an offer would be in vain and cost time: the threads are of a kind that does not push
+the caller off its core when they wake (20 µs otherwise, 4 so), and after a few offers that nobody took part in only one
+of sixteen calls makes one.
 
-`function(*arguments, state)` is compiled and holds no lock. It takes numbers of parts, adding to state[0] atomically,
-until there are none left; adds how many it did to state[1]; and gives what state[1] then was, or -1 if it did none.
+    if is_help_likely(): share(function, arguments, n_parts, state)
+
+`function(*arguments)` is compiled, holds no lock and knows `state`, whole numbers that begin with two zeros. It takes
+parts, adding to state[0] atomically, until there are none left; adds how many it did to state[1]; and gives what
+state[1] then was, or -1 if it did none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
+PATIENCE = 6
+"""Calls in a row that nobody helps with, after which few of them ask for help."""
 
-_Job = tuple[Callable[..., int], tuple[Any, ...], int, Any]
+_Job = tuple[Callable[..., int], tuple[Any, ...], int, Any, Any]
 
 
 def default_threads() -> int:
@@ -39,21 +46,28 @@ class _Team:
         self.jobs: SimpleQueue[_Job] = SimpleQueue()
         self.started = 0
         self.lock = threading.Lock()
+        self.in_vain = 0  # calls since one was helped
 
     def hire(self) -> None:
         with self.lock:
             while self.started < self.size - 1:
                 name = f"autobatch-{self.started}"
-                threading.Thread(target=_work, args=(self.jobs,), name=name, daemon=True).start()
+                threading.Thread(target=_work, args=(self,), name=name, daemon=True).start()
                 self.started += 1
 
 
-def _work(jobs: SimpleQueue[_Job]) -> None:
+def _work(team: _Team) -> None:
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # where a sandbox forbids it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     while True:
-        function, arguments, n_parts, finished = jobs.get()
-        if function(*arguments) == n_parts:
+        function, arguments, n_parts, state, finished = team.jobs.get()
+        n_done = function(*arguments)
+        if n_done != -1:
+            team.in_vain = 0
+        if n_done == n_parts:
             finished.release()
-        del function, arguments, finished  # let go of the arrays while waiting
+        del function, arguments, state, finished  # let go of the arrays while waiting
 
 
 _team = [_Team()]
@@ -69,20 +83,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int) -> None:
+def is_help_likely() -> bool:
+    """Whether a call should be shared; asked once for each call that is large enough."""
+    team = _team[0]
+    if team.size == 1:
+        return False
+    team.in_vain += 1
+    return team.in_vain <= PATIENCE or team.in_vain % 16 == 0
+
+
+def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int, state: Any) -> None:
     """Run all parts, on as many threads as are set; returns when all are done."""
     team = _team[0]
     if team.started < team.size - 1:
         team.hire()
     finished = threading.Lock()
     finished.acquire()
-    state = np.zeros(2, np.int64)
     interrupted = False
     for _ in range(min(team.size, n_parts) - 1):
-        team.jobs.put((function, (*arguments, state), n_parts, finished))
+        team.jobs.put((function, arguments, n_parts, state, finished))
     while int(state[1]) != n_parts:
         try:
-            if function(*arguments, state) != n_parts:
+            if function(*arguments) != n_parts:
                 finished.acquire(timeout=0.05)  # no longer: Ctrl-C may come between acquiring and knowing it
         except KeyboardInterrupt:  # raised when the others no longer write
             interrupted = True
@@ -91,7 +113,7 @@ def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int
 
 
 def set_num_threads(n: int) -> None:
-    """Use up to `n` threads for large products, from now on.
+    """Use up to `n` threads for large products, loops and updates of parameters, from now on.
 
     Results do not depend on it, to the last bit. The default is OMP_NUM_THREADS, or as many as there are cores.
 
@@ -108,5 +130,5 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads large products may use."""
+    """How many threads large products, loops and updates may use."""
     return _team[0].size

@@ -29,7 +29,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .threads import get_num_threads, share
+from .threads import is_help_likely, share
 
 
 def _machine() -> tuple[int, int, int]:
@@ -432,9 +432,10 @@ SHARED = 1 << 24
 
 def _run(x: Any, w: Any, panel: int, width: int, y: Any) -> None:
     m, n = y.shape
-    if get_num_threads() > 1 and m * n * x.shape[1] >= SHARED:
+    if m * n * x.shape[1] >= SHARED and is_help_likely():
         n_parts = -(-m // N_ROWS) * -(-n // width)
-        share(_shared_products[y.dtype], (x, w, panel, width, y), n_parts)
+        state = np.zeros(2, np.int64)
+        share(_shared_products[y.dtype], (x, w, panel, width, y, state), n_parts, state)
     else:
         _products[y.dtype](x, w, panel, width, y)
 

@@ -1,7 +1,7 @@
 """Compiled loops, kept: one content-addressed module per distinct source.
 
 Input: the text of a module that defines `loop`. Output: that function, compiled on first call. Invariants: the file's
-name is the SHA-256 of its text, of the scalar functions it calls, of Python, Numba and llvmlite and of the CPU, so a
+name is the SHA-256 of its text, of the functions it calls, of Python, Numba and llvmlite and of the CPU, so a
 file never changes after it was written; it is written to a temporary name and renamed, so readers never see a part of
 it; Numba's own index lies beside it. Cost: a dictionary lookup for a known text, 2-3 ms for one known on disk, a tenth
 of a second to a whole one for a new one. `workers` compiles several new ones side by side.
@@ -28,7 +28,7 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import from_dtype
 
-from ..backends import scalar_functions
+from ..backends import parts, scalar_functions
 
 _LLVM_OPTION = "--runtime-memory-check-threshold=1000"
 """Loops read and write a dozen arrays; LLVM vectorises them only if it may compare all of their addresses first."""
@@ -52,7 +52,7 @@ def cache_folder() -> Path:
 
 def _environment() -> bytes:
     if not _salt:
-        parts = (
+        texts = (
             _LLVM_OPTION,
             _NO_ALIAS,
             sys.version,
@@ -60,9 +60,9 @@ def _environment() -> bytes:
             llvmlite.__version__,
             llvmlite.binding.get_host_cpu_name(),
             llvmlite.binding.get_host_cpu_features().flatten(),
-            Path(scalar_functions.__file__).read_text("utf-8"),
+            *(Path(module.__file__).read_text("utf-8") for module in (scalar_functions, parts)),
         )
-        _salt.append("\0".join(parts).encode())
+        _salt.append("\0".join(texts).encode())
     return _salt[0]
 
 

@@ -5,19 +5,26 @@ it. Invariants: the text holds no extents and no node numbers, so one text serve
 same arithmetic; infinities and NaN go through as in NumPy (no "nnan", "ninf", and no "arcp", which makes 1 / sqrt(0) a
 NaN); slices are taken before the inner loop and stores are its last lines, which is what lets it vectorise; what is
 written through one argument is touched through no other, so that LLVM need not compare addresses: a launch writes other
-rows than it reads, and all rows that are added to go through one argument, as they may meet.
+rows than it reads, and all rows that are added to go through one argument, as they may meet; a loop that adds nothing
+to rows writes each row once, so that threads may take parts of its rows (`backends.parts`).
 Cost: O(nodes of the loop).
 
-    def loop(n, w, a0, a1, y0):
+    def loop(n, w, parts, a0, a1, y0):
+        n_done = 0
         v1 = a1[:w]
-        for i in range(n):
-            s0 = a0[i, w:2 * w]
-            t0 = y0[i, :w]
-            for j in range(w):
-                x0 = s0[j]
-                x1 = v1[j]
-                x2 = tanh_f32(x0 + x1)
-                t0[j] = x2
+        first, last = take_part(parts, 0, n)
+        while first < last:
+            for i in range(first, last):
+                s0 = a0[i, w:2 * w]
+                t0 = y0[i, :w]
+                for j in range(w):
+                    x0 = s0[j]
+                    x1 = v1[j]
+                    x2 = tanh_f32(x0 + x1)
+                    t0[j] = x2
+            n_done += 1
+            first, last = take_part(parts, n, n)
+        return parts_done(parts, n_done)
 """
 
 from __future__ import annotations
@@ -39,7 +46,7 @@ _HEADER = """from numba import njit
 from numpy import float32, float64, inf, int64, nan
 {imports}
 
-@njit(cache=True, error_model="numpy", fastmath={{"reassoc", "contract", "nsz", "afn"}})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={{"reassoc", "contract", "nsz", "afn"}})
 """
 
 
@@ -204,19 +211,25 @@ class _Writer:
 
     def text(self) -> str:
         """The whole module."""
-        parameters = ["n", "w"] + [name for name, _ in self.arguments.values()]
-        lines = [f"def loop({', '.join(parameters)}):"]
-        lines += [f"    {line}" for line in self.before]
-        lines.append("    for i in range(n):")
         if self.loop.domain.width == 1:
-            lines += [f"        {line}" for line in self.per_row + self.inner + self.last]
+            rows = self.per_row + self.inner + self.last
         else:
-            lines += [f"        {line}" for line in self.per_row]
-            lines.append("        for j in range(w):")
-            lines += [f"            {line}" for line in self.inner + self.last]
-        used = ", ".join(sorted(self.functions))
-        imports = f"\nfrom autobatch.backends.scalar_functions import {used}\n" if used else ""
-        return _HEADER.format(imports=imports) + "\n".join(lines) + "\n"
+            rows = [*self.per_row, "for j in range(w):", *(f"    {line}" for line in self.inner + self.last)]
+        rows = [f"    {line}" for line in rows]
+        parameters = [name for name, _ in self.arguments.values()]
+        imports = ""
+        if self.functions:
+            imports = f"\nfrom autobatch.backends.scalar_functions import {', '.join(sorted(self.functions))}\n"
+        if can_share(self.loop, self.add):
+            imports = f"\nfrom autobatch.backends.parts import parts_done, take_part{imports or chr(10)}"
+            lines = ["n_done = 0", *self.before, "first, last = take_part(parts, 0, n)", "while first < last:"]
+            lines += [f"    {line}" for line in ("for i in range(first, last):", *rows)]
+            lines += ["    n_done += 1", "    first, last = take_part(parts, n, n)", "return parts_done(parts, n_done)"]
+            parameters.insert(0, "parts")
+        else:
+            lines = [*self.before, "for i in range(n):", *rows]
+        head = f"def loop({', '.join(['n', 'w', *parameters])}):"
+        return _HEADER.format(imports=imports) + "\n".join([head, *(f"    {line}" for line in lines)]) + "\n"
 
 
 def literal(number: Any, dtype: np.dtype[Any]) -> str:
@@ -232,9 +245,24 @@ def literal(number: Any, dtype: np.dtype[Any]) -> str:
     return f"{dtype.name}({float(number)!r})"
 
 
-def write_loop(graph: Graph, loop: Loop, add: bool = True) -> tuple[str, list[Any]]:
-    """The module text of a loop, and its arguments after n and w: `ArrayArgument`, `RowsArgument` or an offset.
+def can_share(loop: Loop, add: bool) -> bool:
+    """Whether threads may take parts of a loop's rows; `add` as of `write_loop`. Rows that are added to may repeat."""
+    return not add or all(store.kind != "add" for store in loop.stores)
 
+
+def touches(graph: Graph, loop: Loop) -> int:
+    """Numbers that a column of a row reads, writes and puts through functions like tanh: what its time goes by."""
+    values = [r for i in loop.nodes for r in loop.reads[i]] + [store.value for store in loop.stores]
+    levels = ("element",) if loop.domain.width > 1 else ("element", "row")
+    reads = {r for r in values if isinstance(r, Read) and r.level in levels and graph.nodes[r.node].op is not CONST}
+    scalars = [graph.nodes[i].op.scalar or "" for i in loop.nodes]
+    return max(1, len(reads) + len(loop.stores) + sum(len(_CALL.findall(scalar)) for scalar in scalars))
+
+
+def write_loop(graph: Graph, loop: Loop, add: bool = True) -> tuple[str, list[Any]]:
+    """The module text of a loop, and its arguments: `ArrayArgument`, `RowsArgument` or an offset.
+
+    Before them stand n and w, and `parts` if the loop can be shared.
     `add`: whether what goes to rows of a pool is added to them, or stored.
     """
     writer = _Writer(graph, loop, add)

@@ -10,7 +10,7 @@ Cost: O(nodes) to build, a few microseconds a launch to run.
         v0 = gather(p0, r0, b0)
         v2 = empty((m, 64), float32)
         product_transposed(v0, v1, v2, True)
-        loop0(m, 64, v2, out0)
+        loop0(m, 64, 0, v2, out0)
         return [None]
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends import parts
 from ..backends.products import product, product_many, product_summed, product_transposed
 from ..backends.verbs import add_rows, gather, store, store_rows, take
 from ..graph import CONST, INPUT, Graph
@@ -338,7 +339,7 @@ class _Driver:
     def loop(self, loop: Loop) -> None:
         """Generate a loop and call it."""
         from .cache import load
-        from .loops import write_loop
+        from .loops import can_share, touches, write_loop
 
         source, arguments = write_loop(self.graph, loop, self.add)
         name = f"loop{len(self.sources)}"
@@ -348,6 +349,10 @@ class _Driver:
         rows, width = _extent(loop.domain.rows), repr(loop.domain.width)
         passed = ["1", f"{rows} * {width}"] if self.flat else [rows, width]
         types = ["int", "int"]
+        shared = can_share(loop, self.add)
+        if shared:
+            passed.append("0")
+            types.append("int")
         for argument in arguments:
             if isinstance(argument, int):
                 passed.append(repr(argument))
@@ -358,8 +363,24 @@ class _Driver:
             else:
                 passed.append(self._rows(argument.use))
                 types.append(f"{self._rows_dtype(argument.use)}:1")
-        self.body.append(f"{name}({', '.join(passed)})")
         self.loops.append((self.names[name], " ".join(types)))
+        if shared:
+            name = self._shared(name, loop, touches(self.graph, loop), [t.endswith(":2") for t in types[3:]])
+        self.body.append(f"{name}({', '.join(passed)})")
+
+    def _shared(self, name: str, loop: Loop, touches: int, is_row: list[bool]) -> str:
+        """What is called for a loop that threads may share: from a number of rows on, the loop in parts."""
+        per_row = touches * max(1, loop.domain.width)
+        least = -(-parts.SHARED // per_row)
+        rows = loop.domain.rows
+        if isinstance(rows, int) and rows < least:
+            return name
+        if self.flat:
+            run = parts.share_columns(self.names[name], touches, is_row)
+        else:
+            run = parts.share_rows(self.names[name], per_row)
+        self.names[f"shared_{name}"] = run
+        return f"shared_{name}" if isinstance(rows, int) else f"({name} if {_extent(rows)} < {least} else shared_{name})"
 
     def _dtype(self, use: Read | Store) -> str:
         i = use.node if isinstance(use, Read) else use.target if use.kind == "node" else self.graph.outputs[use.target]
@@ -428,15 +449,15 @@ class _Driver:
         dims = sorted({n.index for node in self.nodes for n in node.type.shape if isinstance(n, Dim) and n.index})
         lines += [f"n{k} = sizes[{k}]" for k in dims]
         read = {(node.attrs[0], node.attrs[1]): i for i, node in enumerate(self.nodes) if node.op is INPUT}
-        parts = []
+        names = []
         for kind, k in self.wanted:
             i = read.get((kind, k))
-            parts.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind == "rows" else f"v{i}")
-        if any(part != "_" for part in parts):
-            lines.append(f"{', '.join(parts)}{',' if len(parts) == 1 else ''} = inputs")
+            names.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind == "rows" else f"v{i}")
+        if any(part != "_" for part in names):
+            lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = inputs")
         if self.graph.outputs:
-            parts = [f"(q{o}, w{o}, b{o}_)" if a else f"out{o}" for o, a in enumerate(self.accumulate)]
-            lines.append(f"{', '.join(parts)}{',' if len(parts) == 1 else ''} = outputs")
+            names = [f"(q{o}, w{o}, b{o}_)" if a else f"out{o}" for o, a in enumerate(self.accumulate)]
+            lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = outputs")
         return lines
 
     def _buffers(self) -> None:

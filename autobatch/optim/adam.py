@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..backends.parts import ALONE, parts_done, take_part
 from ..parameter import Parameter, SparseRows
 from .optimizer import Array, Move, Optimizer, compiled_loop, flat, table_shape, with_decay
 
@@ -99,18 +100,40 @@ class Adam(Optimizer):
 
 @compiled_loop
 def _adam(
-    w: Array, g: Array, m: Array, v: Array, keep1: Any, take1: Any, keep2: Any, take2: Any, lr: Any, root: Any, eps: Any
-) -> None:
-    for k in range(w.size):
-        m_new = keep1 * m[k] + take1 * g[k]
-        v_new = keep2 * v[k] + take2 * (g[k] * g[k])
-        m[k] = m_new
-        v[k] = v_new
-        w[k] -= lr * m_new / (root * math.sqrt(v_new) + eps)
+    n: int,
+    width: int,
+    parts: int,
+    w: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    keep1: Any,
+    take1: Any,
+    keep2: Any,
+    take2: Any,
+    lr: Any,
+    root: Any,
+    eps: Any,
+) -> int:
+    n_done = 0
+    first, last = take_part(parts, 0, n)
+    while first < last:
+        for k in range(first, last):
+            m_new = keep1 * m[k] + take1 * g[k]
+            v_new = keep2 * v[k] + take2 * (g[k] * g[k])
+            m[k] = m_new
+            v[k] = v_new
+            w[k] -= lr * m_new / (root * math.sqrt(v_new) + eps)
+        n_done += 1
+        first, last = take_part(parts, n, n)
+    return parts_done(parts, n_done)
 
 
 @compiled_loop
 def _adam_rows(
+    n: int,
+    width: int,
+    parts: int,
     w: Array,
     g: Array,
     rows: Array,
@@ -123,7 +146,13 @@ def _adam_rows(
     lr: Any,
     root: Any,
     eps: Any,
-) -> None:
-    for k in range(rows.size):
-        row = rows[k]
-        _adam(w[row], g[k], m[row], v[row], keep1, take1, keep2, take2, lr, root, eps)
+) -> int:
+    n_done = 0
+    first, last = take_part(parts, 0, n)
+    while first < last:
+        for k in range(first, last):
+            row = rows[k]
+            _adam(width, 1, ALONE, w[row], g[k], m[row], v[row], keep1, take1, keep2, take2, lr, root, eps)
+        n_done += 1
+        first, last = take_part(parts, n, n)
+    return parts_done(parts, n_done)

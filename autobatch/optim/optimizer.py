@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numba
 import numpy as np
 
+from ..backends.parts import ALONE, SHARED, share_rows
 from ..errors import message
 from ..parameter import Parameter, SparseRows, updating
 from ..types import short_dtype
@@ -30,14 +31,27 @@ compiled_loop = numba.njit(
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What a step does to one parameter: `kernel(view, *arguments)`, `view` being the parameter's array as `shape`.
+    """What a step does to one parameter: `kernel(n, width, parts, view, *arguments)`.
 
-    The first argument is the gradient.
+    `view` is the parameter's array as `shape`. The first argument is the gradient: n numbers, of width 1, or n rows.
+    Threads may take parts of them (`backends.parts`); none is met twice.
     """
 
-    kernel: Callable[..., None]
+    kernel: Callable[..., int]
     shape: tuple[int, ...]
     arguments: tuple[Any, ...]
+
+    def run(self, view: Array) -> None:
+        """Change the parameter."""
+        n, width = len(self.arguments[0]), math.prod(self.shape[1:])
+        touches = 2 * sum(isinstance(x, np.ndarray) for x in self.arguments) * width
+        kernel = share_rows(self.kernel, touches) if n * touches >= SHARED else self.kernel
+        kernel(n, width, ALONE, view, *self.arguments)
+
+    def compile(self) -> None:
+        """Compile the kernel, or load it, by a call on no numbers."""
+        nothing = np.empty((0, *self.shape[1:]), self.arguments[0].dtype)
+        self.kernel(0, 1, ALONE, nothing, *(x[:0] if isinstance(x, np.ndarray) else x for x in self.arguments))
 
 
 class Optimizer(ABC):
@@ -74,7 +88,7 @@ class Optimizer(ABC):
         self.lr = lr
         self._steps = np.zeros(len(self.params), np.int64)
         self._moments: dict[str, list[Array]] = {}
-        self._compiled: set[tuple[Callable[..., None], np.dtype[Any]]] = set()
+        self._compiled: set[tuple[Callable[..., int], np.dtype[Any]]] = set()
 
     @property
     def lr(self) -> float:
@@ -107,7 +121,7 @@ class Optimizer(ABC):
         with updating([self.params[index] for index in chosen]) as arrays:
             views = [np.reshape(array, move.shape, copy=False) for array, move in zip(arrays, moves, strict=True)]
             for view, move in zip(views, moves, strict=True):
-                move.kernel(view, *move.arguments)
+                move.run(view)
             self._steps = steps
 
     @abstractmethod
@@ -152,8 +166,7 @@ class Optimizer(ABC):
             dtype = move.arguments[0].dtype
             key = (move.kernel, dtype)
             if key not in self._compiled:
-                nothing = np.empty((0, *move.shape[1:]), dtype)
-                move.kernel(nothing, *(x[:0] if isinstance(x, np.ndarray) else x for x in move.arguments))
+                move.compile()
                 self._compiled.add(key)
 
     # State.

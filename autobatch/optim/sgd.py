@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from ..backends.parts import parts_done, take_part
 from ..parameter import Parameter, SparseRows
 from .optimizer import Array, Move, Optimizer, compiled_loop, flat, table_shape, with_decay
 
@@ -91,30 +92,58 @@ class SGD(Optimizer):
 
 
 @compiled_loop
-def _descend(w: Array, g: Array, lr: Any) -> None:
-    for k in range(w.size):
-        w[k] -= lr * g[k]
+def _descend(n: int, width: int, parts: int, w: Array, g: Array, lr: Any) -> int:
+    n_done = 0
+    first, last = take_part(parts, 0, n)
+    while first < last:
+        for k in range(first, last):
+            w[k] -= lr * g[k]
+        n_done += 1
+        first, last = take_part(parts, n, n)
+    return parts_done(parts, n_done)
 
 
 @compiled_loop
-def _descend_rows(w: Array, g: Array, rows: Array, lr: Any) -> None:
-    for k in range(rows.size):
-        row, step = w[rows[k]], g[k]
-        for j in range(step.size):
-            row[j] -= lr * step[j]
+def _descend_rows(n: int, width: int, parts: int, w: Array, g: Array, rows: Array, lr: Any) -> int:
+    n_done = 0
+    first, last = take_part(parts, 0, n)
+    while first < last:
+        for k in range(first, last):
+            row, step = w[rows[k]], g[k]
+            for j in range(width):
+                row[j] -= lr * step[j]
+        n_done += 1
+        first, last = take_part(parts, n, n)
+    return parts_done(parts, n_done)
 
 
 @compiled_loop
-def _descend_with_momentum(w: Array, g: Array, v: Array, lr: Any, momentum: Any) -> None:
-    for k in range(w.size):
-        v_new = momentum * v[k] + g[k]
-        v[k] = v_new
-        w[k] -= lr * v_new
+def _descend_with_momentum(
+    n: int, width: int, parts: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any
+) -> int:
+    n_done = 0
+    first, last = take_part(parts, 0, n)
+    while first < last:
+        for k in range(first, last):
+            v_new = momentum * v[k] + g[k]
+            v[k] = v_new
+            w[k] -= lr * v_new
+        n_done += 1
+        first, last = take_part(parts, n, n)
+    return parts_done(parts, n_done)
 
 
 @compiled_loop
-def _descend_looking_ahead(w: Array, g: Array, v: Array, lr: Any, momentum: Any) -> None:
-    for k in range(w.size):
-        v_new = momentum * v[k] + g[k]
-        v[k] = v_new
-        w[k] -= lr * (g[k] + momentum * v_new)
+def _descend_looking_ahead(
+    n: int, width: int, parts: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any
+) -> int:
+    n_done = 0
+    first, last = take_part(parts, 0, n)
+    while first < last:
+        for k in range(first, last):
+            v_new = momentum * v[k] + g[k]
+            v[k] = v_new
+            w[k] -= lr * (g[k] + momentum * v_new)
+        n_done += 1
+        first, last = take_part(parts, n, n)
+    return parts_done(parts, n_done)

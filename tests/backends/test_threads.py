@@ -71,7 +71,7 @@ def test_training_has_the_same_bits_on_any_number_of_threads():
 
 
 def test_the_caller_does_all_parts_where_no_other_thread_begins(monkeypatch):
-    monkeypatch.setattr(threads, "_work", lambda jobs: None)
+    monkeypatch.setattr(threads, "_work", lambda team: None)
     monkeypatch.setattr(threads, "_team", [threads._Team()])
     ab.set_num_threads(4)
     x = np.random.default_rng(1).standard_normal((300, 200))
@@ -107,7 +107,9 @@ def test_control_c_waits_for_parts_that_others_have_begun(late):
     ab.set_num_threads(2)
     begun, go = threading.Event(), threading.Event()
 
-    def function(state: np.ndarray) -> int:
+    state = np.zeros(2, np.int64)
+
+    def function() -> int:
         if threading.current_thread() is threading.main_thread():
             if not begun.is_set():
                 assert begun.wait(10)
@@ -128,7 +130,7 @@ def test_control_c_waits_for_parts_that_others_have_begun(late):
 
     signal_soon = threading.Timer(0.05, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        threads.share(function, (), 2)
+        threads.share(function, (), 2, state)
     assert go.is_set()
 
 
