@@ -1,6 +1,6 @@
 """Parts: how a compiled loop over n rows is cut among threads that take parts from a common counter.
 
-    def loop(n, w, parts, x, y):
+    def loop(n, w, x, y, parts):
         n_done = 0
         first, last = take_part(parts, 0, n)
         while first < last:
@@ -12,8 +12,9 @@
         return parts_done(parts, n_done)
 
 `parts` is 0 where the loop runs alone: all rows are then one part. Otherwise it is the address of three whole numbers:
-the first row that nobody has taken, how many parts are done, and the rows of a part. Called from plain Python, `take_part`
-and `parts_done` are those of a loop that runs alone.
+the first row that nobody has taken, how many parts are done, and the rows of a part. Loops of other files keep this
+layout in Numba's cache, which does not know when it changes. Called from plain Python, `take_part` and `parts_done` are
+those of a loop that runs alone.
 
 Bits do not depend on the parts: columns of a row are computed as they would be alone, and where the compiler may put
 several rows or all columns of one row in a vector, parts are multiples of any vector it makes.
@@ -48,24 +49,22 @@ _INDEX = ir.IntType(64)
 Loop = Callable[..., Any]
 
 
-def _counter(n_rows: int) -> tuple[Any, int]:
-    """A counter for parts of so many rows: its array, which has to be held while the loop runs, and its address."""
-    state = np.array((0, 0, n_rows), np.int64)
-    return state, state.__array_interface__["data"][0]
+def share_parts(loop: Loop, arguments: tuple[Any, ...], n: int, size: int = 1) -> None:
+    """Run `loop(*arguments, parts)` on several threads, n rows in parts of `size`."""
+    state = np.array((0, 0, size), np.int64)
+    share(loop, (*arguments, state.__array_interface__["data"][0]), -(-n // size), state)
 
 
 def share_rows(loop: Loop, touches: int) -> Loop:
-    """The loop, its rows shared among threads; a row is worth so many numbers read, written and put through functions."""
+    """The loop, its rows shared among threads; a row reads, writes and puts through functions `touches` numbers."""
     size = max(1, PART // touches)
     by_vectors = -(-size // _VECTOR) * _VECTOR
 
-    def shared(n: int, w: int, parts: int, *arguments: Any) -> None:
-        if not is_help_likely():
-            loop(n, w, parts, *arguments)
-            return
-        rows = by_vectors if w == 1 else size
-        state, parts = _counter(rows)
-        share(loop, (n, w, parts, *arguments), -(-n // rows), state)
+    def shared(n: int, w: int, *arguments: Any) -> None:
+        if is_help_likely():
+            share_parts(loop, (n, w, *arguments[:-1]), n, by_vectors if w == 1 else size)
+        else:
+            loop(n, w, *arguments)
 
     return shared
 
@@ -77,17 +76,17 @@ def share_columns(loop: Loop, touches: int, is_row: Sequence[bool]) -> Loop:
     """
     columns = -(-PART // (touches * _VECTOR)) * _VECTOR
 
-    def shared(n: int, w: int, parts: int, *arguments: Any) -> None:
+    def shared(n: int, w: int, *arguments: Any) -> None:
         n_parts = w // columns
         if not n_parts or not is_help_likely():
-            loop(n, w, parts, *arguments)
+            loop(n, w, *arguments)
             return
         whole = n_parts * columns
-        head = [a[:, :whole].reshape(n_parts, columns) if r else a for a, r in zip(arguments, is_row, strict=True)]
-        state, parts = _counter(1)
-        share(loop, (n_parts, columns, parts, *head), n_parts, state)
+        arrays = list(zip(arguments[:-1], is_row, strict=True))
+        head = [x[:, :whole].reshape(n_parts, columns) if row else x for x, row in arrays]
+        share_parts(loop, (n_parts, columns, *head), n_parts)
         if whole < w:
-            loop(n, w - whole, ALONE, *(a[:, whole:] if r else a for a, r in zip(arguments, is_row, strict=True)))
+            loop(n, w - whole, *(x[:, whole:] if row else x for x, row in arrays), ALONE)
 
     return shared
 
@@ -107,7 +106,8 @@ def parts_done(parts: int, n_done: int) -> int:
 
 @type_callable(take_part)
 def _type_of_take(context: Any) -> Any:
-    return lambda parts, otherwise, n: types.UniTuple(types.intp, 2)
+    pair: Any = types.UniTuple
+    return lambda parts, otherwise, n: pair(types.intp, 2)
 
 
 @type_callable(parts_done)
@@ -123,7 +123,10 @@ def _at(builder: Any, parts: Any, k: int) -> Any:
     return builder.gep(builder.inttoptr(parts, _INDEX.as_pointer()), [_INDEX(k)])
 
 
-@lower_builtin(take_part, types.Integer, types.Integer, types.Integer)
+_lower: Any = lower_builtin
+
+
+@_lower(take_part, types.Integer, types.Integer, types.Integer)
 def _take(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     parts, otherwise, n = _indices(context, builder, signature, arguments)
     before = builder.block
@@ -140,7 +143,7 @@ def _take(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return context.make_tuple(builder, signature.return_type, (first, last))
 
 
-@lower_builtin(parts_done, types.Integer, types.Integer)
+@_lower(parts_done, types.Integer, types.Integer)
 def _done(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     parts, n_done = _indices(context, builder, signature, arguments)
     before = builder.block

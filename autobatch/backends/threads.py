@@ -62,7 +62,10 @@ def _work(team: _Team) -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     while True:
         function, arguments, n_parts, state, finished = team.jobs.get()
-        n_done = function(*arguments)
+        try:
+            n_done = function(*arguments)
+        except Exception:  # arguments that it does not take, which the caller finds out too: no part was begun
+            n_done = -1
         if n_done != -1:
             team.in_vain = 0
         if n_done == n_parts:

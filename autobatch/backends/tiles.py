@@ -14,7 +14,7 @@ memory. Blocks of rows and of the inner index are chosen so that what is read ag
 Weights lie as (outputs, inputs), while a tile wants its columns side by side: the forward pass of a linear map reads
 `panels` of its weights; gradients of rows and of weights read their operands where they are.
 
-All of it is one file, since Numba's cache knows when a file changed, not what the file imports.
+All of it is one file but `parts`, since Numba's cache knows when a file changed, not what the file imports.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .threads import is_help_likely, share
+from .parts import ALONE, parts_done, share_parts, take_part
+from .threads import is_help_likely
 
 
 def _machine() -> tuple[int, int, int]:
@@ -260,18 +261,6 @@ def _transpose_block(typing_context, v, v_at, v_row, out, out_at, out_row):  # t
 transpose_block: Any = intrinsic(_transpose_block)
 
 
-def _fetch_add(typing_context, state, place, n):  # type: ignore[no-untyped-def]
-    """state[place] += n, for all threads at once; gives what it was before."""
-
-    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), args[2], "seq_cst")
-
-    return types.int64(state, types.intp, types.int64), build
-
-
-fetch_add: Any = intrinsic(_fetch_add)
-
 N_INNER, N_ROWS = (512, 240) if VECTOR_BYTES == 64 else (256, 120)
 """Rows and inner index of a block: 480 KB of x in float32 with the widest vectors, 120 KB elsewhere."""
 
@@ -315,33 +304,36 @@ def _block(x, w, panel, width, y, i0, i1, first, last, add=0):  # type: ignore[n
                 )
 
 
-def _multiply(x, w, panel, width, y):  # type: ignore[no-untyped-def]
-    m, n = y.shape
-    for i0 in range(0, m, N_ROWS):
-        _block(x, w, panel, width, y, i0, min(m, i0 + N_ROWS), 0, (n + width - 1) // width)
-
-
-def _multiply_shared(x, w, panel, width, y, state):  # type: ignore[no-untyped-def]
-    """`_multiply` in parts of one panel, as `threads.share` wants it."""
+def _multiply(x, w, panel, width, y, parts):  # type: ignore[no-untyped-def]
+    """Parts are so many panels, counted through all blocks of rows."""
     m, n = y.shape
     n_panels = (n + width - 1) // width
-    n_parts = (m + N_ROWS - 1) // N_ROWS * n_panels
+    n_all = (m + N_ROWS - 1) // N_ROWS * n_panels
     n_done = 0
-    while True:
-        part = fetch_add(state, 0, 1)
-        if part >= n_parts:
-            return fetch_add(state, 1, n_done) + n_done if n_done else -1
-        i0, p = part // n_panels * N_ROWS, part % n_panels
-        _block(x, w, panel, width, y, i0, min(m, i0 + N_ROWS), p, p + 1)
+    first, last = take_part(parts, 0, n_all)
+    while first < last:
+        while first < last:
+            i0, p = first // n_panels * N_ROWS, first % n_panels
+            p_end = min(n_panels, p + last - first)
+            _block(x, w, panel, width, y, i0, min(m, i0 + N_ROWS), p, p_end)
+            first += p_end - p
         n_done += 1
+        first, last = take_part(parts, n_all, n_all)
+    return parts_done(parts, n_done)
 
 
-def _multiply_many(x, w, width, y):  # type: ignore[no-untyped-def]
-    for b in range(y.shape[0]):
-        for i0 in range(0, y.shape[1], N_ROWS):
-            _block(
-                x[b], w[b], width, width, y[b], i0, min(y.shape[1], i0 + N_ROWS), 0, (y.shape[2] + width - 1) // width
-            )
+def _multiply_many(x, w, width, y, parts):  # type: ignore[no-untyped-def]
+    """Parts are so many products."""
+    n_panels = (y.shape[2] + width - 1) // width
+    n_done = 0
+    first, last = take_part(parts, 0, y.shape[0])
+    while first < last:
+        for b in range(first, last):
+            for i0 in range(0, y.shape[1], N_ROWS):
+                _block(x[b], w[b], width, width, y[b], i0, min(y.shape[1], i0 + N_ROWS), 0, n_panels)
+        n_done += 1
+        first, last = take_part(parts, y.shape[0], y.shape[0])
+    return parts_done(parts, n_done)
 
 
 def _pack(v, lanes, out):  # type: ignore[no-untyped-def]
@@ -372,25 +364,22 @@ def _sum(x, v, width, lanes, y, i0, i1, j0, j1):  # type: ignore[no-untyped-def]
         _block(x[b], packed, width * x.shape[2], width, y[:, j0:j1], i0, i1, 0, n_panels, b)
 
 
-def _multiply_summed(x, v, width, lanes, y):  # type: ignore[no-untyped-def]
-    m, n = y.shape
-    for i0 in range(0, m, N_ROWS):
-        _sum(x, v, width, lanes, y, i0, min(m, i0 + N_ROWS), 0, n)
-
-
-def _multiply_summed_shared(x, v, width, lanes, y, state):  # type: ignore[no-untyped-def]
-    """`_multiply_summed` in parts of one panel, as `threads.share` wants it."""
+def _multiply_summed(x, v, width, lanes, y, parts):  # type: ignore[no-untyped-def]
+    """Parts are so many panels, counted through all blocks of rows."""
     m, n = y.shape
     n_panels = (n + width - 1) // width
-    n_parts = (m + N_ROWS - 1) // N_ROWS * n_panels
+    n_all = (m + N_ROWS - 1) // N_ROWS * n_panels
     n_done = 0
-    while True:
-        part = fetch_add(state, 0, 1)
-        if part >= n_parts:
-            return fetch_add(state, 1, n_done) + n_done if n_done else -1
-        i0, j0 = part // n_panels * N_ROWS, part % n_panels * width
-        _sum(x, v, width, lanes, y, i0, min(m, i0 + N_ROWS), j0, min(n, j0 + width))
+    first, last = take_part(parts, 0, n_all)
+    while first < last:
+        while first < last:
+            i0, p = first // n_panels * N_ROWS, first % n_panels
+            p_end = min(n_panels, p + last - first)
+            _sum(x, v, width, lanes, y, i0, min(m, i0 + N_ROWS), p * width, min(n, p_end * width))
+            first += p_end - p
         n_done += 1
+        first, last = take_part(parts, n_all, n_all)
+    return parts_done(parts, n_done)
 
 
 class _Compiled(dict[Any, Any]):
@@ -406,7 +395,7 @@ class _Compiled(dict[Any, Any]):
 
     def __missing__(self, dtype: np.dtype[Any]) -> Any:
         real = types.float32 if dtype == np.float32 else types.float64
-        kinds: dict[str, Any] = {"n": types.intp, "state": types.Array(types.int64, 1, "C")}
+        kinds: dict[str, Any] = {"n": types.intp}
         for ndim in (2, 3):
             kinds[f"{ndim}"] = types.Array(real, ndim, "A", readonly=True)
             kinds[f"{ndim}w"] = types.Array(real, ndim, "A")
@@ -415,29 +404,28 @@ class _Compiled(dict[Any, Any]):
         return found
 
 
-_products = _Compiled(_multiply, "2 2 n n 2w")
-_shared_products = _Compiled(_multiply_shared, "2 2 n n 2w state", types.int64)
-_stacked_products = _Compiled(_multiply_many, "3 3 n 3w")
-_summed_products = _Compiled(_multiply_summed, "3 3 n n 2w")
-_shared_summed_products = _Compiled(_multiply_summed_shared, "3 3 n n 2w state", types.int64)
+_products = _Compiled(_multiply, "2 2 n n 2w n", types.intp)
+_stacked_products = _Compiled(_multiply_many, "3 3 n 3w n", types.intp)
+_summed_products = _Compiled(_multiply_summed, "3 3 n n 2w n", types.intp)
 _packers = _Compiled(_pack, "2 n 2w")
 
-COMPILED = {"products": _products, "shared products": _shared_products, "packing": _packers}
+COMPILED = {"products": _products, "packing": _packers}
 """What most programs call, by name: it can be compiled before it is called."""
 
 
 SHARED = 1 << 24
 """Multiplications from which a product is shared among threads: an eighth of a millisecond with the widest vectors."""
 
+PART = 1 << 21
+"""Multiplications of a part that is made of whole products, about."""
+
 
 def _run(x: Any, w: Any, panel: int, width: int, y: Any) -> None:
     m, n = y.shape
     if m * n * x.shape[1] >= SHARED and is_help_likely():
-        n_parts = -(-m // N_ROWS) * -(-n // width)
-        state = np.zeros(2, np.int64)
-        share(_shared_products[y.dtype], (x, w, panel, width, y, state), n_parts, state)
+        share_parts(_products[y.dtype], (x, w, panel, width, y), -(-m // N_ROWS) * -(-n // width))
     else:
-        _products[y.dtype](x, w, panel, width, y)
+        _products[y.dtype](x, w, panel, width, y, ALONE)
 
 
 def multiply(x: Any, w: Any, y: Any) -> None:
@@ -454,7 +442,12 @@ def multiply_panels(x: Any, packed: Any, y: Any) -> None:
 
 def multiply_many(x: Any, w: Any, y: Any) -> None:
     """y[b] = x[b] w[b]; the columns of each w[b], and those of y[b], side by side."""
-    _stacked_products[y.dtype](x, w, PANEL_BYTES // y.itemsize, y)
+    width = PANEL_BYTES // y.itemsize
+    of_each = y.shape[1] * y.shape[2] * x.shape[2]
+    if y.shape[0] * of_each >= SHARED and is_help_likely():
+        share_parts(_stacked_products[y.dtype], (x, w, width, y), y.shape[0], max(1, PART // max(1, of_each)))
+    else:
+        _stacked_products[y.dtype](x, w, width, y, ALONE)
 
 
 def multiply_summed(x: Any, v: Any, y: Any) -> None:
@@ -465,10 +458,10 @@ def multiply_summed(x: Any, v: Any, y: Any) -> None:
     arguments = (x, v, width, width // VECTORS, y)
     if n_inner == 0:
         y[...] = 0
-    elif get_num_threads() > 1 and m * n * n_inner >= SHARED:
-        share(_shared_summed_products[y.dtype], arguments, -(-m // N_ROWS) * -(-n // width))
+    elif m * n * n_inner >= SHARED and is_help_likely():
+        share_parts(_summed_products[y.dtype], arguments, -(-m // N_ROWS) * -(-n // width))
     else:
-        _summed_products[y.dtype](*arguments)
+        _summed_products[y.dtype](*arguments, ALONE)
 
 
 def panels(v: Any) -> Any:

@@ -60,7 +60,7 @@ def _environment() -> bytes:
             llvmlite.__version__,
             llvmlite.binding.get_host_cpu_name(),
             llvmlite.binding.get_host_cpu_features().flatten(),
-            *(Path(module.__file__).read_text("utf-8") for module in (scalar_functions, parts)),
+            *(Path(str(module.__file__)).read_text("utf-8") for module in (scalar_functions, parts)),
         )
         _salt.append("\0".join(texts).encode())
     return _salt[0]

@@ -9,7 +9,7 @@ rows than it reads, and all rows that are added to go through one argument, as t
 to rows writes each row once, so that threads may take parts of its rows (`backends.parts`).
 Cost: O(nodes of the loop).
 
-    def loop(n, w, parts, a0, a1, y0):
+    def loop(n, w, a0, a1, y0, parts):
         n_done = 0
         v1 = a1[:w]
         first, last = take_part(parts, 0, n)
@@ -225,7 +225,7 @@ class _Writer:
             lines = ["n_done = 0", *self.before, "first, last = take_part(parts, 0, n)", "while first < last:"]
             lines += [f"    {line}" for line in ("for i in range(first, last):", *rows)]
             lines += ["    n_done += 1", "    first, last = take_part(parts, n, n)", "return parts_done(parts, n_done)"]
-            parameters.insert(0, "parts")
+            parameters.append("parts")
         else:
             lines = [*self.before, "for i in range(n):", *rows]
         head = f"def loop({', '.join(['n', 'w', *parameters])}):"
@@ -262,7 +262,7 @@ def touches(graph: Graph, loop: Loop) -> int:
 def write_loop(graph: Graph, loop: Loop, add: bool = True) -> tuple[str, list[Any]]:
     """The module text of a loop, and its arguments: `ArrayArgument`, `RowsArgument` or an offset.
 
-    Before them stand n and w, and `parts` if the loop can be shared.
+    Before them stand n and w, after them `parts` if the loop can be shared.
     `add`: whether what goes to rows of a pool is added to them, or stored.
     """
     writer = _Writer(graph, loop, add)

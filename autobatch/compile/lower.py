@@ -10,7 +10,7 @@ Cost: O(nodes) to build, a few microseconds a launch to run.
         v0 = gather(p0, r0, b0)
         v2 = empty((m, 64), float32)
         product_transposed(v0, v1, v2, True)
-        loop0(m, 64, 0, v2, out0)
+        loop0(m, 64, v2, out0, 0)
         return [None]
 """
 
@@ -349,10 +349,6 @@ class _Driver:
         rows, width = _extent(loop.domain.rows), repr(loop.domain.width)
         passed = ["1", f"{rows} * {width}"] if self.flat else [rows, width]
         types = ["int", "int"]
-        shared = can_share(loop, self.add)
-        if shared:
-            passed.append("0")
-            types.append("int")
         for argument in arguments:
             if isinstance(argument, int):
                 passed.append(repr(argument))
@@ -363,10 +359,13 @@ class _Driver:
             else:
                 passed.append(self._rows(argument.use))
                 types.append(f"{self._rows_dtype(argument.use)}:1")
+        called = name
+        if can_share(loop, self.add):
+            called = self._shared(name, loop, touches(self.graph, loop), [t.endswith(":2") for t in types[2:]])
+            passed.append("0")
+            types.append("int")
         self.loops.append((self.names[name], " ".join(types)))
-        if shared:
-            name = self._shared(name, loop, touches(self.graph, loop), [t.endswith(":2") for t in types[3:]])
-        self.body.append(f"{name}({', '.join(passed)})")
+        self.body.append(f"{called}({', '.join(passed)})")
 
     def _shared(self, name: str, loop: Loop, touches: int, is_row: list[bool]) -> str:
         """What is called for a loop that threads may share: from a number of rows on, the loop in parts."""
@@ -379,8 +378,9 @@ class _Driver:
             run = parts.share_columns(self.names[name], touches, is_row)
         else:
             run = parts.share_rows(self.names[name], per_row)
-        self.names[f"shared_{name}"] = run
-        return f"shared_{name}" if isinstance(rows, int) else f"({name} if {_extent(rows)} < {least} else shared_{name})"
+        shared = f"shared_{name}"
+        self.names[shared] = run
+        return shared if isinstance(rows, int) else f"({name} if {_extent(rows)} < {least} else {shared})"
 
     def _dtype(self, use: Read | Store) -> str:
         i = use.node if isinstance(use, Read) else use.target if use.kind == "node" else self.graph.outputs[use.target]

@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 
 from ..backends import products, tiles
-from ..backends.threads import get_num_threads
 from . import cache
 from .kernel import Kernel
 
@@ -151,7 +150,7 @@ def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
         ]
         for dtype in programs[0].products if products.is_own() else ():
             for name, compiled in tiles.COMPILED.items():
-                if not compiled.is_kept() and (name != "shared products" or get_num_threads() > 1):
+                if not compiled.is_kept():
                     tasks[Task(name, dtype, weight=4)] = None
         if found:
             tasks.update(dict.fromkeys(found))

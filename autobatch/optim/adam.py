@@ -102,7 +102,6 @@ class Adam(Optimizer):
 def _adam(
     n: int,
     width: int,
-    parts: int,
     w: Array,
     g: Array,
     m: Array,
@@ -114,6 +113,7 @@ def _adam(
     lr: Any,
     root: Any,
     eps: Any,
+    parts: int,
 ) -> int:
     n_done = 0
     first, last = take_part(parts, 0, n)
@@ -133,7 +133,6 @@ def _adam(
 def _adam_rows(
     n: int,
     width: int,
-    parts: int,
     w: Array,
     g: Array,
     rows: Array,
@@ -146,13 +145,14 @@ def _adam_rows(
     lr: Any,
     root: Any,
     eps: Any,
+    parts: int,
 ) -> int:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
         for k in range(first, last):
             row = rows[k]
-            _adam(width, 1, ALONE, w[row], g[k], m[row], v[row], keep1, take1, keep2, take2, lr, root, eps)
+            _adam(width, 1, w[row], g[k], m[row], v[row], keep1, take1, keep2, take2, lr, root, eps, ALONE)
         n_done += 1
         first, last = take_part(parts, n, n)
     return parts_done(parts, n_done)

@@ -31,7 +31,7 @@ compiled_loop = numba.njit(
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What a step does to one parameter: `kernel(n, width, parts, view, *arguments)`.
+    """What a step does to one parameter: `kernel(n, width, view, *arguments, parts)`.
 
     `view` is the parameter's array as `shape`. The first argument is the gradient: n numbers, of width 1, or n rows.
     Threads may take parts of them (`backends.parts`); none is met twice.
@@ -46,12 +46,13 @@ class Move:
         n, width = len(self.arguments[0]), math.prod(self.shape[1:])
         touches = 2 * sum(isinstance(x, np.ndarray) for x in self.arguments) * width
         kernel = share_rows(self.kernel, touches) if n * touches >= SHARED else self.kernel
-        kernel(n, width, ALONE, view, *self.arguments)
+        kernel(n, width, view, *self.arguments, ALONE)
 
     def compile(self) -> None:
         """Compile the kernel, or load it, by a call on no numbers."""
         nothing = np.empty((0, *self.shape[1:]), self.arguments[0].dtype)
-        self.kernel(0, 1, ALONE, nothing, *(x[:0] if isinstance(x, np.ndarray) else x for x in self.arguments))
+        none = (x[:0] if isinstance(x, np.ndarray) else x for x in self.arguments)
+        self.kernel(0, 1, nothing, *none, ALONE)
 
 
 class Optimizer(ABC):

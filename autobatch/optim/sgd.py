@@ -92,7 +92,7 @@ class SGD(Optimizer):
 
 
 @compiled_loop
-def _descend(n: int, width: int, parts: int, w: Array, g: Array, lr: Any) -> int:
+def _descend(n: int, width: int, w: Array, g: Array, lr: Any, parts: int) -> int:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
@@ -104,7 +104,7 @@ def _descend(n: int, width: int, parts: int, w: Array, g: Array, lr: Any) -> int
 
 
 @compiled_loop
-def _descend_rows(n: int, width: int, parts: int, w: Array, g: Array, rows: Array, lr: Any) -> int:
+def _descend_rows(n: int, width: int, w: Array, g: Array, rows: Array, lr: Any, parts: int) -> int:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
@@ -118,9 +118,7 @@ def _descend_rows(n: int, width: int, parts: int, w: Array, g: Array, rows: Arra
 
 
 @compiled_loop
-def _descend_with_momentum(
-    n: int, width: int, parts: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any
-) -> int:
+def _descend_with_momentum(n: int, width: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any, parts: int) -> int:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
@@ -134,9 +132,7 @@ def _descend_with_momentum(
 
 
 @compiled_loop
-def _descend_looking_ahead(
-    n: int, width: int, parts: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any
-) -> int:
+def _descend_looking_ahead(n: int, width: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any, parts: int) -> int:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:

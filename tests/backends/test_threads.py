@@ -16,13 +16,21 @@ import pytest
 
 import autobatch as ab
 from autobatch import optim
-from autobatch.backends import threads, tiles
+from autobatch.backends import parts, threads, tiles
+from autobatch.compile import kernel
+from autobatch.optim import optimizer
 
 
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch) -> Iterator[None]:
+    """Products, loops and updates are shared whatever their size, and in small parts; help is always asked for."""
     before = ab.get_num_threads()
-    monkeypatch.setattr(tiles, "SHARED", 1)
+    for module in (tiles, parts, optimizer):
+        monkeypatch.setattr(module, "SHARED", 1)
+    monkeypatch.setattr(parts, "PART", 1)
+    monkeypatch.setattr(tiles, "PART", 1)
+    monkeypatch.setattr(threads, "PATIENCE", 1 << 60)
+    monkeypatch.setattr(kernel, "_kernels", {})
     yield
     ab.set_num_threads(before)
 
@@ -45,29 +53,58 @@ def test_products_have_the_same_bits_on_any_number_of_threads(n_threads, dtype):
         assert all(np.array_equal(results[0], y) for y in results)
 
 
-def train(n_threads: int) -> list[np.ndarray]:
+def train(n_threads: int, make) -> list[np.ndarray]:
     ab.set_num_threads(n_threads)
     ab.seed(0)
     w, v = ab.Parameter(np.eye(50) / 2), ab.Parameter(np.linspace(-1, 1, 500).reshape(50, 10))
-    optimizer = optim.Adam([w, v], lr=0.01)
+    table = ab.Parameter(np.linspace(-1, 1, 3000).reshape(60, 50))
+    optimizer = make([w, v, table])
 
     def loss(n: int) -> ab.Tensor:
-        h = ab.tensor(np.linspace(0, 1, 50)) * float(n)
+        h = table[3 * n] * float(n)
         for _ in range(n):
-            h = ab.tanh(w @ h)
-        return ab.sum(h @ v)
+            h = ab.tanh(w @ h) + h
+        return ab.sum(ab.sigmoid(h @ v))
 
     for _ in range(3):
         optimizer.zero_grad()
-        ab.sum(ab.map(loss, [1, 3, 2, 5] * 5)).backward()
+        ab.sum(ab.map(loss, [1, 3, 2, 5, 19] * 5)).backward()
         optimizer.step()
-    return [w.value, v.value]
+    return [w.value, v.value, table.value]
 
 
-def test_training_has_the_same_bits_on_any_number_of_threads():
-    alone = train(1)
-    for got, wanted in zip(train(3), alone, strict=True):
-        assert np.array_equal(got, wanted)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda parameters: optim.Adam(parameters, lr=0.01),
+        lambda parameters: optim.SGD(parameters, lr=0.01),
+        lambda parameters: optim.SGD(parameters, lr=0.01, momentum=0.5),
+        lambda parameters: optim.SGD(parameters, lr=0.01, momentum=0.5, nesterov=True),
+    ],
+)
+def test_training_has_the_same_bits_on_any_number_of_threads(make, monkeypatch):
+    alone = train(1, make)
+    calls = []
+    share = parts.share
+    monkeypatch.setattr(parts, "share", lambda *arguments: calls.append(arguments[2]) or share(*arguments))
+    for n_threads in (2, 3):
+        for got, wanted in zip(train(n_threads, make), alone, strict=True):
+            assert np.array_equal(got, wanted)
+    assert len(calls) > 100 and max(calls) > 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_products_have_the_same_bits_on_any_number_of_threads(dtype):
+    rng = np.random.default_rng(3)
+    for shape, n in [((9, 7, 30), 40), ((1, 300, 20), 70), ((0, 3, 4), 5), ((5, 2, 0), 3)]:
+        x, w = rng.standard_normal(shape).astype(dtype), rng.standard_normal((shape[0], shape[2], n)).astype(dtype)
+        results = []
+        for count in (1, 2, 3):
+            ab.set_num_threads(count)
+            results.append(np.full((*shape[:2], n), np.nan, dtype))
+            tiles.multiply_many(x, w, results[-1])
+        np.testing.assert_allclose(results[0], x @ w, rtol=1e-3, atol=1e-3)
+        assert all(np.array_equal(results[0], y) for y in results)
 
 
 def test_the_caller_does_all_parts_where_no_other_thread_begins(monkeypatch):
@@ -99,6 +136,81 @@ def test_threads_of_the_user_may_share_at_the_same_time():
     for user in users:
         user.join()
     assert not wrong
+
+
+def test_few_calls_ask_for_help_that_does_not_come(monkeypatch):
+    monkeypatch.setattr(threads, "PATIENCE", 3)
+    team = threads._Team()
+    monkeypatch.setattr(threads, "_team", [team])
+    ab.set_num_threads(2)
+    assert [threads.is_help_likely() for _ in range(18)] == [True] * 3 + [False] * 12 + [True] + [False] * 2
+    state, helped = np.zeros(2, np.int64), threading.Event()
+
+    def function() -> int:
+        if threading.current_thread() is threading.main_thread():
+            assert helped.wait(10)
+            return -1
+        state[1] = 2
+        helped.set()
+        return 2
+
+    threads.share(function, (), 2, state)
+    for _ in range(1000):
+        if team.in_vain == 0:
+            break
+        time.sleep(0.01)
+    assert threads.is_help_likely()
+    ab.set_num_threads(1)
+    assert not threads.is_help_likely()
+
+
+def test_a_fault_before_the_first_part_leaves_the_threads_at_work():
+    ab.set_num_threads(2)
+    failed = threading.Event()
+
+    def fault() -> int:
+        if threading.current_thread() is threading.main_thread():
+            assert failed.wait(10)
+        failed.set()
+        raise TypeError("arguments that no loop takes")
+
+    with pytest.raises(TypeError, match="no loop takes"):
+        threads.share(fault, (), 2, np.zeros(2, np.int64))
+    helped = threading.Event()
+
+    def function(state: np.ndarray) -> int:
+        if threading.current_thread() is threading.main_thread():
+            assert helped.wait(10)
+            return -1
+        state[1] = 2
+        helped.set()
+        return 2
+
+    state = np.zeros(2, np.int64)
+    threads.share(function, (state,), 2, state)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system")
+def test_control_c_in_shared_loops_leaves_the_threads_at_work():
+    ab.set_num_threads(2)
+    w = ab.Parameter(np.linspace(-1, 1, 300))
+
+    def steps() -> np.ndarray:
+        w.grad = None
+        ab.sum(ab.map(lambda n: ab.sum(ab.tanh(w * float(n)) * w), list(range(64)))).backward()
+        return w.grad
+
+    wanted = steps()
+    for k in range(3):
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.01 + 0.003 * k)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                while True:
+                    steps()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert np.array_equal(steps(), wanted)
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -139,17 +251,22 @@ def test_a_forked_process_has_threads_of_its_own():
     command = """
 import os, numpy as np, autobatch as ab
 from autobatch.backends import tiles
-tiles.SHARED = 1
+from autobatch.backends import parts
+tiles.SHARED = parts.SHARED = parts.PART = 1
 ab.set_num_threads(2)
 x = np.ones((300, 300))
 y = np.empty_like(x)
 tiles.multiply(x, x, y)
+w = ab.Parameter(np.ones(3))
+ab.evaluate(ab.map(lambda n: w * float(n) + w, [1, 2, 3]))
 child = os.fork()
 if child == 0:
     y[:] = 0
     for _ in range(5):
         tiles.multiply(x, x, y)
-    os._exit(0 if (y == 300).all() and ab.get_num_threads() == 2 else 1)
+        z = ab.evaluate(ab.map(lambda n: w * float(n) + w, [1, 2, 3]))
+    right = (y == 300).all() and float(z[2][0]) == 4 and ab.get_num_threads() == 2
+    os._exit(0 if right else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", command], capture_output=True, text=True, timeout=120)

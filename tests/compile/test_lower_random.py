@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import autobatch as ab
+from autobatch.backends import parts, threads
 from autobatch.compile import cache
+from autobatch.compile.lower import lower
 from autobatch.errors import OpTypeError
 from autobatch.graph import Graph
 from autobatch.ops import elementwise as e
@@ -161,6 +164,51 @@ def test_random_graphs(block, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "load", lambda source: load(source).py_func)
     for seed in range(25 * block, 25 * block + 25):
         check(seed)
+
+
+def run_on(n_threads: int, program: Any, graph: Graph, batched: tuple[bool, ...]) -> tuple[list[Any], int]:
+    """Results of a program, those of rows at rows of a pool in any order, and how many loops were shared."""
+    ab.set_num_threads(n_threads)
+    sizes, rng = (300, 700), np.random.default_rng(0)
+    values = cases.make_inputs(graph, sizes, rng, block=False)
+    outputs: list[Any] = []
+    for i, flag in zip(graph.outputs, batched, strict=True):
+        if flag:
+            type = graph.nodes[i].type
+            n, w = cases.layout(cases.resolve(type.shape, sizes))
+            outputs.append(
+                (np.full((n + 5, w), 77).astype(type.dtype), rng.permutation(n + 5)[:n].astype(np.int32), -1)
+            )
+        else:
+            outputs.append(None)
+    n_shared: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "share", lambda *arguments: n_shared.append(arguments[2]) or threads.share(*arguments))
+        found = program.run(sizes[0], sizes, values, outputs)
+    return [a if o is None else o[0] for a, o in zip(found, outputs, strict=True)], len(n_shared)
+
+
+def test_random_graphs_have_the_same_bits_on_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(parts, "SHARED", 1)
+    monkeypatch.setattr(parts, "PART", 1)
+    monkeypatch.setattr(threads, "PATIENCE", 1 << 60)
+    before = ab.get_num_threads()
+    total = 0
+    try:
+        for seed in range(6):
+            graph, _ = RandomGraph(seed).build()
+            batched = tuple(
+                bool(graph.nodes[o].type.shape) and isinstance(graph.nodes[o].type.shape[0], Dim) for o in graph.outputs
+            )
+            program = lower(graph, "parts", batched, "numba", add=False)
+            alone, _ = run_on(1, program, graph, batched)
+            for n_threads in (2, 3):
+                found, n_shared = run_on(n_threads, program, graph, batched)
+                total += n_shared
+                assert all(np.array_equal(x, y, equal_nan=True) for x, y in zip(found, alone, strict=True)), seed
+    finally:
+        ab.set_num_threads(before)
+    assert total > 20
 
 
 if __name__ == "__main__":
