@@ -5,8 +5,8 @@ parts alone. It waits for parts that others have begun. Which thread does a part
 write different numbers.
 
 Where the other cores are busy, an offer would be in vain and cost time: the threads are of a kind that does not push
-the caller off its core when they wake (20 µs otherwise, 4 so), and after a few offers that nobody took part in only one
-of sixteen calls makes one.
+the caller off its core when they wake (20 µs otherwise, 4 so); and after a few offers in which nobody took part, or one
+in which the caller waited for longer than it worked, fewer and fewer calls make one, down to one of 64.
 
     if is_help_likely(): share(function, arguments, n_parts, state)
 
@@ -22,10 +22,14 @@ import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 PATIENCE = 6
-"""Calls in a row that nobody helps with, after which few of them ask for help."""
+"""Calls in a row that nobody helps with, after which fewer and fewer ask for help."""
+
+RARELY = 64
+"""One of so many calls asks even if none was helped for long."""
 
 _Job = tuple[Callable[..., int], tuple[Any, ...], int, Any, Any]
 
@@ -91,8 +95,8 @@ def is_help_likely() -> bool:
     team = _team[0]
     if team.size == 1:
         return False
-    team.in_vain += 1
-    return team.in_vain <= PATIENCE or team.in_vain % 16 == 0
+    team.in_vain = n = team.in_vain + 1
+    return n <= PATIENCE or n % RARELY == 0 or n & (n - 1) == 0
 
 
 def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int, state: Any) -> None:
@@ -105,12 +109,17 @@ def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int
     interrupted = False
     for _ in range(min(team.size, n_parts) - 1):
         team.jobs.put((function, arguments, n_parts, state, finished))
+    begun, worked = perf_counter(), 0.0
     while int(state[1]) != n_parts:
         try:
-            if function(*arguments) != n_parts:
+            is_done = function(*arguments) == n_parts
+            worked = worked or perf_counter() - begun
+            if not is_done:
                 finished.acquire(timeout=0.05)  # no longer: Ctrl-C may come between acquiring and knowing it
         except KeyboardInterrupt:  # raised when the others no longer write
             interrupted = True
+    if perf_counter() - begun > 2 * worked:
+        team.in_vain = max(team.in_vain, PATIENCE)
     if interrupted:
         raise KeyboardInterrupt
 

@@ -29,7 +29,7 @@ def everything_is_large(monkeypatch) -> Iterator[None]:
         monkeypatch.setattr(module, "SHARED", 1)
     monkeypatch.setattr(parts, "PART", 1)
     monkeypatch.setattr(tiles, "PART", 1)
-    monkeypatch.setattr(threads, "PATIENCE", 1 << 60)
+    monkeypatch.setattr(threads, "RARELY", 1)
     monkeypatch.setattr(kernel, "_kernels", {})
     yield
     ab.set_num_threads(before)
@@ -138,28 +138,36 @@ def test_threads_of_the_user_may_share_at_the_same_time():
     assert not wrong
 
 
-def test_few_calls_ask_for_help_that_does_not_come(monkeypatch):
+def test_few_calls_ask_for_help_that_does_not_come_or_comes_late(monkeypatch):
     monkeypatch.setattr(threads, "PATIENCE", 3)
+    monkeypatch.setattr(threads, "RARELY", 64)
     team = threads._Team()
     monkeypatch.setattr(threads, "_team", [team])
     ab.set_num_threads(2)
-    assert [threads.is_help_likely() for _ in range(18)] == [True] * 3 + [False] * 12 + [True] + [False] * 2
-    state, helped = np.zeros(2, np.int64), threading.Event()
+    asked = [n for n in range(1, 300) if threads.is_help_likely()]
+    assert asked == [1, 2, 3, 4, 8, 16, 32, 64, 128, 192, 256]
 
-    def function() -> int:
-        if threading.current_thread() is threading.main_thread():
-            assert helped.wait(10)
-            return -1
-        state[1] = 2
-        helped.set()
-        return 2
+    def help_that_takes(seconds: float) -> None:
+        begun, state = threading.Event(), np.zeros(2, np.int64)
 
-    threads.share(function, (), 2, state)
-    for _ in range(1000):
-        if team.in_vain == 0:
-            break
-        time.sleep(0.01)
-    assert threads.is_help_likely()
+        def function() -> int:
+            if threading.current_thread() is threading.main_thread():
+                assert begun.wait(10)
+                time.sleep(0.3 - seconds)
+                return -1
+            if begun.is_set():
+                return -1
+            begun.set()
+            time.sleep(seconds)
+            state[1] = 2
+            return 2
+
+        threads.share(function, (), 2, state)
+
+    help_that_takes(0.0)
+    assert team.in_vain == 0 and threads.is_help_likely()
+    help_that_takes(0.3)
+    assert [threads.is_help_likely() for _ in range(6)] == [True] + [False] * 3 + [True] + [False]
     ab.set_num_threads(1)
     assert not threads.is_help_likely()
 
