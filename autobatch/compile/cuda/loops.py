@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from ...graph import CONST, Graph
 from ...types import size_of
 from ..steps import Domain, Loop, Read, Store, splits
+from .arrange import needed_nodes
 from .scalars import DType, c_type, elementwise, literal
 from .writer import INT32, Indices, Kernel, Writer, affine
 
@@ -60,7 +61,8 @@ class _LoopWriter:
         with w.block(f"AB_THREADS AB_EACH(t, {size})"):
             if width != 1:
                 w.add(f"const i64 i = ab_div(t, {width}), j = t - i * {width};")
-            for i in loop.row_nodes + loop.nodes:
+            needed = needed_nodes(loop)
+            for i in (i for i in loop.row_nodes + loop.nodes if i in needed):
                 node = self.graph.nodes[i]
                 operands = [self.value(r) for r in loop.reads[i]]
                 self.values[i] = w.let(c_type(node.type.dtype), elementwise(node, operands), "x")

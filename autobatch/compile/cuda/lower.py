@@ -28,17 +28,12 @@ from typing import Any
 
 from ...backends.cuda import HEADER
 from ...backends.device import Device
-from ...graph import CONST, INPUT, Graph
-from ...ops.index import SCATTER_ADD
+from ...graph import INPUT, Graph
 from ...ops.linalg import PRODUCT
-from ...ops.movement import RESHAPE
-from ...ops.reduce import MAX, SUM
-from ...ops.segment import SEGMENT_MAX
 from ...types import Dim, size_of
-from ..fuse import fuse
-from ..lower import graph_inputs
-from ..rewrite import rewrite
+from ..lower import graph_inputs, steps_of
 from ..steps import Loop, Read, Store, rows_domain
+from .arrange import REDUCTIONS, SEGMENTS, arrange
 from .loops import write_loop, write_node
 from .memory import lay_out
 from .products import Matrix, broadcast_step, matrix, write_product
@@ -46,14 +41,6 @@ from .reductions import THREADS, write_reduction
 from .rows import write_add, write_segments
 from .scalars import DType
 from .writer import INT64, Kernel, extent_name, size_name
-
-HEAVY = (PRODUCT, SUM, MAX, SCATTER_ADD, SEGMENT_MAX)
-"""Ops with kernels of their own, whose results always lie in memory."""
-
-_CHEAP = frozenset(
-    ("add", "sub", "mul", "neg", "abs", "sign", "maximum", "minimum", "relu", "less", "less_equal", "equal")
-) | {"not_equal", "where", "cast", "stop_gradient"}
-"""Elementwise ops outside of loops that are computed where they are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,122 +84,16 @@ def lower_cuda(graph: Graph, name: str, accumulate: Sequence[bool], add: bool = 
 class _Driver:
     def __init__(self, graph: Graph, name: str, accumulate: Sequence[bool], add: bool) -> None:
         self.wanted = graph_inputs(graph)
-        self.steps = fuse(rewrite(graph), accumulate)
-        self.graph = self.steps.graph
+        self.made = arrange(steps_of(graph, accumulate, "numba"), accumulate, add)
+        self.graph = self.made.graph
         self.nodes = self.graph.nodes
-        self.accumulate, self.is_added = accumulate, add
+        self.places = self.made.places
+        self.accumulate, self.adds = accumulate, add
         title = "".join(c if c.isalnum() else "_" for c in name)
         self.title = title if title.isidentifier() else f"run_{title}"
         self.lines: list[str] = []
         self.kernels: dict[str, str] = {}  # text → name
-        self.scratch: dict[str, Any] = {}  # temporary array → bytes
         self.dtypes: set[DType] = set()
-        self.result_of: dict[int, int] = {}
-        for o, i in reversed(list(enumerate(self.graph.outputs))):
-            if not accumulate[o]:
-                self.result_of[i] = o
-        self.loops = [step for step in self.steps.order if isinstance(step, Loop)]
-        self.calls = [step for step in self.steps.order if isinstance(step, int)]
-        self.made = {s.target for loop in self.loops for s in loop.stores if s.kind == "node"}
-        self.stored = {
-            s.value for loop in self.loops for s in loop.stores if s.kind == "output" and isinstance(s.value, int)
-        }
-        self.in_place: set[Store] = set()  # stores that are not needed
-        self.places: dict[int, str] = {}
-        self.copied: set[int] = set()  # nodes that are seen, but needed in memory as well
-        self._place_results()
-        self._place_operands()
-        self._place_nodes()
-
-    # What lies where.
-
-    def has_dim(self, i: int) -> bool:
-        """Whether a node has a row or more for each node of the launch."""
-        shape = self.nodes[i].type.shape
-        return bool(shape) and isinstance(shape[0], Dim)
-
-    def lies(self, i: int) -> bool:
-        """Whether a node is in memory, whoever reads it."""
-        node = self.nodes[i]
-        if i in self.made or i in self.places or node.op in HEAVY or i in self.copied:
-            return True
-        return node.op is INPUT and node.attrs[0] != "rows"
-
-    def _place_results(self) -> None:
-        """Results that are written where they are wanted."""
-        copied = {
-            s.target for loop in self.loops for s in loop.stores if s.kind == "output" and s.value not in self.stored
-        }
-        direct = [i for i, o in self.result_of.items() if o not in copied]
-        for i in direct:
-            if i in self.stored or i in self.made or self.nodes[i].op in HEAVY:
-                self.places[i] = f"out{self.result_of[i]}"
-        for i in direct:
-            j = i
-            while self.nodes[j].op is RESHAPE:
-                j = self.nodes[j].inputs[0]
-            if i not in self.places and self.nodes[j].op in HEAVY and j not in self.places:
-                self.places[i] = self.places[j] = f"out{self.result_of[i]}"
-        self.direct = frozenset(direct)
-        for loop in self.loops:
-            for s in loop.stores:
-                read = s.value
-                if s.kind != "output" or isinstance(read, int) or not self.lies(read.node):
-                    continue
-                whole = read.offset == 0 and read.width == s.width == loop.domain.width and read.through < 0
-                own = self.nodes[read.node].op is not INPUT and read.level in ("element", "row")
-                if whole and own and self.places.setdefault(read.node, f"out{s.target}") == f"out{s.target}":
-                    self.in_place.add(s)
-
-    def _place_operands(self) -> None:
-        """What a library or a bisection reads must lie in memory."""
-        for i in self.calls:
-            node = self.nodes[i]
-            if node.op is PRODUCT and node.type.dtype.kind == "f":
-                for j in node.inputs:
-                    self._demand(matrix(self.graph, j, self.lies).node)
-            elif node.op in (SCATTER_ADD, SEGMENT_MAX) and self.nodes[node.inputs[1]].type.dtype == INT64:
-                self._demand(node.inputs[1])
-        for i in self.calls:
-            node = self.nodes[i]
-            costly = node.op.batch == "elementwise" and node.op.name not in _CHEAP
-            if costly or (i in self.direct and not self.lies(i) and node.op not in (INPUT, CONST)):
-                self.copied.add(i)
-
-    def _demand(self, i: int) -> None:
-        while not self.lies(i) and self.nodes[i].op is RESHAPE:
-            i = self.nodes[i].inputs[0]
-        if not self.lies(i):
-            self.copied.add(i)
-
-    def _place_nodes(self) -> None:
-        for i, node in enumerate(self.nodes):
-            if i in self.places:
-                continue
-            if node.op is INPUT:
-                if node.attrs[0] != "rows":
-                    self.places[i] = f"v{i}"
-            elif i in self.copied and i in self.direct:
-                self.places[i] = f"out{self.result_of[i]}"
-            elif i in self.made or i in self.copied or node.op in HEAVY:
-                self.places[i] = self.temporary(f"v{i}", i)
-            elif node.op is RESHAPE and node.inputs[0] in self.places:
-                self.places[i] = self.places[node.inputs[0]]
-        for i in self.copied:
-            if self.nodes[i].op is INPUT:  # its loops read the pool; products read what is gathered
-                self.temporary(f"v{i}", i)
-
-    def temporary(self, name: str, i: int) -> str:
-        """Scratch memory for numbers like those of a node."""
-        type = self.nodes[i].type
-        self.scratch[name] = size_of(type.shape) * type.dtype.itemsize
-        return name
-
-    def place(self, i: int) -> str:
-        """The address of a node in memory."""
-        while i not in self.places and self.nodes[i].op is RESHAPE:
-            i = self.nodes[i].inputs[0]
-        return self.places.get(i, f"v{i}")
 
     # Steps.
 
@@ -228,14 +109,12 @@ class _Driver:
         """One loop, and what is added to rows after it."""
         stores, added = [], []
         for s in loop.stores:
-            if s in self.in_place:
-                continue
-            if s.kind == "add" and self.is_added:
+            if s.kind == "add" and self.adds:
                 source = self._source(s)
                 added.append((s, source or (f"t{s.target}", s.width, 0)))
                 if source:
                     continue
-                self.temporary(f"t{s.target}", self.graph.outputs[s.target])
+                self.made.reserve(f"t{s.target}", self.graph.outputs[s.target])
             stores.append(s)
         if stores:
             kernel = write_loop(self.graph, replace(loop, stores=stores), self.places, self._target)
@@ -246,7 +125,7 @@ class _Driver:
 
     def _target(self, store: Store) -> str:
         if store.kind == "add":
-            return f"t{store.target}" if self.is_added else "add"
+            return f"t{store.target}" if self.adds else "add"
         return self.places[store.target] if store.kind == "node" else f"out{store.target}"
 
     def _source(self, store: Store) -> tuple[str, int, int] | None:
@@ -270,21 +149,22 @@ class _Driver:
     def call(self, i: int) -> None:
         """One node that is not in a loop."""
         node = self.nodes[i]
-        if node.op is PRODUCT:
-            self._product(i)
-        elif node.op in (SUM, MAX):
-            self._reduction(i)
-        elif node.op in (SCATTER_ADD, SEGMENT_MAX):
-            self._segments(i)
-        elif i in self.copied and node.op is INPUT:
-            domain = rows_domain(node.type)
-            n_bytes = domain.width * node.type.dtype.itemsize
+        if i in self.made.copied or (i in self.made.gathered and i in self.places):
+            self._copy(i, self.places[i])
+        elif i in self.made.gathered:
+            n_bytes = rows_domain(node.type).width * node.type.dtype.itemsize
             self.lines.append(f"if b{i} >= 0:")
             self.lines.append(f"    v{i} = p{i} + b{i} * {n_bytes}")
             self.lines.append("else:")
             self._copy(i, f"v{i}", "    ")
-        elif i in self.copied:
-            self._copy(i, self.places[i])
+        elif i not in self.places:
+            return
+        elif node.op is PRODUCT:
+            self._product(i)
+        elif node.op in REDUCTIONS:
+            self._reduction(i)
+        elif node.op in SEGMENTS:
+            self._segments(i)
 
     def _copy(self, i: int, target: str, indent: str = "") -> None:
         """Write a node to memory."""
@@ -301,7 +181,7 @@ class _Driver:
         if how.second is None:
             self.launch(name, how.first, count, "", THREADS // how.first_threads)
             return
-        self.scratch[f"u{i}"] = size_of(shape) * self.nodes[i].type.dtype.itemsize * how.most
+        self.made.temporary[f"u{i}"] = size_of(shape) * self.nodes[i].type.dtype.itemsize * how.most
         self.lines.append(f"c{i} = {how.chunks}")
         self.launch(name, how.first, f"{count} * c{i}", "", THREADS // how.first_threads)
         self.launch(name, how.second, count, "", THREADS // how.second_threads)
@@ -310,10 +190,10 @@ class _Driver:
         node = self.nodes[i]
         ids = node.inputs[1]
         shape = self.nodes[ids].type.shape
-        index, order = self.place(ids), ""
+        index, order = self.made.place(ids), ""
         if self.nodes[ids].type.dtype != INT64:
             index = f"x{i}"
-            self.scratch[index] = size_of(shape) * INT64.itemsize
+            self.made.temporary[index] = size_of(shape) * INT64.itemsize
             self.launch("index", write_node(self.graph, ids, self.places, index, INT64), size_name(shape))
         if not isinstance(node.type.shape[0], Dim):
             self.lines.append(f"y{i} = device.argsort({index}, {size_name(shape)})")
@@ -325,7 +205,7 @@ class _Driver:
         node = self.nodes[i]
         a, b = node.inputs
         batch = node.type.shape[:-2]
-        left, right = (matrix(self.graph, j, self.lies) for j in (a, b))
+        left, right = (matrix(self.graph, j, self._lies) for j in (a, b))
         steps = [broadcast_step(self.nodes[j].type.shape[:-2], batch, x.step) for j, x in ((a, left), (b, right))]
         if node.type.dtype.kind != "f" or None in steps:
             self.launch(
@@ -350,9 +230,12 @@ class _Driver:
             return
         self.lines.append(f"device.products({', '.join(parts)}, {extent_name(n * p)}, {dtype})")
 
+    def _lies(self, i: int) -> bool:
+        return i in self.places or i in self.made.gathered
+
     def _operand(self, x: Matrix, step: Any, batch: Sequence[Any]) -> list[str]:
         """Address, distance of rows, whether it lies transposed, distance of matrices."""
-        address = self.place(x.node)
+        address = self.made.place(x.node)
         if x.offset:
             address = f"{address} + {x.offset * self.nodes[x.node].type.dtype.itemsize}"
         return [address, extent_name(x.lead), repr(x.flip), extent_name(step)]
@@ -361,15 +244,16 @@ class _Driver:
 
     def program(self) -> CudaProgram:
         """Write kernels and driver."""
-        for step in self.steps.order:
+        for step in self.made.order:
             if isinstance(step, Loop):
                 self.loop(step)
             else:
                 self.call(step)
         for o, i in enumerate(self.graph.outputs):
-            if not self.has_dim(i) and self.places.get(i) != f"out{o}":
+            has_dim = bool(self.nodes[i].type.shape) and isinstance(self.nodes[i].type.shape[0], Dim)
+            if not has_dim and self.places.get(i) != f"out{o}":
                 self._copy(i, f"out{o}")
-        layout = lay_out(self.lines, self.scratch)
+        layout = lay_out(self.lines, self.made.temporary)
         dims = sorted({n.index for node in self.nodes for n in node.type.shape if isinstance(n, Dim) and n.index})
         counts = [f"n{k} = sizes[{k}]" for k in dims]
         names = list(self.kernels.values())

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...errors import CompilerBug
 from ...graph import CONST, INPUT, Graph
-from ...ops.index import ARANGE, BOUNDED, TAKE
+from ...ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from ...ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from ...ops.random import NORMAL, UNIFORM
 from ...types import Dim, size_of
@@ -31,6 +31,9 @@ from .scalars import DType, c_type, elementwise, literal
 Indices = tuple[str, ...]
 INT64 = np.dtype(np.int64)
 INT32 = np.dtype(np.int32)
+
+FEW_ROWS = 4
+"""Rows that are looked through for each number of a table they are added to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +374,32 @@ def _random(w: Writer, i: int, where: Indices, guard: str) -> str:
     return w.let(kind, f"ab_{node.op.name}<{kind}>({stream}, {draw}, {element})", "x")
 
 
+def is_seen_scatter(graph: Graph, i: int) -> bool:
+    """Whether a node is a `scatter_add` of a few rows into a table that each node has of its own."""
+    node = graph.nodes[i]
+    if node.op is not SCATTER_ADD:
+        return False
+    rows, lead = node.type.shape[0], (*graph.nodes[node.inputs[1]].type.shape, 1)[0]
+    if not isinstance(rows, Dim) or not isinstance(lead, Dim) or rows.index != lead.index:
+        return False
+    return bool(size_of(graph.nodes[node.inputs[1]].type.shape).factor <= FEW_ROWS)
+
+
+def _scatter(w: Writer, i: int, where: Indices, guard: str) -> str:
+    values, index = w.graph.nodes[i].inputs
+    dtype = w.graph.nodes[i].type.dtype
+    count = size_of(w.shape(index)).factor
+    node = w.index(f"ab_div({where[0]}, {w.shape(i)[0].factor})") if w.shape(i)[0].factor > 1 else where[0]
+    total = ""
+    for k in range(count):
+        place = w.apart(w.index(affine(node, count, repr(k))), w.shape(index))
+        inside = w.both(guard, f"{w.element(index, place, guard)} == {where[0]}")
+        x = w.element(values, (*place, *where[1:]), inside)
+        term = f"({inside} ? {x} : {literal(0, dtype)})"
+        total = f"ab_add<{c_type(dtype)}>({total}, {term})" if total else term
+    return w.let(c_type(dtype), total or literal(0, dtype), "x")
+
+
 _RULES = {
     RESHAPE.name: _reshape,
     TRANSPOSE.name: _transpose,
@@ -381,6 +410,7 @@ _RULES = {
     TAKE.name: _take,
     BOUNDED.name: _bounded,
     ARANGE.name: _arange,
+    SCATTER_ADD.name: _scatter,
     UNIFORM.name: _random,
     NORMAL.name: _random,
 }

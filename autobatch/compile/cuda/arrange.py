@@ -1,0 +1,286 @@
+"""arrange: which values of a program lie in memory, where, and which are computed where they are read.
+
+Input: the `Steps` of a graph, and which results are added to rows. Output: an `Arrangement`. Invariants: what a library
+or a bisection reads lies in memory; a value that is seen is made of values that lie in memory before it is read; no
+two steps write one place. Cost: O(nodes × loops).
+
+Written where they are wanted are results, and what is only copied to a result. Seen, beside what moves elements, are
+values of a loop that a single kernel reads, once each, as a sum of exponentials does; and those that cost no more than
+reading them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...graph import CONST, INPUT, Graph
+from ...ops.index import SCATTER_ADD
+from ...ops.linalg import PRODUCT
+from ...ops.movement import RESHAPE
+from ...ops.random import NORMAL
+from ...ops.reduce import MAX, SUM
+from ...ops.segment import SEGMENT_MAX
+from ...types import Dim, size_of
+from ..steps import Loop, Read, Steps, Store
+from .products import matrix
+from .writer import INT64, SEEN, is_seen_scatter
+
+REDUCTIONS, SEGMENTS = (SUM, MAX), (SCATTER_ADD, SEGMENT_MAX)
+
+_ARITHMETIC = "add sub mul neg abs sign maximum minimum relu less less_equal equal not_equal where cast stop_gradient"
+_CHEAP = (SEEN - {NORMAL.name}) | frozenset(_ARITHMETIC.split())
+"""Ops that may be computed several times rather than stored."""
+
+_FEW_LOADS = 3
+
+
+@dataclass(slots=True)
+class Arrangement:
+    """What the driver writes.
+
+    order: calls and loops, without the stores that are not needed
+    places: address of each node that lies in memory, a name of the driver
+    copied: nodes that have no kernel of their own and are copied to memory
+    gathered: operands of kind "rows" that products read: copied to memory unless they lie in one block
+    temporary: names of temporary arrays → bytes
+    """
+
+    steps: Steps
+    order: list[int | Loop] = field(default_factory=list)
+    places: dict[int, str] = field(default_factory=dict)
+    copied: set[int] = field(default_factory=set)
+    gathered: set[int] = field(default_factory=set)
+    temporary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the steps."""
+        return self.steps.graph
+
+    def reserve(self, name: str, i: int) -> str:
+        """A temporary array for numbers like those of a node."""
+        type = self.graph.nodes[i].type
+        self.temporary[name] = size_of(type.shape) * type.dtype.itemsize
+        return name
+
+    def place(self, i: int) -> str:
+        """The address of a node that a library reads."""
+        while i not in self.places and i not in self.gathered and self.graph.nodes[i].op is RESHAPE:
+            i = self.graph.nodes[i].inputs[0]
+        return self.places.get(i, f"v{i}")
+
+
+def arrange(steps: Steps, accumulate: Sequence[bool], adds: bool) -> Arrangement:
+    """Decide for all values. `adds`: whether results that go to rows are added to them, not stored."""
+    return _Arranger(steps, accumulate, adds).arrange()
+
+
+class _Arranger:
+    def __init__(self, steps: Steps, accumulate: Sequence[bool], adds: bool) -> None:
+        self.made_here = Arrangement(steps)
+        self.steps, self.graph, self.nodes = steps, steps.graph, steps.graph.nodes
+        self.adds = adds
+        self.places = self.made_here.places
+        self.copied, self.gathered = self.made_here.copied, self.made_here.gathered
+        self.loops = [replace(step, stores=list(step.stores)) for step in steps.order if isinstance(step, Loop)]
+        self.calls = [step for step in steps.order if isinstance(step, int)]
+        self.result_of: dict[int, int] = {}
+        for o, i in reversed(list(enumerate(self.graph.outputs))):
+            if not accumulate[o]:
+                self.result_of[i] = o
+        self.made = {s.target for loop in self.loops for s in loop.stores if s.kind == "node"}
+        self.direct: set[int] = set()  # results that no loop copies
+        self.demanded: set[int] = set()  # what must lie in memory as it is
+
+    def arrange(self) -> Arrangement:
+        """All decisions, in order."""
+        self._results()
+        self._operands()
+        self._kept_rows()
+        self._seen_loops()
+        self._nodes()
+        loops = iter(self.loops)
+        self.made_here.order = [next(loops) if isinstance(step, Loop) else step for step in self.steps.order]
+        return self.made_here
+
+    def is_heavy(self, i: int) -> bool:
+        """Whether a node has a kernel of its own."""
+        op = self.nodes[i].op
+        return op is PRODUCT or op in REDUCTIONS or (op in SEGMENTS and not is_seen_scatter(self.graph, i))
+
+    def lies(self, i: int) -> bool:
+        """Whether a node is in memory, whoever reads it."""
+        node = self.nodes[i]
+        if i in self.made or i in self.places or i in self.copied or i in self.gathered or self.is_heavy(i):
+            return True
+        return node.op is INPUT and node.attrs[0] != "rows"
+
+    def _results(self) -> None:
+        """Results that are written where they are wanted."""
+        stored = {s.value for loop in self.loops for s in loop.stores if s.kind == "output" and type(s.value) is int}
+        copied = {s.target for loop in self.loops for s in loop.stores if s.kind == "output" and s.value not in stored}
+        self.direct = {i for i, o in self.result_of.items() if o not in copied}
+        for i in self.direct:
+            if i in stored or i in self.made or self.is_heavy(i):
+                self.places[i] = f"out{self.result_of[i]}"
+        for i in sorted(self.direct):
+            j = i
+            while self.nodes[j].op is RESHAPE:
+                j = self.nodes[j].inputs[0]
+            if i not in self.places and self.is_heavy(j) and j not in self.places:
+                self.places[i] = self.places[j] = f"out{self.result_of[i]}"
+        for loop in self.loops:
+            for s in list(loop.stores):
+                read = self._whole(s, loop)
+                if read is None or read.in_pool or not self.lies(read.node) or self.nodes[read.node].op is INPUT:
+                    continue
+                if self.places.setdefault(read.node, f"out{s.target}") == f"out{s.target}":
+                    loop.stores.remove(s)
+
+    def _whole(self, store: Store, loop: Loop) -> Read | None:
+        """What a store of a result copies as it is."""
+        read = store.value
+        if store.kind != "output" or isinstance(read, int) or read.level not in ("element", "row"):
+            return None
+        whole = read.offset == 0 and read.width == store.width == loop.domain.width and read.through < 0
+        return read if whole else None
+
+    def _operands(self) -> None:
+        """What libraries and bisections read."""
+        for i in self.calls:
+            node = self.nodes[i]
+            if node.op is PRODUCT and node.type.dtype.kind == "f":
+                for j in node.inputs:
+                    self._demand(matrix(self.graph, j, self.lies).node)
+            elif node.op in SEGMENTS and self.is_heavy(i) and self.nodes[node.inputs[1]].type.dtype == INT64:
+                self._demand(node.inputs[1])
+        for i in self.calls:
+            node = self.nodes[i]
+            costly = node.op.batch == "elementwise" and node.op.name not in _CHEAP
+            if not self.lies(i) and (costly or i in self.direct) and node.op not in (INPUT, CONST):
+                self.copied.add(i)
+        for loop in self.loops if self.adds else ():
+            self.demanded |= {s.value.node for s in loop.stores if s.kind == "add" and isinstance(s.value, Read)}
+
+    def _demand(self, i: int) -> None:
+        while not self.lies(i) and self.nodes[i].op is RESHAPE:
+            i = self.nodes[i].inputs[0]
+        self.demanded.add(i)
+        if not self.lies(i):
+            (self.gathered if self.nodes[i].op is INPUT else self.copied).add(i)
+
+    def _kept_rows(self) -> None:
+        """Rows that are gathered for a product and copied to a result are gathered there."""
+        for loop in self.loops:
+            for s in list(loop.stores):
+                read = self._whole(s, loop)
+                if read is not None and read.in_pool and read.node in self.gathered and read.node not in self.places:
+                    self.places[read.node] = f"out{s.target}"
+                    loop.stores.remove(s)
+
+    # Values of loops that are seen.
+
+    def _seen_loops(self) -> None:
+        for i in sorted(self.made, reverse=True):
+            if i in self.places or i in self.demanded or self.nodes[i].op.batch != "elementwise":
+                continue
+            own = size_of(self.nodes[i].type.shape)
+            if not self._is_cheap(i, own):
+                readers = [(size, many) for size, many, found in self._readers() if i in found]
+                if len(readers) != 1 or readers[0][1] or not self._few(readers[0][0], own):
+                    continue
+            self.made.discard(i)
+            for loop in self.loops:
+                loop.stores = [s for s in loop.stores if s.kind != "node" or s.target != i]
+
+    def _few(self, size: Any, own: Any) -> bool:
+        """Whether so many reads are one an element, or fewer."""
+        if isinstance(size, Dim) and isinstance(own, Dim):
+            return size.index == own.index and size.factor <= own.factor
+        return not isinstance(size, Dim) and not isinstance(own, Dim) and size <= own
+
+    def _is_cheap(self, i: int, own: Any) -> bool:
+        """Whether computing a value anew takes no more reading than the value itself, and little arithmetic."""
+        loads: set[int] = set()
+        waiting, seen = [i], set()
+        while waiting:
+            j = waiting.pop()
+            if j in seen or self.nodes[j].op is CONST:
+                continue
+            seen.add(j)
+            if j != i and (self.lies(j) or self.nodes[j].op is INPUT):
+                loads.add(j)
+            elif self.nodes[j].op.name not in _CHEAP:
+                return False
+            else:
+                waiting.extend(self.nodes[j].inputs)
+        large = [j for j in loads if self._few(own, size_of(self.nodes[j].type.shape))]
+        return len(loads) <= _FEW_LOADS and len(large) <= 1
+
+    def _readers(self) -> list[tuple[Any, bool, set[int]]]:
+        """For each kernel how many elements it makes, whether it reads some many times, and which arrays it reads."""
+        found: list[tuple[Any, bool, set[int]]] = []
+        for loop in self.loops:
+            found.append((loop.domain.rows * loop.domain.width, False, self._arrays(loop_reads(loop))))
+        for i in self.calls:
+            node = self.nodes[i]
+            if node.op is PRODUCT:
+                found.append((size_of(node.type.shape), True, self._arrays(node.inputs)))
+            elif self.is_heavy(i):
+                found.append((size_of(self.nodes[node.inputs[0]].type.shape), False, self._arrays(node.inputs)))
+            elif i in self.copied:
+                found.append((size_of(node.type.shape), False, self._arrays(node.inputs)))
+        direct = {i for i in self.graph.outputs if i not in self.places}
+        found += [(size_of(self.nodes[i].type.shape), False, self._arrays([i])) for i in direct]
+        return found
+
+    def _arrays(self, reads: Sequence[int]) -> set[int]:
+        """The arrays that lie behind what is read."""
+        found: set[int] = set()
+        waiting, seen = list(reads), set()
+        while waiting:
+            j = waiting.pop()
+            if j in seen:
+                continue
+            seen.add(j)
+            if self.lies(j):
+                found.add(j)
+            else:
+                waiting.extend(self.nodes[j].inputs)
+        return found
+
+    def _nodes(self) -> None:
+        """Places of all that lies in memory."""
+        for i, node in enumerate(self.nodes):
+            if i in self.places:
+                continue
+            if node.op is INPUT:
+                if node.attrs[0] != "rows":
+                    self.places[i] = f"v{i}"
+            elif i in self.copied and i in self.direct:
+                self.places[i] = f"out{self.result_of[i]}"
+            elif i in self.made or i in self.copied or self.is_heavy(i):
+                self.places[i] = self.made_here.reserve(f"v{i}", i)
+            elif node.op is RESHAPE and node.inputs[0] in self.places:
+                self.places[i] = self.places[node.inputs[0]]
+        for i in self.gathered - set(self.places):  # its loops read the pool; products read what is gathered
+            self.made_here.reserve(f"v{i}", i)
+
+
+def needed_nodes(loop: Loop) -> set[int]:
+    """The nodes of a loop that its stores need."""
+    needed = {s.value for s in loop.stores if isinstance(s.value, int)}
+    for i in (*reversed(loop.nodes), *reversed(loop.row_nodes)):
+        if i in needed:
+            needed |= {r for r in loop.reads[i] if isinstance(r, int)}
+    return needed
+
+
+def loop_reads(loop: Loop) -> list[int]:
+    """The nodes outside of a loop that it reads."""
+    needed = needed_nodes(loop)
+    reads = [s.value for s in loop.stores] + [r for i in needed for r in loop.reads[i]]
+    arrays = [r for r in reads if isinstance(r, Read)]
+    return [r.node for r in arrays] + [r.through for r in arrays if r.through >= 0]
