@@ -21,12 +21,17 @@ from typing import Any
 import numpy as np
 
 from .backends import current_backend
+from .backends.device import current_device
+from .backends.transfer import DEVICES, copy_of, is_on_device, plus, to_device, to_host
 from .collector import flushed
 from .compile.kernel import Kernel
 from .compile.workers import compile_ahead
 from .errors import CellError, NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
 from .expansion import expand_recording
-from .parameter import Buffer, Gradient, Parameter, accumulate, before_change, merge_rows
+from .parameter import Buffer, Gradient, Held, Parameter, accumulate, add_to_rows, before_change, merge_rows
+from .run.device.execute import execute_on_device
+from .run.device.layout import DeviceRun, lay_out
+from .run.device.mirror import mirror_on_device
 from .run.execute import Launch, Run, execute, gradient_needed, load, prepare
 from .run.expand import Expansion
 from .run.loop import LoopRun
@@ -35,7 +40,17 @@ from .run.mirror import mirror
 from .run.place import place
 from .run.program import KERNEL, Tape
 from .run.schedule import schedule
-from .shared import Shared, SharedExpression, evaluate_shared, flags, in_order, is_frozen, pull_back, refuse_if_kept
+from .shared import (
+    Shared,
+    SharedExpression,
+    device_of,
+    evaluate_shared,
+    flags,
+    in_order,
+    is_frozen,
+    pull_back,
+    refuse_if_kept,
+)
 from .signature import Signature
 from .stages import active, timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, signature_table, state
@@ -177,8 +192,13 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     assert tape.arrays is not None
     memo: dict[Shared, Array] = {}
     check_versions(tape)
+    backend = current_backend()
+    device = current_device() if backend in DEVICES else None
     with timed("shared"):
-        evaluate_shared([x for s in tape.signatures for x in s.shared], memo)
+        shared = [x for s in tape.signatures for x in s.shared]
+        evaluate_shared(shared, memo, device, _on_host if tape.unbatched and device is not None else None)
+    if tape.imports and (device is None or tape.unbatched):
+        tape.payloads = [(id, to_host(array)) for id, array in tape.payloads]
     if tape.unbatched:
         plan_of = schedule(tape.arrays, "depth")
         with timed("forward"):
@@ -188,7 +208,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
         expansion, signatures, needs = prepared(tape, tape.arrays, targets, joined)
     with timed("forward"):
         pieces = _new_pieces(expansion, signatures, needs, targets is not None)
-        team = compile_ahead(pieces, current_backend())
+        team = compile_ahead(pieces, backend)
     with team:
         arrays = expansion.tape
         with timed("schedule"):
@@ -197,21 +217,29 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
         with timed("place"):
             plan = place(arrays, launches, keep)
         with timed("allocate"):
-            lease = Lease()
-            pools = [
-                lease.empty((int(n), width), dtype)
-                for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)
-            ]
-            run = Run(expansion, launches, plan, signatures, current_backend(), memo, pools, needs, lease)
             wanted = np.zeros(len(signatures), bool)
             wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
-            run.needs_sig = wanted
-            load(run, tape.payloads)
-            prepare(run, [[*s.lists] for s in signatures], [s.by_rows for s in signatures])
+            run: Run
+            if device is not None:
+                run = lay_out(expansion, launches, plan, signatures, memo, needs, wanted, tape, device)
+            else:
+                lease = Lease()
+                pools = [
+                    lease.empty((int(n), width), dtype)
+                    for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)
+                ]
+                run = Run(expansion, launches, plan, signatures, backend, memo, pools, needs, lease)
+                run.needs_sig = wanted
+                load(run, tape.payloads)
+                prepare(run, [[*s.lists] for s in signatures], [s.by_rows for s in signatures])
         with timed("forward"):
             team.finish()
             try:
-                execute(run, _finite_check(tape, run) if state.check_finite else None)
+                check = _finite_check(tape, run) if state.check_finite else None
+                if isinstance(run, DeviceRun):
+                    execute_on_device(run, check)
+                else:
+                    execute(run, check)
             except OpIndexError as error:
                 if any(s.members for s in signatures):
                     # The error at its own op; an op that nobody reads has none.
@@ -220,6 +248,14 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
         for profile in active.profiles:
             profile.note(run)
         return run
+
+
+def _on_host(x: Shared) -> Any:
+    """The numbers of a parameter that lies on the device, or of a constant, for the one-by-one loop."""
+    if isinstance(x, Held):
+        x._array_on(current_device())
+        return x._on_host()
+    return x._array()
 
 
 def _new_pieces(
@@ -328,7 +364,7 @@ def check_versions(tape: Recording) -> None:
 def _finite_check(tape: Recording, run: Run) -> Callable[[Launch, int], None]:
     def check(launch: Launch, number: int) -> None:
         for pool, start, rows in launch.writes:
-            block = run.pools[pool][start : start + rows]
+            block = to_host(run.pools[pool][start : start + rows])
             if block.dtype.kind != "f" or np.isfinite(block).all():
                 continue
             row = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
@@ -463,7 +499,7 @@ def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[P
             if old not in seeds:
                 seeds[old] = {}
                 heapq.heappush(heap, (-old.serial, old))
-            seeds[old][value] = seeds[old][value] + g if value in seeds[old] else g
+            seeds[old][value] = plus(seeds[old][value], g) if value in seeds[old] else g
     return total.collect(), visited
 
 
@@ -497,11 +533,11 @@ class _Gradients:
                 assert rows is not None
                 collected.append((x, rows))
                 continue
-            is_own = isinstance(dense.base, Loan) and id(dense) not in given
+            is_own = (is_on_device(dense) or isinstance(dense.base, Loan)) and id(dense) not in given
             given.add(id(dense))
-            g = (dense if is_own else np.array(dense)).reshape(x.shape)
+            g = (dense if is_own else copy_of(dense)).reshape(x.shape)
             if rows is not None:
-                g[rows.rows] += rows.values
+                add_to_rows(g, rows)
             collected.append((x, g))
         return collected
 
@@ -510,11 +546,21 @@ def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> lis
     run = tape.run
     part, outside, is_mixed = _reverse_run(tape, run, seeds)
     joined = not isinstance(run, LoopRun) and any(s.members for s in run.signatures)
+    if joined and not is_mixed and isinstance(run, DeviceRun):
+        joined = not _all_lead_to(tape, seeds)  # what follows waits for the device
     if (is_mixed or joined) and not part.finite():
         # What does not lead to the loss shared a launch, or was joined, with what does; run again, apart.
         part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds), joined=False), seeds)
     total.merge(part)
     return outside
+
+
+def _all_lead_to(tape: Recording, seeds: dict[int, Array]) -> bool:
+    """Whether every recorded node that is live and carries gradient leads to a seed."""
+    assert tape.arrays is not None
+    recorded = Expansion(tape.arrays)
+    live = _needs(tape, recorded, tape.arrays.roots.tolist())
+    return bool((live == _needs(tape, recorded, list(seeds))).all())
 
 
 def _reverse_run(
@@ -531,8 +577,14 @@ def _reverse_run(
 
     outside, is_mixed = [], False
     if isinstance(run, LoopRun):
-        grads = run.reverse(seeds, dense, rows)
+        grads = run.reverse({value: to_host(g) for value, g in seeds.items()}, dense, rows)
         outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
+    elif isinstance(run, DeviceRun):
+        linked = [id for id, _, _ in tape.links if run.is_placed(id)]
+        cotangents, is_mixed = mirror_on_device(run, seeds, linked, dense, rows)
+        for id, old, value in tape.links:
+            if id in cotangents:
+                outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
     else:
         needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
         with compile_ahead(_new_reverse_pieces(needed), run.backend) as team:
@@ -556,7 +608,19 @@ def _reverse_run(
         final.dense[x] = final.dense[x] + g if x in final.dense else g
 
     pull_back(expressions, run.memo, give)
+    if isinstance(run, LoopRun):
+        _to_places(final)
     return final, outside, is_mixed
+
+
+def _to_places(own: _Gradients) -> None:
+    """Move gradients that were computed on the host to where their parameters lie."""
+    for x, g in own.dense.items():
+        if (device_of([x]) is not None) is not is_on_device(g):
+            own.dense[x] = to_device(np.asarray(g, x.dtype))
+    for x, parts in own.sparse.items():
+        if device_of([x]) is not None:
+            own.sparse[x] = [(ids, to_device(np.asarray(g, x.dtype))) for ids, g in parts]
 
 
 def tape_payload(tape: Recording, id: int) -> Array:
@@ -636,7 +700,8 @@ def shared_backward(x: Shared) -> None:
             )
         )
     memo: dict[Shared, Array] = {}
-    evaluate_shared([x], memo)
+    device = device_of([x])
+    evaluate_shared([x], memo, device)
     total = _Gradients()
 
     def give(leaf: Shared, g: Array) -> None:
@@ -644,4 +709,8 @@ def shared_backward(x: Shared) -> None:
 
     with np.errstate(all="ignore"):
         pull_back({x: np.ones((), x.dtype)}, memo, give)
-        accumulate([(p, np.asarray(g, p.dtype)) for p, g in total.collect()])
+        accumulate([(p, _as(g, p.dtype)) for p, g in total.collect()])
+
+
+def _as(g: Any, dtype: np.dtype[Any]) -> Any:
+    return g.astype(dtype, copy=False) if is_on_device(g) else np.asarray(g, dtype)

@@ -45,6 +45,10 @@ class BackendError(AutobatchError, RuntimeError):
     """A backend that is unknown, missing, or not where the operands live."""
 
 
+class DeviceMemoryError(AutobatchError, MemoryError):
+    """A device has no room for what a recording needs; nothing is held, and smaller recordings go on."""
+
+
 class MissingExtraError(AutobatchError, ImportError):
     """An optional package is needed; the message names the extra that brings it."""
 

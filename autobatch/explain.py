@@ -154,7 +154,7 @@ def _fuse(signature: Signature, differentiated: bool, backend: str) -> str:
 
 
 def _lower(signature: Signature, differentiated: bool, backend: str) -> str:
-    return "\n\n".join(signature.kernel.program(p, backend).text for p in _pieces(signature, differentiated))
+    return "\n\n".join(signature.kernel.text(p, backend) for p in _pieces(signature, differentiated))
 
 
 # For every minibatch.

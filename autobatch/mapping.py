@@ -103,6 +103,8 @@ def map(
         _put_back(saved, collecting, alone)
     if not state.depth and not alone:
         _note_results(results)
+        if state.tape is not None:
+            state.tape.examples += len(results)
     return results
 
 

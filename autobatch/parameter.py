@@ -12,14 +12,18 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from .backends import checked, current_backend
+from .backends.device import Device, current_device
 from .backends.numba_verbs import scatter_add
 from .backends.packed import forget
+from .backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_device, to_host
 from .errors import OpTypeError, message, user_line
-from .shared import Shared, as_array, refuse_if_kept
+from .run.device import gradients as on_device
+from .shared import Shared, as_array, mixed_places, refuse_if_kept
 from .stages import timed
 from .types import tensor_type
 
@@ -38,7 +42,8 @@ def now() -> int:
 class SparseRows:
     """A gradient that is zero outside some rows of a table.
 
-    rows: int64[k], ascending, each once; values: float[k, ...], one table row each, flat or not; shape: of the table.
+    rows: int64[k], ascending, each once, always on the host; values: float[k, ...], one table row each, flat or not,
+    where the table lies; shape: of the table.
     """
 
     rows: np.ndarray[Any, Any]
@@ -46,7 +51,9 @@ class SparseRows:
     shape: tuple[int, ...]
 
     def to_dense(self) -> np.ndarray[Any, Any]:
-        """The gradient as an array of the table's shape."""
+        """The gradient as an array of the table's shape, in the place of the values."""
+        if is_on_device(self.values):
+            return on_device.dense_of(current_device(), self.rows, self.values, self.shape)
         dense = np.zeros(self.shape, self.values.dtype)
         dense[self.rows] = self.values.reshape(-1, *self.shape[1:])
         return dense
@@ -56,19 +63,24 @@ Gradient = np.ndarray[Any, Any] | SparseRows
 
 
 class Held(Shared):
-    """A shared array with numbers of its own, which can be replaced."""
+    """A shared array with numbers of its own, which can be replaced. It lies where the backend in use when it was made
+    has its arrays, until `to` moves it."""
 
-    __slots__ = ("_data", "_version")
+    __slots__ = ("_copy", "_data", "_version")
 
     def __init__(self, data: np.ndarray[Any, Any]) -> None:
         super().__init__(tensor_type(data.dtype, data.shape))
-        self._data = data
+        self._data = to_device(data) if current_backend() in DEVICES else data
         self._version = 0
+        self._copy: tuple[int, np.ndarray[Any, Any]] | None = None
 
     @property
     def value(self) -> np.ndarray[Any, Any]:
-        """The numbers, read-only; assign an array of the same shape to replace them."""
+        """The numbers, read-only; assign an array of the same shape to replace them. On a GPU an array of CuPy, where
+        nothing guards against changes; `numpy()` gives a copy on the host."""
         refuse_if_kept("the numbers of a parameter are read")
+        if is_on_device(self._data):
+            return self._data
         view = self._data.view()
         view.flags.writeable = False
         return view
@@ -76,7 +88,7 @@ class Held(Shared):
     @value.setter
     def value(self, value: Any) -> None:
         refuse_if_kept("a parameter is changed")
-        array = np.asarray(value)
+        array = value if is_on_device(value) else np.asarray(value)
         if array.shape != self._data.shape:
             raise OpTypeError(
                 message(
@@ -86,11 +98,39 @@ class Held(Shared):
                     where=user_line(2),
                 )
             )
-        with updating([self]) as (data,):
-            data[...] = array
+        replace([(self, array)])
+
+    def to(self, backend: str) -> Self:
+        """Move the numbers, and a gradient, to where a backend has its arrays; returns this object.
+
+        >>> import autobatch as ab
+        >>> ab.Parameter([1.0, 2.0]).to("numpy").value
+        array([1., 2.], dtype=float32)
+        """
+        move([self], backend)
+        return self
 
     def _array(self) -> np.ndarray[Any, Any]:
         return self._data
+
+    def _array_on(self, device: Device | None) -> Any:
+        if is_on_device(self._data) is (device is not None):
+            return self._data
+        here = place_of(self._data)
+        wanted = "the host" if device is None else device.name
+        to = "numba" if device is None else device.name
+        raise mixed_places(
+            f"{type(self).__name__} {self._type} lies on {here}, and kernels run on {wanted}",
+            repair=f'move it with model.to("{to}"), or run where it lies, by ab.set_backend',
+        )
+
+    def _on_host(self) -> np.ndarray[Any, Any]:
+        """The numbers on the host; a copy is kept until they change."""
+        if not is_on_device(self._data):
+            return self._data
+        if self._copy is None or self._copy[0] != self._version:
+            self._copy = self._version, to_host(self._data)
+        return self._copy[1]
 
 
 class Buffer(Held):
@@ -149,7 +189,7 @@ class Parameter(Held):
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None and not isinstance(value, SparseRows):
-            value = np.asarray(value, self.dtype)
+            value = _in_place_of(self._data, value, self.dtype)
         if value is not None and tuple(value.shape) != self.shape:
             raise OpTypeError(
                 message(
@@ -176,15 +216,25 @@ def _plus(old: Gradient | None, new: Gradient) -> Gradient:
     if isinstance(old, SparseRows) and isinstance(new, SparseRows):
         return merge_rows([old.rows, new.rows], [old.values, new.values], old.shape)
     if isinstance(new, SparseRows):
-        total = np.array(old)
-        total[new.rows] += new.values.reshape(-1, *new.shape[1:])
+        total = copy_of(old)
+        add_to_rows(total, new)
         return total
     return (old.to_dense() if isinstance(old, SparseRows) else old) + new
+
+
+def add_to_rows(table: np.ndarray[Any, Any], g: SparseRows) -> None:
+    """Add a gradient that came as rows to a dense one, in place."""
+    if is_on_device(table):
+        on_device.add_to_rows(current_device(), table, g.rows, g.values)
+    else:
+        table[g.rows] += g.values.reshape(-1, *g.shape[1:])
 
 
 def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...]) -> SparseRows:
     """Rows that may repeat → each row once, ascending; repeated rows are added in the order given."""
     ids = np.concatenate([np.asarray(r).reshape(-1) for r in rows]).astype(np.int64)
+    if is_on_device(values[0]):
+        return SparseRows(*on_device.merge_rows(current_device(), ids, values, shape), shape)
     parts = [np.asarray(v).reshape(-1, *shape[1:]) for v in values]
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
@@ -230,3 +280,47 @@ def updating(parameters: Sequence[Held]) -> Iterator[list[np.ndarray[Any, Any]]]
             for p in parameters:
                 p._version = stamp
                 forget(p._data)
+
+
+def replace(pairs: Sequence[tuple[Held, Any]]) -> None:
+    """Write arrays, of the host or of the device, over the numbers of parameters of the same shapes: all or none."""
+    held = [x for x, _ in pairs]
+    arrays = [_in_place_of(x._data, array, x.dtype) for x, array in pairs]
+    with updating(held) as targets:
+        for target, array in zip(targets, arrays, strict=True):
+            target[...] = array
+
+
+def _in_place_of(data: Any, array: Any, dtype: np.dtype[Any]) -> Any:
+    """An array in this dtype, and where `data` is."""
+    if is_on_device(data):
+        if not is_on_device(array):
+            return to_device(np.asarray(array, dtype))
+        array = array.astype(dtype, copy=False)
+        return array if array.flags.c_contiguous else array.copy()
+    return np.asarray(to_host(array), dtype)
+
+
+def move(held: Sequence[Held], backend: str) -> None:
+    """Move parameters and buffers, with their gradients, to where a backend has its arrays: all or none.
+
+    Raises `BackendError` for a backend that is unknown or cannot run here.
+    """
+    to = to_device if checked(backend) in DEVICES else to_host
+    for hook in before_change:
+        hook()
+    moved = [(x, to(x._data), _moved(x._grad, to) if isinstance(x, Parameter) else None) for x in held]
+    with uninterrupted():
+        stamp = now()
+        for x, data, grad in moved:
+            if data is not x._data:
+                forget(x._data)
+                x._data, x._version, x._copy = data, stamp, None
+                if isinstance(x, Parameter):
+                    x._grad = grad
+
+
+def _moved(g: Gradient | None, to: Callable[[Any], Any]) -> Gradient | None:
+    if isinstance(g, SparseRows):
+        return SparseRows(g.rows, to(g.values), g.shape)
+    return None if g is None else to(g)

@@ -58,13 +58,13 @@ class Profile:
         self.bound += lower_bound(run.tape, run.schedule)
         self.peak_bytes = max(self.peak_bytes, int(run.plan.peak_bytes))
         for launch in run.launches:
-            signature = run.signatures[launch.sig]
-            self.rows += sum(rows.size for _, rows, _ in launch.accesses)
+            signature, accesses = run.signatures[launch.sig], run.accesses(launch)
+            self.rows += sum(rows.size for _, rows, _ in accesses)
             entry = self.kernels.setdefault(signature.name, [0, 0])
             entry[0] += 1
             entry[1] += launch.sizes[0]
             for piece in ("forward", "backward") if run.needs_sig[launch.sig] else ("inference",):
-                self._note_reads(signature, piece, run.backend, launch.accesses)
+                self._note_reads(signature, piece, run.backend, accesses)
         self._note_products(run)
 
     def _note_reads(self, signature: Any, piece: str, backend: str, accesses: Any) -> None:

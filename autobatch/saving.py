@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors import numpy as safetensors
 
+from .backends.transfer import is_on_device, to_host
 from .errors import message
 from .parameter import Buffer, Parameter
 
@@ -108,9 +109,12 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:
-    """The NumPy array of a parameter, buffer, PyTorch tensor or array; TypeError where there is none. Not a copy."""
+    """The NumPy array of a parameter, buffer, PyTorch tensor or array; TypeError where there is none. A copy only of
+    what lies on a device."""
     if isinstance(value, (Parameter, Buffer)):
-        return value.value
+        return to_host(value.value)
+    if is_on_device(value):
+        return to_host(value)
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # PyTorch, which need not be installed
         return np.asarray(value.detach().cpu().numpy())
     return np.asarray(value)

@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from .backends.device import Device, current_device
+from .backends.transfer import is_on_device, to_device, to_host
 from .compile.simplify import simplify
 from .compile.trace import Builder
 from .compile.vjp import vjp
-from .errors import OpTypeError, RecordingError, message, op_error, user_line
+from .errors import BackendError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
 from .ops.movement import STACK, TRANSPOSE, transpose
 from .ops.value import Value
+from .run.device.expressions import evaluate
 from .run.interpret import interpret
 from .types import Type, default_dtype, is_float, tensor_type
 
@@ -85,7 +88,12 @@ class Shared(Value):
         return found
 
     def _array(self) -> np.ndarray[Any, Any]:
+        """The numbers, where they are."""
         raise TypeError(f"{type(self).__name__} has no array of its own")
+
+    def _array_on(self, device: Device | None) -> Any:
+        """The numbers where kernels run: on this device, or on the host."""
+        return self._array()
 
     def _enter(self, builder: Builder) -> Any:
         return builder.shared_operand(self)
@@ -131,7 +139,8 @@ class Shared(Value):
         """A copy of the current numbers."""
         if not isinstance(self, Constant):
             refuse_if_kept("the numbers of a parameter are read")
-        return np.array(self._array())
+        array = self._array()
+        return to_host(array) if is_on_device(array) else np.array(array)
 
     def item(self) -> float | int | bool:
         """The number of a value with one element."""
@@ -159,16 +168,24 @@ def stack_values(values: Any) -> Any:
 
 
 class Constant(Shared):
-    """An array that never changes."""
+    """An array that never changes. It has no place: devices take copies."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_copy", "_data")
 
     def __init__(self, data: np.ndarray[Any, Any]) -> None:
         super().__init__(tensor_type(data.dtype, data.shape))
         self._data = data  # not marked as read-only: that is another type to compiled loops than a parameter
+        self._copy: tuple[Device, Any] | None = None
 
     def _array(self) -> np.ndarray[Any, Any]:
         return self._data
+
+    def _array_on(self, device: Device | None) -> Any:
+        if device is None:
+            return self._data
+        if self._copy is None or self._copy[0] is not device:
+            self._copy = device, device.array(self._data)
+        return self._copy[1]
 
 
 _filled: dict[Any, Constant] = {}
@@ -240,7 +257,7 @@ def constant(x: Any, dtype: Any = None) -> Constant:
 
 def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
-    array = np.array(x, dtype=dtype, order="C")
+    array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")
     if array.dtype.kind == "f" and dtype is None:
         array = array.astype(default_dtype(), copy=False)
     if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
@@ -288,9 +305,11 @@ class SharedExpression(Shared):
         return builder.shared_operand(self)
 
     def _array(self) -> np.ndarray[Any, Any]:
-        return evaluate_shared([self], {})[0]
+        return evaluate_shared([self], {}, device_of([self]))[0]
 
     def _evaluate(self, arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        if is_on_device(arrays[0]):
+            return evaluate(current_device(), self.graph, lambda kind, k: arrays[k])[0]
         return interpret(self.graph, lambda kind, k: arrays[k])[0]
 
     def _pull(self, g: Any, arrays: list[np.ndarray[Any, Any]]) -> list[tuple[Shared, np.ndarray[Any, Any]]]:
@@ -302,7 +321,11 @@ class SharedExpression(Shared):
             known = [self.graph.nodes[w].attrs[1] for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
             self._reverse = graph, known
         graph, known = self._reverse
-        results = interpret(graph, lambda kind, k: g if kind == "cotangent" else arrays[k])
+        if is_on_device(arrays[0]):
+            on_device = to_device(g)
+            results = evaluate(current_device(), graph, lambda kind, k: on_device if kind == "cotangent" else arrays[k])
+        else:
+            results = interpret(graph, lambda kind, k: g if kind == "cotangent" else arrays[k])
         return [(self.parents[k], r) for k, r in zip(known, results, strict=True)]
 
 
@@ -327,13 +350,39 @@ def in_order(wanted: Iterable[Shared]) -> list[Shared]:
     return order
 
 
-def evaluate_shared(wanted: Iterable[Shared], memo: Memo) -> list[np.ndarray[Any, Any]]:
-    """Arrays of shared values; `memo` keeps what was computed in this recording."""
+def evaluate_shared(
+    wanted: Iterable[Shared], memo: Memo, device: Device | None = None, read: Callable[[Shared], Any] | None = None
+) -> list[np.ndarray[Any, Any]]:
+    """Arrays of shared values; `memo` keeps what was computed in this recording.
+
+    `device` is where they are wanted, None for the host; `read` gives the numbers of those that are no expressions.
+    """
     wanted = list(wanted)
     for x in in_order(x for x in wanted if x not in memo):
         if x not in memo:
-            memo[x] = x._evaluate([memo[p] for p in x.parents]) if isinstance(x, SharedExpression) else x._array()
+            if isinstance(x, SharedExpression):
+                memo[x] = x._evaluate([memo[p] for p in x.parents])
+            else:
+                memo[x] = read(x) if read is not None else x._array_on(device)
     return [memo[x] for x in wanted]
+
+
+def device_of(values: Iterable[Shared]) -> Device | None:
+    """The device on which the parameters lie that these values are made of, None for the host."""
+    held = [x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)]
+    if not held or not is_on_device(held[0]._array()):
+        if any(is_on_device(x._array()) for x in held):
+            raise mixed_places("values are computed from parameters in two places")
+        return None
+    if not all(is_on_device(x._array()) for x in held):
+        raise mixed_places("values are computed from parameters in two places")
+    return current_device()
+
+
+def mixed_places(what: str, repair: str = "") -> BackendError:
+    """The error for operands that do not lie where they are wanted."""
+    everywhere = 'move all of the model, with model.to("cupy") or model.to("numba")'
+    return BackendError(message(what, where=user_line(3), repair=repair or everywhere))
 
 
 def pull_back(

@@ -68,6 +68,7 @@ class Recording:
         "cache",
         "caches",
         "count",
+        "examples",
         "floats",
         "frozen_from",
         "held",
@@ -101,6 +102,7 @@ class Recording:
         self.floats: list[float] = []
         self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.count = 0
+        self.examples = 0  # of `ab.map`
         self.user_code: CodeType | None = None  # the user's code that recorded last
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
         self.caches: dict[bool, dict[Any, Any]] = {False: {}, True: {}}

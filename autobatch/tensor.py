@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .backends.transfer import is_on_device, to_host
 from .compile.trace import Builder
 from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import NODE, _hashable
@@ -77,7 +78,8 @@ class Tensor(Value):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """Force, and return a copy as a NumPy array."""
-        return np.array(forced(self))
+        value = forced(self)
+        return to_host(value) if is_on_device(value) else np.array(value)
 
     def item(self) -> Any:
         """Force a value of one element, and return it as a Python number."""
@@ -114,7 +116,7 @@ class Tensor(Value):
         where = node_line(self)
         line = f", recorded at {where}" if where else ""
         value = getattr(self, "_value", None)
-        numbers = f", {np.array2string(value, threshold=8, precision=4)}" if value is not None else ""
+        numbers = f", {np.array2string(to_host(value), threshold=8, precision=4)}" if value is not None else ""
         return f"Tensor({self._type}{line}{numbers})"
 
 

@@ -32,6 +32,7 @@ UPWARD = {
 """Imports against the direction, each inside a function or for the type checker, and why they are there."""
 
 LATE = {
+    ("backends.device", "backends.cupy_device"): "loaded where a GPU is the backend",
     ("compile.lower", "backends.numba_verbs"): "loaded where Numba is the backend",
     ("compile.lower", "compile.cache"): "loaded where Numba is the backend",
     ("compile.lower", "compile.loops"): "loaded where Numba is the backend",
@@ -41,6 +42,9 @@ LATE = {
 
 BUILT_ON_PUBLIC_NAMES = ("nn", "optim", "data", "models", "cli")
 ALSO_ALLOWED = {
+    "backends.cuda": {"HEADER"},
+    "backends.device": {"Device", "current_device"},
+    "backends.transfer": {"is_on_device", "to_device", "to_host"},
     "errors": None,
     "backends.parts": None,
     "parameter": None,

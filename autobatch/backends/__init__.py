@@ -1,4 +1,5 @@
-"""Where kernels run: `numpy`, the reference, each op a call; `numba`, the default, generated loops, BLAS products."""
+"""Where kernels run: `numpy`, the reference, each op a call; `numba`, the default, generated loops, BLAS products;
+`cupy`, generated CUDA C on a GPU."""
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ import contextvars
 from collections.abc import Iterator
 
 from ..errors import BackendError
+from .device import current_device
+from .transfer import DEVICES
 
-BACKENDS = ("numba", "numpy")
+BACKENDS = ("numba", "numpy", "cupy")
 
 _default = ["numba"]
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("autobatch_backend", default=None)
@@ -20,14 +23,15 @@ def current_backend() -> str:
 
 
 def set_backend(name: str) -> None:
-    """Run kernels on "numba" (default) or "numpy" from now on, in all threads.
+    """Run kernels on "numba" (default), "numpy" or "cupy" from now on, in all threads.
 
-    Raises `BackendError` for a name that is not a backend.
+    With "cupy" new parameters live on the GPU; those that are there already move with `model.to("cupy")`. Raises
+    `BackendError` for a name that is not a backend, and where a backend lacks something: then it says what.
 
     >>> import autobatch as ab
     >>> ab.set_backend("numba")
     """
-    _default[0] = _checked(name)
+    _default[0] = checked(name)
 
 
 @contextlib.contextmanager
@@ -39,14 +43,17 @@ def backend(name: str) -> Iterator[None]:
     ...     float(ab.tensor(2.0) * 3)
     6.0
     """
-    token = _chosen.set(_checked(name))
+    token = _chosen.set(checked(name))
     try:
         yield
     finally:
         _chosen.reset(token)
 
 
-def _checked(name: str) -> str:
+def checked(name: str) -> str:
+    """The name of a backend that can run here; raises `BackendError` where it cannot."""
     if name not in BACKENDS:
         raise BackendError(f"set_backend: no backend is called {name!r}\n  expected one of {', '.join(BACKENDS)}")
+    if name in DEVICES:
+        current_device()
     return name

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import BackendError
-
 Host = np.ndarray[Any, Any]
 
 
@@ -27,7 +25,7 @@ class Device(Protocol):
     """Address of three int64: [1, index, extent] once a kernel met an index out of range, until then zeros."""
 
     def empty(self, shape: Any, dtype: Any) -> Any:
-        """An array of the device; its numbers are whatever lies there."""
+        """An array of the device; its numbers are whatever lies there. Raises `MemoryError` where there is no room."""
 
     def array(self, host: Host) -> Any:
         """A copy on the device."""
@@ -40,6 +38,12 @@ class Device(Protocol):
 
     def zero(self, address: int, n_bytes: int) -> None:
         """Set memory to zero."""
+
+    def copy(self, target: int, source: int, n_bytes: int) -> None:
+        """Copy memory of the device, from address to address; the two do not overlap."""
+
+    def free_bytes(self) -> int:
+        """Memory that `empty` could still give, in bytes."""
 
     def kernel(self, source: str, name: str) -> Any:
         """The compiled kernel of this name; a source is compiled once, whichever of its kernels is asked for first."""
@@ -113,7 +117,9 @@ def use_device(device: Device | None) -> Device | None:
 
 
 def current_device() -> Device:
-    """The device in use. Raises `BackendError` where there is none."""
+    """The device in use; the GPU where none was installed. Raises what `require_cupy` does where there is none."""
     if not _in_use:
-        raise BackendError("device: none is in use\n  repair: use_device(device)")
+        from .cupy_device import CupyDevice
+
+        _in_use.append(CupyDevice())
     return _in_use[0]

@@ -63,7 +63,9 @@ def kept(v: Array) -> Array:
 
 
 def forget(array: Array) -> None:
-    """Drop what is kept for an array whose numbers change."""
+    """Drop what is kept for an array whose numbers change; for one of a device nothing is."""
+    if not isinstance(array, np.ndarray):
+        return
     _records.pop(id(_owner(array)), None)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from ..backends.transfer import DEVICES
 from ..graph import Graph
 from .batch import batch
+from .cuda.lower import CudaProgram, lower_cuda
 from .join import derive, join_products
 from .lower import Program, graph_inputs, lower, steps_of
 from .simplify import simplify
@@ -25,6 +27,7 @@ class Kernel:
         self.graph = graph
         self.trainable = trainable
         self._programs: dict[tuple[str, str, bool], Program] = {}
+        self._device_programs: dict[tuple[str, bool], CudaProgram] = {}
         self._graphs: dict[str, Graph] = {}
         self.expressions: list[Graph] = []
         """What the "derived" operands of the pieces are, made of shared operands: graphs of one result."""
@@ -55,6 +58,19 @@ class Kernel:
             found = lower(graph, f"{self.name}_{piece}", self._accumulates(piece), backend, add)
             self._programs[piece, backend, add] = found
         return found
+
+    def device_program(self, piece: str, add: bool = True) -> CudaProgram:
+        """The piece lowered for a device."""
+        found = self._device_programs.get((piece, add))
+        if found is None:
+            graph = self.graph_of(piece)
+            found = lower_cuda(graph, f"{self.name}_{piece}", self._accumulates(piece), add)
+            self._device_programs[piece, add] = found
+        return found
+
+    def text(self, piece: str, backend: str) -> str:
+        """The lowered piece, to read."""
+        return (self.device_program(piece) if backend in DEVICES else self.program(piece, backend)).text
 
     def steps(self, piece: str, backend: str) -> Steps:
         """The calls and loops that the lowered piece makes, in order."""

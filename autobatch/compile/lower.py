@@ -24,6 +24,7 @@ import numpy as np
 
 from ..backends import parts
 from ..backends.products import product, product_many, product_summed, product_transposed
+from ..backends.transfer import DEVICES
 from ..backends.verbs import add_rows, gather, store, store_rows, take
 from ..graph import CONST, INPUT, Graph
 from ..ops.index import TAKE
@@ -81,7 +82,9 @@ def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str, add
 
 
 def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
-    """The calls and loops of the program of a graph; without Numba, calls only."""
+    """The calls and loops of the program of a graph; with NumPy, calls only."""
+    if backend in DEVICES:
+        return fuse(rewrite(graph), accumulate)
     return fuse(read_beside(rewrite(graph))[0], accumulate) if backend == "numba" else calls_only(graph)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import message
 from ..guards import changed
-from ..parameter import Buffer, Parameter, updating
+from ..parameter import Buffer, Parameter, move, replace
 from ..random import in_mode
 from ..saving import as_array
 
@@ -124,6 +124,18 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
+    # Places.
+
+    def to(self, backend: str) -> Self:
+        """Move all parameters and buffers, with their gradients, to where a backend has its arrays: "cupy" for the GPU,
+        "numba" or "numpy" for the host. Returns the module; all move, or none.
+
+        >>> from autobatch import nn
+        >>> layer = nn.Linear(2, 3).to("numba")
+        """
+        move([*self.parameters(), *self.buffers()], backend)
+        return self
+
     # State.
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -132,7 +144,7 @@ class Module:
         A module that refers back to one that holds it is named once. Raises ValueError where two parameters have the
         same name, such as keys `1` and `"1"` of one dict.
         """
-        return {name: np.array(held.value) for name, held in self._named_state().items()}
+        return {name: held.numpy() for name, held in self._named_state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Take over the values of a state dict: of this library, of `ab.load`, or of a PyTorch module.
@@ -177,9 +189,7 @@ class Module:
         if faults:
             listed = "".join(f"\n  {fault}" for fault in faults)
             raise ValueError(f"load_state_dict: the state does not fit {type(self).__name__}{listed}")
-        with updating([target for _, target, _ in chosen.values()]) as arrays:
-            for array, (_, _, value) in zip(arrays, chosen.values(), strict=True):
-                array[...] = value
+        replace([(target, value) for _, target, value in chosen.values()])
         return keys
 
     def _named_state(self) -> dict[str, Parameter | Buffer]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..backends.parts import ALONE, parts_done, take_part
 from ..parameter import Parameter, SparseRows
+from .on_device import DeviceMove, Gradient, bits
 from .optimizer import Array, Move, Optimizer, compiled_loop, flat, table_shape, with_decay
 
 
@@ -80,12 +81,7 @@ class Adam(Optimizer):
 
     def _move(self, index: int, gradient: Array | SparseRows) -> Move:
         parameter = self.params[index]
-        steps = int(self._steps[index]) + 1
-        beta1, beta2 = self._betas
-        corrected_lr = self.lr / (1 - beta1**steps)
-        corrected_root = 1 / math.sqrt(1 - beta2**steps)
-        scalars = beta1, 1 - beta1, beta2, 1 - beta2, corrected_lr, corrected_root, self._eps
-        numbers = tuple(map(parameter.dtype.type, scalars))
+        numbers = tuple(map(parameter.dtype.type, self._scalars(index)))
         m, v = self._moments["exp_avg"][index], self._moments["exp_avg_sq"][index]
         if isinstance(gradient, SparseRows):
             shape = table_shape(gradient)
@@ -96,6 +92,19 @@ class Adam(Optimizer):
             return Move(_adam_rows, shape, (values, gradient.rows, m, v, *numbers))
         gradient = flat(with_decay(gradient, parameter.value, self._weight_decay))
         return Move(_adam, (gradient.size,), (gradient, flat(m), flat(v), *numbers))
+
+    def _scalars(self, index: int) -> tuple[float, ...]:
+        """The factors of the coming step, in the order of the loops' arguments."""
+        steps = int(self._steps[index]) + 1
+        beta1, beta2 = self._betas
+        corrected_lr = self.lr / (1 - beta1**steps)
+        corrected_root = 1 / math.sqrt(1 - beta2**steps)
+        return beta1, 1 - beta1, beta2, 1 - beta2, corrected_lr, corrected_root, self._eps
+
+    def _move_on_device(self, index: int, gradient: Any) -> DeviceMove:
+        m, v = self._moments["exp_avg"][index], self._moments["exp_avg_sq"][index]
+        g = Gradient(gradient, self.params[index].value, self._weight_decay)
+        return g.move("adam", g.values, m, v, g.row_address, g.n, g.width, *map(bits, self._scalars(index)))
 
 
 @compiled_loop

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..backends.transfer import is_on_device
 from ..parameter import Parameter, SparseRows
+from .on_device import clip
 from .optimizer import Array, compiled_loop
 
 
@@ -18,6 +20,8 @@ def clip_grad_norm(params: Iterable[Parameter], max_norm: float) -> float:
     Bengio, "On the difficulty of training recurrent neural networks", 2013, Algorithm 1). Gradients within the bound
     stay as they are; parameters without gradient do not count. If a gradient holds NaN or an infinity the norm is NaN
     or inf, and no gradient is changed: check the norm that is returned, and leave the step out.
+
+    Of gradients on a GPU the norm is an array there, f64[], so that nothing waits for it; `float(norm)` waits.
 
     Arguments:
         params: parameters with their gradients; one listed twice counts once.
@@ -36,6 +40,9 @@ def clip_grad_norm(params: Iterable[Parameter], max_norm: float) -> float:
         raise ValueError(f"clip_grad_norm: max_norm out of range\n  expected max_norm >= 0, got {max_norm}")
     gradients = [p.grad for p in {id(p): p for p in params}.values() if p.grad is not None]
     arrays = [g.values if isinstance(g, SparseRows) else g for g in gradients]
+    if arrays and is_on_device(arrays[0]):
+        on_device: float = clip(arrays, max_norm)
+        return on_device
     norm = _norm(arrays)
     if max_norm < norm < math.inf:
         for array in arrays:

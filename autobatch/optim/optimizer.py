@@ -17,9 +17,11 @@ import numba
 import numpy as np
 
 from ..backends.parts import ALONE, SHARED, share_rows
-from ..errors import message
+from ..backends.transfer import is_on_device, to_device, to_host
+from ..errors import BackendError, message
 from ..parameter import Parameter, SparseRows, updating
 from ..types import short_dtype
+from .on_device import DeviceMove
 
 Array = np.ndarray[Any, Any]
 
@@ -40,6 +42,10 @@ class Move:
     kernel: Callable[..., int]
     shape: tuple[int, ...]
     arguments: tuple[Any, ...]
+
+    def view(self, array: Array) -> Array:
+        """The parameter's array as `run` takes it."""
+        return np.reshape(array, self.shape, copy=False)
 
     def run(self, view: Array) -> None:
         """Change the parameter."""
@@ -115,19 +121,31 @@ class Optimizer(ABC):
         """
         chosen = [index for index, parameter in enumerate(self.params) if parameter.grad is not None]
         gradients = self._gradients(chosen)
-        moves = [self._move(index, gradient) for index, gradient in zip(chosen, gradients, strict=True)]
-        self._compile(moves)
+        moves = [self._move_of(index, gradient) for index, gradient in zip(chosen, gradients, strict=True)]
+        self._compile([move for move in moves if isinstance(move, Move)])
         steps = self._steps.copy()
         steps[chosen] += 1
         with updating([self.params[index] for index in chosen]) as arrays:
-            views = [np.reshape(array, move.shape, copy=False) for array, move in zip(arrays, moves, strict=True)]
+            views = [move.view(array) for array, move in zip(arrays, moves, strict=True)]
             for view, move in zip(views, moves, strict=True):
                 move.run(view)
             self._steps = steps
 
+    def _move_of(self, index: int, gradient: Array | SparseRows) -> Move | DeviceMove:
+        """What the step does, where the parameter lies; moments follow it there."""
+        value = self.params[index].value
+        for moments in self._moments.values():
+            if is_on_device(moments[index]) is not is_on_device(value):
+                moments[index] = to_device(moments[index]) if is_on_device(value) else to_host(moments[index])
+        return self._move_on_device(index, gradient) if is_on_device(value) else self._move(index, gradient)
+
     @abstractmethod
     def _move(self, index: int, gradient: Array | SparseRows) -> Move:
         """What the step does to parameter `index`; changes nothing. This step is number `self._steps[index] + 1`."""
+
+    def _move_on_device(self, index: int, gradient: Any) -> DeviceMove:
+        """The same as `_move` for a parameter that lies on a device."""
+        raise BackendError(f"{self._name}: it has no kernels for parameters on a device")
 
     def _gradients(self, chosen: list[int]) -> list[Array | SparseRows]:
         """Gradients of the chosen parameters, as arrays that the compiled loops take."""
@@ -186,7 +204,7 @@ class Optimizer(ABC):
         state = {name: np.array(getattr(self, name), np.float64) for name in self.settings}
         for index in range(len(self.params)):
             state[f"{index}.step"] = np.array(self._steps[index])
-            state |= {f"{index}.{name}": moments[index].copy() for name, moments in self._moments.items()}
+            state |= {f"{index}.{name}": np.array(to_host(m[index])) for name, m in self._moments.items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -252,6 +270,8 @@ def _text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
 
 def _plain(array: Array) -> Array:
     """The array, or a copy if the compiled loops would need another version for it."""
+    if is_on_device(array):
+        return array
     return np.require(array, requirements=["C", "A", "W"])
 
 

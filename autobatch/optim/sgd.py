@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from ..backends.parts import parts_done, take_part
 from ..parameter import Parameter, SparseRows
+from .on_device import DeviceMove, Gradient, bits
 from .optimizer import Array, Move, Optimizer, compiled_loop, flat, table_shape, with_decay
 
 
@@ -89,6 +90,18 @@ class SGD(Optimizer):
         velocity = flat(self._moments["momentum_buffer"][index])
         kernel = _descend_looking_ahead if self._nesterov else _descend_with_momentum
         return Move(kernel, (g.size,), (g, velocity, number(self.lr), number(self._momentum)))
+
+    def _move_on_device(self, index: int, gradient: Any) -> DeviceMove:
+        value, lr = self.params[index].value, bits(self.lr)
+        if isinstance(gradient, SparseRows) and not self._momentum and not self._weight_decay:
+            g = Gradient(gradient, value, 0.0)
+            return g.move("descend_rows", g.values, g.row_address, g.n, g.width, lr)
+        dense = gradient.to_dense() if isinstance(gradient, SparseRows) else gradient
+        g = Gradient(dense, value, self._weight_decay)
+        if not self._momentum:
+            return g.move("descend", g.values, g.n, lr)
+        velocity = self._moments["momentum_buffer"][index]
+        return g.move("momentum", g.values, velocity, g.n, lr, bits(self._momentum), int(self._nesterov))
 
 
 @compiled_loop

@@ -98,6 +98,11 @@ class Run:
         at = -start - 2
         return int(table.result_pool[result]), self.plan.scattered[at : at + count]
 
+    def accesses(self, launch: Any) -> list[tuple[Any, Array, int]]:
+        """What each slot of a launch reads: a pool, row numbers, and the first where they are consecutive, else -1."""
+        found: list[tuple[Any, Array, int]] = launch.accesses
+        return found
+
     def is_placed(self, recorded: int) -> bool:
         """Whether a value was computed."""
         return bool(self.plan.start[self.expansion.value(recorded)] != -1)

@@ -65,7 +65,7 @@ def mirror(
         if found is None:
             kernel = run.signatures[s].kernel
             graph = kernel.pieces.backward
-            types = _cotangents(graph)
+            types = cotangent_types(graph)
             found = plans[s, add] = (
                 kernel.program("backward", run.backend, add).run,
                 kernel.inputs("backward"),
@@ -130,7 +130,7 @@ def nodes_to_seeds(run: Run, seeds: dict[int, Array]) -> Any:
     )
 
 
-def _cotangents(graph: Graph) -> dict[int, Type]:
+def cotangent_types(graph: Graph) -> dict[int, Type]:
     """Types of the cotangents that a piece reads, by result."""
     return {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
 
@@ -151,7 +151,7 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], dense: 
         ]
     if pieces.dense:
         arguments: list[Any] = []
-        cotangents = _cotangents(pieces.final)
+        cotangents = cotangent_types(pieces.final)
         for kind, k in signature.kernel.inputs("final"):
             if kind == "kept":
                 arguments.append(kept[k].reshape(resolve(pieces.kept[k], sizes)))

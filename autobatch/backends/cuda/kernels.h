@@ -27,6 +27,16 @@ AB_FUNCTION i64 ab_div(i64 t, i64 n) {
     return ((t | n) >> 32) == 0 ? (i64)((unsigned)t / (unsigned)n) : t / n;
 }
 
+// A number that came as its bits, since arguments are whole numbers.
+AB_FUNCTION double ab_double(i64 bits) {
+    union {
+        i64 bits;
+        double number;
+    } both;
+    both.bits = bits;
+    return both.number;
+}
+
 // Functions of one element. float: straight-line arithmetic where that is exact to a few units in the last place.
 
 AB_FUNCTION float ab_tanh(float x) {  // rational function of degree 13 over 6, clamped where the result rounds to +-1

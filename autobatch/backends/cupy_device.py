@@ -1,0 +1,189 @@
+"""A GPU through CuPy: memory, copies, generated kernels and the products of cuBLAS, all in one stream.
+
+Written against CuPy 14. Products go to cuBLAS by its handle: `cupy.matmul` takes several times as long on the host. The
+stream is the thread's current one, CuPy's default unless the user chose another.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import numpy as np
+
+from .cupy_missing import require_cupy
+from .device import Host
+
+_N, _T = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
+_DEVICE_TO_DEVICE = 3  # cudaMemcpyDeviceToDevice
+
+
+class CupyDevice:
+    """The current GPU. See `Device`."""
+
+    name = "cupy"
+
+    def __init__(self) -> None:
+        self._cupy = cupy = require_cupy()
+        self._runtime = cupy.cuda.runtime
+        self._blas = cupy.cuda.cublas
+        self._modules: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
+        self._pinned: collections.deque[tuple[Any, Any]] = collections.deque()  # (buffer, event after its copy)
+        self._one = {np.dtype(t): np.array(1, t) for t in (np.float32, np.float64)}
+        self._zero = {np.dtype(t): np.array(0, t) for t in (np.float32, np.float64)}
+        self._fault_words = cupy.zeros(3, np.int64)
+        self.faults = int(self._fault_words.data.ptr)
+
+    @property
+    def _stream(self) -> int:
+        return int(self._cupy.cuda.get_current_stream().ptr)
+
+    # Memory.
+
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        """See `Device`."""
+        return self._cupy.empty(shape, dtype)
+
+    def array(self, host: Host) -> Any:
+        """See `Device`."""
+        return self._cupy.array(host, order="C")
+
+    def numpy(self, array: Any) -> Host:
+        """See `Device`."""
+        found: Host = array.get()
+        return found
+
+    def upload(self, host: Host) -> Any:
+        """See `Device`. The copy goes out of a pinned buffer, which is written again once the copy is done."""
+        made = self._cupy.empty(host.shape, host.dtype)
+        if host.nbytes:
+            buffer, event = self._staging(host.nbytes)
+            np.frombuffer(buffer, np.uint8, host.nbytes)[:] = np.ascontiguousarray(host).reshape(-1).view(np.uint8)
+            made.data.copy_from_host_async(buffer.ptr, host.nbytes, self._cupy.cuda.get_current_stream())
+            event.record(self._cupy.cuda.get_current_stream())
+            self._pinned.append((buffer, event))
+        return made
+
+    def _staging(self, n_bytes: int) -> tuple[Any, Any]:
+        """A pinned buffer that no copy is reading, and its event."""
+        for _ in range(len(self._pinned)):
+            buffer, event = self._pinned.popleft()
+            if event.done and buffer.size() >= n_bytes:
+                return buffer, event
+            if not event.done:
+                self._pinned.append((buffer, event))
+        rounded = 1 << max(n_bytes - 1, 65535).bit_length()
+        return self._cupy.cuda.alloc_pinned_memory(rounded), self._cupy.cuda.Event(disable_timing=True)
+
+    def zero(self, address: int, n_bytes: int) -> None:
+        """See `Device`."""
+        self._runtime.memsetAsync(address, 0, n_bytes, self._stream)
+
+    def copy(self, target: int, source: int, n_bytes: int) -> None:
+        """See `Device`."""
+        self._runtime.memcpyAsync(target, source, n_bytes, _DEVICE_TO_DEVICE, self._stream)
+
+    def free_bytes(self) -> int:
+        """See `Device`: what the GPU has, and what CuPy keeps for later."""
+        pool = self._cupy.get_default_memory_pool()
+        free = int(self._runtime.memGetInfo()[0]) + int(pool.free_bytes())
+        limit = int(pool.get_limit())
+        return min(free, limit - int(pool.used_bytes())) if limit else free
+
+    def synchronize(self) -> None:
+        """See `Device`."""
+        self._cupy.cuda.get_current_stream().synchronize()
+
+    # Kernels.
+
+    def kernel(self, source: str, name: str) -> Any:
+        """See `Device`. CuPy keeps what NVRTC makes on disk, in `CUPY_CACHE_DIR`."""
+        found = self._kernels.get((source, name))
+        if found is None:
+            module = self._modules.get(source)
+            if module is None:
+                module = self._modules[source] = self._cupy.RawModule(code=source, options=("--std=c++17",))
+            found = self._kernels[source, name] = module.get_function(name)
+        return found
+
+    def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
+        """See `Device`. CuPy passes Python's whole numbers as `long long`."""
+        if blocks:
+            kernel((blocks,), (threads,), arguments)
+
+    # Products. cuBLAS reads matrices column by column: C = A B there is Cᵀ = Bᵀ Aᵀ here.
+
+    def product(
+        self,
+        n: int,
+        k: int,
+        p: int,
+        a: int,
+        lead_a: int,
+        flip_a: bool,
+        b: int,
+        lead_b: int,
+        flip_b: bool,
+        c: int,
+        lead_c: int,
+        dtype: Any,
+        add: bool,
+    ) -> None:
+        """See `Device`."""
+        if n == 0 or p == 0:
+            return
+        kind = np.dtype(dtype)
+        one, factor = self._one[kind].ctypes.data, (self._one if add else self._zero)[kind].ctypes.data
+        handle = self._handle()
+        gemm = self._blas.sgemm if kind.itemsize == 4 else self._blas.dgemm
+        ops = _T if flip_b else _N, _T if flip_a else _N
+        gemm(handle, *ops, p, n, k, one, b, max(lead_b, 1), a, max(lead_a, 1), factor, c, max(lead_c, 1))
+
+    def products(
+        self,
+        count: int,
+        n: int,
+        k: int,
+        p: int,
+        a: int,
+        lead_a: int,
+        flip_a: bool,
+        step_a: int,
+        b: int,
+        lead_b: int,
+        flip_b: bool,
+        step_b: int,
+        c: int,
+        lead_c: int,
+        step_c: int,
+        dtype: Any,
+    ) -> None:
+        """See `Device`."""
+        if count == 0 or n == 0 or p == 0:
+            return
+        kind = np.dtype(dtype)
+        one, zero = self._one[kind].ctypes.data, self._zero[kind].ctypes.data
+        handle = self._handle()
+        gemm = self._blas.sgemmStridedBatched if kind.itemsize == 4 else self._blas.dgemmStridedBatched
+        ops = _T if flip_b else _N, _T if flip_a else _N
+        leads = max(lead_b, 1), max(lead_a, 1), max(lead_c, 1)
+        gemm(
+            handle, *ops, p, n, k, one, b, leads[0], step_b, a, leads[1], step_a, zero, c, leads[2], step_c, count
+        )  # fmt: skip
+
+    def _handle(self) -> int:
+        """cuBLAS's handle of this thread and GPU, on the current stream, reading factors from the host."""
+        handle = self._cupy.cuda.device.get_cublas_handle()
+        self._blas.setStream(handle, self._stream)
+        self._blas.setPointerMode(handle, 0)  # CUBLAS_POINTER_MODE_HOST
+        return int(handle)
+
+    # Sorting.
+
+    def argsort(self, address: int, n: int) -> Any:
+        """See `Device`. CuPy sorts by Thrust, whose `stable_sort` this is."""
+        cuda = self._cupy.cuda
+        memory = cuda.UnownedMemory(address, 8 * n, self, self._runtime.getDevice())
+        keys = self._cupy.ndarray((n,), np.int64, memptr=cuda.MemoryPointer(memory, 0))
+        return self._cupy.argsort(keys, kind="stable")

@@ -1,0 +1,74 @@
+"""execute: a `DeviceRun` → its values, launch by launch, without waiting for the device.
+
+Row numbers that the host can know are computed there first, and checked: an index out of range raises before anything
+has run. Where kernels find their indices themselves, the device is asked once, in the end. Cost: the driver of each
+launch; no allocation, no upload, and but for that one case no wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...backends.device import Device
+from ...errors import OpIndexError
+from .indices import host_pools, known_indices
+from .layout import DeviceRun
+
+
+def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None = None) -> None:
+    """Run the launches in order; `check` sees every launch after it ran."""
+    run.host_pools, run.payloads = host_pools(run), ()
+    plans = {}
+    unknown = False
+    for s in run.totals:
+        piece = "forward" if run.needs_sig[s] else "inference"
+        unknown |= not known_indices(run, s, piece)
+        plans[s] = _plan(run, s, piece)
+    device, scratch = run.device, run.scratch
+    for number, launch in enumerate(run.launches):
+        if launch.sizes[0] == 0:
+            continue
+        program, inputs, writes, n_kept = plans[launch.sig]
+        outputs = [
+            run.pool_address[pool] + start * row for (pool, start, _), row in zip(launch.writes, writes, strict=True)
+        ]
+        outputs += [run.kept_address(launch, k) for k in range(n_kept)]  # type: ignore[arg-type]
+        arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]  # type: ignore[arg-type]
+        program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
+        if check is not None:
+            check(launch, number)
+    if unknown:
+        raise_fault(device)
+
+
+def _plan(run: DeviceRun, s: int, piece: str) -> tuple[Any, list[tuple[str, int, int]], list[int], int]:
+    """The program of a signature, its inputs (with the address of those that are the same for all launches), bytes of
+    a row of each result, and how many values it keeps."""
+    signature = run.signatures[s]
+    kernel = signature.kernel
+    program = kernel.device_program(piece)
+    row_bytes = [result.width * result.dtype.itemsize for result in signature.results]
+    n_kept = kernel.pieces.n_kept_forward if piece == "forward" else 0
+    return program.run, fixed_inputs(run, s, piece), row_bytes, n_kept
+
+
+def fixed_inputs(run: DeviceRun, s: int, piece: str) -> list[tuple[str, int, int]]:
+    """(kind, k, address) of what a piece reads; the address is 0 where it depends on the launch."""
+    found = []
+    for kind, k in run.signatures[s].kernel.inputs(piece):
+        fixed = run.same_for_all(s, kind, k).data.ptr if kind in ("shared", "derived") else 0
+        found.append((kind, k, int(fixed)))
+    return found
+
+
+def raise_fault(device: Device) -> None:
+    """Wait, and raise `OpIndexError` if a kernel has met an index out of range."""
+    words = device.empty((3,), np.dtype(np.int64))
+    device.copy(words.data.ptr, device.faults, words.nbytes)
+    is_fault, index, extent = device.numpy(words).tolist()
+    if is_fault:
+        device.zero(device.faults, words.nbytes)
+        raise OpIndexError(f"index {index} is out of range for an axis of {extent}")

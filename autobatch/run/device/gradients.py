@@ -1,0 +1,78 @@
+"""gradients: gradients of a table as rows. The host knows the numbers of the rows, the device their values.
+
+Rows that are the same are added in the order given. Cost: a sort of row numbers on the host, one upload, one launch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...backends.device import Device
+from ..execute import Array
+from .parcel import Parcel
+from .rows import add_rows
+from .rows import merge_rows as launch_merge
+
+
+def merge_rows(device: Device, ids: Array, parts: Sequence[Any], shape: tuple[int, ...]) -> tuple[Array, Any]:
+    """Rows that may repeat → each row number once, ascending, and the sums.
+
+    Args:
+        device: where the parts lie.
+        ids: int64[n], on the host.
+        parts: arrays of the device whose rows, one behind the other, have these numbers.
+        shape: of the table.
+    """
+    order = np.argsort(ids, kind="stable").astype(np.int32)
+    ordered = ids[order]
+    begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+    unique = ordered[begins]
+    width, dtype = math.prod(shape[1:]), parts[0].dtype
+    merged = device.empty((unique.size, *shape[1:]), dtype)
+    if unique.size:
+        parcel = Parcel()
+        at = parcel.put(order), parcel.put(np.append(begins, ids.size).astype(np.int32))
+        parcel.send(device)
+        whole = _together(device, parts, width)
+        segments = parcel.address + at[0], parcel.address + at[1], int(unique.size)
+        launch_merge(device, whole.data.ptr, segments, merged.data.ptr, width, dtype)
+    return unique, merged
+
+
+def _together(device: Device, parts: Sequence[Any], width: int) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    whole = device.empty((sum(part.size for part in parts) // max(width, 1), width), parts[0].dtype)
+    at = whole.data.ptr
+    for part in parts:
+        device.copy(at, part.data.ptr, part.nbytes)
+        at += part.nbytes
+    return whole
+
+
+def add_to_rows(device: Device, table: Any, ids: Array, values: Any) -> None:
+    """Add rows, each with a number of its own, to rows of a table, in place."""
+    if not ids.size:
+        return
+    parcel = Parcel()
+    numbers = parcel.put(ids.astype(np.int32))
+    each, starts = parcel.put(np.arange(ids.size, dtype=np.int32)), parcel.put(np.arange(ids.size + 1, dtype=np.int32))
+    parcel.send(device)
+    base = parcel.address
+    width = math.prod(table.shape[1:])
+    add_rows(
+        device, table.data.ptr, base + numbers, values.data.ptr, (base + each, base + starts, ids.size), width,
+        table.dtype,
+    )  # fmt: skip
+
+
+def dense_of(device: Device, ids: Array, values: Any, shape: tuple[int, ...]) -> Any:
+    """The table of these rows, zero elsewhere."""
+    table = device.empty(shape, values.dtype)
+    device.zero(table.data.ptr, table.nbytes)
+    add_to_rows(device, table, ids, values)
+    return table

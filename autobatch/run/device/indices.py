@@ -1,0 +1,154 @@
+"""indices: row numbers of tables that the host can know, computed there by NumPy.
+
+An index that comes from data of the nodes, or from arrays from outside, does not need the device. The host knows it
+before anything runs, so that an index out of range raises at once, and gradients of tables can be merged without asking
+the device which rows they have. Input: a run and a signature. Output: `run.indices`, and whether all were known.
+Cost: one program of a few NumPy calls a signature that looks something up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...backends.transfer import is_on_device
+from ...compile.lower import graph_inputs, lower
+from ...graph import INPUT, Graph
+from ...ops.index import BOUNDED
+from ...types import Dim
+from ..execute import Array, resolve
+from .layout import DeviceRun
+
+
+@dataclass(slots=True)
+class Part:
+    """The part of a piece that makes indices.
+
+    run: its NumPy program; inputs: what it reads; types: of its results; kept: kept value → result; complete: whether
+    no index of the piece depends on anything else; whole: whether all launches of a signature can go through it at once
+    """
+
+    run: Any
+    inputs: list[tuple[str, int]]
+    types: list[Any]
+    kept: dict[int, int]
+    complete: bool
+    whole: bool
+
+
+def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
+    """Compute the indices of a signature that the host can know; whether these are all of them."""
+    slots = frozenset(k for k, slot in enumerate(run.signatures[s].slots) if _host_pool(run, slot) is not None)
+    part = _part_of(run.signatures[s].kernel, piece, slots)
+    if part.run is None:
+        return part.complete
+    launches: list[Any] = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
+    groups = [launches] if part.whole and launches else [[launch] for launch in launches]
+    found: list[list[Array]] = [[] for _ in part.types]
+    for group in groups:
+        sizes = tuple(map(sum, zip(*(launch.sizes for launch in group), strict=True)))
+        outputs: list[Any] = [np.empty(resolve(t, sizes), t.dtype) if _varies(t) else None for t in part.types]
+        arguments = [_argument(run, s, group, kind, k) for kind, k in part.inputs]
+        part.run(sizes[0], sizes, arguments, outputs)
+        for column, output in zip(found, outputs, strict=True):
+            column.append(output)
+    for k, result in part.kept.items():
+        if found[result]:
+            run.indices[s, k] = np.concatenate([a.reshape(-1) for a in found[result]])
+    return part.complete
+
+
+def _varies(type: Any) -> bool:
+    return bool(type.shape) and isinstance(type.shape[0], Dim)
+
+
+def _argument(run: DeviceRun, s: int, group: list[Any], kind: str, k: int) -> Any:
+    if kind == "data":
+        return np.concatenate([run.column(launch, k) for launch in group])
+    if kind == "rows":
+        rows = np.concatenate([run.row_numbers(launch, k) for launch in group])
+        return _host_pool(run, run.signatures[s].slots[k]), rows, -1
+    (launch,) = group
+    offsets_of = int(run.plan.offsets_of[run.plan.access_of[launch.number] + run.signatures[s].lists[k - 1]])
+    bounds = run.schedule.launch_of[launch.number : launch.number + 2]
+    offsets = run.plan.offsets[offsets_of : offsets_of + int(bounds[1] - bounds[0]) + 1].astype(np.int64)
+    lengths = np.diff(offsets)
+    if kind == "lengths":
+        return lengths
+    if kind == "segments":
+        return np.repeat(np.arange(lengths.size), lengths)
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+
+
+def _host_pool(run: DeviceRun, slot: Any) -> Array | None:
+    """The pool that a slot reads, if it holds whole numbers that all came from the host."""
+    return run.host_pools.get(slot.pool) if slot.type.dtype.kind in "iu" else None
+
+
+def host_pools(run: DeviceRun) -> dict[Any, Array]:
+    """Pools of whole numbers that nothing is written to but arrays from outside, which lie on the host."""
+    tape = run.tape
+    table = tape.signatures
+    written = {
+        int(table.result_pool[r])
+        for s in run.totals
+        for r in range(int(table.result_of[s]), int(table.result_of[s + 1]))
+    }
+    found: dict[Any, Array] = {}
+    for number, ((width, dtype), n) in enumerate(zip(tape.pools, run.plan.pool_rows.tolist(), strict=True)):
+        if np.dtype(dtype).kind in "iu" and number not in written and n:
+            found[width, dtype] = np.zeros((n, width), dtype)
+    for recorded, array in run.payloads if found else ():
+        pool = found.get(_pool_of(run, recorded))
+        if pool is None or not run.is_placed(recorded):
+            continue
+        if is_on_device(array):
+            del found[_pool_of(run, recorded)]
+            continue
+        _, rows = run.rows(recorded)
+        pool[rows] = array.reshape(-1, pool.shape[1])
+    return found
+
+
+def _pool_of(run: DeviceRun, recorded: int) -> Any:
+    return run.tape.pools[run.rows(recorded)[0]]
+
+
+def _part_of(kernel: Any, piece: str, slots: frozenset[int]) -> Part:
+    cache = kernel.__dict__.setdefault("_index_parts", {})
+    found = cache.get((piece, slots))
+    if found is None:
+        found = cache[piece, slots] = _make_part(kernel, piece, slots)
+    return found
+
+
+def _make_part(kernel: Any, piece: str, slots: frozenset[int]) -> Part:
+    graph: Graph = kernel.graph_of(piece)
+    known: list[bool] = []
+    for node in graph.nodes:
+        if node.op is INPUT:
+            kind, k = node.attrs
+            known.append(kind in ("data", "lengths", "segments", "positions") or (kind == "rows" and k in slots))
+        else:
+            known.append(all(known[j] for j in node.inputs))
+    bounded = [i for i, node in enumerate(graph.nodes) if node.op is BOUNDED]
+    wanted = [i for i in bounded if known[i]]
+    kept: dict[int, int] = {}
+    if piece == "forward":
+        n_results = len(graph.outputs) - kernel.pieces.n_kept_forward
+        for k in {gradient.ids for _, gradient in kernel.pieces.sparse if gradient.ids < kernel.pieces.n_kept_forward}:
+            i = graph.outputs[n_results + k]
+            if known[i] and _varies(graph.nodes[i].type):
+                if i not in wanted:
+                    wanted.append(i)
+                kept[k] = wanted.index(i)
+    complete = all(known[i] for i in bounded)
+    if not wanted:
+        return Part(None, [], [], {}, complete, False)
+    part = graph.part(wanted, lambda _: None)
+    program = lower(part, f"{kernel.name}_indices", (False,) * len(wanted), "numpy")
+    inputs = graph_inputs(part)
+    whole = all(kind in ("data", "rows") for kind, _ in inputs)
+    return Part(program.run, inputs, [graph.nodes[i].type for i in wanted], kept, complete, whole)

@@ -1,0 +1,369 @@
+"""mirror: the launches of a `DeviceRun` reversed → gradients, without waiting for the device.
+
+Input and output: as of `run.mirror`. One allocation and one upload at the start: rows to be cleared, seeds, and for
+launches that add to some row twice the order in which they do. Where the host does not know the row numbers of a
+table's gradient, it asks the device for them. Cost: the driver of each launch, then one program for each signature.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...backends.transfer import is_on_device, to_host
+from ...types import Type
+from ..execute import Array, pool_number, rows_shape
+from ..first_writes import first_writes
+from ..mirror import GiveDense, GiveRows, cotangent_types, wanted_launches
+from .execute import fixed_inputs
+from .layout import DeviceLaunch, DeviceRun, largest
+from .memory import Room
+from .parcel import Parcel
+from .rows import add, add_rows, clear_rows, take_rows
+from .segments import segments_of
+
+
+def mirror_on_device(
+    run: DeviceRun, seeds: dict[int, Any], outside: Sequence[int], dense: GiveDense, rows: GiveRows
+) -> tuple[dict[int, Any], bool]:
+    """Reverse a run.
+
+    `outside` are the values whose cotangents are wanted. Returns these, each an array of its own as rows; and whether a
+    launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
+    """
+    wanted, is_mixed = wanted_launches(run, seeds)
+    launches: list[Any] = run.launches
+    wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, launches, strict=True)]
+    back = _Reverse(run, [launch for launch, flag in zip(launches, wanted, strict=True) if flag])
+    slots = [s.kernel.pieces.slots if k in back.used else () for k, s in enumerate(run.signatures)]
+    first = first_writes(run, wanted, [*seeds, *outside], slots)
+    back.reserve_pools()
+    clear = back.rows_to_clear(first.zero)
+    steps = back.seeds(seeds)
+    add_to = back.segments(first.stores, slots)
+    finals = [_Final(back, s) for s in sorted(back.used)]
+    back.send(finals)
+    for step in [*clear, *steps]:
+        step()
+    back.reverse_launches(first.stores, slots, add_to)
+    for final in finals:
+        final.give(dense, rows)
+    cotangents = {}
+    for value in outside:
+        pool, where = run.rows(value)
+        cotangents[value] = run.taken(back.pool(pool), where)
+    return cotangents, is_mixed
+
+
+class _Reverse:
+    """One reverse pass: its memory, its parcel, and the launches that are reversed."""
+
+    def __init__(self, run: DeviceRun, launches: list[DeviceLaunch]) -> None:
+        self.run = run
+        self.launches = launches
+        self.used: dict[int, list[DeviceLaunch]] = {}
+        for launch in launches:
+            self.used.setdefault(launch.sig, []).append(launch)
+        self.room = Room("reverse pass")
+        self.parcel = Parcel()
+        self.pool_at: list[int] = []
+        self.scratch_at = 0
+
+    def reserve_pools(self) -> None:
+        """A pool of cotangents for each pool of floats; row numbers of the others are never used."""
+        for (width, dtype), n in zip(self.run.tape.pools, self.run.plan.pool_rows.tolist(), strict=True):
+            kind = np.dtype(dtype)
+            n_bytes = n * width * kind.itemsize if kind.kind == "f" else 0
+            self.pool_at.append(self.room.reserve(n_bytes, "cotangents"))
+
+    def pool(self, k: int) -> Any:
+        """A pool of cotangents as an array."""
+        width, dtype = self.run.tape.pools[k]
+        return self.room.view(self.pool_at[k], (int(self.run.plan.pool_rows[k]), width), dtype)
+
+    def pool_address(self, k: int) -> int:
+        """Where a pool of cotangents lies."""
+        return self.room.address + self.pool_at[k]
+
+    def rows_to_clear(self, zero: list[Array]) -> list[Callable[[], None]]:
+        """Fill the marked rows of each pool with zeros, later."""
+        steps: list[Callable[[], None]] = []
+        for k, (mask, (width, dtype)) in enumerate(zip(zero, self.run.tape.pools, strict=True)):
+            kind = np.dtype(dtype)
+            numbers = np.flatnonzero(mask).astype(np.int32) if kind.kind == "f" else np.zeros(0, np.int32)
+            n = numbers.size
+            if not n:
+                continue
+            first = int(numbers[0])
+            if int(numbers[-1]) - first + 1 == n:
+                size = width * kind.itemsize
+                steps.append(partial(self._clear_block, k, first * size, n * size))
+            else:
+                steps.append(partial(self._clear_rows, k, self.parcel.put(numbers), n, width, kind))
+        return steps
+
+    def _clear_block(self, k: int, offset: int, n_bytes: int) -> None:
+        self.run.device.zero(self.pool_address(k) + offset, n_bytes)
+
+    def _clear_rows(self, k: int, at: int, n: int, width: int, dtype: Any) -> None:
+        clear_rows(self.run.device, self.pool_address(k), self.parcel.address + at, n, width, dtype)
+
+    def seeds(self, seeds: dict[int, Any]) -> list[Callable[[], None]]:
+        """Add the seeds to their rows, later."""
+        steps: list[Callable[[], None]] = []
+        for value, g in seeds.items():
+            k, where = self.run.rows(value)
+            kind = np.dtype(self.run.tape.pools[k][1])
+            source = g if is_on_device(g) else self.parcel.put(np.ascontiguousarray(g, kind))
+            if isinstance(where, slice):
+                steps.append(partial(self._seed_block, k, source, where.start, where.stop - where.start))
+                continue
+            order = np.argsort(where, kind="stable").astype(np.int32)
+            begins = np.flatnonzero(np.diff(where[order], prepend=-1))
+            parts = order, np.append(begins, where.size).astype(np.int32), where[order][begins].astype(np.int32)
+            places = [self.parcel.put(part) for part in parts]
+            steps.append(partial(self._seed_rows, k, source, places, begins.size))
+        return steps
+
+    def _seed_address(self, source: Any) -> int:
+        """Of an array of the device, or of a place in the parcel."""
+        return int(source.data.ptr) if is_on_device(source) else self.parcel.address + source
+
+    def _seed_block(self, k: int, source: Any, first: int, n: int) -> None:
+        width, dtype = self.run.tape.pools[k]
+        to = self.pool_address(k) + first * width * np.dtype(dtype).itemsize
+        add(self.run.device, to, self._seed_address(source), n * width, dtype)
+
+    def _seed_rows(self, k: int, source: Any, places: Sequence[int], n: int) -> None:
+        width, dtype = self.run.tape.pools[k]
+        order, starts, rows = (self.parcel.address + at for at in places)
+        add_rows(
+            self.run.device, self.pool_address(k), rows, self._seed_address(source), (order, starts, n), width, dtype
+        )
+
+    def segments(self, stores: Array, slots: Sequence[Sequence[int]]) -> Callable[[int], tuple[int, int, int] | None]:
+        """For an access that is added to: the addresses of its order and starts and the number of its segments, or None
+        where all its rows are different; once the parcel is sent."""
+        plan = self.run.plan
+        accesses = [
+            int(plan.access_of[launch.number]) + k
+            for launch in self.launches
+            if not stores[launch.number]
+            for k in slots[launch.sig]
+            if plan.block[plan.access_of[launch.number] + k] < 0
+        ]
+        numbers = np.array(accesses, np.int64)
+        found = segments_of(
+            plan.rows, plan.rows_of[numbers], plan.rows_of[numbers + 1], int(plan.pool_rows.max(initial=0))
+        )
+        at_order, at_starts = self.parcel.put(found.order), self.parcel.put(found.starts)
+        where = {
+            a: (at_order + 4 * int(found.order_of[k]), at_starts + 4 * int(found.starts_of[k]), int(found.count[k]))
+            for k, a in enumerate(accesses)
+            if found.count[k]
+        }
+
+        def of_access(access: int) -> tuple[int, int, int] | None:
+            place = where.get(access)
+            base = self.parcel.address
+            return None if place is None else (base + place[0], base + place[1], place[2])
+
+        return of_access
+
+    def send(self, finals: Sequence[_Final]) -> None:
+        """Allocate and upload."""
+        run = self.run
+        most = 0
+        for s, sizes in largest(self.launches).items():
+            kernel = run.signatures[s].kernel
+            adds = (True, False) if kernel.pieces.slots else (True,)
+            if kernel.graph_of("backward").outputs:
+                most = max(most, *(kernel.device_program("backward", a).scratch(sizes[0], sizes) for a in adds))
+        for final in finals:
+            most = max(most, final.reserve())
+        self.scratch_at = self.room.reserve(most, "scratch")
+        self.room.allocate(run.device, run.n_examples)
+        self.parcel.send(run.device)
+
+    def reverse_launches(
+        self, stores: Array, slots: Sequence[Sequence[int]], add_to: Callable[[int], tuple[int, int, int] | None]
+    ) -> None:
+        """Run the backward programs, the last launch first."""
+        run, device = self.run, self.run.device
+        pools = [self.pool_address(k) for k in range(len(self.pool_at))]
+        slot_pools = {s: [pools[pool_number(run, slot)] for slot in run.signatures[s].slots] for s in self.used}
+        row_bytes = [width * np.dtype(dtype).itemsize for width, dtype in run.tape.pools]
+        scratch = self.room.address + self.scratch_at
+        plans: dict[tuple[int, bool], Any] = {}
+        access_of = run.plan.access_of.tolist()
+        for launch in reversed(self.launches):
+            s = launch.sig
+            add_rows = not stores[launch.number] or not slots[s]
+            found = plans.get((s, add_rows))
+            if found is None:
+                kernel = run.signatures[s].kernel
+                pieces = kernel.pieces
+                kept = range(pieces.n_kept_forward, len(pieces.kept))
+                found = plans[s, add_rows] = (
+                    kernel.device_program("backward", add_rows).run if slots[s] or kept else None,
+                    fixed_inputs(run, s, "backward"),
+                    kept,
+                )
+            program, inputs, kept = found
+            if program is None:
+                continue
+            arguments: list[Any] = []
+            for kind, k, fixed in inputs:
+                if fixed:
+                    arguments.append(fixed)
+                elif kind == "cotangent":
+                    pool, start, _ = launch.writes[k]
+                    arguments.append(pools[pool] + start * row_bytes[pool])
+                elif kind == "kept":
+                    arguments.append(run.kept_address(launch, k))
+                else:
+                    arguments.append(run.address(launch, kind, k))
+            outputs: list[Any] = []
+            for slot in slots[s]:
+                _, numbers, block = launch.reads[slot]
+                segments = add_to(access_of[launch.number] + slot) if add_rows and block < 0 else None
+                outputs.append((slot_pools[s][slot], numbers, block, segments))
+            outputs += [run.kept_address(launch, k) for k in kept]
+            program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows that lie behind each other: where they begin, or where they are taken to once all launches are reversed."""
+
+    address: Callable[[], int]
+    take: Callable[[], None] | None = None
+
+
+@dataclass(slots=True)
+class _Final:
+    """What a signature owes to its shared operands, over all its launches together."""
+
+    back: _Reverse
+    s: int
+    sizes: tuple[int, ...] = ()
+    launches: list[DeviceLaunch] = field(default_factory=list)
+    all_of_them: bool = False
+    inputs: list[Any] = field(default_factory=list)
+    sparse: list[tuple[int, Any, _Rows]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        run, launches = self.back.run, self.back.used[self.s]
+        every = [x for x in run.launches if x.sig == self.s and x.sizes[0]]
+        self.launches = launches
+        self.all_of_them = len(every) == len(launches)
+        self.sizes = tuple(sum(x.sizes[k] for x in launches) for k in range(len(launches[0].sizes)))
+
+    def reserve(self) -> int:
+        """Reserve what has to be put together, and the row numbers for that; returns the bytes of scratch."""
+        run, s = self.back.run, self.s
+        kernel = run.signatures[s].kernel
+        pieces = kernel.pieces
+        for k, gradient in pieces.sparse:
+            self.sparse.append((k, gradient, self._kept(gradient.rows)))
+        if not pieces.dense:
+            return 0
+        cotangents = cotangent_types(pieces.final)
+        for kind, k, fixed in fixed_inputs(run, s, "final"):
+            if fixed:
+                self.inputs.append(fixed)
+            elif kind == "kept":
+                self.inputs.append(self._kept(k))
+            elif kind == "cotangent":
+                self.inputs.append(self._cotangent(k, cotangents[k]))
+            else:
+                at = self.back.parcel.put_together([run.column(x, k) for x in self.launches])
+                self.inputs.append(_Rows(lambda at=at: self.back.parcel.address + at))  # type: ignore[misc]
+        return int(kernel.device_program("final").scratch(self.sizes[0], self.sizes))
+
+    def _kept(self, k: int) -> _Rows:
+        run, s = self.back.run, self.s
+        at = run.room.address + run.kept_at[s][k]
+        if self.all_of_them:
+            return _Rows(lambda: at)
+        type = run.signatures[s].kernel.pieces.kept[k]
+        lead = type.shape[0]
+        blocks = [(x.at[lead.index] * lead.factor, x.sizes[lead.index] * lead.factor) for x in self.launches]
+        return self._together(lambda: at, blocks, rows_shape(type, self.sizes)[1], type.dtype)
+
+    def _cotangent(self, k: int, type: Type) -> _Rows:
+        back = self.back
+        pool = self.launches[0].writes[k][0]
+        width = back.run.tape.pools[pool][0]
+        blocks = [x.writes[k][1:] for x in self.launches]
+        return self._together(lambda: back.pool_address(pool), blocks, width, type.dtype)
+
+    def _together(self, pool: Callable[[], int], blocks: list[tuple[int, int]], width: int, dtype: Any) -> _Rows:
+        """Blocks of rows, where they lie if they follow one another, else taken to one place."""
+        back = self.back
+        n = sum(rows for _, rows in blocks)
+        if all(a + rows == b for (a, rows), (b, _) in itertools.pairwise(blocks)):
+            offset = blocks[0][0] * width * dtype.itemsize
+            return _Rows(lambda: pool() + offset)
+        numbers = np.concatenate([np.arange(a, a + rows, dtype=np.int32) for a, rows in blocks])
+        at = back.parcel.put(numbers)
+        to = back.room.reserve(n * width * dtype.itemsize, "cotangents")
+
+        def take() -> None:
+            take_rows(back.run.device, pool(), back.parcel.address + at, back.room.address + to, n, width, dtype)
+
+        return _Rows(lambda: back.room.address + to, take)
+
+    def give(self, dense: GiveDense, rows: GiveRows) -> None:
+        """Compute the gradients and hand them over."""
+        run, s, back = self.back.run, self.s, self.back
+        signature = run.signatures[s]
+        kernel = signature.kernel
+        pieces = kernel.pieces
+        for x in [*self.inputs, *(values for _, _, values in self.sparse)]:
+            if isinstance(x, _Rows) and x.take is not None:
+                x.take()
+        if pieces.dense:
+            types = [pieces.final.nodes[i].type for i in pieces.final.outputs]
+            results = [run.device.empty(t.shape, t.dtype) for t in types]
+            arguments = [x.address() if isinstance(x, _Rows) else x for x in self.inputs]
+            scratch = back.room.address + back.scratch_at
+            kernel.device_program("final").run(
+                run.device, self.sizes[0], self.sizes, arguments, [r.data.ptr for r in results], scratch
+            )
+            for k, g in zip(pieces.dense, results, strict=True):
+                dense(signature.shared[k], g)
+        for k, gradient, values in self.sparse:
+            type = pieces.kept[gradient.rows]
+            shape = rows_shape(type, self.sizes)
+            room, at = (
+                (run.room, values.address() - run.room.address)
+                if values.take is None
+                else (back.room, values.address() - back.room.address)
+            )
+            ids = self._ids(gradient.ids)
+            rows(signature.shared[k], ids, room.view(at, shape, type.dtype).reshape(ids.size, -1))
+
+    def _ids(self, k: int) -> Array:
+        """Row numbers of a table for all nodes, as the host knows them or after asking the device."""
+        run = self.back.run
+        whole = run.indices.get((self.s, k))
+        if whole is None:
+            whole = to_host(run.kept_array(self.s, k)).reshape(-1)
+        if self.all_of_them:
+            return whole
+        type = run.signatures[self.s].kernel.pieces.kept[k]
+        lead = type.shape[0]
+        n, width = rows_shape(type, run.totals[self.s])
+        parts = whole.reshape(n, width)
+        return np.concatenate(
+            [
+                parts[x.at[lead.index] * lead.factor :][: x.sizes[lead.index] * lead.factor].reshape(-1)
+                for x in self.launches
+            ]
+        )

@@ -1,0 +1,58 @@
+"""segments: which of the rows that a launch adds to are the same, so that each is added to once, in a fixed order.
+
+Input: row numbers of many accesses behind each other. Output: `Segments`. Where an access has some row twice, its
+entries are sorted by row, stably: `order` says which entry comes where, `starts` where each row begins. Invariants: the
+sums of a row are taken in the order of its entries. Cost: O(rows), and a sort of those accesses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(slots=True)
+class Segments:
+    """count: [accesses] segments of each access, 0 where all its rows are different; order_of, starts_of: [accesses]
+    first entry of each in `order` and in `starts`; order: int32; starts: int32, one more than segments."""
+
+    count: Array
+    order_of: Array
+    starts_of: Array
+    order: Array
+    starts: Array
+
+
+def segments_of(rows: Array, first: Array, last: Array, n_rows: int) -> Segments:
+    """The segments of `rows[first[a]:last[a]]` for every a; numbers are below `n_rows`."""
+    twice = np.zeros(first.size, np.uint8)
+    _find_twice(rows, first, last, np.full(n_rows, -1, np.int64), twice)
+    n_entries = np.where(twice, last - first, 0)
+    order_of = np.concatenate(([0], np.cumsum(n_entries)))
+    starts_of = np.concatenate(([0], np.cumsum(np.where(twice, n_entries + 1, 0))))
+    count = np.zeros(first.size, np.int64)
+    order, starts = np.empty(order_of[-1], np.int32), np.zeros(starts_of[-1], np.int32)
+    for a in np.flatnonzero(twice).tolist():
+        own = rows[first[a] : last[a]]
+        sorted_by_row = np.argsort(own, kind="stable")
+        begins = np.flatnonzero(np.diff(own[sorted_by_row], prepend=-1))
+        count[a] = begins.size
+        order[order_of[a] : order_of[a + 1]] = sorted_by_row
+        starts[starts_of[a] : starts_of[a] + begins.size] = begins
+        starts[starts_of[a] + begins.size] = own.size
+    return Segments(count, order_of[:-1], starts_of[:-1], order, starts)
+
+
+@njit(cache=True)
+def _find_twice(rows, first, last, seen, twice):  # type: ignore[no-untyped-def]
+    for a in range(first.size):
+        for r in range(first[a], last[a]):
+            if seen[rows[r]] == a:
+                twice[a] = 1
+                break
+            seen[rows[r]] = a

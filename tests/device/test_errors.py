@@ -1,0 +1,59 @@
+"""Errors that belong to what the user recorded, and a device without room."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch.errors import DeviceMemoryError, NonFiniteError, OpIndexError
+from tests.device.reader import SENTENCES, Reader
+from tests.stand_in.device import StandIn
+
+
+def test_an_index_that_the_host_knows_raises_before_anything_ran(device: StandIn) -> None:
+    model = Reader()
+    loss = ab.mean(ab.map(lambda index: ab.sum(model.embed[ab.tensor(index)]), [[1, 2], [9, 1]]))
+    device.counts.clear()
+    with pytest.raises(OpIndexError, match=r"index 9 is out of range for an axis of 7[\s\S]*recording that began at"):
+        loss.backward()
+    assert not device.counts["launch"]
+    ab.mean(ab.map(model.loss, SENTENCES)).backward()
+
+
+def test_an_index_that_kernels_compute(device: StandIn) -> None:
+    table = ab.Parameter(np.arange(6.0).reshape(3, 2))
+    good, bad = ab.tensor([1.0, 2.0]), ab.tensor([1.0, 4.0])
+    assert table[good.astype(np.int64)].numpy().tolist() == [[2.0, 3.0], [4.0, 5.0]]
+    with pytest.raises(OpIndexError, match="index 4 is out of range for an axis of 3"):
+        table[bad.astype(np.int64)].numpy()
+    loss = ab.sum(table[good.astype(np.int64)])
+    loss.backward()
+    assert table.grad.to_dense().get().tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
+
+
+def test_the_first_value_that_is_not_finite(device: StandIn) -> None:
+    with pytest.raises(NonFiniteError, match="log: the first value that is not finite: -inf"), ab.check_finite():
+        float(ab.exp(ab.log(ab.tensor([1.0, 0.0]))).sum())
+
+
+def test_a_device_without_room_says_what_was_asked_for(device: StandIn) -> None:
+    model = Reader()
+    few = SENTENCES[:2]
+    ab.mean(ab.map(model.loss, few)).backward()
+    wanted = float(ab.mean(ab.map(model.loss, few)))
+    device.limit = device.used + 40_000
+    with pytest.raises(DeviceMemoryError, match="out of memory") as raised:
+        ab.mean(ab.map(model.loss, SENTENCES * 100)).backward()
+    text = str(raised.value)
+    assert "bytes (" in text and "for pools" in text and "bytes that are free" in text
+    assert "of these 500 examples fit at once" in text
+    del raised
+    assert float(ab.mean(ab.map(model.loss, few))) == wanted
+    device.limit = 1 << 40
+    ab.mean(ab.map(model.loss, SENTENCES * 100)).backward()
+
+
+def test_explain_shows_the_kernels(device: StandIn) -> None:
+    y = ab.tanh(ab.tensor([1.0]) * 2)
+    assert "AB_KERNEL" in ab.explain(y, stage="lower")
