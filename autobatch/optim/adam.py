@@ -127,12 +127,14 @@ def _adam(
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
-        for k in range(first, last):
-            m_new = keep1 * m[k] + take1 * g[k]
-            v_new = keep2 * v[k] + take2 * (g[k] * g[k])
-            m[k] = m_new
-            v[k] = v_new
-            w[k] -= lr * m_new / (root * math.sqrt(v_new) + eps)
+        # Numbers counted from 0 are known not to be negative, without which the loop does not vectorise.
+        w_part, g_part, m_part, v_part = w[first:last], g[first:last], m[first:last], v[first:last]
+        for k in range(w_part.size):
+            m_new = keep1 * m_part[k] + take1 * g_part[k]
+            v_new = keep2 * v_part[k] + take2 * (g_part[k] * g_part[k])
+            m_part[k] = m_new
+            v_part[k] = v_new
+            w_part[k] -= lr * m_new / (root * math.sqrt(v_new) + eps)
         n_done += 1
         first, last = take_part(parts, n, n)
     return parts_done(parts, n_done)

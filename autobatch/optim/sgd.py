@@ -109,8 +109,10 @@ def _descend(n: int, width: int, w: Array, g: Array, lr: Any, parts: int) -> int
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
-        for k in range(first, last):
-            w[k] -= lr * g[k]
+        # Numbers counted from 0 are known not to be negative, without which the loop does not vectorise.
+        w_part, g_part = w[first:last], g[first:last]
+        for k in range(w_part.size):
+            w_part[k] -= lr * g_part[k]
         n_done += 1
         first, last = take_part(parts, n, n)
     return parts_done(parts, n_done)
@@ -135,10 +137,11 @@ def _descend_with_momentum(n: int, width: int, w: Array, g: Array, v: Array, lr:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
-        for k in range(first, last):
-            v_new = momentum * v[k] + g[k]
-            v[k] = v_new
-            w[k] -= lr * v_new
+        w_part, g_part, v_part = w[first:last], g[first:last], v[first:last]
+        for k in range(w_part.size):
+            v_new = momentum * v_part[k] + g_part[k]
+            v_part[k] = v_new
+            w_part[k] -= lr * v_new
         n_done += 1
         first, last = take_part(parts, n, n)
     return parts_done(parts, n_done)
@@ -149,10 +152,11 @@ def _descend_looking_ahead(n: int, width: int, w: Array, g: Array, v: Array, lr:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
-        for k in range(first, last):
-            v_new = momentum * v[k] + g[k]
-            v[k] = v_new
-            w[k] -= lr * (g[k] + momentum * v_new)
+        w_part, g_part, v_part = w[first:last], g[first:last], v[first:last]
+        for k in range(w_part.size):
+            v_new = momentum * v_part[k] + g_part[k]
+            v_part[k] = v_new
+            w_part[k] -= lr * (g_part[k] + momentum * v_new)
         n_done += 1
         first, last = take_part(parts, n, n)
     return parts_done(parts, n_done)
