@@ -25,9 +25,12 @@ from .scalars import DType, c_type, elementwise, literal
 from .writer import INT32, Indices, Kernel, Writer, affine
 
 
-def write_loop(graph: Graph, loop: Loop, places: Mapping[int, str], target: Callable[[Store], str]) -> Kernel:
-    """The kernel of a loop. `target` gives the address that a store writes to; "add" means: to the rows of a pool."""
-    return _LoopWriter(graph, loop, places, target).write()
+def write_loop(
+    graph: Graph, loop: Loop, places: Mapping[int, str], target: Callable[[Store], str], sign: str = "="
+) -> Kernel:
+    """The kernel of a loop. `target` gives the address that a store writes to; "rows" means: to the rows of a pool,
+    where it stores or, if `sign` is "+=", adds."""
+    return _LoopWriter(graph, loop, places, target, sign).write()
 
 
 def write_node(graph: Graph, i: int, places: Mapping[int, str], target: str, dtype: DType | None = None) -> Kernel:
@@ -47,8 +50,10 @@ def row_and_column(domain: Domain) -> tuple[str, str]:
 
 
 class _LoopWriter:
-    def __init__(self, graph: Graph, loop: Loop, places: Mapping[int, str], target: Callable[[Store], str]) -> None:
-        self.graph, self.loop, self.target = graph, loop, target
+    def __init__(
+        self, graph: Graph, loop: Loop, places: Mapping[int, str], target: Callable[[Store], str], sign: str
+    ) -> None:
+        self.graph, self.loop, self.target, self.sign = graph, loop, target, sign
         self.writer = Writer(graph, places)
         self.row, self.column = row_and_column(loop.domain)
         self.values: dict[int | Read, str] = {}
@@ -112,11 +117,11 @@ class _LoopWriter:
         if store.offset:
             column = repr(store.offset) if column == "0" else f"{store.offset} + {column}"
         target = self.target(store)
-        if target == "add":
+        if target == "rows":
             node = self.graph.nodes[self.graph.outputs[store.target]]
             pool = w.pointer(f"q{store.target}", node.type.dtype, True)
             number = w.load(w.pointer(f"w{store.target}", INT32), self.row, INT32)
-            w.add(f"{pool}[{affine(f'(i64){number}', store.width, column)}] = {value};")
+            w.add(f"{pool}[{affine(f'(i64){number}', store.width, column)}] {self.sign} {value};")
             return
         i = store.target if store.kind == "node" else self.graph.outputs[store.target]
         y = w.pointer(target, self.graph.nodes[i].type.dtype, True)

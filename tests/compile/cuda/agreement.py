@@ -51,8 +51,14 @@ class Agreement:
         self.plain = lower(self.graph, "test", self.accumulate, "numpy", self.add)
         self.program: CudaProgram = lower_cuda(self.graph, "test", self.accumulate, self.add)
 
-    def check(self, sizes: Sizes, operand: Operand, seed: int = 0, block: bool = False) -> list[Array]:
-        """Run both on the same operands; the results by NumPy, those that go to rows as they were before the pool."""
+    def check(
+        self, sizes: Sizes, operand: Operand, seed: int = 0, block: bool = False, apart: bool = False
+    ) -> list[Array]:
+        """Run both on the same operands; the results by NumPy, pools for those that go to rows.
+
+        `block`: rows are consecutive; `apart`: no row is added to twice.
+        """
+        apart = apart or not self.add
         rng = np.random.default_rng(seed)
         types = {node.attrs: node.type for node in self.graph.nodes if node.op is INPUT}
         inputs: list[Any] = []
@@ -72,17 +78,19 @@ class Agreement:
             n, w = in_rows(shape)
             total = sum(self._rows(o, sizes) for o, flag in enumerate(self.accumulate) if flag)
             pool = pools.setdefault((w, type.dtype), rng.normal(size=(2 * total + 2, w)).astype(type.dtype))
-            if not self.add:  # rows that are all different
+            if apart:
                 start = used.get((w, type.dtype), 1)
                 used[w, type.dtype] = start + n
                 rows = (np.arange(start, start + n) if block else start + rng.permutation(n)).astype(np.int32)
             else:
                 rows = (np.arange(1, n + 1) if block else rng.integers(0, len(pool), n)).astype(np.int32)
-            outputs.append((pool, rows, 1 if block and self.add else -1))
-        by_numpy, by_device = ([self._copied(x, memo) for x in outputs] for memo in ({}, {}))
+            outputs.append((pool, rows, int(rows[0]) if block and n else -1))
+        by_numpy, by_device, turned = ([self._copied(x, memo) for x in outputs] for memo in ({}, {}, {}))
         room = [None if isinstance(x, np.ndarray) and not self._has_dim(o) else x for o, x in enumerate(by_numpy)]
         same = self.plain.run(sizes[0], sizes, inputs, room)
-        self.run(sizes, inputs, by_device)
+        self.run(sizes, inputs, by_device, apart)
+        with kernels.backwards():
+            self.run(sizes, inputs, turned, apart)
         wanted = []
         for o, i in enumerate(self.graph.outputs):
             type = self.graph.nodes[i].type
@@ -90,10 +98,12 @@ class Agreement:
             want = by_numpy[o][0] if is_pool else by_numpy[o] if self._has_dim(o) else same[o]
             got = by_device[o][0] if is_pool else by_device[o]
             close(got.reshape(want.shape), want, LIMITS.get(type.dtype.name, 0.0), f"result {o}\n{self.program.text}")
+            again = turned[o][0] if is_pool else turned[o]
+            assert got.tobytes() == again.tobytes(), f"result {o} depends on the order of threads\n{self.program.text}"
             wanted.append(want if is_pool else np.asarray(want).reshape(resolve(type.shape, sizes)))
         return wanted
 
-    def run(self, sizes: Sizes, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    def run(self, sizes: Sizes, inputs: Sequence[Any], outputs: Sequence[Any], apart: bool) -> None:
         """The program for a device, in host memory."""
         addresses = [(x[0].ctypes.data, x[1].ctypes.data, x[2]) if isinstance(x, tuple) else at(x) for x in inputs]
         targets: list[Any] = []
@@ -104,7 +114,7 @@ class Agreement:
                 continue
             pool, rows, block = x
             segments = None
-            if self.add and len(np.unique(rows)) < len(rows):
+            if not apart and len(np.unique(rows)) < len(rows):
                 order = np.argsort(rows, kind="stable").astype(np.int32)
                 edges = np.flatnonzero(np.diff(rows[order], prepend=-1))
                 starts = np.append(edges, len(rows)).astype(np.int32)
@@ -114,7 +124,7 @@ class Agreement:
         n_bytes = self.program.scratch(sizes[0], sizes)
         scratch = np.full(n_bytes + 512, 255, np.uint8)
         start = scratch.ctypes.data + -scratch.ctypes.data % 256
-        self.program.run(HostMemory(), sizes[0], sizes, addresses, targets, start)
+        self.program.run(HostMemory(), sizes[0], sizes, addresses, targets, start, apart)
         assert (scratch[start - scratch.ctypes.data + n_bytes :] == 255).all(), "written behind the scratch memory"
 
     def _has_dim(self, o: int) -> bool:

@@ -52,3 +52,4 @@ def test_random_graphs(agreements: dict[tuple[int, bool], Agreement], block: int
         if seed % 4 == block:
             for sizes in ((0, 0), (1, 5), (3, 5)):
                 agreement.check(sizes, operands(agreement.graph, seed), seed, block % 2 == 0)
+                agreement.check(sizes, operands(agreement.graph, seed), seed, block % 2 == 1, apart=True)

@@ -108,7 +108,9 @@ class Whole:
         for (piece, _), agreement in self.programs.items():
             if piece == "backward":
                 del kept[self.kernel.pieces.n_kept_forward :]
-            results = agreement.check(sizes, operand, m, m == 1)
+            results = agreement.check(sizes, operand, m, m == 1, apart=m == 7)
+            if piece == "backward":
+                agreement.check(sizes, operand, m, True)
             if piece == "forward":
                 kept += results[count:]
             elif piece == "backward":

@@ -1,0 +1,271 @@
+"""body: the lines of a driver, launch by launch.
+
+Input: an `Arrangement`, and what becomes of results that go to rows of a pool:
+
+* "store": they are written there;
+* "add": they are added there, by the loops that make them; no row is met twice;
+* "in order": they are written to temporary arrays, and added from there row by row, in order.
+
+Output: lines of Python, which ask for kernels by `Kernels`. Where rows lie in one block and a product alone makes what
+goes there, the product writes there itself. Cost: O(nodes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...graph import INPUT, Graph
+from ...ops.linalg import PRODUCT
+from ...ops.movement import RESHAPE
+from ...types import Dim, size_of
+from ..steps import Loop, Read, Store, rows_domain
+from .arrange import REDUCTIONS, SEGMENTS, Arrangement
+from .loops import write_loop, write_node
+from .memory import lay_out
+from .products import Matrix, broadcast_step, matrix, write_product
+from .reductions import THREADS, write_reduction
+from .rows import write_add, write_segments
+from .writer import INT64, Kernel, extent_name, size_name
+
+STORE, ADD, IN_ORDER = "store", "add", "in order"
+
+
+def has_dim(graph: Graph, i: int) -> bool:
+    """Whether a node has a row or more for each node of the launch."""
+    shape = graph.nodes[i].type.shape
+    return bool(shape) and isinstance(shape[0], Dim)
+
+
+def is_one_product(graph: Graph, i: int, left: Matrix) -> bool:
+    """Whether a product, of stacked matrices maybe, is one of two matrices as they lie."""
+    shape, right = graph.nodes[i].type.shape, graph.nodes[i].inputs[1]
+    if len(shape) == 2:
+        return True
+    return len(graph.nodes[right].type.shape) == 2 and not left.flip and bool(left.step == shape[-2] * left.lead)
+
+
+@dataclass(slots=True)
+class Kernels:
+    """The kernels of a program, each once: text → name."""
+
+    title: str
+    names: dict[str, str] = field(default_factory=dict)
+
+    def name(self, text: str, kind: str) -> str:
+        """The name that the driver has for a kernel."""
+        found = self.names.setdefault(text, f"{self.title}_{kind}{len(self.names)}")
+        return f"k{list(self.names.values()).index(found)}"
+
+    def source(self) -> str:
+        """All kernels."""
+        return "\n".join(text.replace("NAME(", f"{name}(", 1) for text, name in self.names.items())
+
+
+class Body:
+    """Writes one way of running a program. `total` are the bytes of its temporary arrays, an expression."""
+
+    def __init__(self, made: Arrangement, to_rows: str, kernels: Kernels) -> None:
+        self.made, self.to_rows, self.kernels = made, to_rows, kernels
+        self.graph, self.nodes, self.places = made.graph, made.graph.nodes, made.places
+        self.lines: list[str] = []
+        self.total = "0"
+        self.straight: dict[int, tuple[int, int]] = {}
+        if to_rows != IN_ORDER:
+            for step in made.order:
+                if isinstance(step, Loop) and len(step.stores) == 1 and step.stores[0].kind == "add":
+                    self._find_straight(step, step.stores[0])
+
+    def _find_straight(self, loop: Loop, store: Store) -> None:
+        """Whether a product alone makes what a loop takes to rows: it goes straight there where they are a block."""
+        read = store.value
+        if not isinstance(read, Read) or read.level not in ("element", "row") or read.through >= 0:
+            return
+        if read.offset or read.width != store.width or store.width != loop.domain.width:
+            return
+        node = self.nodes[read.node]
+        if node.op is not PRODUCT or node.type.dtype.kind != "f" or self.places[read.node] != f"v{read.node}":
+            return
+        users: dict[int, int] = {}
+        for i, live in enumerate(self.graph.live()):
+            for j in self.nodes[i].inputs if live else ():
+                users[j] = users.get(j, 0) + 1
+        for i in self.graph.outputs:
+            users[i] = users.get(i, 0) + 1
+        i = self.graph.outputs[store.target]
+        while users[i] == 1 and i != read.node and self.nodes[i].op is RESHAPE:
+            i = self.nodes[i].inputs[0]
+        left = matrix(self.graph, node.inputs[0], self._lies)
+        if i == read.node and users[i] == 1 and is_one_product(self.graph, i, left):
+            self.straight[i] = store.target, store.width * node.type.dtype.itemsize
+
+    # Steps.
+
+    def write(self) -> list[str]:
+        """The lines."""
+        for step in self.made.order:
+            if isinstance(step, Loop):
+                self.loop(step)
+            else:
+                self.call(step)
+        for o, i in enumerate(self.graph.outputs):
+            if not has_dim(self.graph, i) and self.places.get(i) != f"out{o}":
+                self._copy(i, f"out{o}")
+        layout = lay_out(self.lines, self.made.temporary)
+        self.total = layout.total
+        return layout.heads + self.lines
+
+    def launch(self, kind: str, kernel: Kernel, count: str, indent: str = "", per_block: int = THREADS) -> None:
+        """Start a kernel with so many threads, or so many groups of threads of which a block holds some."""
+        k = self.kernels.name(kernel.text, kind)
+        blocks = count if per_block == 1 else f"({count} + {per_block - 1}) // {per_block}"
+        arguments = ", ".join(kernel.arguments) + ("," if len(kernel.arguments) == 1 else "")
+        self.lines.append(f"{indent}launch({k}, {blocks}, {THREADS}, ({arguments}))")
+
+    def loop(self, loop: Loop) -> None:
+        """One loop, and what is added to rows in order after it."""
+        stores, added = [], []
+        for s in loop.stores:
+            if s.kind == "add" and self.to_rows == IN_ORDER:
+                source = self._source(s)
+                added.append((s, source or (f"t{s.target}", s.width, 0)))
+                if source:
+                    continue
+                self.made.reserve(f"t{s.target}", self.graph.outputs[s.target])
+            stores.append(s)
+        if stores:
+            sign = "+=" if self.to_rows == ADD else "="
+            kernel = write_loop(self.graph, replace(loop, stores=stores), self.places, self._target, sign)
+            rows, width = extent_name(loop.domain.rows), loop.domain.width
+            straight = next((o for o, _ in self.straight.values() if o == stores[0].target), -1)
+            if straight >= 0 and stores[0].kind == "add":
+                self.lines.append(f"if f{straight} < 0:")
+            indent = "    " if straight >= 0 and stores[0].kind == "add" else ""
+            self.launch("loop", kernel, f"{rows} * {width}" if width != 1 else rows, indent)
+        for s, source in added:
+            self._add(s, source, loop)
+
+    def _target(self, store: Store) -> str:
+        if store.kind == "add":
+            return f"t{store.target}" if self.to_rows == IN_ORDER else "rows"
+        return self.places[store.target] if store.kind == "node" else f"out{store.target}"
+
+    def _source(self, store: Store) -> tuple[str, int, int] | None:
+        """Where values that are added lie already: address, width of their rows, first column."""
+        read = store.value
+        if not isinstance(read, Read) or read.node not in self.places or read.in_pool or read.through >= 0:
+            return None
+        return (self.places[read.node], read.width, read.offset) if read.level in ("element", "row") else None
+
+    def _add(self, store: Store, source: tuple[str, int, int], loop: Loop) -> None:
+        o, width, rows = store.target, store.width, loop.domain.rows
+        dtype = self.nodes[self.graph.outputs[o]].type.dtype
+        plain = write_add(o, rows, width, dtype, source, False)
+        in_order = write_add(o, rows, width, dtype, source, True)
+        self.lines.append(f"if e{o} is None:")
+        self.launch("add", plain, f"{extent_name(rows)} * {width}", "    ")
+        self.lines.append("else:")
+        self.lines.append(f"    o{o}, s{o}, g{o} = e{o}")
+        self.launch("add", in_order, f"g{o} * {width}", "    ")
+
+    def call(self, i: int) -> None:
+        """One node that is not in a loop."""
+        node = self.nodes[i]
+        if i in self.made.copied or (i in self.made.gathered and i in self.places):
+            self._copy(i, self.places[i])
+        elif i in self.made.gathered:
+            n_bytes = rows_domain(node.type).width * node.type.dtype.itemsize
+            self.lines.append(f"if b{i} >= 0:")
+            self.lines.append(f"    v{i} = p{i} + b{i} * {n_bytes}")
+            self.lines.append("else:")
+            self._copy(i, f"v{i}", "    ")
+        elif i not in self.places:
+            return
+        elif node.op is PRODUCT:
+            self._product(i)
+        elif node.op in REDUCTIONS:
+            self._reduction(i)
+        elif node.op in SEGMENTS:
+            self._segments(i)
+
+    def _copy(self, i: int, target: str, indent: str = "") -> None:
+        """Write a node to memory."""
+        places = {j: place for j, place in self.places.items() if j != i or place != target}
+        kind = "gather" if self.nodes[i].op is INPUT else self.nodes[i].op.name
+        self.launch(kind, write_node(self.graph, i, places, target), size_name(self.nodes[i].type.shape), indent)
+
+    def _reduction(self, i: int) -> None:
+        name = self.nodes[i].op.name
+        shape = self.nodes[i].type.shape
+        target = self.places[i]
+        how = write_reduction(self.graph, i, self.places, target, f"u{i}", f"c{i}")
+        count = size_name(shape)
+        if how.second is None:
+            self.launch(name, how.first, count, "", THREADS // how.first_threads)
+            return
+        self.made.temporary[f"u{i}"] = size_of(shape) * self.nodes[i].type.dtype.itemsize * how.most
+        self.lines.append(f"c{i} = {how.chunks}")
+        self.launch(name, how.first, f"{count} * c{i}", "", THREADS // how.first_threads)
+        self.launch(name, how.second, count, "", THREADS // how.second_threads)
+
+    def _segments(self, i: int) -> None:
+        node = self.nodes[i]
+        ids = node.inputs[1]
+        shape = self.nodes[ids].type.shape
+        index, order = self.made.place(ids), ""
+        if self.nodes[ids].type.dtype != INT64:
+            index = f"x{i}"
+            self.made.temporary[index] = size_of(shape) * INT64.itemsize
+            self.launch("index", write_node(self.graph, ids, self.places, index, INT64), size_name(shape))
+        if not isinstance(node.type.shape[0], Dim):
+            self.lines.append(f"y{i} = device.argsort({index}, {size_name(shape)})")
+            order = f"y{i}.data.ptr"
+        kernel = write_segments(self.graph, i, self.places, self.places[i], index, order)
+        self.launch(node.op.name, kernel, size_name(node.type.shape))
+
+    def _product(self, i: int) -> None:
+        node = self.nodes[i]
+        a, b = node.inputs
+        batch = node.type.shape[:-2]
+        left, right = (matrix(self.graph, j, self._lies) for j in (a, b))
+        steps = [broadcast_step(self.nodes[j].type.shape[:-2], batch, x.step) for j, x in ((a, left), (b, right))]
+        if node.type.dtype.kind != "f" or None in steps:
+            kernel = write_product(self.graph, i, self.places, self.places[i])
+            self.launch("product", kernel, size_name(node.type.shape))
+            return
+        o, n_bytes = self.straight.get(i, (-1, 0))
+        if o < 0:
+            self._library(i, left, right, steps, self.places[i], False)
+            return
+        self.lines.append(f"if f{o} >= 0:")
+        self._library(i, left, right, steps, f"q{o} + f{o} * {n_bytes}", self.to_rows == ADD, "    ")
+        self.lines.append("else:")
+        self._library(i, left, right, steps, self.places[i], False, "    ")
+
+    def _library(
+        self, i: int, left: Matrix, right: Matrix, steps: Sequence[Any], place: str, add: bool, indent: str = ""
+    ) -> None:
+        """A product by the library."""
+        node = self.nodes[i]
+        batch = node.type.shape[:-2]
+        n, k, p = node.type.shape[-2], self.nodes[node.inputs[0]].type.shape[-1], node.type.shape[-1]
+        x, y = self._operand(left, steps[0]), self._operand(right, steps[1])
+        target, dtype = [place, extent_name(p)], node.type.dtype.name
+        if is_one_product(self.graph, i, left):  # the rows of all matrices are rows of one
+            sizes = [size_name(node.type.shape[:-1]), extent_name(k), extent_name(p)]
+            self.lines.append(f"{indent}device.product({', '.join([*sizes, *x[:3], *y[:3], *target])}, {dtype}, {add})")
+            return
+        sizes = [size_name(batch), extent_name(n), extent_name(k), extent_name(p)]
+        parts = [*sizes, *x, *y, *target, extent_name(n * p), dtype]
+        self.lines.append(f"{indent}device.products({', '.join(parts)})")
+
+    def _lies(self, i: int) -> bool:
+        return i in self.places or i in self.made.gathered
+
+    def _operand(self, x: Matrix, step: Any) -> list[str]:
+        """Address, distance of rows, whether it lies transposed, distance of matrices."""
+        address = self.made.place(x.node)
+        if x.offset:
+            address = f"{address} + {x.offset * self.nodes[x.node].type.dtype.itemsize}"
+        return [address, extent_name(x.lead), repr(x.flip), extent_name(step)]
