@@ -61,8 +61,9 @@ def share_rows(loop: Loop, touches: int) -> Loop:
     by_vectors = -(-size // _VECTOR) * _VECTOR
 
     def shared(n: int, w: int, *arguments: Any) -> None:
-        if is_help_likely():
-            share_parts(loop, (n, w, *arguments[:-1]), n, by_vectors if w == 1 else size)
+        rows = by_vectors if w == 1 else size
+        if is_help_likely(-(-n // rows)):
+            share_parts(loop, (n, w, *arguments[:-1]), n, rows)
         else:
             loop(n, w, *arguments)
 
@@ -78,7 +79,7 @@ def share_columns(loop: Loop, touches: int, is_row: Sequence[bool]) -> Loop:
 
     def shared(n: int, w: int, *arguments: Any) -> None:
         n_parts = w // columns
-        if not n_parts or not is_help_likely():
+        if not is_help_likely(n_parts):
             loop(n, w, *arguments)
             return
         whole = n_parts * columns

@@ -5,10 +5,10 @@ parts alone. It waits for parts that others have begun. Which thread does a part
 write different numbers.
 
 Where the other cores are busy, an offer would be in vain and cost time: the threads are of a kind that does not push
-the caller off its core when they wake (20 µs otherwise, 4 so); and after a few offers in which nobody took part, or one
-in which the caller waited for longer than it worked, fewer and fewer calls make one, down to one of 64.
+the caller off its core when they wake (20 µs otherwise, 4 so); after a few offers in which nobody took part fewer and
+fewer calls make one, down to one of 64; and so do those after one in which the caller waited for longer than it worked.
 
-    if is_help_likely(): share(function, arguments, n_parts, state)
+    if is_help_likely(n_parts): share(function, arguments, n_parts, state)
 
 `function(*arguments)` is compiled, holds no lock and knows `state`, whole numbers that begin with two zeros. It takes
 parts, adding to state[0] atomically, until there are none left; adds how many it did to state[1]; and gives what
@@ -90,10 +90,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-def is_help_likely() -> bool:
+def is_help_likely(n_parts: int) -> bool:
     """Whether a call should be shared; asked once for each call that is large enough."""
     team = _team[0]
-    if team.size == 1:
+    if team.size == 1 or n_parts < 2:
         return False
     team.in_vain = n = team.in_vain + 1
     return n <= PATIENCE or n % RARELY == 0 or n & (n - 1) == 0
@@ -119,7 +119,7 @@ def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int
         except KeyboardInterrupt:  # raised when the others no longer write
             interrupted = True
     if perf_counter() - begun > 2 * worked:
-        team.in_vain = max(team.in_vain, PATIENCE)
+        team.in_vain = max(team.in_vain, RARELY)
     if interrupted:
         raise KeyboardInterrupt
 

@@ -413,8 +413,8 @@ COMPILED = {"products": _products, "packing": _packers}
 """What most programs call, by name: it can be compiled before it is called."""
 
 
-SHARED = 1 << 24
-"""Multiplications from which a product is shared among threads: an eighth of a millisecond with the widest vectors."""
+SHARED = 1 << 23
+"""Multiplications from which a product is shared among threads: 60 µs with the widest vectors."""
 
 PART = 1 << 21
 """Multiplications of a part that is made of whole products, about."""
@@ -422,8 +422,9 @@ PART = 1 << 21
 
 def _run(x: Any, w: Any, panel: int, width: int, y: Any) -> None:
     m, n = y.shape
-    if m * n * x.shape[1] >= SHARED and is_help_likely():
-        share_parts(_products[y.dtype], (x, w, panel, width, y), -(-m // N_ROWS) * -(-n // width))
+    n_parts = -(-m // N_ROWS) * -(-n // width)
+    if m * n * x.shape[1] >= SHARED and is_help_likely(n_parts):
+        share_parts(_products[y.dtype], (x, w, panel, width, y), n_parts)
     else:
         _products[y.dtype](x, w, panel, width, y, ALONE)
 
@@ -444,8 +445,9 @@ def multiply_many(x: Any, w: Any, y: Any) -> None:
     """y[b] = x[b] w[b]; the columns of each w[b], and those of y[b], side by side."""
     width = PANEL_BYTES // y.itemsize
     of_each = y.shape[1] * y.shape[2] * x.shape[2]
-    if y.shape[0] * of_each >= SHARED and is_help_likely():
-        share_parts(_stacked_products[y.dtype], (x, w, width, y), y.shape[0], max(1, PART // max(1, of_each)))
+    size = max(1, PART // max(1, of_each))
+    if y.shape[0] * of_each >= SHARED and is_help_likely(-(-y.shape[0] // size)):
+        share_parts(_stacked_products[y.dtype], (x, w, width, y), y.shape[0], size)
     else:
         _stacked_products[y.dtype](x, w, width, y, ALONE)
 
@@ -456,10 +458,11 @@ def multiply_summed(x: Any, v: Any, y: Any) -> None:
     n_inner = x.shape[0] * x.shape[2]
     width = PANEL_BYTES // y.itemsize
     arguments = (x, v, width, width // VECTORS, y)
+    n_parts = -(-m // N_ROWS) * -(-n // width)
     if n_inner == 0:
         y[...] = 0
-    elif m * n * n_inner >= SHARED and is_help_likely():
-        share_parts(_summed_products[y.dtype], arguments, -(-m // N_ROWS) * -(-n // width))
+    elif m * n * n_inner >= SHARED and is_help_likely(n_parts):
+        share_parts(_summed_products[y.dtype], arguments, n_parts)
     else:
         _summed_products[y.dtype](*arguments, ALONE)
 

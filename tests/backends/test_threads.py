@@ -144,7 +144,7 @@ def test_few_calls_ask_for_help_that_does_not_come_or_comes_late(monkeypatch):
     team = threads._Team()
     monkeypatch.setattr(threads, "_team", [team])
     ab.set_num_threads(2)
-    asked = [n for n in range(1, 300) if threads.is_help_likely()]
+    asked = [n for n in range(1, 300) if threads.is_help_likely(2)]
     assert asked == [1, 2, 3, 4, 8, 16, 32, 64, 128, 192, 256]
 
     def help_that_takes(seconds: float) -> None:
@@ -165,11 +165,12 @@ def test_few_calls_ask_for_help_that_does_not_come_or_comes_late(monkeypatch):
         threads.share(function, (), 2, state)
 
     help_that_takes(0.0)
-    assert team.in_vain == 0 and threads.is_help_likely()
+    assert team.in_vain == 0 and threads.is_help_likely(2)
     help_that_takes(0.3)
-    assert [threads.is_help_likely() for _ in range(6)] == [True] + [False] * 3 + [True] + [False]
+    assert [n for n in range(1, 100) if threads.is_help_likely(2)] == [64]
+    assert not any(threads.is_help_likely(1) for _ in range(100))
     ab.set_num_threads(1)
-    assert not threads.is_help_likely()
+    assert not threads.is_help_likely(2)
 
 
 def test_a_fault_before_the_first_part_leaves_the_threads_at_work():
