@@ -5,8 +5,8 @@ parts alone. It waits for parts that others have begun. Which thread does a part
 write different numbers.
 
 Where the other cores are busy, an offer would be in vain and cost time: the threads are of a kind that does not push
-the caller off its core when they wake (20 µs otherwise, 4 so); after a few offers in which nobody took part fewer and
-fewer calls make one, down to one of 64; and so do those after one in which the caller waited for longer than it worked.
+the caller off its core when they wake (20 µs otherwise, 4 so); after a few offers in which nobody took part, or one in
+which the caller waited for longer than it worked, none is made until so many parts were done alone.
 
     if is_help_likely(n_parts): share(function, arguments, n_parts, state)
 
@@ -26,10 +26,10 @@ from time import perf_counter
 from typing import Any
 
 PATIENCE = 6
-"""Calls in a row that nobody helps with, after which fewer and fewer ask for help."""
+"""Offers in a row that nobody takes, after which the next one waits: each twice as long as the one before."""
 
-RARELY = 64
-"""One of so many calls asks even if none was helped for long."""
+LONGEST = 1024
+"""Parts that are done alone between two offers, at most: 30 to 60 ms."""
 
 _Job = tuple[Callable[..., int], tuple[Any, ...], int, Any, Any]
 
@@ -50,7 +50,8 @@ class _Team:
         self.jobs: SimpleQueue[_Job] = SimpleQueue()
         self.started = 0
         self.lock = threading.Lock()
-        self.in_vain = 0  # calls since one was helped
+        self.in_vain = 0  # offers since one was taken
+        self.alone = 0  # parts to be done alone before the next
 
     def hire(self) -> None:
         with self.lock:
@@ -71,7 +72,7 @@ def _work(team: _Team) -> None:
         except Exception:  # arguments that it does not take, which the caller finds out too: no part was begun
             n_done = -1
         if n_done != -1:
-            team.in_vain = 0
+            team.in_vain = team.alone = 0
         if n_done == n_parts:
             finished.release()
         del function, arguments, state, finished  # let go of the arrays while waiting
@@ -95,8 +96,12 @@ def is_help_likely(n_parts: int) -> bool:
     team = _team[0]
     if team.size == 1 or n_parts < 2:
         return False
-    team.in_vain = n = team.in_vain + 1
-    return n <= PATIENCE or n % RARELY == 0 or n & (n - 1) == 0
+    team.alone -= n_parts
+    if team.alone > 0:
+        return False
+    team.in_vain += 1
+    team.alone = min(LONGEST, 16 << min(team.in_vain - PATIENCE, 8)) if team.in_vain > PATIENCE else 0
+    return True
 
 
 def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int, state: Any) -> None:
@@ -119,7 +124,7 @@ def share(function: Callable[..., int], arguments: tuple[Any, ...], n_parts: int
         except KeyboardInterrupt:  # raised when the others no longer write
             interrupted = True
     if perf_counter() - begun > 2 * worked:
-        team.in_vain = max(team.in_vain, RARELY)
+        team.alone = LONGEST
     if interrupted:
         raise KeyboardInterrupt
 

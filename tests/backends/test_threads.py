@@ -29,7 +29,7 @@ def everything_is_large(monkeypatch) -> Iterator[None]:
         monkeypatch.setattr(module, "SHARED", 1)
     monkeypatch.setattr(parts, "PART", 1)
     monkeypatch.setattr(tiles, "PART", 1)
-    monkeypatch.setattr(threads, "RARELY", 1)
+    monkeypatch.setattr(threads, "LONGEST", 0)
     monkeypatch.setattr(kernel, "_kernels", {})
     yield
     ab.set_num_threads(before)
@@ -140,12 +140,13 @@ def test_threads_of_the_user_may_share_at_the_same_time():
 
 def test_few_calls_ask_for_help_that_does_not_come_or_comes_late(monkeypatch):
     monkeypatch.setattr(threads, "PATIENCE", 3)
-    monkeypatch.setattr(threads, "RARELY", 64)
+    monkeypatch.setattr(threads, "LONGEST", 1000)
     team = threads._Team()
     monkeypatch.setattr(threads, "_team", [team])
     ab.set_num_threads(2)
-    asked = [n for n in range(1, 300) if threads.is_help_likely(2)]
-    assert asked == [1, 2, 3, 4, 8, 16, 32, 64, 128, 192, 256]
+    asked = [n for n in range(2000) if threads.is_help_likely(2)]
+    assert asked == [0, 1, 2, 3, 19, 51, 115, 243, 499, 999, 1499, 1999]
+    assert threads.is_help_likely(1000)
 
     def help_that_takes(seconds: float) -> None:
         begun, state = threading.Event(), np.zeros(2, np.int64)
@@ -167,7 +168,7 @@ def test_few_calls_ask_for_help_that_does_not_come_or_comes_late(monkeypatch):
     help_that_takes(0.0)
     assert team.in_vain == 0 and threads.is_help_likely(2)
     help_that_takes(0.3)
-    assert [n for n in range(1, 100) if threads.is_help_likely(2)] == [64]
+    assert [n for n in range(600) if threads.is_help_likely(2)] == [499, 500, 501, 502, 518, 550]
     assert not any(threads.is_help_likely(1) for _ in range(100))
     ab.set_num_threads(1)
     assert not threads.is_help_likely(2)

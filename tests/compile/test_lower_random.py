@@ -191,7 +191,7 @@ def run_on(n_threads: int, program: Any, graph: Graph, batched: tuple[bool, ...]
 def test_random_graphs_have_the_same_bits_on_any_number_of_threads(monkeypatch):
     monkeypatch.setattr(parts, "SHARED", 1)
     monkeypatch.setattr(parts, "PART", 1)
-    monkeypatch.setattr(threads, "RARELY", 1)
+    monkeypatch.setattr(threads, "LONGEST", 0)
     before = ab.get_num_threads()
     total = 0
     try:
