@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 import autobatch as ab
 from autobatch import optim
+from autobatch.backends.transfer import to_host
 from benchmarks.adam import BETA1, BETA2, EPSILON, LEARNING_RATE
 from benchmarks.workload import Parameters
 
@@ -58,7 +57,7 @@ class AutobatchTrainer:
         gradients = {}
         for name, parameter in self.model.named().items():
             gradient = parameter.grad
-            gradients[name] = np.asarray(gradient.to_dense() if hasattr(gradient, "to_dense") else gradient)
+            gradients[name] = to_host(gradient.to_dense() if hasattr(gradient, "to_dense") else gradient)
         return float(loss), gradients
 
     def _differentiate(self, examples: Sequence[Any]) -> ab.Tensor:

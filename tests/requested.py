@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from autobatch.backends.transfer import is_on_device, to_host
 
 NAMES = ("numba", "numpy", "cupy", "stand-in")
 
@@ -24,6 +24,15 @@ def request(name: str) -> None:
         from autobatch.backends.cupy_missing import require_cupy
 
         require_cupy()
+    elif name == "stand-in":
+        from autobatch.backends.device import use_device
+        from autobatch.errors import BackendError
+        from tests.stand_in import kernels
+        from tests.stand_in.session import stand_in
+
+        if kernels.MISSING:
+            raise BackendError(kernels.MISSING)
+        use_device(stand_in())
     _chosen[:] = [name]
 
 
@@ -47,4 +56,4 @@ def host(array: Any) -> Any:
     """An array as NumPy's, wherever it lives; anything else as it is."""
     if hasattr(array, "to_dense"):
         array = array.to_dense()
-    return array.get() if hasattr(array, "get") and not isinstance(array, np.ndarray | dict) else array
+    return to_host(array) if is_on_device(array) else array

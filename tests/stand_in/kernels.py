@@ -34,8 +34,9 @@ UNOPTIMISED = ("-O0",)
 """Options for the compiler: arrays of tests are small, and building takes a quarter of the time."""
 
 
-def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[dict[str, Any]]:
-    """The kernels of several programs by name, built as one library; kernels of equal text are built once."""
+def distinct(sources: Sequence[str]) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """What the kernels of several programs are called when those of equal text are one, and the text of each: for every
+    source, name → new name; new name → text."""
     entries: list[dict[str, str]] = []
     parts: dict[str, str] = {}
     for source in sources:
@@ -46,16 +47,21 @@ def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[
             text = kernels[start:end].replace(f"{name}(", "NAME(", 1)
             here[name] = parts.setdefault(text, f"kernel_{len(parts)}")
         entries.append(here)
+    return entries, {name: text.replace("NAME(", f"{name}(", 1) for text, name in parts.items()}
+
+
+def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[dict[str, Any]]:
+    """The kernels of several programs by name, built as one library; kernels of equal text are built once."""
+    entries, texts = distinct(sources)
     lines = [EMULATED, HEADER]
-    for text, name in parts.items():
-        text = text.replace('extern "C" __global__ void', "static void", 1)
-        lines.append(text.replace("NAME(", f"{name}(", 1))
+    for name, text in texts.items():
+        lines.append(text.replace('extern "C" __global__ void', "static void", 1))
         signature = f'extern "C" void start_{name}(long long blocks, long long threads, long long backwards,'
         launched = "ab_launch" if text.startswith("AB_KERNEL") else "ab_launch_threads"
         lines.append(
             f"{signature} const long long* arguments) {{ {launched}({name}, blocks, threads, backwards, arguments); }}"
         )
-    library = ctypes.CDLL(str(_library("\n".join(lines), options))) if parts else None
+    library = ctypes.CDLL(str(_library("\n".join(lines), options))) if texts else None
     found = []
     for here in entries:
         kernels_of = {}
