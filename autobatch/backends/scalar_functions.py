@@ -192,7 +192,47 @@ def power_f64(x, y):  # type: ignore[no-untyped-def]
     return math.pow(x, y)
 
 
+# Maxima of rows: floating numbers as whole ones in the same order, NaN above all.
+
+LOWEST_f32 = np.int32(-(1 << 31))
+LOWEST_f64 = np.int64(-(1 << 63))
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def ordered_f32(x):  # type: ignore[no-untyped-def]
+    """The bits, all but the sign inverted where that is set; every NaN as the positive one."""
+    bits = f32(x).view(np.int32)
+    bits = bits if x == x else np.int32(0x7FC00000)
+    return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def unordered_f32(bits):  # type: ignore[no-untyped-def]
+    """The number that `ordered_f32` made into these bits."""
+    return np.int32(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def ordered_f64(x):  # type: ignore[no-untyped-def]
+    """As `ordered_f32`."""
+    bits = np.float64(x).view(np.int64)
+    bits = bits if x == x else np.int64(0x7FF8000000000000)
+    return bits ^ ((bits >> 63) & np.int64(0x7FFFFFFFFFFFFFFF))
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def unordered_f64(bits):  # type: ignore[no-untyped-def]
+    """As `unordered_f32`."""
+    return np.int64(bits ^ ((bits >> 63) & np.int64(0x7FFFFFFFFFFFFFFF))).view(np.float64)
+
+
 # any dtype
+
+
+@njit(error_model="numpy", fastmath={"reassoc", "nsz"})
+def plus(total, x):  # type: ignore[no-untyped-def]
+    """A step of a sum, whose terms may be taken in any order."""
+    return total + x
 
 
 @njit(error_model="numpy", fastmath=STRICT)

@@ -10,8 +10,12 @@ loop stores can be read one stage later. So all loops of one stage and domain ar
 moved to the stage in which they are needed first. A value with one number per row is computed again, before the
 columns, by each loop that uses it.
 
+With `reductions`, sums and maxima over the last axes are part of the loop over the rows that they reduce, its *host*,
+and so is what has one number per row and follows from them: a softmax is one loop, which passes a row several times
+while it is in the cache.
+
     call   %2 = product(%0, %1)
-    loop   m × 64: %4 = add(%2[:, 0:64], %3), %5 = tanh(%4) → result 0
+    loop   m × 64: %4 = add(%2[:, 0:64], %3), %5 = max(%4), %6 = sub(%4, %5) → result 0
 """
 
 from __future__ import annotations
@@ -24,8 +28,9 @@ import numpy as np
 
 from ..graph import CONST, INPUT, Graph
 from ..ops.elementwise import CAST, EQUAL, NOT_EQUAL, STOP_GRADIENT, WHERE
-from ..ops.index import TAKE
+from ..ops.index import ARANGE, TAKE
 from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
+from ..ops.reduce import MAX, SUM
 from ..types import Dim, size_of
 from .steps import Domain, Extent, Loop, Read, Steps, Store, rows_domain, splits
 
@@ -64,8 +69,9 @@ _ARITHMETIC = frozenset(["add", "sub", "mul", "neg", "abs", "maximum", "minimum"
 
 
 class _Planner:
-    def __init__(self, graph: Graph, accumulate: Sequence[bool]) -> None:
+    def __init__(self, graph: Graph, accumulate: Sequence[bool], reductions: bool) -> None:
         self.graph = graph
+        self.reductions = reductions
         self.nodes = graph.nodes
         self.accumulate = accumulate
         n = len(graph.nodes)
@@ -74,6 +80,7 @@ class _Planner:
         self.group: list[int] = list(range(n))
         self.allowed: list[tuple[Domain, ...]] = [()] * n
         self.fused = [False] * n
+        self.host: list[Domain | None] = [None] * n  # of fused nodes: the domain of the loop that makes them
         self.stage = [0] * n
         self.ready = [0] * n
         self.wanted: set[int] = set()  # nodes that someone reads as an array
@@ -98,8 +105,23 @@ class _Planner:
             return True
         return node.op.name in _ARITHMETIC and all(t.dtype == np.int64 for t in types[1:])
 
+    def _reduced(self, i: int) -> Domain | None:
+        """The rows that a reduction sums up, or of which it takes the largest number, where a loop does that."""
+        node = self.nodes[i]
+        if not self.reductions or node.op not in (SUM, MAX):
+            return None
+        x, axes = self.nodes[node.inputs[0]].type, node.attrs[0]
+        s = x.ndim - len(axes)
+        is_last = sorted(axes) == list(range(-len(axes), 0))
+        if s < 1 or not is_last or not isinstance(x.shape[0], Dim) or x.dtype.kind != "f":
+            return None
+        domain = Domain(size_of(x.shape[:s]), size_of(x.shape[s:]))
+        return domain if domain.width > 1 else None
+
     def _domains(self, i: int) -> tuple[Domain, ...]:
         node = self.nodes[i]
+        if reduced := self._reduced(i):
+            return (Domain(reduced.rows, 1),)
         if not self._scalar_rule(i):
             return ()
         if node.op is RESHAPE:
@@ -148,9 +170,16 @@ class _Planner:
                 for j, (_, domain) in zip(node.inputs, columns, strict=True):
                     if self.fused[j]:
                         self._narrow(j, (domain,))
+            elif self.fused[i] and (reduced := self._reduced(i)) and self.fused[node.inputs[0]]:
+                self._narrow(node.inputs[0], (reduced,))
         for o, i in enumerate(self.graph.outputs):
             if self.fused[i] and self.accumulate[o]:
                 self._narrow(i, (rows_domain(self.nodes[i].type),))
+        for i, node in enumerate(self.nodes):
+            if self.fused[i]:
+                own = self.domain(i)
+                hosts = {self.host[j] for j in node.inputs if self._inline(j, i) and not self._in_own(j)}
+                self.host[i] = self._reduced(i) or (hosts.pop() if len(hosts) == 1 and own.width == 1 else own)
 
     def domain(self, i: int) -> Domain:
         """The domain of a fused node."""
@@ -207,17 +236,31 @@ class _Planner:
 
     # When each node runs.
 
+    def _in_own(self, i: int) -> bool:
+        """Whether the loop that makes a fused node has the node's own domain."""
+        return self.host[i] == self.domain(i)
+
     def _inline(self, j: int, i: int) -> bool:
-        """Whether fused node i takes operand j as a value of its own loop."""
+        """Whether operand j lies as fused node i does, row for row and column for column."""
         if not self.fused[j] or self.domain(j) != self.domain(i):
             return False
         return self.nodes[i].op is RESHAPE or self.nodes[j].type.shape == self.nodes[i].type.shape
+
+    def _is_here(self, j: int, i: int) -> bool:
+        """Whether the loop of fused node i can have operand j as a value of its own."""
+        if not self.fused[j]:
+            return False
+        if self._reduced(i):
+            return self.domain(j) == self.host[i]
+        if self._inline(j, i):
+            return self.host[j] == self.host[i] or self._in_own(j)
+        return self._per_row(j, i) and (self.host[j] == self.host[i] or self._in_own(j))
 
     def _same_loop(self, i: int) -> set[int]:
         """Operands of a node that may be values of the loop that makes the node, or a part of it."""
         node = self.nodes[i]
         if self.fused[i]:
-            return {j for j in node.inputs if self._inline(j, i) or self._per_row(j, i)}
+            return {j for j in node.inputs if self._is_here(j, i)}
         parts = zip(node.inputs, self._columns(i) or (), strict=False)
         return {j for j, (_, domain) in parts if self.fused[j] and self.domain(j) == domain}
 
@@ -260,6 +303,8 @@ class _Planner:
         }[level]
         if self.nodes[j].op is CONST:
             return Read("cell", j, 1, 1)
+        if self.reductions and self.nodes[j].op is ARANGE and level == "vector":
+            return Read("column", j, 1, width)
         if x.rows is not None and (x.rows != rows or x.width != width):
             x = _Flat(j)
         if not x.in_pool:
@@ -291,30 +336,36 @@ class _Planner:
 
     def _compute(self, i: int) -> None:
         """Put a fused node into its loop."""
-        domain = self.domain(i)
-        loop = self._loop(self.stage[i], domain)
+        host = self.host[i]
+        assert host is not None
+        loop = self._loop(self.stage[i], host)
+        own = host if self._reduced(i) else self.domain(i)
         operands: list[int | Read] = []
         for j, level in zip(self.nodes[i].inputs, self._levels(i), strict=True):
-            if self._inline(j, i) and self.stage[j] == self.stage[i]:
-                self.inner.add(j)
-                operands.append(j)
-            elif self._per_row(j, i):
+            here = self._is_here(j, i)
+            if here and self.host[j] != host:
                 self._compute_row(loop, j)
                 operands.append(j)
+            elif here and self.stage[j] == self.stage[i]:
+                self.inner.add(j)
+                operands.append(j)
             else:
-                operands.append(self.read(j, domain, level))
-        loop.nodes.append(i)
+                operands.append(self.read(j, own, level))
+        kind = loop.reductions if self._reduced(i) else loop.nodes if own == host else loop.row_nodes
+        kind.append(i)
         loop.reads[i] = tuple(operands)
 
     def _levels(self, i: int) -> list[str]:
         node = self.nodes[i]
+        if self._reduced(i):
+            return ["element"]
         domain = self.domain(i)
         s = next(s for s, d in splits(node.type.shape) if d == domain)
         shapes = (node.type.shape if node.op is RESHAPE else self.nodes[j].type.shape for j in node.inputs)
         return [_level(shape, node.type.shape, s) or "" for shape in shapes]
 
     def _per_row(self, j: int, i: int) -> bool:
-        """Whether operand j is one number per row of the loop of i, which computes it again rather than reads it."""
+        """Whether operand j is one number per row of the domain of i, and computed in a loop."""
         domain = self.domain(i)
         if not self.fused[j] or domain.width == 1 or self.domain(j) != Domain(domain.rows, 1):
             return False
@@ -328,7 +379,7 @@ class _Planner:
                 continue
             operands: list[int | Read] = []
             for k, level in zip(self.nodes[i].inputs, self._levels(i), strict=True):
-                if self._inline(k, i):
+                if self._inline(k, i) and self._in_own(k):
                     waiting.append(k)
                     operands.append(k)
                 else:
@@ -338,16 +389,22 @@ class _Planner:
 
     def _is_call(self, i: int) -> bool:
         node = self.nodes[i]
-        return node.op not in (INPUT, CONST) and self.flat[i].base == i  # type: ignore[union-attr]
+        return node.op not in (INPUT, CONST, ARANGE) and self.flat[i].base == i  # type: ignore[union-attr]
 
     def _store(self, j: int, domain: Domain, kind: str, target: int, total: int, start: int, stage: int) -> None:
         if self.fused[j] and self.domain(j) == domain:
             self.inner.add(j)
-            self._loop(self.stage[j], domain).stores.append(Store(j, kind, target, total, start))
+            self._store_value(j, kind, target, total, start)
         else:
             stage = max(stage, self.ready[j])
             level = "row" if domain.width == 1 else "element"
             self._loop(stage, domain).stores.append(Store(self.read(j, domain, level), kind, target, total, start))
+
+    def _store_value(self, j: int, kind: str, target: int, total: int, start: int = 0) -> None:
+        host = self.host[j]
+        assert host is not None
+        store = Store(j, kind, target, total, start, not self._in_own(j))
+        self._loop(self.stage[j], host).stores.append(store)
 
     def _outputs(self) -> None:
         for o, i in enumerate(self.graph.outputs):
@@ -367,8 +424,7 @@ class _Planner:
         direct = {self.graph.outputs[o] for o, add in enumerate(self.accumulate) if not add}
         for i in sorted(self.wanted):
             if self.fused[i] and i not in direct:
-                domain = self.domain(i)
-                self._loop(self.stage[i], domain).stores.append(Store(i, "node", i, domain.width))
+                self._store_value(i, "node", i, self.domain(i).width)
         steps: list[tuple[int, int, int, int | Loop]] = []
         for i in self.wanted:
             if not self.fused[i]:
@@ -376,14 +432,15 @@ class _Planner:
         for number, loop in enumerate(self.loops.values()):
             loop.nodes.sort()
             loop.row_nodes.sort()
+            loop.reductions.sort()
             steps.append((loop.stage, 1, number, loop))
         steps.sort(key=lambda step: step[:3])
         return Steps(self.graph, [step[3] for step in steps])
 
 
-def fuse(graph: Graph, accumulate: Sequence[bool]) -> Steps:
-    """Plan loops and calls for a graph after `rewrite`."""
-    planner = _Planner(graph, accumulate)
+def fuse(graph: Graph, accumulate: Sequence[bool], reductions: bool = False) -> Steps:
+    """Plan loops and calls for a graph after `rewrite`. `reductions`: whether reductions of rows are parts of loops."""
+    planner = _Planner(graph, accumulate, reductions)
     planner.choose()
     planner.number_stages()
     return planner.build()

@@ -82,10 +82,11 @@ def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str, add
 
 
 def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
-    """The calls and loops of the program of a graph; with NumPy, calls only."""
-    if backend in DEVICES:
-        return fuse(rewrite(graph), accumulate)
-    return fuse(read_beside(rewrite(graph))[0], accumulate) if backend == "numba" else calls_only(graph)
+    """The calls and loops of the program of a graph; with NumPy, calls only. On devices reductions are no loops."""
+    if backend == "numpy":
+        return calls_only(graph)
+    reductions = backend not in DEVICES
+    return fuse(read_beside(rewrite(graph, reductions))[0], accumulate, reductions)
 
 
 def _extent(extent: Any) -> str:
@@ -108,7 +109,13 @@ def _is_flat(loop: Loop) -> bool:
         r.level == "cell" or (r.level == "element" and r.width == width and not r.in_pool and r.through < 0)
         for r in reads
     )
-    return whole and width > 1 and not loop.row_nodes and all(s.kind != "add" and s.width == width for s in loop.stores)
+    by_row = loop.row_nodes or loop.reductions
+    return whole and width > 1 and not by_row and all(s.kind != "add" and s.width == width for s in loop.stores)
+
+
+def _is_vector(store: Store, loop: Loop) -> bool:
+    """Whether what is written is one number per row, and all there is in the row."""
+    return store.width == 1 and (store.is_row or loop.domain.width == 1)
 
 
 class _Driver:
@@ -398,7 +405,7 @@ class _Driver:
         if self.flat and not (isinstance(use, Read) and use.level == "cell"):
             return 2
         if isinstance(use, Store):
-            return 1 if use.kind != "add" and use.width == loop.domain.width == 1 else 2
+            return 1 if use.kind != "add" and _is_vector(use, loop) else 2
         if use.in_pool:
             return 2
         plain = use.level == "row" and use.width == 1 and use.through < 0
@@ -416,11 +423,11 @@ class _Driver:
                 return f"q{use.target}"
             if use.kind == "output":
                 i = self.graph.outputs[use.target]
-                if loop.domain.width == width == 1:
+                if _is_vector(use, loop):
                     return f"out{use.target}.reshape({rows})"
                 plain = len(self.nodes[i].type.shape) <= 2 and loop.domain.rows == self.nodes[i].type.shape[0]
                 return f"out{use.target}" if plain else f"out{use.target}.reshape({rows}, {width})"
-            if width == 1 and loop.domain.width == 1:
+            if _is_vector(use, loop):
                 return f"v{use.target}" if self.nodes[use.target].type.ndim == 1 else f"v{use.target}.reshape({rows})"
             return self.matrix(use.target, loop.domain.rows, width)
         if use.in_pool:
@@ -467,7 +474,8 @@ class _Driver:
         """Arrays that loops write to, before the first step."""
         loops = [step for step in self.steps.order if isinstance(step, Loop)]
         made = {s.target for loop in loops for s in loop.stores if s.kind == "node"}
-        made |= {i for loop in loops for i in loop.nodes if i in self.output_of and i in self._read}
+        values = {i for loop in loops for i in (*loop.nodes, *loop.row_nodes, *loop.reductions)}
+        made |= {i for i in values if i in self.output_of and i in self._read}
         for i in sorted(made):
             self.buffer(i)
         self._made = made

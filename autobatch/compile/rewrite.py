@@ -7,6 +7,12 @@ repeated until nothing changes.
     slice(a + b)                                →  slice(a) + slice(b)       where all uses of a + b are slices
     slice(concat(a, b))                         →  a                          where the slice is one part
     unslice(a, 0..2) + unslice(b, 2..4)         →  concat(a, b)              gaps become zeros
+
+With `reductions`, where loops reduce rows, a number of each row is found by its column, without an array between:
+
+    x[i, k[i]]                                  →  sum over j of (x[i, j] where j == k[i], else 0)
+                                                                              where all of x is passed over anyway
+    zeros with g[i] added at [i, k[i]]          →  g[i] where j == k[i], else 0
 """
 
 from __future__ import annotations
@@ -16,9 +22,11 @@ from typing import Any
 
 from ..graph import CONST, Graph, Node
 from ..ops.declare import Op
-from ..ops.elementwise import ADD
-from ..ops.movement import BROADCAST, CONCAT, SLICE, UNSLICE
-from ..types import tensor_type
+from ..ops.elementwise import ADD, EQUAL, MUL, WHERE
+from ..ops.index import ARANGE, SCATTER_ADD, TAKE
+from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, UNSLICE
+from ..ops.reduce import MAX, SUM
+from ..types import Dim, tensor_type
 
 Rule = Callable[["_Builder", int], int | None]
 
@@ -40,6 +48,11 @@ class _Builder:
     def add(self, op: Op, inputs: tuple[int, ...], attrs: tuple[Any, ...], type: Any, level: int) -> int:
         return self.new.add(op, inputs, attrs, type, level)
 
+    def apply(self, op: Op, *inputs: int, attrs: tuple[Any, ...] = (), level: int) -> int:
+        """Add an op whose type follows from its operands."""
+        assert op.infer is not None
+        return self.add(op, inputs, attrs, op.infer([self.new.nodes[j].type for j in inputs], attrs), level)
+
     def only_slices(self, i: int) -> bool:
         """Whether all that reads a node are slices."""
         return i not in self.results and all(self.old.nodes[u].op is SLICE for u in self.uses[i])
@@ -58,8 +71,10 @@ def _rewrite(graph: Graph, rule: Rule) -> Graph:
     return builder.new.pruned()
 
 
-def rewrite(graph: Graph) -> Graph:
-    """Apply all rewrites of this file."""
+def rewrite(graph: Graph, reductions: bool = False) -> Graph:
+    """Apply the rewrites of this file; with `reductions` those, too, that pay only where loops reduce rows."""
+    if reductions:
+        graph = _rewrite(graph, _by_column)
     for _ in range(8):
         new = _rewrite(_rewrite(graph, _join_parts), _push_slice)
         if len(new.nodes) == len(graph.nodes) and new.key() == graph.key():
@@ -171,3 +186,55 @@ def _joined(b: _Builder, parts: list[int], node: Node) -> int:
         end = start + length
     zeros(extent - end)
     return pieces[0] if len(pieces) == 1 else b.add(CONCAT, tuple(pieces), (axis,), node.type, node.level)
+
+
+# One number of each row.
+
+
+def _by_column(b: _Builder, i: int) -> int | None:
+    node = b.old.nodes[i]
+    if node.op is TAKE and b.old.nodes[node.inputs[0]].op is RESHAPE:
+        (x,) = b.old.nodes[node.inputs[0]].inputs
+        column = _column(b, node.inputs[1], b.old.nodes[x].type.shape)
+        is_passed = any(b.old.nodes[u].op in (SUM, MAX) and b.old.nodes[u].attrs[0] == (-1,) for u in b.uses[x])
+        if column is None or not is_passed:
+            return None
+        chosen = b.apply(WHERE, _mask(b, column, x), b.number[x], _zero(b, node), level=node.level)
+        return b.apply(SUM, chosen, attrs=((-1,), False), level=node.level)
+    if node.op is RESHAPE and b.old.nodes[node.inputs[0]].op is SCATTER_ADD:
+        g, index = b.old.nodes[node.inputs[0]].inputs
+        column = _column(b, index, node.type.shape)
+        if column is None:
+            return None
+        row = b.apply(RESHAPE, b.number[g], attrs=((node.type.shape[0], 1),), level=node.level)
+        return b.apply(WHERE, _mask(b, column, i), row, _zero(b, node), level=node.level)
+    return None
+
+
+def _column(b: _Builder, index: int, shape: tuple[Any, ...]) -> int | None:
+    """The columns k where an index into all numbers of a matrix of this shape is k + the number of the row × its width.
+
+    `batch` makes such an index where every node has a vector of its own.
+    """
+    add = b.old.nodes[index]
+    if add.op is not ADD or len(shape) != 2 or not isinstance(shape[0], Dim) or add.type.shape != shape[:1]:
+        return None
+    k, times = add.inputs
+    if b.old.nodes[times].op is not MUL:
+        return None
+    row, width = (b.old.nodes[j] for j in b.old.nodes[times].inputs)
+    is_start = row.op is ARANGE and row.attrs == shape[:1] and width.op is CONST and width.attrs[0] == shape[1]
+    return k if is_start and b.old.nodes[k].type.shape == shape[:1] and shape[1] > 1 else None
+
+
+def _mask(b: _Builder, column: int, x: int) -> int:
+    """Where the number of the column is the row's own, for a matrix like old node x."""
+    shape, level = b.old.nodes[x].type.shape, b.old.nodes[x].level
+    integer = b.old.nodes[column].type.dtype
+    own = b.apply(RESHAPE, b.number[column], attrs=((shape[0], 1),), level=level)
+    zero = b.add(CONST, (), (0,), tensor_type(integer, ()), level)
+    return b.apply(EQUAL, own, b.apply(ARANGE, zero, attrs=(shape[1],), level=level), level=level)
+
+
+def _zero(b: _Builder, node: Node) -> int:
+    return b.add(CONST, (), (0.0,), tensor_type(node.type.dtype, ()), node.level)

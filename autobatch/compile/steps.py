@@ -6,8 +6,9 @@ that of the others. A `Loop` runs over one such domain; everything else is a cal
     call  %2 = product(%0, %1)
     loop  m × 64
             %5 = add(%2, %3)
-            %6 = tanh(%5)
-            %6 → result 0
+            %6 = max(%5)
+            %7 = sub(%5, %6)
+            %7 → result 0
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Domain:
 class Read:
     """How a loop reads an operand.
 
-    level: "element" (row i, column j), "row" (one number per row), "vector" (one per column), "cell" (one number)
+    level: "element" (row i, column j), "row" (one number per row), "vector" (one per column), "cell" (one number),
+        "column" (the number of the column itself; nothing is read)
     node: the array, of `rows` rows and `width` columns; or an input of kind "rows", whose row numbers are followed
     offset: first column; through: a node whose numbers select the row (-1: none)
     in_pool: the array is an input of kind "rows" that is read in its pool, not a copy of it
@@ -58,13 +60,17 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What a loop writes: a value of the loop, or what it reads, to a "node", an "output", or "add"-ed to one."""
+    """What a loop writes: a value of the loop, or what it reads, to a "node", an "output", or "add"-ed to one.
+
+    is_row: the value has one number per row, though the loop has several columns
+    """
 
     value: int | Read
     kind: str
     target: int
     width: int
     offset: int = 0
+    is_row: bool = False
 
     def __str__(self) -> str:
         what = {"node": f"%{self.target}", "output": f"result {self.target}", "add": f"result {self.target} +="}
@@ -75,7 +81,8 @@ class Store:
 class Loop:
     """Elementwise nodes over one domain. `reads[i]` are the operands of node i: nodes of the loop, or reads.
 
-    `row_nodes` have one number per row and are computed before the columns.
+    `row_nodes` have one number per row and are computed before the columns, or between two passes over them: after the
+    `reductions` of columns that they follow from.
     """
 
     stage: int
@@ -84,6 +91,7 @@ class Loop:
     nodes: list[int] = field(default_factory=list)
     reads: dict[int, tuple[int | Read, ...]] = field(default_factory=dict)
     stores: list[Store] = field(default_factory=list)
+    reductions: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -100,7 +108,7 @@ class Steps:
                 lines.append(f"call  %{step} = {self.graph.nodes[step]}")
             else:
                 lines.append(f"loop  {step.domain}")
-                for i in step.row_nodes + step.nodes:
+                for i in sorted(step.row_nodes + step.nodes + step.reductions):
                     node = self.graph.nodes[i]
                     operands = ", ".join(str(r) if isinstance(r, Read) else f"%{r}" for r in step.reads[i])
                     lines.append(f"        %{i} = {node.op.name}({operands})")

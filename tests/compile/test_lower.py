@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from autobatch.compile.fuse import fuse
-from autobatch.compile.lower import graph_inputs, lower
+from autobatch.compile.lower import graph_inputs, lower, steps_of
+from autobatch.compile.passes import plan_passes
 from autobatch.compile.rewrite import rewrite
 from autobatch.compile.steps import Loop
 from autobatch.graph import CONST, INPUT, Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.declare import Op
-from autobatch.ops.index import SCATTER_ADD, TAKE
+from autobatch.ops.index import ARANGE, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
@@ -364,18 +365,85 @@ def test_cache_writes_once_and_survives_a_read_only_folder(tmp_path, monkeypatch
     assert cache.load(source.replace("41", "42"))() == 42
 
 
-def test_softmax_computes_row_values_in_the_loop():
-    b = Build()
-    x = b.input("rows", 0, M, 5)
+def softmax(b: Build, x: int) -> tuple[int, int]:
+    """log_softmax and softmax, as the ops of these names do it."""
     top = b.op(MAX, x, attrs=((-1,), True))
     finite = b.op(e.WHERE, b.op(e.LESS, b.op(e.ABS, top), b.const(np.inf)), top, b.const(0.0))
     exps = b.op(e.EXP, b.op(e.SUB, x, finite))
     total = b.op(SUM, exps, attrs=((-1,), True))
-    log = b.op(e.ADD, b.op(e.LOG, total), finite)
-    graph = b.out(b.op(e.SUB, x, log), b.op(e.DIV, exps, total))
+    return b.op(e.SUB, x, b.op(e.ADD, b.op(e.LOG, total), finite)), b.op(e.DIV, exps, total)
+
+
+def test_softmax_computes_row_values_in_the_loop():
+    b = Build()
+    graph = b.out(*softmax(b, b.input("rows", 0, M, 5)))
     steps = fuse(rewrite(graph), (False, False))
     loops = [s for s in steps.order if isinstance(s, Loop)]
     assert all(s.domain.width == 5 for s in loops) and any(s.row_nodes for s in loops), str(steps)
+    check(graph)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5,), (70,), (3, 17)])
+def test_softmax_is_one_loop(dtype, shape):
+    b = Build(dtype)
+    graph = b.out(*softmax(b, b.input("rows", 0, M, *shape)))
+    (loop,) = (s for s in steps_of(graph, (False, False), "numba").order if isinstance(s, Loop))
+    most, exps = plan_passes(graph, loop)[:2]
+    assert len(loop.reductions) == 2 and most.reductions and exps.reductions and len(exps.keep) == 1, str(loop)
+    check(graph)
+    check(graph, special=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_reductions_of_rows(dtype):
+    b = Build(dtype)
+    x, y, g = b.input("rows", 0, M, 3, 33), b.input("rows", 1, M, 33), b.input("cotangent", 0, M)
+    whole = b.op(SUM, b.op(e.MUL, x, x), attrs=((-2, -1), False))
+    inner = b.op(MAX, x, attrs=((-1,), False))
+    narrow = b.op(SUM, b.op(e.MUL, inner, inner), attrs=((-1,), False))  # of one loop, read by another
+    both = b.op(e.ADD, b.op(SUM, y, attrs=((-1,), False)), b.op(e.ADD, narrow, g))
+    mean = b.op(e.MUL, b.op(SUM, y, attrs=((-1,), True)), b.const(1 / 33))
+    apart = b.op(e.SUB, y, mean)
+    square = b.op(SUM, b.op(e.MUL, apart, apart), attrs=((-1,), True))
+    norm = b.op(e.DIV, apart, b.op(e.SQRT, square))
+    parts = b.op(CONCAT, norm, square, mean, attrs=(-1,))
+    graph = b.out(whole, inner, both, norm, parts, square, whole)
+    steps = steps_of(graph, (False,) * 7, "numba")
+    assert not [s for s in steps.order if not isinstance(s, Loop) and graph.nodes[s].op in (SUM, MAX)], str(steps)
+    limit = 1e-4 if dtype == np.float32 else 1e-11
+    check(graph, tolerance=limit)
+    check(graph, accumulate=(True, False, True, True, False, False, False), tolerance=limit)
+    b = Build(dtype)
+    x = b.input("rows", 0, M, 70)
+    check(b.out(b.op(MAX, x, attrs=((-1,), False)), b.op(SUM, x, attrs=((-1,), True))), (40,), special=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_number_of_each_row_is_found_in_the_loop(dtype):
+    b = Build(dtype)
+    x, k, g = b.input("rows", 0, M, 9), b.input("data", 0, M, dtype=np.int64), b.input("cotangent", 0, M)
+    start = b.op(e.MUL, b.op(ARANGE, b.const(0, np.int64), attrs=(M,)), b.const(9, np.int64))
+    index = b.op(e.ADD, k, start)
+    doubled = b.op(e.ADD, x, x)
+    one = b.op(TAKE, b.op(RESHAPE, doubled, attrs=((M * 9,),)), index)
+    total = b.op(SUM, b.op(e.EXP, doubled), attrs=((-1,), False))
+    most = b.op(MAX, doubled, attrs=((-1,), False))
+    table = b.op(RESHAPE, b.op(SCATTER_ADD, g, index, attrs=(M * 9,)), attrs=((M, 9),))
+    graph = b.out(b.op(e.SUB, total, one), b.op(e.MUL, table, x), most)
+    steps = steps_of(graph, (False,) * 3, "numba")
+    assert sum(isinstance(s, Loop) for s in steps.order) == 1 and "take" not in str(steps), str(steps)
+    assert "scatter_add" not in str(steps), str(steps)
+    check(graph)
+
+
+def test_a_lookup_alone_does_not_read_all_of_its_row():
+    b = Build()
+    x, k = b.input("rows", 0, M, 900), b.input("data", 0, M, dtype=np.int64)
+    start = b.op(e.MUL, b.op(ARANGE, b.const(0, np.int64), attrs=(M,)), b.const(900, np.int64))
+    one = b.op(TAKE, b.op(RESHAPE, x, attrs=((M * 900,),)), b.op(e.ADD, k, start))
+    graph = b.out(one)
+    assert "take" in str(steps_of(graph, (False,), "numba"))
     check(graph)
 
 

@@ -21,10 +21,10 @@ from autobatch.compile.lower import lower
 from autobatch.errors import OpTypeError
 from autobatch.graph import Graph
 from autobatch.ops import elementwise as e
-from autobatch.ops.index import SCATTER_ADD, TAKE
+from autobatch.ops.index import ARANGE, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
-from autobatch.ops.reduce import SUM
+from autobatch.ops.reduce import MAX, SUM
 from autobatch.types import Dim
 
 _spec = importlib.util.spec_from_file_location("lower_cases", Path(__file__).with_name("test_lower.py"))
@@ -55,6 +55,9 @@ class RandomGraph:
         ]
         self.matrix = b.input("shared", 5, w, w)
         self.segments = b.input("segments", 1, N, dtype=np.int64)
+        number = b.op(ARANGE, b.const(0, np.int64), attrs=(M,))  # 0 or 1 for each row, whatever w is
+        self.chosen = b.op(e.CAST, b.op(e.LESS, b.input("kept", 1, M), b.const(0.0)), attrs=("int64",))
+        self.starts = {n: b.op(e.MUL, number, b.const(n, np.int64)) for n in range(2, 5)}
 
     def shape(self, i: int) -> tuple[Any, ...]:
         return self.b.graph.nodes[i].type.shape
@@ -79,7 +82,10 @@ class RandomGraph:
             "concat": 2,
             "unslice": 2,
             "reshape": 2,
-            "sum": 1,
+            "reduce": 2,
+            "softmax": 2,
+            "pick": 1,
+            "place": 1,
             "product": 1,
             "take": 1,
             "scatter": 1,
@@ -136,8 +142,34 @@ class RandomGraph:
             shapes = [(Dim(s[0].index), s[0].factor, n)]
         return self.b.op(RESHAPE, x, attrs=(self.random.choice(shapes),))
 
-    def sum(self, x: int, s: Any) -> int | None:
-        return self.b.op(SUM, x, attrs=((-1,), self.random.random() < 0.6)) if len(s) > 1 else None
+    def reduce(self, x: int, s: Any) -> int | None:
+        if len(s) < 2:
+            return None
+        axes = self.random.choice([(-1,), (-1,), (-2, -1)][: len(s)])
+        y = self.b.op(self.random.choice([SUM, SUM, MAX]), x, attrs=(axes, self.random.random() < 0.6))
+        return y if self.random.random() < 0.5 else self.b.op(e.SUB, x, self.b.op(e.TANH, y))
+
+    def softmax(self, x: int, s: Any) -> int | None:
+        if len(s) < 2:
+            return None
+        powers = self.b.op(e.TANH, self.b.op(e.SUB, x, self.b.op(MAX, x, attrs=((-1,), True))))
+        total = self.b.op(e.ADD, self.b.op(SUM, powers, attrs=((-1,), True)), self.b.const(9.0))
+        return self.b.op(e.DIV, powers, total)
+
+    def index(self, s: Any) -> int | None:
+        """One number of each row, as `batch` writes it."""
+        return self.b.op(e.ADD, self.chosen, self.starts[s[1]]) if s[0] == M and s[1:] in [(2,), (3,), (4,)] else None
+
+    def pick(self, x: int, s: Any) -> int | None:
+        if not s or (index := self.index(s)) is None:
+            return None
+        one = self.b.op(TAKE, self.b.op(RESHAPE, x, attrs=((s[0] * s[1],),)), index)
+        return self.b.op(e.ADD, one, self.b.op(SUM, x, attrs=((-1,), False)))
+
+    def place(self, x: int, s: Any) -> int | None:
+        if s != (M,) or (index := self.index((M, self.w))) is None:
+            return None
+        return self.b.op(RESHAPE, self.b.op(SCATTER_ADD, x, index, attrs=(M * self.w,)), attrs=((M, self.w),))
 
     def product(self, x: int, s: Any) -> int | None:
         return self.b.op(PRODUCT, x, self.matrix) if len(s) == 2 and s[1] == self.w else None

@@ -78,7 +78,7 @@ def lower_cuda(graph: Graph, name: str, accumulate: Sequence[bool], add: bool = 
 class _Driver:
     def __init__(self, graph: Graph, name: str, accumulate: Sequence[bool], add: bool) -> None:
         self.wanted = graph_inputs(graph)
-        self.steps = steps_of(graph, accumulate, "numba")
+        self.steps = steps_of(graph, accumulate, "cupy")
         self.accumulate = accumulate
         self.graph = self.steps.graph
         title = "".join(c if c.isalnum() else "_" for c in name)
