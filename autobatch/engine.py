@@ -231,7 +231,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
                 run = Run(expansion, launches, plan, signatures, backend, memo, pools, needs, lease)
                 run.needs_sig = wanted
                 load(run, tape.payloads)
-                prepare(run, [[*s.lists] for s in signatures], [s.by_rows for s in signatures])
+                prepare(run)
         with timed("forward"):
             team.finish()
             try:

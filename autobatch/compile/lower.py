@@ -501,8 +501,10 @@ class _Driver:
             results.append("None" if self._has_dim(i) else f"v{i}" if own else f"array(v{i})")
         lines = [f"def {self._title()}(m, sizes, inputs, outputs):"]
         lines += [f"    {line}" for line in self._heads()]
-        lines.append('    with errstate(all="ignore"):')
-        lines += [f"        {line}" for line in self.body or ["pass"]]
+        body = self.body or ["pass"]
+        if self.backend == "numpy":  # elsewhere the whole loop over the launches is inside
+            body = ['with errstate(all="ignore"):', *(f"    {line}" for line in body)]
+        lines += [f"    {line}" for line in body]
         lines.append(f"    return [{', '.join(results)}]")
         text = "\n".join(lines) + "\n"
         exec(compile(text, f"<{self.name}>", "exec"), self.names)

@@ -8,6 +8,8 @@ launches, a few microseconds each beyond arithmetic.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +19,7 @@ from numba import njit
 
 from ..types import Dim, Type, size_of
 from .expand import Expansion
+from .feed import Feed, feed, form_of, from_lengths
 from .interpret import interpret
 from .memory import Lease
 from .program import Plan, Schedule, Tape
@@ -153,54 +156,56 @@ def load(run: Run, payloads: Sequence[tuple[int, Array]]) -> None:
         np.concatenate(arrays[a:b], out=block.reshape(-1))
 
 
-def prepare(run: Run, list_slots: Sequence[Sequence[int]], by_rows: Sequence[bool]) -> None:
+def prepare(run: Run) -> None:
     """Lay out every launch of the plan."""
     plan, schedule, table = run.plan, run.schedule, run.tape.signatures
-    launch_of, launch_sig = schedule.launch_of.tolist(), schedule.launch_sig.tolist()
-    access_of, rows_of = plan.access_of.tolist(), plan.rows_of.tolist()
+    launch_of, access_of, rows_of = schedule.launch_of.tolist(), plan.access_of.tolist(), plan.rows_of.tolist()
     blocks, offsets_of = plan.block.tolist(), plan.offsets_of.tolist()
     write_of, write_start, write_rows = plan.write_of.tolist(), plan.write_start.tolist(), plan.write_rows.tolist()
     int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
-    slot_of, result_of, result_pool = table.slot_of.tolist(), table.result_of.tolist(), table.result_pool.tolist()
-    n_ints, n_floats = table.n_ints.tolist(), table.n_floats.tolist()
-    slot_pool = [
-        run.pools[pool_number(run, signature.slots[k])]
-        for signature in run.signatures
-        for k in range(len(signature.slots))
-    ]
-    totals: dict[int, list[int]] = {}
-    rows = plan.rows
-    for launch, s in enumerate(launch_sig):
+    result_of, result_pool = table.result_of.tolist(), table.result_pool.tolist()
+    all_rows = plan.rows
+    layouts: dict[int, Any] = {}
+    totals: dict[int, tuple[int, ...]] = {}
+    for launch, s in enumerate(schedule.launch_sig.tolist()):
+        layout = layouts.get(s)
+        if layout is None:
+            signature = run.signatures[s]
+            pools = [run.pools[pool_number(run, slot)] for slot in signature.slots]
+            written = result_pool[result_of[s] : result_of[s + 1]]
+            layout = layouts[s] = (pools, written, signature.lists, signature.by_rows, _columns(signature.data))
+            totals[s] = (0,) * (1 + len(signature.lists))
+        pools, written, lists, by_rows, columns = layout
         n = launch_of[launch + 1] - launch_of[launch]
         first = access_of[launch]
-        accesses = []
-        for k in range(slot_of[s + 1] - slot_of[s]):
-            a = first + k
-            accesses.append((slot_pool[slot_of[s] + k], rows[rows_of[a] : rows_of[a + 1]], blocks[a]))
+        accesses = [
+            (pool, all_rows[rows_of[a] : rows_of[a + 1]], blocks[a]) for a, pool in enumerate(pools, start=first)
+        ]
+        sizes: tuple[int, ...] = (rows_of[first + 1] - rows_of[first] if by_rows else n,)
         offsets = []
-        sizes = [rows_of[first + 1] - rows_of[first] if by_rows[s] else n]
-        for k in list_slots[s]:
+        for k in lists:
             at = offsets_of[first + k]
             offsets.append(plan.offsets[at : at + n + 1])
-            sizes.append(int(plan.offsets[at + n]))
-        i, f = int_of[launch], float_of[launch]
-        ints = [plan.ints[i + c * n : i + (c + 1) * n] for c in range(n_ints[s])]
-        floats = [plan.floats[f + c * n : f + (c + 1) * n] for c in range(n_floats[s])]
+            sizes = (*sizes, int(plan.offsets[at + n]))
         data = []
-        for kind in run.signatures[s].data:
-            data.append(ints.pop(0) if kind == "i" else floats.pop(0))
-        writes = []
-        for r in range(result_of[s + 1] - result_of[s]):
-            w = write_of[launch] + r
-            writes.append((result_pool[result_of[s] + r], write_start[w], write_rows[w]))
-        total = totals.setdefault(s, [0] * len(sizes))
-        run.launches.append(Launch(s, tuple(sizes), accesses, offsets, data, writes, tuple(total)))
-        for k, size in enumerate(sizes):
-            total[k] += size
+        for is_int, column in columns:
+            at = (int_of if is_int else float_of)[launch] + column * n
+            data.append((plan.ints if is_int else plan.floats)[at : at + n])
+        w = write_of[launch]
+        writes = list(zip(written, write_start[w : w + len(written)], write_rows[w : w + len(written)], strict=True))
+        total = totals[s]
+        run.launches.append(Launch(s, sizes, accesses, offsets, data, writes, total))
+        totals[s] = tuple(map(operator.add, total, sizes))
     for s, total in totals.items():
         if run.needs_sig[s]:
             types = run.signatures[s].kernel.pieces.kept
             run.kept[s] = [run.lease.empty(rows_shape(t, total), t.dtype) for t in types]
+
+
+@functools.cache
+def _columns(data: str) -> list[tuple[bool, int]]:
+    """For each datum of a signature whether it is a whole number, and its place among those of its kind."""
+    return [(kind == "i", data[:k].count(kind)) for k, kind in enumerate(data)]
 
 
 def pool_number(run: Run, slot: Any) -> int:
@@ -226,21 +231,6 @@ def rows_of_launch(array: Array, type: Type, launch: Launch) -> Array:
     return array[start : start + launch.sizes[lead.index] * lead.factor]
 
 
-def read(run: Run, launch: Launch, kind: str, k: int) -> Any:
-    """What an input of a launch reads, all kinds but "kept" and "cotangent"."""
-    if kind == "rows":
-        return launch.accesses[k]
-    if kind == "data":
-        return launch.data[k]
-    if kind in ("shared", "derived"):
-        return same_for_all(run, launch.sig, kind, k)
-    if kind == "positions":
-        offsets = launch.offsets[k - 1].astype(np.int64)
-        return np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
-    lengths = np.diff(launch.offsets[k - 1]).astype(np.int64)
-    return lengths if kind == "lengths" else np.repeat(np.arange(lengths.size), lengths)
-
-
 def same_for_all(run: Run, sig: int, kind: str, k: int) -> Array:
     """A shared operand of a signature, or what is derived from such, computed when it is first read in a run."""
     signature = run.signatures[sig]
@@ -254,23 +244,74 @@ def same_for_all(run: Run, sig: int, kind: str, k: int) -> Array:
     return run.memo[key]
 
 
+@dataclass(slots=True)
+class Code:
+    """A piece of a signature in a run: what every launch of it calls, and with what.
+
+    program: the function; feed: how its arguments come together
+    same: those that are the same for all launches
+    kept: for each value that the piece keeps the array, and index and factor of its leading length
+    """
+
+    program: Callable[..., list[Any]]
+    feed: Feed
+    same: list[Array]
+    kept: list[tuple[Array, int, int]]
+
+    def arguments(self, launch: Launch, *more: Array) -> Sequence[Any]:
+        """What the program reads in a launch; `more` are cotangents, then kept values."""
+        found = [*launch.accesses, *launch.data, *self.same, *more]
+        if self.feed.derived:
+            found += [from_lengths(kind, launch.offsets[k - 1]) for kind, k in self.feed.derived]
+        return self.feed.pick(found)
+
+    def keep(self, launch: Launch, outputs: list[Any]) -> None:
+        """Append the rows of what is kept to what the program writes in a launch."""
+        sizes, at = launch.sizes, launch.at
+        for array, index, factor in self.kept:
+            start = at[index] * factor
+            outputs.append(array[start : start + sizes[index] * factor])
+
+
+def code_of(run: Run, s: int, piece: str, add: bool = True) -> Code:
+    """The code of a piece of a signature, in this run."""
+    signature = run.signatures[s]
+    kernel = signature.kernel
+    feeds: dict[str, Feed] = signature.__dict__.setdefault("feeds", {})
+    found = feeds.get(piece)
+    if found is None:
+        graph = kernel.graph_of(piece)
+        cotangents = {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
+        kept_types = () if piece == "inference" else kernel.pieces.kept
+        found = feeds[piece] = feed(
+            kernel.inputs(piece), len(signature.slots), len(signature.data), cotangents, kept_types
+        )
+    kept: list[tuple[Array, int, int]] = []
+    if piece != "inference":
+        n = kernel.pieces.n_kept_forward
+        part = slice(0, n) if piece == "forward" else slice(n, None)
+        for array, type in zip(run.kept.get(s, [])[part], kernel.pieces.kept[part], strict=True):
+            form = form_of(type)
+            kept.append((array, form.index, form.factor))
+    same = [same_for_all(run, s, kind, k) for kind, k in found.same]
+    return Code(kernel.program(piece, run.backend, add).run, found, same, kept)
+
+
 def execute(run: Run, check: Callable[[Launch, int], None] | None = None) -> None:
     """Run the launches in order; `check` sees every launch after it ran."""
-    plans: dict[int, Any] = {}
-    for number, launch in enumerate(run.launches):
-        s = launch.sig
-        found = plans.get(s)
-        if found is None:
-            kernel = run.signatures[s].kernel
-            piece = "forward" if run.needs_sig[s] else "inference"
-            types = kernel.pieces.kept[: kernel.pieces.n_kept_forward] if run.needs_sig[s] else []
-            found = plans[s] = (kernel.program(piece, run.backend).run, kernel.inputs(piece), types, run.kept.get(s))
-        program, inputs, types, kept = found
-        if launch.sizes[0] == 0:
-            continue
-        outputs = [run.pools[pool][start : start + rows] for pool, start, rows in launch.writes]
-        for array, type in zip(kept or (), types, strict=False):
-            outputs.append(rows_of_launch(array, type, launch))
-        program(launch.sizes[0], launch.sizes, [read(run, launch, kind, k) for kind, k in inputs], outputs)
-        if check is not None:
-            check(launch, number)
+    codes: dict[int, Code] = {}
+    pools = run.pools
+    with np.errstate(all="ignore"):
+        for number, launch in enumerate(run.launches):
+            n = launch.sizes[0]
+            if n == 0:
+                continue
+            s = launch.sig
+            code = codes.get(s)
+            if code is None:
+                code = codes[s] = code_of(run, s, "forward" if run.needs_sig[s] else "inference")
+            outputs = [pools[pool][start : start + rows] for pool, start, rows in launch.writes]
+            code.keep(launch, outputs)
+            code.program(n, launch.sizes, code.arguments(launch), outputs)
+            if check is not None:
+                check(launch, number)

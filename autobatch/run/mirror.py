@@ -16,7 +16,19 @@ import numpy as np
 
 from ..graph import Graph
 from ..types import Type, size_of
-from .execute import Array, Launch, Run, gradient_needed, read, resolve, rows_of_launch, same_for_all
+from .execute import (
+    Array,
+    Code,
+    Launch,
+    Run,
+    code_of,
+    gradient_needed,
+    pool_number,
+    resolve,
+    rows_of_launch,
+    same_for_all,
+)
+from .feed import batched
 from .first_writes import clear_rows, first_writes
 from .memory import Lease, lend
 
@@ -51,49 +63,38 @@ def mirror(
             pools[pool][where] += g.reshape(-1, pools[pool].shape[1])
         else:
             np.add.at(pools[pool], where, g.reshape(-1, pools[pool].shape[1]))
-    index = {id(p): k for k, p in enumerate(run.pools)}
-    plans: dict[tuple[int, bool], Any] = {}
+    codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
     used: dict[int, list[Launch]] = {}
-    for number in range(len(wanted) - 1, -1, -1):
-        if not wanted[number]:
-            continue
-        launch = run.launches[number]
-        s = launch.sig
-        add = not first.stores[number] or not slots[s]
-        used.setdefault(s, []).append(launch)
-        found = plans.get((s, add))
-        if found is None:
-            kernel = run.signatures[s].kernel
-            graph = kernel.pieces.backward
-            types = cotangent_types(graph)
-            found = plans[s, add] = (
-                kernel.program("backward", run.backend, add).run,
-                kernel.inputs("backward"),
-                kernel.pieces,
-                types,
-            )
-        program, inputs, pieces, types = found
-        kept = run.kept.get(s, [])
-        arguments = []
-        for kind, k in inputs:
-            if kind == "cotangent":
-                pool, start, n = launch.writes[k]
-                arguments.append(pools[pool][start : start + n].reshape(resolve(types[k], launch.sizes)))
-            elif kind == "kept":
-                part = rows_of_launch(kept[k], pieces.kept[k], launch)
-                arguments.append(part.reshape(resolve(pieces.kept[k], launch.sizes)))
-            else:
-                arguments.append(read(run, launch, kind, k))
-        outputs: list[Any] = []
-        for slot in pieces.slots:
-            source, numbers, block = launch.accesses[slot]
-            outputs.append((pools[index[id(source)]], numbers, block))
-        for k in range(pieces.n_kept_forward, len(pieces.kept)):
-            outputs.append(rows_of_launch(kept[k], pieces.kept[k], launch))
-        if outputs:
-            program(launch.sizes[0], launch.sizes, arguments, outputs)
-    for s in sorted(used):
-        _final(run, s, used[s], pools, dense, rows)
+    with np.errstate(all="ignore"):
+        for number in range(len(wanted) - 1, -1, -1):
+            if not wanted[number]:
+                continue
+            launch = run.launches[number]
+            s, sizes = launch.sig, launch.sizes
+            add = not first.stores[number] or not slots[s]
+            used.setdefault(s, []).append(launch)
+            found = codes.get((s, add))
+            if found is None:
+                into = [(k, pools[pool_number(run, run.signatures[s].slots[k])]) for k in slots[s]]
+                found = codes[s, add] = code_of(run, s, "backward", add), into
+            code, into = found
+            accesses = launch.accesses
+            outputs: list[Any] = [(pool, accesses[k][1], accesses[k][2]) for k, pool in into]
+            code.keep(launch, outputs)
+            if not outputs:
+                continue
+            read = []
+            for k, form in code.feed.cotangents:
+                pool_of, start, n = launch.writes[k]
+                read.append(batched(pools[pool_of][start : start + n], form, sizes))
+            kept = run.kept.get(s, [])
+            for k, form in code.feed.kept:
+                start = launch.at[form.index] * form.factor
+                rows_here = kept[k][start : start + sizes[form.index] * form.factor]
+                read.append(batched(rows_here, form, sizes))
+            code.program(sizes[0], sizes, code.arguments(launch, *read), outputs)
+        for s in sorted(used):
+            _final(run, s, used[s], pools, dense, rows)
     return pools, is_mixed
 
 

@@ -1,0 +1,114 @@
+"""feed: what a launch hands to a program, put together by a recipe that is worked out once for a piece of a signature.
+
+Input: the inputs of a piece (`compile.lower.graph_inputs`) and the signature. Output: `Feed`. Invariant: arguments come
+in the order of the inputs. Cost: a fraction of a microsecond for each argument of a launch.
+
+What is at hand for every launch, operands and data, and what is the same for all, is put in one list, from which the
+arguments are picked in one go; only cotangents, kept values and what follows from the lengths of lists are made anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..types import Type
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How rows become a batched value.
+
+    index, factor: its leading length is `sizes[index] * factor`
+    rest: its other lengths
+    width: of its rows where each is a vector; -1 where it has another rank
+    """
+
+    index: int
+    factor: int
+    rest: tuple[int, ...]
+    width: int
+
+
+@functools.cache
+def form_of(type: Type) -> Form:
+    """The form of a batched type."""
+    lead, *rest = type.shape
+    return Form(lead.index, lead.factor, tuple(rest), rest[0] if len(rest) == 1 else -1)
+
+
+def batched(rows: Array, form: Form, sizes: Sequence[int]) -> Array:
+    """Rows as a batched value."""
+    if rows.shape[1] == form.width:
+        return rows
+    return rows.reshape((sizes[form.index] * form.factor, *form.rest))
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """The arguments of a piece.
+
+    same: the operands that are the same for all launches of a run, (kind, number)
+    cotangents, kept: which results and which kept values are read, and their forms
+    derived: what follows from the lengths of lists, (kind, number of the list)
+    pick: from operands, data, these four in this order, to the arguments in theirs
+    """
+
+    same: tuple[tuple[str, int], ...]
+    cotangents: tuple[tuple[int, Form], ...]
+    kept: tuple[tuple[int, Form], ...]
+    derived: tuple[tuple[str, int], ...]
+    pick: Callable[[list[Any]], Sequence[Any]]
+
+
+SAME = ("shared", "derived")
+
+
+def feed(
+    inputs: Sequence[tuple[str, int]],
+    n_slots: int,
+    n_data: int,
+    cotangents: dict[int, Type],
+    kept: Sequence[Type],
+) -> Feed:
+    """The recipe for inputs of a signature with so many slots and so much data.
+
+    Args:
+        inputs: (kind, number), in the order of the arguments.
+        n_slots: of the signature, `n_data` likewise.
+        cotangents: types of the cotangents that may be read, by result; kept: of the values kept.
+    """
+    same = tuple(one for one in inputs if one[0] in SAME)
+    of_results = tuple((k, form_of(cotangents[k])) for kind, k in inputs if kind == "cotangent")
+    of_kept = tuple((k, form_of(kept[k])) for kind, k in inputs if kind == "kept")
+    known = ("rows", "data", "cotangent", "kept", *SAME)
+    lengths = tuple(one for one in inputs if one[0] not in known)
+    order = [("rows", k) for k in range(n_slots)] + [("data", k) for k in range(n_data)]
+    order += [*same, *(("cotangent", k) for k, _ in of_results), *(("kept", k) for k, _ in of_kept), *lengths]
+    at = [order.index(one) for one in inputs]
+    return Feed(same, of_results, of_kept, lengths, _picker(at))
+
+
+def _picker(at: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
+    if not at:
+        return lambda _: ()
+    if len(at) == 1:
+        only = at[0]
+        return lambda found: (found[only],)
+    return operator.itemgetter(*at)
+
+
+def from_lengths(kind: str, offsets: Array) -> Array:
+    """What follows from where the elements of each node of a list begin, [nodes + 1]."""
+    if kind == "positions":
+        starts = offsets.astype(np.int64)
+        return np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+    lengths = np.diff(offsets).astype(np.int64)
+    return lengths if kind == "lengths" else np.repeat(np.arange(lengths.size), lengths)
