@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from .backends import current_backend
 from .backends.device import current_device
@@ -265,14 +266,24 @@ def _new_pieces(
     unknown = [s for s, x in enumerate(signatures) if x.kind == KERNEL and "_met" not in x.__dict__]
     if not unknown:
         return []
-    sig = expansion.tape.sig
-    used, wanting = set(np.unique(sig).tolist()), set(np.unique(sig[needs != 0]).tolist())
+    used, wanting = _uses(expansion.tape.sig, needs, len(signatures))
     pieces = []
     for s in unknown:
-        if s in used:
+        if used[s]:
             signatures[s].__dict__["_met"] = True
-            pieces.append((signatures[s].kernel, "forward" if s in wanting else "inference"))
-    return pieces + (_new_reverse_pieces([signatures[s] for s in unknown if s in wanting]) if with_reverse else [])
+            pieces.append((signatures[s].kernel, "forward" if wanting[s] else "inference"))
+    return pieces + (_new_reverse_pieces([signatures[s] for s in unknown if wanting[s]]) if with_reverse else [])
+
+
+@njit(cache=True)
+def _uses(sig, needs, n_sigs):  # type: ignore[no-untyped-def]
+    """Which signatures have nodes, and which have nodes that carry gradient."""
+    used, wanting = np.zeros(n_sigs, np.bool_), np.zeros(n_sigs, np.bool_)
+    for i in range(sig.size):
+        used[sig[i]] = True
+        if needs[i]:
+            wanting[sig[i]] = True
+    return used, wanting
 
 
 def _new_reverse_pieces(signatures: Sequence[Signature]) -> list[tuple[Kernel, str]]:

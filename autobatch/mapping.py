@@ -12,7 +12,7 @@ from typing import Any, Literal
 from .collector import go_on
 from .engine import flush, run_pending
 from .errors import CellError, RecordingError, message, user_line
-from .random import _sync, child_stream, signed
+from .random import _sync, example_stream, map_stream, signed
 from .reuse.encoded import Mark, mark
 from .reuse.store import keys_of, own_store
 from .shared import flags, is_kept
@@ -111,9 +111,10 @@ def map(
 def _call_each(fn: Callable[..., Any], columns: list[list[Any]], call: int, stream: int, alone: bool) -> list[Any]:
     results: list[Any] = []
     index = -1
+    whole = map_stream(stream, call)
     try:
         for index, arguments in enumerate(zip(*columns, strict=True)):
-            _enter(stream, call, index)
+            _enter(whole, stream, call, index)
             results.append(fn(*arguments))
             if alone:
                 _note_results(results[-1])
@@ -126,9 +127,9 @@ def _call_each(fn: Callable[..., Any], columns: list[list[Any]], call: int, stre
     return results
 
 
-def _enter(stream: int, call: int, index: int) -> None:
-    """Begin an example of a map that was called in `stream`."""
-    state.stream = own = child_stream(stream, call, index)
+def _enter(whole: int, stream: int, call: int, index: int) -> None:
+    """Begin an example of a map that was called in `stream`, and whose own stream is `whole`."""
+    state.stream = own = example_stream(whole, index)
     state.draws = 0
     state.maps = 0
     state.example = index
@@ -156,7 +157,7 @@ def _call_or_replay(fn: Callable[..., Any], columns: list[list[Any]], call: int,
         if index == len(keys):
             break
         flags.kept, state.paths = True, None
-        _enter(stream, call, index)
+        _enter(map_stream(stream, call), stream, call, index)
         paths[signed(state.stream)] = ()
         state.paths = paths
         before = mark(tape)

@@ -6,6 +6,7 @@ the versions move, so that a recording is never run or reversed against other nu
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import signal
@@ -204,10 +205,15 @@ class Parameter(Held):
 
 def accumulate(gradients: Sequence[tuple[Parameter, Gradient]]) -> None:
     """Add to `.grad` of several parameters: all are computed before the first is stored."""
-    stored = [(p, _plus(p._grad, g)) for p, g in gradients]
-    with uninterrupted():
-        for p, g in stored:
-            p._grad = g
+    parameters = [p for p, _ in gradients]
+    sums = [_plus(p._grad, g) for p, g in gradients]
+    before = [p._grad for p in parameters]  # until all are stored: to let go of one runs code, where Ctrl-C may strike
+    _consume(map(setattr, parameters, itertools.repeat("_grad"), sums))
+    del before
+
+
+_consume = collections.deque[None](maxlen=0).extend
+"""Runs through an iterator without a line of Python in between."""
 
 
 def _plus(old: Gradient | None, new: Gradient) -> Gradient:

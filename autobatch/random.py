@@ -32,7 +32,17 @@ def mixed(z: int) -> int:
 
 def child_stream(parent: int, call: int, index: int) -> int:
     """The stream of example `index` of map call `call` made in stream `parent`."""
-    return mixed((mixed((parent + (call + 1) * 0x9E3779B97F4A7C15) & _MASK) + (index + 1) * 0xD1B54A32D192ED03) & _MASK)
+    return example_stream(map_stream(parent, call), index)
+
+
+def map_stream(parent: int, call: int) -> int:
+    """The stream of map call `call` made in stream `parent`."""
+    return mixed((parent + (call + 1) * 0x9E3779B97F4A7C15) & _MASK)
+
+
+def example_stream(whole: int, index: int) -> int:
+    """The stream of example `index` of a map call whose stream is `whole`."""
+    return mixed((whole + (index + 1) * 0xD1B54A32D192ED03) & _MASK)
 
 
 def signed(key: int) -> int:

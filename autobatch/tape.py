@@ -280,9 +280,29 @@ def _parse(  # type: ignore[no-untyped-def]
     float_of[n_nodes] = floats
 
 
+_tables: dict[Any, tuple[list[weakref.ref[Signature]], SignatureTable, list[tuple[int, Any]]]] = {}
+"""By identity of the signatures and the pools before: whether the signatures are alive, the table, the pools after."""
+
+TABLES = 256
+"""Most tables that are kept."""
+
+
 def signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any], int]) -> SignatureTable:
     """The signatures of one tape as arrays; pools that are new get the next number."""
+    key = (*map(id, signatures), *pools)
+    kept = _tables.get(key)
+    if kept is not None and all(reference() is not None for reference in kept[0]):
+        for one in kept[2]:
+            pools.setdefault(one, len(pools))
+        return kept[1]
+    table = _signature_table(signatures, pools)
+    if len(_tables) >= TABLES:
+        _tables.clear()
+    _tables[key] = [weakref.ref(s) for s in signatures], table, list(pools)
+    return table
 
+
+def _signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any], int]) -> SignatureTable:
     def pool(width: int, dtype: Any) -> int:
         return pools.setdefault((width, dtype), len(pools))
 

@@ -651,9 +651,18 @@ def known_row(x: Any, tape: Recording) -> Tensor | None:
         if known is None:
             return None
         number, type = known
-        id = tape.add(number, (), user_place())
-        tape.payloads.append((id, np.array(x, type.dtype, order="C")))
-        return new_tensor(tape, id, type)
+        copy = np.array(x, type.dtype, order="C")
+        n = tape.count
+        tape.count = n + 1
+        tape.payloads.append((n, copy))
+        tape.stream.append(number)
+        tape.places.extend(place_from(_getframe(2), tape))
+        t: Tensor = _new(Tensor)
+        t._tape = tape
+        t._id = n
+        t._type = type
+        tape.tensors.append(t)
+        return t
     if x.__class__ not in SHARED_CLASSES:
         return None
     at = tape.cache.get(("row of", x))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from ..graph import Graph
 from ..types import Type, size_of
@@ -100,35 +101,35 @@ def mirror(
 
 def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool]:
     """Which launches hold a node that leads to a seed, and whether one of them holds nodes that do not beside it."""
-    flags = nodes_to_seeds(run, seeds)[run.schedule.nodes] != 0
-    before = np.concatenate(([0], np.cumsum(flags)))
-    bounds = run.schedule.launch_of
-    counts = before[bounds[1:]] - before[bounds[:-1]]
-    wanted = counts > 0
-    return wanted.tolist(), bool((wanted & (counts < np.diff(bounds))).any())
-
-
-def nodes_to_seeds(run: Run, seeds: dict[int, Array]) -> Any:
-    """1 for nodes that carry gradient and lead to a seed."""
-    tape = run.tape
+    tape, table, schedule = run.tape, run.tape.signatures, run.schedule
     target = np.zeros(int(tape.value_of[-1]), np.uint8)
     target[[run.expansion.value(value) for value in seeds]] = 1
-    table = tape.signatures
-    linked = ((run.needs != 0) & (table.trainable[tape.sig] == 0)).astype(np.uint8)
-    return (
-        gradient_needed(
-            tape.sig,
-            tape.slot_of,
-            tape.arg_of,
-            tape.args,
-            tape.value_of,
-            table.trainable,
-            np.zeros_like(table.frozen),
-            linked,
-            target,
-        )
-        & run.needs
-    )
+    wanted, is_mixed = _wanted(
+        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable, run.needs, target,
+        schedule.nodes, schedule.launch_of,
+    )  # fmt: skip
+    return wanted.tolist(), bool(is_mixed)
+
+
+@njit(cache=True)
+def _wanted(  # type: ignore[no-untyped-def]
+    sig, slot_of, arg_of, args, value_of, trainable, needs, target, nodes, launch_of
+):
+    n = sig.size
+    linked, frozen = np.zeros(n, np.uint8), np.zeros(trainable.size, np.int32)
+    for i in range(n):
+        linked[i] = needs[i] != 0 and trainable[sig[i]] == 0
+    leads = gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, linked, target)
+    wanted = np.zeros(launch_of.size - 1, np.bool_)
+    is_mixed = False
+    for l in range(wanted.size):
+        count = 0
+        for k in range(launch_of[l], launch_of[l + 1]):
+            if leads[nodes[k]] != 0 and needs[nodes[k]] != 0:
+                count += 1
+        wanted[l] = count > 0
+        is_mixed = is_mixed or 0 < count < launch_of[l + 1] - launch_of[l]
+    return wanted, is_mixed
 
 
 def cotangent_types(graph: Graph) -> dict[int, Type]:
