@@ -30,6 +30,7 @@ from .compile.workers import compile_ahead
 from .errors import CellError, NonFiniteError, OpIndexError, OpTypeError, RecordingError, message, user_line
 from .expansion import expand_recording
 from .parameter import Buffer, Gradient, Held, Parameter, accumulate, add_to_rows, before_change, merge_rows
+from .planned import Planned, structure_of
 from .run.device.execute import execute_on_device
 from .run.device.layout import DeviceRun, lay_out
 from .run.device.mirror import mirror_on_device
@@ -206,17 +207,27 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
             return LoopRun(tape.arrays, tape.signatures, plan_of.live, dict(tape.payloads), memo)
     with timed("expand"):
         joined = joined and not state.check_finite  # what is not finite is to be found at its own op
-        expansion, signatures, needs = prepared(tape, tape.arrays, targets, joined)
+        structure = None if tape.links else structure_of(tape.arrays, tape.signatures, targets, joined)
+        known = structure.known if structure is not None else None
+        if known is None:
+            whole = structure.numbered() if structure is not None and structure.is_met else tape.arrays
+            expansion, signatures, needs = prepared(tape, whole, targets, joined)
+        else:
+            known = known.of(tape.arrays)
+            expansion, signatures, needs = known.expansion, known.signatures, known.needs
     with timed("forward"):
         pieces = _new_pieces(expansion, signatures, needs, targets is not None)
         team = compile_ahead(pieces, backend)
     with team:
+        if known is None:
+            known = _planned(tape.arrays, expansion, signatures, needs)
+            if structure is not None and structure.is_met:
+                structure.keep(known)
+                known = known.of(tape.arrays)
+            elif structure is not None:
+                structure.keep(None)
+        expansion, launches, plan = known.expansion, known.schedule, known.plan
         arrays = expansion.tape
-        with timed("schedule"):
-            launches = schedule(arrays)
-        keep = bool((needs & launches.live).any())
-        with timed("place"):
-            plan = place(arrays, launches, keep)
         with timed("allocate"):
             wanted = np.zeros(len(signatures), bool)
             wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
@@ -231,6 +242,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
                 ]
                 run = Run(expansion, launches, plan, signatures, backend, memo, pools, needs, lease)
                 run.needs_sig = wanted
+                run.facts = known.facts
                 load(run, tape.payloads)
                 prepare(run)
         with timed("forward"):
@@ -257,6 +269,16 @@ def _on_host(x: Shared) -> Any:
         x._array_on(current_device())
         return x._on_host()
     return x._array()
+
+
+def _planned(recorded: Tape, expansion: Expansion, signatures: list[Signature], needs: Any) -> Planned:
+    """Schedule and place what was expanded."""
+    with timed("schedule"):
+        launches = schedule(expansion.tape)
+    keep = bool((needs & launches.live).any())
+    with timed("place"):
+        plan = place(expansion.tape, launches, keep)
+    return Planned(recorded.signatures, expansion, signatures, needs, launches, plan)
 
 
 def _new_pieces(

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "autobatch"
 ROOMS = [
     *("errors", "guards", "stages", "collector", "types", "backends", "ops", "graph", "compile", "run"),
     *("shared", "parameter", "signature", "tape", "tensor", "fast_ops", "random", "reductions"),
-    *("guarding", "cell_arguments", "cell_fast", "cells", "patterns", "expansion", "engine", "grad"),
+    *("guarding", "cell_arguments", "cell_fast", "cells", "patterns", "expansion", "planned", "engine", "grad"),
     *("reuse", "mapping"),
     *("profile", "inspection", "reasons", "explain", "saving"),
     *("data", "nn", "optim", "models", "cli", "__main__"),

@@ -83,6 +83,8 @@ class Run:
     launches: list[Launch] = field(default_factory=list)
     kept: dict[int, list[Array]] = field(default_factory=dict)
     needs_sig: Any = None
+    facts: dict[Any, Any] = field(default_factory=dict)
+    """What the reverse pass found out from schedule and plan, by what it was asked; runs of one structure share it."""
 
     @property
     def tape(self) -> Tape:

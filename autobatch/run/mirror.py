@@ -30,7 +30,7 @@ from .execute import (
     same_for_all,
 )
 from .feed import batched
-from .first_writes import clear_rows, first_writes
+from .first_writes import FirstWrites, clear_rows, first_writes
 from .memory import Lease, lend
 
 _LARGE = 1 << 13
@@ -48,11 +48,10 @@ def mirror(
     `outside` are the values whose cotangents are read afterwards. Returns the gradient pools, leased, for these; and
     whether a launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
     """
-    wanted, is_mixed = wanted_launches(run, seeds)
-    wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
-    reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
-    slots = [s.kernel.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
-    first = first_writes(run, wanted, [*seeds, *outside], slots)
+    asked = (tuple(seeds), tuple(outside))
+    if asked not in run.facts:
+        run.facts[asked] = _to_reverse(run, seeds, outside)
+    wanted, is_mixed, slots, first = run.facts[asked]
     pools: list[Any] = []
     for values, zero in zip(run.pools, first.zero, strict=True):
         pools.append(lease.empty(values.shape, values.dtype) if values.dtype.kind == "f" else values)
@@ -97,6 +96,18 @@ def mirror(
         for s in sorted(used):
             _final(run, s, used[s], pools, dense, rows)
     return pools, is_mixed
+
+
+def _to_reverse(
+    run: Run, seeds: dict[int, Array], outside: Sequence[int]
+) -> tuple[list[bool], bool, list[Sequence[int]], FirstWrites]:
+    """What a reverse pass will do: which launches it reverses, whether some of them only for some of their nodes, the
+    slots of each signature whose cotangents it writes, and where it stores them."""
+    wanted, is_mixed = wanted_launches(run, seeds)
+    wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
+    reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
+    slots = [s.kernel.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
+    return wanted, is_mixed, slots, first_writes(run, wanted, [*seeds, *outside], slots)
 
 
 def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool]:

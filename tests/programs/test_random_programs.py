@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,18 @@ def test_gradients_equal_differences(program: Program) -> None:
 @given(programs(EVERYTHING | CELLS))
 def test_cells_batched_equal_loop_without_cells(program: Program) -> None:
     check_against_loop(program, Model(), cells_in_loop=False)
+
+
+@settings(max_examples=40)
+@given(programs(EVERYTHING | CELLS))
+def test_plans_that_are_kept_are_those_of_the_loop(program: Program) -> None:
+    model = Model()
+    for k in range(4):  # one structure, other numbers: the third time it is looked up
+        examples = tuple(
+            replace(e, label=(e.label + k) % 3, factor=e.factor + k, own=tuple(x - 0.1 * k for x in e.own))
+            for e in program.examples
+        )
+        check_against_loop(replace(program, examples=examples), model)
 
 
 @settings(max_examples=200)
