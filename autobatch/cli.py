@@ -44,7 +44,9 @@ def training_options(epochs: int, batch_size: int, lr: float, dropout: float) ->
         click.option("--dropout", type=click.FloatRange(0, 1), default=dropout, help="On the vectors of words."),
         click.option("--seed", type=click.IntRange(0), default=0, help="Of initial values, dropout and order."),
         click.option("--threads", type=click.IntRange(1), default=1, help="Of each matrix product."),
-        click.option("--backend", type=click.Choice(["numpy", "numba"]), default="numba", help="What runs kernels."),
+        click.option(
+            "--backend", type=click.Choice(["numpy", "numba", "cupy"]), default="numba", help="What runs kernels."
+        ),
     ]
 
     def decorate(command: Any) -> Any:

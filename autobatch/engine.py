@@ -131,21 +131,32 @@ def evaluate(tree: Any) -> Any:
     >>> ab.evaluate({"a": ab.tensor(1.0) + 1, "b": [3]})
     {'a': array(2., dtype=float32), 'b': [3]}
     """
+    together: dict[tuple[Any, Type], list[Tensor]] = {}
     for t in iterate_tensors(tree):
         if getattr(t, "_value", None) is None:
-            compute(t)
-    return _replace(tree)
+            if t._tape.state == DONE and isinstance(t._tape.run, DeviceRun):
+                together.setdefault((t._tape, t._type), []).append(t)
+            else:
+                compute(t)
+    on_host: dict[int, Array] = {}
+    for (tape, type), group in together.items():
+        block = tape.run.block([t._id for t in group], type)
+        for k, (t, numbers) in enumerate(zip(group, to_host(block), strict=True)):
+            t._value, on_host[id(t)] = block[k], np.asarray(numbers)
+    return _replace(tree, on_host)
 
 
-def _replace(tree: Any) -> Any:
+def _replace(tree: Any, on_host: dict[int, Array]) -> Any:
+    if isinstance(tree, Tensor) and id(tree) in on_host:
+        return np.array(on_host[id(tree)])
     if isinstance(tree, Tensor | Shared):
         return tree.numpy()
     if isinstance(tree, dict):
-        return {k: _replace(v) for k, v in tree.items()}
+        return {k: _replace(v, on_host) for k, v in tree.items()}
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*map(_replace, tree))
+        return type(tree)(*(_replace(v, on_host) for v in tree))
     if isinstance(tree, list | tuple):
-        return type(tree)(map(_replace, tree))
+        return type(tree)(_replace(v, on_host) for v in tree)
     return tree
 
 

@@ -111,3 +111,16 @@ def test_values_of_an_earlier_recording_stay_on_the_device(device: StandIn) -> N
     assert not any(found.get(name) for name in WAITS)
     np.testing.assert_allclose(w.grad.get(), [2 * (1 + 4) * 1.0, 2 * (1 + 9) * 2.0])
     assert is_on_device(w.grad)
+
+
+def test_values_that_are_evaluated_together_come_back_together(device: StandIn) -> None:
+    found_by_n = []
+    for n in (3, 8):
+        values = ab.map(lambda x: (ab.tensor([x, 1.0]) * 2, ab.tensor(x) + 1), range(n))
+        run_pending()
+        with counted(device) as found:
+            arrays = ab.evaluate(values)
+        assert [(a.tolist(), float(b)) for a, b in arrays] == [([2.0 * x, 2.0], x + 1.0) for x in range(n)]
+        found_by_n.append((found["numpy"], found["upload"]))
+        assert values[1][0].numpy().tolist() == [2.0, 2.0]
+    assert found_by_n == [(2, 2), (2, 2)]

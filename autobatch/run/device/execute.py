@@ -31,11 +31,11 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
     for number, launch in enumerate(run.launches):
         if launch.sizes[0] == 0:
             continue
-        program, inputs, writes, n_kept = plans[launch.sig]
+        program, inputs, writes, kept = plans[launch.sig]
         outputs = [
             run.pool_address[pool] + start * row for (pool, start, _), row in zip(launch.writes, writes, strict=True)
         ]
-        outputs += [run.kept_address(launch, k) for k in range(n_kept)]  # type: ignore[arg-type]
+        outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in kept]
         arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]  # type: ignore[arg-type]
         program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
         if check is not None:
@@ -44,15 +44,17 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
         raise_fault(device)
 
 
-def _plan(run: DeviceRun, s: int, piece: str) -> tuple[Any, list[tuple[str, int, int]], list[int], int]:
+def _plan(
+    run: DeviceRun, s: int, piece: str
+) -> tuple[Any, list[tuple[str, int, int]], list[int], list[tuple[int, int, int]]]:
     """The program of a signature, its inputs (with the address of those that are the same for all launches), bytes of
-    a row of each result, and how many values it keeps."""
+    a row of each result, and places of the values that it keeps."""
     signature = run.signatures[s]
     kernel = signature.kernel
     program = kernel.device_program(piece)
     row_bytes = [result.width * result.dtype.itemsize for result in signature.results]
-    n_kept = kernel.pieces.n_kept_forward if piece == "forward" else 0
-    return program.run, fixed_inputs(run, s, piece), row_bytes, n_kept
+    kept = run.kept_places(s)[: kernel.pieces.n_kept_forward] if piece == "forward" else []
+    return program.run, fixed_inputs(run, s, piece), row_bytes, kept
 
 
 def fixed_inputs(run: DeviceRun, s: int, piece: str) -> list[tuple[str, int, int]]:

@@ -74,12 +74,16 @@ class DeviceRun(Run):
         """Copies of values of one type, on the device, made by one upload and one kernel."""
         if len(recorded) == 1:
             return [self.value(recorded[0], type)]
+        block = self.block(recorded, type)
+        return [block[k] for k in range(len(recorded))]
+
+    def block(self, recorded: Sequence[int], type: Type) -> Any:
+        """Values of one type behind each other, along a new first axis."""
         listed = []
         for one in recorded:
             pool, where = self.rows(one)
             listed.append(np.arange(where.start, where.stop) if isinstance(where, slice) else where)
-        block = self.taken(self.pools[pool], np.concatenate(listed)).reshape((len(recorded), *type.shape))
-        return [block[k] for k in range(len(recorded))]
+        return self.taken(self.pools[pool], np.concatenate(listed)).reshape((len(recorded), *type.shape))
 
     def accesses(self, launch: Any) -> list[tuple[Any, Array, int]]:
         """See `Run`."""
@@ -105,13 +109,14 @@ class DeviceRun(Run):
         type = self.signatures[s].kernel.pieces.kept[k]
         return self.room.view(self.kept_at[s][k], rows_shape(type, self.totals[s]), type.dtype)
 
-    def kept_address(self, launch: DeviceLaunch, k: int) -> int:
-        """The part of a kept value that belongs to a launch."""
-        type = self.signatures[launch.sig].kernel.pieces.kept[k]
-        lead = type.shape[0]
-        width = rows_shape(type, launch.sizes)[1]
-        start = launch.at[lead.index] * lead.factor * width * type.dtype.itemsize
-        return self.room.address + self.kept_at[launch.sig][k] + start
+    def kept_places(self, s: int) -> list[tuple[int, int, int]]:
+        """For each kept value of a signature (address, size, bytes): the part that belongs to a launch begins at
+        `address + launch.at[size] * bytes`."""
+        found = []
+        for type, at in zip(self.signatures[s].kernel.pieces.kept, self.kept_at.get(s, ()), strict=False):
+            lead, width = type.shape[0], rows_shape(type, self.totals[s])[1]
+            found.append((self.room.address + at, lead.index, lead.factor * width * type.dtype.itemsize))
+        return found
 
     def address(self, launch: DeviceLaunch, kind: str, k: int) -> Any:
         """What an input of a program reads, all kinds but "kept" and "cotangent"."""

@@ -208,13 +208,15 @@ class _Reverse:
             if found is None:
                 kernel = run.signatures[s].kernel
                 pieces = kernel.pieces
-                kept = range(pieces.n_kept_forward, len(pieces.kept))
+                kept = run.kept_places(s)
+                made = kept[pieces.n_kept_forward :]
                 found = plans[s, add_rows] = (
-                    kernel.device_program("backward", add_rows).run if slots[s] or kept else None,
+                    kernel.device_program("backward", add_rows).run if slots[s] or made else None,
                     fixed_inputs(run, s, "backward"),
                     kept,
+                    made,
                 )
-            program, inputs, kept = found
+            program, inputs, kept, made = found
             if program is None:
                 continue
             arguments: list[Any] = []
@@ -225,7 +227,8 @@ class _Reverse:
                     pool, start, _ = launch.writes[k]
                     arguments.append(pools[pool] + start * row_bytes[pool])
                 elif kind == "kept":
-                    arguments.append(run.kept_address(launch, k))
+                    address, size, n_bytes = kept[k]
+                    arguments.append(address + launch.at[size] * n_bytes)
                 else:
                     arguments.append(run.address(launch, kind, k))
             outputs: list[Any] = []
@@ -233,7 +236,7 @@ class _Reverse:
                 _, numbers, block = launch.reads[slot]
                 segments = add_to(access_of[launch.number] + slot) if add_rows and block < 0 else None
                 outputs.append((slot_pools[s][slot], numbers, block, segments))
-            outputs += [run.kept_address(launch, k) for k in kept]
+            outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in made]
             program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
 
 
