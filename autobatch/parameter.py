@@ -189,7 +189,10 @@ class Parameter(Held):
 
     @grad.setter
     def grad(self, value: Any) -> None:
-        if value is not None and not isinstance(value, SparseRows):
+        if isinstance(value, SparseRows):
+            if is_on_device(value.values) is not is_on_device(self._data):
+                value = _moved(value, to_device if is_on_device(self._data) else to_host)
+        elif value is not None:
             value = _in_place_of(self._data, value, self.dtype)
         if value is not None and tuple(value.shape) != self.shape:
             raise OpTypeError(

@@ -36,7 +36,7 @@ def to_host(array: Any) -> np.ndarray[Any, Any]:
 
 def to_device(array: Any) -> Any:
     """The array where it is the device's, else a copy there."""
-    return array if is_on_device(array) else current_device().array(np.ascontiguousarray(array))
+    return array if is_on_device(array) else current_device().array(np.asarray(array, order="C"))
 
 
 def place_of(array: Any) -> str:

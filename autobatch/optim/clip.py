@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..backends.transfer import is_on_device
+from ..errors import BackendError
 from ..parameter import Parameter, SparseRows
 from .on_device import clip
 from .optimizer import Array, compiled_loop
@@ -40,7 +41,9 @@ def clip_grad_norm(params: Iterable[Parameter], max_norm: float) -> float:
         raise ValueError(f"clip_grad_norm: max_norm out of range\n  expected max_norm >= 0, got {max_norm}")
     gradients = [p.grad for p in {id(p): p for p in params}.values() if p.grad is not None]
     arrays = [g.values if isinstance(g, SparseRows) else g for g in gradients]
-    if arrays and is_on_device(arrays[0]):
+    if any(map(is_on_device, arrays)):
+        if not all(map(is_on_device, arrays)):
+            raise BackendError("clip_grad_norm: gradients lie in two places\n  repair: move all of them, by model.to")
         on_device: float = clip(arrays, max_norm)
         return on_device
     norm = _norm(arrays)

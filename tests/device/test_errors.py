@@ -32,6 +32,13 @@ def test_an_index_that_kernels_compute(device: StandIn) -> None:
     assert table.grad.to_dense().get().tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
 
 
+def test_an_index_among_shared_values(device: StandIn) -> None:
+    table, index = ab.Parameter([1.0, 2.0]), ab.constant(np.array([0, 5]))
+    with pytest.raises(OpIndexError, match="index 5 is out of range for an axis of 2"):
+        table[index].numpy()
+    assert table[ab.constant(np.array([1, -2]))].numpy().tolist() == [2.0, 1.0]
+
+
 def test_the_first_value_that_is_not_finite(device: StandIn) -> None:
     with pytest.raises(NonFiniteError, match="log: the first value that is not finite: -inf"), ab.check_finite():
         float(ab.exp(ab.log(ab.tensor([1.0, 0.0]))).sum())

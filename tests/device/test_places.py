@@ -21,6 +21,17 @@ def test_new_parameters_lie_where_the_backend_runs(device: StandIn) -> None:
         assert not is_on_device(ab.Parameter([1.0]).value)
 
 
+def test_a_number_keeps_its_shape(device: StandIn) -> None:
+    p = ab.Parameter(2.0)
+    assert p.value.shape == () and p.numpy().shape == ()
+    (p * p).backward()
+    assert p.grad.shape == () and float(p.grad) == 4.0
+    y = ab.sum(ab.map(lambda x: p * x, [1.0, 2.0]))
+    p.grad = None
+    y.backward()
+    assert p.grad.shape == () and float(p.grad) == 3.0
+
+
 def test_a_parameter_is_read_and_replaced(device: StandIn) -> None:
     p = ab.Parameter([1.0, 2.0])
     assert p.value.get().tolist() == p.numpy().tolist() == [1.0, 2.0]
@@ -114,6 +125,15 @@ def test_the_state_of_an_optimiser_follows_and_is_that_of_the_host(device: Stand
     ab.mean(ab.map(model.loss, SENTENCES)).backward()
     optimizer.step()
     assert not np.array_equal(optimizer.state_dict()["0.exp_avg"], state["0.exp_avg"])
+
+
+def test_gradients_in_two_places_are_not_clipped(device: StandIn) -> None:
+    v = ab.Parameter([1.0])
+    with ab.backend("numba"):
+        w = ab.Parameter([1.0])
+    v.grad, w.grad = np.ones(1), np.ones(1)
+    with pytest.raises(BackendError, match=r"two places[\s\S]*model\.to"):
+        optim.clip_grad_norm([v, w], 1.0)
 
 
 def test_sparse_gradients_keep_their_row_numbers_on_the_host(device: StandIn) -> None:

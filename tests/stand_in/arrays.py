@@ -100,6 +100,24 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     def all(self) -> DeviceArray:
         return self._made(self._host.all())
 
+    def any(self) -> DeviceArray:
+        return self._made(self._host.any())
+
+    def sum(self, *args: Any, **kwargs: Any) -> DeviceArray:
+        return self._made(self._host.sum(*args, **kwargs))
+
+    def mean(self, *args: Any, **kwargs: Any) -> DeviceArray:
+        return self._made(self._host.mean(*args, **kwargs))
+
+    def max(self, *args: Any, **kwargs: Any) -> DeviceArray:
+        return self._made(self._host.max(*args, **kwargs))
+
+    def ravel(self) -> DeviceArray:
+        return self.reshape(-1)
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
+
     def __len__(self) -> int:
         return len(self._host)
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from ...backends.device import Device
-from ...errors import OpIndexError
+from .faults import raise_fault
 from .indices import host_pools, known_indices
 from .layout import DeviceRun
 
@@ -64,13 +61,3 @@ def fixed_inputs(run: DeviceRun, s: int, piece: str) -> list[tuple[str, int, int
         fixed = run.same_for_all(s, kind, k).data.ptr if kind in ("shared", "derived") else 0
         found.append((kind, k, int(fixed)))
     return found
-
-
-def raise_fault(device: Device) -> None:
-    """Wait, and raise `OpIndexError` if a kernel has met an index out of range."""
-    words = device.empty((3,), np.dtype(np.int64))
-    device.copy(words.data.ptr, device.faults, words.nbytes)
-    is_fault, index, extent = device.numpy(words).tolist()
-    if is_fault:
-        device.zero(device.faults, words.nbytes)
-        raise OpIndexError(f"index {index} is out of range for an axis of {extent}")

@@ -15,6 +15,8 @@ from ...backends.device import Device
 from ...compile.cuda.lower import lower_cuda
 from ...compile.lower import graph_inputs
 from ...graph import Graph
+from ...ops.index import BOUNDED
+from .faults import raise_fault
 
 _programs: dict[Any, Any] = {}
 
@@ -30,6 +32,8 @@ def evaluate(device: Device, graph: Graph, read: Callable[[str, int], Any]) -> l
     program.run(
         device, 1, (1,), [a.data.ptr for a in arrays], [result.data.ptr for result in results], scratch.data.ptr
     )
+    if any(node.op is BOUNDED for node in graph.nodes):
+        raise_fault(device)
     return results
 
 

@@ -1,0 +1,18 @@
+"""faults: what a kernel met that is the user's to know, an index out of range. Asking waits for the device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...backends.device import Device
+from ...errors import OpIndexError
+
+
+def raise_fault(device: Device) -> None:
+    """Raise `OpIndexError` if a kernel has met an index out of range, and forget it."""
+    words = device.empty((3,), np.dtype(np.int64))
+    device.copy(words.data.ptr, device.faults, words.nbytes)
+    is_fault, index, extent = device.numpy(words).tolist()
+    if is_fault:
+        device.zero(device.faults, words.nbytes)
+        raise OpIndexError(f"index {index} is out of range for an axis of {extent}")
