@@ -239,21 +239,25 @@ def add_to_rows(table: np.ndarray[Any, Any], g: SparseRows) -> None:
         table[g.rows] += g.values.reshape(-1, *g.shape[1:])
 
 
+_TABLE = 8
+"""Rows of a table for each row number, up to which a mark for every row is faster than sorting the numbers."""
+
+
 def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...]) -> SparseRows:
     """Rows that may repeat → each row once, ascending; repeated rows are added in the order given."""
     ids = np.concatenate([np.asarray(r).reshape(-1) for r in rows]).astype(np.int64)
     if is_on_device(values[0]):
         return SparseRows(*on_device.merge_rows(current_device(), ids, values, shape), shape)
     parts = [np.asarray(v).reshape(-1, *shape[1:]) for v in values]
-    order = np.argsort(ids, kind="stable")
-    ordered = ids[order]
-    first = np.ones(ids.size, bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    place = np.empty_like(order)
-    place[order] = np.cumsum(first) - 1
+    if shape[0] <= _TABLE * ids.size:
+        there = np.zeros(shape[0], bool)
+        there[ids] = True
+        once, place = np.flatnonzero(there), (np.cumsum(there) - 1)[ids]
+    else:  # a look at every row of the table would take longer than sorting
+        once, place = np.unique(ids, return_inverse=True)
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
     # np.add.reduceat takes ten to fifty times as long.
-    return SparseRows(ordered[first], scatter_add(joined, place, int(first.sum())), shape)
+    return SparseRows(once, scatter_add(joined, place, once.size), shape)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from .compile.steps import Loop, Read
+from .compile.steps import Loop, Read, gathered_concats
 from .graph import INPUT
 from .ops.linalg import PRODUCT
 from .run.execute import resolve
@@ -18,7 +18,7 @@ from .stages import active
 
 READ, GATHERED, COPIED = "read", "gathered", "copied"
 """How a program reads rows: in a loop; as one array, which is a copy unless they follow one another; into another array
-by a loop that does nothing else with them."""
+by a loop or call that does nothing else with them."""
 
 STAGES = ("record", "assemble", "shared", "expand", "schedule", "place", "allocate", "forward", "reverse", "update")
 
@@ -124,11 +124,14 @@ def _row_reads(kernel: Any, piece: str, backend: str) -> list[tuple[int, str]]:
     """Each read of rows by the program of a piece: the slot, and how it is read."""
     steps = kernel.steps(piece, backend)
     nodes = steps.graph.nodes
-    found = []
+    concats, parts = gathered_concats(steps.graph) if backend == "numba" else (set(), set())
+    found: list[tuple[int, str]] = []
     for step in steps.order:
         if not isinstance(step, Loop):
-            if nodes[step].op is INPUT and nodes[step].attrs[0] == "rows":
+            if nodes[step].op is INPUT and nodes[step].attrs[0] == "rows" and step not in parts:
                 found.append((nodes[step].attrs[1], GATHERED))
+            if step in concats:
+                found += [(nodes[j].attrs[1], COPIED) for j in nodes[step].inputs]
             continue
         computed = [r for operands in step.reads.values() for r in operands if isinstance(r, Read)]
         added = [s.value for s in step.stores if s.kind == "add" and isinstance(s.value, Read)]

@@ -33,6 +33,42 @@ def _max_into(total, index, values):  # type: ignore[no-untyped-def]
             y[j] = x[j] if x[j] != x[j] else z
 
 
+@njit(cache=True, error_model="numpy")
+def gather_into(pool, rows, target):  # type: ignore[no-untyped-def]
+    """Copy rows of a pool into f[m, n w]: n rows of w numbers for each m, at once where they follow one another."""
+    w = pool.shape[1]
+    n = target.shape[1] // max(w, 1)
+    numbers = pool.reshape(-1)
+    for i in range(target.shape[0]):
+        a = 0
+        while a < n:
+            first = rows[i * n + a]
+            b = a + 1
+            while b < n and rows[i * n + b] == first + b - a:
+                b += 1
+            y = target[i, a * w : b * w]
+            x = numbers[first * w : (first + b - a) * w]
+            for j in range(x.size):
+                y[j] = x[j]
+            a = b
+
+
+@njit(cache=True, error_model="numpy")
+def _bounded_into(index, n, target):  # type: ignore[no-untyped-def]
+    low, high = 0, -1
+    for i in range(index.size):
+        k = index[i]
+        low = min(low, k)
+        high = max(high, k)
+        target[i] = k + n if k < 0 else k
+    return -n <= low and high < n
+
+
+def bounded(index: Any, n: int, target: Any) -> bool:
+    """Write an index made non-negative into a contiguous array; whether all of it is in range."""
+    return bool(_bounded_into(np.ascontiguousarray(index).reshape(-1), n, target.reshape(-1)))
+
+
 def _two(x: Any, n: int, rest: tuple[int, ...]) -> Any:
     width = 1
     for extent in rest:

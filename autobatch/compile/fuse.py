@@ -32,7 +32,7 @@ from ..ops.index import ARANGE, TAKE
 from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
 from ..ops.reduce import MAX, SUM
 from ..types import Dim, size_of
-from .steps import Domain, Extent, Loop, Read, Steps, Store, rows_domain, splits
+from .steps import Domain, Extent, Loop, Read, Steps, Store, gathered_concats, rows_domain, splits
 
 NEVER = 1 << 30
 
@@ -76,6 +76,7 @@ class _Planner:
         self.accumulate = accumulate
         n = len(graph.nodes)
         self.live = graph.live()
+        self.gathered = gathered_concats(graph)[0]
         self.flat: list[_Flat | None] = [None] * n
         self.group: list[int] = list(range(n))
         self.allowed: list[tuple[Domain, ...]] = [()] * n
@@ -187,7 +188,7 @@ class _Planner:
 
     def _columns(self, i: int) -> list[tuple[int, Domain]] | None:
         """For a concat along columns the first column and the domain of each part."""
-        if self.nodes[i].op is not CONCAT:
+        if self.nodes[i].op is not CONCAT or i in self.gathered:
             return None
         shape = self.nodes[i].type.shape
         at = self.nodes[i].attrs[0] + len(shape)

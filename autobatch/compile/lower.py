@@ -27,14 +27,14 @@ from ..backends.products import product, product_many, product_summed, product_t
 from ..backends.transfer import DEVICES
 from ..backends.verbs import add_rows, gather, store, store_rows, take
 from ..graph import CONST, INPUT, Graph
-from ..ops.index import TAKE
+from ..ops.index import BOUNDED, TAKE
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
 from ..types import Dim
 from .beside import read_beside
 from .fuse import calls_only, fuse
 from .rewrite import rewrite
-from .steps import Loop, Read, Steps, Store
+from .steps import Loop, Read, Steps, Store, gathered_concats
 
 SUMMED = 16
 """Columns of matrices from which on the sum of their products is made one by one: the sum is read each time."""
@@ -157,7 +157,14 @@ class _Driver:
         self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] in SAME}
         self.flat = False  # whether the loop being called runs over one long row
         self.summed = self._summed_products() if backend == "numba" else {}
-        self.unseen = self._unseen_views() if backend == "numba" else set()
+        self.gathered: set[int] = set()
+        self.unseen: set[int] = set()
+        if backend == "numba":
+            from ..backends.numba_verbs import bounded, gather_into
+
+            self.names |= {"bounded": bounded, "gather_into": gather_into}
+            self.gathered, gathered_only = gathered_concats(self.graph)
+            self.unseen = self._unseen_views() | gathered_only
         self.output_of: dict[int, int] = {}  # results of a row or more for each node
         self.total_of: dict[int, int] = {}  # results that are the same for all nodes
         for o, i in reversed(list(enumerate(self.graph.outputs))):
@@ -209,6 +216,8 @@ class _Driver:
     def call(self, i: int) -> None:
         """Make a node by a call."""
         node = self.nodes[i]
+        if i in self.unseen:
+            return
         if node.op is INPUT:
             if node.attrs[0] == "rows":
                 rows = f"gather(p{i}, r{i}, b{i})"
@@ -224,7 +233,21 @@ class _Driver:
             self.buffer(i)
             self.body.append(self._product(i))
             return
-        if i in self.unseen:
+        if i in self.gathered:
+            self.buffer(i)
+            _, n_rows, width = node.type.shape
+            self.body.append(f"rows{i} = v{i}.reshape(v{i}.shape[0], {n_rows * width})")
+            start = 0
+            for j in node.inputs:
+                end = start + self.nodes[j].type.shape[1] * width
+                self.body.append(f"gather_into(p{j}, r{j}, rows{i}[:, {start}:{end}])")
+                start = end
+            return
+        if node.op is BOUNDED and self._has_dim(i) and self.backend == "numba":
+            self.buffer(i)
+            self.names["op_bounded"] = node.op.numpy
+            index = f"{operands[0]}, {self.constant(node.attrs[0])}"
+            self.body.append(f"bounded({index}, v{i}) or op_bounded({index})")  # the op raises
             return
         if node.op is TAKE and self._has_dim(i):
             self.buffer(i)

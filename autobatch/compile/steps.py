@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..graph import Graph
+from ..graph import INPUT, Graph
+from ..ops.movement import CONCAT
 from ..types import Dim, Type, size_of
 
 Extent = int | Dim
@@ -122,6 +123,26 @@ def rows_domain(type: Type) -> Domain:
     if len(shape) <= 2:
         return Domain(shape[0], size_of(shape[1:]))
     return Domain(shape[0] * shape[1], size_of(shape[2:]))
+
+
+def gathered_concats(graph: Graph) -> tuple[set[int], set[int]]:
+    """Concats of matrices whose rows lie in a pool one by one, and the inputs that nothing else reads.
+
+    A loop has one row for each matrix, so it cannot follow the numbers of their rows: they are gathered straight into
+    their place in the concat by a call.
+    """
+    nodes = graph.nodes
+    concats = {
+        i
+        for i, node in enumerate(nodes)
+        if node.op is CONCAT
+        and node.attrs[0] == -2
+        and node.type.ndim == 3
+        and all(nodes[j].op is INPUT and nodes[j].attrs[0] == "rows" for j in node.inputs)
+    }
+    parts = {j for i in concats for j in nodes[i].inputs} - set(graph.outputs)
+    read = {j for i, node in enumerate(nodes) if i not in concats for j in node.inputs}
+    return concats, parts - read
 
 
 def splits(shape: tuple[Any, ...]) -> Iterator[tuple[int, Domain]]:

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autobatch.backends.numba_verbs import gather_into
 from autobatch.compile.fuse import fuse
 from autobatch.compile.lower import graph_inputs, lower, steps_of
 from autobatch.compile.passes import plan_passes
 from autobatch.compile.rewrite import rewrite
 from autobatch.compile.steps import Loop
+from autobatch.errors import OpIndexError
 from autobatch.graph import CONST, INPUT, Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.declare import Op
-from autobatch.ops.index import ARANGE, SCATTER_ADD, TAKE
+from autobatch.ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
@@ -507,3 +509,42 @@ def test_the_sum_of_products_of_stacks_needs_no_transposed_copies(columns: int) 
     assert ("product_summed(" in text) == (columns == 16) == (".transpose(" not in text)
     also_read = b.out(total, b.op(PRODUCT, b.op(TRANSPOSE, right, attrs=((1, 0),)), left), right)
     check(also_read)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_an_index_is_bounded_and_taken_into_place(dtype: Any) -> None:
+    b = Build()
+    table, i = b.input("shared", 0, 5, 3), b.input("data", 0, M, dtype=dtype)
+    bounded = b.op(BOUNDED, i, attrs=(5,))
+    graph = b.out(b.op(TAKE, table, bounded), bounded)
+    program = lower(graph, "test", (False, False), "numba")
+    rng = np.random.default_rng(0)
+    rows, index, out = (
+        rng.normal(size=(5, 3)).astype(np.float32),
+        np.array([4, -5, 0, -1], dtype),
+        np.empty((4, 3), "f4"),
+    )
+    found = np.empty((4, 1), np.int64)
+    program.run(4, (4,), [rows, index], [out, found])
+    np.testing.assert_array_equal(found[:, 0], [4, 0, 0, 4])
+    np.testing.assert_array_equal(out, rows[[4, 0, 0, 4]])
+    for bad in (5, -6):
+        with pytest.raises(OpIndexError, match=f"index {bad} is out of range for an axis of 5"):
+            program.run(1, (1,), [rows, np.array([bad], dtype)], [out[:1], found[:1]])
+
+
+def test_matrices_are_gathered_straight_into_a_concat() -> None:
+    b = Build()
+    x, y = b.input("rows", 0, M, 3, 4), b.input("rows", 1, M, 2, 4)
+    both = b.op(CONCAT, x, y, attrs=(-2,))
+    graph = b.out(both, b.op(PRODUCT, b.input("shared", 0, 2, 5), both))
+    check(graph)
+    assert " gather(" not in lower(graph, "test", (False, False), "numba").text
+    read_twice = b.out(both, b.op(TRANSPOSE, y, attrs=((0, 2, 1),)), b.op(e.TANH, x))
+    check(read_twice)
+    pool = np.arange(40, dtype=np.float32).reshape(10, 4)
+    target = np.full((3, 16), -1, np.float32)
+    rows = np.array([0, 1, 2, 7, 9, 8, 5, 6, 0], np.int32)
+    gather_into(pool, rows, target[:, :12])
+    np.testing.assert_array_equal(target[:, :12], pool[rows].reshape(3, 12))
+    assert (target[:, 12:] == -1).all()
