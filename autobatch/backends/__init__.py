@@ -22,16 +22,22 @@ def current_backend() -> str:
     return _chosen.get() or _default[0]
 
 
-def set_backend(name: str) -> None:
+def set_backend(name: str, *, tf32: bool = False) -> None:
     """Run kernels on "numba" (default), "numpy" or "cupy" from now on, in all threads.
 
-    With "cupy" new parameters live on the GPU; those that are there already move with `model.to("cupy")`. Raises
-    `BackendError` for a name that is not a backend, and where a backend lacks something: then it says what.
+    With "cupy" new parameters live on the GPU; those that are there already move with `model.to("cupy")`. `tf32` lets a
+    GPU round the operands of float32 products to 10 bits, which is faster; nothing else is rounded. Raises
+    `BackendError` for a name that is not a backend, and where a backend lacks something: then it says what; ValueError
+    for `tf32` on another backend.
 
     >>> import autobatch as ab
     >>> ab.set_backend("numba")
     """
+    if tf32 and name not in DEVICES:
+        raise ValueError(f"set_backend: {name} has no TF32")
     _default[0] = checked(name)
+    if name in DEVICES:
+        current_device().tf32 = tf32
 
 
 @contextlib.contextmanager

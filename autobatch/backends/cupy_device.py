@@ -15,6 +15,7 @@ from .cupy_missing import require_cupy
 from .device import Host
 
 _N, _T = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
+_EXACT, _TF32 = 0, 3  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 _DEVICE_TO_DEVICE = 3  # cudaMemcpyDeviceToDevice
 
 
@@ -22,6 +23,7 @@ class CupyDevice:
     """The current GPU. See `Device`."""
 
     name = "cupy"
+    tf32 = False
 
     def __init__(self) -> None:
         self._cupy = cupy = require_cupy()
@@ -177,6 +179,7 @@ class CupyDevice:
         handle = self._cupy.cuda.device.get_cublas_handle()
         self._blas.setStream(handle, self._stream)
         self._blas.setPointerMode(handle, 0)  # CUBLAS_POINTER_MODE_HOST
+        self._blas.setMathMode(handle, _TF32 if self.tf32 else _EXACT)
         return int(handle)
 
     # Sorting.

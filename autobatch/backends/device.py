@@ -21,6 +21,9 @@ class Device(Protocol):
     name: str
     """Of the backend that runs on it, such as "cupy"."""
 
+    tf32: bool
+    """Whether products of float32 may round their operands to TF32."""
+
     faults: int
     """Address of three int64: [1, index, extent] once a kernel met an index out of range, until then zeros."""
 

@@ -31,6 +31,7 @@ class StandIn:
     """
 
     name = "cupy"
+    tf32 = False
 
     def __init__(self, limit: int = 1 << 40) -> None:
         self.limit = limit
