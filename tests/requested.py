@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from autobatch.backends.transfer import is_on_device, to_host
 
 NAMES = ("numba", "numpy", "cupy", "stand-in")
@@ -50,6 +52,11 @@ def backends(*usual: str) -> list[str]:
 def on_device() -> bool:
     """Whether tests run on a device, or on the stand-in for one."""
     return backend() == "cupy"
+
+
+def of_the_host(reason: str) -> pytest.MarkDecorator:
+    """Marks a test that is about arrays of the host: left out on a device, with the reason."""
+    return pytest.mark.skipif(on_device(), reason=f"of the host alone: {reason}")
 
 
 def host(array: Any) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn
 from autobatch.parameter import SparseRows
+from tests.requested import host
 
 Tree = tuple[int, list[Any]]  # word, children
 
@@ -95,7 +96,7 @@ def dense_gradients(model: nn.Module) -> dict[str, np.ndarray]:
     for name, parameter in model.named_parameters():
         gradient = parameter.grad
         assert gradient is not None, f"{name} was not reached"
-        gradients[name] = gradient.to_dense() if hasattr(gradient, "to_dense") else np.array(gradient)
+        gradients[name] = host(gradient)
     return gradients
 
 
@@ -116,7 +117,7 @@ def test_gradients_are_those_of_central_differences(make: Callable[[], Any], exa
     rng = np.random.default_rng(0)
     # One random direction for each parameter: a wrong gradient is orthogonal to the error only by chance.
     for name, parameter in model.named_parameters():
-        start, direction = np.array(parameter.value), rng.normal(size=parameter.shape)
+        start, direction = parameter.numpy(), rng.normal(size=parameter.shape)
         ends = []
         for sign in (1, -1):
             parameter.value = start + sign * step * direction
@@ -154,7 +155,7 @@ def test_a_table_only_looked_up_has_a_gradient_of_rows_one_by_one_too(look_up: C
     expected, rows = gradients
     assert isinstance(expected, SparseRows) and isinstance(rows, SparseRows)
     np.testing.assert_array_equal(rows.rows, expected.rows)
-    np.testing.assert_allclose(rows.values, expected.values, rtol=1e-10)
+    np.testing.assert_allclose(host(rows.values), host(expected.values), rtol=1e-10)
 
 
 @pytest.mark.parametrize("batched", [True, False])

@@ -22,7 +22,7 @@ BY_HIDDEN = {  # layers drawn from U(−1/√16, 1/√16)
 
 @pytest.mark.parametrize("make", BY_HIDDEN.values(), ids=BY_HIDDEN.keys())
 def test_weights_are_uniform_within_one_over_root_of_the_width(make: Callable[[], nn.Module]) -> None:
-    drawn = np.concatenate([parameter.value.ravel() for parameter in make().parameters()])
+    drawn = np.concatenate([parameter.numpy().ravel() for parameter in make().parameters()])
     assert np.abs(drawn).max() <= 0.25
     # Eight equal bins: each count is binomial(n, 1/8), and six standard deviations are never left by chance.
     counts, _ = np.histogram(drawn, bins=8, range=(-0.25, 0.25))
@@ -30,15 +30,15 @@ def test_weights_are_uniform_within_one_over_root_of_the_width(make: Callable[[]
 
 
 def test_embedding_is_standard_normal() -> None:
-    table = nn.Embedding(1000, 20).weight.value
+    table = nn.Embedding(1000, 20).weight.numpy()
     assert abs(table.mean()) < 6 / np.sqrt(table.size)
     assert abs((table**2).mean() - 1) < 6 * np.sqrt(2 / table.size)
 
 
 def test_layer_norm_starts_as_the_identity_map_of_normalised_rows() -> None:
     layer = nn.LayerNorm(3)
-    np.testing.assert_array_equal(layer.weight.value, np.ones(3))
-    np.testing.assert_array_equal(layer.bias.value, np.zeros(3))
+    np.testing.assert_array_equal(layer.weight.numpy(), np.ones(3))
+    np.testing.assert_array_equal(layer.bias.numpy(), np.zeros(3))
 
 
 @pytest.mark.parametrize("make", BY_HIDDEN.values(), ids=BY_HIDDEN.keys())
@@ -54,10 +54,10 @@ def test_the_same_seed_gives_the_same_model(make: Callable[[], nn.Module]) -> No
 
 def test_float32_and_float64_start_from_the_same_draws() -> None:
     ab.seed(1)
-    wide = nn.Linear(4, 3).weight.value
+    wide = nn.Linear(4, 3).weight.numpy()
     ab.set_default_dtype("float32")
     ab.seed(1)
-    narrow = nn.Linear(4, 3).weight.value
+    narrow = nn.Linear(4, 3).weight.numpy()
     assert narrow.dtype == np.float32
     np.testing.assert_array_equal(narrow, wide.astype(np.float32))
 

@@ -14,6 +14,7 @@ import pytest
 import autobatch as ab
 from autobatch import optim
 from autobatch.parameter import SparseRows
+from tests.requested import of_the_host
 
 Make = Callable[[list[ab.Parameter]], optim.Optimizer]
 
@@ -23,6 +24,9 @@ OPTIMIZERS: dict[str, Make] = {
     "Adam": lambda params: optim.Adam(params, 0.1),
 }
 optimizers = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+
+
+lines_of_the_host = of_the_host("the lines that are interrupted would be the stand-in's")
 
 
 def model(make: Make) -> tuple[list[ab.Parameter], optim.Optimizer]:
@@ -42,7 +46,7 @@ def give_gradients(params: list[ab.Parameter]) -> None:
 
 
 def snapshot(params: list[ab.Parameter], optimizer: optim.Optimizer) -> list[bytes]:
-    return [np.array(p.value).tobytes() for p in params] + [x.tobytes() for x in optimizer.state_dict().values()]
+    return [p.numpy().tobytes() for p in params] + [x.tobytes() for x in optimizer.state_dict().values()]
 
 
 def interrupted(action: Callable[[], object], line: int) -> tuple[bool, bool]:
@@ -90,6 +94,7 @@ def check_every_line(prepare: Callable[[], tuple[Callable[[], object], Callable[
     assert (True, False) in seen
 
 
+@lines_of_the_host
 @optimizers
 def test_a_step_under_ctrl_c(make: Make) -> None:
     def prepare() -> tuple[Callable[[], object], Callable[[], list[bytes]]]:
@@ -99,6 +104,7 @@ def test_a_step_under_ctrl_c(make: Make) -> None:
     check_every_line(prepare)
 
 
+@lines_of_the_host
 @optimizers
 def test_load_state_dict_under_ctrl_c(make: Make) -> None:
     wanted = model(make)[1]
