@@ -25,7 +25,7 @@ from .layout import DeviceLaunch, DeviceRun, largest
 from .memory import Room
 from .parcel import Parcel
 from .rows import add, add_rows, clear_rows, take_rows
-from .segments import segments_of
+from .segments import apart, segments_of
 
 
 def mirror_on_device(
@@ -175,6 +175,23 @@ class _Reverse:
 
         return of_access
 
+    def apart(self, stores: Array, slots: Sequence[Sequence[int]]) -> list[bool]:
+        """For each launch of the run whether it adds to no row twice."""
+        plan, pool_rows = self.run.plan, self.run.plan.pool_rows
+        first_row = np.concatenate(([0], np.cumsum(pool_rows)))
+        accesses: list[int] = []
+        first: list[int] = []
+        owner: list[int] = []
+        for launch in self.launches:
+            if not stores[launch.number]:
+                signature = self.run.signatures[launch.sig]
+                accesses += [int(plan.access_of[launch.number]) + k for k in slots[launch.sig]]
+                first += [int(first_row[pool_number(self.run, signature.slots[k])]) for k in slots[launch.sig]]
+                owner += [launch.number] * len(slots[launch.sig])
+        read, begin, number = (np.array(column, np.int64) for column in (accesses, first, owner))
+        found = apart(plan.rows, plan.rows_of, read, begin, number, int(first_row[-1]))
+        return [bool(flag) for flag in found] + [True] * (len(self.run.launches) - found.size)
+
     def send(self, finals: Sequence[_Final]) -> None:
         """Allocate and upload."""
         run = self.run
@@ -201,6 +218,7 @@ class _Reverse:
         scratch = self.room.address + self.scratch_at
         plans: dict[tuple[int, bool], Any] = {}
         access_of = run.plan.access_of.tolist()
+        is_apart = self.apart(stores, slots)
         for launch in reversed(self.launches):
             s = launch.sig
             add_rows = not stores[launch.number] or not slots[s]
@@ -237,7 +255,7 @@ class _Reverse:
                 segments = add_to(access_of[launch.number] + slot) if add_rows and block < 0 else None
                 outputs.append((slot_pools[s][slot], numbers, block, segments))
             outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in made]
-            program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
+            program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch, is_apart[launch.number])
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
-"""segments: which of the rows that a launch adds to are the same, so that each is added to once, in a fixed order.
+"""segments: which of the rows that a launch adds to are the same, so that each is added to once, in a fixed order; and
+which launches add to no row twice, which need no order.
 
 Input: row numbers of many accesses behind each other. Output: `Segments`. Where an access has some row twice, its
 entries are sorted by row, stably: `order` says which entry comes where, `starts` where each row begins. Invariants: the
@@ -56,3 +57,30 @@ def _find_twice(rows, first, last, seen, twice):  # type: ignore[no-untyped-def]
                 twice[a] = 1
                 break
             seen[rows[r]] = a
+
+
+def apart(rows: Array, rows_of: Array, accesses: Array, first_row: Array, owner: Array, n_rows: int) -> Array:
+    """For each owner 1 where all rows of its accesses are different.
+
+    Args:
+        rows, rows_of: row numbers, and where those of each access begin.
+        accesses: those that are looked at, each owner's one after the other.
+        first_row: of the pool of each.
+        owner: of each, ascending.
+        n_rows: of all pools.
+    """
+    found = np.ones(int(owner.max(initial=-1)) + 1, np.uint8)
+    _find_meeting(rows, rows_of, accesses, first_row, owner, np.full(n_rows, -1, np.int64), found)
+    return found
+
+
+@njit(cache=True)
+def _find_meeting(rows, rows_of, accesses, first_row, owner, seen, found):  # type: ignore[no-untyped-def]
+    for q in range(accesses.size):
+        a = accesses[q]
+        for r in range(rows_of[a], rows_of[a + 1]):
+            row = first_row[q] + rows[r]
+            if seen[row] == owner[q]:
+                found[owner[q]] = 0
+                break
+            seen[row] = owner[q]
