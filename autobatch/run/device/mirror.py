@@ -86,6 +86,10 @@ class _Reverse:
         width, dtype = self.run.tape.pools[k]
         return self.room.view(self.pool_at[k], (int(self.run.plan.pool_rows[k]), width), dtype)
 
+    def in_parcel(self, at: int) -> int:
+        """The address of what was put into the parcel."""
+        return self.parcel.address + at
+
     def pool_address(self, k: int) -> int:
         """Where a pool of cotangents lies."""
         return self.room.address + self.pool_at[k]
@@ -304,7 +308,7 @@ class _Final:
                 self.inputs.append(self._cotangent(k, cotangents[k]))
             else:
                 at = self.back.parcel.put_together([run.column(x, k) for x in self.launches])
-                self.inputs.append(_Rows(lambda at=at: self.back.parcel.address + at))  # type: ignore[misc]
+                self.inputs.append(_Rows(partial(self.back.in_parcel, at)))
         return int(kernel.device_program("final").scratch(self.sizes[0], self.sizes))
 
     def _kept(self, k: int) -> _Rows:
