@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
+from autobatch.engine import flush
 from autobatch.errors import DeviceMemoryError, NonFiniteError, OpIndexError
 from tests.device.reader import SENTENCES, Reader
 from tests.stand_in.device import StandIn
@@ -59,6 +60,19 @@ def test_a_device_without_room_says_what_was_asked_for(device: StandIn) -> None:
     assert float(ab.mean(ab.map(model.loss, few))) == wanted
     device.limit = 1 << 40
     ab.mean(ab.map(model.loss, SENTENCES * 100)).backward()
+
+
+def test_a_reverse_pass_without_room_counts_what_the_forward_pass_holds(device: StandIn) -> None:
+    model = Reader()
+    loss = ab.mean(ab.map(model.loss, SENTENCES * 40))
+    flush(loss._tape, loss, only=True)
+    held = loss._tape.run.room.n_bytes
+    device.limit = device.used + 2000
+    with pytest.raises(DeviceMemoryError, match="reverse pass: the device is out of memory") as raised:
+        loss.backward()
+    n = int(str(raised.value).split("about ")[1].split()[0])
+    assert 0 < n < 200 and 2000 / held < 0.1  # more than what is left now has room for
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_explain_shows_the_kernels(device: StandIn) -> None:

@@ -18,10 +18,11 @@ ALIGNMENT = 256
 
 
 class Room:
-    """Parts of one allocation."""
+    """Parts of one allocation. `held` are bytes that the same recording has already."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, held: int = 0) -> None:
         self.what = what
+        self.held = held
         self.n_bytes = 0
         self.address = 0
         self.array: Any = None
@@ -53,7 +54,7 @@ class Room:
         parts = ", ".join(
             f"{n:,} for {kind}" for kind, n in sorted(self.largest.items(), key=lambda part: -part[1]) if n
         )
-        fitting = int(n_examples * min(free / self.n_bytes, 1.0))
+        fitting = int(n_examples * min((free + self.held) / (self.n_bytes + self.held), 1.0))
         if n_examples > 1 and fitting:
             repair = f"about {fitting} of these {n_examples} examples fit at once: map fewer, backward, and go on"
         else:

@@ -69,7 +69,7 @@ class _Reverse:
         self.used: dict[int, list[DeviceLaunch]] = {}
         for launch in launches:
             self.used.setdefault(launch.sig, []).append(launch)
-        self.room = Room("reverse pass")
+        self.room = Room("reverse pass", run.room.n_bytes)
         self.parcel = Parcel()
         self.pool_at: list[int] = []
         self.scratch_at = 0
