@@ -25,14 +25,13 @@ import numpy as np
 from benchmarks import measure
 from benchmarks.gpu.floors import ProductsOnDevice, n_bytes, queued
 from benchmarks.gpu.place import Place
-from benchmarks.runner import cut, launched_products, stage_figures
+from benchmarks.runner import launched_products, stage_figures
 from benchmarks.validity import LOSS_TOLERANCE
 from benchmarks.workload import CELLS, CELLS_REUSED, Parameters, Workload
 
 WARM_STEPS = 3
 ROUNDS = 3
 QUEUED_STEPS = 5
-MOST_BATCHES = 25
 OURS = (CELLS, CELLS_REUSED)
 
 
@@ -92,13 +91,12 @@ def measure_cell(
     workload: Workload,
     factories: Mapping[str, Factory],
     dim: int,
-    batch: int,
+    batches: Sequence[list[Any]],
     place: Place,
     seconds: float,
     bytes_a_second: float,
 ) -> dict[str, Any]:
-    """Measure all programs at one width and batch size; each may take about so many seconds."""
-    batches = cut(workload.examples(), batch)[:MOST_BATCHES]
+    """Measure all programs at one width on the same minibatches; each may take about so many seconds."""
     rows: list[Row] = []
     skipped: dict[str, str] = {}
     for name, make in factories.items():
@@ -136,7 +134,7 @@ def measure_cell(
     return {
         "workload": workload.name,
         "dim": dim,
-        "batch": batch,
+        "batch": len(batches[0]),
         "programs": {row.name: row.figures() for row in rows},
         "floors": floors,
         "stages": stages,

@@ -23,16 +23,18 @@ from benchmarks.gpu.floors import COPIED, bandwidth
 from benchmarks.gpu.peers import peers
 from benchmarks.gpu.place import Place, gpu
 from benchmarks.gpu.report import bars, cell_lines, markdown
+from benchmarks.runner import cut
 from benchmarks.workload import load
 
 WORKLOADS = ("treelstm", "bilstm", "lm")
+MOST_BATCHES = 25  # of each width and batch size
 DIMS, BATCHES = (256, 512, 128, 1024), (256, 64, 16, 1)  # those of the bars first: a run may be cut short
 MISSING_STATUS = 2
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure on the GPU of this machine; returns 2 where there is none."""
-    options = _options(arguments)
+    options = options_of(arguments)
     try:
         place = gpu()
     except AutobatchError as error:
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     return run(options, place)
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
+def options_of(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,7 +56,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="begin no further table after so many")
     parser.add_argument("--no-compile", action="store_true", help="leave out the programs of torch.compile")
     parser.add_argument("--out", metavar="FOLDER", help="write the report there, not in benchmarks/results")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.n_batches, options.copied = MOST_BATCHES, COPIED
+    return options
 
 
 def run(options: argparse.Namespace, place: Place) -> int:
@@ -62,10 +67,9 @@ def run(options: argparse.Namespace, place: Place) -> int:
     machine = {**place.about, **measure.machine()}
     for key, value in machine.items():
         print(f"{key:9} {value}")
-    ab.set_backend("cupy")
     report: dict[str, Any] = {"machine": machine, "minutes": 0.0, "cells": []}
     folder = Path(options.out) if options.out else measure.RESULTS
-    bytes_a_second = bandwidth(place.clock, getattr(options, "copied", COPIED))
+    bytes_a_second = bandwidth(place.clock, options.copied)
     machine["copy"] = f"{bytes_a_second / 1e12:.3g} TB/s, read and written"
     wanted = [(w, dim, batch) for dim in options.dims for batch in options.batch for w in options.workloads]
     for name, dim, batch in wanted:
@@ -75,7 +79,9 @@ def run(options: argparse.Namespace, place: Place) -> int:
             continue
         workload = load(name)
         factories = {**own_programs(workload, dim), **peers(name, place, not options.no_compile)}
-        cell = measure_cell(workload, factories, dim, batch, place, options.seconds, bytes_a_second)
+        batches = cut(workload.examples(), batch)[: options.n_batches]
+        with ab.backend("cupy"):
+            cell = measure_cell(workload, factories, dim, batches, place, options.seconds, bytes_a_second)
         print("\n".join(["", *cell_lines(cell)]), flush=True)
         report["cells"].append(cell)
         report["minutes"] = (time.perf_counter() - start) / 60

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from benchmarks.gpu.floors import n_bytes
 from benchmarks.gpu.peers import peers
 from benchmarks.gpu.place import HostClock, Place
 from benchmarks.workload import CELLS, CELLS_REUSED, load, minibatches
+from tests.stand_in import kernels
+from tests.stand_in.session import on_stand_in
 
 DIM = 6
 HOST = Place(HostClock(), "cpu", {"gpu": "none"})
@@ -188,3 +193,28 @@ def test_without_a_gpu_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert command.main(["--report"]) == command.MISSING_STATUS
     assert "CuPy is not installed\n  repair: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(bool(kernels.MISSING), reason=kernels.MISSING)
+@pytest.mark.parametrize("workload", command.WORKLOADS)
+def test_the_whole_command_on_a_stand_in(workload: str, tmp_path: Path, capsys: Any) -> None:
+    torch_device = "cpu" if importlib.util.find_spec("torch") else ""
+    options = command.options_of(
+        [
+            *("--workloads", workload, "--dims", str(DIM), "--batch", "2", "--seconds", "0"),
+            *("--no-compile", "--report", "--out", str(tmp_path)),
+        ]
+    )
+    options.n_batches, options.copied = 3, 1 << 12
+    with on_stand_in():
+        assert command.run(options, Place(HostClock(), torch_device, {"gpu": "none"})) == 0
+    (text,), (figures,) = tmp_path.glob("gpu-*.md"), tmp_path.glob("gpu-*.json")
+    (cell,) = json.loads(figures.read_text("utf-8"))["cells"]
+    own = {name for name in cell["programs"] if name.startswith("autobatch")}
+    assert own == {CELLS, CELLS_REUSED}
+    assert len(cell["programs"]) == 2 + len(peers(workload, Place(HostClock(), torch_device, {}), compiled=False))
+    assert all(program["step"] > 0 and program["device"] > 0 for program in cell["programs"].values())
+    assert len(cell["floors"]) == 3 and all(floor > 0 for floor in cell["floors"].values())
+    assert cell["stages"][CELLS]["launches"] > 0
+    assert capsys.readouterr().out.count(f"## {workload}, dim {DIM}, batch 2") == 1
+    assert f"## {workload}, dim {DIM}, batch 2" in text.read_text("utf-8")
