@@ -686,6 +686,8 @@ def end(tape: Recording) -> None:
         for type, group in groups.items():
             for t, value in zip(group, tape.run.copies([t._id for t in group], type), strict=True):
                 t._value = value
+    if isinstance(tape.run, DeviceRun):
+        tape.moment = tape.run.device.mark()
     tape.run = None
     tape.state = ENDED
     tape.payloads = []

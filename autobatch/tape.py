@@ -75,6 +75,7 @@ class Recording:
         "imports",
         "ints",
         "links",
+        "moment",
         "number",
         "outside",
         "payloads",
@@ -117,6 +118,7 @@ class Recording:
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
         self.run: Any = None
+        self.moment: Any = None  # when its values on a device were made; None: they may still be being made
         self.arrays: Tape | None = None
         self.targets: list[int] | None = None
         self.results: set[int] = set()

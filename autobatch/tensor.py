@@ -79,11 +79,12 @@ class Tensor(Value):
     def numpy(self) -> np.ndarray[Any, Any]:
         """Force, and return a copy as a NumPy array."""
         value = forced(self)
-        return to_host(value) if is_on_device(value) else np.array(value)
+        return to_host(value, self._tape.moment) if is_on_device(value) else np.array(value)
 
     def item(self) -> Any:
         """Force a value of one element, and return it as a Python number."""
-        return forced(self).item()
+        value = forced(self)
+        return (to_host(value, self._tape.moment) if is_on_device(value) else value).item()
 
     def __float__(self) -> float:
         return float(self.item())

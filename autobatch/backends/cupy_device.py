@@ -29,6 +29,7 @@ class CupyDevice:
         self._cupy = cupy = require_cupy()
         self._runtime = cupy.cuda.runtime
         self._blas = cupy.cuda.cublas
+        self._reader: Any = None
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
         self._pinned: collections.deque[tuple[Any, Any]] = collections.deque()  # (buffer, event after its copy)
@@ -51,9 +52,19 @@ class CupyDevice:
         """See `Device`."""
         return self._cupy.array(host, order="C")
 
-    def numpy(self, array: Any) -> Host:
+    def mark(self) -> Any:
         """See `Device`."""
-        found: Host = array.get()
+        event = self._cupy.cuda.Event(disable_timing=True)
+        event.record(self._cupy.cuda.get_current_stream())
+        return event
+
+    def numpy(self, array: Any, moment: Any = None) -> Host:
+        """See `Device`. What is read as of an earlier moment goes by another stream, past all that came since."""
+        if moment is not None:
+            if self._reader is None:
+                self._reader = self._cupy.cuda.Stream(non_blocking=True)
+            self._reader.wait_event(moment)
+        found: Host = array.get() if moment is None else array.get(stream=self._reader)
         return found
 
     def upload(self, host: Host) -> Any:

@@ -33,8 +33,11 @@ class Device(Protocol):
     def array(self, host: Host) -> Any:
         """A copy on the device."""
 
-    def numpy(self, array: Any) -> Host:
-        """A copy on the host, once all that was launched has run."""
+    def mark(self) -> Any:
+        """This moment, to be given to `numpy`: what is launched later does not come before it."""
+
+    def numpy(self, array: Any, moment: Any = None) -> Host:
+        """A copy on the host, once all has run that was launched until now, or until an earlier moment."""
 
     def upload(self, host: Host) -> Any:
         """A copy on the device, made while the host goes on; `host` may be written again when this returns."""

@@ -25,13 +25,13 @@ def is_on_device(array: Any) -> bool:
     return not isinstance(array, np.ndarray | np.generic) and hasattr(array, "data") and hasattr(array, "get")
 
 
-def to_host(array: Any) -> np.ndarray[Any, Any]:
-    """The array where it is the host's, else a copy there; waits for the device.
+def to_host(array: Any, moment: Any = None) -> np.ndarray[Any, Any]:
+    """The array where it is the host's, else a copy there; waits for the device, or until an earlier moment on it.
 
     >>> to_host(np.zeros(2))
     array([0., 0.])
     """
-    return current_device().numpy(array) if is_on_device(array) else np.asarray(array)
+    return current_device().numpy(array, moment) if is_on_device(array) else np.asarray(array)
 
 
 def to_device(array: Any) -> Any:

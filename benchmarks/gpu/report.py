@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.bars import Bar, summary
+from benchmarks.gpu.cell import __doc__ as how_it_is_measured
 from benchmarks.gpu.peers import EAGER, GRAPH, PREBUILT
 from benchmarks.workload import CELLS, CELLS_REUSED
 
@@ -88,7 +89,12 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The whole report as text."""
     found = bars(report["cells"])
     lines = ["# Benchmarks on a GPU", "", *(f"* {key}: {value}" for key, value in report["machine"].items()), ""]
-    lines += [f"{report['minutes']:.0f} minutes. {summary(found)}.", "", __doc__.partition("\n\n")[2].strip(), ""]
+    lines += [
+        f"{report['minutes']:.0f} minutes. {summary(found)}.",
+        "",
+        str(how_it_is_measured).partition("\n\n")[2],
+        "",
+    ]
     lines += ["## Bars", "", "| | | measured | bar | |", "|---|---|---|---|---|"]
     for bar in found:
         sign, verdict = "≥" if bar.at_least else "≤", {True: "met", False: "**not met**", None: "–"}[bar.met]
@@ -126,14 +132,6 @@ def cell_lines(cell: Cell) -> Iterable[str]:
         for name in names:
             values = [figures.get(name) for figures in cell["stages"].values()]
             yield f"| {name} | {' | '.join('–' if v is None else f'{v:.4g}' for v in values)} |"
-        each = [f"{1e3 * host_of_a_launch(figures):.1f}" for figures in cell["stages"].values()]
-        yield f"| µs of the host for a launch, forward | {' | '.join(each)} |"
-
-
-def host_of_a_launch(stages: Mapping[str, float]) -> float:
-    """Milliseconds of the host for one launch of the forward pass.
-
-    >>> host_of_a_launch({"forward": 1.5, "reverse": 3.0, "launches": 100})
-    0.015
-    """
-    return stages["forward"] / max(1.0, stages["launches"])
+        for stage in ("forward", "reverse"):
+            each = [f"{1e3 * figures[stage] / figures['launches']:.1f}" for figures in cell["stages"].values()]
+            yield f"| µs of the host for a launch, {stage} | {' | '.join(each)} |"

@@ -92,8 +92,21 @@ class Array:
     def copy(self, address: int, n_bytes: int, stream: Any) -> None:
         ctypes.memmove(self.host.ctypes.data, address, n_bytes)
 
-    def get(self) -> Any:
+    def get(self, stream: Any = None) -> Any:
+        if stream is not None:
+            stream.log.append("copy")
         return self.host.copy()
+
+
+class Stream:
+    """A stream that writes down what is put into it."""
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        assert non_blocking  # one that blocks would wait for the default stream, whatever is in it
+        self.log: list[Any] = []
+
+    def wait_event(self, event: Event) -> None:
+        self.log.append(event)
 
 
 @pytest.fixture
@@ -127,7 +140,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         device=SimpleNamespace(get_cublas_handle=lambda: 7),
         get_current_stream=lambda: stream,
         alloc_pinned_memory=Pinned,
-        Event=Event,
+        Event=Event, Stream=Stream,
     )  # fmt: skip
     found = SimpleNamespace(
         cuda=cuda, limit=0, modules=modules, launches=launches, modes=modes, RawModule=Module,
@@ -205,6 +218,14 @@ def test_a_pinned_buffer_waits_until_its_copy_is_done(fake: SimpleNamespace) -> 
     device.upload(np.arange(5, dtype=np.int32))
     assert any(buffer is device._pinned[-1][0] for buffer in buffers)
     assert device.upload(np.zeros(0)).shape == (0,)
+
+
+def test_what_is_read_as_of_a_moment_goes_past_what_was_launched_since(fake: SimpleNamespace) -> None:
+    device = CupyDevice()
+    x = device.array(np.arange(3.0))
+    moments = [device.mark() for _ in range(2)]
+    assert [device.numpy(x, moment).tolist() for moment in moments] == [[0.0, 1.0, 2.0]] * 2
+    assert device._reader.log == [moments[0], "copy", moments[1], "copy"]
 
 
 def test_memory_and_kernels(fake: SimpleNamespace) -> None:

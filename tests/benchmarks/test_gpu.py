@@ -146,7 +146,7 @@ def _cell(workload: str, dim: int, batch: int, **steps: float | tuple[float, flo
         void = "other losses" if step == 0.0 else ""
         programs[names[key]] = {"step": step, "host": host, "device": device, "void": void, "failed": "", "losses": []}
     floors = {report.FULL_WIDTH: 0.5}
-    stages = {CELLS: {"record": 1.0, "forward": 0.2, "launches": 20}}
+    stages = {CELLS: {"record": 1.0, "forward": 0.2, "reverse": 0.4, "launches": 20}}
     return {
         "workload": workload,
         "dim": dim,
@@ -185,6 +185,8 @@ def test_the_report_has_every_program_and_what_is_wrong_with_it() -> None:
         "| pytorch, other | – | – | – | – | – | left out: ImportError: none |",
         "| floor: products, full width | 0.500 | 1.0 | | | | |",
         "| µs of the host for a launch, forward | 10.0 |",
+        "| µs of the host for a launch, reverse | 20.0 |",
+        "    host     milliseconds of the host for launching a step, recording included",
     ):
         assert line in text, text
 

@@ -70,7 +70,9 @@ def test_a_training_loop_reads_a_loss_after_the_next_step_was_launched(device: S
             optimizer.step()
         assert not any(found.get(name) for name in WAITS), found
         if before is not None:
-            read.append(float(before))
+            with counted(device) as asked:
+                read.append(float(before))
+            assert asked == {"numpy of earlier": 1}  # it does not wait for the step that was launched since
         before = loss
     assert read[1] < read[0]
 
