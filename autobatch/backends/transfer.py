@@ -15,6 +15,8 @@ from .device import current_device
 DEVICES = frozenset(("cupy",))
 """Backends whose arrays are not the host's."""
 
+_OF_THE_HOST = (np.ndarray, np.generic)
+
 
 def is_on_device(array: Any) -> bool:
     """Whether an array belongs to a device.
@@ -22,7 +24,7 @@ def is_on_device(array: Any) -> bool:
     >>> is_on_device(np.zeros(2)), is_on_device(np.float32(1))
     (False, False)
     """
-    return not isinstance(array, np.ndarray | np.generic) and hasattr(array, "data") and hasattr(array, "get")
+    return not isinstance(array, _OF_THE_HOST) and hasattr(array, "data") and hasattr(array, "get")
 
 
 def to_host(array: Any, moment: Any = None) -> np.ndarray[Any, Any]:
