@@ -25,7 +25,7 @@ MISSING = "" if COMPILER else "there is no C++ compiler (g++) to build kernels w
 """Why kernels cannot run here, or an empty string."""
 
 EMULATED = (Path(__file__).parent / "emulated.h").read_text("utf-8")
-_NAMES = re.compile(r'^(AB_KERNEL|extern "C" __global__ void) (\w+)\(', re.MULTILINE)
+_NAMES = re.compile(r"^AB_KERNEL (\w+)\(", re.MULTILINE)
 
 Pointer = ctypes.POINTER(ctypes.c_longlong)
 
@@ -41,7 +41,7 @@ def distinct(sources: Sequence[str]) -> tuple[list[dict[str, str]], dict[str, st
     parts: dict[str, str] = {}
     for source in sources:
         kernels = source.removeprefix(HEADER)
-        starts = [(match.start(), match[2]) for match in _NAMES.finditer(kernels)] + [(len(kernels), "")]
+        starts = [(match.start(), match[1]) for match in _NAMES.finditer(kernels)] + [(len(kernels), "")]
         here = {}
         for (start, name), (end, _) in itertools.pairwise(starts):
             text = kernels[start:end].replace(f"{name}(", "NAME(", 1)
@@ -55,12 +55,10 @@ def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[
     entries, texts = distinct(sources)
     lines = [EMULATED, HEADER]
     for name, text in texts.items():
-        lines.append(text.replace('extern "C" __global__ void', "static void", 1))
-        signature = f'extern "C" void start_{name}(long long blocks, long long threads, long long backwards,'
-        launched = "ab_launch" if text.startswith("AB_KERNEL") else "ab_launch_threads"
-        lines.append(
-            f"{signature} const long long* arguments) {{ {launched}({name}, blocks, threads, backwards, arguments); }}"
-        )
+        lines.append(text)
+        lines.append(f'extern "C" long long start_{name}(long long blocks, long long threads, long long backwards,')
+        lines.append("const long long* arguments) {")
+        lines.append(f"    return ab_launch({name}, blocks, threads, backwards, arguments);\n}}")
     library = ctypes.CDLL(str(_library("\n".join(lines), options))) if texts else None
     found = []
     for here in entries:
@@ -68,7 +66,7 @@ def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[
         for name, built in here.items():
             start = getattr(library, f"start_{built}")
             start.argtypes = [ctypes.c_longlong, ctypes.c_longlong, ctypes.c_longlong, Pointer]
-            start.restype = None
+            start.restype = ctypes.c_longlong
             kernels_of[name] = start
         found.append(kernels_of)
     return found
@@ -112,7 +110,8 @@ def compiled(source: str, name: str) -> Any:
 def launch(kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
     """Run a kernel."""
     assert all(type(argument) is int for argument in arguments), arguments
-    kernel(blocks, threads, _backwards[0], (ctypes.c_longlong * len(arguments))(*arguments))
+    fault = kernel(blocks, threads, _backwards[0], (ctypes.c_longlong * len(arguments))(*arguments))
+    assert not fault, "a kernel has no barrier between two of its phases"
 
 
 @contextlib.contextmanager

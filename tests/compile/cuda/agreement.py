@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from autobatch.compile.lower import graph_inputs, lower
 from autobatch.graph import INPUT, Graph
 from autobatch.types import Dim
 from tests.stand_in import kernels
+from tests.stand_in.device import StandIn
 
 Array = np.ndarray[Any, Any]
 Sizes = tuple[int, ...]
@@ -124,7 +123,7 @@ class Agreement:
         n_bytes = self.program.scratch(sizes[0], sizes)
         scratch = np.full(n_bytes + 512, 255, np.uint8)
         start = scratch.ctypes.data + -scratch.ctypes.data % 256
-        self.program.run(HostMemory(), sizes[0], sizes, addresses, targets, start, apart)
+        self.program.run(StandIn(), sizes[0], sizes, addresses, targets, start, apart)
         assert (scratch[start - scratch.ctypes.data + n_bytes :] == 255).all(), "written behind the scratch memory"
 
     def _has_dim(self, o: int) -> bool:
@@ -151,46 +150,6 @@ class Agreement:
         rows = np.arange(2, 2 + n) if block else rng.permutation(n + 5)[:n]
         pool[rows] = x.reshape(n, w)
         return pool, rows.astype(np.int32), 2 if block else -1
-
-
-class HostMemory:
-    """What a program needs of a device, in the memory of the host."""
-
-    def __init__(self) -> None:
-        self.fault = np.zeros(3, np.int64)
-        self.faults = at(self.fault)
-
-    kernel = staticmethod(kernels.compiled)
-    launch = staticmethod(kernels.launch)
-
-    def product(self, n: int, k: int, p: int, *rest: Any) -> None:
-        """See `Device`."""
-        a, lead_a, flip_a, b, lead_b, flip_b, c, lead_c, dtype, add = rest
-        x = matrix(a, k, n, lead_a, dtype).T if flip_a else matrix(a, n, k, lead_a, dtype)
-        y = matrix(b, p, k, lead_b, dtype).T if flip_b else matrix(b, k, p, lead_b, dtype)
-        z = matrix(c, n, p, lead_c, dtype)
-        with np.errstate(all="ignore"):
-            z[...] = z + x @ y if add else x @ y
-
-    def products(self, count: int, n: int, k: int, p: int, *rest: Any) -> None:
-        """See `Device`."""
-        a, lead_a, flip_a, step_a, b, lead_b, flip_b, step_b, c, lead_c, step_c, dtype = rest
-        for i in range(count):
-            x, y, z = (address + i * step * dtype.itemsize for address, step in ((a, step_a), (b, step_b), (c, step_c)))
-            self.product(n, k, p, x, lead_a, flip_a, y, lead_b, flip_b, z, lead_c, dtype, False)
-
-    def argsort(self, address: int, n: int) -> Any:
-        """See `Device`."""
-        order = np.argsort(matrix(address, 1, n, n, np.dtype(np.int64))[0], kind="stable").astype(np.int64)
-        return SimpleNamespace(order=order, data=SimpleNamespace(ptr=at(order)))
-
-
-def matrix(address: int, n: int, m: int, lead: int, dtype: Any) -> Array:
-    """Memory as f[n, m] whose rows begin every `lead` numbers."""
-    if n == 0 or m == 0:
-        return np.zeros((n, m), dtype)
-    memory = (ctypes.c_char * (((n - 1) * lead + m) * dtype.itemsize)).from_address(address)
-    return np.ndarray((n, m), dtype, memory, 0, (lead * dtype.itemsize, dtype.itemsize))
 
 
 def at(x: Array) -> int:

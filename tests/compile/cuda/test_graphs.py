@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autobatch.compile.cuda import loops
+from autobatch.compile.cuda.scalars import elementwise
+from autobatch.compile.cuda.writer import Writer
 from autobatch.graph import CONST, INPUT, Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.declare import Op
@@ -17,8 +20,10 @@ from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE,
 from autobatch.ops.reduce import MAX, SUM
 from autobatch.ops.segment import SEGMENT_MAX
 from autobatch.types import Dim, tensor_type
-from tests.compile.cuda.agreement import Agreement, HostMemory, Sizes, at, resolve
+from tests.compile.cuda.agreement import Agreement, Sizes, at, resolve
 from tests.stand_in import kernels
+from tests.stand_in.device import StandIn
+from tests.stand_in.device import at as memory
 
 pytestmark = pytest.mark.skipif(bool(kernels.MISSING), reason=kernels.MISSING)
 M, N = Dim(0), Dim(1)
@@ -224,13 +229,32 @@ def test_an_index_out_of_range_is_reported() -> None:
     x, ids = b.input("kept", 0, M, 4, 2), b.input("data", 0, M, dtype=np.int64)
     graph = b.out(b.op(TAKE, b.input("shared", 0, 4, 2), b.op(BOUNDED, ids, attrs=(4,))), x)
     program = Agreement(graph, (False, False)).program
-    device = HostMemory()
+    device = StandIn()
     table, rows, kept = np.ones((4, 2), np.float32), np.zeros((3, 2), np.float32), np.zeros((3, 8), np.float32)
     numbers = np.array([1, 9, -4])
     inputs = {"kept": at(kept), "data": at(numbers), "shared": at(table)}
     order = [inputs[node.attrs[0]] for node in graph.nodes if node.op is INPUT]
     program.run(device, 3, (3,), order, [at(rows), at(np.zeros((3, 8), np.float32))], 0)
-    assert device.fault.tolist() == [1, 9, 4]
+    assert memory(device.faults, (3,), INT64).tolist() == [1, 9, 4]
+
+
+def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Build()
+    x, y = b.input("rows", 0, M, 3), b.input("rows", 1, M, 3)
+    graph = b.out(b.op(e.SUB, x, y), b.op(e.MUL, x, y))
+    monkeypatch.setattr(loops, "elementwise", lambda node, operands: elementwise(node, operands[::-1]))
+    with pytest.raises(AssertionError, match="result 0"):
+        check(graph, (5,))
+
+
+def test_a_missing_barrier_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Build()
+    graph = b.out(b.op(SUM, b.input("rows", 0, M, 30), attrs=((-1,), False)))
+    check(graph, (5,))
+    add = Writer.add
+    monkeypatch.setattr(Writer, "add", lambda self, line: None if line == "AB_BARRIER" else add(self, line))
+    with pytest.raises(AssertionError, match="no barrier"):
+        check(graph, (5,))
 
 
 def test_a_program_reads_well() -> None:
