@@ -54,6 +54,11 @@ def on_device() -> bool:
     return backend() == "cupy"
 
 
+def fewer(n: int) -> int:
+    """So many random programs, or a twentieth on a device, where each program is compiled."""
+    return max(5, n // 20) if on_device() else n
+
+
 def of_the_host(reason: str) -> pytest.MarkDecorator:
     """Marks a test that is about arrays of the host: left out on a device, with the reason."""
     return pytest.mark.skipif(on_device(), reason=f"of the host alone: {reason}")

@@ -60,7 +60,8 @@ def test_derivatives_equal_differences_to_second_order(case: Case) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", RECORDED, ids=str)
 def test_batched_equals_loop(case: Case, dtype: str) -> None:
-    for shared in masks(case.sample):
+    every = masks(case.sample)
+    for shared in every[:: max(1, len(every) - 1)] if requested.on_device() else every:
         for m in (0, 1, 7):
             check_batched(case.op, case.sample, m, shared, dtype, requested.backend("numpy"))
 

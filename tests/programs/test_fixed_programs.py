@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 import autobatch as ab
 from tests import requested
 from tests.programs.drawing import Example, Model, Program, Routine, Step, run
+from tests.stand_in import kernels
+from tests.stand_in.session import captured, on_stand_in
 
 EXAMPLES = tuple(
     Example(words, label, (0.3, -0.8, 1.2, 0.1, -0.4), factor, 0)
@@ -105,22 +109,38 @@ ROUTINES: dict[str, Routine] = {
 }
 
 
-@pytest.mark.parametrize("backend", requested.backends("numpy", "numba"))
+@pytest.mark.parametrize("backend", requested.backends("numpy", "numba", "stand-in"))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ROUTINES)
 def test_batched_equals_loop(name: str, dtype: str, backend: str) -> None:
     ab.set_default_dtype(dtype)
-    ab.set_backend(backend)
     program = Program((ROUTINES[name],), EXAMPLES)
-    model = Model()
     tolerances = (1e-10, 1e-8) if dtype == "float64" else (1e-5, 1e-4)
-    (values, gradients), (expected, wanted) = (_outcome(program, model, batched) for batched in (True, False))
+    with _on(backend, program):
+        model = Model()
+        (values, gradients), (expected, wanted) = (_outcome(program, model, batched) for batched in (True, False))
     for a, b in zip(values, expected, strict=True):
         assert np.abs(a - b).max(initial=0.0) <= tolerances[0] * (1 + np.abs(b).max(initial=0.0))
     for a, b in zip(gradients, wanted, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
             assert np.abs(a - b).max() <= tolerances[1] * (1 + np.abs(b).max())
+
+
+@contextlib.contextmanager
+def _on(backend: str, program: Program) -> Iterator[None]:
+    """Run on a backend; on the stand-in with all kernels built at once."""
+    if backend != "stand-in":
+        with ab.backend(backend):
+            yield
+        return
+    if kernels.MISSING:
+        pytest.skip(kernels.MISSING)
+    with captured() as programs, ab.backend("numpy"):
+        _outcome(program, Model(), True)
+    kernels.build_together([made.source for made in programs])
+    with on_stand_in():
+        yield
 
 
 def _outcome(program: Program, model: Model, batched: bool) -> tuple[list[Any], list[Any]]:

@@ -79,13 +79,13 @@ def test_joined_equals_loop(name: str, drawn: Any, examples: int, monkeypatch: p
     ab.set_backend(requested.backend("numpy"))
     joined = [0]
 
-    @settings(max_examples=examples)
+    @settings(max_examples=requested.fewer(examples))
     @given(drawn, st.integers(1, 2))
     def hold(program: Program, often: int) -> None:
         joined[0] += check(program, often, monkeypatch)
 
     hold()
-    assert joined[0] > 10 * examples
+    assert joined[0] > 10 * requested.fewer(examples)
 
 
 def test_joined_equals_loop_in_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
