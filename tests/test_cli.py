@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import subprocess
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 
 from autobatch.cli import main
 from autobatch.data import Tree
+from tests.stand_in import kernels
+from tests.stand_in.session import on_stand_in
 
 
 def run(*arguments: str):
@@ -37,17 +40,28 @@ def treebank(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "numba", "cupy"])
 def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank, backend):
     options = ("--dim", "8", "--epochs", "2", "--batch-size", "16", "--backend", backend)
-    result = run("train", "trees", "--data", str(treebank), *options)
+    if backend == "cupy" and kernels.MISSING:
+        pytest.skip(kernels.MISSING)
+    with on_stand_in() if backend == "cupy" else contextlib.nullcontext():
+        result = run("train", "trees", "--data", str(treebank), *options)
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
+    lines = result.stdout.splitlines()
     assert lines[0].startswith("trees: train 60, dev 20, test 20; 21 words, 5 classes")
     epochs = [line for line in lines if line.startswith("epoch")]
     assert len(epochs) == 2
     assert all(re.search(r"dev: nodes [\d.]+ %, root [\d.]+ %  [\d,]+ examples/s", line) for line in epochs)
     assert re.fullmatch(r"test: nodes [\d.]+ %, root [\d.]+ %", lines[-1])
+
+
+def test_a_backend_that_is_missing_is_an_error_without_a_traceback(treebank, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    result = run("train", "trees", "--data", str(treebank), "--backend", "cupy")
+    assert result.exit_code == 1
+    assert "CuPy is not installed\n  repair: pip install" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_a_malformed_tree_is_named_without_a_traceback(treebank):

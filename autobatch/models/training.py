@@ -85,13 +85,20 @@ def train_epoch(
     before_step: Callable[[int], None] = lambda number: None,
     after_step: Callable[[Tally], None] = lambda tally: None,
 ) -> Tally:
-    """Train on every minibatch once.
+    """Train on every minibatch once. A minibatch is counted after the step of the next was launched, so that a device
+    never waits for the host to ask.
 
     Arguments:
         before_step: called with the number of the minibatch, from 0.
         after_step: called with what has been counted in this epoch.
     """
     tally = Tally()
+    waiting: tuple[Any, Any, Any] | None = None
+
+    def count(loss: Any, scored: Any, batch: Sequence[Tree]) -> None:
+        tally.add(float(loss), ab.evaluate([logits for _, logits in scored]), [model.labels(tree) for tree in batch])
+        after_step(tally)
+
     for number, batch in enumerate(batches):
         before_step(number)
         optimizer.zero_grad()
@@ -100,8 +107,11 @@ def train_epoch(
         loss.backward()
         optim.clip_grad_norm(model.parameters(), max_norm)
         optimizer.step()
-        tally.add(float(loss), ab.evaluate([logits for _, logits in scored]), [model.labels(tree) for tree in batch])
-        after_step(tally)
+        if waiting is not None:
+            count(*waiting)
+        waiting = loss, scored, batch
+    if waiting is not None:
+        count(*waiting)
     return tally
 
 
