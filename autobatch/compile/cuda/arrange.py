@@ -25,7 +25,8 @@ from ...ops.segment import SEGMENT_MAX
 from ...types import Dim, size_of
 from ..steps import Loop, Read, Steps, Store
 from .products import matrix
-from .writer import INT64, SEEN, is_seen_scatter
+from .scalars import INT64
+from .seen import SEEN, is_seen_scatter
 
 REDUCTIONS, SEGMENTS = (SUM, MAX), (SCATTER_ADD, SEGMENT_MAX)
 

@@ -27,7 +27,8 @@ from .memory import lay_out
 from .products import Matrix, broadcast_step, matrix, write_product
 from .reductions import THREADS, write_reduction
 from .rows import write_add, write_segments
-from .writer import INT64, Kernel, extent_name, size_name
+from .scalars import INT64
+from .writer import Kernel, extent_name, size_name
 
 STORE, ADD, IN_ORDER = "store", "add", "in order"
 
@@ -71,7 +72,7 @@ class Body:
         self.graph, self.nodes, self.places = made.graph, made.graph.nodes, made.places
         self.lines: list[str] = []
         self.total = "0"
-        self.straight: dict[int, tuple[int, int]] = {}
+        self.straight: dict[int, tuple[int, int]] = {}  # product → result, bytes of a row
         if to_rows != IN_ORDER:
             for step in made.order:
                 if isinstance(step, Loop) and len(step.stores) == 1 and step.stores[0].kind == "add":
@@ -138,11 +139,11 @@ class Body:
             sign = "+=" if self.to_rows == ADD else "="
             kernel = write_loop(self.graph, replace(loop, stores=stores), self.places, self._target, sign)
             rows, width = extent_name(loop.domain.rows), loop.domain.width
-            straight = next((o for o, _ in self.straight.values() if o == stores[0].target), -1)
-            if straight >= 0 and stores[0].kind == "add":
-                self.lines.append(f"if f{straight} < 0:")
-            indent = "    " if straight >= 0 and stores[0].kind == "add" else ""
-            self.launch("loop", kernel, f"{rows} * {width}" if width != 1 else rows, indent)
+            is_straight = stores[0].kind == "add" and stores[0].target in [o for o, _ in self.straight.values()]
+            if is_straight:
+                self.lines.append(f"if f{stores[0].target} < 0:")
+            count = f"{rows} * {width}" if width != 1 else rows
+            self.launch("loop", kernel, count, "    " if is_straight else "")
         for s, source in added:
             self._add(s, source, loop)
 

@@ -21,8 +21,8 @@ from ...graph import CONST, Graph
 from ...types import size_of
 from ..steps import Domain, Loop, Read, Store, splits
 from .arrange import needed_nodes
-from .scalars import DType, c_type, elementwise, literal
-from .writer import INT32, Indices, Kernel, Writer, affine
+from .scalars import INT32, DType, affine, c_type, elementwise, literal
+from .writer import Indices, Kernel, Writer
 
 
 def write_loop(

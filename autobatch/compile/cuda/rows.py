@@ -16,8 +16,8 @@ from typing import Any
 from ...graph import Graph
 from ...ops.segment import SEGMENT_MAX
 from ...types import Dim, size_of
-from .scalars import DType, c_type
-from .writer import INT32, INT64, Kernel, Writer, affine
+from .scalars import INT32, INT64, DType, affine, c_type
+from .writer import Kernel, Writer
 
 
 def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str, index: str, order: str) -> Kernel:

@@ -23,6 +23,7 @@ from ...ops.elementwise import CAST, POWER_OF
 from ...ops.movement import BROADCAST, RESHAPE
 
 DType = np.dtype[Any]
+INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
 _TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "i64", "bool": "bool"}
 _OPERATORS = {
@@ -99,6 +100,16 @@ def _translated(tree: ast.expr, names: dict[str, str]) -> str:
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
         return f"ab_{tree.func.id}({', '.join(inner(a) for a in tree.args)})"
     raise CompilerBug(f"no translation to C: {ast.unparse(tree)}")
+
+
+def affine(row: str, width: int, column: str) -> str:
+    """The place of a column in rows of this width.
+
+    >>> affine("i", 3, "j"), affine("i", 1, "0")
+    ('i * 3 + j', 'i')
+    """
+    start = row if width == 1 else "0" if row == "0" else f"{row} * {width}"
+    return start if column == "0" else column if start == "0" else f"{start} + {column}"
 
 
 def elementwise(node: Node, operands: Sequence[str]) -> str:

@@ -17,23 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ...errors import CompilerBug
 from ...graph import CONST, INPUT, Graph
-from ...ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
-from ...ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
-from ...ops.random import NORMAL, UNIFORM
 from ...types import Dim, size_of
 from ..steps import rows_domain
-from .scalars import DType, c_type, elementwise, literal
+from .scalars import INT32, DType, affine, c_type, elementwise, literal
+from .seen import RULES
 
 Indices = tuple[str, ...]
-INT64 = np.dtype(np.int64)
-INT32 = np.dtype(np.int32)
-
-FEW_ROWS = 4
-"""Rows that are looked through for each number of a table they are added to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +49,6 @@ def extent_name(extent: Any) -> str:
         return repr(extent)
     name = "m" if extent.index == 0 else f"n{extent.index}"
     return name if extent.factor == 1 else f"{extent.factor} * {name}"
-
-
-def affine(row: str, width: int, column: str) -> str:
-    """The place of a column in rows of this width.
-
-    >>> affine("i", 3, "j"), affine("i", 1, "0")
-    ('i * 3 + j', 'i')
-    """
-    start = row if width == 1 else "0" if row == "0" else f"{row} * {width}"
-    return start if column == "0" else column if start == "0" else f"{start} + {column}"
 
 
 def _factor(extent: Any) -> int:
@@ -239,7 +220,7 @@ class Writer:
             return self.load(self.pointer(self.places[i], dtype), self.flat(where, shape), dtype, guard)
         if node.op is INPUT:
             return self._row(i, where, guard)
-        rule = _RULES.get(node.op.name)
+        rule = RULES.get(node.op.name)
         if rule is not None:
             return str(rule(self, i, where, guard))
         if node.op.batch != "elementwise":
@@ -281,141 +262,6 @@ class Writer:
     def both(self, guard: str, condition: str) -> str:
         """A name for two conditions."""
         return self.let("bool", f"{guard} && {condition}" if guard else condition, "b")
-
-
-# Nodes that are seen: how an element follows from those of the operands.
-
-
-def _reshape(w: Writer, i: int, where: Indices, guard: str) -> str:
-    j = w.source(i)
-    return w.element(j, w.reshaped(where, w.shape(i), w.shape(j)), guard)
-
-
-def _transpose(w: Writer, i: int, where: Indices, guard: str) -> str:
-    inner = [""] * len(where)
-    for axis, k in zip(w.graph.nodes[i].attrs[0], where, strict=True):
-        inner[axis] = k
-    return w.element(w.source(i), tuple(inner), guard)
-
-
-def _broadcast(w: Writer, i: int, where: Indices, guard: str) -> str:
-    j = w.source(i)
-    return w.element(j, w.broadcast(where, j), guard)
-
-
-def _slice(w: Writer, i: int, where: Indices, guard: str) -> str:
-    axis, start, _, step = w.graph.nodes[i].attrs
-    inner = list(where)
-    inner[axis] = w.index(f"{start} + {where[axis]} * {step}")
-    return w.element(w.source(i), tuple(inner), guard)
-
-
-def _unslice(w: Writer, i: int, where: Indices, guard: str) -> str:
-    axis, start, length, step, _ = w.graph.nodes[i].attrs
-    dtype = w.graph.nodes[i].type.dtype
-    if length == 0:
-        return literal(0, dtype)
-    ahead = w.index(f"{where[axis]} - {start}" if step > 0 else f"{start} - {where[axis]}")
-    part = w.index(f"{ahead} / {abs(step)}")
-    inside = w.both(guard, f"{ahead} >= 0 && {part} < {length} && {part} * {abs(step)} == {ahead}")
-    inner = list(where)
-    inner[axis] = part
-    x = w.element(w.source(i), tuple(inner), inside)
-    return w.let(c_type(dtype), f"{inside} ? {x} : {literal(0, dtype)}", "x")
-
-
-def _concat(w: Writer, i: int, where: Indices, guard: str) -> str:
-    node = w.graph.nodes[i]
-    axis = node.attrs[0]
-    start, parts = 0, []
-    for j in node.inputs:
-        end = start + w.shape(j)[axis]
-        inside = w.both(guard, f"{where[axis]} >= {start} && {where[axis]} < {end}")
-        inner = list(where)
-        inner[axis] = w.index(f"{where[axis]} - {start}")
-        parts.append((inside, w.element(j, tuple(inner), inside)))
-        start = end
-    text = parts[-1][1]
-    for inside, x in parts[-2::-1]:
-        text = f"{inside} ? {x} : {text}"
-    return w.let(c_type(node.type.dtype), f"({text})", "x")
-
-
-def _take(w: Writer, i: int, where: Indices, guard: str) -> str:
-    table, index = w.graph.nodes[i].inputs
-    n_axes = len(w.shape(index))
-    rows = w.shape(table)[0]
-    if rows == 0:
-        return literal(0, w.graph.nodes[i].type.dtype)
-    if isinstance(rows, Dim):
-        guard = w.both(guard, f"{w.extent(rows)} > 0")
-    number = w.element(index, where[:n_axes], guard)
-    row = w.index(f"ab_clipped({number}, {w.extent(rows)})")
-    return w.element(table, (row, *where[n_axes:]), guard)
-
-
-def _bounded(w: Writer, i: int, where: Indices, guard: str) -> str:
-    x = w.element(w.source(i), where, guard)
-    faults = w.pointer("device.faults", INT64, True)
-    call = f"ab_bounded({x}, {w.graph.nodes[i].attrs[0]}, {faults})"
-    return w.index(f"{guard} ? {call} : 0" if guard else call)
-
-
-def _arange(w: Writer, i: int, where: Indices, guard: str) -> str:
-    return where[0]
-
-
-def _random(w: Writer, i: int, where: Indices, guard: str) -> str:
-    node = w.graph.nodes[i]
-    lead = len(node.type.shape) - len(node.attrs[0])
-    stream, draw = (w.element(j, w.broadcast(where[:lead], j), guard) for j in node.inputs)
-    element = w.flat(where[lead:], node.attrs[0])
-    kind = c_type(node.type.dtype)
-    return w.let(kind, f"ab_{node.op.name}<{kind}>({stream}, {draw}, {element})", "x")
-
-
-def is_seen_scatter(graph: Graph, i: int) -> bool:
-    """Whether a node is a `scatter_add` of a few rows into a table that each node has of its own."""
-    node = graph.nodes[i]
-    if node.op is not SCATTER_ADD:
-        return False
-    rows, lead = node.type.shape[0], (*graph.nodes[node.inputs[1]].type.shape, 1)[0]
-    if not isinstance(rows, Dim) or not isinstance(lead, Dim) or rows.index != lead.index:
-        return False
-    return bool(size_of(graph.nodes[node.inputs[1]].type.shape).factor <= FEW_ROWS)
-
-
-def _scatter(w: Writer, i: int, where: Indices, guard: str) -> str:
-    values, index = w.graph.nodes[i].inputs
-    dtype = w.graph.nodes[i].type.dtype
-    count = size_of(w.shape(index)).factor
-    node = w.index(f"ab_div({where[0]}, {w.shape(i)[0].factor})") if w.shape(i)[0].factor > 1 else where[0]
-    total = ""
-    for k in range(count):
-        place = w.apart(w.index(affine(node, count, repr(k))), w.shape(index))
-        inside = w.both(guard, f"{w.element(index, place, guard)} == {where[0]}")
-        x = w.element(values, (*place, *where[1:]), inside)
-        term = f"({inside} ? {x} : {literal(0, dtype)})"
-        total = f"ab_add<{c_type(dtype)}>({total}, {term})" if total else term
-    return w.let(c_type(dtype), total or literal(0, dtype), "x")
-
-
-_RULES = {
-    RESHAPE.name: _reshape,
-    TRANSPOSE.name: _transpose,
-    BROADCAST.name: _broadcast,
-    SLICE.name: _slice,
-    UNSLICE.name: _unslice,
-    CONCAT.name: _concat,
-    TAKE.name: _take,
-    BOUNDED.name: _bounded,
-    ARANGE.name: _arange,
-    SCATTER_ADD.name: _scatter,
-    UNIFORM.name: _random,
-    NORMAL.name: _random,
-}
-SEEN = frozenset(_RULES)
-"""Names of the ops, beside the elementwise ones, whose elements can be computed where they are read."""
 
 
 def size_name(shape: Sequence[Any]) -> str:
