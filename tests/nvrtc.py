@@ -12,6 +12,8 @@ from pathlib import Path
 
 ARCHITECTURE = "sm_90"
 OPTIONS = (f"--gpu-architecture={ARCHITECTURE}", "--std=c++17")
+FAST = (*OPTIONS, "--Ofast-compile=max")
+"""Options that take a sixth of the time, for many kernels; what is refused is the same."""
 
 
 class CompileError(Exception):

@@ -115,6 +115,6 @@ def test_a_device_computes_what_numpy_computes(name: str, outcome: Outcome) -> N
 @pytest.mark.skipif(bool(nvrtc.MISSING), reason=nvrtc.MISSING)
 def test_what_ran_there_compiles_for_a_gpu(outcome: Outcome) -> None:
     _, texts = kernels.distinct(outcome.sources)
-    code = nvrtc.compiled("\n".join([HEADER, *texts.values()]))
+    code = nvrtc.compiled("\n".join([HEADER, *texts.values()]), nvrtc.FAST)
     assert len(texts) > 200
     assert all(f".text.{name}\0".encode() in code for name in texts)

@@ -26,6 +26,6 @@ def test_samples_compile_for_a_gpu(dtype: str) -> None:
                 programs = Whole(case, masks(case.sample)[0], dtype).programs.values()
                 sources += [agreement.program.source for agreement in programs]
     _, texts = kernels.distinct(sources)
-    code = nvrtc.compiled("\n".join([HEADER, *texts.values()]))
+    code = nvrtc.compiled("\n".join([HEADER, *texts.values()]), nvrtc.FAST)
     assert len(texts) > 100
     assert all(f".text.{name}\0".encode() in code for name in texts)
