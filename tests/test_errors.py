@@ -13,6 +13,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import CellError, OpIndexError, OpTypeError, RecordingError
+from tests.requested import host, of_the_host
 
 
 def vector(*numbers: float) -> Any:
@@ -278,7 +279,7 @@ def test_backward_of_what_is_no_floating_scalar() -> None:
     raised_at(OpTypeError, lambda: ab.tensor(1).backward())
     assert weight.grad is None
     y.sum().backward()
-    np.testing.assert_array_equal(weight.grad, [1, 2])
+    np.testing.assert_array_equal(host(weight.grad), [1, 2])
 
 
 def test_a_second_backward_needs_retain() -> None:
@@ -286,7 +287,7 @@ def test_a_second_backward_needs_retain() -> None:
     loss = (weight * vector(1, 2)).sum()
     loss.backward()
     assert "retain=True" in raised_at(RecordingError, lambda: loss.backward())
-    np.testing.assert_array_equal(weight.grad, [1, 2])
+    np.testing.assert_array_equal(host(weight.grad), [1, 2])
 
 
 @pytest.mark.parametrize("batched", [True, False])
@@ -295,11 +296,11 @@ def test_retain_adds(batched: bool) -> None:
     losses = ab.map(lambda x: (weight * vector(x, 2)).sum(), [1, 3], batched=batched)
     loss = ab.sum(losses)
     loss.backward(retain=True)
-    np.testing.assert_array_equal(weight.grad, [4, 4])
+    np.testing.assert_array_equal(host(weight.grad), [4, 4])
     loss.backward(retain=True)
-    np.testing.assert_array_equal(weight.grad, [8, 8])
+    np.testing.assert_array_equal(host(weight.grad), [8, 8])
     losses[0].backward()
-    np.testing.assert_array_equal(weight.grad, [9, 10])
+    np.testing.assert_array_equal(host(weight.grad), [9, 10])
     with pytest.raises(RecordingError, match="retain"):
         loss.backward()
 
@@ -319,7 +320,7 @@ def test_backward_inside_map() -> None:
     with pytest.raises(RecordingError, match=r"ab\.map"):
         ab.map(lambda _: (weight * weight).sum().backward(), [1])
     (weight * vector(1, 2)).sum().backward()  # outside again
-    np.testing.assert_array_equal(weight.grad, [1, 2])
+    np.testing.assert_array_equal(host(weight.grad), [1, 2])
 
 
 # Parameters that change.
@@ -331,9 +332,9 @@ def test_a_retained_recording_meets_a_step() -> None:
     loss = (weight * weight * vector(1, 2)).sum()
     loss.backward(retain=True)
     optimizer.step()
-    before = np.array(weight.grad)
+    before = host(weight.grad).copy()
     assert "record again" in raised_at(RecordingError, lambda: loss.backward())
-    np.testing.assert_array_equal(weight.grad, before)
+    np.testing.assert_array_equal(host(weight.grad), before)
 
 
 def test_another_thread_changes_a_parameter() -> None:
@@ -483,5 +484,9 @@ def test_results_are_copies() -> None:
     t.numpy()[:] = 0
     np.asarray(t)[:] = 0
     np.testing.assert_array_equal(t.numpy(), [2, 4])
+
+
+@of_the_host("a device array is not read-only")
+def test_the_numbers_of_a_parameter_are_not_written_to() -> None:
     with pytest.raises(ValueError, match="read-only"):
         ab.Parameter(np.ones(2)).value[0] = 2

@@ -57,7 +57,7 @@ def test_a_module_is_saved_as_its_state_dict(tmp_path: Path) -> None:
     state = ab.load(str(tmp_path / "layer"))
     assert set(state) == {"bias", "weight"}
     other.load_state_dict(state)
-    np.testing.assert_array_equal(other.weight.value, layer.weight.value)
+    np.testing.assert_array_equal(other.weight.numpy(), layer.weight.numpy())
 
 
 def test_parameters_and_buffers_may_stand_in_a_state(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+import autobatch as ab
 from autobatch.run.program import (
     AS_SLOT,
     CONCAT_ROWS,
@@ -40,6 +41,12 @@ from autobatch.run.program import (
 
 KINDS = {"join": CONCAT_ROWS, "slice": SLICE_ROWS, "payload": PAYLOAD}
 RESULT = re.compile(r"(\w+?)(?:\*(\d+))?(?:([~^])(\d+))?(?:@(\d+))?$")
+
+
+@pytest.fixture(autouse=True)
+def on_the_host() -> None:
+    """Memory and launches of the host are looked at here, whichever backend was requested."""
+    ab.set_backend("numba")
 
 
 class Drawing:
