@@ -202,7 +202,8 @@ def work(folder: str) -> None:
 
 def _end_with_parent(folder: str) -> None:
     sys.stdin.buffer.read()  # nothing is ever written there
-    shutil.rmtree(folder, ignore_errors=True)  # which its owner could not
+    for _ in range(10):  # its owner could not; meanwhile the other thread may take one more task
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
