@@ -26,7 +26,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --junit-xml=$(REPORT)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --junit-xml=$(REPORT)
 	@$(BIN)/python -c "import sys, xml.etree.ElementTree as xml; \
 	suite = next(xml.parse('$(REPORT)').iter('testsuite')); \
 	ran = int(suite.get('tests')) - int(suite.get('skipped')); \
