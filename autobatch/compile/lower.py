@@ -97,7 +97,47 @@ def _extent(extent: Any) -> str:
 
 
 def _tuple(parts: Sequence[str]) -> str:
-    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+    return f"({unpacked(parts)})"
+
+
+def function_name(name: str) -> str:
+    """What the driver of a kernel of this name is called.
+
+    >>> function_name("3 gates_forward")
+    'run_3_gates_forward'
+    """
+    title = "".join(c if c.isalnum() else "_" for c in name)
+    return title if title.isidentifier() else f"run_{title}"
+
+
+def count_lines(graph: Graph) -> list[str]:
+    """The lines of a driver that name what the `Dim`s of a graph are in a launch."""
+    dims = {n.index for node in graph.nodes for n in node.type.shape if isinstance(n, Dim) and n.index}
+    return [f"n{k} = sizes[{k}]" for k in sorted(dims)]
+
+
+def argument_lines(graph: Graph, accumulate: Sequence[bool], rows: str, wanted: Sequence[tuple[str, int]]) -> list[str]:
+    """The lines of a driver that take `inputs` and `outputs` apart.
+
+    `rows` is what there is for a result that goes to rows, its number in place of {0}; `wanted` is what `inputs` has.
+    """
+    lines = []
+    read = {node.attrs: i for i, node in enumerate(graph.nodes) if node.op is INPUT}
+    parts = []
+    for kind, k in wanted:
+        i = read.get((kind, k))
+        parts.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind == "rows" else f"v{i}")
+    if any(part != "_" for part in parts):
+        lines.append(f"{unpacked(parts)} = inputs")
+    if graph.outputs:
+        parts = [rows.format(o) if a else f"out{o}" for o, a in enumerate(accumulate)]
+        lines.append(f"{unpacked(parts)} = outputs")
+    return lines
+
+
+def unpacked(names: Sequence[str]) -> str:
+    """The left side of an assignment that takes a sequence apart."""
+    return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
 
 
 def _is_flat(loop: Loop) -> bool:
@@ -477,22 +517,6 @@ class _Driver:
 
     # The whole.
 
-    def _heads(self) -> list[str]:
-        lines = []
-        dims = sorted({n.index for node in self.nodes for n in node.type.shape if isinstance(n, Dim) and n.index})
-        lines += [f"n{k} = sizes[{k}]" for k in dims]
-        read = {(node.attrs[0], node.attrs[1]): i for i, node in enumerate(self.nodes) if node.op is INPUT}
-        names = []
-        for kind, k in self.wanted:
-            i = read.get((kind, k))
-            names.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind == "rows" else f"v{i}")
-        if any(part != "_" for part in names):
-            lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = inputs")
-        if self.graph.outputs:
-            names = [f"(q{o}, w{o}, b{o}_)" if a else f"out{o}" for o, a in enumerate(self.accumulate)]
-            lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = outputs")
-        return lines
-
     def _buffers(self) -> None:
         """Arrays that loops write to, before the first step."""
         loops = [step for step in self.steps.order if isinstance(step, Loop)]
@@ -522,8 +546,10 @@ class _Driver:
         for o, i in enumerate(self.graph.outputs):
             own = self.nodes[i].op not in (INPUT, CONST, RESHAPE, SLICE, TRANSPOSE) and self.graph.outputs.index(i) == o
             results.append("None" if self._has_dim(i) else f"v{i}" if own else f"array(v{i})")
-        lines = [f"def {self._title()}(m, sizes, inputs, outputs):"]
-        lines += [f"    {line}" for line in self._heads()]
+        title = function_name(self.name)
+        lines = [f"def {title}(m, sizes, inputs, outputs):"]
+        heads = argument_lines(self.graph, self.accumulate, "(q{0}, w{0}, b{0}_)", self.wanted)
+        lines += [f"    {line}" for line in (*count_lines(self.graph), *heads)]
         body = self.body or ["pass"]
         if self.backend == "numpy":  # elsewhere the whole loop over the launches is inside
             body = ['with errstate(all="ignore"):', *(f"    {line}" for line in body)]
@@ -531,12 +557,8 @@ class _Driver:
         lines.append(f"    return [{', '.join(results)}]")
         text = "\n".join(lines) + "\n"
         exec(compile(text, f"<{self.name}>", "exec"), self.names)
-        run = self.names[self._title()]
+        run = self.names[title]
         return Program("\n\n".join([text, *self.sources]), run, tuple(self.loops), frozenset(self.products))
-
-    def _title(self) -> str:
-        title = "".join(c if c.isalnum() else "_" for c in self.name)
-        return title if title.isidentifier() else f"run_{title}"
 
     def _write_outputs(self) -> None:
         """Without loops: results that no call has written in place."""

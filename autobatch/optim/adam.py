@@ -89,9 +89,9 @@ class Adam(Optimizer):
             values = gradient.values
             if self._weight_decay:
                 values = with_decay(values, table[gradient.rows], self._weight_decay)
-            return Move(_adam_rows, shape, (values, gradient.rows, m, v, *numbers))
+            return Move(_adam_rows, shape, (values, gradient.rows, m, v, numbers))
         gradient = flat(with_decay(gradient, parameter.value, self._weight_decay))
-        return Move(_adam, (gradient.size,), (gradient, flat(m), flat(v), *numbers))
+        return Move(_adam, (gradient.size,), (gradient, flat(m), flat(v), numbers))
 
     def _scalars(self, index: int) -> tuple[float, ...]:
         """The factors of the coming step, in the order of the loops' arguments."""
@@ -108,22 +108,8 @@ class Adam(Optimizer):
 
 
 @compiled_loop
-def _adam(
-    n: int,
-    width: int,
-    w: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    keep1: Any,
-    take1: Any,
-    keep2: Any,
-    take2: Any,
-    lr: Any,
-    root: Any,
-    eps: Any,
-    parts: int,
-) -> int:
+def _adam(n: int, width: int, w: Array, g: Array, m: Array, v: Array, scalars: Any, parts: int) -> int:
+    keep1, take1, keep2, take2, lr, root, eps = scalars
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
@@ -142,28 +128,14 @@ def _adam(
 
 @compiled_loop
 def _adam_rows(
-    n: int,
-    width: int,
-    w: Array,
-    g: Array,
-    rows: Array,
-    m: Array,
-    v: Array,
-    keep1: Any,
-    take1: Any,
-    keep2: Any,
-    take2: Any,
-    lr: Any,
-    root: Any,
-    eps: Any,
-    parts: int,
+    n: int, width: int, w: Array, g: Array, rows: Array, m: Array, v: Array, scalars: Any, parts: int
 ) -> int:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
         for k in range(first, last):
             row = rows[k]
-            _adam(width, 1, w[row], g[k], m[row], v[row], keep1, take1, keep2, take2, lr, root, eps, ALONE)
+            _adam(width, 1, w[row], g[k], m[row], v[row], scalars, ALONE)
         n_done += 1
         first, last = take_part(parts, n, n)
     return parts_done(parts, n_done)

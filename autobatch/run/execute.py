@@ -131,13 +131,8 @@ class Run:
         return [block[k, ...] for k in range(len(recorded))]
 
 
-def load(run: Run, payloads: Sequence[tuple[int, Array]]) -> None:
-    """Write arrays from outside, with the numbers of their values as recorded, to their rows; unread ones are left out.
-
-    Values that lie side by side are written together.
-    """
-    if not payloads:
-        return
+def places_of(run: Run, payloads: Sequence[tuple[int, Any]]) -> tuple[Array, Array, Array, Array]:
+    """Which arrays from outside are read, by pool and row; and of each of these the pool, first row and end."""
     values = np.array([recorded for recorded, _ in payloads])
     if run.expansion.number is not None:
         values = run.expansion.number[values]
@@ -147,9 +142,19 @@ def load(run: Run, payloads: Sequence[tuple[int, Array]]) -> None:
     starts, counts = run.plan.start[values], run.plan.count[values]
     order = np.lexsort((starts, pool_of))
     order = order[starts[order] >= 0]
+    return order, pool_of[order], starts[order], starts[order] + counts[order]
+
+
+def load(run: Run, payloads: Sequence[tuple[int, Array]]) -> None:
+    """Write arrays from outside, with the numbers of their values as recorded, to their rows; unread ones are left out.
+
+    Values that lie side by side are written together.
+    """
+    if not payloads:
+        return
+    order, pool_of, starts, ends = places_of(run, payloads)
     if not order.size:
         return
-    pool_of, starts, ends = pool_of[order], starts[order], starts[order] + counts[order]
     is_first = np.concatenate(([True], (starts[1:] != ends[:-1]) | (pool_of[1:] != pool_of[:-1])))
     firsts = np.flatnonzero(is_first).tolist()
     arrays = [payloads[k][1].reshape(-1) for k in order.tolist()]

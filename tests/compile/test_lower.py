@@ -16,13 +16,13 @@ from autobatch.compile.steps import Loop
 from autobatch.errors import OpIndexError
 from autobatch.graph import CONST, INPUT, Graph
 from autobatch.ops import elementwise as e
-from autobatch.ops.declare import Op
 from autobatch.ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
 from autobatch.ops.segment import SEGMENT_MAX
-from autobatch.types import Dim, tensor_type
+from autobatch.types import Dim
+from tests.compile.by_hand import Build
 
 M = Dim(0)
 N = Dim(1)
@@ -34,28 +34,6 @@ def cache_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-class Build:
-    """A graph by hand."""
-
-    def __init__(self, dtype: Any = np.float32) -> None:
-        self.graph = Graph()
-        self.dtype = np.dtype(dtype)
-
-    def input(self, kind: str, k: int, *shape: Any, dtype: Any = None) -> int:
-        return self.graph.input(kind, k, tensor_type(dtype or self.dtype, shape))
-
-    def const(self, number: float, dtype: Any = None) -> int:
-        return self.graph.add(CONST, (), (number,), tensor_type(dtype or self.dtype, ()))
-
-    def op(self, op: Op, *inputs: int, attrs: tuple[Any, ...] = ()) -> int:
-        types = [self.graph.nodes[i].type for i in inputs]
-        return self.graph.add(op, inputs, attrs, op.infer(types, attrs))
-
-    def out(self, *outputs: int) -> Graph:
-        self.graph.outputs = outputs
-        return self.graph.check()
 
 
 def resolve(value: Any, sizes: tuple[int, ...]) -> Any:

@@ -28,9 +28,9 @@ from typing import Any
 
 from ...backends.cuda import HEADER
 from ...backends.device import Device
-from ...graph import INPUT, Graph
-from ...types import FLOATS, Dim
-from ..lower import graph_inputs, steps_of
+from ...graph import Graph
+from ...types import FLOATS
+from ..lower import argument_lines, count_lines, function_name, graph_inputs, steps_of, unpacked
 from .arrange import arrange
 from .body import ADD, IN_ORDER, STORE, Body, Kernels
 
@@ -81,8 +81,7 @@ class _Driver:
         self.steps = steps_of(graph, accumulate, "cupy")
         self.accumulate = accumulate
         self.graph = self.steps.graph
-        title = "".join(c if c.isalnum() else "_" for c in name)
-        self.title = title if title.isidentifier() else f"run_{title}"
+        self.title = function_name(name)
         self.kernels = Kernels(self.title)
         self.ways = [ADD, IN_ORDER] if add and any(accumulate) else [STORE]
 
@@ -90,13 +89,11 @@ class _Driver:
         """Write kernels and driver."""
         bodies = [Body(arrange(self.steps, self.accumulate, way == IN_ORDER), way, self.kernels) for way in self.ways]
         written = [body.write() for body in bodies]
-        nodes = self.graph.nodes
-        dims = sorted({n.index for node in nodes for n in node.type.shape if isinstance(n, Dim) and n.index})
-        counts = [f"n{k} = sizes[{k}]" for k in dims]
+        counts = count_lines(self.graph)
         names = list(self.kernels.names.values())
-        head = [f"{_unpacked([f'k{k}' for k in range(len(names))])} = kernels(device)"] if names else []
+        head = [f"{unpacked([f'k{k}' for k in range(len(names))])} = kernels(device)"] if names else []
         head += ["launch = device.launch"] if names else []
-        lines = [*head, *counts, *self._arguments()]
+        lines = [*head, *counts, *argument_lines(self.graph, self.accumulate, "(q{0}, w{0}, f{0}, e{0})", self.wanted)]
         if len(written) == 1:
             lines += written[0]
         else:
@@ -113,29 +110,10 @@ class _Driver:
         text = f"{driver}\n\n{kernels}" if kernels else driver
         return CudaProgram(text, source, tuple(names), defined[self.title], defined["scratch"])
 
-    def _arguments(self) -> list[str]:
-        """The lines that take inputs and outputs apart."""
-        lines = []
-        read = {node.attrs: i for i, node in enumerate(self.graph.nodes) if node.op is INPUT}
-        parts = []
-        for kind, k in self.wanted:
-            i = read.get((kind, k))
-            parts.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind == "rows" else f"v{i}")
-        if any(part != "_" for part in parts):
-            lines.append(f"{_unpacked(parts)} = inputs")
-        if self.graph.outputs:
-            parts = [f"(q{o}, w{o}, f{o}, e{o})" if a else f"out{o}" for o, a in enumerate(self.accumulate)]
-            lines.append(f"{_unpacked(parts)} = outputs")
-        return lines
-
 
 def _function(head: str, lines: Sequence[str]) -> str:
     inner = "\n".join(f"    {line}" for line in lines)
     return f"def {head}:\n{inner}\n"
-
-
-def _unpacked(parts: Sequence[str]) -> str:
-    return f"{', '.join(parts)}{',' if len(parts) == 1 else ''}"
 
 
 class _Loaded:

@@ -17,7 +17,7 @@ from numba import njit
 from ...backends.device import Device
 from ...backends.transfer import is_on_device
 from ...types import Type
-from ..execute import Array, Run, pool_number, rows_shape
+from ..execute import Array, Run, places_of, pool_number, rows_shape
 from ..expand import Expansion
 from ..memory import Lease
 from ..program import Plan, Schedule
@@ -250,14 +250,7 @@ def _loads(run: DeviceRun, payloads: Sequence[tuple[int, Any]]) -> list[tuple[in
     """(pool, first row, where in the parcel or which device array, bytes) of arrays from outside that are read."""
     if not payloads:
         return []
-    values = np.array([recorded for recorded, _ in payloads])
-    if run.expansion.number is not None:
-        values = run.expansion.number[values]
-    tape = run.tape
-    nodes = np.searchsorted(tape.value_of, values, side="right") - 1
-    pool_of = tape.signatures.result_pool[tape.signatures.result_of[tape.sig[nodes]]]
-    starts, counts = run.plan.start[values], run.plan.count[values]
-    order = np.lexsort((starts, pool_of))
+    places = places_of(run, payloads)
     found: list[tuple[int, int, Any, int]] = []
     together: list[Array] = []
     end = (-1, -1)
@@ -269,10 +262,8 @@ def _loads(run: DeviceRun, payloads: Sequence[tuple[int, Any]]) -> list[tuple[in
             together.clear()
 
     first = 0
-    for k in order.tolist():
-        array, pool, start = payloads[k][1], int(pool_of[k]), int(starts[k])
-        if start < 0:
-            continue
+    for k, pool, start, stop in zip(*(column.tolist() for column in places), strict=True):
+        array = payloads[k][1]
         if is_on_device(array) or (pool, start) != end:
             close()
             first = start
@@ -281,7 +272,7 @@ def _loads(run: DeviceRun, payloads: Sequence[tuple[int, Any]]) -> list[tuple[in
             end = (-1, -1)
         else:
             together.append(np.ascontiguousarray(array))
-            end = (pool, start + int(counts[k]))
+            end = (pool, stop)
     close()
     return found
 

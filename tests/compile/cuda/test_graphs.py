@@ -11,15 +11,15 @@ import pytest
 from autobatch.compile.cuda import loops
 from autobatch.compile.cuda.scalars import elementwise
 from autobatch.compile.cuda.writer import Writer
-from autobatch.graph import CONST, INPUT, Graph
+from autobatch.graph import INPUT, Graph
 from autobatch.ops import elementwise as e
-from autobatch.ops.declare import Op
 from autobatch.ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
 from autobatch.ops.segment import SEGMENT_MAX
-from autobatch.types import Dim, tensor_type
+from autobatch.types import Dim
+from tests.compile.by_hand import Build
 from tests.compile.cuda.agreement import Agreement, Sizes, at, resolve
 from tests.stand_in import kernels
 from tests.stand_in.device import StandIn
@@ -28,28 +28,6 @@ from tests.stand_in.device import at as memory
 pytestmark = pytest.mark.skipif(bool(kernels.MISSING), reason=kernels.MISSING)
 M, N = Dim(0), Dim(1)
 INT64 = np.dtype(np.int64)
-
-
-class Build:
-    """A graph by hand."""
-
-    def __init__(self, dtype: Any = np.float32) -> None:
-        self.graph = Graph()
-        self.dtype = np.dtype(dtype)
-
-    def input(self, kind: str, k: int, *shape: Any, dtype: Any = None) -> int:
-        return self.graph.input(kind, k, tensor_type(dtype or self.dtype, shape))
-
-    def const(self, number: Any, dtype: Any = None) -> int:
-        return self.graph.add(CONST, (), (number,), tensor_type(dtype or self.dtype, ()))
-
-    def op(self, op: Op, *inputs: int, attrs: tuple[Any, ...] = ()) -> int:
-        assert op.infer is not None
-        return self.graph.add(op, inputs, attrs, op.infer([self.graph.nodes[i].type for i in inputs], attrs))
-
-    def out(self, *outputs: int) -> Graph:
-        self.graph.outputs = outputs
-        return self.graph.check()
 
 
 def check(
