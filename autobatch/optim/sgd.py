@@ -88,8 +88,8 @@ class SGD(Optimizer):
         if not self._momentum:
             return Move(_descend, (g.size,), (g, number(self.lr)))
         velocity = flat(self._moments["momentum_buffer"][index])
-        kernel = _descend_looking_ahead if self._nesterov else _descend_with_momentum
-        return Move(kernel, (g.size,), (g, velocity, number(self.lr), number(self._momentum)))
+        scalars = number(self.lr), number(self._momentum), self._nesterov
+        return Move(_descend_with_momentum, (g.size,), (g, velocity, *scalars))
 
     def _move_on_device(self, index: int, gradient: Any) -> DeviceMove:
         value, lr = self.params[index].value, bits(self.lr)
@@ -133,7 +133,9 @@ def _descend_rows(n: int, width: int, w: Array, g: Array, rows: Array, lr: Any, 
 
 
 @compiled_loop
-def _descend_with_momentum(n: int, width: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any, parts: int) -> int:
+def _descend_with_momentum(
+    n: int, width: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any, looks_ahead: bool, parts: int
+) -> int:
     n_done = 0
     first, last = take_part(parts, 0, n)
     while first < last:
@@ -141,22 +143,7 @@ def _descend_with_momentum(n: int, width: int, w: Array, g: Array, v: Array, lr:
         for k in range(w_part.size):
             v_new = momentum * v_part[k] + g_part[k]
             v_part[k] = v_new
-            w_part[k] -= lr * v_new
-        n_done += 1
-        first, last = take_part(parts, n, n)
-    return parts_done(parts, n_done)
-
-
-@compiled_loop
-def _descend_looking_ahead(n: int, width: int, w: Array, g: Array, v: Array, lr: Any, momentum: Any, parts: int) -> int:
-    n_done = 0
-    first, last = take_part(parts, 0, n)
-    while first < last:
-        w_part, g_part, v_part = w[first:last], g[first:last], v[first:last]
-        for k in range(w_part.size):
-            v_new = momentum * v_part[k] + g_part[k]
-            v_part[k] = v_new
-            w_part[k] -= lr * (g_part[k] + momentum * v_new)
+            w_part[k] -= lr * (g_part[k] + momentum * v_new if looks_ahead else v_new)
         n_done += 1
         first, last = take_part(parts, n, n)
     return parts_done(parts, n_done)

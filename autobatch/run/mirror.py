@@ -48,10 +48,7 @@ def mirror(
     `outside` are the values whose cotangents are read afterwards. Returns the gradient pools, leased, for these; and
     whether a launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
     """
-    asked = (tuple(seeds), tuple(outside))
-    if asked not in run.facts:
-        run.facts[asked] = _to_reverse(run, seeds, outside)
-    wanted, is_mixed, slots, first = run.facts[asked]
+    wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
     pools: list[Any] = []
     for values, zero in zip(run.pools, first.zero, strict=True):
         pools.append(lease.empty(values.shape, values.dtype) if values.dtype.kind == "f" else values)
@@ -98,11 +95,22 @@ def mirror(
     return pools, is_mixed
 
 
-def _to_reverse(
-    run: Run, seeds: dict[int, Array], outside: Sequence[int]
+def to_reverse(
+    run: Run, seeds: dict[int, Any], outside: Sequence[int]
 ) -> tuple[list[bool], bool, list[Sequence[int]], FirstWrites]:
     """What a reverse pass will do: which launches it reverses, whether some of them only for some of their nodes, the
-    slots of each signature whose cotangents it writes, and where it stores them."""
+    slots of each signature whose cotangents it writes, and where it stores them. Found out once for a run, or for all
+    runs of a plan that is kept."""
+    asked = (tuple(seeds), tuple(outside))
+    if asked not in run.facts:
+        run.facts[asked] = _to_reverse(run, seeds, outside)
+    found: tuple[list[bool], bool, list[Sequence[int]], FirstWrites] = run.facts[asked]
+    return found
+
+
+def _to_reverse(
+    run: Run, seeds: dict[int, Any], outside: Sequence[int]
+) -> tuple[list[bool], bool, list[Sequence[int]], FirstWrites]:
     wanted, is_mixed = wanted_launches(run, seeds)
     wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
     reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}

@@ -16,6 +16,7 @@ from ..execute import Array
 from .parcel import Parcel
 from .rows import add_rows
 from .rows import merge_rows as launch_merge
+from .segments import sorted_rows
 
 
 def merge_rows(device: Device, ids: Array, parts: Sequence[Any], shape: tuple[int, ...]) -> tuple[Array, Any]:
@@ -27,15 +28,12 @@ def merge_rows(device: Device, ids: Array, parts: Sequence[Any], shape: tuple[in
         parts: arrays of the device whose rows, one behind the other, have these numbers.
         shape: of the table.
     """
-    order = np.argsort(ids, kind="stable").astype(np.int32)
-    ordered = ids[order]
-    begins = np.flatnonzero(np.diff(ordered, prepend=-1))
-    unique = ordered[begins]
+    order, starts, unique = sorted_rows(ids)
     width, dtype = math.prod(shape[1:]), parts[0].dtype
     merged = device.empty((unique.size, *shape[1:]), dtype)
     if unique.size:
         parcel = Parcel()
-        at = parcel.put(order), parcel.put(np.append(begins, ids.size).astype(np.int32))
+        at = parcel.put(order), parcel.put(starts)
         parcel.send(device)
         whole = _together(device, parts, width)
         segments = parcel.address + at[0], parcel.address + at[1], int(unique.size)

@@ -19,6 +19,7 @@ from ...graph import INPUT, Graph
 from ...ops.index import BOUNDED
 from ...types import Dim
 from ..execute import Array, resolve
+from ..feed import from_lengths
 from .layout import DeviceRun
 
 
@@ -73,13 +74,7 @@ def _argument(run: DeviceRun, s: int, group: list[Any], kind: str, k: int) -> An
     (launch,) = group
     offsets_of = int(run.plan.offsets_of[run.plan.access_of[launch.number] + run.signatures[s].lists[k - 1]])
     bounds = run.schedule.launch_of[launch.number : launch.number + 2]
-    offsets = run.plan.offsets[offsets_of : offsets_of + int(bounds[1] - bounds[0]) + 1].astype(np.int64)
-    lengths = np.diff(offsets)
-    if kind == "lengths":
-        return lengths
-    if kind == "segments":
-        return np.repeat(np.arange(lengths.size), lengths)
-    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    return from_lengths(kind, run.plan.offsets[offsets_of : offsets_of + int(bounds[1] - bounds[0]) + 1])
 
 
 def _host_pool(run: DeviceRun, slot: Any) -> Array | None:

@@ -18,14 +18,13 @@ import numpy as np
 from ...backends.transfer import is_on_device, to_host
 from ...types import Type
 from ..execute import Array, pool_number, rows_shape
-from ..first_writes import first_writes
-from ..mirror import GiveDense, GiveRows, cotangent_types, wanted_launches
+from ..mirror import GiveDense, GiveRows, cotangent_types, to_reverse
 from .execute import fixed_inputs
 from .layout import DeviceLaunch, DeviceRun, largest
 from .memory import Room
 from .parcel import Parcel
 from .rows import add, add_rows, clear_rows, take_rows
-from .segments import apart, segments_of
+from .segments import apart, segments_of, sorted_rows
 
 
 def mirror_on_device(
@@ -36,12 +35,9 @@ def mirror_on_device(
     `outside` are the values whose cotangents are wanted. Returns these, each an array of its own as rows; and whether a
     launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
     """
-    wanted, is_mixed = wanted_launches(run, seeds)
+    wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
     launches: list[Any] = run.launches
-    wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, launches, strict=True)]
     back = _Reverse(run, [launch for launch, flag in zip(launches, wanted, strict=True) if flag])
-    slots = [s.kernel.pieces.slots if k in back.used else () for k, s in enumerate(run.signatures)]
-    first = first_writes(run, wanted, [*seeds, *outside], slots)
     back.reserve_pools()
     clear = back.rows_to_clear(first.zero)
     steps = back.seeds(seeds)
@@ -127,11 +123,9 @@ class _Reverse:
             if isinstance(where, slice):
                 steps.append(partial(self._seed_block, k, source, where.start, where.stop - where.start))
                 continue
-            order = np.argsort(where, kind="stable").astype(np.int32)
-            begins = np.flatnonzero(np.diff(where[order], prepend=-1))
-            parts = order, np.append(begins, where.size).astype(np.int32), where[order][begins].astype(np.int32)
-            places = [self.parcel.put(part) for part in parts]
-            steps.append(partial(self._seed_rows, k, source, places, begins.size))
+            order, starts, rows = sorted_rows(where)
+            places = [self.parcel.put(part) for part in (order, starts, rows.astype(np.int32))]
+            steps.append(partial(self._seed_rows, k, source, places, rows.size))
         return steps
 
     def _seed_address(self, source: Any) -> int:

@@ -29,6 +29,14 @@ class Segments:
     starts: Array
 
 
+def sorted_rows(rows: Array) -> tuple[Array, Array, Array]:
+    """Row numbers, from 0 on, sorted stably: `order` and `starts` as of `Segments`, and each number once, ascending."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+    return order.astype(np.int32), np.append(begins, rows.size).astype(np.int32), ordered[begins]
+
+
 def segments_of(rows: Array, first: Array, last: Array, n_rows: int) -> Segments:
     """The segments of `rows[first[a]:last[a]]` for every a; numbers are below `n_rows`."""
     twice = np.zeros(first.size, np.uint8)
@@ -39,13 +47,10 @@ def segments_of(rows: Array, first: Array, last: Array, n_rows: int) -> Segments
     count = np.zeros(first.size, np.int64)
     order, starts = np.empty(order_of[-1], np.int32), np.zeros(starts_of[-1], np.int32)
     for a in np.flatnonzero(twice).tolist():
-        own = rows[first[a] : last[a]]
-        sorted_by_row = np.argsort(own, kind="stable")
-        begins = np.flatnonzero(np.diff(own[sorted_by_row], prepend=-1))
-        count[a] = begins.size
-        order[order_of[a] : order_of[a + 1]] = sorted_by_row
-        starts[starts_of[a] : starts_of[a] + begins.size] = begins
-        starts[starts_of[a] + begins.size] = own.size
+        own_order, own_starts, once = sorted_rows(rows[first[a] : last[a]])
+        count[a] = once.size
+        order[order_of[a] : order_of[a + 1]] = own_order
+        starts[starts_of[a] : starts_of[a] + own_starts.size] = own_starts
     return Segments(count, order_of[:-1], starts_of[:-1], order, starts)
 
 
