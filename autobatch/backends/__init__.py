@@ -28,16 +28,19 @@ def set_backend(name: str, *, tf32: bool = False) -> None:
     With "cupy" new parameters live on the GPU; those that are there already move with `model.to("cupy")`. `tf32` lets a
     GPU round the operands of float32 products to 10 bits, which is faster; nothing else is rounded. Raises
     `BackendError` for a name that is not a backend, and where a backend lacks something: then it says what; ValueError
-    for `tf32` on another backend.
+    for an option of another backend.
 
     >>> import autobatch as ab
     >>> ab.set_backend("numba")
     """
-    if tf32 and name not in DEVICES:
-        raise ValueError(f"set_backend: {name} has no TF32")
+    options = {"tf32": tf32}
+    for option, is_on in options.items():
+        if is_on and name not in DEVICES:
+            raise ValueError(f"set_backend: {option} is an option of cupy, {name} has none of this name")
     _default[0] = checked(name)
     if name in DEVICES:
-        current_device().tf32 = tf32
+        for option, is_on in options.items():
+            setattr(current_device(), option, is_on)
 
 
 @contextlib.contextmanager
