@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from .backends import current_backend
-from .engine import held_tensors, prepared
+from .engine import held_tensors
 from .errors import OpTypeError, RecordingError, message, user_line
 from .run.execute import Run
 from .run.expand import Expansion
 from .run.place import place
 from .run.program import KERNEL, PAYLOAD, SLICE_ROWS, Plan, Schedule, Tape
 from .run.schedule import schedule
+from .running import prepared
 from .signature import Signature
 from .tape import OPEN, Recording, assemble, state
 from .tensor import Tensor, iterate_tensors

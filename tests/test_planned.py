@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import engine, nn
+from autobatch import nn, running
 from autobatch.errors import OpIndexError
 
 
@@ -58,8 +58,8 @@ def outcome(net: Net, k: int, batched: bool) -> list[Any]:
 def scheduled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Tapes that were scheduled."""
     seen: list[Any] = []
-    plain: Callable[..., Any] = engine.schedule
-    monkeypatch.setattr(engine, "schedule", lambda tape, *more: seen.append(tape) or plain(tape, *more))
+    plain: Callable[..., Any] = running.schedule
+    monkeypatch.setattr(running, "schedule", lambda tape, *more: seen.append(tape) or plain(tape, *more))
     return seen
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autobatch import engine
+from autobatch import running
 from autobatch.errors import CompilerBug
 from autobatch.ops import OPS, Op, Sample, apply
 from autobatch.ops.elementwise import ABS, ADD, EXP, MAXIMUM, MUL, POWER_OF, SIGMOID, TANH, WHERE
@@ -172,7 +172,7 @@ def test_wrong_schedule_is_caught(sabotage: Any, monkeypatch: pytest.MonkeyPatch
         seen.append((tape, sabotage(tape, policy)))
         return seen[-1][1]
 
-    monkeypatch.setattr(engine, "schedule", spoil)
+    monkeypatch.setattr(running, "schedule", spoil)
     with pytest.raises(Exception):  # noqa: B017 - wrong numbers, or the plan cannot be made
         check_batched(OPS["softmax"], sample, 7, masks(sample)[0], "float64", "numpy")
     assert seen
@@ -188,6 +188,6 @@ def test_wrong_rows_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         return dataclasses.replace(plan, rows=np.roll(plan.rows, 1), block=np.full_like(plan.block, -1))
 
     check_batched(OPS["softmax"], sample, 7, masks(sample)[0], "float64", "numpy")
-    monkeypatch.setattr(engine, "place", spoil)
+    monkeypatch.setattr(running, "place", spoil)
     with pytest.raises(AssertionError):
         check_batched(OPS["softmax"], sample, 7, masks(sample)[0], "float64", "numpy")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import autobatch as ab
-from autobatch import engine, patterns
+from autobatch import patterns, running
 from autobatch.run import recurring
 from autobatch.tensor import _signatures
 from tests import requested
@@ -50,7 +50,7 @@ def check(program: Program, often: int, monkeypatch: pytest.MonkeyPatch) -> int:
     forget()
     monkeypatch.setattr(recurring, "MIN_TIMES", often)
     joined = [0]
-    original = engine.expand_recording
+    original = running.expand_recording
 
     def counted(tape: Any, *rest: Any) -> Any:
         expansion, found = original(tape, *rest)
@@ -59,7 +59,7 @@ def check(program: Program, often: int, monkeypatch: pytest.MonkeyPatch) -> int:
         return expansion, found
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "expand_recording", counted)
+        patch.setattr(running, "expand_recording", counted)
         check_against_loop(program, Model())
     return joined[0]
 

@@ -1,0 +1,200 @@
+"""Gradients of runs: every recording that a loss reaches is reversed, the latest first.
+
+Input: cotangents of values of recordings that ran. Output: gradients of parameters, each its own; nothing is changed.
+A recording that brought values over from an earlier one hands their cotangents on to it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from typing import Any
+
+import numpy as np
+
+from .backends.transfer import copy_of, is_on_device, plus, to_device, to_host
+from .compile.workers import compile_ahead
+from .errors import RecordingError, message, user_line
+from .parameter import Gradient, Parameter, add_to_rows, merge_rows
+from .run.device.layout import DeviceRun
+from .run.device.mirror import mirror_on_device
+from .run.expand import Expansion
+from .run.loop import LoopRun
+from .run.memory import Lease, Loan
+from .run.mirror import mirror
+from .running import check_versions, gradient_of_nodes, new_reverse_pieces, run_tape
+from .shared import Shared, SharedExpression, device_of, evaluate_shared, pull_back
+from .stages import timed
+from .tape import ENDED, Recording
+
+Array = np.ndarray[Any, Any]
+
+
+def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
+    """Gradients of all parameters reached, and the recordings on the way; nothing is changed."""
+    total = _Gradients()
+    heap = [(-tape.serial, tape) for tape in seeds]
+    heapq.heapify(heap)
+    visited: list[Recording] = []
+    while heap:
+        _, tape = heapq.heappop(heap)
+        if tape.state == ENDED:
+            raise RecordingError(
+                message(
+                    "backward: it reaches a recording that has ended",
+                    where=user_line(3),
+                    repair="call the earlier backward with retain=True, or detach",
+                )
+            )
+        check_versions(tape)
+        visited.append(tape)
+        with timed("reverse"):
+            outside = _reverse(tape, seeds[tape], total)
+        for old, value, g in outside:
+            if old not in seeds:
+                seeds[old] = {}
+                heapq.heappush(heap, (-old.serial, old))
+            seeds[old][value] = plus(seeds[old][value], g) if value in seeds[old] else g
+    return total.collect(), visited
+
+
+class _Gradients:
+    """Cotangents of shared operands, dense or as rows."""
+
+    def __init__(self) -> None:
+        self.dense: dict[Shared, Array] = {}
+        self.sparse: dict[Shared, list[tuple[Array, Array]]] = {}
+
+    def merge(self, other: _Gradients) -> None:
+        for x, g in other.dense.items():
+            self.dense[x] = self.dense[x] + g if x in self.dense else g
+        for x, parts in other.sparse.items():
+            self.sparse.setdefault(x, []).extend(parts)
+
+    def finite(self) -> bool:
+        parts = [*self.dense.values(), *(rows for pairs in self.sparse.values() for _, rows in pairs)]
+        return all(bool(np.isfinite(g).all()) for g in parts)
+
+    def collect(self) -> list[tuple[Parameter, Gradient]]:
+        """One gradient of its own for each parameter."""
+        collected: list[tuple[Parameter, Gradient]] = []
+        given: set[int] = set()
+        for x in {**self.dense, **self.sparse}:
+            if not isinstance(x, Parameter):
+                continue
+            dense, sparse = self.dense.get(x), self.sparse.get(x)
+            rows = merge_rows([ids for ids, _ in sparse], [g for _, g in sparse], x.shape) if sparse else None
+            if dense is None:
+                assert rows is not None
+                collected.append((x, rows))
+                continue
+            is_own = (is_on_device(dense) or isinstance(dense.base, Loan)) and id(dense) not in given
+            given.add(id(dense))
+            g = (dense if is_own else copy_of(dense)).reshape(x.shape)
+            if rows is not None:
+                add_to_rows(g, rows)
+            collected.append((x, g))
+        return collected
+
+
+def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
+    run = tape.run
+    part, outside, is_mixed = _reverse_run(tape, run, seeds)
+    joined = not isinstance(run, LoopRun) and any(s.members for s in run.signatures)
+    if joined and not is_mixed and isinstance(run, DeviceRun):
+        joined = not _all_lead_to(tape, seeds)  # what follows waits for the device
+    if (is_mixed or joined) and not part.finite():
+        # What does not lead to the loss shared a launch, or was joined, with what does; run again, apart.
+        part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds), joined=False), seeds)
+    total.merge(part)
+    return outside
+
+
+def _all_lead_to(tape: Recording, seeds: dict[int, Array]) -> bool:
+    """Whether every recorded node that is live and carries gradient leads to a seed."""
+    assert tape.arrays is not None
+    recorded = Expansion(tape.arrays)
+    live = gradient_of_nodes(tape, recorded, tape.arrays.roots.tolist())
+    return bool((live == gradient_of_nodes(tape, recorded, list(seeds))).all())
+
+
+def _reverse_run(
+    tape: Recording, run: Any, seeds: dict[int, Array]
+) -> tuple[_Gradients, list[tuple[Recording, int, Array]], bool]:
+    """Gradients, cotangents of earlier recordings' values, and whether a launch was reversed for some of its nodes."""
+    own = _Gradients()
+
+    def dense(x: Shared, g: Array) -> None:
+        own.dense[x] = own.dense[x] + g if x in own.dense else g
+
+    def rows(x: Shared, ids: Array, g: Array) -> None:
+        own.sparse.setdefault(x, []).append((ids, g))
+
+    outside, is_mixed = [], False
+    if isinstance(run, LoopRun):
+        grads = run.reverse({value: to_host(g) for value, g in seeds.items()}, dense, rows)
+        outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
+    elif isinstance(run, DeviceRun):
+        linked = [id for id, _, _ in tape.links if run.is_placed(id)]
+        cotangents, is_mixed = mirror_on_device(run, seeds, linked, dense, rows)
+        for id, old, value in tape.links:
+            if id in cotangents:
+                outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
+    else:
+        needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
+        with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
+            team.finish()
+        lease = Lease()
+        linked = [id for id, _, _ in tape.links if run.is_placed(id)]
+        pools, is_mixed = mirror(run, seeds, linked, dense, rows, lease)
+        for id, old, value in tape.links:
+            if run.is_placed(id):
+                pool, where = run.rows(id)
+                outside.append((old, value, np.array(pools[pool][where]).reshape(tape_payload(tape, id).shape)))
+    final = _Gradients()
+    expressions: dict[Shared, Array] = {x: g for x, g in own.dense.items() if isinstance(x, SharedExpression)}
+    for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:
+        merged = merge_rows([i for i, _ in own.sparse[x]], [g for _, g in own.sparse[x]], x.shape).to_dense()
+        expressions[x] = expressions[x] + merged if x in expressions else merged
+    final.dense = {x: g for x, g in own.dense.items() if x not in expressions}
+    final.sparse = {x: parts for x, parts in own.sparse.items() if x not in expressions}
+
+    def give(x: Shared, g: Array) -> None:
+        final.dense[x] = final.dense[x] + g if x in final.dense else g
+
+    pull_back(expressions, run.memo, give)
+    if isinstance(run, LoopRun):
+        _to_places(final)
+    return final, outside, is_mixed
+
+
+def _to_places(own: _Gradients) -> None:
+    """Move gradients that were computed on the host to where their parameters lie."""
+    for x, g in own.dense.items():
+        if (device_of([x]) is not None) is not is_on_device(g):
+            own.dense[x] = to_device(np.asarray(g, x.dtype))
+    for x, parts in own.sparse.items():
+        if device_of([x]) is not None:
+            own.sparse[x] = [(ids, to_device(np.asarray(g, x.dtype))) for ids, g in parts]
+
+
+def tape_payload(tape: Recording, id: int) -> Array:
+    """The array from outside with this value number."""
+    return tape.payloads[bisect.bisect_left(tape.payloads, (id,))][1]
+
+
+def gradients_of_shared(x: Shared) -> list[tuple[Parameter, Gradient]]:
+    """Gradients of a scalar that is computed from parameters alone."""
+    memo: dict[Shared, Array] = {}
+    evaluate_shared([x], memo, device_of([x]))
+    total = _Gradients()
+
+    def give(leaf: Shared, g: Array) -> None:
+        total.dense[leaf] = total.dense[leaf] + g if leaf in total.dense else g
+
+    pull_back({x: np.ones((), x.dtype)}, memo, give)
+    return [(p, _as(g, p.dtype)) for p, g in total.collect()]
+
+
+def _as(g: Any, dtype: np.dtype[Any]) -> Any:
+    return g.astype(dtype, copy=False) if is_on_device(g) else np.asarray(g, dtype)

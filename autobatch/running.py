@@ -1,0 +1,269 @@
+"""From what was recorded, as arrays, to values: expand → schedule → place → execute, on the backend in use.
+
+Input: a `Recording` whose arrays are assembled. Output: its run, which holds the values until the recording ends.
+Invariant: the recording is not changed; a run that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from .backends import current_backend
+from .backends.device import current_device
+from .backends.transfer import DEVICES, to_host
+from .compile.kernel import Kernel
+from .compile.workers import compile_ahead
+from .errors import NonFiniteError, OpIndexError, RecordingError, message, user_line
+from .expansion import expand_recording
+from .parameter import Buffer, Held, Parameter
+from .planned import Planned, structure_of
+from .run.device.execute import execute_on_device
+from .run.device.layout import DeviceRun, lay_out
+from .run.execute import Launch, Run, execute, gradient_needed, load, prepare
+from .run.expand import Expansion
+from .run.loop import LoopRun
+from .run.memory import Lease
+from .run.place import place
+from .run.program import KERNEL, Tape
+from .run.schedule import schedule
+from .shared import Shared, evaluate_shared, in_order
+from .signature import Signature
+from .stages import active, timed
+from .tape import Recording, signature_table, state
+
+__all__ = ["check_versions", "gradient_of_nodes", "new_reverse_pieces", "prepared", "run_tape"]
+
+Array = np.ndarray[Any, Any]
+
+
+def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True) -> Any:
+    """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only;
+    `joined`: runs of nodes that match a pattern become one node."""
+    assert tape.arrays is not None
+    memo: dict[Shared, Array] = {}
+    check_versions(tape)
+    backend = current_backend()
+    device = current_device() if backend in DEVICES else None
+    with timed("shared"):
+        shared = [x for s in tape.signatures for x in s.shared]
+        evaluate_shared(shared, memo, device, _on_host if tape.unbatched and device is not None else None)
+    if tape.imports and (device is None or tape.unbatched):
+        tape.payloads = [(id, to_host(array)) for id, array in tape.payloads]
+    if tape.unbatched:
+        plan_of = schedule(tape.arrays, "depth")
+        with timed("forward"):
+            return LoopRun(tape.arrays, tape.signatures, plan_of.live, dict(tape.payloads), memo)
+    with timed("expand"):
+        joined = joined and not state.check_finite  # what is not finite is to be found at its own op
+        structure = None if tape.links else structure_of(tape.arrays, tape.signatures, targets, joined)
+        known = structure.known if structure is not None else None
+        if known is None:
+            whole = structure.numbered() if structure is not None and structure.is_met else tape.arrays
+            expansion, signatures, needs = prepared(tape, whole, targets, joined)
+        else:
+            known = known.of(tape.arrays)
+            expansion, signatures, needs = known.expansion, known.signatures, known.needs
+    with timed("forward"):
+        pieces = _new_pieces(expansion, signatures, needs, targets is not None)
+        team = compile_ahead(pieces, backend)
+    with team:
+        if known is None:
+            known = _planned(tape.arrays, expansion, signatures, needs)
+            if structure is not None and structure.is_met:
+                structure.keep(known)
+                known = known.of(tape.arrays)
+            elif structure is not None:
+                structure.keep(None)
+        expansion, launches, plan = known.expansion, known.schedule, known.plan
+        arrays = expansion.tape
+        with timed("allocate"):
+            wanted = np.zeros(len(signatures), bool)
+            wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
+            run: Run
+            if device is not None:
+                run = lay_out(expansion, launches, plan, signatures, memo, needs, wanted, tape, device)
+            else:
+                lease = Lease()
+                pools = [
+                    lease.empty((int(n), width), dtype)
+                    for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)
+                ]
+                run = Run(expansion, launches, plan, signatures, backend, memo, pools, needs, lease)
+                run.needs_sig = wanted
+                run.facts = known.facts
+                load(run, tape.payloads)
+                prepare(run)
+        with timed("forward"):
+            team.finish()
+            try:
+                check = _finite_check(tape, run) if state.check_finite else None
+                if isinstance(run, DeviceRun):
+                    execute_on_device(run, check)
+                else:
+                    execute(run, check)
+            except OpIndexError as error:
+                if any(s.members for s in signatures):
+                    # The error at its own op; an op that nobody reads has none.
+                    return run_tape(tape, targets, joined=False)
+                raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
+        for profile in active.profiles:
+            profile.note(run)
+        return run
+
+
+def _on_host(x: Shared) -> Any:
+    """The numbers of a parameter that lies on the device, or of a constant, for the one-by-one loop."""
+    if isinstance(x, Held):
+        x._array_on(current_device())
+        return x._on_host()
+    return x._array()
+
+
+def _planned(recorded: Tape, expansion: Expansion, signatures: list[Signature], needs: Any) -> Planned:
+    """Schedule and place what was expanded."""
+    with timed("schedule"):
+        launches = schedule(expansion.tape)
+    keep = bool((needs & launches.live).any())
+    with timed("place"):
+        plan = place(expansion.tape, launches, keep)
+    return Planned(recorded.signatures, expansion, signatures, needs, launches, plan)
+
+
+def _new_pieces(
+    expansion: Expansion, signatures: Sequence[Signature], needs: Any, with_reverse: bool
+) -> list[tuple[Kernel, str]]:
+    """Pieces of kernels that this process runs for the first time: going forward, and in reverse as well."""
+    unknown = [s for s, x in enumerate(signatures) if x.kind == KERNEL and "_met" not in x.__dict__]
+    if not unknown:
+        return []
+    used, wanting = _uses(expansion.tape.sig, needs, len(signatures))
+    pieces = []
+    for s in unknown:
+        if used[s]:
+            signatures[s].__dict__["_met"] = True
+            pieces.append((signatures[s].kernel, "forward" if wanting[s] else "inference"))
+    return pieces + (new_reverse_pieces([signatures[s] for s in unknown if wanting[s]]) if with_reverse else [])
+
+
+@njit(cache=True)
+def _uses(sig, needs, n_sigs):  # type: ignore[no-untyped-def]
+    """Which signatures have nodes, and which have nodes that carry gradient."""
+    used, wanting = np.zeros(n_sigs, np.bool_), np.zeros(n_sigs, np.bool_)
+    for i in range(sig.size):
+        used[sig[i]] = True
+        if needs[i]:
+            wanting[sig[i]] = True
+    return used, wanting
+
+
+def new_reverse_pieces(signatures: Sequence[Signature]) -> list[tuple[Kernel, str]]:
+    """Pieces of kernels that this process reverses for the first time."""
+    unknown = [s for s in signatures if s.kind == KERNEL and "_met_in_reverse" not in s.__dict__]
+    for s in unknown:
+        s.__dict__["_met_in_reverse"] = True
+    return [(s.kernel, piece) for s in unknown for piece in ("backward", "final") if s.kernel.graph_of(piece).outputs]
+
+
+def prepared(
+    tape: Recording, arrays: Tape, targets: Sequence[int] | None, joined: bool = True
+) -> tuple[Expansion, list[Signature], Any]:
+    """What is scheduled: tape, signatures, and which nodes carry gradient (to `targets`, or to any value)."""
+    if tape.unbatched:
+        expansion, signatures = Expansion(arrays), list(tape.signatures)
+    else:
+        expansion, signatures = expand_recording(arrays, tape.signatures, tape.place, joined)
+    needs = gradient_of_nodes(tape, expansion, targets)
+    if targets is not None:
+        expansion = dataclasses.replace(expansion, tape=_apart(expansion.tape, signatures, needs))
+    return expansion, signatures, needs
+
+
+def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Any:
+    arrays = expansion.tape
+    table = arrays.signatures
+    n_values = int(arrays.value_of[-1])
+    linked = np.zeros(arrays.sig.size, np.uint8)
+    links = [expansion.value(id) for id, _, _ in tape.links]
+    linked[np.searchsorted(arrays.value_of, links, side="right") - 1] = 1
+    target = np.ones(n_values, np.uint8)
+    if targets is not None:
+        target[:] = 0
+        target[[expansion.value(value) for value in targets]] = 1
+    return gradient_needed(
+        arrays.sig,
+        arrays.slot_of,
+        arrays.arg_of,
+        arrays.args,
+        arrays.value_of,
+        table.trainable,
+        table.frozen,
+        linked,
+        target,
+    )
+
+
+def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
+    """Give nodes without gradient a signature of their own, so that they share no launch with nodes that have one."""
+    kinds = arrays.signatures.kind
+    sig = arrays.sig.copy()
+    for s in np.unique(arrays.sig[(needs == 0) & (kinds[arrays.sig] == KERNEL)]).tolist():
+        here = arrays.sig == s
+        if signatures[s].frozen or not needs[here].any():
+            continue
+        variant = signatures[s].__dict__.get("_constant")
+        if variant is None:
+            variant = signatures[s].__dict__["_constant"] = dataclasses.replace(signatures[s], frozen=True)
+            variant.__dict__["late"] = True
+        sig[here & (needs == 0)] = len(signatures)
+        signatures.append(variant)
+    if len(signatures) == kinds.size:
+        return arrays
+    pools = {pool: k for k, pool in enumerate(arrays.pools)}
+    table = signature_table(signatures, pools)
+    return dataclasses.replace(arrays, sig=sig, signatures=table, pools=list(pools))
+
+
+def leaves(tape: Recording) -> list[Parameter | Buffer]:
+    """Parameters and buffers that a recording reads."""
+    operands = in_order(x for s in tape.signatures for x in s.shared)
+    return [x for x in operands if isinstance(x, Parameter | Buffer)]
+
+
+def check_versions(tape: Recording) -> None:
+    """Raise unless every parameter is as it was when the recording was made."""
+    for p in leaves(tape):
+        if p._version > tape.born:
+            raise RecordingError(
+                message(
+                    f"a recording meets a parameter {p._type} that changed after it was made",
+                    where=user_line(2),
+                    repair="record again after changing parameters",
+                )
+            )
+
+
+def _finite_check(tape: Recording, run: Run) -> Callable[[Launch, int], None]:
+    def check(launch: Launch, number: int) -> None:
+        for pool, start, rows in launch.writes:
+            block = to_host(run.pools[pool][start : start + rows])
+            if block.dtype.kind != "f" or np.isfinite(block).all():
+                continue
+            row = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+            first = int(run.schedule.launch_of[number])
+            nodes = run.schedule.nodes[first : int(run.schedule.launch_of[number + 1])]
+            node = int(nodes[min(row * len(nodes) // max(rows, 1), len(nodes) - 1)])
+            bad = block[row][~np.isfinite(block[row])][0]
+            raise NonFiniteError(
+                message(
+                    f"{run.signatures[launch.sig].name}: the first value that is not finite: {bad}",
+                    where=tape.where(run.expansion.node(node)),
+                    repair="look at the operands of this op",
+                )
+            )
+
+    return check
