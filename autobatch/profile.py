@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from .backends.device import installed_device
 from .compile.steps import Loop, Read, gathered_concats
 from .graph import INPUT
 from .ops.linalg import PRODUCT
@@ -22,6 +23,9 @@ by a loop or call that does nothing else with them."""
 
 STAGES = ("record", "assemble", "shared", "expand", "schedule", "place", "allocate", "forward", "reverse", "update")
 
+LAUNCHING = ("shared", "forward", "reverse", "update")
+"""Stages that start something on a device."""
+
 
 class Profile:
     """Figures of one block; see `profile`.
@@ -32,6 +36,8 @@ class Profile:
         time a row is read, and the reverse pass where gradients are kept for
     peak_bytes: largest pools; replayed: examples whose recordings were reused
     kernels: name → (launches, nodes); kernel_bytes: name → (bytes copied, bytes read in place)
+    device_launches: what was started on a device: kernels, products, fills, copies, graphs
+    sequences: "run", "captured" or "replayed" → (passes, their calls), where graphs of a device are on
     products: (count, m, k, n) of the matrix products (m, k) @ (k, n) of these launches and, where gradients are kept
         for, of their reverse pass: what the arithmetic of a step comes down to
     """
@@ -49,6 +55,8 @@ class Profile:
         self.kernels: dict[str, list[int]] = {}
         self.kernel_bytes: dict[str, list[int]] = {}
         self.products: list[tuple[int, int, int, int]] = []
+        self.device_launches = 0
+        self.sequences: dict[str, list[int]] = {}
         self._inner = 0.0
 
     def note(self, run: Any) -> None:
@@ -66,6 +74,17 @@ class Profile:
             for piece in ("forward", "backward") if run.needs_sig[launch.sig] else ("inference",):
                 self._note_reads(signature, piece, run.backend, accesses)
         self._note_products(run)
+
+    def note_sequence(self, how: str, n_calls: int) -> None:
+        """Count one pass that was written down: what became of it, and its calls."""
+        entry = self.sequences.setdefault(how, [0, 0])
+        entry[0] += 1
+        entry[1] += n_calls
+
+    @property
+    def launch_seconds(self) -> float:
+        """Seconds of the host for each launch on a device, in the stages that start some."""
+        return sum(self.seconds.get(stage, 0.0) for stage in LAUNCHING) / max(self.device_launches, 1)
 
     def _note_reads(self, signature: Any, piece: str, backend: str, accesses: Any) -> None:
         entry = self.kernel_bytes.setdefault(signature.name, [0, 0])
@@ -112,6 +131,13 @@ class Profile:
         )
         if self.replayed:
             lines.append(f"recordings of {self.replayed:,} examples reused")
+        if self.device_launches:
+            lines.append(
+                f"{self.device_launches:,} launches on the device, {self.launch_seconds * 1e6:.1f} µs of the host each"
+            )
+        if self.sequences:
+            found = (f"{n:,} {how} ({calls:,} calls)" for how, (n, calls) in self.sequences.items())
+            lines.append(f"sequences of launches: {', '.join(found)}")
         lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}{'bytes copied':>16}{'read in place':>16}")
         for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
             copied, in_place = self.kernel_bytes[name]
@@ -171,7 +197,12 @@ def profile() -> Iterator[Profile]:
     measured = Profile()
     before = active.profiles
     active.profiles = (*before, measured)
+    device = installed_device()
+    launched = device.launched if device is not None else 0
     try:
         yield measured
     finally:
         active.profiles = before
+        now = installed_device()
+        if now is not None:
+            measured.device_launches = now.launched - (launched if now is device else 0)

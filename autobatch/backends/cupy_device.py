@@ -2,20 +2,28 @@
 
 Written against CuPy 14. Products go to cuBLAS by its handle: `cupy.matmul` takes several times as long on the host. The
 stream is the thread's current one, CuPy's default unless the user chose another.
+
+A graph is captured on a stream that does nothing else, because the default stream cannot be captured; nothing runs
+there. It is launched into the current stream like a kernel. The mode of capture is that of the thread: what other
+threads ask of CUDA meanwhile does not disturb it.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
+import math
+import threading
 from typing import Any
 
 import numpy as np
 
+from .cublas import Cublas
 from .cupy_missing import require_cupy
-from .device import Host
+from .device import Call, Host
+from .steady import Steady
 
 _N, _T = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
-_EXACT, _TF32 = 0, 3  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 _DEVICE_TO_DEVICE = 3  # cudaMemcpyDeviceToDevice
 
 
@@ -24,12 +32,15 @@ class CupyDevice:
 
     name = "cupy"
     tf32 = False
+    launched = 0
 
     def __init__(self) -> None:
         self._cupy = cupy = require_cupy()
         self._runtime = cupy.cuda.runtime
         self._blas = cupy.cuda.cublas
         self._reader: Any = None
+        self._steady: Steady | None = None
+        self._of_thread = _OfThread()
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
         self._pinned: collections.deque[tuple[Any, Any]] = collections.deque()  # (buffer, event after its copy)
@@ -42,11 +53,44 @@ class CupyDevice:
     def _stream(self) -> int:
         return int(self._cupy.cuda.get_current_stream().ptr)
 
+    @property
+    def setting(self) -> tuple[int, bool]:
+        """See `Device`."""
+        return self._stream, self.tf32
+
     # Memory.
+
+    @property
+    def graphs(self) -> bool:
+        """See `Device`."""
+        return self._steady is not None
+
+    @graphs.setter
+    def graphs(self, is_on: bool) -> None:
+        if is_on and self._steady is None:
+            self._steady = Steady(self._block)
+        elif not is_on and self._steady is not None:
+            self._steady.let_go()
+            self._steady = None
+
+    def _block(self, n_bytes: int) -> tuple[int, Any]:
+        memory = self._cupy.cuda.alloc(n_bytes)
+        return int(memory.ptr), memory
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         """See `Device`."""
+        if self._steady is not None:
+            n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+            lease = self._steady.take(n_bytes, self._stream) if n_bytes else None
+            if lease is not None:
+                return self._array_at(lease.address, shape, dtype, n_bytes, lease)
         return self._cupy.empty(shape, dtype)
+
+    def _array_at(self, address: int, shape: Any, dtype: Any, n_bytes: int, owner: Any) -> Any:
+        """An array of memory that `owner` keeps."""
+        cuda = self._cupy.cuda
+        memory = cuda.UnownedMemory(address, n_bytes, owner, self._runtime.getDevice())
+        return self._cupy.ndarray(shape, dtype, memptr=cuda.MemoryPointer(memory, 0))
 
     def array(self, host: Host) -> Any:
         """See `Device`."""
@@ -69,7 +113,7 @@ class CupyDevice:
 
     def upload(self, host: Host) -> Any:
         """See `Device`. The copy goes out of a pinned buffer, which is written again once the copy is done."""
-        made = self._cupy.empty(host.shape, host.dtype)
+        made = self.empty(host.shape, host.dtype)
         if host.nbytes:
             buffer, event = self._staging(host.nbytes)
             np.frombuffer(buffer, np.uint8, host.nbytes)[:] = np.ascontiguousarray(host).reshape(-1).view(np.uint8)
@@ -91,18 +135,21 @@ class CupyDevice:
 
     def zero(self, address: int, n_bytes: int) -> None:
         """See `Device`."""
+        self.launched += 1
         self._runtime.memsetAsync(address, 0, n_bytes, self._stream)
 
     def copy(self, target: int, source: int, n_bytes: int) -> None:
         """See `Device`."""
+        self.launched += 1
         self._runtime.memcpyAsync(target, source, n_bytes, _DEVICE_TO_DEVICE, self._stream)
 
     def free_bytes(self) -> int:
-        """See `Device`: what the GPU has, and what CuPy keeps for later."""
+        """See `Device`: what the GPU has, and what CuPy and graphs keep for later."""
         pool = self._cupy.get_default_memory_pool()
-        free = int(self._runtime.memGetInfo()[0]) + int(pool.free_bytes())
+        kept = self._steady.free_bytes() if self._steady is not None else 0
+        free = int(self._runtime.memGetInfo()[0]) + int(pool.free_bytes()) + kept
         limit = int(pool.get_limit())
-        return min(free, limit - int(pool.used_bytes())) if limit else free
+        return min(free, limit - int(pool.used_bytes()) + kept) if limit else free
 
     def synchronize(self) -> None:
         """See `Device`."""
@@ -123,6 +170,7 @@ class CupyDevice:
     def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         """See `Device`. CuPy passes Python's whole numbers as `long long`."""
         if blocks:
+            self.launched += 1
             kernel((blocks,), (threads,), arguments)
 
     # Products. cuBLAS reads matrices column by column: C = A B there is Cᵀ = Bᵀ Aᵀ here.
@@ -146,6 +194,7 @@ class CupyDevice:
         """See `Device`."""
         if n == 0 or p == 0:
             return
+        self.launched += 1
         kind = np.dtype(dtype)
         one, factor = self._one[kind].ctypes.data, (self._one if add else self._zero)[kind].ctypes.data
         handle = self._handle()
@@ -175,6 +224,7 @@ class CupyDevice:
         """See `Device`."""
         if count == 0 or n == 0 or p == 0:
             return
+        self.launched += 1
         kind = np.dtype(dtype)
         one, zero = self._one[kind].ctypes.data, self._zero[kind].ctypes.data
         handle = self._handle()
@@ -186,18 +236,52 @@ class CupyDevice:
         )  # fmt: skip
 
     def _handle(self) -> int:
-        """cuBLAS's handle of this thread and GPU, on the current stream, reading factors from the host."""
-        handle = self._cupy.cuda.device.get_cublas_handle()
-        self._blas.setStream(handle, self._stream)
-        self._blas.setPointerMode(handle, 0)  # CUBLAS_POINTER_MODE_HOST
-        self._blas.setMathMode(handle, _TF32 if self.tf32 else _EXACT)
-        return int(handle)
+        """cuBLAS's handle of this thread, on the current stream."""
+        own, stream = self._of_thread, self._stream
+        if own.blas is None:
+            own.blas = Cublas(self._cupy)
+        return own.blas.ready(stream, stream if own.captures_for is None else own.captures_for, self.tf32)
+
+    # Graphs.
+
+    def capture(self, calls: tuple[Call, ...]) -> Any:
+        """See `Device`. With the graph goes what keeps the workspace of its products."""
+        own = self._of_thread
+        if own.stream is None:
+            own.stream = self._cupy.cuda.Stream(non_blocking=True)
+        stream, launched = own.stream, self.launched
+        own.captures_for = self._stream
+        try:
+            with stream:
+                try:
+                    stream.begin_capture(self._runtime.streamCaptureModeThreadLocal)
+                    for verb, arguments in calls:
+                        getattr(self, verb)(*arguments)
+                except BaseException:
+                    with contextlib.suppress(Exception):  # that the capture is void, which is known
+                        stream.end_capture()
+                    raise
+                return stream.end_capture(), own.blas
+        finally:
+            own.captures_for = None
+            self.launched = launched
+
+    def play(self, graph: Any) -> None:
+        """See `Device`."""
+        self.launched += 1
+        graph[0].launch()
 
     # Sorting.
 
     def argsort(self, address: int, n: int) -> Any:
         """See `Device`. CuPy sorts by Thrust, whose `stable_sort` this is."""
-        cuda = self._cupy.cuda
-        memory = cuda.UnownedMemory(address, 8 * n, self, self._runtime.getDevice())
-        keys = self._cupy.ndarray((n,), np.int64, memptr=cuda.MemoryPointer(memory, 0))
-        return self._cupy.argsort(keys, kind="stable")
+        return self._cupy.argsort(self._array_at(address, (n,), np.int64, 8 * n, self), kind="stable")
+
+
+class _OfThread(threading.local):
+    """blas: made for the first product. stream: made for the first graph. captures_for: the stream that a graph will be
+    launched into, while it is captured."""
+
+    blas: Cublas | None = None
+    stream: Any = None
+    captures_for: int | None = None

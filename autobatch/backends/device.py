@@ -13,6 +13,9 @@ import numpy as np
 
 Host = np.ndarray[Any, Any]
 
+Call = tuple[str, tuple[Any, ...]]
+"""A verb of a device, and what it is called with."""
+
 
 class Device(Protocol):
     """A device that runs generated kernels. Arrays of it are C-contiguous, have `shape`, `dtype`, `size`, `reshape` and
@@ -24,8 +27,19 @@ class Device(Protocol):
     tf32: bool
     """Whether products of float32 may round their operands to TF32."""
 
+    graphs: bool
+    """Whether calls that recur are to be replayed as graphs. While it is on, memory comes back at the same addresses to
+    who asks for the same sizes while the same others are held."""
+
+    launched: int
+    """Kernels, products, fills, copies and graphs that were started until now."""
+
     faults: int
     """Address of three int64: [1, index, extent] once a kernel met an index out of range, until then zeros."""
+
+    @property
+    def setting(self) -> Any:
+        """What the work of a call depends on besides its arguments, such as the stream; to be compared."""
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         """An array of the device; its numbers are whatever lies there. Raises `MemoryError` where there is no room."""
@@ -105,6 +119,13 @@ class Device(Protocol):
     ) -> None:
         """`count` products. step_a, step_b, step_c: numbers from one matrix to the next, 0 for one that all share."""
 
+    def capture(self, calls: tuple[Call, ...]) -> Any:
+        """A graph of calls of `zero`, `copy`, `launch`, `product` and `products` that have run before. Nothing runs.
+        Raises where that cannot be done; the device is then as it was."""
+
+    def play(self, graph: Any) -> None:
+        """Start all that was captured, at the addresses and with the numbers of then."""
+
     def argsort(self, address: int, n: int) -> Any:
         """The int64 array of the places of n int64, smallest number first, equal ones in order."""
 
@@ -120,6 +141,11 @@ def use_device(device: Device | None) -> Device | None:
     before = _in_use[0] if _in_use else None
     _in_use[:] = [] if device is None else [device]
     return before
+
+
+def installed_device() -> Device | None:
+    """The device in use, if there is one already."""
+    return _in_use[0] if _in_use else None
 
 
 def current_device() -> Device:

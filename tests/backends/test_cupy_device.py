@@ -6,14 +6,15 @@ Factors, matrices and leading dimensions go to a BLAS written down here from its
 from __future__ import annotations
 
 import ctypes
+import gc
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.backends import cupy_device
+from autobatch.backends import cublas, cupy_device
 from autobatch.backends.cupy_device import CupyDevice
 from autobatch.backends.device import use_device
 
@@ -84,8 +85,8 @@ class Event:
 class Array:
     """An array of the fake, host memory with an address."""
 
-    def __init__(self, host: Any) -> None:
-        self.host = host
+    def __init__(self, host: Any, kept: Any = None) -> None:
+        self.host, self.kept = host, kept
         self.shape, self.dtype, self.nbytes = host.shape, host.dtype, host.nbytes
         self.data = SimpleNamespace(ptr=host.ctypes.data, copy_from_host_async=self.copy)
 
@@ -99,20 +100,85 @@ class Array:
 
 
 class Stream:
-    """A stream that writes down what is put into it."""
+    """A stream that writes down what is put into it, and while it is captured what would be put there."""
+
+    current: ClassVar[list[Any]] = []
+    fails = ""
 
     def __init__(self, non_blocking: bool = False) -> None:
         assert non_blocking  # one that blocks would wait for the default stream, whatever is in it
         self.log: list[Any] = []
+        self.ptr, self.is_captured, self.captured = 99, False, 0
 
     def wait_event(self, event: Event) -> None:
         self.log.append(event)
+
+    def __enter__(self) -> None:
+        self.current.append(self)
+
+    def __exit__(self, *error: object) -> None:
+        assert self.current.pop() is self
+
+    def begin_capture(self, mode: int) -> None:
+        assert mode == 1 and self.current[-1] is self and not self.is_captured
+        self.is_captured, self.log = True, []
+
+    def end_capture(self) -> Any:
+        assert self.is_captured
+        self.is_captured = False
+        if self.fails:
+            raise RuntimeError(self.fails)
+        calls, launched = tuple(self.log), self.current[0].log
+        self.captured += 1
+        return SimpleNamespace(launch=lambda: launched.extend(calls))
+
+
+class Handles:
+    """What `CupyDevice` uses of cuBLAS beside products, and the calls that set a handle."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def create(self) -> int:
+        self.log.append("create")
+        return 7
+
+    def destroy(self, handle: int) -> None:
+        self.log.append("destroy")
+
+    def setPointerMode(self, handle: int, mode: int) -> None:
+        assert mode == 0
+
+    def setStream(self, handle: int, stream: int) -> None:
+        self.log.append(("stream", stream))
+
+    def setMathMode(self, handle: int, mode: int) -> None:
+        self.log.append(("mode", mode))
+
+    def set_workspace(self, handle: int, address: int, n_bytes: int) -> None:
+        assert self.log[-1][0] == "stream"  # which took the one of before away
+        self.log.append(("workspace", address, n_bytes))
+
+
+REAL_SETTER = cublas.workspace_setter
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What `CupyDevice` uses of CuPy."""
-    stream = SimpleNamespace(ptr=11, synchronize=lambda: None)
+    stream = SimpleNamespace(ptr=11, synchronize=lambda: None, log=[])
+    monkeypatch.setattr(Stream, "current", [stream])
+    handles = Handles()
+    allocated: list[Any] = []
+
+    def alloc(n_bytes: int) -> Any:
+        allocated.append(np.zeros(min(n_bytes, 1 << 20), np.uint8))
+        return SimpleNamespace(ptr=allocated[-1].ctypes.data)
+
+    def ndarray(shape: Any, dtype: Any, memptr: Any) -> Array:
+        address, owner = memptr
+        return Array(view(address, (int(np.prod(shape)),), (1,), dtype).reshape(shape), owner)
+
     pool = SimpleNamespace(free_bytes=lambda: 5, used_bytes=lambda: 60, get_limit=lambda: found.limit)
     modules: list[tuple[str, Any]] = []
 
@@ -121,35 +187,43 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             modules.append((code, options))
 
         def get_function(self, name: str) -> Any:
-            return lambda grid, block, arguments: launches.append((name, grid, block, arguments))
+            def start(grid: Any, block: Any, arguments: Any) -> None:
+                here = Stream.current[-1]
+                (launches if here is stream else here.log).append((name, grid, block, arguments))
+
+            return start
 
     launches: list[Any] = []
-    modes: list[int] = []
+    stream.log = launches
     cuda = SimpleNamespace(
         runtime=SimpleNamespace(
             memsetAsync=lambda address, value, n, stream: ctypes.memset(address, value, n),
             memcpyAsync=lambda to, at, n, kind, stream: ctypes.memmove(to, at, n) if kind == 3 else None,
             memGetInfo=lambda: (100, 1000),
-            getDevice=lambda: 0,
+            getDevice=lambda: 0, runtimeGetVersion=lambda: 12080, streamCaptureModeThreadLocal=1,
         ),
         cublas=SimpleNamespace(
             sgemm=gemm(np.float32), dgemm=gemm(np.float64), sgemmStridedBatched=batched(np.float32),
-            dgemmStridedBatched=batched(np.float64), setStream=lambda handle, stream: None,
-            setPointerMode=lambda handle, mode: None, setMathMode=lambda handle, mode: modes.append(mode),
+            dgemmStridedBatched=batched(np.float64), create=handles.create, destroy=handles.destroy,
+            setPointerMode=handles.setPointerMode, setStream=handles.setStream, setMathMode=handles.setMathMode,
         ),
-        device=SimpleNamespace(get_cublas_handle=lambda: 7),
-        get_current_stream=lambda: stream,
+        Device=lambda: SimpleNamespace(compute_capability="90"), alloc=alloc,
+        UnownedMemory=lambda address, n_bytes, owner, device: (address, owner),
+        MemoryPointer=lambda memory, offset: memory,
+        get_current_stream=lambda: Stream.current[-1],
         alloc_pinned_memory=Pinned,
         Event=Event, Stream=Stream,
     )  # fmt: skip
     found = SimpleNamespace(
-        cuda=cuda, limit=0, modules=modules, launches=launches, modes=modes, RawModule=Module,
+        cuda=cuda, limit=0, modules=modules, launches=launches, handles=handles, allocated=allocated, ndarray=ndarray,
+        RawModule=Module,
         zeros=lambda shape, dtype: Array(np.zeros(shape, dtype)),
         empty=lambda shape, dtype: Array(np.empty(shape, dtype)),
         array=lambda host, order: Array(np.array(host, order=order)),
         get_default_memory_pool=lambda: pool,
     )  # fmt: skip
     monkeypatch.setattr(cupy_device, "require_cupy", lambda: found)
+    monkeypatch.setattr(cublas, "workspace_setter", lambda major: handles.set_workspace if major == 12 else None)
     return found
 
 
@@ -198,12 +272,144 @@ def test_tf32_is_asked_for(fake: SimpleNamespace) -> None:
         for tf32, mode in ((False, 0), (True, 3), (False, 0)):
             ab.set_backend("cupy", tf32=tf32)
             device.product(2, 2, 2, *(x.ctypes.data, 2, False) * 2, x.ctypes.data, 2, np.float32, False)
-            assert fake.modes[-1] == mode
+            assert fake.handles.log[-1] == ("mode", mode)
     finally:
         ab.set_backend("numba")
         use_device(before)
     with pytest.raises(ValueError, match="tf32 is an option of cupy, numba has none"):
         ab.set_backend("numba", tf32=True)
+
+
+SQUARE = 2, 2, 2
+
+
+def square(x: Any) -> tuple[Any, ...]:
+    """Arguments of a product of a matrix with itself."""
+    return (*SQUARE, *(x.ctypes.data, 2, False) * 2, x.ctypes.data, 2, x.dtype, False)
+
+
+def test_the_handle_is_told_what_changes(fake: SimpleNamespace) -> None:
+    device = CupyDevice()
+    x = np.ones((2, 2), np.float32)
+    device.product(*square(x))
+    device.product(*square(x))
+    first = fake.allocated[-1].ctypes.data
+    assert fake.handles.log == ["create", ("stream", 11), ("workspace", first, 32 << 20), ("mode", 0)]
+    with Stream(non_blocking=True):  # another stream has a workspace of its own
+        device.product(*square(x))
+    second = fake.allocated[-1].ctypes.data
+    device.product(*square(x))
+    assert fake.handles.log[4:] == [
+        ("stream", 99), ("workspace", second, 32 << 20), ("stream", 11), ("workspace", first, 32 << 20)
+    ]  # fmt: skip
+    del device
+    assert fake.handles.log[-1] == "destroy"
+
+
+def test_calls_are_captured_on_another_stream_and_launched_on_the_current_one(fake: SimpleNamespace) -> None:
+    device = CupyDevice()
+    kernel = device.kernel("text", "one")
+    x = np.ones((2, 2), np.float32)
+    device.product(*square(x))
+    workspace = fake.handles.log[2]
+    calls = ("launch", (kernel, 3, 256, (1, 2))), ("product", square(x)), ("launch", (kernel, 4, 256, (3,)))
+    before = device.launched
+    graph = device.capture(calls)
+    assert fake.launches == [] and device.launched == before
+    # its products work in the workspace of the stream that it is launched into
+    assert fake.handles.log[-2:] == [("stream", 99), workspace]
+    for _ in range(2):
+        device.play(graph)
+    assert fake.launches == [("one", (3,), (256,), (1, 2)), ("one", (4,), (256,), (3,))] * 2
+    assert device.launched == before + 2
+    device.product(*square(x))
+    assert fake.handles.log[-2:] == [("stream", 11), workspace]
+    del device
+    assert "destroy" not in fake.handles.log  # the graph keeps what it works in
+    del graph
+    assert fake.handles.log[-1] == "destroy"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_capture_that_fails_is_ended(fake: SimpleNamespace, error: type[BaseException]) -> None:
+    device = CupyDevice()
+    kernel = device.kernel("text", "one")
+
+    def fail(*arguments: Any) -> None:
+        raise error("no")
+
+    with pytest.raises(error, match="no"):
+        device.capture((("launch", (kernel, 3, 256, (1,))), ("launch", (fail, 3, 256, (1,)))))
+    device.launch(kernel, 1, 256, (5,))
+    assert fake.launches == [("one", (1,), (256,), (5,))]
+    device.play(device.capture((("launch", (kernel, 3, 256, (1,))),)))
+    assert fake.launches[1:] == [("one", (3,), (256,), (1,))]
+
+
+def test_a_graph_that_cuda_refuses(fake: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = CupyDevice()
+    call = "launch", (device.kernel("text", "one"), 3, 256, (1,))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the capture is void"):
+        patch.setattr(Stream, "fails", "the capture is void")
+        device.capture((call,))
+    device.play(device.capture((call,)))
+    assert len(fake.launches) == 1
+
+
+def test_without_a_workspace_of_ours_products_are_not_captured(
+    fake: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cublas, "workspace_setter", lambda major: None)
+    device = CupyDevice()
+    x = np.ones((2, 2), np.float32)
+    device.product(*square(x))
+    assert x.tolist() == [[2.0, 2.0]] * 2
+    with pytest.raises(RuntimeError, match="cublasSetWorkspace was not found"):
+        device.capture((("product", square(x)),))
+    device.product(*square(x))
+    assert x.tolist() == [[8.0, 8.0]] * 2
+
+
+def test_the_workspace_is_set_by_the_library_that_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    class Function:
+        def __call__(self, *arguments: int) -> int:
+            given.append(arguments)
+            return 0 if arguments[1] % 256 == 0 else 7
+
+    def library(name: str) -> Any:
+        if "12" not in name:
+            raise OSError(name)
+        return SimpleNamespace(cublasSetWorkspace_v2=Function())
+
+    monkeypatch.setattr(cublas.ctypes, "CDLL", library)
+    assert REAL_SETTER(13) is None
+    setter = REAL_SETTER(12)
+    assert setter is not None
+    setter(7, 512, 4096)
+    assert given == [(7, 512, 4096)]
+    with pytest.raises(RuntimeError, match="status 7"):
+        setter(7, 5, 4096)
+
+
+def test_memory_comes_back_while_graphs_are_on(fake: SimpleNamespace) -> None:
+    device = CupyDevice()
+    device.graphs = True
+    x = device.empty((3, 5), np.float32)
+    assert x.shape == (3, 5) and x.dtype == np.float32
+    address = x.data.ptr
+    y = device.upload(np.arange(4.0))
+    assert y.get().tolist() == [0.0, 1.0, 2.0, 3.0] and y.data.ptr != address
+    del x
+    gc.collect()
+    assert device.free_bytes() == 105 + 512
+    assert device.empty((15,), np.float32).data.ptr == address
+    with Stream(non_blocking=True):
+        assert device.empty((15,), np.float32).data.ptr != address
+    assert device.empty((0,), np.float32).shape == (0,)
+    device.graphs = False
+    assert device.free_bytes() == 105
 
 
 def test_a_pinned_buffer_waits_until_its_copy_is_done(fake: SimpleNamespace) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from autobatch.backends.device import Call
+from autobatch.backends.steady import Steady
 
 from .arrays import DeviceArray
 
@@ -23,26 +27,69 @@ def at(address: int, shape: Any, dtype: Any) -> Host:
     return np.frombuffer((ctypes.c_char * n_bytes).from_address(address), kind).reshape(shape)
 
 
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A kernel of the device; it equals itself alone."""
+
+    start: Any
+
+
 class StandIn:
     """See `autobatch.backends.device.Device`.
 
     counts: calls since the last `counts.clear()`: "empty", "array", "numpy", "upload", "launch", "product", …
     limit: bytes of memory.
+
+    While a graph is captured the calls of a launch loop are noted and nothing else is allowed, as with CUDA.
     """
 
     name = "cupy"
     tf32 = False
+    launched = 0
+    setting = 0
 
     def __init__(self, limit: int = 1 << 40) -> None:
         self.limit = limit
         self.used = 0
         self.counts: Counter[str] = Counter()
+        self._kernels: dict[tuple[str, str], Kernel] = {}
+        self._steady: Steady | None = None
+        self._captured: list[Call] | None = None
         self._fault_words = np.zeros(3, np.int64)
         self.faults = int(self._fault_words.ctypes.data)
 
+    @property
+    def graphs(self) -> bool:
+        return self._steady is not None
+
+    @graphs.setter
+    def graphs(self, is_on: bool) -> None:
+        self._steady = (self._steady or Steady(self._block)) if is_on else None
+
+    def _count(self, name: str) -> None:
+        if self._captured is not None:
+            raise RuntimeError(f"{name} is not allowed while a graph is captured")
+        self.counts[name] += 1
+
     def empty(self, shape: Any, dtype: Any) -> DeviceArray:
-        self.counts["empty"] += 1
-        return self._allocated(shape, dtype)
+        self._count("empty")
+        return self._given(shape, dtype)
+
+    def _given(self, shape: Any, dtype: Any) -> DeviceArray:
+        kind = np.dtype(dtype)
+        n_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        lease = self._steady.take(n_bytes, 0) if self._steady is not None and n_bytes else None
+        if lease is None:
+            return self._allocated(shape, dtype)
+        buffer = (ctypes.c_char * n_bytes).from_address(lease.address)
+        buffer.lease = lease  # type: ignore[attr-defined]
+        host = np.frombuffer(buffer, np.uint8)
+        host[:] = 0xA5
+        return DeviceArray(self, host.view(kind).reshape(shape))
+
+    def _block(self, n_bytes: int) -> tuple[int, Any]:
+        block = self._allocated((n_bytes,), np.uint8)
+        return int(block.data.ptr), block
 
     def _allocated(self, shape: Any, dtype: Any) -> DeviceArray:
         kind = np.dtype(dtype)
@@ -59,33 +106,35 @@ class StandIn:
         self.used -= n_bytes
 
     def array(self, host: Host) -> DeviceArray:
-        self.counts["array"] += 1
+        self._count("array")
         made = self._allocated(host.shape, host.dtype)
         made._host[...] = host
         return made
 
     def mark(self) -> int:
-        self.counts["mark"] += 1
+        self._count("mark")
         return self.counts["launch"]
 
     def numpy(self, array: DeviceArray, moment: int | None = None) -> Host:
-        self.counts["numpy" if moment is None else "numpy of earlier"] += 1
+        self._count("numpy" if moment is None else "numpy of earlier")
         if not isinstance(array, DeviceArray):
             raise TypeError(f"{type(array).__name__} is no array of the device")
         return np.array(array._host)
 
     def upload(self, host: Host) -> DeviceArray:
-        self.counts["upload"] += 1
-        made = self._allocated(host.shape, host.dtype)
+        self._count("upload")
+        made = self._given(host.shape, host.dtype)
         made._host[...] = host
         return made
 
     def zero(self, address: int, n_bytes: int) -> None:
-        self.counts["zero"] += 1
+        if self._noted("zero", address, n_bytes):
+            return
         ctypes.memset(address, 0, n_bytes)
 
     def copy(self, target: int, source: int, n_bytes: int) -> None:
-        self.counts["copy"] += 1
+        if self._noted("copy", target, source, n_bytes):
+            return
         ctypes.memmove(target, source, n_bytes)
 
     def free_bytes(self) -> int:
@@ -94,13 +143,17 @@ class StandIn:
     def kernel(self, source: str, name: str) -> Any:
         from .kernels import compiled
 
-        return compiled(source, name)
+        found = self._kernels.get((source, name))
+        if found is None:
+            found = self._kernels[source, name] = Kernel(compiled(source, name))
+        return found
 
     def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         from .kernels import launch
 
-        self.counts["launch"] += 1
-        launch(kernel, blocks, threads, arguments)
+        if self._noted("launch", kernel, blocks, threads, arguments):
+            return
+        launch(kernel.start, blocks, threads, arguments)
 
     def product(
         self,
@@ -118,7 +171,8 @@ class StandIn:
         dtype: Any,
         add: bool,
     ) -> None:
-        self.counts["product"] += 1
+        if self._noted("product", n, k, p, a, lead_a, flip_a, b, lead_b, flip_b, c, lead_c, dtype, add):
+            return
         self._product(n, k, p, a, lead_a, flip_a, b, lead_b, flip_b, c, lead_c, np.dtype(dtype), add)
 
     def products(
@@ -140,7 +194,9 @@ class StandIn:
         step_c: int,
         dtype: Any,
     ) -> None:
-        self.counts["product"] += 1
+        one, other = (a, lead_a, flip_a, step_a), (b, lead_b, flip_b, step_b)
+        if self._noted("products", count, n, k, p, *one, *other, c, lead_c, step_c, dtype):
+            return
         kind = np.dtype(dtype)
         for i in range(count):
             here = (address + i * step * kind.itemsize for address, step in ((a, step_a), (b, step_b), (c, step_c)))
@@ -159,15 +215,42 @@ class StandIn:
         with np.errstate(all="ignore"):
             result[...] = result + left @ right if add else left @ right
 
+    def _noted(self, verb: str, *arguments: Any) -> bool:
+        """Count a call of a launch loop; while a graph is captured it is noted, and True returned."""
+        if self._captured is None:
+            self.launched += 1
+            self.counts[verb.removesuffix("s")] += 1
+            return False
+        self._captured.append((verb, arguments))
+        return True
+
+    def capture(self, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+        self._count("capture")
+        self._captured = []
+        try:
+            for verb, arguments in calls:
+                getattr(self, verb)(*arguments)
+            return tuple(self._captured)
+        finally:
+            self._captured = None
+
+    def play(self, graph: tuple[Call, ...]) -> None:
+        self.counts["play"] += 1
+        launched, counts = self.launched, self.counts
+        self.counts = Counter()
+        for verb, arguments in graph:
+            getattr(self, verb)(*arguments)
+        self.launched, self.counts = launched + 1, counts
+
     def argsort(self, address: int, n: int) -> DeviceArray:
-        self.counts["argsort"] += 1
+        self._count("argsort")
         order = np.argsort(at(address, (n,), np.int64), kind="stable")
         made = self._allocated(order.shape, order.dtype)
         made._host[...] = order
         return made
 
     def synchronize(self) -> None:
-        self.counts["synchronize"] += 1
+        self._count("synchronize")
 
 
 def _matrix(address: int, n: int, m: int, lead: int, kind: np.dtype[Any]) -> Host:

@@ -13,6 +13,7 @@ from typing import Any
 from .faults import raise_fault
 from .indices import host_pools, known_indices
 from .layout import DeviceRun
+from .sequence import recording
 
 
 def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None = None) -> None:
@@ -24,21 +25,23 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
         piece = "forward" if run.needs_sig[s] else "inference"
         unknown |= not known_indices(run, s, piece)
         plans[s] = _plan(run, s, piece)
-    device, scratch = run.device, run.scratch
-    for number, launch in enumerate(run.launches):
-        if launch.sizes[0] == 0:
-            continue
-        program, inputs, writes, kept = plans[launch.sig]
-        outputs = [
-            run.pool_address[pool] + start * row for (pool, start, _), row in zip(launch.writes, writes, strict=True)
-        ]
-        outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in kept]
-        arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]  # type: ignore[arg-type]
-        program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
-        if check is not None:
-            check(launch, number)
+    scratch = run.scratch
+    with recording(run.device, check is None) as device:
+        for number, launch in enumerate(run.launches):
+            if launch.sizes[0] == 0:
+                continue
+            program, inputs, writes, kept = plans[launch.sig]
+            outputs = [
+                run.pool_address[pool] + start * row
+                for (pool, start, _), row in zip(launch.writes, writes, strict=True)
+            ]
+            outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in kept]
+            arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]  # type: ignore[arg-type]
+            program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
+            if check is not None:
+                check(launch, number)
     if unknown:
-        raise_fault(device)
+        raise_fault(run.device)
 
 
 def _plan(

@@ -25,6 +25,7 @@ from .memory import Room
 from .parcel import Parcel
 from .rows import add, add_rows, clear_rows, take_rows
 from .segments import apart, segments_of, sorted_rows
+from .sequence import recording
 
 
 def mirror_on_device(
@@ -44,9 +45,12 @@ def mirror_on_device(
     add_to = back.segments(first.stores, slots)
     finals = [_Final(back, s) for s in sorted(back.used)]
     back.send(finals)
-    for step in [*clear, *steps]:
-        step()
-    back.reverse_launches(first.stores, slots, add_to)
+    with recording(run.device) as back.device:
+        for step in [*clear, *steps]:
+            step()
+        back.reverse_launches(first.stores, slots, add_to)
+        for final in finals:
+            final.compute()
     for final in finals:
         final.give(dense, rows)
     cotangents = {}
@@ -61,6 +65,7 @@ class _Reverse:
 
     def __init__(self, run: DeviceRun, launches: list[DeviceLaunch]) -> None:
         self.run = run
+        self.device: Any = run.device  # or what stands in for it
         self.launches = launches
         self.used: dict[int, list[DeviceLaunch]] = {}
         for launch in launches:
@@ -108,10 +113,10 @@ class _Reverse:
         return steps
 
     def _clear_block(self, k: int, offset: int, n_bytes: int) -> None:
-        self.run.device.zero(self.pool_address(k) + offset, n_bytes)
+        self.device.zero(self.pool_address(k) + offset, n_bytes)
 
     def _clear_rows(self, k: int, at: int, n: int, width: int, dtype: Any) -> None:
-        clear_rows(self.run.device, self.pool_address(k), self.parcel.address + at, n, width, dtype)
+        clear_rows(self.device, self.pool_address(k), self.parcel.address + at, n, width, dtype)
 
     def seeds(self, seeds: dict[int, Any]) -> list[Callable[[], None]]:
         """Add the seeds to their rows, later."""
@@ -135,14 +140,12 @@ class _Reverse:
     def _seed_block(self, k: int, source: Any, first: int, n: int) -> None:
         width, dtype = self.run.tape.pools[k]
         to = self.pool_address(k) + first * width * np.dtype(dtype).itemsize
-        add(self.run.device, to, self._seed_address(source), n * width, dtype)
+        add(self.device, to, self._seed_address(source), n * width, dtype)
 
     def _seed_rows(self, k: int, source: Any, places: Sequence[int], n: int) -> None:
         width, dtype = self.run.tape.pools[k]
         order, starts, rows = (self.parcel.address + at for at in places)
-        add_rows(
-            self.run.device, self.pool_address(k), rows, self._seed_address(source), (order, starts, n), width, dtype
-        )
+        add_rows(self.device, self.pool_address(k), rows, self._seed_address(source), (order, starts, n), width, dtype)
 
     def segments(self, stores: Array, slots: Sequence[Sequence[int]]) -> Callable[[int], tuple[int, int, int] | None]:
         """For an access that is added to: the addresses of its order and starts and the number of its segments, or None
@@ -209,7 +212,7 @@ class _Reverse:
         self, stores: Array, slots: Sequence[Sequence[int]], add_to: Callable[[int], tuple[int, int, int] | None]
     ) -> None:
         """Run the backward programs, the last launch first."""
-        run, device = self.run, self.run.device
+        run, device = self.run, self.device
         pools = [self.pool_address(k) for k in range(len(self.pool_at))]
         slot_pools = {s: [pools[pool_number(run, slot)] for slot in run.signatures[s].slots] for s in self.used}
         row_bytes = [width * np.dtype(dtype).itemsize for width, dtype in run.tape.pools]
@@ -275,6 +278,7 @@ class _Final:
     all_of_them: bool = False
     inputs: list[Any] = field(default_factory=list)
     sparse: list[tuple[int, Any, _Rows]] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         run, launches = self.back.run, self.back.used[self.s]
@@ -334,29 +338,33 @@ class _Final:
         to = back.room.reserve(n * width * dtype.itemsize, "cotangents")
 
         def take() -> None:
-            take_rows(back.run.device, pool(), back.parcel.address + at, back.room.address + to, n, width, dtype)
+            take_rows(back.device, pool(), back.parcel.address + at, back.room.address + to, n, width, dtype)
 
         return _Rows(lambda: back.room.address + to, take)
 
-    def give(self, dense: GiveDense, rows: GiveRows) -> None:
-        """Compute the gradients and hand them over."""
-        run, s, back = self.back.run, self.s, self.back
-        signature = run.signatures[s]
-        kernel = signature.kernel
-        pieces = kernel.pieces
+    def compute(self) -> None:
+        """Compute the gradients."""
+        back, kernel = self.back, self.back.run.signatures[self.s].kernel
         for x in [*self.inputs, *(values for _, _, values in self.sparse)]:
             if isinstance(x, _Rows) and x.take is not None:
                 x.take()
-        if pieces.dense:
-            types = [pieces.final.nodes[i].type for i in pieces.final.outputs]
-            results = [run.device.empty(t.shape, t.dtype) for t in types]
+        final = kernel.pieces.final
+        if kernel.pieces.dense:
+            types = [final.nodes[i].type for i in final.outputs]
+            self.results = [back.device.empty(t.shape, t.dtype) for t in types]
             arguments = [x.address() if isinstance(x, _Rows) else x for x in self.inputs]
             scratch = back.room.address + back.scratch_at
             kernel.device_program("final").run(
-                run.device, self.sizes[0], self.sizes, arguments, [r.data.ptr for r in results], scratch
+                back.device, self.sizes[0], self.sizes, arguments, [r.data.ptr for r in self.results], scratch
             )
-            for k, g in zip(pieces.dense, results, strict=True):
-                dense(signature.shared[k], g)
+
+    def give(self, dense: GiveDense, rows: GiveRows) -> None:
+        """Hand the gradients over."""
+        run, s, back = self.back.run, self.s, self.back
+        signature = run.signatures[s]
+        pieces = signature.kernel.pieces
+        for k, g in zip(pieces.dense, self.results, strict=True):
+            dense(signature.shared[k], g)
         for k, gradient, values in self.sparse:
             type = pieces.kept[gradient.rows]
             shape = rows_shape(type, self.sizes)
