@@ -22,19 +22,19 @@ def current_backend() -> str:
     return _chosen.get() or _default[0]
 
 
-def set_backend(name: str, *, tf32: bool = False, graphs: bool = False) -> None:
+def set_backend(name: str, *, tf32: bool = False, graphs: bool = False, persistent: bool = False) -> None:
     """Run kernels on "numba" (default), "numpy" or "cupy" from now on, in all threads.
 
     With "cupy" new parameters live on the GPU; those that are there already move with `model.to("cupy")`. `tf32` lets a
     GPU round the operands of float32 products to 10 bits, which is faster; nothing else is rounded. `graphs` captures
-    sequences of launches that recur as CUDA graphs and replays them, which takes more memory. Raises `BackendError`
-    for a name that is not a backend, and where a backend lacks something: then it says what; ValueError for an option
-    of another backend.
+    sequences of launches that recur as CUDA graphs and replays them, which takes more memory. `persistent` lets one
+    kernel do all launches of a recurrence whose weights fit on the chip. Raises `BackendError` for a name that is not a
+    backend, and where a backend lacks something: then it says what; ValueError for an option of another backend.
 
     >>> import autobatch as ab
     >>> ab.set_backend("numba")
     """
-    options = {"tf32": tf32, "graphs": graphs}
+    options = {"tf32": tf32, "graphs": graphs, "persistent": persistent}
     for option, is_on in options.items():
         if is_on and name not in DEVICES:
             raise ValueError(f"set_backend: {option} is an option of cupy, {name} has none of this name")

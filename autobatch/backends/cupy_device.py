@@ -33,6 +33,7 @@ class CupyDevice:
     name = "cupy"
     tf32 = False
     launched = 0
+    persistent = False
 
     def __init__(self) -> None:
         self._cupy = cupy = require_cupy()
@@ -43,9 +44,13 @@ class CupyDevice:
         self._of_thread = _OfThread()
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
+        self._allowed: dict[Any, int] = {}  # kernel → shared memory that it may ask for
         self._pinned: collections.deque[tuple[Any, Any]] = collections.deque()  # (buffer, event after its copy)
         self._one = {np.dtype(t): np.array(1, t) for t in (np.float32, np.float64)}
         self._zero = {np.dtype(t): np.array(0, t) for t in (np.float32, np.float64)}
+        attributes = cupy.cuda.Device().attributes
+        self.blocks_at_once = int(attributes["MultiProcessorCount"]) if attributes["CooperativeLaunch"] else 0
+        self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
         self._fault_words = cupy.zeros(3, np.int64)
         self.faults = int(self._fault_words.data.ptr)
 
@@ -159,19 +164,36 @@ class CupyDevice:
 
     def kernel(self, source: str, name: str) -> Any:
         """See `Device`. CuPy keeps what NVRTC makes on disk, in `CUPY_CACHE_DIR`."""
-        found = self._kernels.get((source, name))
-        if found is None:
-            module = self._modules.get(source)
-            if module is None:
-                module = self._modules[source] = self._cupy.RawModule(code=source, options=("--std=c++17",))
-            found = self._kernels[source, name] = module.get_function(name)
-        return found
+        return self._kernel(source, name, False)
 
     def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         """See `Device`. CuPy passes Python's whole numbers as `long long`."""
         if blocks:
             self.launched += 1
             kernel((blocks,), (threads,), arguments)
+
+    def resident_kernel(self, source: str, name: str) -> Any:
+        """See `Device`. CuPy launches it by `cuLaunchCooperativeKernel`."""
+        return self._kernel(source, name, True)
+
+    def launch_resident(self, kernel: Any, blocks: int, threads: int, shared_bytes: int, table: int) -> None:
+        """See `Device`. What is beyond 48 KB has to be allowed to a kernel first, once."""
+        if shared_bytes > self._allowed.get(kernel, 0):
+            kernel.max_dynamic_shared_size_bytes = shared_bytes
+            self._allowed[kernel] = shared_bytes
+        self.launched += 1
+        kernel((blocks,), (threads,), (table,), shared_mem=shared_bytes)
+
+    def _kernel(self, source: str, name: str, together: bool) -> Any:
+        found = self._kernels.get((source, name))
+        if found is None:
+            module = self._modules.get(source)
+            if module is None:
+                module = self._modules[source] = self._cupy.RawModule(
+                    code=source, options=("--std=c++17",), enable_cooperative_groups=together
+                )
+            found = self._kernels[source, name] = module.get_function(name)
+        return found
 
     # Products. cuBLAS reads matrices column by column: C = A B there is Cᵀ = Bᵀ Aᵀ here.
 

@@ -34,6 +34,15 @@ class Device(Protocol):
     launched: int
     """Kernels, products, fills, copies and graphs that were started until now."""
 
+    persistent: bool
+    """Whether one kernel does the work of many launches where it can, with weights kept on the chip."""
+
+    blocks_at_once: int
+    """Blocks that can be told to run at the same time, each with a multiprocessor of its own; 0 where none can be."""
+
+    shared_bytes: int
+    """Shared memory that a block can have."""
+
     faults: int
     """Address of three int64: [1, index, extent] once a kernel met an index out of range, until then zeros."""
 
@@ -70,6 +79,13 @@ class Device(Protocol):
 
     def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         """Start a kernel. Its arguments are addresses and whole numbers of 64 bits; without blocks nothing happens."""
+
+    def resident_kernel(self, source: str, name: str) -> Any:
+        """A compiled kernel whose blocks wait for each other."""
+
+    def launch_resident(self, kernel: Any, blocks: int, threads: int, shared_bytes: int, table: int) -> None:
+        """Start such a kernel. All of its blocks, at most `blocks_at_once`, run at the same time. Its argument is an
+        address; `shared_bytes` is the size of the shared memory that it declares without one."""
 
     def product(
         self,

@@ -183,16 +183,26 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     modules: list[tuple[str, Any]] = []
 
     class Module:
-        def __init__(self, code: str, options: tuple[str, ...]) -> None:
+        def __init__(self, code: str, options: tuple[str, ...], enable_cooperative_groups: bool) -> None:
             modules.append((code, options))
+            self.together = enable_cooperative_groups
 
         def get_function(self, name: str) -> Any:
-            def start(grid: Any, block: Any, arguments: Any) -> None:
-                here = Stream.current[-1]
-                (launches if here is stream else here.log).append((name, grid, block, arguments))
+            return Kernel(name, self.together)
 
-            return start
+    class Kernel:
+        max_dynamic_shared_size_bytes = 48 * 1024
 
+        def __init__(self, name: str, together: bool) -> None:
+            self.name, self.together = name, together
+
+        def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int = 0) -> None:
+            assert shared_mem <= self.max_dynamic_shared_size_bytes
+            how = ("together", shared_mem) if self.together else ()
+            here = Stream.current[-1]
+            (launches if here is stream else here.log).append((self.name, grid, block, arguments, *how))
+
+    attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448, "CooperativeLaunch": 1}
     launches: list[Any] = []
     stream.log = launches
     cuda = SimpleNamespace(
@@ -207,7 +217,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             dgemmStridedBatched=batched(np.float64), create=handles.create, destroy=handles.destroy,
             setPointerMode=handles.setPointerMode, setStream=handles.setStream, setMathMode=handles.setMathMode,
         ),
-        Device=lambda: SimpleNamespace(compute_capability="90"), alloc=alloc,
+        Device=lambda: SimpleNamespace(compute_capability="90", attributes=attributes), alloc=alloc,
         UnownedMemory=lambda address, n_bytes, owner, device: (address, owner),
         MemoryPointer=lambda memory, offset: memory,
         get_current_stream=lambda: Stream.current[-1],
@@ -216,7 +226,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )  # fmt: skip
     found = SimpleNamespace(
         cuda=cuda, limit=0, modules=modules, launches=launches, handles=handles, allocated=allocated, ndarray=ndarray,
-        RawModule=Module,
+        RawModule=Module, attributes=attributes,
         zeros=lambda shape, dtype: Array(np.zeros(shape, dtype)),
         empty=lambda shape, dtype: Array(np.empty(shape, dtype)),
         array=lambda host, order: Array(np.array(host, order=order)),
@@ -449,3 +459,14 @@ def test_memory_and_kernels(fake: SimpleNamespace) -> None:
     device.launch(one, 3, 256, (1, 2))
     device.launch(two, 0, 256, ())
     assert fake.launches == [("one", (3,), (256,), (1, 2))]
+
+
+def test_kernels_whose_blocks_wait_for_each_other(fake: SimpleNamespace) -> None:
+    device = CupyDevice()
+    assert (device.blocks_at_once, device.shared_bytes) == (132, 227 * 1024)
+    walk = device.resident_kernel("text", "walk")
+    for shared in (1000, 200_000, 100_000):
+        device.launch_resident(walk, 132, 256, shared, 5)
+    assert fake.launches == [("walk", (132,), (256,), (5,), "together", n) for n in (1000, 200_000, 100_000)]
+    fake.attributes["CooperativeLaunch"] = 0
+    assert CupyDevice().blocks_at_once == 0

@@ -47,6 +47,9 @@ class StandIn:
     tf32 = False
     launched = 0
     setting = 0
+    persistent = False
+    blocks_at_once = 40
+    shared_bytes = 227 * 1024
 
     def __init__(self, limit: int = 1 << 40) -> None:
         self.limit = limit
@@ -154,6 +157,22 @@ class StandIn:
         if self._noted("launch", kernel, blocks, threads, arguments):
             return
         launch(kernel.start, blocks, threads, arguments)
+
+    def resident_kernel(self, source: str, name: str) -> Any:
+        from .kernels import compiled_resident
+
+        found = self._kernels.get((source, name))
+        if found is None:
+            found = self._kernels[source, name] = Kernel(compiled_resident(source, name))
+        return found
+
+    def launch_resident(self, kernel: Any, blocks: int, threads: int, shared_bytes: int, table: int) -> None:
+        from .kernels import launch_resident
+
+        assert 0 < blocks <= self.blocks_at_once and shared_bytes <= self.shared_bytes
+        if self._noted("launch_resident", kernel, blocks, threads, shared_bytes, table):
+            return
+        launch_resident(kernel.start, blocks, threads, shared_bytes, table)
 
     def product(
         self,

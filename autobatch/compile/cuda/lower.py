@@ -33,6 +33,7 @@ from ...types import FLOATS
 from ..lower import argument_lines, count_lines, function_name, graph_inputs, steps_of, unpacked
 from .arrange import arrange
 from .body import ADD, IN_ORDER, STORE, Body, Kernels
+from .products import Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ class CudaProgram:
     text: the driver and its kernels, to read
     source: the kernels as they are compiled
     kernels: their names in the source
+    texts: of each of them, with `NAME` for its name
+    weights: the right operands of its products, where these are all it asks a library for, and each is the same for
+        all launches of a signature; else None
     run: run(device, m, sizes, inputs, outputs, scratch, apart=False) launches everything. Arrays are C-contiguous and
         given by address.
         inputs: as `graph_inputs` says: (pool, row numbers, block) for "rows", where row numbers are int32, and block is
@@ -57,6 +61,8 @@ class CudaProgram:
     text: str
     source: str
     kernels: tuple[str, ...]
+    texts: tuple[str, ...]
+    weights: tuple[Weight, ...] | None
     run: Callable[..., None]
     scratch: Callable[[int, Sequence[int]], int]
 
@@ -108,7 +114,10 @@ class _Driver:
         defined["kernels"] = _Loaded(source, names)
         exec(compile(f"{driver}\n\n{room}", f"<{self.title}>", "exec"), defined)
         text = f"{driver}\n\n{kernels}" if kernels else driver
-        return CudaProgram(text, source, tuple(names), defined[self.title], defined["scratch"])
+        asked = [weight for body in bodies for weight in body.weights]
+        weights = None if None in asked else tuple(dict.fromkeys(weight for weight in asked if weight is not None))
+        texts = tuple(self.kernels.names)
+        return CudaProgram(text, source, tuple(names), texts, weights, defined[self.title], defined["scratch"])
 
 
 def _function(head: str, lines: Sequence[str]) -> str:
@@ -117,15 +126,15 @@ def _function(head: str, lines: Sequence[str]) -> str:
 
 
 class _Loaded:
-    """The kernels of a program on the device that runs it."""
+    """The kernels of a program on the device that runs it, or as a walk numbers them."""
 
     def __init__(self, source: str, names: Sequence[str]) -> None:
         self.source, self.names = source, names
-        self.device: Any = None
-        self.found: tuple[Any, ...] = ()
+        self.latest: tuple[Any, tuple[Any, ...]] = None, ()  # read and written at once: threads may differ in device
 
     def __call__(self, device: Device) -> tuple[Any, ...]:
-        if self.device is not device:
-            self.found = tuple(device.kernel(self.source, name) for name in self.names)
-            self.device = device
-        return self.found
+        known, found = self.latest
+        if known is not device:
+            found = tuple(device.kernel(self.source, name) for name in self.names)
+            self.latest = device, found
+        return found

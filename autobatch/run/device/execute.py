@@ -14,32 +14,38 @@ from .faults import raise_fault
 from .indices import host_pools, known_indices
 from .layout import DeviceRun
 from .sequence import recording
+from .walks import Part, run_launches
 
 
 def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None = None) -> None:
     """Run the launches in order; `check` sees every launch after it ran."""
     run.host_pools, run.payloads = host_pools(run), ()
     plans = {}
+    parts = {}
     unknown = False
     for s in run.totals:
         piece = "forward" if run.needs_sig[s] else "inference"
         unknown |= not known_indices(run, s, piece)
         plans[s] = _plan(run, s, piece)
+        parts[s] = Part(run.signatures[s].kernel.device_program(piece), {(kind, k): at for kind, k, at in plans[s][1]})
     scratch = run.scratch
+    launches: list[Any] = run.launches
+
+    def call(target: Any, number: int) -> None:
+        launch = launches[number]
+        program, inputs, writes, kept = plans[launch.sig]
+        outputs = [
+            run.pool_address[pool] + start * row for (pool, start, _), row in zip(launch.writes, writes, strict=True)
+        ]
+        outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in kept]
+        arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]
+        program(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
+        if check is not None:
+            check(launch, number)
+
+    order = [(launch.number, parts[launch.sig]) for launch in launches if launch.sizes[0]]
     with recording(run.device, check is None) as device:
-        for number, launch in enumerate(run.launches):
-            if launch.sizes[0] == 0:
-                continue
-            program, inputs, writes, kept = plans[launch.sig]
-            outputs = [
-                run.pool_address[pool] + start * row
-                for (pool, start, _), row in zip(launch.writes, writes, strict=True)
-            ]
-            outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in kept]
-            arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]  # type: ignore[arg-type]
-            program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
-            if check is not None:
-                check(launch, number)
+        run_launches(device, order, call, one_by_one=check is not None)
     if unknown:
         raise_fault(run.device)
 

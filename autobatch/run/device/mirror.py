@@ -26,6 +26,7 @@ from .parcel import Parcel
 from .rows import add, add_rows, clear_rows, take_rows
 from .segments import apart, segments_of, sorted_rows
 from .sequence import recording
+from .walks import Part, run_launches
 
 
 def mirror_on_device(
@@ -220,24 +221,25 @@ class _Reverse:
         plans: dict[tuple[int, bool], Any] = {}
         access_of = run.plan.access_of.tolist()
         is_apart = self.apart(stores, slots)
-        for launch in reversed(self.launches):
+
+        def plan_of(launch: DeviceLaunch) -> Any:
             s = launch.sig
             add_rows = not stores[launch.number] or not slots[s]
             found = plans.get((s, add_rows))
             if found is None:
                 kernel = run.signatures[s].kernel
-                pieces = kernel.pieces
                 kept = run.kept_places(s)
-                made = kept[pieces.n_kept_forward :]
-                found = plans[s, add_rows] = (
-                    kernel.device_program("backward", add_rows).run if slots[s] or made else None,
-                    fixed_inputs(run, s, "backward"),
-                    kept,
-                    made,
-                )
-            program, inputs, kept, made = found
-            if program is None:
-                continue
+                made = kept[kernel.pieces.n_kept_forward :]
+                inputs = fixed_inputs(run, s, "backward")
+                program = kernel.device_program("backward", add_rows) if slots[s] or made else None
+                part = Part(program, {(kind, k): at for kind, k, at in inputs})
+                found = plans[s, add_rows] = part, add_rows, inputs, kept, made
+            return found
+
+        def call(target: Any, number: int) -> None:
+            launch: Any = run.launches[number]
+            s = launch.sig
+            part, add_rows, inputs, kept, made = plan_of(launch)
             arguments: list[Any] = []
             for kind, k, fixed in inputs:
                 if fixed:
@@ -253,10 +255,13 @@ class _Reverse:
             outputs: list[Any] = []
             for slot in slots[s]:
                 _, numbers, block = launch.reads[slot]
-                segments = add_to(access_of[launch.number] + slot) if add_rows and block < 0 else None
+                segments = add_to(access_of[number] + slot) if add_rows and block < 0 else None
                 outputs.append((slot_pools[s][slot], numbers, block, segments))
             outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in made]
-            program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch, is_apart[launch.number])
+            part.program.run(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch, is_apart[number])
+
+        parts = [(launch.number, plan_of(launch)[0]) for launch in reversed(self.launches)]
+        run_launches(device, [(number, part) for number, part in parts if part.program is not None], call)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """sequence: the calls of one pass over a device, written down, so that a pass that recurs is one call.
 
 While a launch loop runs, a `Recorder` stands in for the device. It takes what such a loop asks for (`zero`, `copy`,
-`launch`, `product`, `products`) and hands the whole on at the end; memory is asked for at once, and held until then.
+`launch`, `launch_resident`, `product`, `products`) and hands the whole on at the end; memory is asked for and uploads
+are made at once, and held until then.
 Anything else (sorting) runs what was taken so far first. `recording` is the device itself unless its graphs are on.
 
     (("launch", (k0, 4, 256, (7, 140163, 140419))), ("product", (7, 64, 64, 140419, 64, False, …)), …)
@@ -27,7 +28,13 @@ class Recorder:
         self.device, self._graphs = device, graphs
         self._calls: list[Call] = []
         self._held: list[Any] = []
-        self.kernel, self.faults = device.kernel, device.faults
+        self.kernel, self.resident_kernel, self.faults = device.kernel, device.resident_kernel, device.faults
+        self.blocks_at_once, self.shared_bytes = device.blocks_at_once, device.shared_bytes
+
+    @property
+    def persistent(self) -> bool:
+        """See `Device`."""
+        return self.device.persistent
 
     def zero(self, *arguments: Any) -> None:
         """See `Device`."""
@@ -41,6 +48,10 @@ class Recorder:
         """See `Device`."""
         self._calls.append(("launch", arguments))
 
+    def launch_resident(self, *arguments: Any) -> None:
+        """See `Device`."""
+        self._calls.append(("launch_resident", arguments))
+
     def product(self, *arguments: Any) -> None:
         """See `Device`."""
         self._calls.append(("product", arguments))
@@ -52,6 +63,12 @@ class Recorder:
     def empty(self, shape: Any, dtype: Any) -> Any:
         """See `Device`. Nobody else gets this memory before what was recorded on it has been launched."""
         made = self.device.empty(shape, dtype)
+        self._held.append(made)
+        return made
+
+    def upload(self, host: Any) -> Any:
+        """See `Device`. At once; nobody else gets its memory either."""
+        made = self.device.upload(host)
         self._held.append(made)
         return made
 

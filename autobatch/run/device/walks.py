@@ -1,0 +1,200 @@
+"""walks: runs of launches that one kernel does, with their weights on the chip.
+
+Input: the launches of a pass in order, the programs they run, and how to run one. Output: a `Walk` for every run of
+launches that recur, of programs that ask a library for nothing but products with weights, where these fit on the chip.
+The drivers run as ever, but write down what they call (`compile/cuda/resident` makes the kernel that goes through it).
+Invariants: between two calls all blocks meet, unless both are products that do not touch what the other writes. Cost:
+the driver of each launch and a few microseconds a call; one upload for all walks, and a launch for each.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from ...backends.device import Device
+from ...compile.cuda.lower import CudaProgram
+from ...compile.cuda.reductions import THREADS
+from ...compile.cuda.resident import NAME, PRODUCT, Fit, Resident, fit, write_resident
+
+FEWEST = 4
+"""Launches of one program that are a recurrence; and of a run that is worth a walk."""
+
+MOST_PROGRAMS = 8
+"""Programs of one kernel: more of them are no recurrence, and would be compiled anew for every minibatch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What launches have in common: their program, if they run one, and addresses of the inputs that they share."""
+
+    program: CudaProgram | None
+    shared: dict[tuple[str, int], int]
+
+
+@dataclass(slots=True)
+class Walk:
+    """Some launches, as one. `first` is the number of the first of them."""
+
+    first: int
+    blocks: int
+    shared_bytes: int
+    kernel: Any
+    at: int
+    tables: Any = None
+
+    def start(self, device: Device) -> None:
+        """Launch it."""
+        device.launch_resident(self.kernel, self.blocks, THREADS, self.shared_bytes, self.tables.data.ptr + 8 * self.at)
+
+
+def run_launches(
+    device: Device, launches: Sequence[tuple[int, Part]], call: Callable[[Any, int], None], one_by_one: bool = False
+) -> None:
+    """Run launches in order.
+
+    Args:
+        launches: their numbers and parts.
+        call: runs the launch of a number on a device.
+        one_by_one: whether none is part of a walk.
+    """
+    is_possible = device.persistent and device.blocks_at_once and not one_by_one
+    walks = _find_walks(device, launches, call) if is_possible else {}
+    for number, _ in launches:
+        walk = walks.get(number)
+        if walk is None:
+            call(device, number)
+        elif walk.first == number:
+            walk.start(device)
+
+
+def _find_walks(
+    device: Device, launches: Sequence[tuple[int, Part]], call: Callable[[Any, int], None]
+) -> dict[int, Walk]:
+    """Number of a launch → the walk that does it, for all that are done by one."""
+    count = Counter(part for _, part in launches)
+    recurring = {part for part, n in count.items() if n >= FEWEST and _can_walk(part)}
+    programs = {part.program.source: part.program for part in recurring if part.program is not None}
+    dtypes = {weight.dtype for program in programs.values() for weight in program.weights or ()}
+    if len(dtypes) != 1 or len(programs) > MOST_PROGRAMS:
+        return {}
+    resident = _resident(tuple(programs[source] for source in sorted(programs)))
+    kernel: Any = None
+    words = array("q")
+    found: dict[int, Walk] = {}
+    for is_one, group in groupby(launches, lambda launch: launch[1] in recurring):
+        run = list(group)
+        weights = _weights([part for _, part in run]) if is_one and len(run) >= FEWEST else {}
+        how = (
+            fit(tuple(weights.values()), device.blocks_at_once, device.shared_bytes - resident.shared)
+            if weights
+            else None
+        )
+        if how is None:
+            continue
+        kernel = kernel or device.resident_kernel(resident.source, NAME)
+        walk = Walk(run[0][0], device.blocks_at_once, how.n_bytes, kernel, len(words))
+        found.update((number, walk) for number, _ in run)
+        calls = _Calls(device.faults, resident, words, list(weights), how)
+        for number, _ in run:
+            call(calls, number)
+        calls.end()
+    if found:
+        tables = device.upload(np.frombuffer(words, np.int64))
+        for walk in found.values():
+            walk.tables = tables
+    return found
+
+
+def _can_walk(part: Part) -> bool:
+    return part.program is not None and part.program.weights is not None
+
+
+_resident = lru_cache(write_resident)
+
+
+Place = tuple[int, int, bool, int, int]
+"""Of a weight: address, lead, whether it lies transposed, k, p."""
+
+
+def _weights(parts: Sequence[Part]) -> dict[Place, Any]:
+    """The weights of a run."""
+    found: dict[Place, Any] = {}
+    for part in dict.fromkeys(parts):
+        assert part.program is not None
+        for weight in part.program.weights or ():
+            address = part.shared[weight.input] + weight.offset
+            found[address, weight.lead, weight.flip, weight.k, weight.p] = weight
+    return found
+
+
+@dataclass(slots=True)
+class _Calls:
+    """Takes what drivers ask of a device, and writes it into a table."""
+
+    faults: int
+    resident: Resident
+    table: array[int]
+    weights: list[Place]
+    how: Fit
+    numbers: dict[Place, int] = field(default_factory=dict)
+    products: list[tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=list)
+    """What the products read and write that were called since the blocks met."""
+    before: int = -1
+    """Where the call before this one says whether blocks meet behind it."""
+
+    def __post_init__(self) -> None:
+        self.table.extend((0, len(self.weights), self.how.groups))
+        for k, (place, columns, at) in enumerate(zip(self.weights, self.how.columns, self.how.places, strict=True)):
+            self.table.extend((*place, columns, at))
+            self.numbers[place] = k
+
+    def kernel(self, source: str, name: str) -> int:
+        """The code of a kernel."""
+        return self.resident.codes[source, name]
+
+    def launch(self, kernel: int, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
+        """See `Device`."""
+        if blocks:
+            self._meet()
+            self._add(kernel, blocks, *arguments)
+
+    def product(
+        self, n: int, k: int, p: int, a: int, lead_a: int, flip_a: bool, b: int, lead_b: int, flip_b: bool, c: int,
+        lead_c: int, dtype: Any, add: bool,
+    ) -> None:  # fmt: skip
+        """See `Device`."""
+        if not n:
+            return
+        size = self.resident.dtype.itemsize
+        read, written = (a, a + size * ((n - 1) * lead_a + k)), (c, c + size * ((n - 1) * lead_c + p))
+        if not self.products or any(
+            _touch(read, other[1]) or _touch(written, other[0]) or _touch(written, other[1]) for other in self.products
+        ):
+            self._meet()
+        self.products.append((read, written))
+        self._add(PRODUCT, self.numbers[b, lead_b, flip_b, k, p], n, a, lead_a, c, lead_c, int(add))
+
+    def end(self) -> None:
+        """Close the table."""
+        self._add(-1)
+
+    def _meet(self) -> None:
+        if self.before >= 0:
+            self.table[self.before] = 1
+        self.products.clear()
+
+    def _add(self, code: int, *arguments: int) -> None:
+        self.before = len(self.table) + 1
+        self.table.extend((code, 0, *arguments, *(0,) * (self.resident.words - 2 - len(arguments))))
+
+
+def _touch(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    return a[0] < b[1] and b[0] < a[1]
