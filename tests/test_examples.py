@@ -1,0 +1,127 @@
+"""The examples run on small data and say what they are meant to; their models batch as the loop over examples does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import lzma
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+
+FOLDER = Path(__file__).parent.parent / "examples"
+
+TSV = """\
+the\tDET
+old\tADJ
+man\tNOUN
+
+the\tDET\tcolumns\tbehind
+boats\tNOUN
+sail\tVERB
+
+sail\tVERB
+"""
+MOLECULES = [
+    {"y": -0.5, "atoms": ["C", "C", "O"], "bonds": [[0, 1, 1], [1, 2, 1]]},
+    {"y": -1.5, "atoms": ["C"], "bonds": []},
+    {"y": -2.5, "atoms": ["C", "C", "Cl", "Br"], "bonds": [[0, 1, 2], [1, 2, 1], [1, 3, 4]]},
+]
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"examples_{name}", FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: Any) -> str:
+    monkeypatch.setattr(sys, "argv", [str(module.__name__), *map(str, words)])
+    module.main()
+    return capsys.readouterr().out
+
+
+def assert_as_the_loop(model: Any, examples: list[Any]) -> None:
+    """Values and gradients of a minibatch are those of its examples one by one."""
+    found = []
+    for batched in (True, False):
+        for parameter in model.parameters():
+            parameter.grad = None
+        ab.seed(0)
+        losses = ab.map(model.loss, examples, batched=batched)
+        ab.mean(losses).backward()
+        gradients = [p.grad.to_dense() if hasattr(p.grad, "to_dense") else p.grad for p in model.parameters()]
+        found.append((np.array(ab.evaluate(losses)), gradients))
+    (values, gradients), (single_values, single_gradients) = found
+    np.testing.assert_allclose(values, single_values, atol=1e-5)
+    for mine, other in zip(gradients, single_gradients, strict=True):
+        assert (mine is None) == (other is None)
+        if mine is not None:
+            np.testing.assert_allclose(mine, other, atol=1e-4)
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"listops", "solubility", "tagger"}
+
+
+def test_listops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    module = load("listops", monkeypatch)
+    printed = run(module, monkeypatch, capsys, "--steps", 20, "--batch-size", 8, "--dim", 4, "--depth", 2)
+    assert printed.count("expressions/s") == 10
+    assert "of 1000 new expressions" in printed
+    ab.seed(0)
+    rng = np.random.default_rng(0)
+    assert_as_the_loop(module.Calculator(4), [module.draw(rng, depth=3) for _ in range(5)])
+
+
+def test_listops_works_out_what_it_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("listops", monkeypatch)
+    rng = np.random.default_rng(0)
+    meaning = {"MIN": min, "MAX": max, "MED": lambda v: int(np.median(v)), "SM": lambda v: sum(v) % 10}
+
+    def value(words: list[str]) -> int:
+        word = words.pop(0)
+        if not word.startswith("["):
+            return int(word)
+        arguments = []
+        while words[0] != "]":
+            arguments.append(value(words))
+        words.pop(0)
+        return int(meaning[word[1:]](arguments))
+
+    for _ in range(50):
+        drawn = module.draw(rng, depth=4)
+        assert value(str(drawn).split()) == drawn.value
+
+
+def test_solubility(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    module = load("solubility", monkeypatch)
+    path = tmp_path / "molecules.jsonl"
+    path.write_text("".join(json.dumps(molecule) + "\n" for molecule in MOLECULES), encoding="utf-8")
+    printed = run(module, monkeypatch, capsys, path, path, "--epochs", 10, "--dim", 4, "--rounds", 2)
+    first, *_, last = (float(line.split()[-1]) for line in printed.splitlines() if "training error" in line)
+    assert last < first
+    assert "other molecules" in printed
+    molecules, elements = module.read(path)
+    assert_as_the_loop(module.Solubility(len(elements), 4, 2, 0.0, 1.0), molecules)
+
+
+def test_tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    module = load("tagger", monkeypatch)
+    path = tmp_path / "sentences.tsv.xz"
+    with lzma.open(path, "wt", encoding="utf-8") as file:
+        file.write(TSV)
+    assert [len(sentence) for sentence in module.read(path)] == [3, 3, 1]
+    printed = run(module, monkeypatch, capsys, path, path, "--epochs", 2, "--dim", 4, "--hidden", 3)
+    assert printed.count("epoch") == 2
+    sentences = [module.Sentence([1, 0], [[1], [2, 3, 1]], [0, 1]), module.Sentence([0], [[2]], [2])]
+    assert_as_the_loop(module.Tagger(3, 4, 3, dim=4, hidden=3), sentences)
