@@ -1,8 +1,8 @@
 """The budgets: `python -m benchmarks budgets` measures what the library costs beyond arithmetic.
 
 Recording an op and a cell call, replaying a node that was recorded before, scheduling and placing a node, one launch,
-growth with the number of nodes, what each scheduling policy reaches, and the first training step of a fresh process
-with a cold and a warm kernel cache.
+one launch on a device that does nothing, growth with the number of nodes, what each scheduling policy reaches, and the
+first training step of a fresh process with a cold and a warm kernel cache.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from autobatch.run.program import Tape
 from autobatch.run.schedule import POLICIES, lower_bound, schedule
 from autobatch.tape import assemble, state
 from benchmarks.autobatch_trainer import AutobatchTrainer
+from benchmarks.gpu.idle import host_times
 from benchmarks.treelstm import WORKLOAD
 from benchmarks.workload import CELLS, NO_CELLS, minibatches
 
@@ -186,6 +187,18 @@ def _launch(n: int = 2_000) -> float:
     return _median(once)
 
 
+def _on_a_device() -> list[tuple[str, str, str]]:
+    """What the library takes on the host for a launch on a device, without CuPy's own time."""
+    rows = []
+    for name in ("treelstm", "bilstm"):
+        calls, graphs = host_times(name)
+        what = f"{name} on a device, dim and batch 256: each of {calls.launches:,} launches"
+        rows.append((what, f"{calls.each:.1f} µs, step {calls.step:.1f} ms", "budget 10 µs"))
+        what = f"the same as graphs, {graphs.launches:,} launches: step"
+        rows.append((what, f"{graphs.step:.1f} ms", ""))
+    return rows
+
+
 def _first_step(cache: str) -> float:
     environment = {
         **os.environ,
@@ -208,6 +221,7 @@ def main(arguments: list[str]) -> int:
         ("record one cell call", f"{_recorded(_record_cell) * 1e6:.2f} µs", "budget 1.2 µs"),
         ("one launch", f"{_launch() * 1e6:.1f} µs", "budget 15 µs"),
     ]
+    rows += _on_a_device()
     count = 100
     while count <= options.growth:
         seconds, nodes = _plan(count)

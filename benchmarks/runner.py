@@ -265,6 +265,11 @@ def stage_figures(trainer: Trainer, batches: list[list[Any]], n_steps: int = 5) 
         step |= {"launches": prof.launches, "bound": prof.bound, "nodes": prof.nodes}
         step |= {"MB copied": prof.bytes_copied / 1e6, "MB read in place": prof.bytes_in_place / 1e6}
         step |= {"peak MB": prof.peak_bytes / 1e6}
+        if prof.device_launches:
+            step |= {
+                "launches on the device": prof.device_launches,
+                "µs of the host for each": 1e6 * prof.launch_seconds,
+            }
         for name, value in step.items():
             figures.setdefault(name, []).append(value)
     return {name: statistics.median(values) for name, values in figures.items()}

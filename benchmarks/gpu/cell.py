@@ -11,17 +11,19 @@ the others is void, and so is one that replays something else than it would comp
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
+from autobatch.backends.device import current_device, use_device
 from benchmarks import measure
 from benchmarks.gpu.floors import ProductsOnDevice, n_bytes, queued
 from benchmarks.gpu.place import Place
@@ -33,6 +35,8 @@ WARM_STEPS = 3
 ROUNDS = 3
 QUEUED_STEPS = 5
 OURS = (CELLS, CELLS_REUSED)
+OPTIONS = {name: {name: True} for name in ("graphs", "persistent")}
+"""Options of `ab.set_backend` that are measured beside the default, on recordings that are reused: name → options."""
 
 
 class Launcher(Protocol):
@@ -46,11 +50,27 @@ class Launcher(Protocol):
 
 
 class Own:
-    """A trainer of autobatch."""
+    """A trainer of autobatch. With options it runs on a device of its own, so that programs may take turns."""
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Any, options: Mapping[str, bool]) -> None:
         self.trainer = trainer
-        self.launch = trainer.launch
+        self.device: Any = type(current_device())() if options else None
+        for option, is_on in options.items():
+            setattr(self.device, option, is_on)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Inside the block this program's device is the one in use."""
+        before = use_device(self.device or current_device())
+        try:
+            yield
+        finally:
+            use_device(before)
+
+    def launch(self, examples: Sequence[Any]) -> Any:
+        """See `Launcher`."""
+        with self.in_use():
+            return self.trainer.launch(examples)
 
     def read(self, pending: Any) -> float:
         """Asks for the value, which waits for its step."""
@@ -83,8 +103,14 @@ class Row:
 
 
 def own_programs(workload: Workload, dim: int) -> dict[str, Factory]:
-    """The programs of autobatch, with recordings made anew and reused."""
-    return {name: lambda parameters, make=workload.trainers[name]: Own(make(parameters, dim)) for name in OURS}
+    """The programs of autobatch, with recordings made anew and reused, and the latter with options."""
+    kinds: dict[str, tuple[str, Mapping[str, bool]]] = {name: (name, {}) for name in OURS}
+    kinds |= {f"{CELLS_REUSED}, {name}": (CELLS_REUSED, options) for name, options in OPTIONS.items()}
+
+    def factory(name: str, options: Mapping[str, bool]) -> Factory:
+        return lambda parameters: Own(workload.trainers[name](parameters, dim), options)
+
+    return {name: factory(*kind) for name, kind in kinds.items()}
 
 
 def measure_cell(
@@ -124,9 +150,10 @@ def measure_cell(
     }
     stages = {}
     for row in rows:
-        if row.name in OURS and not row.failed:
-            trainer = row.program.trainer  # type: ignore[attr-defined]
-            stages[row.name] = stage_figures(trainer, batches)
+        if isinstance(row.program, Own) and not row.failed:
+            trainer = row.program.trainer
+            with row.program.in_use():
+                stages[row.name] = stage_figures(trainer, batches)
             if row.name == CELLS:
                 launched = launched_products(trainer, batches[:1])[0]
                 step = ProductsOnDevice(launched).step

@@ -35,7 +35,7 @@ def bars(cells: Cells) -> list[Bar]:
     found: list[Bar] = []
     trees = at.get(("treelstm", 256, 256))
     where = "treelstm, dim 256, batch 256"
-    reused, fresh = step_of(trees, CELLS_REUSED), _fresh(trees)
+    reused, fresh = own_step(trees, CELLS_REUSED), own_step(trees, CELLS)
     for what, names in {
         "level-batched PyTorch, plans prebuilt / autobatch, reused": (PREBUILT,),
         "the same with CUDA graphs / autobatch, reused": (GRAPH,),
@@ -56,7 +56,7 @@ def bars(cells: Cells) -> list[Bar]:
         if cell["workload"] == "bilstm" and cell["dim"] >= 256 and cell["batch"] >= LSTM_BATCH:
             peer = step_of(cell, EAGER, PREBUILT)
             where = f"bilstm, dim {cell['dim']}, batch {cell['batch']}"
-            figure = _ratio(peer, step_of(cell, CELLS_REUSED))
+            figure = _ratio(peer, own_step(cell, CELLS_REUSED))
             found.append(Bar("packed nn.LSTM / autobatch, reused", where, figure, LSTM, at_least=True))
     hidden = at.get(("treelstm", 512, 256))
     for name in (CELLS, CELLS_REUSED):
@@ -65,8 +65,9 @@ def bars(cells: Cells) -> list[Bar]:
     return found
 
 
-def _fresh(cell: Cell | None) -> float | None:
-    program = cell["programs"].get(CELLS) if cell else None
+def own_step(cell: Cell | None, name: str) -> float | None:
+    """Milliseconds a step of the program of this very name, unless it is void or failed."""
+    program = cell["programs"].get(name) if cell else None
     return program["step"] if program and _counts(program) else None
 
 

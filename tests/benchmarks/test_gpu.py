@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.gpu import cell, command, report
-from benchmarks.gpu.cell import Row, judge
+from benchmarks.gpu import cell, command, idle, report
+from benchmarks.gpu.cell import OPTIONS, Row, judge
 from benchmarks.gpu.floors import n_bytes
 from benchmarks.gpu.peers import peers
 from benchmarks.gpu.place import HostClock, Place
@@ -191,6 +191,12 @@ def test_the_report_has_every_program_and_what_is_wrong_with_it() -> None:
         assert line in text, text
 
 
+def test_what_the_host_takes_is_measured_on_a_device_that_does_nothing() -> None:
+    calls, graphs = idle.host_times("bilstm", DIM, 3, n_batches=2, rounds=2)
+    assert graphs.launches < 30 < calls.launches
+    assert calls.each > 0 and calls.step > 0 and graphs.step > 0
+
+
 def test_without_a_gpu_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert command.main(["--report"]) == command.MISSING_STATUS
@@ -213,10 +219,11 @@ def test_the_whole_command_on_a_stand_in(workload: str, tmp_path: Path, capsys: 
     (text,), (figures,) = tmp_path.glob("gpu-*.md"), tmp_path.glob("gpu-*.json")
     (cell,) = json.loads(figures.read_text("utf-8"))["cells"]
     own = {name for name in cell["programs"] if name.startswith("autobatch")}
-    assert own == {CELLS, CELLS_REUSED}
-    assert len(cell["programs"]) == 2 + len(peers(workload, Place(HostClock(), torch_device, {}), compiled=False))
+    assert own == {CELLS, CELLS_REUSED, *(f"{CELLS_REUSED}, {option}" for option in OPTIONS)}
+    assert len(cell["programs"]) == len(own) + len(peers(workload, Place(HostClock(), torch_device, {}), compiled=False))
     assert all(program["step"] > 0 and program["device"] > 0 for program in cell["programs"].values())
     assert len(cell["floors"]) == 3 and all(floor > 0 for floor in cell["floors"].values())
-    assert cell["stages"][CELLS]["launches"] > 0
+    launches = {name: cell["stages"][name]["launches on the device"] for name in own}
+    assert 2 * launches[f"{CELLS_REUSED}, graphs"] < launches[CELLS_REUSED]
     assert capsys.readouterr().out.count(f"## {workload}, dim {DIM}, batch 2") == 1
     assert f"## {workload}, dim {DIM}, batch 2" in text.read_text("utf-8")

@@ -33,7 +33,7 @@ class Graphs:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._graphs: OrderedDict[Any, Any] = OrderedDict()
+        self._graphs: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # see `_number` → sequence, graph
         self._met: OrderedDict[int, bool] = OrderedDict()  # hash → whether it may be captured
         self._has_warned = False
         self.n_calls = 0
@@ -41,47 +41,59 @@ class Graphs:
     def run(self, calls: tuple[Call, ...]) -> None:
         """Do what the calls say."""
         key = self._device.setting, calls
-        graph = self._graphs.get(key)
+        number = _number(key)
+        kept, graph = self._graphs.get(number, (None, None))
         how = REPLAYED
-        if graph is not None:
-            self._graphs.move_to_end(key)
+        if kept == key:
+            self._graphs.move_to_end(number)
             self._device.play(graph)
         else:
-            how = self._run_new(key, calls)
+            how = self._run_new(number, key)
         for profile in active.profiles:
             profile.note_sequence(how, len(calls))
 
-    def _run_new(self, key: Any, calls: tuple[Call, ...]) -> str:
+    def _run_new(self, number: int, key: tuple[Any, tuple[Call, ...]]) -> str:
         """A sequence without a graph."""
-        number = hash(key)  # of two sequences with one number the second is captured at once, which does no harm
-        may = self._met.get(number)
+        calls = key[1]
+        whole = hash(key)  # of two sequences with one hash the second is captured at once, which does no harm
+        may = self._met.get(whole)
         if may and len(calls) >= FEWEST_CALLS:
             try:
                 graph = self._device.capture(calls)
             except Exception as error:
-                self._met[number] = False
+                self._met[whole] = False
                 self._warn(error)
             else:
-                del self._met[number]
-                self._keep(key, graph, len(calls))
+                del self._met[whole]
+                self._keep(number, key, graph)
                 self._device.play(graph)
                 return CAPTURED
         elif may is None:
-            self._met[number] = True
+            self._met[whole] = True
             if len(self._met) > MOST_MET:
                 self._met.popitem(last=False)
         for verb, arguments in calls:
             getattr(self._device, verb)(*arguments)
         return RUN
 
-    def _keep(self, key: Any, graph: Any, n_calls: int) -> None:
-        self._graphs[key] = graph
-        self.n_calls += n_calls
+    def _keep(self, number: int, key: tuple[Any, tuple[Call, ...]], graph: Any) -> None:
+        if number in self._graphs:
+            self._forget(self._graphs.pop(number))
+        self._graphs[number] = key, graph
+        self.n_calls += len(key[1])
         while self.n_calls > MOST_CALLS and len(self._graphs) > 1:
-            (_, before), _ = self._graphs.popitem(last=False)
-            self.n_calls -= len(before)
+            self._forget(self._graphs.popitem(last=False)[1])
+
+    def _forget(self, entry: tuple[Any, Any]) -> None:
+        self.n_calls -= len(entry[0][1])
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(f"graphs: launches could not be captured and run one by one: {error}", stacklevel=2)
+
+
+def _number(key: tuple[Any, tuple[Call, ...]]) -> int:
+    """Where to look for a sequence: a hash of its length and of some of its calls."""
+    setting, calls = key
+    return hash((setting, len(calls), calls[:: max(len(calls) // 8, 1)]))

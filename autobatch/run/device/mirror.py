@@ -75,6 +75,7 @@ class _Reverse:
         self.parcel = Parcel()
         self.pool_at: list[int] = []
         self.scratch_at = 0
+        self._adding: tuple[Array, Array, Array] | None = None
 
     def reserve_pools(self) -> None:
         """A pool of cotangents for each pool of floats; row numbers of the others are never used."""
@@ -152,23 +153,16 @@ class _Reverse:
         """For an access that is added to: the addresses of its order and starts and the number of its segments, or None
         where all its rows are different; once the parcel is sent."""
         plan = self.run.plan
-        accesses = [
-            int(plan.access_of[launch.number]) + k
-            for launch in self.launches
-            if not stores[launch.number]
-            for k in slots[launch.sig]
-            if plan.block[plan.access_of[launch.number] + k] < 0
-        ]
-        numbers = np.array(accesses, np.int64)
+        accesses = self.adding(stores, slots)[0]
+        accesses = accesses[plan.block[accesses] < 0]
         found = segments_of(
-            plan.rows, plan.rows_of[numbers], plan.rows_of[numbers + 1], int(plan.pool_rows.max(initial=0))
+            plan.rows, plan.rows_of[accesses], plan.rows_of[accesses + 1], int(plan.pool_rows.max(initial=0))
         )
         at_order, at_starts = self.parcel.put(found.order), self.parcel.put(found.starts)
-        where = {
-            a: (at_order + 4 * int(found.order_of[k]), at_starts + 4 * int(found.starts_of[k]), int(found.count[k]))
-            for k, a in enumerate(accesses)
-            if found.count[k]
-        }
+        several = np.flatnonzero(found.count)
+        columns = (at_order + 4 * found.order_of, at_starts + 4 * found.starts_of, found.count)
+        places = zip(*(column[several].tolist() for column in columns), strict=True)
+        where = dict(zip(accesses[several].tolist(), places, strict=True))
 
         def of_access(access: int) -> tuple[int, int, int] | None:
             place = where.get(access)
@@ -179,20 +173,27 @@ class _Reverse:
 
     def apart(self, stores: Array, slots: Sequence[Sequence[int]]) -> list[bool]:
         """For each launch of the run whether it adds to no row twice."""
-        plan, pool_rows = self.run.plan, self.run.plan.pool_rows
-        first_row = np.concatenate(([0], np.cumsum(pool_rows)))
-        accesses: list[int] = []
-        first: list[int] = []
-        owner: list[int] = []
-        for launch in self.launches:
-            if not stores[launch.number]:
-                signature = self.run.signatures[launch.sig]
-                accesses += [int(plan.access_of[launch.number]) + k for k in slots[launch.sig]]
-                first += [int(first_row[pool_number(self.run, signature.slots[k])]) for k in slots[launch.sig]]
-                owner += [launch.number] * len(slots[launch.sig])
-        read, begin, number = (np.array(column, np.int64) for column in (accesses, first, owner))
-        found = apart(plan.rows, plan.rows_of, read, begin, number, int(first_row[-1]))
+        plan = self.run.plan
+        first_row = np.concatenate(([0], np.cumsum(plan.pool_rows)))
+        accesses, pools, owners = self.adding(stores, slots)
+        found = apart(plan.rows, plan.rows_of, accesses, first_row[pools], owners, int(first_row[-1]))
         return [bool(flag) for flag in found] + [True] * (len(self.run.launches) - found.size)
+
+    def adding(self, stores: Array, slots: Sequence[Sequence[int]]) -> tuple[Array, Array, Array]:
+        """Accesses that are added to, launch by launch: their numbers, pools and launches."""
+        if self._adding is None:
+            numbers = np.array([x.number for x in self.launches if not stores[x.number]], np.int64)
+            sigs = self.run.schedule.launch_sig[numbers]
+            n_slots = np.array([len(listed) for listed in slots])
+            flat = np.array([k for listed in slots for k in listed], np.int64)
+            pools = [pool_number(self.run, self.run.signatures[s].slots[k]) for s, ks in enumerate(slots) for k in ks]
+            counts = n_slots[sigs]
+            which = np.repeat(np.arange(numbers.size), counts)
+            begins = np.cumsum(n_slots) - n_slots  # of each signature in `flat`
+            at = np.arange(which.size) - (np.cumsum(counts) - counts)[which] + begins[sigs][which]
+            accesses = self.run.plan.access_of[numbers[which]] + flat[at]
+            self._adding = accesses, np.array(pools, np.int64)[at], numbers[which]
+        return self._adding
 
     def send(self, finals: Sequence[_Final]) -> None:
         """Allocate and upload."""

@@ -1,9 +1,8 @@
 """sequence: the calls of one pass over a device, written down, so that a pass that recurs is one call.
 
-While a launch loop runs, a `Recorder` stands in for the device. It takes what such a loop asks for (`zero`, `copy`,
-`launch`, `launch_resident`, `product`, `products`) and hands the whole on at the end; memory is asked for and uploads
-are made at once, and held until then.
-Anything else (sorting) runs what was taken so far first. `recording` is the device itself unless its graphs are on.
+While a launch loop runs, a `Recorder` stands in for the device. It takes what such a loop asks for (`VERBS`) and hands
+the whole on at the end; memory is asked for and uploads are made at once, and held until then. Anything else (sorting)
+runs what was taken so far first. `recording` is the device itself unless its graphs are on.
 
     (("launch", (k0, 4, 256, (7, 140163, 140419))), ("product", (7, 64, 64, 140419, 64, False, …)), …)
 
@@ -14,11 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...backends.device import Call, Device
 from .graphs import Graphs
+
+VERBS = ("zero", "copy", "launch", "launch_resident", "product", "products")
+"""What is written down."""
 
 
 class Recorder:
@@ -30,35 +32,21 @@ class Recorder:
         self._held: list[Any] = []
         self.kernel, self.resident_kernel, self.faults = device.kernel, device.resident_kernel, device.faults
         self.blocks_at_once, self.shared_bytes = device.blocks_at_once, device.shared_bytes
+        for verb in VERBS:
+            setattr(self, verb, self._noting(verb))
 
     @property
     def persistent(self) -> bool:
         """See `Device`."""
         return self.device.persistent
 
-    def zero(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self._calls.append(("zero", arguments))
+    def _noting(self, verb: str) -> Callable[..., None]:
+        note = self._calls.append
 
-    def copy(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self._calls.append(("copy", arguments))
+        def call(*arguments: Any) -> None:
+            note((verb, arguments))
 
-    def launch(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self._calls.append(("launch", arguments))
-
-    def launch_resident(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self._calls.append(("launch_resident", arguments))
-
-    def product(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self._calls.append(("product", arguments))
-
-    def products(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self._calls.append(("products", arguments))
+        return call
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         """See `Device`. Nobody else gets this memory before what was recorded on it has been launched."""
@@ -104,12 +92,12 @@ _of_thread = _OfThread()
 def recording(device: Device, is_on: bool = True) -> Iterator[Any]:
     """What to launch on inside the block: the device, or a recorder for it that launches when the block ends. What was
     recorded when an error ends the block is not launched."""
+    recorder = _of_thread.recorder
     if not (device.graphs and is_on):
-        if not device.graphs:
+        if recorder is not None and recorder.device is device and not device.graphs:
             _of_thread.recorder = None  # with all that it keeps
         yield device
         return
-    recorder = _of_thread.recorder
     if recorder is None or recorder.device is not device:
         recorder = _of_thread.recorder = Recorder(device, Graphs(device))
     try:
