@@ -220,7 +220,9 @@ def test_the_whole_command_on_a_stand_in(workload: str, tmp_path: Path, capsys: 
     (cell,) = json.loads(figures.read_text("utf-8"))["cells"]
     own = {name for name in cell["programs"] if name.startswith("autobatch")}
     assert own == {CELLS, CELLS_REUSED, *(f"{CELLS_REUSED}, {option}" for option in OPTIONS)}
-    assert len(cell["programs"]) == len(own) + len(peers(workload, Place(HostClock(), torch_device, {}), compiled=False))
+    assert len(cell["programs"]) == len(own) + len(
+        peers(workload, Place(HostClock(), torch_device, {}), compiled=False)
+    )
     assert all(program["step"] > 0 and program["device"] > 0 for program in cell["programs"].values())
     assert len(cell["floors"]) == 3 and all(floor > 0 for floor in cell["floors"].values())
     launches = {name: cell["stages"][name]["launches on the device"] for name in own}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,19 +21,13 @@ from tests.stand_in.device import StandIn
 OTHERS = [[1, 5], [0, 0, 4], [6, 1, 2, 2]]
 MORE = [[2, 4, 1, 1, 6, 3], [3]]
 
-Optimizer = Callable[[Any], Any]
 
-
-def adam(parameters: Any) -> Any:
-    return optim.Adam(parameters, lr=0.1)
-
-
-def train(batches: list[Any], graphs: bool, make: Optimizer = adam, late: bool = False) -> tuple[Any, ...]:
+def train(batches: list[Any], graphs: bool, late: bool = False, **options: bool) -> tuple[Any, ...]:
     """Steps of training, each loss read at once or after the next step was launched: losses, gradients, parameters."""
-    ab.set_backend("cupy", graphs=graphs)
+    ab.set_backend("cupy", graphs=graphs, **options)
     ab.seed(3)
     model = Reader()
-    optimizer = make(model.parameters())
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
     kept: list[Any] = []
     losses, found = [], []
     for batch in batches:
@@ -83,6 +76,16 @@ def test_a_pass_that_recurs_is_one_launch(device: StandIn) -> None:
     assert (device.counts["capture"], device.counts["play"]) == (2, 10)
     assert profile.sequences["replayed"][1] == 4 * profile.sequences["captured"][1]
     assert "2 run" in profile.table() and "8 replayed" in profile.table()
+
+
+def test_a_recurrence_that_is_one_kernel_is_replayed(device: StandIn) -> None:
+    batches = [[[1, 2, 3, 4, 5, 6] * 3, *SENTENCES]] * 5
+    without = train(batches, False, persistent=True)
+    resident = device.counts["launch_resident"]
+    assert resident
+    same(train(batches, True, persistent=True), without)
+    assert device.counts["play"] >= 6
+    assert device.counts["launch_resident"] < 2 * resident  # replays are not counted
 
 
 def test_launches_are_counted(device: StandIn) -> None:
