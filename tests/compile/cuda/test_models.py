@@ -73,35 +73,66 @@ RUNS: dict[str, Callable[[], Numbers]] = {
 }
 
 
+WALKED = [f"{workload}, {CELLS}" for workload in ("treelstm", "bilstm", "lm", "lattice")]
+"""Those that also run with one kernel for a recurrence."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """Numbers of every run on NumPy and on the stand-in, or what it raised there; sources of all that ran there."""
+    """Numbers of every run on NumPy and on the stand-in, or what it raised there; sources of all that ran there, and of
+    the kernels that did recurrences."""
 
     wanted: dict[str, Numbers]
     found: dict[str, Numbers | Exception]
     sources: list[str]
+    walked: dict[str, Numbers | Exception]
+    resident: list[str]
 
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
-    wanted, found = {}, {}
+    wanted: dict[str, Numbers] = {}
+    found: dict[str, Numbers | Exception] = {}
     with captured() as programs, ab.backend("numpy"):
         for name, run in RUNS.items():
             wanted[name] = run()
     kernels.build_together([program.source for program in programs])
+    walked: dict[str, Numbers | Exception] = {}
     with on_stand_in() as device:
         for name, run in RUNS.items():
-            try:
-                found[name] = run()
-            except Exception as error:
-                found[name] = error
-    return Outcome(wanted, found, list(device.sources))
+            found[name] = tried(run)
+        sources = list(device.sources)
+        device.persistent = True
+        for name in WALKED:
+            device.counts.clear()
+            walked[name] = tried(RUNS[name])
+            assert device.counts["launch_resident"] > 2, name
+        device.persistent = False
+    return Outcome(wanted, found, sources, walked, list(device.resident))
+
+
+def tried(run: Callable[[], Numbers]) -> Numbers | Exception:
+    """What it computes or raises."""
+    try:
+        return run()
+    except Exception as error:
+        return error
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", RUNS)
 def test_a_device_computes_what_numpy_computes(name: str, outcome: Outcome) -> None:
-    found, wanted = outcome.found[name], outcome.wanted[name]
+    agree(outcome.found[name], outcome.wanted[name])
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", WALKED)
+def test_so_does_one_kernel_for_a_recurrence(name: str, outcome: Outcome) -> None:
+    agree(outcome.walked[name], outcome.wanted[name])
+
+
+def agree(found: Numbers | Exception, wanted: Numbers) -> None:
+    """Raise unless the same numbers were found, within rounding."""
     if isinstance(found, Exception):
         raise found
     assert found.keys() == wanted.keys()
@@ -118,3 +149,11 @@ def test_what_ran_there_compiles_for_a_gpu(outcome: Outcome) -> None:
     code = nvrtc.compiled("\n".join([HEADER, *texts.values()]), nvrtc.FAST)
     assert len(texts) > 200
     assert all(f".text.{name}\0".encode() in code for name in texts)
+
+
+@needs_compiler
+@pytest.mark.skipif(bool(nvrtc.MISSING), reason=nvrtc.MISSING)
+def test_so_do_the_kernels_of_recurrences(outcome: Outcome) -> None:
+    assert len(outcome.resident) >= 2 * len(WALKED) - 2  # forward and in reverse; two models may share one
+    for source in outcome.resident:
+        assert b".text.walk\0" in nvrtc.compiled(source, nvrtc.FAST)
