@@ -41,7 +41,7 @@ def captured() -> Iterator[list[CudaProgram]]:
 
 
 class Noted(StandIn):
-    """A stand-in that knows the sources of the kernels it was asked for, and of those whose blocks wait for each other."""
+    """A stand-in that knows the sources of the kernels it was asked for, and of those whose blocks meet."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -150,7 +150,10 @@ class _Calls:
     before: int = -1
     """Where the call before this one says whether blocks meet behind it."""
 
+    zeros: tuple[int, ...] = ()
+
     def __post_init__(self) -> None:
+        self.zeros = (0,) * self.resident.words
         self.table.extend((0, len(self.weights), self.how.groups))
         for k, (place, columns, at) in enumerate(zip(self.weights, self.how.columns, self.how.places, strict=True)):
             self.table.extend((*place, columns, at))
@@ -164,7 +167,7 @@ class _Calls:
         """See `Device`."""
         if blocks:
             self._meet()
-            self._add(kernel, blocks, *arguments)
+            self._add((kernel, 0, blocks, *arguments))
 
     def product(
         self, n: int, k: int, p: int, a: int, lead_a: int, flip_a: bool, b: int, lead_b: int, flip_b: bool, c: int,
@@ -180,20 +183,23 @@ class _Calls:
         ):
             self._meet()
         self.products.append((read, written))
-        self._add(PRODUCT, self.numbers[b, lead_b, flip_b, k, p], n, a, lead_a, c, lead_c, int(add))
+        self._add((PRODUCT, 0, self.numbers[b, lead_b, flip_b, k, p], n, a, lead_a, c, lead_c, add))
 
     def end(self) -> None:
         """Close the table."""
-        self._add(-1)
+        self._add((-1,))
 
     def _meet(self) -> None:
         if self.before >= 0:
             self.table[self.before] = 1
-        self.products.clear()
+        if self.products:
+            self.products.clear()
 
-    def _add(self, code: int, *arguments: int) -> None:
-        self.before = len(self.table) + 1
-        self.table.extend((code, 0, *arguments, *(0,) * (self.resident.words - 2 - len(arguments))))
+    def _add(self, row: tuple[int, ...]) -> None:
+        table = self.table
+        self.before = len(table) + 1
+        table.extend(row)
+        table.extend(self.zeros[len(row) :])
 
 
 def _touch(a: tuple[int, int], b: tuple[int, int]) -> bool:
