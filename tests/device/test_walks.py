@@ -121,6 +121,20 @@ def test_what_does_not_fit_is_launched_as_ever(device: StandIn, reader: Reader) 
     assert not device.counts["launch_resident"], "three steps are no recurrence"
 
 
+def test_wide_launches_stay_launches(device: StandIn, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first steps are those of all sentences, the last ones of one alone."""
+    numbers(reader, LONG)
+    wanted = numbers(reader, LONG)
+    launched = {}
+    for rows in (0, 2, 1 << 20):
+        monkeypatch.setattr(walks, "MOST_WORK", rows * 6 * 12)
+        device.counts.clear()
+        agree(persistently(device, reader, LONG), wanted)
+        launched[rows] = device.counts["launch"]
+        assert device.counts["launch_resident"] == (2 if rows else 0)
+    assert launched[0] > launched[2] > launched[1 << 20]
+
+
 def test_walks_are_part_of_graphs(device: StandIn, reader: Reader) -> None:
     """The table of a walk is read when a graph is replayed: it need not be the one of before."""
     numbers(reader, LONG)

@@ -27,7 +27,7 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
         piece = "forward" if run.needs_sig[s] else "inference"
         unknown |= not known_indices(run, s, piece)
         plans[s] = _plan(run, s, piece)
-        parts[s] = Part(run.signatures[s].kernel.device_program(piece), {(kind, k): at for kind, k, at in plans[s][1]})
+        parts[s] = Part(run.signatures[s].kernel.device_program(piece), plans[s][1])
     scratch = run.scratch
     launches: list[Any] = run.launches
 
@@ -43,7 +43,7 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
         if check is not None:
             check(launch, number)
 
-    order = [(launch.number, parts[launch.sig]) for launch in launches if launch.sizes[0]]
+    order = [(launch.number, launch.sizes[0], parts[launch.sig]) for launch in launches if launch.sizes[0]]
     with recording(run.device, check is None) as device:
         run_launches(device, order, call, one_by_one=check is not None)
     if unknown:

@@ -233,7 +233,7 @@ class _Reverse:
                 made = kept[kernel.pieces.n_kept_forward :]
                 inputs = fixed_inputs(run, s, "backward")
                 program = kernel.device_program("backward", add_rows) if slots[s] or made else None
-                part = Part(program, {(kind, k): at for kind, k, at in inputs})
+                part = Part(program, inputs)
                 found = plans[s, add_rows] = part, add_rows, inputs, kept, made
             return found
 
@@ -261,8 +261,8 @@ class _Reverse:
             outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in made]
             part.program.run(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch, is_apart[number])
 
-        parts = [(launch.number, plan_of(launch)[0]) for launch in reversed(self.launches)]
-        run_launches(device, [(number, part) for number, part in parts if part.program is not None], call)
+        order = [(launch.number, launch.sizes[0], plan_of(launch)[0]) for launch in reversed(self.launches)]
+        run_launches(device, [x for x in order if x[2].program is not None], call)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """walks: runs of launches that one kernel does, with their weights on the chip.
 
 Input: the launches of a pass in order, the programs they run, and how to run one. Output: a `Walk` for every run of
-launches that recur, of programs that ask a library for nothing but products with weights, where these fit on the chip.
+narrow launches that recur, of programs that ask a library for nothing but products with weights, where these fit on
+the chip.
 The drivers run as ever, but write down what they call (`compile/cuda/resident` makes the kernel that goes through it).
 Invariants: between two calls all blocks meet, unless both are products that do not touch what the other writes. Cost:
 the driver of each launch and a few microseconds a call; one upload for all walks, and a launch for each.
@@ -27,16 +28,33 @@ from ...compile.cuda.resident import NAME, PRODUCT, Fit, Resident, fit, write_re
 FEWEST = 4
 """Launches of one program that are a recurrence; and of a run that is worth a walk."""
 
+MOST_WORK = 1 << 28
+"""Multiplications of a launch that is narrow. A library makes more of them faster than blocks that go through rows by
+fours, by more than a launch takes."""
+
 MOST_PROGRAMS = 8
 """Programs of one kernel: more of them are no recurrence, and would be compiled anew for every minibatch."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What launches have in common: their program, if they run one, and addresses of the inputs that they share."""
+    """What launches have in common.
 
-    program: CudaProgram | None
-    shared: dict[tuple[str, int], int]
+    program: what they run, if anything
+    shared: addresses of the inputs that are the same for all
+    work: multiplications of products with weights for a node, -1 for a program that asks a library for something else
+    """
+
+    __slots__ = ("program", "shared", "work")
+
+    def __init__(self, program: CudaProgram | None, inputs: Sequence[tuple[str, int, int]]) -> None:
+        self.program = program
+        self.shared = {(kind, k): address for kind, k, address in inputs}
+        weights = program.weights if program is not None else None
+        self.work = sum(weight.k * weight.p for weight in weights) if weights is not None else -1
+
+
+Asked = Sequence[tuple[int, int, Part]]
+"""Launches in order: number, nodes, part."""
 
 
 @dataclass(slots=True)
@@ -55,19 +73,17 @@ class Walk:
         device.launch_resident(self.kernel, self.blocks, THREADS, self.shared_bytes, self.tables.data.ptr + 8 * self.at)
 
 
-def run_launches(
-    device: Device, launches: Sequence[tuple[int, Part]], call: Callable[[Any, int], None], one_by_one: bool = False
-) -> None:
+def run_launches(device: Device, launches: Asked, call: Callable[[Any, int], None], one_by_one: bool = False) -> None:
     """Run launches in order.
 
     Args:
-        launches: their numbers and parts.
+        launches: all of them.
         call: runs the launch of a number on a device.
         one_by_one: whether none is part of a walk.
     """
     is_possible = device.persistent and device.blocks_at_once and not one_by_one
     walks = _find_walks(device, launches, call) if is_possible else {}
-    for number, _ in launches:
+    for number, _, _ in launches:
         walk = walks.get(number)
         if walk is None:
             call(device, number)
@@ -75,35 +91,30 @@ def run_launches(
             walk.start(device)
 
 
-def _find_walks(
-    device: Device, launches: Sequence[tuple[int, Part]], call: Callable[[Any, int], None]
-) -> dict[int, Walk]:
+def _find_walks(device: Device, launches: Asked, call: Callable[[Any, int], None]) -> dict[int, Walk]:
     """Number of a launch → the walk that does it, for all that are done by one."""
-    count = Counter(part for _, part in launches)
-    recurring = {part for part, n in count.items() if n >= FEWEST and _can_walk(part)}
-    programs = {part.program.source: part.program for part in recurring if part.program is not None}
-    dtypes = {weight.dtype for program in programs.values() for weight in program.weights or ()}
+    count = Counter(part for _, n, part in launches if _is_narrow(n, part))
+    recurring = {part for part, n in count.items() if n >= FEWEST}
+    programs = {part.program for part in recurring if part.program is not None}
+    dtypes = {weight.dtype for program in programs for weight in program.weights or ()}
     if len(dtypes) != 1 or len(programs) > MOST_PROGRAMS:
         return {}
-    resident = _resident(tuple(programs[source] for source in sorted(programs)))
+    resident = _resident(tuple(sorted(programs, key=lambda program: program.source)))
+    room = device.shared_bytes - resident.shared
     kernel: Any = None
     words = array("q")
     found: dict[int, Walk] = {}
-    for is_one, group in groupby(launches, lambda launch: launch[1] in recurring):
+    for goes, group in groupby(launches, lambda x: x[2] in recurring and _is_narrow(x[1], x[2])):
         run = list(group)
-        weights = _weights([part for _, part in run]) if is_one and len(run) >= FEWEST else {}
-        how = (
-            fit(tuple(weights.values()), device.blocks_at_once, device.shared_bytes - resident.shared)
-            if weights
-            else None
-        )
+        weights = _weights([part for _, _, part in run]) if goes and len(run) >= FEWEST else {}
+        how = fit(tuple(weights.values()), device.blocks_at_once, room) if weights else None
         if how is None:
             continue
         kernel = kernel or device.resident_kernel(resident.source, NAME)
         walk = Walk(run[0][0], device.blocks_at_once, how.n_bytes, kernel, len(words))
-        found.update((number, walk) for number, _ in run)
         calls = _Calls(device.faults, resident, words, list(weights), how)
-        for number, _ in run:
+        for number, _, _ in run:
+            found[number] = walk
             call(calls, number)
         calls.end()
     if found:
@@ -113,8 +124,8 @@ def _find_walks(
     return found
 
 
-def _can_walk(part: Part) -> bool:
-    return part.program is not None and part.program.weights is not None
+def _is_narrow(n: int, part: Part) -> bool:
+    return 0 <= n * part.work <= MOST_WORK
 
 
 _resident = lru_cache(write_resident)
