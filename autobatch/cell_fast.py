@@ -16,6 +16,8 @@ code is replaced by one that has a door for it. For `(self, (T, T), (T, T))` wit
             if checked != epoch[0]: break
             tape.stream.extend((number, x0._id, …))
             ...
+            r0 = tape.tensors[n]
+            ...
             return r0, r1
         return cell.call((self, left, right), {})
 
@@ -33,8 +35,8 @@ from typing import Any
 from .errors import _PACKAGE, OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
-from .tape import state
-from .tensor import Tensor, known_row, place_from
+from .tape import AHEAD, state
+from .tensor import Tensor, known_row, more_tensors, place_from
 
 DOORS = 4
 """Most structures that an entry has a door for: the last ones."""
@@ -83,7 +85,7 @@ class Entry:
                 "epoch": epoch,
                 "unchanged": unchanged,
                 "getframe": sys._getframe,
-                "new": object.__new__,
+                "more_tensors": more_tensors,
                 "out_of_range": _out_of_range,
                 "place_from": place_from,
                 "row_of": known_row,
@@ -102,7 +104,7 @@ class Entry:
         """The token of the door for calls of this structure, added if it is new; None where there can be none."""
         shape = _shape(structure, self.is_method)
         results = _results(outputs)
-        if shape is None or results is None or (self.is_plain and n_args != len(self.names)):
+        if shape is None or results is None or results > AHEAD or (self.is_plain and n_args != len(self.names)):
             return None
         key = (shape, results)
         token = self.doors.get(key)
@@ -271,9 +273,13 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             limit = f"{p}limits[{k}]"
             lines.append(f"        if not -{limit} <= {name} < {limit}: {p}out_of_range({name}, {limit})")
     if not stream:
-        whole = f"{p}len({p}tape.tensors) + {p}tape.replayed == {p}tape.count"  # as `torn` says, which takes longer
-        lines.append(f"    if not {whole} or {p}state.builder is not None: break")
-    lines += [f"    {p}n = {p}tape.count", f"    {p}tape.count = {p}n + {count}"]
+        # As `torn` says, which takes longer.
+        lines.append(f"    if {p}tape.done != {p}tape.count or {p}state.builder is not None: break")
+    lines += [
+        f"    {p}n = {p}tape.count",
+        f"    if {p}n > {p}tape.room: {p}more_tensors({p}tape, {p}n)",
+        f"    {p}tape.count = {p}done = {p}n + {count}",
+    ]
     for where, values in (("ints", ints), ("floats", floats)):
         if len(values) == 1:
             lines.append(f"    {p}tape.{where}.append({values[0]})")
@@ -285,20 +291,15 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
         f"    {p}code = {p}frame.f_code",
         f"    if {p}code is {p}tape.user_code: {p}tape.places.extend(({p}code, {p}frame.f_lasti))",
         f"    else: {p}tape.places.extend({p}place_from({p}frame, {p}tape))",
+        f"    {p}made = {p}tape.tensors",
     ]
     for k in range(count):
         lines += [
-            f"    {p}r{k} = {p}new({p}Tensor)",
+            f"    {p}r{k} = {p}made[{p}n + {k}]" if k else f"    {p}r0 = {p}made[{p}n]",
             f"    {p}r{k}._tape = {p}tape",
             f"    {p}r{k}._type = {p}t{k}",
-            f"    {p}r{k}._id = {p}n + {k}" if k else f"    {p}r0._id = {p}n",
         ]
     made = ", ".join(f"{p}r{k}" for k in range(count))
-    if count == 1:
-        lines.append(f"    {p}tape.tensors.append({p}r0)")
-        lines.append(f"    return {p}r0" if results == 0 else f"    return ({p}r0,)")
-    else:
-        lines.append(f"    {p}tape.tensors.extend(({made}))")
-        lines.append(f"    return {made}")
+    lines += [f"    {p}tape.done = {p}done", f"    return {made}{',' if results == 1 else ''}"]
     never = object()
     return (None, -1, (), None, None, *(never for _ in keys), *(None for _ in range(count))), lines

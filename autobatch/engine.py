@@ -21,6 +21,7 @@ from .backends.transfer import to_host
 from .collector import flushed
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .parameter import accumulate, before_change
+from .references import referenced
 from .reverse import gradients_of, gradients_of_shared
 from .run.device.layout import DeviceRun
 from .running import run_tape
@@ -28,27 +29,38 @@ from .shared import Shared, flags, is_frozen, refuse_if_kept
 from .signature import Signature
 from .stages import timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, state
-from .tensor import Tensor, iterate_tensors, new_tensor
+from .tensor import Tensor, iterate_tensors
 from .types import Type
 
 Array = np.ndarray[Any, Any]
 
 
-def _baseline() -> int:
-    """Reference count, as `held_tensors` sees it, of a tensor that only its recording holds."""
-    tape = Recording(False, False)
-    new_tensor(tape, 0, None)  # type: ignore[arg-type]
-    return max(map(sys.getrefcount, tape.tensors))
-
-
-_BASELINE = _baseline()
+SPARE = 1 << 16
+"""Most tensors that a thread keeps to use them again."""
 
 
 def held_tensors(tape: Recording, first: int = 0) -> list[Tensor]:
-    """Tensors that somebody besides the recording holds, from one of its tensors on."""
-    n = len(tape.tensors) - first
-    counts = np.fromiter(map(sys.getrefcount, itertools.islice(tape.tensors, first, None)), np.int64, n)
-    return [tape.tensors[first + i] for i in np.flatnonzero(counts > _BASELINE)]
+    """Tensors that somebody besides the recording holds, of its values from one on and of those that were replayed."""
+    listed, _ = referenced(tape.tensors, Tensor, first, tape.count)
+    return [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
+
+
+def _held_replayed(tape: Recording) -> list[Tensor]:
+    return [tape.replayed[k] for k in referenced(tape.replayed, Tensor, 0, len(tape.replayed))[0].tolist()]
+
+
+def _keep_spare(tape: Recording, taken: Sequence[int]) -> None:
+    """Leave the tensors of an ending recording to the next one, but for those that somebody knows."""
+    spare, tape.tensors = tape.tensors, []
+    del spare[SPARE if tape.solid is None else min(tape.solid, SPARE) :]
+    for k in taken:
+        if k < len(spare):
+            spare[k] = t = Tensor.__new__(Tensor)
+            t._id = k
+    for t in itertools.islice(spare, tape.count):
+        t._tape = None  # type: ignore[assignment]
+    if state.spare is None or len(state.spare) < len(spare):
+        state.spare = spare
 
 
 # Values.
@@ -159,11 +171,13 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
                 repair="record it anew",
             )
         )
-    held = held_tensors(tape)
+    listed, watched = referenced(tape.tensors, Tensor, 0, tape.count)
+    held = [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
     roots = sorted({t._id for t in held} | ({target._id} if target is not None else set()))
     tape.held = [weakref.ref(t) for t in held]
     with timed("assemble"):
         tape.arrays = assemble(tape, roots)
+    _keep_spare(tape, (*listed.tolist(), *watched.tolist()))
     tape.let_go()
     flushed()
     tape.targets = [target._id] if only and target is not None else None

@@ -22,11 +22,10 @@ from .ops.movement import split as _split
 from .ops.value import Value
 from .shared import Shared
 from .tape import state
-from .tensor import SHARED_CLASSES, Tensor, place_from
+from .tensor import SHARED_CLASSES, Tensor, more_tensors, place_from
 
 __all__ = ["concat", "sigmoid", "split", "tanh"]
 
-_new = object.__new__
 
 
 def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -53,11 +52,8 @@ def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
                 if hit is None:
                     return slow(self, other)
                 operands = (hit[0], self._id)
-            t = _new(Tensor)
-            t._tape = tape
-            t._type = hit[1]
-            t._id = n = tape.count
-            tape.count = n + 1
+            n = tape.count
+            tape.count = done = n + 1
             if kind is float:
                 tape.floats.append(other)
             tape.stream.extend(operands)
@@ -67,7 +63,12 @@ def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
                 tape.places.extend((code, frame.f_lasti))
             else:
                 tape.places.extend(place_from(frame, tape))
-            tape.tensors.append(t)
+            if n > tape.room:
+                more_tensors(tape, n)
+            t = tape.tensors[n]
+            t._tape = tape
+            t._type = hit[1]
+            tape.done = done
             return t
         return slow(self, other)
 
@@ -116,7 +117,7 @@ def _row(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         if index.__class__ is int and tape is not None:
             hit = tape.cache.get((LOOKUP, (), self, "i"))
             n = tape.count
-            whole = len(tape.tensors) + tape.replayed == n  # as `torn` says, which takes longer
+            whole = tape.done == n  # as `torn` says, which takes longer
             if hit is not None and 0 <= index < self._type.shape[0] and whole and state.builder is None:
                 tape.count = n + 1
                 tape.ints.append(index)
@@ -134,11 +135,8 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if x.__class__ is Tensor and x._tape is tape:
             hit = tape.cache.get((op, (), x._type))
             if hit is not None:
-                t = _new(Tensor)
-                t._tape = tape
-                t._type = hit[1]
-                t._id = n = tape.count
-                tape.count = n + 1
+                n = tape.count
+                tape.count = done = n + 1
                 tape.stream.extend((hit[0], x._id))
                 frame = _getframe(1)
                 code = frame.f_code
@@ -146,7 +144,12 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
                     tape.places.extend((code, frame.f_lasti))
                 else:
                     tape.places.extend(place_from(frame, tape))
-                tape.tensors.append(t)
+                if n > tape.room:
+                    more_tensors(tape, n)
+                t = tape.tensors[n]
+                t._tape = tape
+                t._type = hit[1]
+                tape.done = done
                 return t
         return slow(x)
 
@@ -155,10 +158,6 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _write(tape: Any, n: int, hit: Any, operands: tuple[int, ...]) -> Tensor:
     """The last lines of a node that has begun: its place is the user's line."""
-    t: Tensor = _new(Tensor)
-    t._tape = tape
-    t._type = hit[1]
-    t._id = n
     tape.stream.extend((hit[0], *operands))
     frame = _getframe(2)
     code = frame.f_code
@@ -166,7 +165,12 @@ def _write(tape: Any, n: int, hit: Any, operands: tuple[int, ...]) -> Tensor:
         tape.places.extend((code, frame.f_lasti))
     else:
         tape.places.extend(place_from(frame, tape))
-    tape.tensors.append(t)
+    if n > tape.room:
+        more_tensors(tape, n)
+    t: Tensor = tape.tensors[n]
+    t._tape = tape
+    t._type = hit[1]
+    tape.done = n + 1
     return t
 
 

@@ -203,8 +203,8 @@ class _Sweep:
         self.sources = sources
         self.parameters = parameters
         self.nodes = _read(tape)
-        self.types: dict[int, Type] = {t._id: t._type for t in tape.tensors}
-        self.tensors: dict[int, Tensor] = {t._id: t for t in tape.tensors}
+        self.tensors: dict[int, Tensor] = {t._id: t for t in tape.live_tensors()}
+        self.types: dict[int, Type] = {id: t._type for id, t in self.tensors.items()}
         self.grads: dict[int, Tensor] = {}
         self.shared: dict[Shared, Any] = {}
         self.reaching: dict[Shared, bool] = {}

@@ -4,11 +4,14 @@ Input: one call of `Recording.add` per op or cell call (the fast paths in `tenso
 lists inline). Output: `assemble`. Invariants: operands of a node have smaller value numbers than its results; the
 nodes of an example are contiguous. Cost: well under a microsecond a node.
 
-A write begins by moving `count` and ends by appending to `tensors`, so that one that Ctrl-C broke off can be told; such
-a recording is given up. The stream holds, node by node, the signature's number, then for each slot one value number,
+A write begins by moving `count` and ends by moving `done`, so that one that Ctrl-C broke off can be told; such a
+recording is given up. The stream holds, node by node, the signature's number, then for each slot one value number,
 or for a list its length and that many value numbers.
 
 Nodes that are replayed (`reuse/`) come as a `Block`: arrays instead of list entries, and no tensors but the results.
+
+Tensors are used again: those that nobody holds when a recording ends are the next one's, the number of their value
+included. A recording's list has the tensor of value k at place k, and tensors for values to come.
 """
 
 from __future__ import annotations
@@ -41,6 +44,9 @@ _numbers = itertools.count(1)
 
 Ints = np.ndarray[Any, Any]
 
+AHEAD = 16
+"""Most results of a node that finds its tensors without asking for each."""
+
 
 @dataclass(slots=True)
 class Block:
@@ -68,6 +74,7 @@ class Recording:
         "cache",
         "caches",
         "count",
+        "done",
         "examples",
         "floats",
         "frozen_from",
@@ -82,9 +89,11 @@ class Recording:
         "places",
         "replayed",
         "results",
+        "room",
         "run",
         "serial",
         "signatures",
+        "solid",
         "state",
         "stream",
         "sweeps",
@@ -95,14 +104,18 @@ class Recording:
         "user_code",
     )
 
-    def __init__(self, frozen: bool, unbatched: bool) -> None:
+    def __init__(self, frozen: bool, unbatched: bool, spare: list[Tensor] | None = None) -> None:
         self.stream: list[int] = []
         self.places: list[Any] = []
-        self.tensors: list[Tensor] = []
+        self.tensors: list[Any] = [] if spare is None else spare
+        self.room = len(self.tensors) - AHEAD  # a node whose first value is not beyond this has tensors
+        self.solid: int | None = None  # from here on places may be empty: there is nothing to use again
+        self.replayed: list[Tensor] = []  # of values of blocks
         self.ints: list[int] = []
         self.floats: list[float] = []
         self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
         self.count = 0
+        self.done = 0
         self.examples = 0  # of `ab.map`
         self.user_code: CodeType | None = None  # the user's code that recorded last
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
@@ -113,7 +126,6 @@ class Recording:
         self.imports: dict[tuple[int, int], int] = {}
         self.outside: dict[int, Any] = {}  # values of the recording, not of an example → what they are
         self.blocks: list[Block] = []
-        self.replayed = 0  # values of blocks that have no tensor
         self.sweeps = 0  # how many functions are being differentiated
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
@@ -139,8 +151,8 @@ class Recording:
 
     @property
     def torn(self) -> bool:
-        """Whether Ctrl-C came while a node was written: the count moves first, its tensors come last."""
-        return len(self.tensors) + self.replayed != self.count
+        """Whether Ctrl-C came while a node was written: the count moves first, `done` when its tensors are there."""
+        return self.done != self.count
 
     def add(self, number: int, operands: Sequence[int], place: tuple[CodeType | None, int]) -> int:
         """Write one node; returns the number of its first result. Its data and tensors have to follow."""
@@ -158,15 +170,25 @@ class Recording:
 
     def put(self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[Tensor]) -> None:
         """Append nodes that were replayed, their arrays from outside, and tensors of some of their values."""
-        self.count = block.value + block.n_values
+        self.count = after = block.value + block.n_values
         self.payloads += payloads
         self.blocks.append(block)
-        self.tensors += tensors
-        self.replayed += block.n_values - len(tensors)
+        self.replayed += tensors
+        n = len(self.tensors)
+        if n < after:
+            self.solid = n if self.solid is None else self.solid
+            self.tensors += [None] * (after - n)
+            self.room = after - AHEAD
+        self.done = after
+
+    def live_tensors(self) -> list[Tensor]:
+        """The tensors of this recording's values."""
+        made = [t for t in itertools.islice(self.tensors, self.count) if getattr(t, "_tape", None) is self]
+        return made + self.replayed
 
     def let_go(self) -> None:
         """Forget what is of no use once the recording has become arrays; the lines of its nodes stay."""
-        self.tensors, self.stream, self.ints, self.floats = [], [], [], []
+        self.tensors, self.replayed, self.stream, self.ints, self.floats = [], [], [], [], []
         self.caches, self.cache, self.outside = {}, {}, {}
         nothing = np.zeros(0, np.int32)
         for block in self.blocks:
@@ -195,6 +217,7 @@ class State(threading.local):
     """What a thread is doing."""
 
     tape: Recording | None = None
+    spare: list[Tensor] | None = None
     builder: Builder | None = None
     unbatched: bool = False
     stream: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from types import CodeType
@@ -23,7 +24,7 @@ from .parameter import Buffer, Parameter
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
 from .shared import Constant, Shared, SharedExpression, as_array, is_frozen
 from .signature import Result, Signature, Slot, payload
-from .tape import DONE, ENDED, OPEN, Recording, state
+from .tape import AHEAD, DONE, ENDED, OPEN, Recording, state
 from .types import Type, default_dtype, tensor_type
 
 _getframe = sys._getframe
@@ -134,19 +135,32 @@ def node_line(t: Tensor) -> str:
 
 def new_tensor(tape: Recording, id: int, type: Type) -> Tensor:
     """The tensor of a value that was just written."""
-    t: Tensor = _new(Tensor)
+    if id > tape.room:
+        more_tensors(tape, id)
+    t: Tensor = tape.tensors[id]
     t._tape = tape
-    t._id = id
     t._type = type
-    tape.tensors.append(t)
+    tape.done = id + 1
     return t
+
+
+def more_tensors(tape: Recording, id: int) -> None:
+    """Lengthen a recording's list of tensors, so that there are some for value `id` and those after it."""
+    first = len(tape.tensors)
+    n_more = id - first + 2 * AHEAD + (min(first, 4096) if tape.solid is None else 0)
+    more = list(map(_new, itertools.repeat(Tensor, n_more)))
+    for k, t in enumerate(more, first):
+        t._id = k
+    tape.tensors += more
+    tape.room = len(tape.tensors) - AHEAD
 
 
 def current_tape() -> Recording:
     """The open recording of this thread."""
     tape = state.tape
     if tape is None or tape.torn:
-        tape = state.tape = Recording(is_frozen(), state.unbatched)
+        spare, state.spare = state.spare, None
+        tape = state.tape = Recording(is_frozen(), state.unbatched, spare)
     return tape
 
 
@@ -395,18 +409,14 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
     hit = tape.cache.get(tuple(keys))
     if hit is None or (not ids and tape.torn):
         return None
-    t: Tensor = _new(Tensor)
-    t._tape = tape
-    t._type = hit[1]
-    t._id = n = tape.count
+    n = tape.count
     tape.count = n + 1
     tape.ints += ints
     tape.floats += floats
     tape.stream.append(hit[0])
     tape.stream += ids
     tape.places += user_place()
-    tape.tensors.append(t)
-    return t
+    return new_tensor(tape, n, hit[1])
 
 
 def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
@@ -636,11 +646,11 @@ def shared_row(
         )
         place = place or user_place()
         id = tape.add(tape.signature_number(signature), (), place)
-        at = len(tape.tensors)
         new_tensor(tape, id, x._type)
         tape.outside[id] = ("row", (x, frozen), place)
-        tape.caches[frozen][key] = at
-    return tape.tensors[at]
+        tape.caches[frozen][key] = at = id
+    row: Tensor = tape.tensors[at]
+    return row
 
 
 def known_row(x: Any, tape: Recording) -> Tensor | None:
@@ -658,12 +668,7 @@ def known_row(x: Any, tape: Recording) -> Tensor | None:
         tape.payloads.append((n, copy))
         tape.stream.append(number)
         tape.places.extend(place_from(_getframe(2), tape))
-        t: Tensor = _new(Tensor)
-        t._tape = tape
-        t._id = n
-        t._type = type
-        tape.tensors.append(t)
-        return t
+        return new_tensor(tape, n, type)
     if x.__class__ not in SHARED_CLASSES:
         return None
     at = tape.cache.get(("row of", x))

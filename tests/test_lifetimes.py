@@ -405,7 +405,7 @@ def test_the_collector_waits_until_the_flush_and_then_goes_on_as_before() -> Non
     try:
         for _ in range(2):
             runs.clear()
-            results = ab.map(lambda k: ab.tensor(float(k)) * 2.0, range(2 * before[0]))
+            results = ab.map(lambda k: [ab.tensor(float(k)) * 2.0, [], []], range(2 * before[0]))
             assert gc.isenabled()
             assert gc.get_threshold()[0] > 4 * before[0]
             assert not runs

@@ -38,7 +38,7 @@ class Mark:
 
 
 def mark(tape: Recording) -> tuple[int, ...]:
-    """Lengths of the lists of a recording: stream, ints, floats, values, nodes in lists, payloads, tensors."""
+    """Lengths of the lists of a recording: stream, ints, floats, values, nodes in lists, payloads."""
     return (
         len(tape.stream),
         len(tape.ints),
@@ -46,7 +46,6 @@ def mark(tape: Recording) -> tuple[int, ...]:
         tape.count,
         len(tape.places) // 2,
         len(tape.payloads),
-        len(tape.tensors),
     )
 
 
@@ -193,7 +192,7 @@ class Encoded:
         """Refuse tensors that a function put elsewhere than into its result: a replay would not."""
         returned = {t._id for t in iterate_tensors(results) if t._tape is self.tape} | self.tape.outside.keys()
         for last in (False, True):
-            held = {t._id for t in held_tensors(self.tape, self.marks[0].before[6])} - returned
+            held = {t._id for t in held_tensors(self.tape, self.marks[0].before[3])} - returned
             if not held:
                 return
             if not last:
