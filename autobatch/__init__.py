@@ -8,12 +8,12 @@ from .cells import cell
 from .engine import check_finite, evaluate, no_grad
 from .errors import AutobatchError
 from .explain import explain
-from .fast_ops import concat, sigmoid, split, tanh
+from .fast_ops import concat, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .grad import grad, value_and_grad
 from .mapping import map
 from .ops.composite import cross_entropy, log_softmax, logsumexp, softmax, squared_error
 from .ops.elementwise import absolute as abs
-from .ops.elementwise import exp, log, maximum, minimum, power, relu, softplus, sqrt, where
+from .ops.elementwise import maximum, minimum, power, where
 from .ops.linalg import matmul
 from .ops.movement import reshape, transpose
 from .parameter import Parameter

@@ -274,7 +274,7 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             lines.append(f"        if not -{limit} <= {name} < {limit}: {p}out_of_range({name}, {limit})")
     if not stream:
         # As `torn` says, which takes longer.
-        lines.append(f"    if {p}tape.done != {p}tape.count or {p}state.builder is not None: break")
+        lines.append(f"    if {p}tape.done != {p}tape.count or {p}tape.is_aside: break")
     lines += [
         f"    {p}n = {p}tape.count",
         f"    if {p}n > {p}tape.room: {p}more_tensors({p}tape, {p}n)",

@@ -152,19 +152,20 @@ class Cell:
                 cells[k] = types.CellType(value)
             fn = types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, tuple(cells))
             fn.__kwdefaults__ = self.fn.__kwdefaults__
-        before = state.training
+        before, tape = state.training, current_tape()
         leaves: list[Any] = []
         listed: list[int] = []
         try:
             try:
+                tape.is_aside = True
                 state.builder, state.training = builder, bool(getattr(owner, "training", before))
                 result = fn(*traced[:n_args], **dict(zip(named, traced[n_args:], strict=False)))
                 outputs = _flatten_results(result, leaves, listed, builder)
                 graph = builder.finish([x._each if isinstance(x, StackedTracer) else x for x in leaves])
             finally:
-                state.builder, state.training = None, before
+                state.builder, state.training, tape.is_aside = None, before, False
         finally:
-            state.builder, state.training = None, before  # again: Ctrl-C may have come before
+            state.builder, state.training, tape.is_aside = None, before, False  # again: Ctrl-C may have come before
         if any(builder.draws.values()):
             data += "ii"
         results, types_ = [], []

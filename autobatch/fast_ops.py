@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from sys import _getframe
 from typing import Any
 
+from .ops import elementwise
 from .ops.declare import Op
-from .ops.elementwise import ADD, DIV, MUL, SIGMOID, SUB, TANH
-from .ops.elementwise import sigmoid as _sigmoid
-from .ops.elementwise import tanh as _tanh
+from .ops.elementwise import ADD, DIV, EXP, LOG, MUL, RELU, SIGMOID, SOFTPLUS, SQRT, SUB, TANH
 from .ops.index import LOOKUP
 from .ops.linalg import MATMUL
 from .ops.movement import CONCAT, SLICE
@@ -24,8 +23,7 @@ from .shared import Shared
 from .tape import state
 from .tensor import SHARED_CLASSES, Tensor, more_tensors, place_from
 
-__all__ = ["concat", "sigmoid", "split", "tanh"]
-
+__all__ = ["concat", "exp", "log", "relu", "sigmoid", "softplus", "split", "sqrt", "tanh"]
 
 
 def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -115,16 +113,39 @@ def _row(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def method(self: Any, index: Any) -> Any:
         tape: Any = state.tape
         if index.__class__ is int and tape is not None:
-            hit = tape.cache.get((LOOKUP, (), self, "i"))
+            number, type, n_rows = tape.cache.get(self, _NO_TABLE)
             n = tape.count
-            whole = tape.done == n  # as `torn` says, which takes longer
-            if hit is not None and 0 <= index < self._type.shape[0] and whole and state.builder is None:
-                tape.count = n + 1
+            # As `torn` says, which takes longer.
+            if 0 <= index < n_rows and tape.done == n and not tape.is_aside:
+                tape.count = done = n + 1
                 tape.ints.append(index)
-                return _write(tape, n, hit, ())
+                tape.stream.append(number)
+                frame = _getframe(1)
+                code = frame.f_code
+                if code is tape.user_code:
+                    tape.places.extend((code, frame.f_lasti))
+                else:
+                    tape.places.extend(place_from(frame, tape))
+                if n > tape.room:
+                    more_tensors(tape, n)
+                t = tape.tensors[n]
+                t._tape = tape
+                t._type = type
+                tape.done = done
+                return t
+            if n_rows == 0 and state.builder is None:
+                t = slow(self, index)
+                tape = state.tape
+                hit = None if tape is None else tape.cache.get((LOOKUP, (), self, "i"))
+                if hit is not None:
+                    tape.cache[self] = (*hit, self._type.shape[0])
+                return t
         return slow(self, index)
 
     return _named(method, slow)
+
+
+_NO_TABLE = (-1, None, 0)
 
 
 def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -223,8 +244,13 @@ def concat(xs: Sequence[Any], axis: int = -1) -> Any:
 
 split = _named(split, _split)
 concat = _named(concat, _concat)
-sigmoid = _unary(SIGMOID, _sigmoid)
-tanh = _unary(TANH, _tanh)
+exp = _unary(EXP, elementwise.exp)
+log = _unary(LOG, elementwise.log)
+relu = _unary(RELU, elementwise.relu)
+sigmoid = _unary(SIGMOID, elementwise.sigmoid)
+softplus = _unary(SOFTPLUS, elementwise.softplus)
+sqrt = _unary(SQRT, elementwise.sqrt)
+tanh = _unary(TANH, elementwise.tanh)
 
 for _name, _op in (("add", ADD), ("sub", SUB), ("mul", MUL), ("truediv", DIV), ("matmul", MATMUL)):
     _plain = f"__{_name}__"

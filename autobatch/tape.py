@@ -81,6 +81,7 @@ class Recording:
         "held",
         "imports",
         "ints",
+        "is_aside",
         "links",
         "moment",
         "number",
@@ -138,6 +139,7 @@ class Recording:
         self.thread = threading.get_ident()
         self.born = now()
         self.serial = next(_numbers)
+        self.is_aside = False  # a cell is being traced: what it computes is not recorded
         self.unbatched = unbatched
 
     def signature_number(self, signature: Signature) -> int:

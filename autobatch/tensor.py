@@ -655,7 +655,7 @@ def shared_row(
 
 def known_row(x: Any, tape: Recording) -> Tensor | None:
     """The tensor of a shared value that this recording has, or of an array of a kind that it has; else None."""
-    if state.builder is not None:
+    if tape.is_aside:
         return None
     if x.__class__ is np.ndarray:
         known = tape.cache.get((x.dtype, x.shape))
