@@ -45,7 +45,10 @@ def held_tensors(tape: Recording, first: int = 0) -> list[Tensor]:
 
 
 def _held_replayed(tape: Recording) -> list[Tensor]:
-    return [tape.replayed[k] for k in referenced(tape.replayed, Tensor, 0, len(tape.replayed))[0].tolist()]
+    if not tape.replayed:
+        return []
+    listed, _ = referenced(tape.replayed, Tensor, 0, len(tape.replayed))
+    return [tape.replayed[k] for k in listed.tolist()]
 
 
 def _keep_spare(tape: Recording, taken: Sequence[int]) -> None:
@@ -57,7 +60,7 @@ def _keep_spare(tape: Recording, taken: Sequence[int]) -> None:
             spare[k] = t = Tensor.__new__(Tensor)
             t._id = k
     for t in itertools.islice(spare, tape.count):
-        t._tape = None  # type: ignore[assignment]
+        t._tape = None
     if state.spare is None or len(state.spare) < len(spare):
         state.spare = spare
 

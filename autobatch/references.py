@@ -22,12 +22,9 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-__all__ = ["FEW", "asked", "memory_is_readable", "referenced"]
+__all__ = ["asked", "memory_is_readable", "referenced"]
 
 Ints = np.ndarray[Any, Any]
-
-FEW = 64
-"""So many objects are asked one by one: that is no slower, and needs nothing compiled."""
 
 _WORD = 8
 _ITEMS = 3 * _WORD  # where a list has the address of its items
@@ -84,7 +81,7 @@ def _referenced(listed, first, last, nothing, weak):  # type: ignore[no-untyped-
 def referenced(objects: list[Any], kind: type, first: int, last: int) -> tuple[Ints, Ints]:
     """Positions in `objects[first:last]`, each of this class or None, of those that somebody besides the list holds,
     and of those that nobody else holds but to which there are weak references."""
-    if last - first > FEW and memory_is_readable():
+    if memory_is_readable():
         held, watched = _referenced(id(objects), first, last, id(None), kind.__weakrefoffset__)
         return held, watched
     return asked(objects, first, last)
