@@ -51,7 +51,7 @@ def _held_replayed(tape: Recording) -> list[Tensor]:
     return [tape.replayed[k] for k in listed.tolist()]
 
 
-def _keep_spare(tape: Recording, taken: Sequence[int]) -> None:
+def _keep_spare(tape: Recording, taken: set[int]) -> None:
     """Leave the tensors of an ending recording to the next one, but for those that somebody knows."""
     spare, tape.tensors = tape.tensors, []
     del spare[SPARE if tape.solid is None else min(tape.solid, SPARE) :]
@@ -179,7 +179,7 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     tape.held = [weakref.ref(t) for t in held]
     with timed("assemble"):
         tape.arrays = assemble(tape, roots)
-    _keep_spare(tape, (*listed.tolist(), *watched.tolist()))
+    _keep_spare(tape, {*listed.tolist(), *watched.tolist(), *({target._id} if target is not None else ())})
     tape.let_go()
     flushed()
     tape.targets = [target._id] if only and target is not None else None
