@@ -113,8 +113,11 @@ def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> lis
 def _all_lead_to(tape: Recording, seeds: dict[int, Array]) -> bool:
     """Whether every recorded node that is live and carries gradient leads to a seed."""
     assert tape.arrays is not None
+    roots = tape.arrays.roots.tolist()
+    if roots == sorted(seeds):
+        return True
     recorded = Expansion(tape.arrays)
-    live = gradient_of_nodes(tape, recorded, tape.arrays.roots.tolist())
+    live = gradient_of_nodes(tape, recorded, roots)
     return bool((live == gradient_of_nodes(tape, recorded, list(seeds))).all())
 
 

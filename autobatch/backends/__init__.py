@@ -38,10 +38,11 @@ def set_backend(name: str, *, tf32: bool = False, graphs: bool = False, persiste
     for option, is_on in options.items():
         if is_on and name not in DEVICES:
             raise ValueError(f"set_backend: {option} is an option of cupy, {name} has none of this name")
-    _default[0] = checked(name)
+    checked(name)
     if name in DEVICES:
         for option, is_on in options.items():
             setattr(current_device(), option, is_on)
+    _default[0] = name
 
 
 @contextlib.contextmanager

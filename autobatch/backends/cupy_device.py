@@ -1,6 +1,6 @@
 """A GPU through CuPy: memory, copies, generated kernels and the products of cuBLAS, all in one stream.
 
-Written against CuPy 14. Products go to cuBLAS by its handle: `cupy.matmul` takes several times as long on the host. The
+Written against CuPy 14. Products go to cuBLAS by a handle: `cupy.matmul` takes several times as long on the host. The
 stream is the thread's current one, CuPy's default unless the user chose another.
 
 A graph is captured on a stream that does nothing else, because the default stream cannot be captured; nothing runs
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .cublas import Cublas
+from .cublas import Cublas, Library
 from .cupy_missing import require_cupy
 from .device import Call, Host
 from .steady import Steady
@@ -41,13 +41,16 @@ class CupyDevice:
         self._blas = cupy.cuda.cublas
         self._reader: Any = None
         self._steady: Steady | None = None
+        self._library: Library | None = None
         self._of_thread = _OfThread()
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
         self._allowed: dict[Any, int] = {}  # kernel → shared memory that it may ask for
         self._pinned: collections.deque[tuple[Any, Any]] = collections.deque()  # (buffer, event after its copy)
-        self._one = {np.dtype(t): np.array(1, t) for t in (np.float32, np.float64)}
-        self._zero = {np.dtype(t): np.array(0, t) for t in (np.float32, np.float64)}
+        self._factors = {np.dtype(t): np.array([0, 1], t) for t in (np.float32, np.float64)}
+        self._factor_at = {  # addresses of 0 and 1
+            kind: (int(both.ctypes.data), int(both.ctypes.data) + kind.itemsize) for kind, both in self._factors.items()
+        }
         attributes = cupy.cuda.Device().attributes
         self.blocks_at_once = int(attributes["MultiProcessorCount"]) if attributes["CooperativeLaunch"] else 0
         self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
@@ -73,6 +76,7 @@ class CupyDevice:
     @graphs.setter
     def graphs(self, is_on: bool) -> None:
         if is_on and self._steady is None:
+            self._library = self._library or Library(int(self._runtime.runtimeGetVersion()) // 1000)
             self._steady = Steady(self._block)
         elif not is_on and self._steady is not None:
             self._steady.let_go()
@@ -218,11 +222,11 @@ class CupyDevice:
             return
         self.launched += 1
         kind = np.dtype(dtype)
-        one, factor = self._one[kind].ctypes.data, (self._one if add else self._zero)[kind].ctypes.data
-        handle = self._handle()
-        gemm = self._blas.sgemm if kind.itemsize == 4 else self._blas.dgemm
+        zero, one = self._factor_at[kind]
+        blas, handle = self._ready()
+        gemm = blas.sgemm if kind.itemsize == 4 else blas.dgemm
         ops = _T if flip_b else _N, _T if flip_a else _N
-        gemm(handle, *ops, p, n, k, one, b, max(lead_b, 1), a, max(lead_a, 1), factor, c, max(lead_c, 1))
+        gemm(handle, *ops, p, n, k, one, b, max(lead_b, 1), a, max(lead_a, 1), one if add else zero, c, max(lead_c, 1))
 
     def products(
         self,
@@ -248,21 +252,26 @@ class CupyDevice:
             return
         self.launched += 1
         kind = np.dtype(dtype)
-        one, zero = self._one[kind].ctypes.data, self._zero[kind].ctypes.data
-        handle = self._handle()
-        gemm = self._blas.sgemmStridedBatched if kind.itemsize == 4 else self._blas.dgemmStridedBatched
+        zero, one = self._factor_at[kind]
+        blas, handle = self._ready()
+        gemm = blas.sgemmStridedBatched if kind.itemsize == 4 else blas.dgemmStridedBatched
         ops = _T if flip_b else _N, _T if flip_a else _N
         leads = max(lead_b, 1), max(lead_a, 1), max(lead_c, 1)
         gemm(
             handle, *ops, p, n, k, one, b, leads[0], step_b, a, leads[1], step_a, zero, c, leads[2], step_c, count
         )  # fmt: skip
 
-    def _handle(self) -> int:
-        """cuBLAS's handle of this thread, on the current stream."""
-        own, stream = self._of_thread, self._stream
+    def _ready(self) -> tuple[Any, int]:
+        """Functions for products, and this thread's handle for them, on the current stream."""
+        own = self._of_thread
         if own.blas is None:
             own.blas = Cublas(self._cupy)
-        return own.blas.ready(stream, stream if own.captures_for is None else own.captures_for, self.tf32)
+        if self._steady is None:
+            return self._blas, own.blas.for_cupy(self.tf32)
+        assert self._library is not None
+        stream = self._stream
+        runs_on = stream if own.captures_for is None else own.captures_for
+        return self._library, own.blas.for_library(self._library, stream, runs_on, self.tf32)
 
     # Graphs.
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.backends import cublas, cupy_device
+from autobatch.backends import cupy_device
 from autobatch.backends.cupy_device import CupyDevice
 from autobatch.backends.device import use_device
 
@@ -134,7 +134,7 @@ class Stream:
 
 
 class Handles:
-    """What `CupyDevice` uses of cuBLAS beside products, and the calls that set a handle."""
+    """What `CupyDevice` uses of cuBLAS beside products: calls that make a handle and set it, by CuPy and past it."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
@@ -149,18 +149,39 @@ class Handles:
     def setPointerMode(self, handle: int, mode: int) -> None:
         assert mode == 0
 
-    def setStream(self, handle: int, stream: int) -> None:
-        self.log.append(("stream", stream))
-
     def setMathMode(self, handle: int, mode: int) -> None:
         self.log.append(("mode", mode))
+
+    def set_stream(self, handle: int, stream: int) -> None:
+        self.log.append(("stream", stream))
 
     def set_workspace(self, handle: int, address: int, n_bytes: int) -> None:
         assert self.log[-1][0] == "stream"  # which took the one of before away
         self.log.append(("workspace", address, n_bytes))
 
 
-REAL_SETTER = cublas.workspace_setter
+def refusing(product: Any) -> Any:
+    """A product as CuPy does it: not on a stream that is captured."""
+
+    def call(*arguments: Any) -> None:
+        if getattr(Stream.current[-1], "is_captured", False):
+            raise NotImplementedError("during stream capture")
+        product(*arguments)
+
+    return call
+
+
+def noted(product: Any) -> Any:
+    """A product as cuBLAS does it: what is captured does not run."""
+
+    def call(*arguments: Any) -> None:
+        here = Stream.current[-1]
+        if getattr(here, "is_captured", False):
+            here.log.append(("product", arguments))
+        else:
+            product(*arguments)
+
+    return call
 
 
 @pytest.fixture
@@ -169,6 +190,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     stream = SimpleNamespace(ptr=11, synchronize=lambda: None, log=[])
     monkeypatch.setattr(Stream, "current", [stream])
     handles = Handles()
+    products = {"sgemm": gemm(np.float32), "dgemm": gemm(np.float64)}
+    products |= {"sgemmStridedBatched": batched(np.float32), "dgemmStridedBatched": batched(np.float64)}
+    library = SimpleNamespace(
+        **{name: noted(product) for name, product in products.items()},
+        set_stream=handles.set_stream, set_workspace=handles.set_workspace,
+    )  # fmt: skip
     allocated: list[Any] = []
 
     def alloc(n_bytes: int) -> Any:
@@ -213,9 +240,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             getDevice=lambda: 0, runtimeGetVersion=lambda: 12080, streamCaptureModeThreadLocal=1,
         ),
         cublas=SimpleNamespace(
-            sgemm=gemm(np.float32), dgemm=gemm(np.float64), sgemmStridedBatched=batched(np.float32),
-            dgemmStridedBatched=batched(np.float64), create=handles.create, destroy=handles.destroy,
-            setPointerMode=handles.setPointerMode, setStream=handles.setStream, setMathMode=handles.setMathMode,
+            **{name: refusing(product) for name, product in products.items()}, create=handles.create,
+            destroy=handles.destroy, setPointerMode=handles.setPointerMode, setMathMode=handles.setMathMode,
         ),
         Device=lambda: SimpleNamespace(compute_capability="90", attributes=attributes), alloc=alloc,
         UnownedMemory=lambda address, n_bytes, owner, device: (address, owner),
@@ -233,7 +259,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         get_default_memory_pool=lambda: pool,
     )  # fmt: skip
     monkeypatch.setattr(cupy_device, "require_cupy", lambda: found)
-    monkeypatch.setattr(cublas, "workspace_setter", lambda major: handles.set_workspace if major == 12 else None)
+    monkeypatch.setattr(cupy_device, "Library", {12: library}.__getitem__)
     return found
 
 
@@ -300,11 +326,15 @@ def square(x: Any) -> tuple[Any, ...]:
 
 def test_the_handle_is_told_what_changes(fake: SimpleNamespace) -> None:
     device = CupyDevice()
-    x = np.ones((2, 2), np.float32)
+    x = np.zeros((2, 2), np.float32)
+    device.product(*square(x))
+    device.product(*square(x))
+    assert fake.handles.log == ["create", ("mode", 0)]  # CuPy sets the stream
+    device.graphs = True
     device.product(*square(x))
     device.product(*square(x))
     first = fake.allocated[-1].ctypes.data
-    assert fake.handles.log == ["create", ("stream", 11), ("workspace", first, 32 << 20), ("mode", 0)]
+    assert fake.handles.log[2:] == [("stream", 11), ("workspace", first, 32 << 20)]
     with Stream(non_blocking=True):  # another stream has a workspace of its own
         device.product(*square(x))
     second = fake.allocated[-1].ctypes.data
@@ -312,12 +342,36 @@ def test_the_handle_is_told_what_changes(fake: SimpleNamespace) -> None:
     assert fake.handles.log[4:] == [
         ("stream", 99), ("workspace", second, 32 << 20), ("stream", 11), ("workspace", first, 32 << 20)
     ]  # fmt: skip
+    device.graphs = False
+    device.product(*square(x))  # by CuPy, which takes the workspace away
+    device.graphs = True
+    device.product(*square(x))
+    assert fake.handles.log[8:] == [("stream", 11), ("workspace", first, 32 << 20)]
     del device
+    gc.collect()
     assert fake.handles.log[-1] == "destroy"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_past_cupy_are_those_of_cupy(fake: SimpleNamespace, dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(6, 3, 4)).astype(dtype), rng.normal(size=(4, 5)).astype(dtype)
+    found = []
+    for graphs in (False, True):
+        device = CupyDevice()
+        device.graphs = graphs
+        c, d = np.zeros((6, 3, 5), dtype), np.ones((18, 5), dtype)
+        one, other = (a.ctypes.data, 4, False), (b.ctypes.data, 5, False)
+        device.products(6, 3, 4, 5, *one, 12, *other, 0, c.ctypes.data, 5, 15, dtype)
+        device.product(18, 4, 5, *one, *other, d.ctypes.data, 5, dtype, True)
+        np.testing.assert_allclose(c, a @ b, rtol=1e-5)
+        found += [c.tobytes(), d.tobytes()]
+    assert found[:2] == found[2:]
 
 
 def test_calls_are_captured_on_another_stream_and_launched_on_the_current_one(fake: SimpleNamespace) -> None:
     device = CupyDevice()
+    device.graphs = True
     kernel = device.kernel("text", "one")
     x = np.ones((2, 2), np.float32)
     device.product(*square(x))
@@ -325,16 +379,20 @@ def test_calls_are_captured_on_another_stream_and_launched_on_the_current_one(fa
     calls = ("launch", (kernel, 3, 256, (1, 2))), ("product", square(x)), ("launch", (kernel, 4, 256, (3,)))
     before = device.launched
     graph = device.capture(calls)
-    assert fake.launches == [] and device.launched == before
+    assert fake.launches == [] and device.launched == before and x[0, 0] == 2.0
     # its products work in the workspace of the stream that it is launched into
     assert fake.handles.log[-2:] == [("stream", 99), workspace]
     for _ in range(2):
         device.play(graph)
-    assert fake.launches == [("one", (3,), (256,), (1, 2)), ("one", (4,), (256,), (3,))] * 2
+    first, product, last = fake.launches[:3]
+    assert (first, last) == (("one", (3,), (256,), (1, 2)), ("one", (4,), (256,), (3,)))
+    assert product[0] == "product" and product[1][0] == 7
+    assert fake.launches[3:] == [first, product, last]
     assert device.launched == before + 2
     device.product(*square(x))
     assert fake.handles.log[-2:] == [("stream", 11), workspace]
     del device
+    gc.collect()
     assert "destroy" not in fake.handles.log  # the graph keeps what it works in
     del graph
     assert fake.handles.log[-1] == "destroy"
@@ -364,43 +422,6 @@ def test_a_graph_that_cuda_refuses(fake: SimpleNamespace, monkeypatch: pytest.Mo
         device.capture((call,))
     device.play(device.capture((call,)))
     assert len(fake.launches) == 1
-
-
-def test_without_a_workspace_of_ours_products_are_not_captured(
-    fake: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cublas, "workspace_setter", lambda major: None)
-    device = CupyDevice()
-    x = np.ones((2, 2), np.float32)
-    device.product(*square(x))
-    assert x.tolist() == [[2.0, 2.0]] * 2
-    with pytest.raises(RuntimeError, match="cublasSetWorkspace was not found"):
-        device.capture((("product", square(x)),))
-    device.product(*square(x))
-    assert x.tolist() == [[8.0, 8.0]] * 2
-
-
-def test_the_workspace_is_set_by_the_library_that_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Any] = []
-
-    class Function:
-        def __call__(self, *arguments: int) -> int:
-            given.append(arguments)
-            return 0 if arguments[1] % 256 == 0 else 7
-
-    def library(name: str) -> Any:
-        if "12" not in name:
-            raise OSError(name)
-        return SimpleNamespace(cublasSetWorkspace_v2=Function())
-
-    monkeypatch.setattr(cublas.ctypes, "CDLL", library)
-    assert REAL_SETTER(13) is None
-    setter = REAL_SETTER(12)
-    assert setter is not None
-    setter(7, 512, 4096)
-    assert given == [(7, 512, 4096)]
-    with pytest.raises(RuntimeError, match="status 7"):
-        setter(7, 5, 4096)
 
 
 def test_memory_comes_back_while_graphs_are_on(fake: SimpleNamespace) -> None:

@@ -221,11 +221,11 @@ class _Reverse:
         scratch = self.room.address + self.scratch_at
         plans: dict[tuple[int, bool], Any] = {}
         access_of = run.plan.access_of.tolist()
-        is_apart = self.apart(stores, slots)
+        is_apart, stored = self.apart(stores, slots), stores.tolist()
 
         def plan_of(launch: DeviceLaunch) -> Any:
             s = launch.sig
-            add_rows = not stores[launch.number] or not slots[s]
+            add_rows = not stored[launch.number] or not slots[s]
             found = plans.get((s, add_rows))
             if found is None:
                 kernel = run.signatures[s].kernel
@@ -238,9 +238,8 @@ class _Reverse:
             return found
 
         def call(target: Any, number: int) -> None:
-            launch: Any = run.launches[number]
+            launch, (part, add_rows, inputs, kept, made) = planned[number]
             s = launch.sig
-            part, add_rows, inputs, kept, made = plan_of(launch)
             arguments: list[Any] = []
             for kind, k, fixed in inputs:
                 if fixed:
@@ -261,7 +260,8 @@ class _Reverse:
             outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in made]
             part.program.run(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch, is_apart[number])
 
-        order = [(launch.number, launch.sizes[0], plan_of(launch)[0]) for launch in reversed(self.launches)]
+        planned: dict[int, Any] = {launch.number: (launch, plan_of(launch)) for launch in reversed(self.launches)}
+        order = [(number, launch.sizes[0], found[0]) for number, (launch, found) in planned.items()]
         run_launches(device, [x for x in order if x[2].program is not None], call)
 
 
