@@ -116,6 +116,7 @@ def _find_walks(device: Device, launches: Asked, call: Callable[[Any, int], None
         for number, _, _ in run:
             found[number] = walk
             call(calls, number)
+            calls.end_launch()
         calls.end()
     if found:
         tables = device.upload(np.frombuffer(words, np.int64))
@@ -146,9 +147,13 @@ def _weights(parts: Sequence[Part]) -> dict[Place, Any]:
     return found
 
 
+Span = tuple[int, int]
+"""First byte and end of what lies in memory."""
+
+
 @dataclass(slots=True)
 class _Calls:
-    """Takes what drivers ask of a device, and writes it into a table."""
+    """Takes what drivers ask of a device, and writes it into a table, launch by launch."""
 
     faults: int
     resident: Resident
@@ -156,15 +161,12 @@ class _Calls:
     weights: list[Place]
     how: Fit
     numbers: dict[Place, int] = field(default_factory=dict)
-    products: list[tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=list)
-    """What the products read and write that were called since the blocks met."""
-    before: int = -1
-    """Where the call before this one says whether blocks meet behind it."""
-
-    zeros: tuple[int, ...] = ()
+    stages: list[list[tuple[int, ...]]] = field(default_factory=list)
+    """The calls of a launch, those together that do not wait for each other."""
+    products: list[tuple[Span, Span]] = field(default_factory=list)
+    """What the products of the last stage read and write."""
 
     def __post_init__(self) -> None:
-        self.zeros = (0,) * self.resident.words
         self.table.extend((0, len(self.weights), self.how.groups))
         for k, (place, columns, at) in enumerate(zip(self.weights, self.how.columns, self.how.places, strict=True)):
             self.table.extend((*place, columns, at))
@@ -177,8 +179,8 @@ class _Calls:
     def launch(self, kernel: int, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         """See `Device`."""
         if blocks:
-            self._meet()
-            self._add((kernel, 0, blocks, *arguments))
+            self.stages.append([(kernel, blocks, *arguments)])
+            self.products.clear()
 
     def product(
         self, n: int, k: int, p: int, a: int, lead_a: int, flip_a: bool, b: int, lead_b: int, flip_b: bool, c: int,
@@ -192,26 +194,26 @@ class _Calls:
         if not self.products or any(
             _touch(read, other[1]) or _touch(written, other[0]) or _touch(written, other[1]) for other in self.products
         ):
-            self._meet()
+            self.stages.append([])
+            self.products.clear()
         self.products.append((read, written))
-        self._add((PRODUCT, 0, self.numbers[b, lead_b, flip_b, k, p], n, a, lead_a, c, lead_c, add))
+        self.stages[-1].append((PRODUCT, self.numbers[b, lead_b, flip_b, k, p], n, a, lead_a, c, lead_c, add))
+
+    def end_launch(self) -> None:
+        """Write down the calls of a launch; all blocks meet behind every stage."""
+        zeros = (0,) * self.resident.words
+        for stage in self.stages:
+            for code, *arguments in stage:
+                self.table.extend((code, 0, *arguments, *zeros[len(arguments) + 2 :]))
+            self.table[-self.resident.words + 1] = 1
+        self.stages.clear()
+        self.products.clear()
 
     def end(self) -> None:
-        """Close the table."""
-        self._add((-1,))
-
-    def _meet(self) -> None:
-        if self.before >= 0:
-            self.table[self.before] = 1
-        if self.products:
-            self.products.clear()
-
-    def _add(self, row: tuple[int, ...]) -> None:
-        table = self.table
-        self.before = len(table) + 1
-        table.extend(row)
-        table.extend(self.zeros[len(row) :])
+        """Close the table: nobody waits behind the last call."""
+        self.table[-self.resident.words + 1] = 0
+        self.table.extend((-1,) * self.resident.words)
 
 
-def _touch(a: tuple[int, int], b: tuple[int, int]) -> bool:
+def _touch(a: Span, b: Span) -> bool:
     return a[0] < b[1] and b[0] < a[1]
