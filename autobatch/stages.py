@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 
@@ -17,20 +15,28 @@ active = _Active()
 """The profiles of this thread that are open, outermost first."""
 
 
-@contextlib.contextmanager
-def timed(stage: str) -> Iterator[None]:
-    """Count the seconds of a block as a stage of every active profile; stages inside it count for themselves."""
-    if not active.profiles:
-        yield
-        return
-    outer = [p._inner for p in active.profiles]
-    for p in active.profiles:
-        p._inner = 0.0
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds = time.perf_counter() - start
-        for p, before in zip(active.profiles, outer, strict=True):
-            p.seconds[stage] += seconds - p._inner
-            p._inner = before + seconds
+class timed:
+    """Count the seconds of a block as a stage of every active profile; stages inside it count for themselves.
+
+    A class of its own: a step enters some ten stages, and a generator would take three times as long.
+    """
+
+    __slots__ = ("outer", "profiles", "stage", "start")
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def __enter__(self) -> None:
+        self.profiles = active.profiles
+        if self.profiles:
+            self.outer = [p._inner for p in self.profiles]
+            for p in self.profiles:
+                p._inner = 0.0
+            self.start = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        if self.profiles:
+            seconds = time.perf_counter() - self.start
+            for p, before in zip(self.profiles, self.outer, strict=True):
+                p.seconds[self.stage] += seconds - p._inner
+                p._inner = before + seconds
