@@ -28,7 +28,7 @@ from .shared import Shared, flags, is_frozen, refuse_if_kept
 from .signature import Signature
 from .stages import timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, state
-from .tensor import Tensor, iterate_tensors
+from .tensor import Tensor, iterate_tensors, known_value
 from .types import Type
 
 Array = np.ndarray[Any, Any]
@@ -119,7 +119,7 @@ def evaluate(tree: Any) -> Any:
     """
     together: dict[tuple[Any, Type], list[Tensor]] = {}
     for t in iterate_tensors(tree):
-        if getattr(t, "_value", None) is None:
+        if known_value(t) is None:
             if t._tape.state == DONE and isinstance(t._tape.run, DeviceRun):
                 together.setdefault((t._tape, t._type), []).append(t)
             else:
@@ -258,7 +258,7 @@ def backward(loss: Tensor, retain: bool = False) -> None:
         )
     if tape.state == OPEN:
         flush(tape, loss, only=not retain)
-    if getattr(loss, "_value", None) is None:
+    if known_value(loss) is None:
         compute(loss)
     with np.errstate(all="ignore"):
         gradients, visited = gradients_of({tape: {loss._id: np.ones((), loss.dtype)}})
@@ -281,23 +281,34 @@ def _outside() -> None:
 
 def end(tape: Recording) -> None:
     """End a recording: copy out what stays readable, and let go of the rest."""
-    held = [t for t in (reference() for reference in tape.held) if t is not None and not hasattr(t, "_value")]
-    if held and tape.arrays is not None:
-        arrays, results = tape.arrays, tape.results
-        constant = np.array([s.frozen or s.name == "stop_gradient" for s in tape.signatures])
-        nodes = np.searchsorted(arrays.value_of, [t._id for t in held], side="right") - 1
-        groups: dict[Type, list[Tensor]] = {}
-        for t, is_constant in zip(held, constant[arrays.sig[nodes]].tolist(), strict=True):
-            if is_constant or t._id in results:
-                groups.setdefault(t._type, []).append(t)
-        for type, group in groups.items():
-            for t, value in zip(group, tape.run.copies([t._id for t in group], type), strict=True):
-                t._value = value
+    tape.left = _left(tape)
     if isinstance(tape.run, DeviceRun):
         tape.moment = tape.run.device.mark()
     tape.run = None
     tape.state = ENDED
     tape.payloads = []
+
+
+def _left(tape: Recording) -> dict[int, tuple[Any, int]]:
+    """Copies of the values that stay readable and that somebody holds: of constants, and of results of `ab.map`."""
+    tensors = [reference() for reference in tape.held]
+    held = [t for t in tensors if t is not None and not hasattr(t, "_value")]
+    if not held or tape.arrays is None:
+        return {}
+    stays = [t for t in held if t._id in tape.results]
+    if len(stays) < len(held):
+        others = [t for t in held if t._id not in tape.results]
+        constant = np.array([s.frozen or s.name == "stop_gradient" for s in tape.signatures])
+        nodes = np.searchsorted(tape.arrays.value_of, [t._id for t in others], side="right") - 1
+        stays += [others[k] for k in np.flatnonzero(constant[tape.arrays.sig[nodes]])]
+    groups: dict[Type, list[int]] = {}
+    for t in stays:
+        groups.setdefault(t._type, []).append(t._id)
+    left: dict[int, tuple[Any, int]] = {}
+    for type, ids in groups.items():
+        copies = tape.run.copies(ids, type)
+        left.update(zip(ids, zip(itertools.repeat(copies), range(len(ids)), strict=False), strict=True))
+    return left
 
 
 # Modes.

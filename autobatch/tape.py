@@ -82,6 +82,7 @@ class Recording:
         "imports",
         "ints",
         "is_aside",
+        "left",
         "links",
         "moment",
         "number",
@@ -131,6 +132,7 @@ class Recording:
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
         self.run: Any = None
+        self.left: dict[int, tuple[Any, int]] = {}  # values that are there after the end: copies of them, which it is
         self.moment: Any = None  # when its values on a device were made; None: they may still be being made
         self.arrays: Tape | None = None
         self.targets: list[int] | None = None

@@ -117,7 +117,7 @@ class Tensor(Value):
     def __repr__(self) -> str:
         where = node_line(self)
         line = f", recorded at {where}" if where else ""
-        value = getattr(self, "_value", None)
+        value = known_value(self)
         numbers = f", {np.array2string(to_host(value), threshold=8, precision=4)}" if value is not None else ""
         return f"Tensor({self._type}{line}{numbers})"
 
@@ -735,11 +735,22 @@ recorder[0] = record
 
 def forced(t: Tensor) -> np.ndarray[Any, Any]:
     """The array of a tensor, computed if need be together with all live pending work; not a copy."""
-    value = getattr(t, "_value", None)
+    value = known_value(t)
     if value is None:
         from .engine import compute
 
         value = compute(t)
+    return value
+
+
+def known_value(t: Tensor) -> np.ndarray[Any, Any] | None:
+    """The array of a tensor that was computed, and is still there; not a copy."""
+    value: np.ndarray[Any, Any] | None = getattr(t, "_value", None)
+    if value is None:
+        found = t._tape.left.get(t._id)
+        if found is not None:
+            copies, k = found
+            value = t._value = copies[k, ...] if isinstance(copies, np.ndarray) else copies[k]
     return value
 
 

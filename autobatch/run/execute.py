@@ -117,8 +117,8 @@ class Run:
         pool, rows = self.rows(recorded)
         return np.array(self.pools[pool][rows]).reshape(type.shape)
 
-    def copies(self, recorded: Sequence[int], type: Type) -> list[Array]:
-        """Copies of values of one type; those that lie in one piece are copied together."""
+    def copies(self, recorded: Sequence[int], type: Type) -> Any:
+        """Copies of values of one type, numbered as given; those that lie in one piece are copied together."""
         numbers = np.array(recorded)
         if self.expansion.number is not None:
             numbers = self.expansion.number[numbers]
@@ -127,8 +127,7 @@ class Run:
             return [self.value(one, type) for one in recorded]
         pool = self.pools[self.tape.pools.index((type.width, type.dtype))]
         rows = (starts[:, None] + np.arange(type.rows)).reshape(-1)
-        block = pool[rows].reshape(len(recorded), *type.shape)
-        return [block[k, ...] for k in range(len(recorded))]
+        return pool[rows].reshape(len(recorded), *type.shape)
 
 
 def places_of(run: Run, payloads: Sequence[tuple[int, Any]]) -> tuple[Array, Array, Array, Array]:

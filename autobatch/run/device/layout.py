@@ -70,12 +70,9 @@ class DeviceRun(Run):
         pool, rows = self.rows(recorded)
         return self.taken(self.pools[pool], rows).reshape(type.shape)
 
-    def copies(self, recorded: Sequence[int], type: Type) -> list[Any]:
+    def copies(self, recorded: Sequence[int], type: Type) -> Any:
         """Copies of values of one type, on the device, made by one upload and one kernel."""
-        if len(recorded) == 1:
-            return [self.value(recorded[0], type)]
-        block = self.block(recorded, type)
-        return [block[k] for k in range(len(recorded))]
+        return [self.value(recorded[0], type)] if len(recorded) == 1 else self.block(recorded, type)
 
     def block(self, recorded: Sequence[int], type: Type) -> Any:
         """Values of one type behind each other, along a new first axis."""
