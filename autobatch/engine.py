@@ -20,6 +20,7 @@ from .backends.transfer import to_host
 from .collector import flushed
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .parameter import accumulate, before_change
+from .planned import outlined
 from .references import referenced
 from .reverse import gradients_of, gradients_of_shared
 from .run.device.layout import DeviceRun
@@ -178,7 +179,7 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     roots = sorted({t._id for t in held} | ({target._id} if target is not None else set()))
     tape.held = [weakref.ref(t) for t in held]
     with timed("assemble"):
-        tape.arrays = assemble(tape, roots)
+        tape.arrays, tape.outline = outlined(tape, roots)
     _keep_spare(tape, {*listed.tolist(), *watched.tolist(), *({target._id} if target is not None else ())})
     tape.let_go()
     flushed()

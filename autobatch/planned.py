@@ -1,17 +1,20 @@
-"""Plans that are kept: a recording with the structure of earlier ones takes over how those were expanded, scheduled and
-placed.
+"""Plans that are kept: a recording with the structure of earlier ones takes over how those were expanded, scheduled,
+placed and laid out.
 
 Minibatches of a fixed shape record the same nodes every time, on other numbers; expanding, scheduling and placing a few
-hundred nodes takes as long as many a launch. Two recordings have the same structure if their signatures, the arguments
-of all nodes, and the values that are asked for are the same, compared in full. The first with a structure leaves a
-note, the second leaves what was planned, with places in its data instead of data; all later ones look it up.
+hundred nodes takes as long as many a launch, and so does putting together what each launch reads. Two recordings have
+the same structure if their signatures, the arguments of all nodes, and the values that are asked for are the same,
+compared in full. The first with a structure leaves its arrays, the second what was planned, with places in its data
+instead of data, and its layout when its run has gone; all later ones fill in their own numbers.
 
 Kept with a signature of the recording, and so as long as the parameters that it reads.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +22,13 @@ from typing import Any
 import numpy as np
 
 from .run.expand import Expansion
-from .run.program import FROM_DATA, Plan, Schedule, SignatureTable, Tape
+from .run.layout import Layout, lay_out
+from .run.program import FROM_DATA, Plan, Schedule, Tape
+from .shared import Shared, in_order
 from .signature import Signature
+from .tape import Recording, listed, parsed, signature_table
 
-__all__ = ["Planned", "Structure", "structure_of"]
+__all__ = ["Outline", "Planned", "numbered", "outlined"]
 
 LARGEST = 1000
 """Most nodes of a recording whose plan is kept; in larger ones cells may still be found."""
@@ -30,16 +36,28 @@ LARGEST = 1000
 MOST = 32
 """Most structures kept with one signature."""
 
+LAYOUTS = 8
+"""Plans whose layout waits for their next run: those used last."""
+
+LAYOUT_BYTES = 1 << 23
+"""Most memory of a layout that waits. Larger runs give theirs back, and the rest of a step hides what that costs."""
+
+Idle = collections.deque[Layout]
+"""Where the layout of a plan waits: at most one."""
+
+_used: list[weakref.ref[Idle]] = []
+"""Where the layouts of the plans that ran last wait, the latest at the end."""
+
 
 @dataclass(slots=True)
 class Planned:
     """What follows from the structure of a recording alone: the results of the stages before the first launch.
 
-    table: of the recording; facts: what later stages find out from these, by what they were asked
+    facts: what later stages find out from these, by what they were asked
     places: of the data in that of the recording: whole numbers of tape and plan, then other numbers of both
+    idle: where its layout waits for the next run
     """
 
-    table: SignatureTable
     expansion: Expansion
     signatures: list[Signature]
     needs: Any
@@ -47,67 +65,122 @@ class Planned:
     plan: Plan
     facts: dict[Any, Any] = field(default_factory=dict)
     places: tuple[Any, Any, Any, Any] | None = None
+    idle: Idle = field(default_factory=lambda: collections.deque(maxlen=1))
 
     def of(self, arrays: Tape) -> Planned:
         """The same for a recording of this structure, with its data in place of places in it."""
         assert self.places is not None
         ints, planned_ints, floats, planned_floats = self.places
-        tape = dataclasses.replace(self.expansion.tape, ints=arrays.ints[ints], floats=arrays.floats[floats])
+        tape = self.expansion.tape.with_data(arrays.ints[ints], arrays.floats[floats])
         plan = dataclasses.replace(self.plan, ints=arrays.ints[planned_ints], floats=arrays.floats[planned_floats])
         expansion = Expansion(tape, self.expansion.number, self.expansion.origin)
-        return Planned(self.table, expansion, self.signatures, self.needs, self.schedule, plan, self.facts)
+        return Planned(expansion, self.signatures, self.needs, self.schedule, plan, self.facts)
+
+    def layout(self, backend: str) -> Layout:
+        """Memory and launches of its own."""
+        return lay_out(self.expansion, self.schedule, self.plan, self.signatures, self.needs, backend)
+
+    def layout_of(self, arrays: Tape, backend: str) -> tuple[Layout, Use]:
+        """Memory and launches for a recording of this structure, and a use of them, after which they wait."""
+        assert self.places is not None
+        try:
+            layout = self.idle.pop()
+        except IndexError:
+            layout = None
+        _note_use(self.idle)
+        if layout is None or layout.backend != backend:
+            layout = self.of(arrays).layout(backend)
+        else:
+            use = Use(layout, self.idle)
+            for numbers, parts, taken in (
+                (arrays.ints, self.places[:2], (layout.tape.ints, layout.plan.ints)),
+                (arrays.floats, self.places[2:], (layout.tape.floats, layout.plan.floats)),
+            ):
+                if numbers.size:
+                    for part, into in zip(parts, taken, strict=True):
+                        numbers.take(part, out=into, mode="clip")  # to check the places again would copy twice
+            return layout, use
+        return layout, Use(layout, self.idle)
+
+
+class Use:
+    """A run's use of a layout, which waits for the next run when this one goes; nobody may hold a view then."""
+
+    __slots__ = ("idle", "layout")
+
+    def __init__(self, layout: Layout, idle: Idle) -> None:
+        layout.is_shared = True
+        self.layout = layout
+        self.idle = idle  # last: without it there is nothing to give back
+
+    def __del__(self) -> None:
+        if hasattr(self, "idle") and self.layout.n_bytes <= LAYOUT_BYTES:
+            self.idle.append(self.layout)
+
+
+def _note_use(idle: Idle) -> None:
+    """Note where the layout of a plan waits; the one that was used longest ago is let go of."""
+    if _used and _used[-1]() is idle:
+        return
+    others = [place for place in (reference() for reference in _used) if place is not None and place is not idle]
+    for place in others[: 1 - LAYOUTS]:
+        place.clear()
+    _used[:] = [weakref.ref(place) for place in (*others[1 - LAYOUTS :], idle)]
 
 
 @dataclass(slots=True)
-class Structure:
-    """The structure of a recording, and where its plan is kept.
+class Outline:
+    """What recordings of one structure have in common.
 
-    known: its plan, if it is kept; is_met: whether there was a recording of this structure before
+    arrays: theirs, but for the data
+    operands: what their signatures share, after all that it is made of
+    plans: what was planned, by what was asked; None: it was asked once
     """
 
     arrays: Tape
-    kept: dict[Any, Planned | None]
-    key: Any
-    known: Planned | None
-    is_met: bool
+    operands: list[Shared]
+    plans: dict[Any, Planned | None] = field(default_factory=dict)
 
-    def numbered(self) -> Tape:
-        """The recording with the place of each datum instead of the datum."""
-        arrays = self.arrays
-        return dataclasses.replace(
-            arrays, ints=np.arange(arrays.ints.size), floats=np.arange(arrays.floats.size, dtype=np.float64)
-        )
+    def asked(self, signatures: Sequence[Signature], targets: Sequence[int] | None, joined: bool) -> Any:
+        """What a plan depends on beside the structure: the question, and what was found out of its signatures."""
+        found = [("cut" in s.__dict__) + 2 * len(s.__dict__.get("patterns", ())) for s in signatures]
+        return None if targets is None else tuple(targets), joined, *found
 
-    def keep(self, planned: Planned | None) -> None:
-        """Keep a plan of the numbered recording, or a note that there was one of this structure."""
+    def keep(self, asked: Any, planned: Planned | None) -> None:
+        """Keep a plan of the numbered recording, or a note that it was asked for."""
         if planned is not None:
             tape, plan = planned.expansion.tape, planned.plan
             planned.places = tape.ints, plan.ints, tape.floats.astype(np.int64), plan.floats.astype(np.int64)
-        if len(self.kept) >= MOST and self.key not in self.kept:
-            self.kept.clear()
-        self.kept[self.key] = planned
+        if len(self.plans) >= MOST and asked not in self.plans:
+            self.plans.clear()
+        self.plans[asked] = planned
 
 
-def structure_of(
-    arrays: Tape, signatures: Sequence[Signature], targets: Sequence[int] | None, joined: bool
-) -> Structure | None:
-    """The structure of a recording without links; None where its plan depends on data, or is not worth keeping."""
-    table = arrays.signatures
+def numbered(arrays: Tape) -> Tape:
+    """A recording with the place of each datum instead of the datum."""
+    return arrays.with_data(np.arange(arrays.ints.size), np.arange(arrays.floats.size, dtype=np.float64))
+
+
+def outlined(recording: Recording, roots: Sequence[int]) -> tuple[Tape, Outline | None]:
+    """The arrays of a recording, and its outline; None where its plan depends on data, or is not worth keeping."""
+    signatures = recording.signatures
+    pools: dict[tuple[int, Any], int] = {}
+    table = signature_table(signatures, pools)
+    stream = listed(recording, "stream", np.int32)
     holder = next((s for s in signatures if s.shared), None)
-    if holder is None or arrays.sig.size > LARGEST or (table.result_rule == FROM_DATA).any():
-        return None
-    # What is found out of a signature later on changes how it is expanded.
-    found = [("cut" in s.__dict__) + 2 * len(s.__dict__.get("patterns", ())) for s in signatures]
-    parts = (arrays.sig, arrays.arg_of, arrays.args, arrays.roots)
-    key = (
-        None if targets is None else tuple(targets),
-        joined,
-        tuple(found),
-        id(table),
-        *(part.tobytes() for part in parts),
-    )
-    kept: dict[Any, Planned | None] = holder.__dict__.setdefault("planned", {})
-    known = kept.get(key)
-    if known is not None and known.table is not table:
-        known = None
-    return Structure(arrays, kept, key, known, key in kept)
+    if holder is None or recording.unbatched or recording.links or recording.n_nodes > LARGEST:
+        return parsed(recording, stream, table, pools, roots), None
+    kept: dict[Any, Outline] = holder.__dict__.setdefault("outlines", {})
+    key = (id(table), stream.tobytes(), *roots)
+    outline = kept.get(key)
+    if outline is not None and outline.arrays.signatures is table:
+        ints, floats = listed(recording, "ints", np.int64), listed(recording, "floats", np.float64)
+        return outline.arrays.with_data(ints, floats), outline
+    arrays = parsed(recording, stream, table, pools, roots)
+    if (table.result_rule == FROM_DATA).any():
+        return arrays, None
+    if len(kept) >= MOST:
+        kept.clear()
+    operands = in_order(x for s in signatures for x in s.shared)
+    outline = kept[key] = Outline(arrays.with_data(arrays.ints[:0], arrays.floats[:0]), operands)
+    return arrays, outline

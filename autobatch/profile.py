@@ -13,7 +13,7 @@ from .backends.device import installed_device
 from .compile.steps import Loop, Read, gathered_concats
 from .graph import INPUT
 from .ops.linalg import PRODUCT
-from .run.execute import resolve
+from .run.layout import resolve
 from .run.schedule import lower_bound
 from .stages import active
 

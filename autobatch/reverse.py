@@ -20,7 +20,7 @@ from .run.device.layout import DeviceRun
 from .run.device.mirror import mirror_on_device
 from .run.expand import Expansion
 from .run.loop import LoopRun
-from .run.memory import Lease, Loan
+from .run.memory import Loan
 from .run.mirror import mirror
 from .running import check_versions, gradient_of_nodes, new_reverse_pieces, run_tape
 from .shared import Shared, SharedExpression, device_of, evaluate_shared, pull_back
@@ -144,16 +144,18 @@ def _reverse_run(
             if id in cotangents:
                 outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
     else:
-        needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
-        with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
-            team.finish()
-        lease = Lease()
+        if not run.layout.reverse:  # else all pieces have run before
+            needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
+            with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
+                team.finish()
         linked = [id for id, _, _ in tape.links if run.is_placed(id)]
-        pools, is_mixed = mirror(run, seeds, linked, dense, rows, lease)
+        reversed_run = mirror(run, seeds, linked, dense, rows)
+        is_mixed = reversed_run.is_mixed
         for id, old, value in tape.links:
             if run.is_placed(id):
                 pool, where = run.rows(id)
-                outside.append((old, value, np.array(pools[pool][where]).reshape(tape_payload(tape, id).shape)))
+                g = np.array(reversed_run.pools[pool][where])
+                outside.append((old, value, g.reshape(tape_payload(tape, id).shape)))
     final = _Gradients()
     expressions: dict[Shared, Array] = {x: g for x, g in own.dense.items() if isinstance(x, SharedExpression)}
     for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:

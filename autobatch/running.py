@@ -20,18 +20,19 @@ from .compile.kernel import Kernel
 from .compile.workers import compile_ahead
 from .errors import NonFiniteError, OpIndexError, RecordingError, message, user_line
 from .expansion import expand_recording
-from .parameter import Buffer, Held, Parameter
-from .planned import Planned, structure_of
+from .parameter import Held
+from .planned import Planned, numbered
 from .run.device.execute import execute_on_device
-from .run.device.layout import DeviceRun, lay_out
-from .run.execute import Launch, Run, execute, gradient_needed, load, prepare
+from .run.device.layout import DeviceRun
+from .run.device.layout import lay_out as lay_out_on_device
+from .run.execute import Run, execute, gradient_needed
 from .run.expand import Expansion
+from .run.layout import Launch, gradients_wanted, load
 from .run.loop import LoopRun
-from .run.memory import Lease
 from .run.place import place
 from .run.program import KERNEL, Tape
 from .run.schedule import schedule
-from .shared import Shared, evaluate_shared, in_order
+from .shared import Shared, evaluate_in_order, in_order
 from .signature import Signature
 from .stages import active, timed
 from .tape import Recording, signature_table, state
@@ -50,8 +51,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     backend = current_backend()
     device = current_device() if backend in DEVICES else None
     with timed("shared"):
-        shared = [x for s in tape.signatures for x in s.shared]
-        evaluate_shared(shared, memo, device, _on_host if tape.unbatched and device is not None else None)
+        evaluate_in_order(operands(tape), memo, device, _on_host if tape.unbatched and device is not None else None)
     if tape.imports and (device is None or tape.unbatched):
         tape.payloads = [(id, to_host(array)) for id, array in tape.payloads]
     if tape.unbatched:
@@ -60,60 +60,76 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
             return LoopRun(tape.arrays, tape.signatures, plan_of.live, dict(tape.payloads), memo)
     with timed("expand"):
         joined = joined and not state.check_finite  # what is not finite is to be found at its own op
-        structure = None if tape.links else structure_of(tape.arrays, tape.signatures, targets, joined)
-        known = structure.known if structure is not None else None
-        if known is None:
-            whole = structure.numbered() if structure is not None and structure.is_met else tape.arrays
-            expansion, signatures, needs = prepared(tape, whole, targets, joined)
-        else:
-            known = known.of(tape.arrays)
-            expansion, signatures, needs = known.expansion, known.signatures, known.needs
+        outline = tape.outline
+        asked = outline.asked(tape.signatures, targets, joined) if outline is not None else None
+        known = outline.plans.get(asked) if outline is not None else None
+    if known is None:
+        known = _planned(tape, targets, joined, asked, backend)
+    with timed("allocate"):
+        run = _laid_out(tape, known, backend, device, memo)
     with timed("forward"):
-        pieces = _new_pieces(expansion, signatures, needs, targets is not None)
-        team = compile_ahead(pieces, backend)
-    with team:
-        if known is None:
-            known = _planned(tape.arrays, expansion, signatures, needs)
-            if structure is not None and structure.is_met:
-                structure.keep(known)
-                known = known.of(tape.arrays)
-            elif structure is not None:
-                structure.keep(None)
-        expansion, launches, plan = known.expansion, known.schedule, known.plan
-        arrays = expansion.tape
-        with timed("allocate"):
-            wanted = np.zeros(len(signatures), bool)
-            wanted[arrays.sig[(needs != 0) & (launches.live != 0)]] = True
-            run: Run
-            if device is not None:
-                run = lay_out(expansion, launches, plan, signatures, memo, needs, wanted, tape, device)
+        try:
+            check = _finite_check(tape, run) if state.check_finite else None
+            if isinstance(run, DeviceRun):
+                execute_on_device(run, check)
             else:
-                lease = Lease()
-                pools = [
-                    lease.empty((int(n), width), dtype)
-                    for n, (width, dtype) in zip(plan.pool_rows, arrays.pools, strict=True)
-                ]
-                run = Run(expansion, launches, plan, signatures, backend, memo, pools, needs, lease)
-                run.needs_sig = wanted
-                run.facts = known.facts
-                load(run, tape.payloads)
-                prepare(run)
+                execute(run, check)
+        except OpIndexError as error:
+            if any(s.members for s in run.signatures):
+                # The error at its own op; an op that nobody reads has none.
+                return run_tape(tape, targets, joined=False)
+            raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
+    for profile in active.profiles:
+        profile.note(run)
+    return run
+
+
+def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, asked: Any, backend: str) -> Planned:
+    """Expand, schedule and place a recording, and compile what this process meets for the first time.
+
+    With places in its data instead of data, and kept, where a recording of its structure was asked the same before.
+    """
+    assert tape.arrays is not None
+    outline = tape.outline
+    is_met = outline is not None and asked in outline.plans
+    with timed("expand"):
+        whole = numbered(tape.arrays) if is_met else tape.arrays
+        expansion, signatures, needs = prepared(tape, whole, targets, joined)
+    with timed("forward"):
+        team = compile_ahead(_new_pieces(expansion, signatures, needs, targets is not None), backend)
+    with team:
+        with timed("schedule"):
+            launches = schedule(expansion.tape)
+        keep = bool((needs & launches.live).any())
+        with timed("place"):
+            plan = place(expansion.tape, launches, keep)
+        planned = Planned(expansion, signatures, needs, launches, plan)
+        if outline is not None:
+            outline.keep(asked, planned if is_met else None)
         with timed("forward"):
             team.finish()
-            try:
-                check = _finite_check(tape, run) if state.check_finite else None
-                if isinstance(run, DeviceRun):
-                    execute_on_device(run, check)
-                else:
-                    execute(run, check)
-            except OpIndexError as error:
-                if any(s.members for s in signatures):
-                    # The error at its own op; an op that nobody reads has none.
-                    return run_tape(tape, targets, joined=False)
-                raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
-        for profile in active.profiles:
-            profile.note(run)
-        return run
+    return planned
+
+
+def _laid_out(tape: Recording, known: Planned, backend: str, device: Any, memo: dict[Shared, Array]) -> Run:
+    """The run of a recording by a plan of its own, or by one that is kept."""
+    assert tape.arrays is not None
+    if device is not None:
+        plan = known if known.places is None else known.of(tape.arrays)
+        wanted = gradients_wanted(plan.expansion, plan.schedule, plan.needs, len(plan.signatures))
+        return lay_out_on_device(
+            plan.expansion, plan.schedule, plan.plan, plan.signatures, memo, plan.needs, wanted, tape, device
+        )
+    lease: Any = None
+    if known.places is None:
+        layout = known.layout(backend)
+    else:
+        layout, lease = known.layout_of(tape.arrays, backend)
+    load(layout, tape.payloads)
+    return Run(
+        layout.expansion, known.schedule, layout.plan, known.signatures, backend, memo, layout.pools, known.needs,
+        lease, layout.launches, layout.kept, layout.wanted, known.facts, layout,
+    )  # fmt: skip
 
 
 def _on_host(x: Shared) -> Any:
@@ -122,16 +138,6 @@ def _on_host(x: Shared) -> Any:
         x._array_on(current_device())
         return x._on_host()
     return x._array()
-
-
-def _planned(recorded: Tape, expansion: Expansion, signatures: list[Signature], needs: Any) -> Planned:
-    """Schedule and place what was expanded."""
-    with timed("schedule"):
-        launches = schedule(expansion.tape)
-    keep = bool((needs & launches.live).any())
-    with timed("place"):
-        plan = place(expansion.tape, launches, keep)
-    return Planned(recorded.signatures, expansion, signatures, needs, launches, plan)
 
 
 def _new_pieces(
@@ -228,16 +234,19 @@ def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
     return dataclasses.replace(arrays, sig=sig, signatures=table, pools=list(pools))
 
 
-def leaves(tape: Recording) -> list[Parameter | Buffer]:
-    """Parameters and buffers that a recording reads."""
-    operands = in_order(x for s in tape.signatures for x in s.shared)
-    return [x for x in operands if isinstance(x, Parameter | Buffer)]
+def operands(tape: Recording) -> list[Shared]:
+    """What the signatures of a recording share, after all that it is made of."""
+    if tape.outline is not None:
+        found: list[Shared] = tape.outline.operands
+        return found
+    return in_order(x for s in tape.signatures for x in s.shared)
 
 
 def check_versions(tape: Recording) -> None:
     """Raise unless every parameter is as it was when the recording was made."""
-    for p in leaves(tape):
-        if p._version > tape.born:
+    born = tape.born
+    for p in operands(tape):
+        if isinstance(p, Held) and p._version > born:
             raise RecordingError(
                 message(
                     f"a recording meets a parameter {p._type} that changed after it was made",

@@ -358,13 +358,20 @@ def evaluate_shared(
     `device` is where they are wanted, None for the host; `read` gives the numbers of those that are no expressions.
     """
     wanted = list(wanted)
-    for x in in_order(x for x in wanted if x not in memo):
+    evaluate_in_order(in_order(x for x in wanted if x not in memo), memo, device, read)
+    return [memo[x] for x in wanted]
+
+
+def evaluate_in_order(
+    order: Iterable[Shared], memo: Memo, device: Device | None = None, read: Callable[[Shared], Any] | None = None
+) -> None:
+    """The same for values that come after all that they are made of."""
+    for x in order:
         if x not in memo:
             if isinstance(x, SharedExpression):
                 memo[x] = x._evaluate([memo[p] for p in x.parents])
             else:
                 memo[x] = read(x) if read is not None else x._array_on(device)
-    return [memo[x] for x in wanted]
 
 
 def device_of(values: Iterable[Shared]) -> Device | None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,7 @@ class Recording:
         "links",
         "moment",
         "number",
+        "outline",
         "outside",
         "payloads",
         "places",
@@ -135,6 +136,7 @@ class Recording:
         self.left: dict[int, tuple[Any, int]] = {}  # values that are there after the end: copies of them, which it is
         self.moment: Any = None  # when its values on a device were made; None: they may still be being made
         self.arrays: Tape | None = None
+        self.outline: Any = None  # what it has in common with recordings of the same structure
         self.targets: list[int] | None = None
         self.results: set[int] = set()
         self.held: list[weakref.ref[Tensor]] = []
@@ -363,8 +365,14 @@ def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
     """The integer arrays of what was recorded."""
     pools: dict[tuple[int, Any], int] = {}
     table = signature_table(recording.signatures, pools)
+    return parsed(recording, listed(recording, "stream", np.int32), table, pools, roots)
+
+
+def parsed(
+    recording: Recording, stream: Ints, table: SignatureTable, pools: Iterable[tuple[int, Any]], roots: Sequence[int]
+) -> Tape:
+    """The arrays of a recording whose stream and signatures are arrays already."""
     n_results = np.diff(table.result_of).astype(np.int32)
-    stream = _joined(recording, "stream", np.int32)
     n_nodes, n_slots, n_args = _count(stream, table.slot_of, table.slot_kind)
     # Made by NumPy, which asks for large pages where arrays are large.
     sig, args = np.empty(n_nodes, np.int32), np.empty(n_args, np.int32)
@@ -383,22 +391,22 @@ def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
         value_of=value_of,
         int_of=int_of,
         float_of=float_of,
-        ints=_joined(recording, "ints", np.int64),
-        floats=_joined(recording, "floats", np.float64),
+        ints=listed(recording, "ints", np.int64),
+        floats=listed(recording, "floats", np.float64),
         roots=np.array(roots, np.int32),
         pools=list(pools),
     )
 
 
-def _joined(recording: Recording, name: str, dtype: Any) -> Ints:
+def listed(recording: Recording, name: str, dtype: Any) -> Ints:
     """One of the lists as an array, with what blocks put into it."""
-    listed = np.array(getattr(recording, name), dtype)
+    own = np.array(getattr(recording, name), dtype)
     if not recording.blocks:
-        return listed
+        return own
     parts: list[Ints] = []
     done = 0
     k = ("stream", "ints", "floats").index(name)
     for block in recording.blocks:
-        parts += [listed[done : block.at[k]], getattr(block, name)]
+        parts += [own[done : block.at[k]], getattr(block, name)]
         done = block.at[k]
-    return np.concatenate([*parts, listed[done:]])
+    return np.concatenate([*parts, own[done:]])

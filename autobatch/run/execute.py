@@ -1,15 +1,13 @@
-"""execute: a `Plan` → values, launch by launch.
+"""execute: a layout of a `Plan` → values, launch by launch.
 
-Input: tape, schedule, plan, the signatures they speak of, arrays from outside, arrays of shared operands.
-Output: `Run`, which holds the pools and what the reverse pass needs.
+Input: a `Run`: tape, schedule, plan and their layout, the signatures they speak of, arrays of shared operands. Output:
+its pools, and what the reverse pass needs.
 Invariants: a launch writes one contiguous block per result and reads rows written before. Cost: one loop over the
-launches, a few microseconds each beyond arithmetic.
+launches, a few microseconds each beyond arithmetic; half of that where a layout is used again.
 """
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,14 +15,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..types import Dim, Type, size_of
+from ..types import Type
 from .expand import Expansion
 from .feed import Feed, feed, form_of, from_lengths
 from .interpret import interpret
-from .memory import Lease
+from .layout import Array, Calls, Launch
 from .program import Plan, Schedule, Tape
-
-Array = np.ndarray[Any, Any]
 
 
 @njit(cache=True)
@@ -54,20 +50,6 @@ def gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, lin
 
 
 @dataclass(slots=True)
-class Launch:
-    """One launch, ready to run: what each operand reads and where each result goes."""
-
-    sig: int
-    sizes: tuple[int, ...]
-    accesses: list[tuple[Any, Array, int]]
-    offsets: list[Array]
-    data: list[Array]
-    writes: list[tuple[int, int, int]]
-    at: tuple[int, ...]
-    """Position of the launch among all launches of its signature, in nodes and in elements of each list."""
-
-
-@dataclass(slots=True)
 class Run:
     """Values of one tape, and what is kept for its reverse pass. Values are asked for by their recorded numbers."""
 
@@ -79,12 +61,15 @@ class Run:
     memo: dict[Any, Array]
     pools: list[Array]
     needs: Any
-    lease: Lease
+    lease: Any
+    """What is held while the values are: memory, or the use of a layout."""
     launches: list[Launch] = field(default_factory=list)
     kept: dict[int, list[Array]] = field(default_factory=dict)
     needs_sig: Any = None
     facts: dict[Any, Any] = field(default_factory=dict)
     """What the reverse pass found out from schedule and plan, by what it was asked; runs of one structure share it."""
+    layout: Any = None
+    """What it runs on, on the host."""
 
     @property
     def tape(self) -> Tape:
@@ -128,106 +113,6 @@ class Run:
         pool = self.pools[self.tape.pools.index((type.width, type.dtype))]
         rows = (starts[:, None] + np.arange(type.rows)).reshape(-1)
         return pool[rows].reshape(len(recorded), *type.shape)
-
-
-def places_of(run: Run, payloads: Sequence[tuple[int, Any]]) -> tuple[Array, Array, Array, Array]:
-    """Which arrays from outside are read, by pool and row; and of each of these the pool, first row and end."""
-    values = np.array([recorded for recorded, _ in payloads])
-    if run.expansion.number is not None:
-        values = run.expansion.number[values]
-    tape = run.tape
-    nodes = np.searchsorted(tape.value_of, values, side="right") - 1
-    pool_of = tape.signatures.result_pool[tape.signatures.result_of[tape.sig[nodes]]]
-    starts, counts = run.plan.start[values], run.plan.count[values]
-    order = np.lexsort((starts, pool_of))
-    order = order[starts[order] >= 0]
-    return order, pool_of[order], starts[order], starts[order] + counts[order]
-
-
-def load(run: Run, payloads: Sequence[tuple[int, Array]]) -> None:
-    """Write arrays from outside, with the numbers of their values as recorded, to their rows; unread ones are left out.
-
-    Values that lie side by side are written together.
-    """
-    if not payloads:
-        return
-    order, pool_of, starts, ends = places_of(run, payloads)
-    if not order.size:
-        return
-    is_first = np.concatenate(([True], (starts[1:] != ends[:-1]) | (pool_of[1:] != pool_of[:-1])))
-    firsts = np.flatnonzero(is_first).tolist()
-    arrays = [payloads[k][1].reshape(-1) for k in order.tolist()]
-    for a, b in zip(firsts, [*firsts[1:], len(arrays)], strict=True):
-        block = run.pools[pool_of[a]][starts[a] : ends[b - 1]]
-        np.concatenate(arrays[a:b], out=block.reshape(-1))
-
-
-def prepare(run: Run) -> None:
-    """Lay out every launch of the plan."""
-    plan, schedule, table = run.plan, run.schedule, run.tape.signatures
-    launch_of, access_of, rows_of = schedule.launch_of.tolist(), plan.access_of.tolist(), plan.rows_of.tolist()
-    blocks, offsets_of = plan.block.tolist(), plan.offsets_of.tolist()
-    write_of, write_start, write_rows = plan.write_of.tolist(), plan.write_start.tolist(), plan.write_rows.tolist()
-    int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
-    result_of, result_pool = table.result_of.tolist(), table.result_pool.tolist()
-    all_rows = plan.rows
-    layouts: dict[int, Any] = {}
-    totals: dict[int, tuple[int, ...]] = {}
-    for launch, s in enumerate(schedule.launch_sig.tolist()):
-        layout = layouts.get(s)
-        if layout is None:
-            signature = run.signatures[s]
-            pools = [run.pools[pool_number(run, slot)] for slot in signature.slots]
-            written = result_pool[result_of[s] : result_of[s + 1]]
-            layout = layouts[s] = (pools, written, signature.lists, signature.by_rows, _columns(signature.data))
-            totals[s] = (0,) * (1 + len(signature.lists))
-        pools, written, lists, by_rows, columns = layout
-        n = launch_of[launch + 1] - launch_of[launch]
-        first = access_of[launch]
-        accesses = [
-            (pool, all_rows[rows_of[a] : rows_of[a + 1]], blocks[a]) for a, pool in enumerate(pools, start=first)
-        ]
-        sizes: tuple[int, ...] = (rows_of[first + 1] - rows_of[first] if by_rows else n,)
-        offsets = []
-        for k in lists:
-            at = offsets_of[first + k]
-            offsets.append(plan.offsets[at : at + n + 1])
-            sizes = (*sizes, int(plan.offsets[at + n]))
-        data = []
-        for is_int, column in columns:
-            at = (int_of if is_int else float_of)[launch] + column * n
-            data.append((plan.ints if is_int else plan.floats)[at : at + n])
-        w = write_of[launch]
-        writes = list(zip(written, write_start[w : w + len(written)], write_rows[w : w + len(written)], strict=True))
-        total = totals[s]
-        run.launches.append(Launch(s, sizes, accesses, offsets, data, writes, total))
-        totals[s] = tuple(map(operator.add, total, sizes))
-    for s, total in totals.items():
-        if run.needs_sig[s]:
-            types = run.signatures[s].kernel.pieces.kept
-            run.kept[s] = [run.lease.empty(rows_shape(t, total), t.dtype) for t in types]
-
-
-@functools.cache
-def _columns(data: str) -> list[tuple[bool, int]]:
-    """For each datum of a signature whether it is a whole number, and its place among those of its kind."""
-    return [(kind == "i", data[:k].count(kind)) for k, kind in enumerate(data)]
-
-
-def pool_number(run: Run, slot: Any) -> int:
-    """The pool that a slot of a signature reads."""
-    return run.tape.pools.index(slot.pool)
-
-
-def rows_shape(type: Type, sizes: Sequence[int]) -> tuple[int, int]:
-    """Rows and width of a batched value as 2-D rows."""
-    lead = type.shape[0]
-    return sizes[lead.index] * lead.factor, size_of(type.shape[1:])
-
-
-def resolve(type: Type, sizes: Sequence[int]) -> tuple[int, ...]:
-    """A shape with its `Dim`s put in."""
-    return tuple(sizes[n.index] * n.factor if isinstance(n, Dim) else n for n in type.shape)
 
 
 def rows_of_launch(array: Array, type: Type, launch: Launch) -> Array:
@@ -303,21 +188,46 @@ def code_of(run: Run, s: int, piece: str, add: bool = True) -> Code:
     return Code(kernel.program(piece, run.backend, add).run, found, same, kept)
 
 
+def unchanged(calls: Calls, run: Run) -> bool:
+    """Whether what is the same for all launches is, in this run, what it was when the calls were put together."""
+    return all(same_for_all(run, s, kind, k) is array for s, kind, k, array in calls.same)
+
+
+def note_same(calls: Calls, s: int, code: Code) -> None:
+    """Note what a piece reads that is the same for all launches."""
+    calls.same += [(s, kind, k, array) for (kind, k), array in zip(code.feed.same, code.same, strict=True)]
+
+
 def execute(run: Run, check: Callable[[Launch, int], None] | None = None) -> None:
     """Run the launches in order; `check` sees every launch after it ran."""
-    codes: dict[int, Code] = {}
-    pools = run.pools
     with np.errstate(all="ignore"):
-        for number, launch in enumerate(run.launches):
-            n = launch.sizes[0]
-            if n == 0:
-                continue
-            s = launch.sig
-            code = codes.get(s)
-            if code is None:
-                code = codes[s] = code_of(run, s, "forward" if run.needs_sig[s] else "inference")
-            outputs = [pools[pool][start : start + rows] for pool, start, rows in launch.writes]
-            code.keep(launch, outputs)
-            code.program(n, launch.sizes, code.arguments(launch), outputs)
-            if check is not None:
-                check(launch, number)
+        calls = run.layout.forward
+        if calls is None or not unchanged(calls, run):
+            calls = run.layout.forward = _forward(run)
+        if check is None:
+            for program, n, sizes, arguments, outputs in calls.calls:
+                program(n, sizes, arguments, outputs)
+            return
+        for (program, n, sizes, arguments, outputs), number in zip(calls.calls, calls.numbers, strict=True):
+            program(n, sizes, arguments, outputs)
+            check(run.launches[number], number)
+
+
+def _forward(run: Run) -> Calls:
+    """The launches with their arguments."""
+    calls, pools = Calls(), run.pools
+    codes: dict[int, Code] = {}
+    for number, launch in enumerate(run.launches):
+        n = launch.sizes[0]
+        if n == 0:
+            continue
+        s = launch.sig
+        code = codes.get(s)
+        if code is None:
+            code = codes[s] = code_of(run, s, "forward" if run.needs_sig[s] else "inference")
+            note_same(calls, s, code)
+        outputs = [pools[pool][start : start + rows] for pool, start, rows in launch.writes]
+        code.keep(launch, outputs)
+        calls.calls.append((code.program, n, launch.sizes, code.arguments(launch), outputs))
+        calls.numbers.append(number)
+    return calls

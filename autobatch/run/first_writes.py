@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .execute import Array, Run, pool_number
+from .execute import Run
+from .layout import Array, pool_number
 
 UNTOUCHED, TOUCHED, HERE = 0, 1, 2
 

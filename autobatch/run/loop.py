@@ -18,8 +18,8 @@ from ..graph import Graph
 from ..ops.elementwise import ADD
 from ..ops.index import SCATTER_ADD
 from ..types import Type, is_float
-from .execute import Array
 from .interpret import interpret
+from .layout import Array
 from .mirror import GiveDense, GiveRows
 from .program import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
 

@@ -123,6 +123,11 @@ class Lease:
         self.buffers: list[Array] = []
         self.arena = arena()  # last: without it there is nothing to give back
 
+    @property
+    def n_bytes(self) -> int:
+        """What is leased."""
+        return sum(buffer.size for buffer in self.buffers)
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with undefined content."""
         kind = np.dtype(dtype)

@@ -9,7 +9,9 @@ Cost: one loop over the launches, then one program per signature.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,81 +20,147 @@ from numba import njit
 from ..graph import Graph
 from ..types import Type, size_of
 from .execute import (
-    Array,
     Code,
-    Launch,
     Run,
     code_of,
     gradient_needed,
-    pool_number,
-    resolve,
+    note_same,
     rows_of_launch,
     same_for_all,
+    unchanged,
 )
 from .feed import batched
 from .first_writes import FirstWrites, clear_rows, first_writes
+from .layout import Array, Calls, Launch, pool_number, resolve
 from .memory import Lease, lend
-
-_LARGE = 1 << 13
-"""Numbers in a gradient from which on its memory is used again."""
 
 GiveDense = Callable[[Any, Array], None]
 GiveRows = Callable[[Any, Array, Array], None]
 
+_LARGE = 1 << 13
+"""Numbers in a gradient from which on its memory is used again, though its layout is not."""
 
-def mirror(
-    run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows, lease: Lease
-) -> tuple[list[Array], bool]:
+_FREE = 2
+"""References to an array that nobody holds but the list it is in, as `sys.getrefcount` sees it."""
+
+
+@dataclass(slots=True)
+class Final:
+    """What a signature owes to its shared operands, over all its launches.
+
+    arguments: of the program; joined: those of them that are put together from several launches: place, parts, shape
+    room: arrays for the results, where there are any: shapes and dtypes are `types`
+    dense, sparse: whose gradients the results are; and those that come as rows: operand, row numbers and rows, in parts
+    """
+
+    program: Callable[..., list[Any]]
+    sizes: tuple[int, ...]
+    arguments: list[Any]
+    joined: list[tuple[int, list[Array], tuple[int, ...]]]
+    types: list[Type]
+    room: list[Any]
+    dense: list[Any]
+    sparse: list[tuple[Any, list[Array], list[Array]]]
+
+
+@dataclass(slots=True)
+class Reverse:
+    """A reverse pass, ready to run.
+
+    pools: of cotangents, leased; clear: these and their rows to be zeroed
+    seeds: for each seed a block of a pool, or a pool and row numbers
+    is_mixed: whether a launch is reversed for the sake of some of its nodes, while others in it do not lead to a seed
+    """
+
+    lease: Lease
+    pools: list[Array]
+    clear: list[tuple[Array, Array]]
+    seeds: list[tuple[Array, Any]]
+    calls: Calls
+    finals: list[Final]
+    is_mixed: bool
+
+
+def mirror(run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows) -> Reverse:
     """Reverse a run.
 
-    `outside` are the values whose cotangents are read afterwards. Returns the gradient pools, leased, for these; and
-    whether a launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
+    `outside` are the values whose cotangents are read afterwards, from the pools of what is returned.
     """
+    layout, asked = run.layout, (tuple(seeds), tuple(outside))
+    ready = layout.reverse.get(asked)
+    if ready is None or not unchanged(ready.calls, run):
+        ready = _reverse(run, seeds, outside)
+        if layout.is_shared:
+            layout.reverse[asked] = ready
+            layout.n_bytes = layout.lease.n_bytes + sum(map(_n_bytes, layout.reverse.values()))
+    for pool, zero in ready.clear:
+        clear_rows(pool, zero)
+    for (pool, where), g in zip(ready.seeds, seeds.values(), strict=True):
+        if where is None:
+            pool += g.reshape(pool.shape)
+        else:
+            np.add.at(pool, where, g.reshape(-1, pool.shape[1]))
+    with np.errstate(all="ignore"):
+        for program, n, sizes, arguments, outputs in ready.calls.calls:
+            program(n, sizes, arguments, outputs)
+        for final in ready.finals:
+            _finish(final, dense, rows, layout.is_shared)
+    return ready
+
+
+def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Reverse:
+    """Lay out a reverse pass."""
     wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
+    lease = Lease()
     pools: list[Any] = []
+    clear = []
     for values, zero in zip(run.pools, first.zero, strict=True):
         pools.append(lease.empty(values.shape, values.dtype) if values.dtype.kind == "f" else values)
-        if values.dtype.kind == "f":
-            clear_rows(pools[-1], zero)
-    for value, g in seeds.items():
+        if values.dtype.kind == "f" and zero.any():
+            clear.append((pools[-1], zero))
+    places = []
+    for value in seeds:
         pool, where = run.rows(value)
-        if isinstance(where, slice):
-            pools[pool][where] += g.reshape(-1, pools[pool].shape[1])
-        else:
-            np.add.at(pools[pool], where, g.reshape(-1, pools[pool].shape[1]))
+        places.append((pools[pool][where], None) if isinstance(where, slice) else (pools[pool], where))
+    calls = Calls()
     codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
     used: dict[int, list[Launch]] = {}
-    with np.errstate(all="ignore"):
-        for number in range(len(wanted) - 1, -1, -1):
-            if not wanted[number]:
-                continue
-            launch = run.launches[number]
-            s, sizes = launch.sig, launch.sizes
-            add = not first.stores[number] or not slots[s]
-            used.setdefault(s, []).append(launch)
-            found = codes.get((s, add))
-            if found is None:
-                into = [(k, pools[pool_number(run, run.signatures[s].slots[k])]) for k in slots[s]]
-                found = codes[s, add] = code_of(run, s, "backward", add), into
-            code, into = found
-            accesses = launch.accesses
-            outputs: list[Any] = [(pool, accesses[k][1], accesses[k][2]) for k, pool in into]
-            code.keep(launch, outputs)
-            if not outputs:
-                continue
-            read = []
-            for k, form in code.feed.cotangents:
-                pool_of, start, n = launch.writes[k]
-                read.append(batched(pools[pool_of][start : start + n], form, sizes))
-            kept = run.kept.get(s, [])
-            for k, form in code.feed.kept:
-                start = launch.at[form.index] * form.factor
-                rows_here = kept[k][start : start + sizes[form.index] * form.factor]
-                read.append(batched(rows_here, form, sizes))
-            code.program(sizes[0], sizes, code.arguments(launch, *read), outputs)
-        for s in sorted(used):
-            _final(run, s, used[s], pools, dense, rows)
-    return pools, is_mixed
+    for number in range(len(wanted) - 1, -1, -1):
+        if not wanted[number]:
+            continue
+        launch = run.launches[number]
+        s, sizes = launch.sig, launch.sizes
+        add = not first.stores[number] or not slots[s]
+        used.setdefault(s, []).append(launch)
+        found = codes.get((s, add))
+        if found is None:
+            into = [(k, pools[pool_number(run, run.signatures[s].slots[k])]) for k in slots[s]]
+            found = codes[s, add] = code_of(run, s, "backward", add), into
+            note_same(calls, s, found[0])
+        code, into = found
+        accesses = launch.accesses
+        outputs: list[Any] = [(pool, accesses[k][1], accesses[k][2]) for k, pool in into]
+        code.keep(launch, outputs)
+        if not outputs:
+            continue
+        read = []
+        for k, form in code.feed.cotangents:
+            pool_of, start, n = launch.writes[k]
+            read.append(batched(pools[pool_of][start : start + n], form, sizes))
+        kept = run.kept.get(s, [])
+        for k, form in code.feed.kept:
+            start = launch.at[form.index] * form.factor
+            rows_here = kept[k][start : start + sizes[form.index] * form.factor]
+            read.append(batched(rows_here, form, sizes))
+        calls.calls.append((code.program, sizes[0], sizes, code.arguments(launch, *read), outputs))
+        calls.numbers.append(number)
+    finals = [_final(run, s, used[s], pools, calls) for s in sorted(used)]
+    return Reverse(lease, pools, clear, places, calls, finals, is_mixed)
+
+
+def _n_bytes(ready: Reverse) -> int:
+    sizes = (size_of(t.shape) * t.dtype.itemsize for final in ready.finals for t in final.types)
+    return ready.lease.n_bytes + sum(sizes)
 
 
 def to_reverse(
@@ -156,41 +224,67 @@ def cotangent_types(graph: Graph) -> dict[int, Type]:
     return {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
 
 
-def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], dense: GiveDense, rows: GiveRows) -> None:
+def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], calls: Calls) -> Final:
     signature = run.signatures[s]
     pieces = signature.kernel.pieces
     stored = run.kept.get(s, [])
     every = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
     sizes = tuple(sum(launch.sizes[k] for launch in launches) for k in range(len(launches[0].sizes)))
     if len(every) == len(launches):
-        launches, kept = every, stored
+        launches, kept = every, [[array] for array in stored]
     else:
         launches = launches[::-1]
-        kept = [
-            np.concatenate([rows_of_launch(a, t, launch) for launch in launches])
-            for a, t in zip(stored, pieces.kept, strict=True)
-        ]
-    if pieces.dense:
-        arguments: list[Any] = []
-        cotangents = cotangent_types(pieces.final)
-        for kind, k in signature.kernel.inputs("final"):
-            if kind == "kept":
-                arguments.append(kept[k].reshape(resolve(pieces.kept[k], sizes)))
-            elif kind == "data":
-                arguments.append(np.concatenate([launch.data[k] for launch in launches]))
-            elif kind == "cotangent":
-                blocks = [
-                    pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)
-                ]
-                whole = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-                arguments.append(whole.reshape(resolve(cotangents[k], sizes)))
-            else:
-                arguments.append(same_for_all(run, s, kind, k))
-        types = [pieces.final.nodes[i].type for i in pieces.final.outputs]
-        room = [lend(t.shape, t.dtype) if size_of(t.shape) >= _LARGE else None for t in types]
-        results = signature.kernel.program("final", run.backend).run(sizes[0], sizes, arguments, room)
-        for k, g in zip(pieces.dense, results, strict=True):
-            dense(signature.shared[k], g)
-    for k, gradient in pieces.sparse:
-        ids, values = kept[gradient.ids], kept[gradient.rows]
-        rows(signature.shared[k], ids.reshape(-1), values.reshape(ids.size, -1))
+        kept = [[rows_of_launch(a, t, launch) for launch in launches] for a, t in zip(stored, pieces.kept, strict=True)]
+    arguments: list[Any] = []
+    joined = []
+    cotangents = cotangent_types(pieces.final)
+    for kind, k in signature.kernel.inputs("final") if pieces.dense else ():
+        if kind == "kept":
+            parts, shape = kept[k], resolve(pieces.kept[k], sizes)
+        elif kind == "data":
+            parts, shape = [launch.data[k] for launch in launches], (-1,)
+        elif kind == "cotangent":
+            parts = [pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)]
+            shape = resolve(cotangents[k], sizes)
+        else:
+            array = same_for_all(run, s, kind, k)
+            calls.same.append((s, kind, k, array))
+            arguments.append(array)
+            continue
+        if len(parts) > 1:
+            joined.append((len(arguments), parts, shape))
+        arguments.append(parts[0].reshape(shape) if len(parts) == 1 else None)
+    types = [pieces.final.nodes[i].type for i in pieces.final.outputs] if pieces.dense else []
+    program = signature.kernel.program("final", run.backend).run if pieces.dense else _nothing
+    dense = [signature.shared[k] for k in pieces.dense]
+    sparse = [(signature.shared[k], kept[gradient.ids], kept[gradient.rows]) for k, gradient in pieces.sparse]
+    return Final(program, sizes, arguments, joined, types, [None] * len(types), dense, sparse)
+
+
+def _nothing(*_: Any) -> list[Any]:
+    """The program of a signature all of whose gradients are rows."""
+    return []
+
+
+def _finish(final: Final, dense: GiveDense, rows: GiveRows, again: bool) -> None:
+    """Hand over what a signature owes; `again` says that its layout will be used again."""
+    arguments = final.arguments.copy()
+    for place, parts, shape in final.joined:
+        arguments[place] = np.concatenate(parts).reshape(shape)
+    room = final.room
+    for k, type in enumerate(final.types):
+        if again:
+            if room[k] is None or sys.getrefcount(room[k]) > _FREE:  # a gradient that somebody holds is theirs
+                room[k] = lend(type.shape, type.dtype)
+        elif size_of(type.shape) >= _LARGE:
+            room[k] = lend(type.shape, type.dtype)
+    results = final.program(final.sizes[0], final.sizes, arguments, room)
+    for x, g in zip(final.dense, results, strict=True):
+        dense(x, g)
+    for x, ids, values in final.sparse:
+        numbers, found = _whole(ids), _whole(values)
+        rows(x, numbers.reshape(-1), found.reshape(numbers.size, -1))
+
+
+def _whole(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -72,6 +72,13 @@ class Tape:
     roots: Ints  # values that must be computed
     pools: list[tuple[int, Any]]  # (width, dtype) of each pool
 
+    def with_data(self, ints: Any, floats: Any) -> Tape:
+        """The same nodes with other data."""
+        return Tape(
+            self.signatures, self.sig, self.slot_of, self.arg_of, self.args, self.value_of, self.int_of, self.float_of,
+            ints, floats, self.roots, self.pools,
+        )  # fmt: skip
+
     def __str__(self) -> str:
         """The first nodes: what they read ([v1 v2] is a list, v3[:] the rows of a value one by one) and make."""
         n, s = len(self.sig), self.signatures

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.device import Device
-from ..execute import Array
+from ..layout import Array
 from .parcel import Parcel
 from .rows import add_rows
 from .rows import merge_rows as launch_merge

@@ -18,8 +18,8 @@ from ...compile.lower import graph_inputs, lower
 from ...graph import INPUT, Graph
 from ...ops.index import BOUNDED
 from ...types import Dim
-from ..execute import Array, resolve
 from ..feed import from_lengths
+from ..layout import Array, resolve
 from .layout import DeviceRun
 
 

@@ -17,8 +17,9 @@ from numba import njit
 from ...backends.device import Device
 from ...backends.transfer import is_on_device
 from ...types import Type
-from ..execute import Array, Run, places_of, pool_number, rows_shape
+from ..execute import Run
 from ..expand import Expansion
+from ..layout import Array, places_of, pool_number, rows_shape
 from ..memory import Lease
 from ..program import Plan, Schedule
 from .expressions import evaluate

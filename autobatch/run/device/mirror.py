@@ -17,7 +17,7 @@ import numpy as np
 
 from ...backends.transfer import is_on_device, to_host
 from ...types import Type
-from ..execute import Array, pool_number, rows_shape
+from ..layout import Array, pool_number, rows_shape
 from ..mirror import GiveDense, GiveRows, cotangent_types, to_reverse
 from .execute import fixed_inputs
 from .layout import DeviceLaunch, DeviceRun, largest

@@ -1,0 +1,212 @@
+"""lay out: memory for a plan, and its launches with what they read and write.
+
+Input: what was expanded, scheduled and placed. Output: a `Layout`. Invariants: launches look at the memory of their
+layout and at nothing else; whatever a run reads there was written in the same run, so that one run after another may
+use it, of recordings with the same structure. Cost: a few microseconds a launch.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..types import Dim, Type, size_of
+from .expand import Expansion
+from .memory import Lease
+from .program import Plan, Schedule, Tape
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(slots=True)
+class Launch:
+    """One launch, ready to run: what each operand reads and where each result goes."""
+
+    sig: int
+    sizes: tuple[int, ...]
+    accesses: list[tuple[Any, Array, int]]
+    offsets: list[Array]
+    data: list[Array]
+    writes: list[tuple[int, int, int]]
+    at: tuple[int, ...]
+    """Position of the launch among all launches of its signature, in nodes and in elements of each list."""
+
+
+@dataclass(slots=True)
+class Calls:
+    """Launches with all their arguments, in the order in which they are called.
+
+    calls: program, nodes, sizes, what is read, what is written; numbers: of the launches
+    same: what is the same for all launches of a signature, as it was: signature, kind, number, array
+    """
+
+    calls: list[tuple[Callable[..., Any], int, tuple[int, ...], Sequence[Any], list[Any]]] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    same: list[tuple[int, str, int, Array]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Layout:
+    """What a plan runs on.
+
+    expansion, plan: with the data of the recording that uses it now
+    wanted: [signatures] whether results have gradients
+    kept: arrays that are kept for the reverse pass, by signature
+    loads: blocks that arrays from outside are written to, and the places of these among those of the recording;
+        loaded: the values that these arrays are, in the same order
+    forward, reverse: calls of the passes, once they were put together; of the reverse passes by what was asked
+    is_shared: whether later runs will use it
+    n_bytes: of memory
+    """
+
+    backend: str
+    expansion: Expansion
+    plan: Plan
+    wanted: Any
+    lease: Lease
+    pools: list[Array]
+    launches: list[Launch] = field(default_factory=list)
+    kept: dict[int, list[Array]] = field(default_factory=dict)
+    loads: list[tuple[Array, list[int]]] = field(default_factory=list)
+    loaded: list[int] = field(default_factory=list)
+    forward: Calls | None = None
+    reverse: dict[Any, Any] = field(default_factory=dict)
+    is_shared: bool = False
+    n_bytes: int = 0
+
+    @property
+    def tape(self) -> Tape:
+        """What was scheduled."""
+        return self.expansion.tape
+
+
+def lay_out(
+    expansion: Expansion, schedule: Schedule, plan: Plan, signatures: Sequence[Any], needs: Any, backend: str
+) -> Layout:
+    """Allocate memory for a plan, and lay out every launch."""
+    tape = expansion.tape
+    wanted = gradients_wanted(expansion, schedule, needs, len(signatures))
+    lease = Lease()
+    pools = [lease.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, tape.pools, strict=True)]
+    layout = Layout(backend, expansion, plan, wanted, lease, pools)
+    _lay_out_launches(layout, schedule, signatures)
+    layout.n_bytes = lease.n_bytes
+    return layout
+
+
+def gradients_wanted(expansion: Expansion, schedule: Schedule, needs: Any, n_signatures: int) -> Any:
+    """[signatures] whether their results have gradients."""
+    wanted = np.zeros(n_signatures, bool)
+    wanted[expansion.tape.sig[(needs != 0) & (schedule.live != 0)]] = True
+    return wanted
+
+
+def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[Any]) -> None:
+    plan, table = layout.plan, layout.tape.signatures
+    launch_of, access_of, rows_of = schedule.launch_of.tolist(), plan.access_of.tolist(), plan.rows_of.tolist()
+    blocks, offsets_of = plan.block.tolist(), plan.offsets_of.tolist()
+    write_of, write_start, write_rows = plan.write_of.tolist(), plan.write_start.tolist(), plan.write_rows.tolist()
+    int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
+    result_of, result_pool = table.result_of.tolist(), table.result_pool.tolist()
+    all_rows = plan.rows
+    known: dict[int, Any] = {}
+    totals: dict[int, tuple[int, ...]] = {}
+    for launch, s in enumerate(schedule.launch_sig.tolist()):
+        found = known.get(s)
+        if found is None:
+            signature = signatures[s]
+            pools = [layout.pools[pool_number(layout, slot)] for slot in signature.slots]
+            written = result_pool[result_of[s] : result_of[s + 1]]
+            found = known[s] = (pools, written, signature.lists, signature.by_rows, _columns(signature.data))
+            totals[s] = (0,) * (1 + len(signature.lists))
+        pools, written, lists, by_rows, columns = found
+        n = launch_of[launch + 1] - launch_of[launch]
+        first = access_of[launch]
+        accesses = [
+            (pool, all_rows[rows_of[a] : rows_of[a + 1]], blocks[a]) for a, pool in enumerate(pools, start=first)
+        ]
+        sizes: tuple[int, ...] = (rows_of[first + 1] - rows_of[first] if by_rows else n,)
+        offsets = []
+        for k in lists:
+            at = offsets_of[first + k]
+            offsets.append(plan.offsets[at : at + n + 1])
+            sizes = (*sizes, int(plan.offsets[at + n]))
+        data = []
+        for is_int, column in columns:
+            at = (int_of if is_int else float_of)[launch] + column * n
+            data.append((plan.ints if is_int else plan.floats)[at : at + n])
+        w = write_of[launch]
+        writes = list(zip(written, write_start[w : w + len(written)], write_rows[w : w + len(written)], strict=True))
+        total = totals[s]
+        layout.launches.append(Launch(s, sizes, accesses, offsets, data, writes, total))
+        totals[s] = tuple(map(operator.add, total, sizes))
+    for s, total in totals.items():
+        if layout.wanted[s]:
+            types = signatures[s].kernel.pieces.kept
+            layout.kept[s] = [layout.lease.empty(rows_shape(t, total), t.dtype) for t in types]
+
+
+@functools.cache
+def _columns(data: str) -> list[tuple[bool, int]]:
+    """For each datum of a signature whether it is a whole number, and its place among those of its kind."""
+    return [(kind == "i", data[:k].count(kind)) for k, kind in enumerate(data)]
+
+
+def places_of(run: Any, payloads: Sequence[tuple[int, Any]]) -> tuple[Array, Array, Array, Array]:
+    """Which arrays from outside are read, by pool and row; and of each of these the pool, first row and end."""
+    values = np.array([recorded for recorded, _ in payloads])
+    if run.expansion.number is not None:
+        values = run.expansion.number[values]
+    tape = run.tape
+    nodes = np.searchsorted(tape.value_of, values, side="right") - 1
+    pool_of = tape.signatures.result_pool[tape.signatures.result_of[tape.sig[nodes]]]
+    starts, counts = run.plan.start[values], run.plan.count[values]
+    order = np.lexsort((starts, pool_of))
+    order = order[starts[order] >= 0]
+    return order, pool_of[order], starts[order], starts[order] + counts[order]
+
+
+def load(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> None:
+    """Write arrays from outside, with the numbers of their values as recorded, to their rows; unread ones are left out.
+
+    Values that lie side by side are written together.
+    """
+    loaded = [value for value, _ in payloads]
+    if loaded != layout.loaded:
+        layout.loads, layout.loaded = _loads(layout, payloads), loaded
+    for block, places in layout.loads:
+        np.concatenate([payloads[k][1].reshape(-1) for k in places], out=block)
+
+
+def _loads(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> list[tuple[Array, list[int]]]:
+    order, pool_of, starts, ends = places_of(layout, payloads)
+    if not order.size:
+        return []
+    is_first = np.concatenate(([True], (starts[1:] != ends[:-1]) | (pool_of[1:] != pool_of[:-1])))
+    firsts = np.flatnonzero(is_first).tolist()
+    return [
+        (layout.pools[pool_of[a]][starts[a] : ends[b - 1]].reshape(-1), order[a:b].tolist())
+        for a, b in zip(firsts, [*firsts[1:], order.size], strict=True)
+    ]
+
+
+def pool_number(run: Any, slot: Any) -> int:
+    """The pool that a slot of a signature reads."""
+    found: int = run.tape.pools.index(slot.pool)
+    return found
+
+
+def rows_shape(type: Type, sizes: Sequence[int]) -> tuple[int, int]:
+    """Rows and width of a batched value as 2-D rows."""
+    lead = type.shape[0]
+    return sizes[lead.index] * lead.factor, size_of(type.shape[1:])
+
+
+def resolve(type: Type, sizes: Sequence[int]) -> tuple[int, ...]:
+    """A shape with its `Dim`s put in."""
+    return tuple(sizes[n.index] * n.factor if isinstance(n, Dim) else n for n in type.shape)
