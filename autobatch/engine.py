@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -177,7 +176,7 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
     listed, watched = referenced(tape.tensors, Tensor, 0, tape.count)
     held = [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
     roots = sorted({t._id for t in held} | ({target._id} if target is not None else set()))
-    tape.held = [weakref.ref(t) for t in held]
+    tape.held = [(t._id, t._type) for t in held]
     with timed("assemble"):
         tape.arrays, tape.outline = outlined(tape, roots)
     _keep_spare(tape, {*listed.tolist(), *watched.tolist(), *({target._id} if target is not None else ())})
@@ -259,8 +258,7 @@ def backward(loss: Tensor, retain: bool = False) -> None:
         )
     if tape.state == OPEN:
         flush(tape, loss, only=not retain)
-    if known_value(loss) is None:
-        compute(loss)
+    tape.results.add(loss._id)
     with np.errstate(all="ignore"):
         gradients, visited = gradients_of({tape: {loss._id: np.ones((), loss.dtype)}})
         accumulate(gradients)
@@ -290,26 +288,21 @@ def end(tape: Recording) -> None:
     tape.payloads = []
 
 
-def _left(tape: Recording) -> dict[int, tuple[Any, int]]:
-    """Copies of the values that stay readable and that somebody holds: of constants, and of results of `ab.map`."""
-    tensors = [reference() for reference in tape.held]
-    held = [t for t in tensors if t is not None and not hasattr(t, "_value")]
-    if not held or tape.arrays is None:
-        return {}
-    stays = [t for t in held if t._id in tape.results]
-    if len(stays) < len(held):
-        others = [t for t in held if t._id not in tape.results]
+def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
+    """Copies of the values that stay readable, of tensors that somebody held: of constants, and of results."""
+    held, results = tape.held, tape.results
+    stays = [one for one in held if one[0] in results]
+    if len(stays) < len(held) and tape.arrays is not None:
+        others = [one for one in held if one[0] not in results]
         constant = np.array([s.frozen or s.name == "stop_gradient" for s in tape.signatures])
-        nodes = np.searchsorted(tape.arrays.value_of, [t._id for t in others], side="right") - 1
+        nodes = np.searchsorted(tape.arrays.value_of, [id for id, _ in others], side="right") - 1
         stays += [others[k] for k in np.flatnonzero(constant[tape.arrays.sig[nodes]])]
     groups: dict[Type, list[int]] = {}
-    for t in stays:
-        groups.setdefault(t._type, []).append(t._id)
-    left: dict[int, tuple[Any, int]] = {}
-    for type, ids in groups.items():
-        copies = tape.run.copies(ids, type)
-        left.update(zip(ids, zip(itertools.repeat(copies), range(len(ids)), strict=False), strict=True))
-    return left
+    for id, type in stays:
+        groups.setdefault(type, []).append(id)
+    return [
+        (dict(zip(ids, itertools.count(), strict=False)), tape.run.copies(ids, type)) for type, ids in groups.items()
+    ]
 
 
 # Modes.

@@ -32,7 +32,7 @@ from .errors import line_of
 from .parameter import now
 from .run.program import EACH, LIST, SignatureTable, Tape
 from .signature import Signature
-from .types import on_change
+from .types import Type, on_change
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -133,13 +133,13 @@ class Recording:
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
         self.run: Any = None
-        self.left: dict[int, tuple[Any, int]] = {}  # values that are there after the end: copies of them, which it is
+        self.left: list[tuple[dict[int, int], Any]] = []  # copies of values that are there after the end: which, where
         self.moment: Any = None  # when its values on a device were made; None: they may still be being made
         self.arrays: Tape | None = None
         self.outline: Any = None  # what it has in common with recordings of the same structure
         self.targets: list[int] | None = None
-        self.results: set[int] = set()
-        self.held: list[weakref.ref[Tensor]] = []
+        self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
+        self.held: list[tuple[int, Type]] = []  # values of tensors that somebody held at the flush
         self.thread = threading.get_ident()
         self.born = now()
         self.serial = next(_numbers)

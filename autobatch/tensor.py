@@ -747,10 +747,10 @@ def known_value(t: Tensor) -> np.ndarray[Any, Any] | None:
     """The array of a tensor that was computed, and is still there; not a copy."""
     value: np.ndarray[Any, Any] | None = getattr(t, "_value", None)
     if value is None:
-        found = t._tape.left.get(t._id)
-        if found is not None:
-            copies, k = found
-            value = t._value = copies[k, ...] if isinstance(copies, np.ndarray) else copies[k]
+        for places, copies in t._tape.left:
+            k = places.get(t._id)
+            if k is not None:
+                value = t._value = copies[k, ...] if isinstance(copies, np.ndarray) else copies[k]
     return value
 
 

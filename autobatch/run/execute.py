@@ -107,12 +107,13 @@ class Run:
         numbers = np.array(recorded)
         if self.expansion.number is not None:
             numbers = self.expansion.number[numbers]
-        starts = self.plan.start[numbers]
-        if not (numbers >= 0).all() or not ((starts >= 0) & (self.plan.count[numbers] == type.rows)).all():
+        rows = self.plan.start[numbers]
+        if not ((numbers >= 0) & (rows >= 0) & (self.plan.count[numbers] == type.rows)).all():
             return [self.value(one, type) for one in recorded]
+        if type.rows != 1:
+            rows = (rows[:, None] + np.arange(type.rows)).reshape(-1)
         pool = self.pools[self.tape.pools.index((type.width, type.dtype))]
-        rows = (starts[:, None] + np.arange(type.rows)).reshape(-1)
-        return pool[rows].reshape(len(recorded), *type.shape)
+        return pool.take(rows, axis=0).reshape(len(recorded), *type.shape)
 
 
 def rows_of_launch(array: Array, type: Type, launch: Launch) -> Array:

@@ -57,8 +57,8 @@ class Layout:
     expansion, plan: with the data of the recording that uses it now
     wanted: [signatures] whether results have gradients
     kept: arrays that are kept for the reverse pass, by signature
-    loads: blocks that arrays from outside are written to, and the places of these among those of the recording;
-        loaded: the values that these arrays are, in the same order
+    loads: blocks that arrays from outside are written to, the places of these among those of the recording, and whether
+        all of them are vectors; loaded: the values that they are, in the same order
     forward, reverse: calls of the passes, once they were put together; of the reverse passes by what was asked
     is_shared: whether later runs will use it
     n_bytes: of memory
@@ -72,7 +72,7 @@ class Layout:
     pools: list[Array]
     launches: list[Launch] = field(default_factory=list)
     kept: dict[int, list[Array]] = field(default_factory=dict)
-    loads: list[tuple[Array, list[int]]] = field(default_factory=list)
+    loads: list[tuple[Array, list[int], bool]] = field(default_factory=list)
     loaded: list[int] = field(default_factory=list)
     forward: Calls | None = None
     reverse: dict[Any, Any] = field(default_factory=dict)
@@ -179,20 +179,23 @@ def load(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> None:
     loaded = [value for value, _ in payloads]
     if loaded != layout.loaded:
         layout.loads, layout.loaded = _loads(layout, payloads), loaded
-    for block, places in layout.loads:
-        np.concatenate([payloads[k][1].reshape(-1) for k in places], out=block)
+    for block, places, are_vectors in layout.loads:
+        arrays = [payloads[k][1] for k in places]
+        np.concatenate(arrays if are_vectors else [array.reshape(-1) for array in arrays], out=block)
 
 
-def _loads(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> list[tuple[Array, list[int]]]:
+def _loads(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> list[tuple[Array, list[int], bool]]:
     order, pool_of, starts, ends = places_of(layout, payloads)
     if not order.size:
         return []
     is_first = np.concatenate(([True], (starts[1:] != ends[:-1]) | (pool_of[1:] != pool_of[:-1])))
     firsts = np.flatnonzero(is_first).tolist()
-    return [
-        (layout.pools[pool_of[a]][starts[a] : ends[b - 1]].reshape(-1), order[a:b].tolist())
-        for a, b in zip(firsts, [*firsts[1:], order.size], strict=True)
-    ]
+    loads = []
+    for a, b in zip(firsts, [*firsts[1:], order.size], strict=True):
+        block = layout.pools[pool_of[a]][starts[a] : ends[b - 1]].reshape(-1)
+        places = order[a:b].tolist()
+        loads.append((block, places, all(payloads[k][1].ndim == 1 for k in places)))
+    return loads
 
 
 def pool_number(run: Any, slot: Any) -> int:
