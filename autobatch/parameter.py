@@ -101,6 +101,11 @@ class Held(Shared):
             )
         replace([(self, array)])
 
+    @property
+    def on_device(self) -> bool:
+        """Whether the numbers lie on a device."""
+        return is_on_device(self._data)
+
     def to(self, backend: str) -> Self:
         """Move the numbers, and a gradient, to where a backend has its arrays; returns this object.
 
@@ -260,20 +265,25 @@ def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...
     return SparseRows(once, scatter_add(joined, place, once.size), shape)
 
 
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+class uninterrupted:
     """Hold back Ctrl-C until the block has ended. Only the main thread is ever interrupted."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
-        yield
-        return
-    pressed: list[Any] = []
-    old = signal.signal(signal.SIGINT, lambda *args: pressed.append(args))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, old)
-        if pressed and callable(old):
-            old(*pressed[0])
+
+    __slots__ = ("old", "pressed")
+
+    def __enter__(self) -> None:
+        self.old: Any = None
+        self.pressed: list[Any] = []
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None:
+            self.old = signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, *args: Any) -> None:
+        self.pressed.append(args)
+
+    def __exit__(self, *error: object) -> None:
+        if self.old is not None:
+            signal.signal(signal.SIGINT, self.old)
+            if self.pressed and callable(self.old):
+                self.old(*self.pressed[0])
 
 
 @contextlib.contextmanager

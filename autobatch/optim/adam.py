@@ -58,6 +58,7 @@ class Adam(Optimizer):
         self._eps: float = self._checked("eps", eps)
         self._weight_decay: float = self._checked("weight_decay", weight_decay)
         self._moments = {"exp_avg": self._zeros(), "exp_avg_sq": self._zeros()}
+        self._last: tuple[tuple[float, ...], Any, tuple[Any, ...]] = ((), None, ())
 
     @property
     def betas(self) -> tuple[float, float]:
@@ -81,7 +82,7 @@ class Adam(Optimizer):
 
     def _move(self, index: int, gradient: Array | SparseRows) -> Move:
         parameter = self.params[index]
-        numbers = tuple(map(parameter.dtype.type, self._scalars(index)))
+        numbers = self._numbers(self._scalars(index), parameter.dtype.type)
         m, v = self._moments["exp_avg"][index], self._moments["exp_avg_sq"][index]
         if isinstance(gradient, SparseRows):
             shape = table_shape(gradient)
@@ -90,8 +91,16 @@ class Adam(Optimizer):
             if self._weight_decay:
                 values = with_decay(values, table[gradient.rows], self._weight_decay)
             return Move(_adam_rows, shape, (values, gradient.rows, m, v, numbers))
-        gradient = flat(with_decay(gradient, parameter.value, self._weight_decay))
+        if self._weight_decay:
+            gradient = with_decay(gradient, parameter.value, self._weight_decay)
+        gradient = flat(gradient)
         return Move(_adam, (gradient.size,), (gradient, flat(m), flat(v), numbers))
+
+    def _numbers(self, scalars: tuple[float, ...], number: Any) -> tuple[Any, ...]:
+        """The factors in a dtype; made once a step where all parameters have taken as many."""
+        if self._last[:2] != (scalars, number):
+            self._last = scalars, number, tuple(map(number, scalars))
+        return self._last[2]
 
     def _scalars(self, index: int) -> tuple[float, ...]:
         """The factors of the coming step, in the order of the loops' arguments."""

@@ -31,7 +31,7 @@ compiled_loop = numba.njit(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Move:
     """What a step does to one parameter: `kernel(n, width, view, *arguments, parts)`.
 
@@ -45,14 +45,17 @@ class Move:
 
     def view(self, array: Array) -> Array:
         """The parameter's array as `run` takes it."""
-        return np.reshape(array, self.shape, copy=False)
+        return flat(array) if len(self.shape) == 1 else np.reshape(array, self.shape, copy=False)
 
     def run(self, view: Array) -> None:
         """Change the parameter."""
-        n, width = len(self.arguments[0]), math.prod(self.shape[1:])
-        touches = 2 * sum(isinstance(x, np.ndarray) for x in self.arguments) * width
-        kernel = share_rows(self.kernel, touches) if n * touches >= SHARED else self.kernel
-        kernel(n, width, view, *self.arguments, ALONE)
+        arguments, kernel = self.arguments, self.kernel
+        n, width = len(arguments[0]), math.prod(self.shape[1:])
+        if n * width * 2 * len(arguments) >= SHARED:
+            touches = 2 * sum(isinstance(x, np.ndarray) for x in arguments) * width
+            if n * touches >= SHARED:
+                kernel = share_rows(kernel, touches)
+        kernel(n, width, view, *arguments, ALONE)
 
     def compile(self) -> None:
         """Compile the kernel, or load it, by a call on no numbers."""
@@ -133,11 +136,11 @@ class Optimizer(ABC):
 
     def _move_of(self, index: int, gradient: Array | SparseRows) -> Move | DeviceMove:
         """What the step does, where the parameter lies; moments follow it there."""
-        value = self.params[index].value
+        on_device = self.params[index].on_device
         for moments in self._moments.values():
-            if is_on_device(moments[index]) is not is_on_device(value):
-                moments[index] = to_device(moments[index]) if is_on_device(value) else to_host(moments[index])
-        return self._move_on_device(index, gradient) if is_on_device(value) else self._move(index, gradient)
+            if is_on_device(moments[index]) is not on_device:
+                moments[index] = to_device(moments[index]) if on_device else to_host(moments[index])
+        return self._move_on_device(index, gradient) if on_device else self._move(index, gradient)
 
     @abstractmethod
     def _move(self, index: int, gradient: Array | SparseRows) -> Move:
@@ -152,7 +155,7 @@ class Optimizer(ABC):
         gradients: list[Array | SparseRows] = []
         faults: list[str] = []
         for index in chosen:
-            gradient = self.params[index].grad
+            gradient: Any = self.params[index].grad
             if fault := self._fault(index, gradient):
                 faults.append(f"\n  parameter {index}: {fault}")
             elif isinstance(gradient, SparseRows):
@@ -261,7 +264,7 @@ def table_shape(gradient: SparseRows) -> tuple[int, int]:
 
 def flat(array: Array) -> Array:
     """All elements in one axis, without a copy."""
-    return np.reshape(array, -1, copy=False)
+    return array.reshape(-1) if array.flags.c_contiguous else np.reshape(array, -1, copy=False)
 
 
 def _text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
@@ -270,7 +273,7 @@ def _text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
 
 def _plain(array: Array) -> Array:
     """The array, or a copy if the compiled loops would need another version for it."""
-    if is_on_device(array):
+    if is_on_device(array) or array.flags.carray:
         return array
     return np.require(array, requirements=["C", "A", "W"])
 
