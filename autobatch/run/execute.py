@@ -8,7 +8,7 @@ launches, a few microseconds each beyond arithmetic; half of that where a layout
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..types import Type
 from .expand import Expansion
 from .feed import Feed, feed, form_of, from_lengths
 from .interpret import interpret
-from .layout import Array, Calls, Launch
+from .layout import Array, Call, Launch, Same
 from .program import Plan, Schedule, Tape
 
 
@@ -189,34 +189,37 @@ def code_of(run: Run, s: int, piece: str, add: bool = True) -> Code:
     return Code(kernel.program(piece, run.backend, add).run, found, same, kept)
 
 
-def unchanged(calls: Calls, run: Run) -> bool:
-    """Whether what is the same for all launches is, in this run, what it was when the calls were put together."""
-    return all(same_for_all(run, s, kind, k) is array for s, kind, k, array in calls.same)
+def unchanged(same: Same, run: Run) -> bool:
+    """Whether what is the same for all launches is, in this run, what it was when they were put together."""
+    return all(same_for_all(run, s, kind, k) is array for s, kind, k, array in same)
 
 
-def note_same(calls: Calls, s: int, code: Code) -> None:
+def note_same(same: Same, s: int, code: Code) -> None:
     """Note what a piece reads that is the same for all launches."""
-    calls.same += [(s, kind, k, array) for (kind, k), array in zip(code.feed.same, code.same, strict=True)]
+    same += [(s, kind, k, array) for (kind, k), array in zip(code.feed.same, code.same, strict=True)]
 
 
 def execute(run: Run, check: Callable[[Launch, int], None] | None = None) -> None:
     """Run the launches in order; `check` sees every launch after it ran."""
+    layout = run.layout
     with np.errstate(all="ignore"):
-        calls = run.layout.forward
-        if calls is None or not unchanged(calls, run):
-            calls = run.layout.forward = _forward(run)
-        if check is None:
-            for program, n, sizes, arguments, outputs in calls.calls:
-                program(n, sizes, arguments, outputs)
-            return
-        for (program, n, sizes, arguments, outputs), number in zip(calls.calls, calls.numbers, strict=True):
+        if layout.forward is not None and unchanged(layout.forward[1], run):
+            calls: Iterable[Call] = layout.forward[0]
+        else:
+            same: Same = []
+            calls = _forward(run, same)
+            if layout.is_shared:
+                calls = list(calls)
+                layout.forward = calls, same
+        for program, n, sizes, arguments, outputs, number in calls:
             program(n, sizes, arguments, outputs)
-            check(run.launches[number], number)
+            if check is not None:
+                check(run.launches[number], number)
 
 
-def _forward(run: Run) -> Calls:
-    """The launches with their arguments."""
-    calls, pools = Calls(), run.pools
+def _forward(run: Run, same: Same) -> Iterator[Call]:
+    """The launches with their arguments. One by one: of many launches they are best put together when they are read."""
+    pools = run.pools
     codes: dict[int, Code] = {}
     for number, launch in enumerate(run.launches):
         n = launch.sizes[0]
@@ -226,9 +229,7 @@ def _forward(run: Run) -> Calls:
         code = codes.get(s)
         if code is None:
             code = codes[s] = code_of(run, s, "forward" if run.needs_sig[s] else "inference")
-            note_same(calls, s, code)
+            note_same(same, s, code)
         outputs = [pools[pool][start : start + rows] for pool, start, rows in launch.writes]
         code.keep(launch, outputs)
-        calls.calls.append((code.program, n, launch.sizes, code.arguments(launch), outputs))
-        calls.numbers.append(number)
-    return calls
+        yield code.program, n, launch.sizes, code.arguments(launch), outputs, number

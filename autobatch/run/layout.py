@@ -37,17 +37,11 @@ class Launch:
     """Position of the launch among all launches of its signature, in nodes and in elements of each list."""
 
 
-@dataclass(slots=True)
-class Calls:
-    """Launches with all their arguments, in the order in which they are called.
+Call = tuple[Callable[..., Any], int, tuple[int, ...], Sequence[Any], list[Any], int]
+"""A launch with all its arguments: program, nodes, sizes, what is read, what is written; and its number."""
 
-    calls: program, nodes, sizes, what is read, what is written; numbers: of the launches
-    same: what is the same for all launches of a signature, as it was: signature, kind, number, array
-    """
-
-    calls: list[tuple[Callable[..., Any], int, tuple[int, ...], Sequence[Any], list[Any]]] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    same: list[tuple[int, str, int, Array]] = field(default_factory=list)
+Same = list[tuple[int, str, int, Array]]
+"""What is the same for all launches of a signature, as it was when they were put together: signature, kind, number."""
 
 
 @dataclass(slots=True)
@@ -59,7 +53,7 @@ class Layout:
     kept: arrays that are kept for the reverse pass, by signature
     loads: blocks that arrays from outside are written to, the places of these among those of the recording, and whether
         all of them are vectors; loaded: the values that they are, in the same order
-    forward, reverse: calls of the passes, once they were put together; of the reverse passes by what was asked
+    forward, reverse: the passes, where they were put together to be run again; the reverse passes by what was asked
     is_shared: whether later runs will use it
     n_bytes: of memory
     """
@@ -74,7 +68,7 @@ class Layout:
     kept: dict[int, list[Array]] = field(default_factory=dict)
     loads: list[tuple[Array, list[int], bool]] = field(default_factory=list)
     loaded: list[int] = field(default_factory=list)
-    forward: Calls | None = None
+    forward: tuple[list[Call], Same] | None = None
     reverse: dict[Any, Any] = field(default_factory=dict)
     is_shared: bool = False
     n_bytes: int = 0

@@ -10,7 +10,7 @@ Cost: one loop over the launches, then one program per signature.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ from .execute import (
 )
 from .feed import batched
 from .first_writes import FirstWrites, clear_rows, first_writes
-from .layout import Array, Calls, Launch, pool_number, resolve
+from .layout import Array, Call, Launch, Same, pool_number, resolve
 from .memory import Lease, lend
 
 GiveDense = Callable[[Any, Array], None]
@@ -69,6 +69,7 @@ class Reverse:
 
     pools: of cotangents, leased; clear: these and their rows to be zeroed
     seeds: for each seed a block of a pool, or a pool and row numbers
+    calls, finals: each put together when it is asked for, unless they are lists
     is_mixed: whether a launch is reversed for the sake of some of its nodes, while others in it do not lead to a seed
     """
 
@@ -76,8 +77,9 @@ class Reverse:
     pools: list[Array]
     clear: list[tuple[Array, Array]]
     seeds: list[tuple[Array, Any]]
-    calls: Calls
-    finals: list[Final]
+    calls: Iterable[Call]
+    finals: Iterable[Final]
+    same: Same
     is_mixed: bool
 
 
@@ -88,9 +90,11 @@ def mirror(run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: Giv
     """
     layout, asked = run.layout, (tuple(seeds), tuple(outside))
     ready = layout.reverse.get(asked)
-    if ready is None or not unchanged(ready.calls, run):
+    if ready is None or not unchanged(ready.same, run):
         ready = _reverse(run, seeds, outside)
         if layout.is_shared:
+            ready.calls = list(ready.calls)
+            ready.finals = list(ready.finals)
             layout.reverse[asked] = ready
             layout.n_bytes = layout.lease.n_bytes + sum(map(_n_bytes, layout.reverse.values()))
     for pool, zero in ready.clear:
@@ -101,7 +105,7 @@ def mirror(run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: Giv
         else:
             np.add.at(pool, where, g.reshape(-1, pool.shape[1]))
     with np.errstate(all="ignore"):
-        for program, n, sizes, arguments, outputs in ready.calls.calls:
+        for program, n, sizes, arguments, outputs, _ in ready.calls:
             program(n, sizes, arguments, outputs)
         for final in ready.finals:
             _finish(final, dense, rows, layout.is_shared)
@@ -122,40 +126,45 @@ def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Rever
     for value in seeds:
         pool, where = run.rows(value)
         places.append((pools[pool][where], None) if isinstance(where, slice) else (pools[pool], where))
-    calls = Calls()
-    codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
+    same: Same = []
     used: dict[int, list[Launch]] = {}
-    for number in range(len(wanted) - 1, -1, -1):
-        if not wanted[number]:
-            continue
-        launch = run.launches[number]
-        s, sizes = launch.sig, launch.sizes
-        add = not first.stores[number] or not slots[s]
-        used.setdefault(s, []).append(launch)
-        found = codes.get((s, add))
-        if found is None:
-            into = [(k, pools[pool_number(run, run.signatures[s].slots[k])]) for k in slots[s]]
-            found = codes[s, add] = code_of(run, s, "backward", add), into
-            note_same(calls, s, found[0])
-        code, into = found
-        accesses = launch.accesses
-        outputs: list[Any] = [(pool, accesses[k][1], accesses[k][2]) for k, pool in into]
-        code.keep(launch, outputs)
-        if not outputs:
-            continue
-        read = []
-        for k, form in code.feed.cotangents:
-            pool_of, start, n = launch.writes[k]
-            read.append(batched(pools[pool_of][start : start + n], form, sizes))
-        kept = run.kept.get(s, [])
-        for k, form in code.feed.kept:
-            start = launch.at[form.index] * form.factor
-            rows_here = kept[k][start : start + sizes[form.index] * form.factor]
-            read.append(batched(rows_here, form, sizes))
-        calls.calls.append((code.program, sizes[0], sizes, code.arguments(launch, *read), outputs))
-        calls.numbers.append(number)
-    finals = [_final(run, s, used[s], pools, calls) for s in sorted(used)]
-    return Reverse(lease, pools, clear, places, calls, finals, is_mixed)
+
+    def calls() -> Iterator[Call]:
+        codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
+        for number in range(len(wanted) - 1, -1, -1):
+            if not wanted[number]:
+                continue
+            launch = run.launches[number]
+            s, sizes = launch.sig, launch.sizes
+            add = not first.stores[number] or not slots[s]
+            used.setdefault(s, []).append(launch)
+            found = codes.get((s, add))
+            if found is None:
+                into = [(k, pools[pool_number(run, run.signatures[s].slots[k])]) for k in slots[s]]
+                found = codes[s, add] = code_of(run, s, "backward", add), into
+                note_same(same, s, found[0])
+            code, into = found
+            accesses = launch.accesses
+            outputs: list[Any] = [(pool, accesses[k][1], accesses[k][2]) for k, pool in into]
+            code.keep(launch, outputs)
+            if not outputs:
+                continue
+            read = []
+            for k, form in code.feed.cotangents:
+                pool_of, start, n = launch.writes[k]
+                read.append(batched(pools[pool_of][start : start + n], form, sizes))
+            kept = run.kept.get(s, [])
+            for k, form in code.feed.kept:
+                start = launch.at[form.index] * form.factor
+                rows_here = kept[k][start : start + sizes[form.index] * form.factor]
+                read.append(batched(rows_here, form, sizes))
+            yield code.program, sizes[0], sizes, code.arguments(launch, *read), outputs, number
+
+    def finals() -> Iterator[Final]:
+        for s in sorted(used):
+            yield _final(run, s, used[s], pools, same)
+
+    return Reverse(lease, pools, clear, places, calls(), finals(), same, is_mixed)
 
 
 def _n_bytes(ready: Reverse) -> int:
@@ -224,7 +233,7 @@ def cotangent_types(graph: Graph) -> dict[int, Type]:
     return {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
 
 
-def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], calls: Calls) -> Final:
+def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: Same) -> Final:
     signature = run.signatures[s]
     pieces = signature.kernel.pieces
     stored = run.kept.get(s, [])
@@ -248,7 +257,7 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], calls: 
             shape = resolve(cotangents[k], sizes)
         else:
             array = same_for_all(run, s, kind, k)
-            calls.same.append((s, kind, k, array))
+            same.append((s, kind, k, array))
             arguments.append(array)
             continue
         if len(parts) > 1:
