@@ -175,8 +175,10 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
         )
     listed, watched = referenced(tape.tensors, Tensor, 0, tape.count)
     held = [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
-    roots = sorted({t._id for t in held} | ({target._id} if target is not None else set()))
+    if target is not None and all(t is not target for t in held):
+        held.append(target)
     tape.held = [(t._id, t._type) for t in held]
+    roots = sorted({t._id for t in held})
     with timed("assemble"):
         tape.arrays, tape.outline = outlined(tape, roots)
     _keep_spare(tape, {*listed.tolist(), *watched.tolist(), *({target._id} if target is not None else ())})
