@@ -9,6 +9,7 @@ another. Cost: up to twice the memory that was asked for.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 from collections.abc import Callable
@@ -44,7 +45,7 @@ class Steady:
         """A block of at least so many bytes; None where there is no room for one of the rounded size."""
         key = (stream, 1 << max(n_bytes - 1, SMALLEST - 1).bit_length())
         free = self.free.setdefault(key, [])
-        if free:
+        with contextlib.suppress(IndexError):  # there is none; another thread may take the last
             number = heapq.heappop(free)
             return Lease(self, key, number, self._blocks[number][0])
         block = self._new(key[1])
@@ -67,8 +68,9 @@ class Steady:
     def let_go(self) -> None:
         """Give up all blocks that are not in use."""
         for free in list(self.free.values()):
-            while free:
-                del self._blocks[heapq.heappop(free)]
+            with contextlib.suppress(IndexError):
+                while True:
+                    del self._blocks[heapq.heappop(free)]
 
     def free_bytes(self) -> int:
         """Bytes of blocks that are not in use."""

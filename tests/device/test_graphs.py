@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -297,6 +298,28 @@ def test_gradients_add_up_and_runs_are_kept(device: StandIn) -> None:
         return gradients(model)
 
     agree(twice("cupy", graphs=True), twice("numpy"))
+
+
+def test_threads_have_graphs_of_their_own(device: StandIn) -> None:
+    ab.set_backend("cupy", graphs=True)
+    batches = [SENTENCES, OTHERS, MORE]
+    models = [Reader() for _ in batches]
+
+    def gradient(k: int) -> dict[str, Any]:
+        models[k].zero_grad()
+        ab.mean(ab.map(models[k].loss, batches[k])).backward()
+        return gradients(models[k])
+
+    for _ in range(2):  # how cells are cut is decided by the first
+        wanted = {k: gradient(k) for k in range(len(batches))}
+
+    def repeated(k: int) -> list[dict[str, Any]]:
+        return [gradient(k) for _ in range(8)]
+
+    with ThreadPoolExecutor(len(batches)) as pool:
+        found = list(pool.map(repeated, range(len(batches))))
+    for k, each in enumerate(found):
+        assert all(np.array_equal(g[name], wanted[k][name]) for g in each for name in g)
 
 
 def test_switching_off(device: StandIn) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
 from collections import Counter
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ class Kernel:
     start: Any
 
 
+class _Capture(threading.local):
+    """The calls that a thread captures, if it does."""
+
+    calls: list[Call] | None = None
+
+
 class StandIn:
     """See `autobatch.backends.device.Device`.
 
@@ -57,7 +64,7 @@ class StandIn:
         self.counts: Counter[str] = Counter()
         self._kernels: dict[tuple[str, str], Kernel] = {}
         self._steady: Steady | None = None
-        self._captured: list[Call] | None = None
+        self._capture = _Capture()
         self._fault_words = np.zeros(3, np.int64)
         self.faults = int(self._fault_words.ctypes.data)
 
@@ -70,7 +77,7 @@ class StandIn:
         self._steady = (self._steady or Steady(self._block)) if is_on else None
 
     def _count(self, name: str) -> None:
-        if self._captured is not None:
+        if self._capture.calls is not None:
             raise RuntimeError(f"{name} is not allowed while a graph is captured")
         self.counts[name] += 1
 
@@ -236,22 +243,22 @@ class StandIn:
 
     def _noted(self, verb: str, *arguments: Any) -> bool:
         """Count a call of a launch loop; while a graph is captured it is noted, and True returned."""
-        if self._captured is None:
+        if self._capture.calls is None:
             self.launched += 1
             self.counts[verb.removesuffix("s")] += 1
             return False
-        self._captured.append((verb, arguments))
+        self._capture.calls.append((verb, arguments))
         return True
 
     def capture(self, calls: tuple[Call, ...]) -> tuple[Call, ...]:
         self._count("capture")
-        self._captured = []
+        self._capture.calls = []
         try:
             for verb, arguments in calls:
                 getattr(self, verb)(*arguments)
-            return tuple(self._captured)
+            return tuple(self._capture.calls)
         finally:
-            self._captured = None
+            self._capture.calls = None
 
     def play(self, graph: tuple[Call, ...]) -> None:
         self.counts["play"] += 1
