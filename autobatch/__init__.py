@@ -8,10 +8,10 @@ from .cells import cell
 from .engine import check_finite, evaluate, no_grad
 from .errors import AutobatchError
 from .explain import explain
-from .fast_ops import concat, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
+from .fast_ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .grad import grad, value_and_grad
 from .mapping import map
-from .ops.composite import cross_entropy, log_softmax, logsumexp, softmax, squared_error
+from .ops.composite import log_softmax, logsumexp, softmax, squared_error
 from .ops.elementwise import absolute as abs
 from .ops.elementwise import maximum, minimum, power, where
 from .ops.linalg import matmul

@@ -6,11 +6,13 @@ code is replaced by one that has a door for it. For `(self, (T, T), (T, T))` wit
     def call(self, left, right):
         tape = state.tape
         while tape is not None:
-            if left.__class__ is not tuple or len(left) != 2: break
-            x0, x1 = left
+            if left.__class__ is not tuple: break
+            try: x0, x1 = left
+            except ValueError: break
             if x0.__class__ is not Tensor or x0._tape is not tape: break
             ...
-            number, checked, …, k0, k1, …, t0, t1 = tape.cache.get(TOKEN, NEVER)
+            try: number, checked, …, k0, k1, …, t0, t1 = tape.cache[TOKEN]
+            except KeyError: number, checked, …, k0, k1, …, t0, t1 = NEVER
             if k0 is not self or k1 is not x0._type or …:
                 ... look all of them up, or break
             if checked != epoch[0]: break
@@ -91,7 +93,7 @@ class Entry:
                 "row_of": known_row,
                 "cell": cell,
                 "none": type(None),
-                **{kind.__name__: kind for kind in (bool, int, float, str, tuple, list)},
+                **{kind.__name__: kind for kind in (bool, int, float, str, tuple, list, ValueError, KeyError)},
                 **{function.__name__: function for function in (id, len)},
             }.items()
         }
@@ -206,6 +208,15 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             f"{indent}elif {name}._tape is not {p}tape: {leave}",
         ]
 
+    def unpacked(inner: list[str], name: str, indent: str) -> list[str]:
+        if not inner:
+            return [f"{indent}if {name}.__class__ is not {p}tuple or {name}: break"]
+        return [
+            f"{indent}if {name}.__class__ is not {p}tuple: break",
+            f"{indent}try: {', '.join(inner)}{',' if len(inner) == 1 else ''} = {name}",
+            f"{indent}except {p}ValueError: break",
+        ]
+
     for name, part in zip(names, shape, strict=True):
         if part == "self":
             keys.append((name, f"{p}id({name})"))
@@ -225,9 +236,7 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             keys.append((name, f"({p}{part[1]}, {name})"))
         elif part[0] == "tuple":
             inner = [operand() for _ in range(part[1])]
-            lines.append(f"    if {name}.__class__ is not {p}tuple or {p}len({name}) != {part[1]}: break")
-            if inner:
-                lines.append(f"    {', '.join(inner)}{',' if len(inner) == 1 else ''} = {name}")
+            lines += unpacked(inner, name, "    ")
             for x in inner:
                 lines += tensor(x, "    ", "break")
                 keys.append((f"{x}._type",) * 2)
@@ -238,8 +247,7 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             lines += [f"    {x}l, {x}t = [], None" for x in inner]
             lines.append(f"    for {p}e in {name}:")
             if part[1]:
-                lines.append(f"        if {p}e.__class__ is not {p}tuple or {p}len({p}e) != {part[1]}: break")
-                lines.append(f"        {', '.join(inner)}{',' if len(inner) == 1 else ''} = {p}e")
+                lines += unpacked(inner, f"{p}e", "        ")
             else:
                 lines.append(f"        {inner[0]} = {p}e")
             for x in inner:
@@ -254,7 +262,10 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
     count = max(results, 1)
     facts = [f"{p}{name}" for name in ("number", "checked", "containers", "limits", "training")]
     facts += [f"{p}k{k}" for k in range(len(keys))] + [f"{p}t{k}" for k in range(count)]
-    lines.append(f"    {', '.join(facts)} = {p}tape.cache.get({p}TOKEN{number}, {p}NEVER{number})")
+    lines += [
+        f"    try: {', '.join(facts)} = {p}tape.cache[{p}TOKEN{number}]",
+        f"    except {p}KeyError: {', '.join(facts)} = {p}NEVER{number}",
+    ]
     differs = " or ".join(f"{p}k{k} is not {now}" for k, (now, _) in enumerate(keys)) or f"{p}number is None"
     lines += [
         f"    if {differs}:",
@@ -271,7 +282,8 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
         lines.append(f"    if {p}limits is not None:")
         for k, name in enumerate(numbers):
             limit = f"{p}limits[{k}]"
-            lines.append(f"        if not -{limit} <= {name} < {limit}: {p}out_of_range({name}, {limit})")
+            inside = f"0 <= {name} < {limit} or -{limit} <= {name} < 0"
+            lines.append(f"        if not ({inside}): {p}out_of_range({name}, {limit})")
     if not stream:
         # As `torn` says, which takes longer.
         lines.append(f"    if {p}tape.done != {p}tape.count or {p}tape.is_aside: break")
@@ -289,8 +301,8 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
         f"    {p}tape.stream.extend(({', '.join([f'{p}number', *stream])},))",
         f"    {p}frame = {p}getframe(1)",
         f"    {p}code = {p}frame.f_code",
-        f"    if {p}code is {p}tape.user_code: {p}tape.places.extend(({p}code, {p}frame.f_lasti))",
-        f"    else: {p}tape.places.extend({p}place_from({p}frame, {p}tape))",
+        f"    if {p}code is {p}tape.user_code: {p}tape.places.append({p}frame.f_lasti)",
+        f"    else: {p}tape.places.append({p}place_from({p}frame, {p}tape))",
         f"    {p}made = {p}tape.tensors",
     ]
     for k in range(count):

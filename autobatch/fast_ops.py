@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from sys import _getframe
 from typing import Any
 
-from .ops import elementwise
+from .ops import composite, elementwise
+from .ops.composite import CROSS_ENTROPY
 from .ops.declare import Op
 from .ops.elementwise import ADD, DIV, EXP, LOG, MUL, RELU, SIGMOID, SOFTPLUS, SQRT, SUB, TANH
 from .ops.index import LOOKUP
@@ -23,7 +24,7 @@ from .shared import Shared
 from .tape import state
 from .tensor import SHARED_CLASSES, Tensor, more_tensors, place_from
 
-__all__ = ["concat", "exp", "log", "relu", "sigmoid", "softplus", "split", "sqrt", "tanh"]
+__all__ = ["concat", "cross_entropy", "exp", "log", "relu", "sigmoid", "softplus", "split", "sqrt", "tanh"]
 
 
 def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -58,9 +59,9 @@ def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
             frame = _getframe(1)
             code = frame.f_code
             if code is tape.user_code:
-                tape.places.extend((code, frame.f_lasti))
+                tape.places.append(frame.f_lasti)
             else:
-                tape.places.extend(place_from(frame, tape))
+                tape.places.append(place_from(frame, tape))
             if n > tape.room:
                 more_tensors(tape, n)
             t = tape.tensors[n]
@@ -113,7 +114,10 @@ def _row(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def method(self: Any, index: Any) -> Any:
         tape: Any = state.tape
         if index.__class__ is int and tape is not None:
-            number, type, n_rows = tape.cache.get(self, _NO_TABLE)
+            try:
+                number, type, n_rows = tape.cache[self]
+            except KeyError:
+                number, type, n_rows = -1, None, 0
             n = tape.count
             # As `torn` says, which takes longer.
             if 0 <= index < n_rows and tape.done == n and not tape.is_aside:
@@ -123,9 +127,9 @@ def _row(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
                 frame = _getframe(1)
                 code = frame.f_code
                 if code is tape.user_code:
-                    tape.places.extend((code, frame.f_lasti))
+                    tape.places.append(frame.f_lasti)
                 else:
-                    tape.places.extend(place_from(frame, tape))
+                    tape.places.append(place_from(frame, tape))
                 if n > tape.room:
                     more_tensors(tape, n)
                 t = tape.tensors[n]
@@ -145,9 +149,6 @@ def _row(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return _named(method, slow)
 
 
-_NO_TABLE = (-1, None, 0)
-
-
 def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Of one tensor."""
 
@@ -162,9 +163,9 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 frame = _getframe(1)
                 code = frame.f_code
                 if code is tape.user_code:
-                    tape.places.extend((code, frame.f_lasti))
+                    tape.places.append(frame.f_lasti)
                 else:
-                    tape.places.extend(place_from(frame, tape))
+                    tape.places.append(place_from(frame, tape))
                 if n > tape.room:
                     more_tensors(tape, n)
                 t = tape.tensors[n]
@@ -177,15 +178,32 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return _named(function, slow)
 
 
+def _labelled(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Of a vector and the number of one of its elements."""
+
+    def function(logits: Any, index: Any) -> Any:
+        tape: Any = state.tape
+        if index.__class__ is int and logits.__class__ is Tensor and logits._tape is tape:
+            hit = tape.cache.get((op, (), logits._type, "i"))
+            if hit is not None and 0 <= index < logits._type.shape[0]:
+                n = tape.count
+                tape.count = n + 1
+                tape.ints.append(index)
+                return _write(tape, n, hit, (logits._id,))
+        return slow(logits, index)
+
+    return _named(function, slow)
+
+
 def _write(tape: Any, n: int, hit: Any, operands: tuple[int, ...]) -> Tensor:
     """The last lines of a node that has begun: its place is the user's line."""
     tape.stream.extend((hit[0], *operands))
     frame = _getframe(2)
     code = frame.f_code
     if code is tape.user_code:
-        tape.places.extend((code, frame.f_lasti))
+        tape.places.append(frame.f_lasti)
     else:
-        tape.places.extend(place_from(frame, tape))
+        tape.places.append(place_from(frame, tape))
     if n > tape.room:
         more_tensors(tape, n)
     t: Tensor = tape.tensors[n]
@@ -244,6 +262,7 @@ def concat(xs: Sequence[Any], axis: int = -1) -> Any:
 
 split = _named(split, _split)
 concat = _named(concat, _concat)
+cross_entropy = _labelled(CROSS_ENTROPY, composite.cross_entropy)
 exp = _unary(EXP, elementwise.exp)
 log = _unary(LOG, elementwise.log)
 relu = _unary(RELU, elementwise.relu)

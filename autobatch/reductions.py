@@ -16,7 +16,7 @@ from .ops.reduce import reduction
 from .ops.value import Value
 from .shared import zeros
 from .tape import state
-from .tensor import record_list, tensor
+from .tensor import record_known_list, record_list, tensor
 
 Axis = int | tuple[int, ...] | None
 
@@ -26,6 +26,10 @@ def _is_list(x: Any) -> bool:
 
 
 def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
+    if x.__class__ is list and axis is None and not keepdims:
+        known = record_known_list(kind, x)
+        if known is not None:
+            return known
     if not _is_list(x):
         if not isinstance(x, Value):
             x = tensor(x)
@@ -71,7 +75,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, shape: Any = None,
     >>> float(ab.sum(ab.ones((2, 3)))), ab.sum([ab.ones(2), ab.ones(2)]).numpy().tolist(), ab.sum([], shape=(1,)).shape
     (6.0, [2.0, 2.0], (1,))
     """
-    if _is_list(x) and not isinstance(x, TracedList) and not len(x) and (shape is not None or like is not None):
+    if (shape is not None or like is not None) and _is_list(x) and not isinstance(x, TracedList) and not len(x):
         return zeros(like.shape if like is not None else shape, like.dtype if like is not None else None)
     return _reduce("sum", x, axis, keepdims)
 

@@ -16,7 +16,9 @@ included. A recording's list has the tensor of value k at place k, and tensors f
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import operator
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
@@ -73,6 +75,7 @@ class Recording:
         "born",
         "cache",
         "caches",
+        "codes",
         "count",
         "done",
         "examples",
@@ -109,7 +112,8 @@ class Recording:
 
     def __init__(self, frozen: bool, unbatched: bool, spare: list[Tensor] | None = None) -> None:
         self.stream: list[int] = []
-        self.places: list[Any] = []
+        self.places: list[int] = []  # of each node, the instruction that recorded it
+        self.codes: list[tuple[int, CodeType | None]] = [(0, None)]  # from which node on it is one of which code
         self.tensors: list[Any] = [] if spare is None else spare
         self.room = len(self.tensors) - AHEAD  # a node whose first value is not beyond this has tensors
         self.solid: int | None = None  # from here on places may be empty: there is nothing to use again
@@ -166,13 +170,24 @@ class Recording:
         self.count = first + len(self.signatures[number].results)
         self.stream.append(number)
         self.stream.extend(operands)
-        self.places.extend(place)
+        self.note_place(*place)
         return first
+
+    def note_place(self, code: CodeType | None, instruction: int) -> None:
+        """Write down which instruction recorded the last node."""
+        if code is not self.user_code:
+            self.note_code(code)
+        self.places.append(instruction)
+
+    def note_code(self, code: CodeType | None) -> None:
+        """Write down that instructions are of this code from now on."""
+        self.codes.append((len(self.places), code))
+        self.user_code = code
 
     @property
     def n_nodes(self) -> int:
         """How many nodes were recorded."""
-        return len(self.places) // 2 + sum(block.places.size for block in self.blocks)
+        return len(self.places) + sum(block.places.size for block in self.blocks)
 
     def put(self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[Tensor]) -> None:
         """Append nodes that were replayed, their arrays from outside, and tensors of some of their values."""
@@ -210,9 +225,18 @@ class Recording:
                 code, instruction = block.lines[block.places[node - block.node]]
                 return code, instruction
             before += block.places.size
-        listed = 2 * (node - before)
-        code, instruction = self.places[listed : listed + 2]
-        return code, instruction
+        return self.listed_places(node - before, node - before + 1)[0]
+
+    def listed_places(self, first: int, last: int) -> list[tuple[CodeType | None, int]]:
+        """The code object and the instruction of some nodes that are not of blocks, counted without those."""
+        at = bisect.bisect_right(self.codes, first, key=operator.itemgetter(0)) - 1
+        places = []
+        while first < last:
+            code = self.codes[at][1]
+            end = min(self.codes[at + 1][0], last) if at + 1 < len(self.codes) else last
+            places += [(code, instruction) for instruction in self.places[first:end]]
+            first, at = end, at + 1
+        return places
 
     def where(self, node: int) -> str:
         """The user's line of a node."""

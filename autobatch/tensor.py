@@ -169,28 +169,34 @@ _in_library: dict[str, bool] = {}
 
 def user_place() -> tuple[Any, int]:
     """Code object and instruction of the innermost frame outside the library."""
-    return place_from(_getframe(2), None)
+    frame: Any = _getframe(2)
+    while frame is not None and _is_inside(frame.f_code):
+        frame = frame.f_back
+    return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
 
 
-def place_from(frame: Any, tape: Recording | None) -> tuple[Any, int]:
-    """Code object and instruction of the first frame outside the library, from this one outwards.
-
-    The recording, if given, remembers the code, so that the next node recorded there need not ask.
-    """
-    known = None if tape is None else tape.user_code
+def place_from(frame: Any, tape: Recording) -> int:
+    """The instruction of the first frame outside the library, from this one outwards; the recording notes its code."""
+    known = tape.user_code
     while frame is not None:
         code = frame.f_code
         if code is not known:
             inside = _in_library.get(code.co_filename)
-            if inside is None:
-                inside = _in_library[code.co_filename] = code.co_filename.startswith(_PACKAGE)
-            if inside:
+            if inside or (inside is None and _is_inside(code)):
                 frame = frame.f_back
                 continue
-            if tape is not None:
-                tape.user_code = code
-        return code, frame.f_lasti
-    return None, 0
+            tape.note_code(code)
+        instruction: int = frame.f_lasti
+        return instruction
+    tape.note_code(None)
+    return 0
+
+
+def _is_inside(code: CodeType) -> bool:
+    inside = _in_library.get(code.co_filename)
+    if inside is None:
+        inside = _in_library[code.co_filename] = code.co_filename.startswith(_PACKAGE)
+    return inside
 
 
 # Arrays from outside.
@@ -415,7 +421,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
     tape.floats += floats
     tape.stream.append(hit[0])
     tape.stream += ids
-    tape.places += user_place()
+    tape.note_place(*user_place())
     return new_tensor(tape, n, hit[1])
 
 
@@ -667,7 +673,7 @@ def known_row(x: Any, tape: Recording) -> Tensor | None:
         tape.count = n + 1
         tape.payloads.append((n, copy))
         tape.stream.append(number)
-        tape.places.extend(place_from(_getframe(2), tape))
+        tape.places.append(place_from(_getframe(2), tape))
         return new_tensor(tape, n, type)
     if x.__class__ not in SHARED_CLASSES:
         return None
@@ -676,6 +682,32 @@ def known_row(x: Any, tape: Recording) -> Tensor | None:
 
 
 # Lists.
+
+
+def record_known_list(kind: str, values: Any) -> Tensor | None:
+    """sum, mean or max over tensors of this recording, of one type, where it knows how; else None."""
+    tape = state.tape
+    if tape is None or tape.is_aside or len(values) < 2:
+        return None
+    type = None
+    ids = [0, len(values)]
+    for x in values:
+        if x.__class__ is not Tensor or x._tape is not tape:
+            return None
+        if x._type is not type:
+            if type is not None:
+                return None
+            type = x._type
+        ids.append(x._id)
+    hit = tape.cache.get(("list", kind, type))
+    if hit is None:
+        return None
+    n = tape.count
+    tape.count = n + 1
+    ids[0] = hit[0]
+    tape.stream += ids
+    tape.places.append(place_from(_getframe(2), tape))
+    return new_tensor(tape, n, hit[1])
 
 
 def record_list(kind: str, values: Sequence[Any]) -> Any:

@@ -64,6 +64,7 @@ ALSO_ALLOWED = {
     "random": {"in_mode", "initial_generator"},
     "reasons": {"batching_reasons"},
     "saving": {"as_array"},
+    "tape": {"state"},
     "types": {"short_dtype"},
 }
 """Names beside those of `autobatch` itself that the rooms built on it may use; None: all of the file."""

@@ -12,6 +12,7 @@ from ..guards import changed
 from ..parameter import Buffer, Parameter, move, replace
 from ..random import in_mode
 from ..saving import as_array
+from ..tape import state
 
 _CONTAINERS = (list, tuple, dict)
 
@@ -59,6 +60,8 @@ class Module:
             )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if state.training is self.training and not kwargs:  # as `in_mode`, with a frame less for all that is recorded
+            return self.forward(*args)
         return in_mode(self.training, self.forward, args, kwargs)
 
     # Compiled cells guard on what modules hold, and check again only after some module has changed.

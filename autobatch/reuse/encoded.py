@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -44,7 +45,7 @@ def mark(tape: Recording) -> tuple[int, ...]:
         len(tape.ints),
         len(tape.floats),
         tape.count,
-        len(tape.places) // 2,
+        len(tape.places),
         len(tape.payloads),
     )
 
@@ -58,8 +59,8 @@ class Numbers(Protocol):
     def number_of_outside(self, what: Any) -> int:
         """The number of a value that belongs to the recording: a parameter as a row, or an array brought over."""
 
-    def numbers_of_lines(self, places: list[Any]) -> Array:
-        """The numbers of users' lines, given as code object, instruction, code object, …"""
+    def numbers_of_lines(self, places: list[tuple[CodeType | None, int]]) -> Array:
+        """The numbers of users' lines, given as code object and instruction."""
 
     def number_of_path(self, path: Path) -> int:
         """The number of a path."""
@@ -103,7 +104,7 @@ class Encoded:
         self.ends = np.concatenate([np.zeros((1, 4), np.int64), ends])
         self.n_values = ends[:, 3]
         self.own_needs = self._rename(outside)
-        self.places = store.numbers_of_lines(tape.places[2 * low[4] : 2 * high[4]])[nodes - low[4]]
+        self.places = store.numbers_of_lines(tape.listed_places(low[4], high[4]))[nodes - low[4]]
         self.key_path = np.array([store.number_of_path(paths[s]) for s in streams.tolist()], np.int32)
         self._clear_keys()
         self.payloads = [self._payloads(m, local) for m in marks]
@@ -166,7 +167,7 @@ class Encoded:
 
     def line(self, node: int) -> str:
         """The user's line of a node in the lists of the recording."""
-        return line_of(*self.tape.places[2 * node : 2 * node + 2]) if 2 * node < len(self.tape.places) else ""
+        return line_of(*self.tape.listed_places(node, node + 1)[0]) if node < len(self.tape.places) else ""
 
     def _payloads(self, m: Mark, local: Array) -> tuple[tuple[int, Array], ...]:
         own = self.tape.payloads[m.before[5] : m.after[5]]

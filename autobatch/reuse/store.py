@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -335,13 +336,13 @@ class Store:
             self.n_bytes += _n_bytes(what)
         return found
 
-    def numbers_of_lines(self, places: list[Any]) -> Array:
-        """The numbers of users' lines, given as code object, instruction, code object, …"""
-        keys = list(zip(map(id, places[::2]), places[1::2], strict=True))  # `lines` holds the code objects
+    def numbers_of_lines(self, places: list[tuple[CodeType | None, int]]) -> Array:
+        """The numbers of users' lines, given as code object and instruction."""
+        keys = [(id(code), instruction) for code, instruction in places]  # `lines` holds the code objects
         numbers = list(map(self.line_number.get, keys))
         if None in numbers:
             for k, key in enumerate(keys):
-                numbers[k] = _number(key, tuple(places[2 * k : 2 * k + 2]), self.line_number, self.lines)
+                numbers[k] = _number(key, places[k], self.line_number, self.lines)
         return np.array(numbers, np.int32)
 
     def number_of_path(self, path: Path) -> int:
