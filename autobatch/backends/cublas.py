@@ -42,6 +42,8 @@ class Library:
         self.set_workspace = _function(library.cublasSetWorkspace_v2, _AT, _AT, ctypes.c_size_t)
         self.sgemm, self.dgemm = _function(library.cublasSgemm_v2, *_GEMM), _function(library.cublasDgemm_v2, *_GEMM)
         self.sgemmStridedBatched = _function(library.cublasSgemmStridedBatched, *_BATCHED)
+        self.sgemmBatched = _function(library.cublasSgemmBatched, *_GEMM, _INT)
+        self.dgemmBatched = _function(library.cublasDgemmBatched, *_GEMM, _INT)
         self.dgemmStridedBatched = _function(library.cublasDgemmStridedBatched, *_BATCHED)
 
 

@@ -32,6 +32,7 @@ class CupyDevice:
 
     name = "cupy"
     tf32 = False
+    groups = False
     launched = 0
     persistent = False
 
@@ -260,6 +261,35 @@ class CupyDevice:
         gemm(
             handle, *ops, p, n, k, one, b, leads[0], step_b, a, leads[1], step_a, zero, c, leads[2], step_c, count
         )  # fmt: skip
+
+    def products_at(
+        self,
+        count: int,
+        n: int,
+        k: int,
+        p: int,
+        a: int,
+        lead_a: int,
+        flip_a: bool,
+        b: int,
+        lead_b: int,
+        flip_b: bool,
+        c: int,
+        lead_c: int,
+        dtype: Any,
+        add: bool,
+    ) -> None:
+        """See `Device`."""
+        if count == 0 or n == 0 or p == 0:
+            return
+        self.launched += 1
+        kind = np.dtype(dtype)
+        zero, one = self._factor_at[kind]
+        blas, handle = self._ready()
+        gemm = blas.sgemmBatched if kind.itemsize == 4 else blas.dgemmBatched
+        ops = _T if flip_b else _N, _T if flip_a else _N
+        leads = max(lead_b, 1), max(lead_a, 1), max(lead_c, 1)
+        gemm(handle, *ops, p, n, k, one, b, leads[0], a, leads[1], one if add else zero, c, leads[2], count)
 
     def _ready(self) -> tuple[Any, int]:
         """Functions for products, and this thread's handle for them, on the current stream."""

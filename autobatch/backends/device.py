@@ -31,6 +31,9 @@ class Device(Protocol):
     """Whether calls that recur are to be replayed as graphs. While it is on, memory comes back at the same addresses to
     who asks for the same sizes while the same others are held."""
 
+    groups: bool
+    """Whether launches of one program that do not depend on each other run in step, in fewer calls."""
+
     launched: int
     """Kernels, products, fills, copies and graphs that were started until now."""
 
@@ -135,9 +138,28 @@ class Device(Protocol):
     ) -> None:
         """`count` products. step_a, step_b, step_c: numbers from one matrix to the next, 0 for one that all share."""
 
+    def products_at(
+        self,
+        count: int,
+        n: int,
+        k: int,
+        p: int,
+        a: int,
+        lead_a: int,
+        flip_a: bool,
+        b: int,
+        lead_b: int,
+        flip_b: bool,
+        c: int,
+        lead_c: int,
+        dtype: Any,
+        add: bool,
+    ) -> None:
+        """`count` products of matrices anywhere. a, b, c: where on the device their addresses lie, `count` int64."""
+
     def capture(self, calls: tuple[Call, ...]) -> Any:
-        """A graph of calls of `zero`, `copy`, `launch`, `product` and `products` that have run before. Nothing runs.
-        Raises where that cannot be done; the device is then as it was."""
+        """A graph of calls of `zero`, `copy`, `launch`, `product`, `products` and `products_at` that have run before.
+        Nothing runs. Raises where that cannot be done; the device is then as it was."""
 
     def play(self, graph: Any) -> None:
         """Start all that was captured, at the addresses and with the numbers of then."""

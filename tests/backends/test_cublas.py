@@ -46,10 +46,18 @@ int cublasSetWorkspace_v2(Handle* h, void* at, size_t bytes) {
 #define BATCHED(NAME, T) int NAME(FIRST, const T* alpha, const T* a, int lda, \\
     long long sa, const T* b, int ldb, long long sb, const T* beta, T* c, int ldc, long long sc, int count) { \\
     return gemm<T>(h, ta, tb, m, n, k, alpha, a, lda, sa, b, ldb, sb, beta, c, ldc, sc, count); }
+#define ANYWHERE(NAME, T) int NAME(FIRST, const T* alpha, const T* const a[], int lda, \\
+    const T* const b[], int ldb, const T* beta, T* const c[], int ldc, int count) { \\
+    int status = 0; \\
+    for (int i = 0; i < count; ++i) \\
+        status |= gemm<T>(h, ta, tb, m, n, k, alpha, a[i], lda, 0, b[i], ldb, 0, beta, c[i], ldc, 0, 1); \\
+    return status; }
 GEMM(cublasSgemm_v2, float)
 GEMM(cublasDgemm_v2, double)
 BATCHED(cublasSgemmStridedBatched, float)
 BATCHED(cublasDgemmStridedBatched, double)
+ANYWHERE(cublasSgemmBatched, float)
+ANYWHERE(cublasDgemmBatched, double)
 }
 """
 
@@ -101,6 +109,11 @@ def test_arguments_reach_the_library(library: cublas.Library, dtype: Any, turned
     single(*shared, b.ctypes.data, 2, at_a[0].ctypes.data, at_a[1], one, c.ctypes.data, 2)
     np.testing.assert_allclose(c[0], 2 * (a[0] @ b[0]), rtol=1e-4)
     np.testing.assert_allclose(c[1:], a[1:] @ b[1:], rtol=1e-4)
+    anywhere = library.sgemmBatched if dtype is np.float32 else library.dgemmBatched
+    tables = [np.array([x[i].ctypes.data for i in (4, 0)], np.int64) for x in (b, at_a[0], c)]
+    at = [table.ctypes.data for table in tables]
+    anywhere(*shared, at[0], 2, at[1], at_a[1], zero, at[2], 2, 2)
+    np.testing.assert_allclose(c, a @ b, rtol=1e-4)
 
 
 def test_errors_of_the_library_are_raised(library: cublas.Library) -> None:

@@ -60,6 +60,21 @@ def batched(dtype: Any) -> Any:
     return call
 
 
+def anywhere(dtype: Any) -> Any:
+    """The same for matrices whose addresses stand in three tables."""
+    one = gemm(dtype)
+
+    def call(
+        handle: int, ta: int, tb: int, m: int, n: int, k: int, alpha: int, a: int, lda: int, b: int, ldb: int,
+        beta: int, c: int, ldc: int, count: int,
+    ) -> None:  # fmt: skip
+        tables = (view(table, (count,), (1,), np.int64).tolist() for table in (a, b, c))
+        for x, y, z in zip(*tables, strict=True):
+            one(handle, ta, tb, m, n, k, alpha, x, lda, y, ldb, beta, z, ldc)
+
+    return call
+
+
 class Pinned(bytearray):
     """Page-locked memory."""
 
@@ -192,6 +207,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     handles = Handles()
     products = {"sgemm": gemm(np.float32), "dgemm": gemm(np.float64)}
     products |= {"sgemmStridedBatched": batched(np.float32), "dgemmStridedBatched": batched(np.float64)}
+    products |= {"sgemmBatched": anywhere(np.float32), "dgemmBatched": anywhere(np.float64)}
     library = SimpleNamespace(
         **{name: noted(product) for name, product in products.items()},
         set_stream=handles.set_stream, set_workspace=handles.set_workspace,
@@ -298,6 +314,24 @@ def test_many_products_and_an_operand_that_all_share(
         6, 3, 3, 3, a.ctypes.data, 3, flip_a, 9, b.ctypes.data, 3, flip_b, 0, c.ctypes.data, 3, 9, dtype
     )
     np.testing.assert_allclose(c, (a.swapaxes(1, 2) if flip_a else a) @ (b.T if flip_b else b), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("flip_a, flip_b", [(False, False), (True, False), (False, True)])
+def test_products_of_matrices_anywhere(fake: SimpleNamespace, dtype: Any, flip_a: bool, flip_b: bool) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(3, *((5, 2) if flip_a else (2, 5)))).astype(dtype)[::-1]
+    b = rng.normal(size=(3, *((4, 5) if flip_b else (5, 4)))).astype(dtype)
+    c = np.zeros((3, 2, 6), dtype)
+    tables = [np.array([m.ctypes.data for m in each], np.int64) for each in (a, b, c)]
+    at_a, at_b, at_c = (table.ctypes.data for table in tables)
+    device = CupyDevice()
+    wanted = (a.swapaxes(1, 2) if flip_a else a) @ (b.swapaxes(1, 2) if flip_b else b)
+    leads = a.shape[2], b.shape[2]
+    for add in (False, True):
+        device.products_at(3, 2, 5, 4, at_a, leads[0], flip_a, at_b, leads[1], flip_b, at_c, 6, dtype, add)
+        np.testing.assert_allclose(c[:, :, :4], (1 + add) * wanted, rtol=1e-4)
+    assert not c[:, :, 4:].any() and device.launched == 2
 
 
 def test_tf32_is_asked_for(fake: SimpleNamespace) -> None:

@@ -52,6 +52,7 @@ class StandIn:
 
     name = "cupy"
     tf32 = False
+    groups = False
     launched = 0
     setting = 0
     persistent = False
@@ -229,6 +230,16 @@ class StandIn:
             at_a, at_b, at_c = here
             self._product(n, k, p, at_a, lead_a, flip_a, at_b, lead_b, flip_b, at_c, lead_c, kind, False)
 
+    def products_at(
+        self, count: int, n: int, k: int, p: int, a: int, lead_a: int, flip_a: bool, b: int, lead_b: int,
+        flip_b: bool, c: int, lead_c: int, dtype: Any, add: bool,
+    ) -> None:  # fmt: skip
+        arguments = count, n, k, p, a, lead_a, flip_a, b, lead_b, flip_b, c, lead_c, dtype, add
+        if self._noted("products_at", *arguments):
+            return
+        for x, y, z in zip(*(at(table, (count,), np.int64).tolist() for table in (a, b, c)), strict=True):
+            self._product(n, k, p, x, lead_a, flip_a, y, lead_b, flip_b, z, lead_c, np.dtype(dtype), add)
+
     def _product(
         self, n: int, k: int, p: int, a: int, lead_a: int, flip_a: bool, b: int, lead_b: int, flip_b: bool, c: int,
         lead_c: int, kind: np.dtype[Any], add: bool,
@@ -245,7 +256,7 @@ class StandIn:
         """Count a call of a launch loop; while a graph is captured it is noted, and True returned."""
         if self._capture.calls is None:
             self.launched += 1
-            self.counts[verb.removesuffix("s")] += 1
+            self.counts["product" if verb.startswith("product") else verb] += 1
             return False
         self._capture.calls.append((verb, arguments))
         return True

@@ -56,6 +56,8 @@ class CudaProgram:
         apart: that no row is added to twice, by one result or by two, so that nothing has an order to be kept.
         scratch: the address of as many bytes as `scratch` says, at a multiple of 256.
     scratch: scratch(m, sizes) → bytes
+    sorts: whether the driver asks for memory, to sort indices; all others ask for kernels and products alone
+    products: how many products it may ask for one by one
     """
 
     text: str
@@ -65,6 +67,8 @@ class CudaProgram:
     weights: tuple[Weight, ...] | None
     run: Callable[..., None]
     scratch: Callable[[int, Sequence[int]], int]
+    sorts: bool
+    products: int
 
 
 def lower_cuda(graph: Graph, name: str, accumulate: Sequence[bool], add: bool = True) -> CudaProgram:
@@ -117,7 +121,10 @@ class _Driver:
         asked = [weight for body in bodies for weight in body.weights]
         weights = None if None in asked else tuple(dict.fromkeys(weight for weight in asked if weight is not None))
         texts = tuple(self.kernels.names)
-        return CudaProgram(text, source, tuple(names), texts, weights, defined[self.title], defined["scratch"])
+        return CudaProgram(
+            text, source, tuple(names), texts, weights, defined[self.title], defined["scratch"],
+            "device.argsort(" in driver, driver.count("device.product("),
+        )  # fmt: skip
 
 
 def _function(head: str, lines: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from .walks import Part, run_launches
 
 
 def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None = None) -> None:
-    """Run the launches in order; `check` sees every launch after it ran."""
+    """Run the launches, one behind the other or in step; `check` sees every launch after it ran, one by one."""
     run.host_pools, run.payloads = host_pools(run), ()
     plans = {}
     parts = {}
@@ -27,11 +27,11 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
         piece = "forward" if run.needs_sig[s] else "inference"
         unknown |= not known_indices(run, s, piece)
         plans[s] = _plan(run, s, piece)
-        parts[s] = Part(run.signatures[s].kernel.device_program(piece), plans[s][1])
+        parts[s] = Part(run.program(s), plans[s][1])
     scratch = run.scratch
     launches: list[Any] = run.launches
 
-    def call(target: Any, number: int) -> None:
+    def call(target: Any, number: int, at: int) -> None:
         launch = launches[number]
         program, inputs, writes, kept = plans[launch.sig]
         outputs = [
@@ -39,11 +39,12 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
         ]
         outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in kept]
         arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]
-        program(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
+        program(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch + at)
         if check is not None:
             check(launch, number)
 
-    order = [(launch.number, launch.sizes[0], parts[launch.sig]) for launch in launches if launch.sizes[0]]
+    groups = [[(launch, 0)] for launch in launches if launch.sizes[0]] if check else run.groups
+    order = [[(launch.number, launch.sizes[0], parts[launch.sig], at) for launch, at in group] for group in groups]
     with recording(run.device, check is None) as device:
         run_launches(device, order, call, one_by_one=check is not None)
     if unknown:
@@ -57,10 +58,9 @@ def _plan(
     a row of each result, and places of the values that it keeps."""
     signature = run.signatures[s]
     kernel = signature.kernel
-    program = kernel.device_program(piece)
     row_bytes = [result.width * result.dtype.itemsize for result in signature.results]
     kept = run.kept_places(s)[: kernel.pieces.n_kept_forward] if piece == "forward" else []
-    return program.run, fixed_inputs(run, s, piece), row_bytes, kept
+    return run.program(s).run, fixed_inputs(run, s, piece), row_bytes, kept
 
 
 def fixed_inputs(run: DeviceRun, s: int, piece: str) -> list[tuple[str, int, int]]:

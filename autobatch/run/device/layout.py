@@ -16,6 +16,7 @@ from numba import njit
 
 from ...backends.device import Device
 from ...backends.transfer import is_on_device
+from ...compile.cuda.lower import CudaProgram
 from ...types import Type
 from ..execute import Run
 from ..expand import Expansion
@@ -23,6 +24,7 @@ from ..layout import Array, places_of, pool_number, rows_shape
 from ..memory import Lease
 from ..program import Plan, Schedule
 from .expressions import evaluate
+from .groups import Group, grouped
 from .memory import Room
 from .parcel import Parcel
 from .rows import take_rows
@@ -65,6 +67,12 @@ class DeviceRun(Run):
     host_pools: dict[Any, Array] = field(default_factory=dict)
     """Width and dtype → pools of whole numbers that the host knows."""
     payloads: Sequence[tuple[int, Any]] = ()
+    groups: list[Group] = field(default_factory=list)
+    """The launches that have nodes, in the order in which they run, those together that run in step."""
+
+    def program(self, s: int) -> CudaProgram:
+        """What launches of a signature run, going forward."""
+        return self.signatures[s].kernel.device_program("forward" if self.needs_sig[s] else "inference")
 
     def value(self, recorded: int, type: Type) -> Any:
         """A copy of one value, on the device."""
@@ -321,11 +329,12 @@ def _add_addresses(run: DeviceRun) -> None:
 
 
 def _scratch(run: DeviceRun) -> int:
-    """Bytes that the largest launch needs for what it makes on the way."""
-    most = 0
+    """Find which launches run in step; bytes that these, or the largest launch, need for what they make on the way."""
+    launches: list[Any] = [launch for launch in run.launches if launch.sizes[0]]
+    slots = [range(len(signature.slots)) for signature in run.signatures]
+    run.groups, most = grouped(run, launches, lambda launch: run.program(launch.sig), slots, False)
     for s, sizes in largest(run.launches).items():
-        piece = "forward" if run.needs_sig[s] else "inference"
-        most = max(most, run.signatures[s].kernel.device_program(piece).scratch(sizes[0], sizes))
+        most = max(most, run.program(s).scratch(sizes[0], sizes))
     return most
 
 

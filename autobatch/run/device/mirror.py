@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 
 from ...backends.transfer import is_on_device, to_host
+from ...compile.cuda.lower import CudaProgram
 from ...types import Type
 from ..layout import Array, pool_number, rows_shape
 from ..mirror import GiveDense, GiveRows, cotangent_types, to_reverse
 from .execute import fixed_inputs
+from .groups import Group, grouped, grouped_by_program
 from .layout import DeviceLaunch, DeviceRun, largest
 from .memory import Room
 from .parcel import Parcel
 from .rows import add, add_rows, clear_rows, take_rows
 from .segments import apart, segments_of, sorted_rows
 from .sequence import recording
+from .together import run_groups
 from .walks import Part, run_launches
 
 
@@ -44,14 +47,14 @@ def mirror_on_device(
     clear = back.rows_to_clear(first.zero)
     steps = back.seeds(seeds)
     add_to = back.segments(first.stores, slots)
+    back.group(first.stores, slots)
     finals = [_Final(back, s) for s in sorted(back.used)]
     back.send(finals)
     with recording(run.device) as back.device:
         for step in [*clear, *steps]:
             step()
         back.reverse_launches(first.stores, slots, add_to)
-        for final in finals:
-            final.compute()
+        back.compute(finals)
     for final in finals:
         final.give(dense, rows)
     cotangents = {}
@@ -73,6 +76,8 @@ class _Reverse:
             self.used.setdefault(launch.sig, []).append(launch)
         self.room = Room("reverse pass", run.room.n_bytes)
         self.parcel = Parcel()
+        self.groups: list[Group] = []
+        self.most_scratch = 0
         self.pool_at: list[int] = []
         self.scratch_at = 0
         self._adding: tuple[Array, Array, Array] | None = None
@@ -195,10 +200,20 @@ class _Reverse:
             self._adding = accesses, np.array(pools, np.int64)[at], numbers[which]
         return self._adding
 
+    def group(self, stores: Array, slots: Sequence[Sequence[int]]) -> None:
+        """Find which launches are reversed in step."""
+
+        def program(launch: DeviceLaunch) -> CudaProgram | None:
+            kernel = self.run.signatures[launch.sig].kernel
+            if not kernel.graph_of("backward").outputs:
+                return None
+            return kernel.device_program("backward", not stores[launch.number] or not slots[launch.sig])
+
+        self.groups, self.most_scratch = grouped(self.run, self.launches[::-1], program, slots, True)
+
     def send(self, finals: Sequence[_Final]) -> None:
         """Allocate and upload."""
-        run = self.run
-        most = 0
+        run, most = self.run, self.most_scratch
         for s, sizes in largest(self.launches).items():
             kernel = run.signatures[s].kernel
             adds = (True, False) if kernel.pieces.slots else (True,)
@@ -206,6 +221,7 @@ class _Reverse:
                 most = max(most, *(kernel.device_program("backward", a).scratch(sizes[0], sizes) for a in adds))
         for final in finals:
             most = max(most, final.reserve())
+        most = max(most, self.final_groups(finals)[1])
         self.scratch_at = self.room.reserve(most, "scratch")
         self.room.allocate(run.device, run.n_examples)
         self.parcel.send(run.device)
@@ -237,7 +253,7 @@ class _Reverse:
                 found = plans[s, add_rows] = part, add_rows, inputs, kept, made
             return found
 
-        def call(target: Any, number: int) -> None:
+        def call(target: Any, number: int, at: int) -> None:
             launch, (part, add_rows, inputs, kept, made) = planned[number]
             s = launch.sig
             arguments: list[Any] = []
@@ -258,11 +274,30 @@ class _Reverse:
                 segments = add_to(access_of[number] + slot) if add_rows and block < 0 else None
                 outputs.append((slot_pools[s][slot], numbers, block, segments))
             outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in made]
-            part.program.run(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch, is_apart[number])
+            part.program.run(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch + at, is_apart[number])
 
         planned: dict[int, Any] = {launch.number: (launch, plan_of(launch)) for launch in reversed(self.launches)}
-        order = [(number, launch.sizes[0], found[0]) for number, (launch, found) in planned.items()]
-        run_launches(device, [x for x in order if x[2].program is not None], call)
+        order = [[(x.number, x.sizes[0], planned[x.number][1][0], at) for x, at in group] for group in self.groups]
+        run_launches(device, [group for group in order if group[0][2].program is not None], call)
+
+    def final_groups(self, finals: Sequence[_Final]) -> tuple[list[Group], int]:
+        """Those that run a program, those together that run in step."""
+        dense = [final for final in finals if final.kernel.pieces.dense]
+        return grouped_by_program(self.run.device, dense, lambda final: final.kernel.device_program("final"))
+
+    def compute(self, finals: Sequence[_Final]) -> None:
+        """Compute what signatures owe to their shared operands."""
+        for final in finals:
+            final.prepare()
+        by_signature = {final.s: final for final in finals}
+        scratch = self.room.address + self.scratch_at
+
+        def call(target: Any, s: int, at: int) -> None:
+            by_signature[s].compute(target, scratch + at)
+
+        groups = self.final_groups(finals)[0]
+        order = [[(final.s, final.kernel.device_program("final"), at) for final, at in group] for group in groups]
+        run_groups(self.device, order, call)
 
 
 @dataclass(slots=True)
@@ -285,6 +320,11 @@ class _Final:
     inputs: list[Any] = field(default_factory=list)
     sparse: list[tuple[int, Any, _Rows]] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
+
+    @property
+    def kernel(self) -> Any:
+        """Of the signature."""
+        return self.back.run.signatures[self.s].kernel
 
     def __post_init__(self) -> None:
         run, launches = self.back.run, self.back.used[self.s]
@@ -348,21 +388,21 @@ class _Final:
 
         return _Rows(lambda: back.room.address + to, take)
 
-    def compute(self) -> None:
-        """Compute the gradients."""
-        back, kernel = self.back, self.back.run.signatures[self.s].kernel
+    def prepare(self) -> None:
+        """Bring together what lies here and there, and ask for memory."""
         for x in [*self.inputs, *(values for _, _, values in self.sparse)]:
             if isinstance(x, _Rows) and x.take is not None:
                 x.take()
-        final = kernel.pieces.final
-        if kernel.pieces.dense:
+        final = self.kernel.pieces.final
+        if self.kernel.pieces.dense:
             types = [final.nodes[i].type for i in final.outputs]
-            self.results = [back.device.empty(t.shape, t.dtype) for t in types]
-            arguments = [x.address() if isinstance(x, _Rows) else x for x in self.inputs]
-            scratch = back.room.address + back.scratch_at
-            kernel.device_program("final").run(
-                back.device, self.sizes[0], self.sizes, arguments, [r.data.ptr for r in self.results], scratch
-            )
+            self.results = [self.back.device.empty(t.shape, t.dtype) for t in types]
+
+    def compute(self, target: Any, scratch: int) -> None:
+        """Compute the gradients."""
+        inputs = [x.address() if isinstance(x, _Rows) else x for x in self.inputs]
+        outputs = [result.data.ptr for result in self.results]
+        self.kernel.device_program("final").run(target, self.sizes[0], self.sizes, inputs, outputs, scratch)
 
     def give(self, dense: GiveDense, rows: GiveRows) -> None:
         """Hand the gradients over."""

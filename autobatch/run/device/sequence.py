@@ -19,7 +19,7 @@ from typing import Any
 from ...backends.device import Call, Device
 from .graphs import Graphs
 
-VERBS = ("zero", "copy", "launch", "launch_resident", "product", "products")
+VERBS = ("zero", "copy", "launch", "launch_resident", "product", "products", "products_at")
 """What is written down."""
 
 
@@ -39,6 +39,11 @@ class Recorder:
     def persistent(self) -> bool:
         """See `Device`."""
         return self.device.persistent
+
+    @property
+    def groups(self) -> bool:
+        """See `Device`."""
+        return self.device.groups
 
     def _noting(self, verb: str) -> Callable[..., None]:
         note = self._calls.append

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -24,6 +24,7 @@ from ...backends.device import Device
 from ...compile.cuda.lower import CudaProgram
 from ...compile.cuda.reductions import THREADS
 from ...compile.cuda.resident import NAME, PRODUCT, Fit, Resident, fit, write_resident
+from .together import run_groups
 
 FEWEST = 4
 """Launches of one program that are a recurrence; and of a run that is worth a walk."""
@@ -56,6 +57,13 @@ class Part:
 Asked = Sequence[tuple[int, int, Part]]
 """Launches in order: number, nodes, part."""
 
+Group = Sequence[tuple[int, int, Part, int]]
+"""The same of a group, and where the scratch memory of each begins."""
+
+Run = Callable[[Any, int, int], None]
+"""Runs the launch of a number on a device, or on what stands in for it, with scratch memory that begins at so many
+bytes of all there is."""
+
 
 @dataclass(slots=True)
 class Walk:
@@ -73,25 +81,31 @@ class Walk:
         device.launch_resident(self.kernel, self.blocks, THREADS, self.shared_bytes, self.tables.data.ptr + 8 * self.at)
 
 
-def run_launches(device: Device, launches: Asked, call: Callable[[Any, int], None], one_by_one: bool = False) -> None:
-    """Run launches in order.
+def run_launches(device: Device, groups: Sequence[Group], call: Run, one_by_one: bool = False) -> None:
+    """Run launches in order, those that are not part of a walk in step with those of their group.
 
     Args:
-        launches: all of them.
+        groups: all of them.
         call: runs the launch of a number on a device.
         one_by_one: whether none is part of a walk.
     """
     is_possible = device.persistent and device.blocks_at_once and not one_by_one
+    launches = [(number, n, part) for group in groups for number, n, part, _ in group]
     walks = _find_walks(device, launches, call) if is_possible else {}
-    for number, _, _ in launches:
-        walk = walks.get(number)
-        if walk is None:
-            call(device, number)
-        elif walk.first == number:
-            walk.start(device)
+
+    def steps() -> Iterator[Any]:
+        for group in groups:
+            rest = [(number, part.program, at) for number, _, part, at in group if number not in walks]
+            if rest:
+                yield rest
+            for number, _, _, _ in group:
+                if number in walks and walks[number].first == number:
+                    yield walks[number]
+
+    run_groups(device, steps(), call)
 
 
-def _find_walks(device: Device, launches: Asked, call: Callable[[Any, int], None]) -> dict[int, Walk]:
+def _find_walks(device: Device, launches: Asked, call: Run) -> dict[int, Walk]:
     """Number of a launch → the walk that does it, for all that are done by one."""
     count = Counter(part for _, n, part in launches if _is_narrow(n, part))
     recurring = {part for part, n in count.items() if n >= FEWEST}
@@ -115,7 +129,7 @@ def _find_walks(device: Device, launches: Asked, call: Callable[[Any, int], None
         calls = _Calls(device.faults, resident, words, list(weights), how)
         for number, _, _ in run:
             found[number] = walk
-            call(calls, number)
+            call(calls, number, 0)
             calls.end_launch()
         calls.end()
     if found:

@@ -76,14 +76,18 @@ RUNS: dict[str, Callable[[], Numbers]] = {
 WALKED = [f"{workload}, {CELLS}" for workload in ("treelstm", "bilstm", "lm", "lattice")]
 """Those that also run with one kernel for a recurrence."""
 
+IN_STEP = [f"{workload}, {CELLS}" for workload in ("bilstm", "childsum", "lattice", "treelstm")]
+"""Runs that are made once more with launches in step."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """Numbers of every run on NumPy and on the stand-in, or what it raised there; sources of all that ran there, and of
-    the kernels that did recurrences."""
+    """Numbers of every run on NumPy and on the stand-in, or what it raised there, of some also with launches in step
+    or with one kernel for a recurrence; sources of all that ran there, and of these kernels."""
 
     wanted: dict[str, Numbers]
     found: dict[str, Numbers | Exception]
+    in_step: dict[str, Numbers | Exception]
     sources: list[str]
     walked: dict[str, Numbers | Exception]
     resident: list[str]
@@ -93,6 +97,7 @@ class Outcome:
 def outcome() -> Outcome:
     wanted: dict[str, Numbers] = {}
     found: dict[str, Numbers | Exception] = {}
+    in_step: dict[str, Numbers | Exception] = {}
     with captured() as programs, ab.backend("numpy"):
         for name, run in RUNS.items():
             wanted[name] = run()
@@ -101,6 +106,10 @@ def outcome() -> Outcome:
     with on_stand_in() as device:
         for name, run in RUNS.items():
             found[name] = tried(run)
+        device.groups = True
+        for name in IN_STEP:
+            in_step[name] = tried(RUNS[name])
+        device.groups = False
         sources = list(device.sources)
         device.persistent = True
         for name in WALKED:
@@ -108,7 +117,7 @@ def outcome() -> Outcome:
             walked[name] = tried(RUNS[name])
             assert device.counts["launch_resident"] > 2, name
         device.persistent = False
-    return Outcome(wanted, found, sources, walked, list(device.resident))
+    return Outcome(wanted, found, in_step, sources, walked, list(device.resident))
 
 
 def tried(run: Callable[[], Numbers]) -> Numbers | Exception:
@@ -140,6 +149,17 @@ def agree(found: Numbers | Exception, wanted: Numbers) -> None:
         actual, expected = np.asarray(found[key]), np.asarray(expected)
         assert actual.shape == expected.shape and actual.dtype == expected.dtype, key
         assert np.abs(actual - expected).max(initial=0.0) <= TOLERANCE * (1 + np.abs(expected).max(initial=0.0)), key
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", IN_STEP)
+def test_launches_in_step_give_the_same_bits(name: str, outcome: Outcome) -> None:
+    one_by_one, in_step = outcome.found[name], outcome.in_step[name]
+    if isinstance(in_step, Exception):
+        raise in_step
+    assert not isinstance(one_by_one, Exception)
+    for key, expected in one_by_one.items():
+        assert np.asarray(in_step[key]).tobytes() == np.asarray(expected).tobytes(), key
 
 
 @needs_compiler

@@ -31,7 +31,9 @@ def weight(k: int, p: int, flip: bool = False, dtype: Any = F32) -> Weight:
 @cache
 def only_products(dtype: Any) -> Resident:
     """The kernel of a program that has none."""
-    return write_resident([CudaProgram("", "", (), (), (weight(4, 4, dtype=dtype),), print, lambda m, sizes: 0)])
+    return write_resident(
+        [CudaProgram("", "", (), (), (weight(4, 4, dtype=dtype),), print, lambda m, sizes: 0, False, 0)]
+    )
 
 
 @needs_compiler
