@@ -35,7 +35,7 @@ WARM_STEPS = 3
 ROUNDS = 3
 QUEUED_STEPS = 5
 OURS = (CELLS, CELLS_REUSED)
-OPTIONS = {name: {name: True} for name in ("graphs", "persistent")}
+OPTIONS = {name: {name: True} for name in ("graphs", "persistent", "groups")}
 """Options of `ab.set_backend` that are measured beside the default, on recordings that are reused: name → options."""
 
 

@@ -75,7 +75,7 @@ class IdleDevice:
 
     name = "cupy"
     tf32 = False
-    persistent = False
+    persistent = groups = False
     blocks_at_once = shared_bytes = 0
     setting = None
 
@@ -160,6 +160,10 @@ class IdleDevice:
         """See `Device`."""
         self.launched += 1
 
+    def products_at(self, *arguments: Any) -> None:
+        """See `Device`."""
+        self.launched += 1
+
     def capture(self, calls: tuple[Call, ...]) -> Any:
         """See `Device`."""
         return calls
@@ -190,15 +194,15 @@ class HostTime:
 
 
 def host_times(name: str, dim: int = 256, batch: int = 256, n_batches: int = 4, rounds: int = 5) -> list[HostTime]:
-    """Steps of a workload on minibatches that recur, recordings reused: without graphs, and with them."""
+    """Steps of a workload on minibatches that recur, recordings reused: as they are, with graphs, and with groups."""
     workload = load(name)
     batches = cut(workload.examples(), batch)[:n_batches]
     before = use_device(None)
     found = []
     try:
-        for graphs in (False, True):
+        for options in ({}, {"graphs": True}, {"groups": True}):
             use_device(IdleDevice())
-            ab.set_backend("cupy", graphs=graphs)
+            ab.set_backend("cupy", **options)
             trainer = workload.trainers[CELLS_REUSED](workload.parameters(dim), dim)
             profiles = []
             for examples in batches * (WARM_ROUNDS + rounds):

@@ -192,9 +192,9 @@ def test_the_report_has_every_program_and_what_is_wrong_with_it() -> None:
 
 
 def test_what_the_host_takes_is_measured_on_a_device_that_does_nothing() -> None:
-    calls, graphs = idle.host_times("bilstm", DIM, 3, n_batches=2, rounds=2)
-    assert graphs.launches < 30 < calls.launches
-    assert calls.each > 0 and calls.step > 0 and graphs.step > 0
+    calls, graphs, groups = idle.host_times("bilstm", DIM, 3, n_batches=2, rounds=2)
+    assert graphs.launches < 30 < groups.launches < calls.launches
+    assert calls.each > 0 and calls.step > 0 and graphs.step > 0 and groups.step > 0
 
 
 def test_without_a_gpu_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -226,6 +226,8 @@ def test_the_whole_command_on_a_stand_in(workload: str, tmp_path: Path, capsys: 
     assert all(program["step"] > 0 and program["device"] > 0 for program in cell["programs"].values())
     assert len(cell["floors"]) == 3 and all(floor > 0 for floor in cell["floors"].values())
     launches = {name: cell["stages"][name]["launches on the device"] for name in own}
-    assert all(2 * launches[f"{CELLS_REUSED}, {option}"] < launches[CELLS_REUSED] for option in OPTIONS)
+    for option in OPTIONS:  # in a language model nothing runs in step
+        few = launches[f"{CELLS_REUSED}, {option}"]
+        assert few <= launches[CELLS_REUSED] if option == "groups" else 2 * few < launches[CELLS_REUSED], option
     assert capsys.readouterr().out.count(f"## {workload}, dim {DIM}, batch 2") == 1
     assert f"## {workload}, dim {DIM}, batch 2" in text.read_text("utf-8")
