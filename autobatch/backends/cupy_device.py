@@ -227,7 +227,7 @@ class CupyDevice:
         blas, handle = self._ready()
         gemm = blas.sgemm if kind.itemsize == 4 else blas.dgemm
         ops = _T if flip_b else _N, _T if flip_a else _N
-        gemm(handle, *ops, p, n, k, one, b, max(lead_b, 1), a, max(lead_a, 1), one if add else zero, c, max(lead_c, 1))
+        gemm(handle, *ops, p, n, k, one, b, lead_b or 1, a, lead_a or 1, one if add else zero, c, lead_c or 1)
 
     def products(
         self,
@@ -257,7 +257,7 @@ class CupyDevice:
         blas, handle = self._ready()
         gemm = blas.sgemmStridedBatched if kind.itemsize == 4 else blas.dgemmStridedBatched
         ops = _T if flip_b else _N, _T if flip_a else _N
-        leads = max(lead_b, 1), max(lead_a, 1), max(lead_c, 1)
+        leads = lead_b or 1, lead_a or 1, lead_c or 1
         gemm(
             handle, *ops, p, n, k, one, b, leads[0], step_b, a, leads[1], step_a, zero, c, leads[2], step_c, count
         )  # fmt: skip

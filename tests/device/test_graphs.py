@@ -174,6 +174,15 @@ def test_what_cannot_be_captured_runs_one_by_one(device: StandIn, monkeypatch: p
         same(train([SENTENCES] * 5, True), wanted)
     assert len(found) == 1
     assert device.counts["capture"] == 2 and not device.counts["play"]  # it is not tried again
+    x = device.array(np.ones(4))
+    calls = tuple(("zero", (x.data.ptr + 8 * k, 8)) for k in range(4))
+    kept = graphs.Graphs(device)
+    kept.run(calls)
+    with pytest.raises(UserWarning), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x[...] = np.float64(1.0)
+        kept.run(calls)
+    assert device.numpy(x).tolist() == [0.0] * 4  # what raises has run
 
 
 def test_capture_allows_what_a_launch_loop_does_and_nothing_else(device: StandIn) -> None:

@@ -56,13 +56,12 @@ class Graphs:
         """A sequence without a graph."""
         calls = key[1]
         whole = hash(key)  # of two sequences with one hash the second is captured at once, which does no harm
-        may = self._met.get(whole)
+        may, refused = self._met.get(whole), None
         if may and len(calls) >= FEWEST_CALLS:
             try:
                 graph = self._device.capture(calls)
             except Exception as error:
-                self._met[whole] = False
-                self._warn(error)
+                self._met[whole], refused = False, error
             else:
                 del self._met[whole]
                 self._keep(number, key, graph)
@@ -74,6 +73,9 @@ class Graphs:
                 self._met.popitem(last=False)
         for verb, arguments in calls:
             getattr(self._device, verb)(*arguments)
+        if refused is not None and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(f"graphs: launches could not be captured and ran one by one: {refused}", stacklevel=2)
         return RUN
 
     def _keep(self, number: int, key: tuple[Any, tuple[Call, ...]], graph: Any) -> None:
@@ -86,11 +88,6 @@ class Graphs:
 
     def _forget(self, entry: tuple[Any, Any]) -> None:
         self.n_calls -= len(entry[0][1])
-
-    def _warn(self, error: Exception) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            warnings.warn(f"graphs: launches could not be captured and run one by one: {error}", stacklevel=2)
 
 
 def _number(key: tuple[Any, tuple[Call, ...]]) -> int:
