@@ -59,7 +59,7 @@ def test_values_and_gradients_are_those_of_the_launches(device: StandIn, reader:
 
 def test_blocks_that_do_not_meet_are_found(device: StandIn, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = numbers(reader, LONG)
-    end = walks._Calls.end_launch
+    end = walks._Calls.end_group
 
     def end_without_barriers(self: Any) -> None:
         begin, words = len(self.table), self.resident.words
@@ -67,19 +67,33 @@ def test_blocks_that_do_not_meet_are_found(device: StandIn, reader: Reader, monk
         for row in range(begin, len(self.table), words):
             self.table[row + 1] = 0
 
-    monkeypatch.setattr(walks._Calls, "end_launch", end_without_barriers)
+    monkeypatch.setattr(walks._Calls, "end_group", end_without_barriers)
     found = persistently(device, reader, LONG)
     assert not np.allclose(found["losses"], wanted["losses"], rtol=1e-3)
 
 
-def test_two_weights_of_one_program_take_turns(device: StandIn) -> None:
-    class Both(nn.Module):
-        def __init__(self) -> None:
-            self.reader, self.other = Reader(), Reader()
+class Both(nn.Module):
+    """Two recurrences that do not depend on each other."""
 
-        def loss(self, words: list[int]) -> Any:
-            return self.reader.loss(words) * self.other.loss(words[::-1])
+    def __init__(self) -> None:
+        self.reader, self.other = Reader(), Reader()
 
+    def loss(self, words: list[int]) -> Any:
+        """The product of two losses."""
+        return self.reader.loss(words) * self.other.loss(words[::-1])
+
+
+def test_two_recurrences_of_one_program_go_in_step(device: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for each other no more often than one alone."""
+    barriers: list[int] = []
+    end = walks._Calls.end
+
+    def counted(self: Any) -> None:
+        begin = 3 + 7 * len(self.weights)
+        end(self)
+        barriers.append(sum(self.table[begin + 1 :: self.resident.words]))
+
+    monkeypatch.setattr(walks._Calls, "end", counted)
     ab.seed(0)
     model = Both()
     numbers(model, LONG[:3])
@@ -88,6 +102,13 @@ def test_two_weights_of_one_program_take_turns(device: StandIn) -> None:
     found = persistently(device, model, LONG[:3])
     assert device.counts["launch_resident"] == 2
     agree(found, wanted)
+    both = list(barriers)
+    barriers.clear()
+    persistently(device, model.reader, LONG[:3])
+    assert both == barriers
+    with kernels.backwards():
+        again = persistently(device, model, LONG[:3])
+    assert all(again[name].tobytes() == found[name].tobytes() for name in found)
 
 
 def test_a_long_chain(device: StandIn, reader: Reader) -> None:

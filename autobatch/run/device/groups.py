@@ -62,14 +62,14 @@ class Accesses:
 def grouped(
     run: Any, launches: Sequence[Any], program_of: ProgramOf, slots: Slots, reverse: bool
 ) -> tuple[list[Group], int]:
-    """Launches in the order in which they run, those together that run in step, if the device has `groups` on; and how
-    many bytes of scratch memory a group needs at most.
+    """Launches in the order in which they run, those together that run in step, if the device has `groups` on, or
+    `persistent`, where fewer barriers are needed then; and how many bytes of scratch memory a group needs at most.
 
     Args:
         launches: in the order in which they run one by one, all with nodes.
         slots: those of each signature that its launches read or, in reverse, write.
     """
-    if not run.device.groups:
+    if not (run.device.groups or run.device.persistent):
         return [[(launch, 0)] for launch in launches], 0
     found: dict[int, list[Any]] = {}
     for leader, launch in zip(leaders(accesses_of(run, launches, program_of, slots, reverse)), launches, strict=True):

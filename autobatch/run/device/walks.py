@@ -4,8 +4,9 @@ Input: the launches of a pass in order, the programs they run, and how to run on
 narrow launches that recur, of programs that ask a library for nothing but products with weights, where these fit on
 the chip.
 The drivers run as ever, but write down what they call (`compile/cuda/resident` makes the kernel that goes through it).
-Invariants: between two calls all blocks meet, unless both are products that do not touch what the other writes. Cost:
-the driver of each launch and a few microseconds a call; one upload for all walks, and a launch for each.
+Invariants: between two calls all blocks meet, unless both are products that do not touch what the other writes, or they
+belong to launches that go in step (see `groups`). Cost: the driver of each launch and a few microseconds a call; one
+upload for all walks, and a launch for each.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby, zip_longest
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,8 @@ class Part:
         self.work = sum(weight.k * weight.p for weight in weights) if weights is not None else -1
 
 
-Asked = Sequence[tuple[int, int, Part]]
-"""Launches in order: number, nodes, part."""
-
 Group = Sequence[tuple[int, int, Part, int]]
-"""The same of a group, and where the scratch memory of each begins."""
+"""Launches that do not depend on each other: number, nodes, part, and where the scratch memory of each begins."""
 
 Run = Callable[[Any, int, int], None]
 """Runs the launch of a number on a device, or on what stands in for it, with scratch memory that begins at so many
@@ -67,7 +65,7 @@ bytes of all there is."""
 
 @dataclass(slots=True)
 class Walk:
-    """Some launches, as one. `first` is the number of the first of them."""
+    """Some groups of launches, as one. `first` says which is the first of them."""
 
     first: int
     blocks: int
@@ -82,32 +80,30 @@ class Walk:
 
 
 def run_launches(device: Device, groups: Sequence[Group], call: Run, one_by_one: bool = False) -> None:
-    """Run launches in order, those that are not part of a walk in step with those of their group.
+    """Run launches, those of a group in step.
 
     Args:
-        groups: all of them.
+        groups: all of them, one after the other.
         call: runs the launch of a number on a device.
         one_by_one: whether none is part of a walk.
     """
     is_possible = device.persistent and device.blocks_at_once and not one_by_one
-    launches = [(number, n, part) for group in groups for number, n, part, _ in group]
-    walks = _find_walks(device, launches, call) if is_possible else {}
+    walks = _find_walks(device, groups, call) if is_possible else {}
 
     def steps() -> Iterator[Any]:
-        for group in groups:
-            rest = [(number, part.program, at) for number, _, part, at in group if number not in walks]
-            if rest:
-                yield rest
-            for number, _, _, _ in group:
-                if number in walks and walks[number].first == number:
-                    yield walks[number]
+        for k, group in enumerate(groups):
+            walk = walks.get(k)
+            if walk is None:
+                yield [(number, part.program, at) for number, _, part, at in group]
+            elif walk.first == k:
+                yield walk
 
     run_groups(device, steps(), call)
 
 
-def _find_walks(device: Device, launches: Asked, call: Run) -> dict[int, Walk]:
-    """Number of a launch → the walk that does it, for all that are done by one."""
-    count = Counter(part for _, n, part in launches if _is_narrow(n, part))
+def _find_walks(device: Device, groups: Sequence[Group], call: Run) -> dict[int, Walk]:
+    """Place of a group → the walk that does it, for all that are done by one."""
+    count = Counter(part for group in groups for _, n, part, _ in group if _is_narrow(n, part))
     recurring = {part for part, n in count.items() if n >= FEWEST}
     programs = {part.program for part in recurring if part.program is not None}
     dtypes = {weight.dtype for program in programs for weight in program.weights or ()}
@@ -118,19 +114,26 @@ def _find_walks(device: Device, launches: Asked, call: Run) -> dict[int, Walk]:
     kernel: Any = None
     words = array("q")
     found: dict[int, Walk] = {}
-    for goes, group in groupby(launches, lambda x: x[2] in recurring and _is_narrow(x[1], x[2])):
-        run = list(group)
-        weights = _weights([part for _, _, part in run]) if goes and len(run) >= FEWEST else {}
+
+    def goes(k: int) -> bool:
+        return all(part in recurring and _is_narrow(n, part) for _, n, part, _ in groups[k])
+
+    for is_one, listed in groupby(range(len(groups)), goes):
+        run = list(listed)
+        parts = [part for k in run for _, _, part, _ in groups[k]]
+        weights = _weights(parts) if is_one and len(parts) >= FEWEST else {}
         how = fit(tuple(weights.values()), device.blocks_at_once, room) if weights else None
         if how is None:
             continue
         kernel = kernel or device.resident_kernel(resident.source, NAME)
-        walk = Walk(run[0][0], device.blocks_at_once, how.n_bytes, kernel, len(words))
+        walk = Walk(run[0], device.blocks_at_once, how.n_bytes, kernel, len(words))
         calls = _Calls(device.faults, resident, words, list(weights), how)
-        for number, _, _ in run:
-            found[number] = walk
-            call(calls, number, 0)
-            calls.end_launch()
+        for k in run:
+            found[k] = walk
+            for number, _, _, at in groups[k]:
+                call(calls, number, at)
+                calls.end_launch()
+            calls.end_group()
         calls.end()
     if found:
         tables = device.upload(np.frombuffer(words, np.int64))
@@ -179,6 +182,8 @@ class _Calls:
     """The calls of a launch, those together that do not wait for each other."""
     products: list[tuple[Span, Span]] = field(default_factory=list)
     """What the products of the last stage read and write."""
+    group: list[list[list[tuple[int, ...]]]] = field(default_factory=list)
+    """The stages of the launches that go in step."""
 
     def __post_init__(self) -> None:
         self.table.extend((0, len(self.weights), self.how.groups))
@@ -214,14 +219,19 @@ class _Calls:
         self.stages[-1].append((PRODUCT, self.numbers[b, lead_b, flip_b, k, p], n, a, lead_a, c, lead_c, add))
 
     def end_launch(self) -> None:
-        """Write down the calls of a launch; all blocks meet behind every stage."""
+        """What comes next belongs to another launch."""
+        self.group.append(self.stages)
+        self.stages = []
+        self.products.clear()
+
+    def end_group(self) -> None:
+        """Write down the calls of a group; all blocks meet behind every stage."""
         zeros = (0,) * self.resident.words
-        for stage in self.stages:
-            for code, *arguments in stage:
+        for stages in zip_longest(*self.group, fillvalue=()):
+            for code, *arguments in chain.from_iterable(stages):
                 self.table.extend((code, 0, *arguments, *zeros[len(arguments) + 2 :]))
             self.table[-self.resident.words + 1] = 1
-        self.stages.clear()
-        self.products.clear()
+        self.group.clear()
 
     def end(self) -> None:
         """Close the table: nobody waits behind the last call."""
