@@ -65,7 +65,7 @@ def test_blocks_that_do_not_meet_are_found(device: StandIn, reader: Reader, monk
         begin, words = len(self.table), self.resident.words
         end(self)
         for row in range(begin, len(self.table), words):
-            self.table[row + 1] = 0
+            self.table[row + 1] &= ~1
 
     monkeypatch.setattr(walks._Calls, "end_group", end_without_barriers)
     found = persistently(device, reader, LONG)
@@ -91,7 +91,7 @@ def test_two_recurrences_of_one_program_go_in_step(device: StandIn, monkeypatch:
     def counted(self: Any) -> None:
         begin = 3 + 7 * len(self.weights)
         end(self)
-        barriers.append(sum(self.table[begin + 1 :: self.resident.words]))
+        barriers.append(sum(how & 1 for how in self.table[begin + 1 :: self.resident.words]))
 
     monkeypatch.setattr(walks._Calls, "end", counted)
     ab.seed(0)

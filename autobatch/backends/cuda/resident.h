@@ -6,8 +6,10 @@
 //     1       number of weights
 //     2       groups: so many blocks share out the columns of the weights; the next as many take other rows
 //     3 ...   the weights, AB_WEIGHT numbers each
-//     ...     calls, all of one length: code, whether all blocks must have finished it before the next call begins,
-//             arguments; a negative code ends
+//     ...     calls, all of one length: code, how, arguments; a negative code ends. How: 1 where all blocks must have
+//             finished it before the next call begins, and twice a shift: the block that begins, or for a product
+//             how far the shares of rows are moved on, so that calls which do not wait for each other do not go to
+//             the same blocks
 //
 // A weight is the right operand of products, f[k, p]. Every block keeps its columns in shared memory from the beginning
 // to the end: f[k, columns], zeros from column p on. Numbers of a weight: address, lead, whether it lies transposed, k, p,

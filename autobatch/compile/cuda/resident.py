@@ -10,7 +10,7 @@ extents and on the number of blocks alone. Cost: the text of the programs' kerne
         …
             switch (row[0]) {
             case 0: ab_product<float>(…); break;
-            case 1: for (i64 b = blockIdx.x; b < row[2]; b += gridDim.x) { call_1({b}, {row[2]}, row[3], …); … } break;
+            case 1: for (i64 b = block; b < row[2]; b += gridDim.x) { call_1({b}, {row[2]}, row[3], …); … } break;
 """
 
 from __future__ import annotations
@@ -114,17 +114,19 @@ AB_RESIDENT walk(i64* table) {
     ab_next((u64*)table, false, rows[0], call, {words});
     for (int turn = 0; rows[turn][0] >= 0; turn ^= 1) {
         const i64* row = rows[turn];
+        const i64 shift = row[1] >> 1, block = blockIdx.x - shift + (blockIdx.x < shift ? gridDim.x : 0);
         switch (row[0]) {
         case 0: {
             const i64* weight = table + 3 + row[2] * AB_WEIGHT;
-            ab_product<{T}>(weight, (const {T}*)(memory + weight[6]), ({T}*)memory, group, share, shares, row[3],
+            const i64 own = share < shares - shift ? share + shift : share < shares ? share + shift - shares : share;
+            ab_product<{T}>(weight, (const {T}*)(memory + weight[6]), ({T}*)memory, group, own, shares, row[3],
                             (const {T}*)row[4], row[5], ({T}*)row[6], row[7], row[8] != 0);
             break;
         }
         {cases}
         }
         call += {words};
-        ab_next((u64*)table, row[1] != 0, rows[turn ^ 1], call, {words});
+        ab_next((u64*)table, row[1] & 1, rows[turn ^ 1], call, {words});
     }
 }
 """

@@ -127,7 +127,7 @@ def _find_walks(device: Device, groups: Sequence[Group], call: Run) -> dict[int,
             continue
         kernel = kernel or device.resident_kernel(resident.source, NAME)
         walk = Walk(run[0], device.blocks_at_once, how.n_bytes, kernel, len(words))
-        calls = _Calls(device.faults, resident, words, list(weights), how)
+        calls = _Calls(device.faults, resident, words, list(weights), how, device.blocks_at_once)
         for k in run:
             found[k] = walk
             for number, _, _, at in groups[k]:
@@ -177,6 +177,7 @@ class _Calls:
     table: array[int]
     weights: list[Place]
     how: Fit
+    blocks: int
     numbers: dict[Place, int] = field(default_factory=dict)
     stages: list[list[tuple[int, ...]]] = field(default_factory=list)
     """The calls of a launch, those together that do not wait for each other."""
@@ -228,14 +229,17 @@ class _Calls:
         """Write down the calls of a group; all blocks meet behind every stage."""
         zeros = (0,) * self.resident.words
         for stages in zip_longest(*self.group, fillvalue=()):
+            shift = 0
             for code, *arguments in chain.from_iterable(stages):
-                self.table.extend((code, 0, *arguments, *zeros[len(arguments) + 2 :]))
-            self.table[-self.resident.words + 1] = 1
+                how = 2 * (shift % (self.blocks // self.how.groups if code == PRODUCT else self.blocks))
+                self.table.extend((code, how, *arguments, *zeros[len(arguments) + 2 :]))
+                shift += 1 if code == PRODUCT else arguments[0]
+            self.table[-self.resident.words + 1] += 1
         self.group.clear()
 
     def end(self) -> None:
         """Close the table: nobody waits behind the last call."""
-        self.table[-self.resident.words + 1] = 0
+        self.table[-self.resident.words + 1] -= 1
         self.table.extend((-1,) * self.resident.words)
 
 

@@ -62,10 +62,10 @@ def test_products(k: int, p: int, n: int, groups: int, blocks: int, flip: bool, 
     first = PARTS * dtype.itemsize
     kernel = kernels.compiled_resident(only_products(dtype).source, NAME)
     for add in (False, True):
-        for lead in (k, k + 1):
+        for lead, shift in ((k, 0), (k + 1, blocks // groups - 1)):
             left = np.ascontiguousarray(x[:, :lead])
             c = before.copy()
-            row = [PRODUCT, 0, 0, n, left.ctypes.data, lead, c.ctypes.data, p + 3, int(add)]
+            row = [PRODUCT, 2 * shift, 0, n, left.ctypes.data, lead, c.ctypes.data, p + 3, int(add)]
             table = np.array(
                 [0, 1, groups, w.ctypes.data, w.shape[1], flip, k, p, columns, first, *row, -1, *[0] * 8], np.int64
             )
@@ -122,7 +122,7 @@ def test_a_barrier_that_is_missing_within_a_block_is_found() -> None:
 
 @needs_compiler
 def test_blocks_that_wait_in_vain_are_found() -> None:
-    wrong = only_products(F32).source.replace("row[1] != 0", "blockIdx.x > 0")
+    wrong = only_products(F32).source.replace("row[1] & 1", "blockIdx.x > 0")
     with pytest.raises(AssertionError, match="wait for one that does not come"):
         walk(wrong)
 
