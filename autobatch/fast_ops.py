@@ -20,6 +20,7 @@ from .ops.movement import CONCAT, SLICE
 from .ops.movement import concat as _concat
 from .ops.movement import split as _split
 from .ops.value import Value
+from .parameter import Parameter
 from .shared import Shared
 from .tape import state
 from .tensor import SHARED_CLASSES, Tensor, more_tensors, place_from
@@ -108,8 +109,8 @@ def _shared_left(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any]
     return _named(method, slow)
 
 
-def _row(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Of a shared table, one row by its number."""
+def _row(slow: Callable[[Any, Any], Any], depth: int) -> Callable[[Any, Any], Any]:
+    """Of a shared table, one row by its number; recorded by the function so many calls out."""
 
     def method(self: Any, index: Any) -> Any:
         tape: Any = state.tape
@@ -124,7 +125,7 @@ def _row(slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
                 tape.count = done = n + 1
                 tape.ints.append(index)
                 tape.stream.append(number)
-                frame = _getframe(1)
+                frame = _getframe(depth)
                 code = frame.f_code
                 if code is tape.user_code:
                     tape.places.append(frame.f_lasti)
@@ -277,4 +278,5 @@ for _name, _op in (("add", ADD), ("sub", SUB), ("mul", MUL), ("truediv", DIV), (
     setattr(Shared, _plain, _shared_left(_op, getattr(Value, _plain)))
 for _name, _op in (("radd", ADD), ("rsub", SUB), ("rmul", MUL)):
     setattr(Tensor, f"__{_name}__", _reflected(_op, getattr(Value, f"__{_name}__")))
-Shared.__getitem__ = _row(Value.__getitem__)  # type: ignore[method-assign]
+Shared.__getitem__ = _row(Value.__getitem__, 1)  # type: ignore[method-assign]
+Parameter._row_for_layer = _row(Value.__getitem__, 2)  # type: ignore[method-assign, assignment]

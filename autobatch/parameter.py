@@ -187,6 +187,10 @@ class Parameter(Held):
         """True: a parameter has a gradient."""
         return True
 
+    def _row_for_layer(self, index: Any) -> Any:
+        """The same as self[index], for a function of the library: recorded at the line that called it."""
+        return self[index]
+
     @property
     def grad(self) -> Gradient | None:
         """d loss / d parameter summed over backward passes since it was last set to None."""

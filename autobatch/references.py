@@ -22,25 +22,25 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-__all__ = ["asked", "memory_is_readable", "referenced"]
+__all__ = ["ITEMS", "WORD", "asked", "memory_is_readable", "objects_are_usual", "referenced", "word"]
 
 Ints = np.ndarray[Any, Any]
 
-_WORD = 8
-_ITEMS = 3 * _WORD  # where a list has the address of its items
+WORD = 8
+ITEMS = 3 * WORD  # where a list has the address of its items
 
 
 def _load(typing_context, address):  # type: ignore[no-untyped-def]
-    """The word at an address."""
+    """The 64 bits at an address."""
 
     def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        word = context.get_value_type(types.int64)
-        return builder.load(builder.inttoptr(args[0], word.as_pointer()))
+        kind = context.get_value_type(types.int64)
+        return builder.load(builder.inttoptr(args[0], kind.as_pointer()))
 
     return types.int64(types.int64), build
 
 
-_word: Any = intrinsic(_load)
+word: Any = intrinsic(_load)
 
 
 @njit(cache=True)
@@ -49,18 +49,18 @@ def _referenced(listed, first, last, nothing, weak):  # type: ignore[no-untyped-
 
     listed: address of the list; nothing: address of None; weak: where an object has its weak references
     """
-    items = _word(listed + _ITEMS)
+    items = word(listed + ITEMS)
     flags = np.zeros(last - first, np.uint8)
     n_held = 0
     n_watched = 0
     for k in range(first, last):
-        x = _word(items + _WORD * k)
+        x = word(items + WORD * k)
         if x == nothing:
             continue
-        if _word(x) & 0xFFFFFFFF > 1:
+        if word(x) & 0xFFFFFFFF > 1:
             flags[k - first] = 1
             n_held += 1
-        elif _word(x + weak) != 0:
+        elif word(x + weak) != 0:
             flags[k - first] = 2
             n_watched += 1
     held = np.empty(n_held, np.int64)
@@ -105,11 +105,16 @@ class _Sample:
     __slots__ = ("__weakref__",)
 
 
+def objects_are_usual() -> bool:
+    """Whether objects and lists have the sizes that are expected here."""
+    sizes = object.__basicsize__, list.__basicsize__
+    return sys.implementation.name == "cpython" and sys.byteorder == "little" and sizes == (2 * WORD, 5 * WORD)
+
+
 @functools.cache
 def memory_is_readable() -> bool:
     """Whether objects lie in memory as the compiled loop reads them."""
-    sizes = object.__basicsize__, list.__basicsize__
-    if sys.implementation.name != "cpython" or sys.byteorder != "little" or sizes != (2 * _WORD, 5 * _WORD):
+    if not objects_are_usual():
         return False
     objects: list[Any] = [_Sample() for _ in range(9)]
     objects[4] = None

@@ -31,6 +31,7 @@ from numba import njit
 
 from .compile.trace import Builder
 from .errors import line_of
+from .integers import as_int32
 from .parameter import now
 from .run.program import EACH, LIST, SignatureTable, Tape
 from .signature import Signature
@@ -424,7 +425,7 @@ def parsed(
 
 def listed(recording: Recording, name: str, dtype: Any) -> Ints:
     """One of the lists as an array, with what blocks put into it."""
-    own = np.array(getattr(recording, name), dtype)
+    own = as_int32(recording.stream) if name == "stream" else np.array(getattr(recording, name), dtype)
     if not recording.blocks:
         return own
     parts: list[Ints] = []

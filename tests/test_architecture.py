@@ -14,7 +14,20 @@ import autobatch as ab
 PACKAGE = Path(__file__).parent.parent / "autobatch"
 
 ROOMS = [
-    *("errors", "guards", "stages", "collector", "references", "types", "backends", "ops", "graph", "compile", "run"),
+    *(
+        "errors",
+        "guards",
+        "stages",
+        "collector",
+        "references",
+        "integers",
+        "types",
+        "backends",
+        "ops",
+        "graph",
+        "compile",
+        "run",
+    ),
     *("shared", "parameter", "signature", "tape", "tensor", "fast_ops", "random", "reductions"),
     *(
         "guarding",

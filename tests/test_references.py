@@ -12,6 +12,7 @@ import pytest
 import autobatch as ab
 from autobatch import references
 from autobatch.engine import SPARE
+from autobatch.integers import as_int32
 from autobatch.references import asked, memory_is_readable, referenced
 from autobatch.tape import state
 
@@ -46,6 +47,25 @@ def test_held_and_watched(monkeypatch: pytest.MonkeyPatch, n: int, first: int, r
         np.testing.assert_array_equal(one, other)
     assert len(also) == len(held)
     assert len(references_to) == len(watched)
+
+
+@pytest.mark.parametrize("n", [0, 1, 1000])
+def test_whole_numbers_of_a_list(n: int) -> None:
+    numbers = np.random.default_rng(n).integers(0, 1 << 30, size=n)
+    numbers >>= np.arange(n) % 31
+    got = as_int32(numbers.tolist())
+    assert got.dtype == np.int32
+    np.testing.assert_array_equal(got, numbers)
+
+
+@pytest.mark.parametrize("odd", [-1, -(1 << 31), (1 << 31) - 1, 1 << 30, True, np.int64(7)])
+def test_other_numbers_of_a_list(odd: Any) -> None:
+    assert as_int32([3, odd, 5]).tolist() == [3, int(odd), 5]
+
+
+def test_whole_numbers_that_are_too_large() -> None:
+    with pytest.raises(OverflowError):
+        as_int32([1, 1 << 31])
 
 
 def _sum_of_many(n: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..parameter import Parameter
 from . import init
 from .module import Module
 
@@ -41,7 +42,8 @@ class Embedding(Module):
         return self.weight[index]
 
     def __getitem__(self, index: Any) -> Any:
-        return self.weight[index]
+        weight = self.weight
+        return weight._row_for_layer(index) if weight.__class__ is Parameter else weight[index]
 
     # A class with __getitem__ alone would pass as a sequence, and looping over it would look rows up without end.
     __iter__ = None
