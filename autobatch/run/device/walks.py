@@ -112,7 +112,7 @@ def _find_walks(device: Device, groups: Sequence[Group], call: Run) -> dict[int,
     resident = _resident(tuple(sorted(programs, key=lambda program: program.source)))
     room = device.shared_bytes - resident.shared
     kernel: Any = None
-    words = array("q")
+    words: list[int] = []
     found: dict[int, Walk] = {}
 
     def goes(k: int) -> bool:
@@ -136,7 +136,7 @@ def _find_walks(device: Device, groups: Sequence[Group], call: Run) -> dict[int,
             calls.end_group()
         calls.end()
     if found:
-        tables = device.upload(np.frombuffer(words, np.int64))
+        tables = device.upload(np.frombuffer(array("q", words), np.int64))
         for walk in found.values():
             walk.tables = tables
     return found
@@ -174,7 +174,7 @@ class _Calls:
 
     faults: int
     resident: Resident
-    table: array[int]
+    table: list[int]
     weights: list[Place]
     how: Fit
     blocks: int
@@ -187,9 +187,9 @@ class _Calls:
     """The stages of the launches that go in step."""
 
     def __post_init__(self) -> None:
-        self.table.extend((0, len(self.weights), self.how.groups))
+        self.table += (0, len(self.weights), self.how.groups)
         for k, (place, columns, at) in enumerate(zip(self.weights, self.how.columns, self.how.places, strict=True)):
-            self.table.extend((*place, columns, at))
+            self.table += (*place, columns, at)
             self.numbers[place] = k
 
     def kernel(self, source: str, name: str) -> int:
@@ -199,7 +199,7 @@ class _Calls:
     def launch(self, kernel: int, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         """See `Device`."""
         if blocks:
-            self.stages.append([(kernel, blocks, *arguments)])
+            self.stages.append([(kernel, 0, blocks, *arguments)])
             self.products.clear()
 
     def product(
@@ -217,7 +217,7 @@ class _Calls:
             self.stages.append([])
             self.products.clear()
         self.products.append((read, written))
-        self.stages[-1].append((PRODUCT, self.numbers[b, lead_b, flip_b, k, p], n, a, lead_a, c, lead_c, add))
+        self.stages[-1].append((PRODUCT, 0, self.numbers[b, lead_b, flip_b, k, p], n, a, lead_a, c, lead_c, add))
 
     def end_launch(self) -> None:
         """What comes next belongs to another launch."""
@@ -227,20 +227,25 @@ class _Calls:
 
     def end_group(self) -> None:
         """Write down the calls of a group; all blocks meet behind every stage."""
-        zeros = (0,) * self.resident.words
+        table, words = self.table, self.resident.words
+        zeros = (0,) * words
         for stages in zip_longest(*self.group, fillvalue=()):
             shift = 0
-            for code, *arguments in chain.from_iterable(stages):
-                how = 2 * (shift % (self.blocks // self.how.groups if code == PRODUCT else self.blocks))
-                self.table.extend((code, how, *arguments, *zeros[len(arguments) + 2 :]))
-                shift += 1 if code == PRODUCT else arguments[0]
-            self.table[-self.resident.words + 1] += 1
+            for row in chain.from_iterable(stages):
+                table += row
+                table += zeros[len(row) :]
+                if shift:
+                    table[1 - words] = 2 * (
+                        shift % (self.blocks // self.how.groups if row[0] == PRODUCT else self.blocks)
+                    )
+                shift += 1 if row[0] == PRODUCT else row[2]
+            table[1 - words] += 1
         self.group.clear()
 
     def end(self) -> None:
         """Close the table: nobody waits behind the last call."""
-        self.table[-self.resident.words + 1] -= 1
-        self.table.extend((-1,) * self.resident.words)
+        self.table[1 - self.resident.words] -= 1
+        self.table += (-1,) * self.resident.words
 
 
 def _touch(a: Span, b: Span) -> bool:
