@@ -138,7 +138,7 @@ def _vjp(signature: Signature, differentiated: bool, backend: str) -> str:
 
 
 def _split(signature: Signature, differentiated: bool, backend: str) -> str:
-    return str(signature.kernel.pieces) if differentiated else f"inference:\n{signature.kernel.batched}"
+    return str(signature.kernel.on(backend).pieces) if differentiated else f"inference:\n{signature.kernel.batched}"
 
 
 def _pieces(signature: Signature, differentiated: bool) -> list[str]:
@@ -149,12 +149,12 @@ def _pieces(signature: Signature, differentiated: bool) -> list[str]:
 
 
 def _fuse(signature: Signature, differentiated: bool, backend: str) -> str:
-    kernel = signature.kernel
+    kernel = signature.kernel.on(backend)
     return "\n\n".join(f"{p}:\n{kernel.steps(p, backend)}" for p in _pieces(signature, differentiated))
 
 
 def _lower(signature: Signature, differentiated: bool, backend: str) -> str:
-    return "\n\n".join(signature.kernel.text(p, backend) for p in _pieces(signature, differentiated))
+    return "\n\n".join(signature.kernel.on(backend).text(p, backend) for p in _pieces(signature, differentiated))
 
 
 # For every minibatch.

@@ -27,7 +27,7 @@ from .types import Type
 SHARED = -1
 NODE = 0
 
-INPUT_KINDS = ("rows", "data", "shared", "derived", "segments", "lengths", "positions", "kept", "cotangent")
+INPUT_KINDS = ("rows", "data", "shared", "derived", "segments", "lengths", "positions", "kept", "cotangent", "reverse")
 """What a graph reads.
 
 rows k       operand k of the node (or element of a list)
@@ -39,6 +39,7 @@ lengths k    number of elements of list k of the node, i64[]
 positions k  position of the element in list k, i64[]
 kept k       value k that an earlier graph of the same kernel kept
 cotangent k  cotangent of result k
+reverse k    the same as rows of a pool, batched only
 """
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from .backends.device import installed_device
+from .compile.stacks import products_in, read_in_place
 from .compile.steps import Loop, Read, gathered_concats
 from .graph import INPUT
-from .ops.linalg import PRODUCT
-from .run.layout import resolve
+from .run.layout import resolve_extents
 from .run.schedule import lower_bound
 from .stages import active
 
@@ -88,7 +88,7 @@ class Profile:
 
     def _note_reads(self, signature: Any, piece: str, backend: str, accesses: Any) -> None:
         entry = self.kernel_bytes.setdefault(signature.name, [0, 0])
-        for k, how in _row_reads(signature.kernel, piece, backend):
+        for k, how in _row_reads(signature.kernel.on(backend), piece, backend):
             pool, rows, block = accesses[k]
             n_bytes = rows.size * pool.shape[1] * pool.itemsize
             if how is COPIED or (how is GATHERED and block < 0):
@@ -102,7 +102,7 @@ class Profile:
         totals: dict[int, list[int]] = {}
         reverse: list[list[tuple[int, int, int, int]]] = []
         for launch in run.launches:
-            kernel, s = run.signatures[launch.sig].kernel, launch.sig
+            kernel, s = run.signatures[launch.sig].kernel.on(run.backend), launch.sig
             if not run.needs_sig[s]:
                 self.products += _products(kernel, "inference", run.backend, launch.sizes)
                 continue
@@ -112,7 +112,7 @@ class Profile:
             totals[s] = [a + b for a, b in zip(total, launch.sizes, strict=True)]
         self.products += [product for products in reversed(reverse) for product in products]
         for s, sizes in totals.items():
-            self.products += _products(run.signatures[s].kernel, "final", run.backend, sizes)
+            self.products += _products(run.signatures[s].kernel.on(run.backend), "final", run.backend, sizes)
 
     def table(self) -> str:
         """A readable table."""
@@ -151,10 +151,13 @@ def _row_reads(kernel: Any, piece: str, backend: str) -> list[tuple[int, str]]:
     steps = kernel.steps(piece, backend)
     nodes = steps.graph.nodes
     concats, parts = gathered_concats(steps.graph) if backend == "numba" else (set(), set())
+    in_place = read_in_place(steps.graph) if backend == "numba" else set()
     found: list[tuple[int, str]] = []
     for step in steps.order:
         if not isinstance(step, Loop):
-            if nodes[step].op is INPUT and nodes[step].attrs[0] == "rows" and step not in parts:
+            if step in in_place:
+                found.append((nodes[step].attrs[1], READ))
+            elif nodes[step].op is INPUT and nodes[step].attrs[0] == "rows" and step not in parts:
                 found.append((nodes[step].attrs[1], GATHERED))
             if step in concats:
                 found += [(nodes[j].attrs[1], COPIED) for j in nodes[step].inputs]
@@ -168,19 +171,17 @@ def _row_reads(kernel: Any, piece: str, backend: str) -> list[tuple[int, str]]:
 
 
 @functools.cache
-def _product_types(kernel: Any, piece: str, backend: str) -> list[tuple[Any, Any]]:
+def _product_extents(kernel: Any, piece: str, backend: str) -> list[tuple[Any, ...]]:
     steps = kernel.steps(piece, backend)
-    nodes = steps.graph.nodes
-    made = [nodes[i] for i in steps.order if isinstance(i, int) and nodes[i].op is PRODUCT]
-    return [(nodes[node.inputs[0]].type, node.type) for node in made]
+    return [found for i in steps.order if isinstance(i, int) for found in products_in(steps.graph, i)]
 
 
 def _products(kernel: Any, piece: str, backend: str, sizes: Any) -> list[tuple[int, int, int, int]]:
     """The products of one piece in a launch of these sizes."""
     found = []
-    for left, result in _product_types(kernel, piece, backend):
-        *lead, m, n = resolve(result, sizes)
-        found.append((math.prod(lead), m, resolve(left, sizes)[-1], n))
+    for lead, *extents in _product_extents(kernel, piece, backend):
+        m, k, n = resolve_extents(extents, sizes)
+        found.append((math.prod(resolve_extents(lead, sizes)), m, k, n))
     return found
 
 

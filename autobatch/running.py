@@ -152,7 +152,7 @@ def _new_pieces(
     for s in unknown:
         if used[s]:
             signatures[s].__dict__["_met"] = True
-            pieces.append((signatures[s].kernel, "forward" if wanting[s] else "inference"))
+            pieces.append((signatures[s].kernel.on_host, "forward" if wanting[s] else "inference"))
     return pieces + (new_reverse_pieces([signatures[s] for s in unknown if wanting[s]]) if with_reverse else [])
 
 
@@ -172,7 +172,8 @@ def new_reverse_pieces(signatures: Sequence[Signature]) -> list[tuple[Kernel, st
     unknown = [s for s in signatures if s.kind == KERNEL and "_met_in_reverse" not in s.__dict__]
     for s in unknown:
         s.__dict__["_met_in_reverse"] = True
-    return [(s.kernel, piece) for s in unknown for piece in ("backward", "final") if s.kernel.graph_of(piece).outputs]
+    kernels = [s.kernel.on_host for s in unknown]
+    return [(k, piece) for k in kernels for piece in ("backward", "final") if k.graph_of(piece).outputs]
 
 
 def prepared(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import llvmlite.binding
@@ -22,8 +22,16 @@ import numpy as np
 from ..errors import BackendError
 from . import mkl, tiles
 from .packed import kept
+from .verbs import add_rows, gather, store_rows
 
 Array = np.ndarray[Any, Any]
+
+Operand = Any
+"""One matrix for all, or a matrix for each node: an array of them, or (pool, rows, n, is turned) where each is n rows
+of a pool, or the transpose of that."""
+
+Terms = Sequence[tuple[Operand, Operand]]
+RowsOf = tuple[Array, Array, int]
 
 
 class Library(ABC):
@@ -45,11 +53,53 @@ class Library(ABC):
     def product_many(self, x: Array, w: Array, y: Array) -> None:
         """y[b] = x[b] w[b]."""
 
-    def product_summed(self, x: Array, v: Array, y: Array) -> None:
-        """y = Σ_b x[b] v[b]ᵀ; here as one product of copies in which the sum is the inner index."""
-        left = x.transpose(1, 0, 2).reshape(y.shape[0], -1)
-        right = v.transpose(0, 2, 1).reshape(-1, y.shape[1])
-        self.product(left, right, y)
+    def product_stacked(self, terms: Terms, y: Array) -> None:
+        """y[b] = Σ x[b] w[b] over the terms (x, w); here of copies of the operands."""
+        for number, (x, w) in enumerate(terms):
+            left, right = _gathered(x), _gathered(w)
+            if left.ndim == 2:
+                left = np.broadcast_to(left, (len(y), *left.shape))
+            if number == 0:
+                self.product_many(left, right, y)
+            else:
+                term = np.empty_like(y)
+                self.product_many(left, right, term)
+                y += term
+
+    def add_stacked(self, terms: Terms, target: RowsOf, n: int, add: bool) -> None:
+        """The same, each matrix added to n rows of a pool, or stored there; here of an array that is added."""
+        pool, rows, _ = target
+        y = np.empty((len(rows) // n, n, pool.shape[1]), pool.dtype)
+        self.product_stacked(terms, y)
+        (add_rows if add else store_rows)(target, y)
+
+    def product_summed(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
+        """y = Σ_b x[b] v[b]ᵀ for each part v, side by side; here of copies in which the sum is the inner index."""
+        left = _gathered(x).transpose(1, 0, 2).reshape(y.shape[0], -1)
+        start = 0
+        for part in parts:
+            v = _gathered(part)
+            right = v.transpose(0, 2, 1).reshape(-1, v.shape[1])
+            self.product(left, right, y[:, start : start + v.shape[1]])
+            start += v.shape[1]
+
+
+def _gathered(x: Operand) -> Array:
+    """An operand as an array."""
+    if not isinstance(x, tuple):
+        found: Array = x
+        return found
+    pool, rows, n, is_turned = x
+    stack = gather(pool, rows, -1).reshape(len(rows) // n, n, pool.shape[1])
+    return stack.transpose(0, 2, 1) if is_turned else stack
+
+
+def _placed(x: Operand) -> tuple[Array, Array, bool]:
+    """An operand as tiles take it: the matrices or a pool, row numbers if it is a pool, whether each is turned."""
+    if isinstance(x, tuple):
+        pool, rows, n, is_turned = x
+        return (pool[None] if len(rows) else pool[:0].reshape(0, n, pool.shape[1])), rows, is_turned
+    return (x if x.ndim == 3 else x[None]), tiles.NO_ROWS, False
 
 
 class Numpy(Library):
@@ -98,11 +148,24 @@ class Own(Library):
         else:
             np.matmul(x, w, y)
 
-    def product_summed(self, x: Array, v: Array, y: Array) -> None:
-        if v.strides[2] == v.itemsize:
-            tiles.multiply_summed(x, v, y)
+    def product_stacked(self, terms: Terms, y: Array) -> None:
+        if y.shape[2] > 1:
+            tiles.multiply_stacked([(_placed(x), _placed(w)) for x, w in terms], y)
+        elif all(isinstance(x, tuple) for x, _ in terms):
+            for number, ((pool, rows, n, is_turned), w) in enumerate(terms):
+                tiles.multiply_columns(pool, rows, n, is_turned, _gathered(w), y, add=number > 0)
         else:
-            super().product_summed(x, v, y)
+            super().product_stacked(terms, y)
+
+    def add_stacked(self, terms: Terms, target: RowsOf, n: int, add: bool) -> None:
+        pool, rows, _ = target
+        tiles.multiply_stacked([(_placed(x), _placed(w)) for x, w in terms], pool[None], rows, n, add)
+
+    def product_summed(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
+        if all(isinstance(v, tuple) or v.strides[2] == v.itemsize for v in parts):
+            tiles.multiply_summed(_placed(x), [_placed(v) for v in parts], y)
+        else:
+            super().product_summed(x, parts, y)
 
 
 class Mkl(Library):
@@ -202,6 +265,16 @@ def product_many(x: Array, w: Array, y: Array) -> None:
     _chosen[0].product_many(x, w, y)
 
 
-def product_summed(x: Array, v: Array, y: Array) -> None:
-    """y = Σ_b x[b] v[b]ᵀ."""
-    _chosen[0].product_summed(x, v, y)
+def product_stacked(terms: Terms, y: Array) -> None:
+    """y[b] = Σ x[b] w[b] over the terms (x, w)."""
+    _chosen[0].product_stacked(terms, y)
+
+
+def add_stacked(terms: Terms, target: RowsOf, n: int, add: bool) -> None:
+    """The same, each matrix added to n rows of a pool, (pool, rows, block), or stored there."""
+    _chosen[0].add_stacked(terms, target, n, add)
+
+
+def product_summed(x: Operand, parts: Sequence[Operand], y: Array) -> None:
+    """y = Σ_b x[b] v[b]ᵀ for each part v, side by side."""
+    _chosen[0].product_summed(x, parts, y)

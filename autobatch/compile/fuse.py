@@ -32,6 +32,7 @@ from ..ops.index import ARANGE, TAKE
 from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
 from ..ops.reduce import MAX, SUM
 from ..types import Dim, size_of
+from .stacks import ROWS, STACKED
 from .steps import Domain, Extent, Loop, Read, Steps, Store, gathered_concats, rows_domain, splits
 
 NEVER = 1 << 30
@@ -204,7 +205,7 @@ class _Planner:
     def _flatten(self, i: int) -> _Flat:
         """How a value that is no loop's can be read in place."""
         node = self.nodes[i]
-        if node.op is INPUT and node.attrs[0] == "rows":
+        if node.op is INPUT and node.attrs[0] in ROWS:
             d = rows_domain(node.type)
             return _Flat(i, d.rows, d.width, 0, d.width, -1, d.rows, True)
         if node.op not in (SLICE, RESHAPE, TAKE):
@@ -412,6 +413,9 @@ class _Planner:
             node = self.nodes[i]
             if not node.type.shape or not isinstance(node.type.shape[0], Dim):
                 self.wanted.add(i)
+                continue
+            if self.accumulate[o] and node.op is STACKED:
+                self.wanted.add(i)  # the call adds to rows itself
                 continue
             domain = rows_domain(node.type)
             kind = "add" if self.accumulate[o] else "output"

@@ -16,16 +16,18 @@ from .join import derive, join_products
 from .lower import Program, graph_inputs, lower, steps_of
 from .simplify import simplify
 from .split import Pieces, split
+from .stacks import is_stack
 from .steps import Steps
 
 
 class Kernel:
     """The batched code of one graph. `trainable` are the shared operands that want gradients."""
 
-    def __init__(self, name: str, graph: Graph, trainable: frozenset[int]) -> None:
+    def __init__(self, name: str, graph: Graph, trainable: frozenset[int], in_place: bool = False) -> None:
         self.name = name
         self.graph = graph
         self.trainable = trainable
+        self.in_place = in_place
         self._programs: dict[tuple[str, str, bool], Program] = {}
         self._device_programs: dict[tuple[str, bool], CudaProgram] = {}
         self._graphs: dict[str, Graph] = {}
@@ -40,7 +42,17 @@ class Kernel:
     @cached_property
     def pieces(self) -> Pieces:
         """Forward, backward and final graph."""
-        return split(self.batched, set(self.trainable))
+        return split(self.batched, set(self.trainable), self.in_place)
+
+    @cached_property
+    def on_host(self) -> Kernel:
+        """The kernel whose pieces read stacked matrices in their pools, which the programs of the host can."""
+        reads = any(node.is_input and is_stack(node.type) for node in self.batched.nodes)
+        return Kernel(self.name, self.graph, self.trainable, in_place=True) if reads else self
+
+    def on(self, backend: str) -> Kernel:
+        """The kernel as it runs on a backend."""
+        return self if backend in DEVICES else self.on_host
 
     def graph_of(self, piece: str) -> Graph:
         """The graph of a piece: "inference", "forward", "backward" or "final"."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import parts
-from ..backends.products import product, product_many, product_summed, product_transposed
+from ..backends.products import add_stacked, product, product_many, product_stacked, product_summed, product_transposed
 from ..backends.transfer import DEVICES
 from ..backends.verbs import add_rows, gather, store, store_rows, take
 from ..graph import CONST, INPUT, Graph
@@ -34,10 +34,8 @@ from ..types import Dim
 from .beside import read_beside
 from .fuse import calls_only, fuse
 from .rewrite import rewrite
+from .stacks import ROWS, STACKED, SUMMED, concats_in_place, read_in_place, stack_products
 from .steps import Loop, Read, Steps, Store, gathered_concats
-
-SUMMED = 16
-"""Columns of matrices from which on the sum of their products is made one by one: the sum is read each time."""
 
 SAME = ("shared", "derived")
 """Kinds of operand that are arrays of any layout, the same for all nodes."""
@@ -85,8 +83,12 @@ def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
     """The calls and loops of the program of a graph; with NumPy, calls only. On devices reductions are no loops."""
     if backend == "numpy":
         return calls_only(graph)
-    reductions = backend not in DEVICES
-    return fuse(read_beside(rewrite(graph, reductions))[0], accumulate, reductions)
+    if backend in DEVICES:
+        return fuse(read_beside(rewrite(graph))[0], accumulate)
+    graph = rewrite(graph, reductions=True)
+    unmade = concats_in_place(graph)
+    graph = read_beside(graph, [i for i in range(len(graph.nodes)) if i not in unmade])[0]
+    return fuse(stack_products(graph, accumulate), accumulate, reductions=True)
 
 
 def _extent(extent: Any) -> str:
@@ -126,7 +128,7 @@ def argument_lines(graph: Graph, accumulate: Sequence[bool], rows: str, wanted: 
     parts = []
     for kind, k in wanted:
         i = read.get((kind, k))
-        parts.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind == "rows" else f"v{i}")
+        parts.append("_" if i is None else f"(p{i}, r{i}, b{i})" if kind in ROWS else f"v{i}")
     if any(part != "_" for part in parts):
         lines.append(f"{unpacked(parts)} = inputs")
     if graph.outputs:
@@ -178,6 +180,8 @@ class _Driver:
             "matmul": np.matmul,
             "product": product,
             "product_many": product_many,
+            "product_stacked": product_stacked,
+            "add_stacked": add_stacked,
             "product_summed": product_summed,
             "product_transposed": product_transposed,
             "ascontiguousarray": np.ascontiguousarray,
@@ -196,7 +200,7 @@ class _Driver:
         # values that need not be C-contiguous
         self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] in SAME}
         self.flat = False  # whether the loop being called runs over one long row
-        self.summed = self._summed_products() if backend == "numba" else {}
+        self.in_place = read_in_place(self.graph) if backend == "numba" else set()
         self.gathered: set[int] = set()
         self.unseen: set[int] = set()
         if backend == "numba":
@@ -259,7 +263,7 @@ class _Driver:
         if i in self.unseen:
             return
         if node.op is INPUT:
-            if node.attrs[0] == "rows":
+            if node.attrs[0] in ROWS:
                 rows = f"gather(p{i}, r{i}, b{i})"
                 plain = node.type.ndim == 2
                 self.body.append(f"v{i} = {rows if plain else f'{rows}.reshape({self.shape(i)})'}")
@@ -267,6 +271,9 @@ class _Driver:
         if node.op is CONST:
             value = np.full(node.type.shape, node.attrs[0], node.type.dtype)
             self.names[f"v{i}"] = value if node.type.shape else value[()]
+            return
+        if node.op in (STACKED, SUMMED):
+            self._stacks(i)
             return
         operands = [f"v{j}" for j in node.inputs]
         if node.op is PRODUCT and (self._has_dim(i) or self.backend == "numba"):
@@ -323,8 +330,6 @@ class _Driver:
         if len(right) != 2:
             return f"matmul(v{x}, v{w}, v{i})"
         self.products.add(self.nodes[i].type.dtype.name)
-        if i in self.summed:
-            return "product_summed(v{}, v{}, v{})".format(*self.summed[i], i)
         rows = " * ".join(_extent(n) for n in left[:-1])
         operands = [f"v{x}", f"v{w}", f"v{i}"]
         if len(left) != 2:  # the rows of all examples are rows of one matrix
@@ -339,49 +344,47 @@ class _Driver:
     def _flipped(self, i: int) -> bool:
         return self.nodes[i].op is TRANSPOSE and self.nodes[i].attrs[0] == (1, 0)
 
-    def _summed_products(self) -> dict[int, tuple[int, int]]:
-        """Products over the columns of stacked matrices, Σ_b x[b] v[b]ᵀ: the stacks x and v."""
-        found = {}
-        for i, node in enumerate(self.nodes):
-            if node.op is PRODUCT and node.type.ndim == 2 and node.type.dtype.kind == "f":
-                left, right = node.inputs
-                x = self._stack(self.nodes[left].inputs[0]) if self._flipped(left) else -1
-                v = self._stack(right)
-                if x >= 0 and v >= 0 and self.nodes[v].type.shape[2] >= SUMMED:
-                    found[i] = (x, v)
-        return found
-
-    def _stack(self, i: int) -> int:
-        """The stack f[n, m, p] whose columns, one below the other, are the rows of matrix i; -1 for another matrix."""
+    def _stacks(self, i: int) -> None:
+        """Sums of products of stacked matrices: of each node into an array or added to rows, or of all nodes."""
         node = self.nodes[i]
-        turned = self.nodes[node.inputs[0]] if node.op is RESHAPE else node
-        if turned.op is not TRANSPOSE or turned.attrs[0] != (0, 2, 1):
-            return -1
-        n, p, m = turned.type.shape
-        return turned.inputs[0] if node.type.shape == (n * p, m) else -1
+        operands = [self._stack(j) for j in node.inputs]
+        if node.op is SUMMED:
+            self.buffer(i)
+            self.body.append(f"product_summed({operands[0]}, {_tuple(operands[1:])}, v{i})")
+            return
+        terms = _tuple([f"({x}, {w})" for x, w in zip(operands[::2], operands[1::2], strict=True)])
+        o = self.graph.outputs.index(i) if i in self.graph.outputs else -1
+        if o >= 0 and self.accumulate[o]:
+            self.body.append(f"add_stacked({terms}, (q{o}, w{o}, b{o}_), {node.type.shape[1]}, {self.add})")
+            return
+        self.buffer(i)
+        self.body.append(f"product_stacked({terms}, v{i})")
+
+    def _stack(self, i: int) -> str:
+        """An operand of these: an array, or rows of a pool, how many to a matrix, and whether it is turned."""
+        node = self.nodes[i]
+        source = node.inputs[0] if node.op is TRANSPOSE else i
+        if source not in self.in_place:
+            return f"v{i}"
+        return f"(p{source}, r{source}, {self.nodes[source].type.shape[1]}, {source != i})"
 
     def _unseen_views(self) -> set[int]:
-        """Transposes and reshapes that nothing reads but products, which read what these are views of."""
+        """What nothing reads but products: views of what they read, and rows that they read where they lie."""
         uses: dict[int, list[int]] = {}
         for i, node in enumerate(self.nodes):
             for j in node.inputs:
                 uses.setdefault(j, []).append(i)
-        found: set[int] = set()
-        summed = set(self.summed)  # these products, and what only they read
+        found = set(self.in_place)
+        found |= {i for i, node in enumerate(self.nodes) if node.op is TRANSPOSE and node.inputs[0] in self.in_place}
 
         def reads_inside(i: int, j: int) -> bool:
             node = self.nodes[j]
-            flips = self._flipped(i) and node.op is PRODUCT and node.inputs[0] != i and node.type.dtype.kind == "f"
-            return flips or j in summed
+            return self._flipped(i) and node.op is PRODUCT and node.inputs[0] != i and node.type.dtype.kind == "f"
 
-        for i in range(len(self.nodes) - 1, -1, -1):
-            if self.nodes[i].op not in (RESHAPE, TRANSPOSE) or i in self.graph.outputs:
-                continue
-            readers = uses.get(i, [])
-            if all(reads_inside(i, j) for j in readers):
+        for i, node in enumerate(self.nodes):
+            is_view = node.op in (RESHAPE, TRANSPOSE) and i not in self.graph.outputs
+            if is_view and all(reads_inside(i, j) for j in uses.get(i, [])):
                 found.add(i)
-            if all(j in summed for j in readers):
-                summed.add(i)
         return found
 
     def _view(self, i: int) -> str:

@@ -23,6 +23,7 @@ from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 from ..types import Dim, Type, is_float
 from .beside import read_beside
 from .simplify import simplify
+from .stacks import concats_in_place, is_in_pool, is_stack
 from .vjp import vjp
 
 CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange"))
@@ -55,13 +56,17 @@ class Pieces:
         return f"{graphs}\n\nkeeps: {kept or 'nothing'}"
 
 
-def split(graph: Graph, trainable: set[int]) -> Pieces:
-    """Differentiate a batched graph by its rows and by the shared operands `trainable`, and cut it into pieces."""
+def split(graph: Graph, trainable: set[int], in_place: bool = False) -> Pieces:
+    """Differentiate a batched graph by its rows and by the shared operands `trainable`, and cut it into pieces.
+
+    `in_place`: the final piece reads matrices of each node in their pools, instead of copies that were kept.
+    """
     wrt = differentiable(graph, trainable)
     result = vjp(graph, wrt)
     outputs = list(graph.outputs)
     simple, simple_number = simplify(result.graph)
-    joint, joint_number = read_beside(simple, set(simple_number[: result.n_forward]))
+    unmade = {simple_number[i] for i in concats_in_place(graph)} if in_place else set()
+    joint, joint_number = read_beside(simple, set(simple_number[: result.n_forward]) - unmade)
     number = [joint_number[i] for i in simple_number]
     forward_results = [number[i] for i in outputs]
     cotangents = [
@@ -69,7 +74,7 @@ def split(graph: Graph, trainable: set[int]) -> Pieces:
     ]
     is_forward = set(number[: result.n_forward])
     is_forward |= {i for i, node in enumerate(joint.nodes) if node.op is SLICE and node.inputs[0] in is_forward}
-    cut = _Cut(joint, is_forward)
+    cut = _Cut(joint, is_forward, in_place, {joint_number[i] for i in unmade})
 
     pieces = Pieces(Graph(), Graph(), Graph())
     rows_out: list[int] = []
@@ -110,7 +115,7 @@ def split(graph: Graph, trainable: set[int]) -> Pieces:
     kept = {i: ("kept", k) for i, k in place.items()}
     pieces.forward = joint.part([*forward_results, *kept_forward], lambda i: None)
     pieces.backward = joint.part([*rows_out, *kept_backward], lambda i: kept.get(i) if i in is_forward else None)
-    pieces.final = joint.part(shared_out, kept.get)
+    pieces.final = joint.part(shared_out, lambda i: cut.in_reverse_pool(i) or kept.get(i))
     return pieces
 
 
@@ -126,9 +131,11 @@ def differentiable(graph: Graph, trainable: Container[int]) -> list[int]:
 
 
 class _Cut:
-    def __init__(self, graph: Graph, is_forward: set[int]) -> None:
+    def __init__(self, graph: Graph, is_forward: set[int], in_place: bool, unmade: set[int]) -> None:
         self.graph = graph
         self.is_forward = is_forward
+        self.in_place = in_place
+        self.unmade = unmade
         self.kept: list[int] = []
         self.varies: list[bool] = []
         for node in graph.nodes:
@@ -141,7 +148,14 @@ class _Cut:
 
     def always_there(self, i: int) -> bool:
         node = self.graph.nodes[i]
-        return node.op is CONST or (node.op is INPUT and node.attrs[0] in ("data", "shared"))
+        found = node.op is CONST or (node.op is INPUT and node.attrs[0] in ("data", "shared"))
+        return found or (self.in_place and is_in_pool(node))
+
+    def in_reverse_pool(self, i: int) -> tuple[str, int] | None:
+        """How the final piece reads the cotangent of a matrix of each node, if it reads it in its pool."""
+        if self.in_place and self.is_cotangent(i) and is_stack(self.graph.nodes[i].type):
+            return "reverse", self.graph.nodes[i].attrs[1]
+        return None
 
     def is_cotangent(self, i: int) -> bool:
         node = self.graph.nodes[i]
@@ -177,6 +191,7 @@ class _Cut:
                 continue
             are_chosen = [r in chosen for r in readers[i]]
             part = nodes[i].op is SLICE and nodes[nodes[i].inputs[0]].op is CONCAT  # the concat is kept as a whole
+            part = part or i in self.unmade
             if any(are_chosen) if part else nodes[i].op in (TRANSPOSE, RESHAPE) and all(are_chosen):
                 chosen.add(i)
         return chosen
@@ -207,7 +222,7 @@ class _Cut:
 
     def cheap(self, i: int) -> bool:
         op = self.graph.nodes[i].op
-        return op.batch in CHEAP or op.name == "slice"
+        return op.batch in CHEAP or op.name == "slice" or i in self.unmade
 
 
 def _lead(type: Type) -> int | None:

@@ -131,7 +131,7 @@ def same_for_all(run: Run, sig: int, kind: str, k: int) -> Array:
         return found
     key = (signature, k)
     if key not in run.memo:
-        expression = signature.kernel.expressions[k]
+        expression = signature.kernel.on_host.expressions[k]
         run.memo[key] = interpret(expression, lambda _, operand: run.memo[signature.shared[operand]])[0]
     return run.memo[key]
 
@@ -168,7 +168,7 @@ class Code:
 def code_of(run: Run, s: int, piece: str, add: bool = True) -> Code:
     """The code of a piece of a signature, in this run."""
     signature = run.signatures[s]
-    kernel = signature.kernel
+    kernel = signature.kernel.on_host
     feeds: dict[str, Feed] = signature.__dict__.setdefault("feeds", {})
     found = feeds.get(piece)
     if found is None:

@@ -141,7 +141,7 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[A
         totals[s] = tuple(map(operator.add, total, sizes))
     for s, total in totals.items():
         if layout.wanted[s]:
-            types = signatures[s].kernel.pieces.kept
+            types = signatures[s].kernel.on_host.pieces.kept
             layout.kept[s] = [layout.lease.empty(rows_shape(t, total), t.dtype) for t in types]
 
 
@@ -206,4 +206,9 @@ def rows_shape(type: Type, sizes: Sequence[int]) -> tuple[int, int]:
 
 def resolve(type: Type, sizes: Sequence[int]) -> tuple[int, ...]:
     """A shape with its `Dim`s put in."""
-    return tuple(sizes[n.index] * n.factor if isinstance(n, Dim) else n for n in type.shape)
+    return resolve_extents(type.shape, sizes)
+
+
+def resolve_extents(extents: Sequence[Any], sizes: Sequence[int]) -> tuple[int, ...]:
+    """Extents with their `Dim`s put in."""
+    return tuple(sizes[n.index] * n.factor if isinstance(n, Dim) else n for n in extents)

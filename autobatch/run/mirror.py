@@ -191,7 +191,7 @@ def _to_reverse(
     wanted, is_mixed = wanted_launches(run, seeds)
     wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
     reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
-    slots = [s.kernel.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
+    slots = [s.kernel.on_host.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
     return wanted, is_mixed, slots, first_writes(run, wanted, [*seeds, *outside], slots)
 
 
@@ -235,7 +235,8 @@ def cotangent_types(graph: Graph) -> dict[int, Type]:
 
 def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: Same) -> Final:
     signature = run.signatures[s]
-    pieces = signature.kernel.pieces
+    kernel = signature.kernel.on_host
+    pieces = kernel.pieces
     stored = run.kept.get(s, [])
     every = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
     sizes = tuple(sum(launch.sizes[k] for launch in launches) for k in range(len(launches[0].sizes)))
@@ -247,9 +248,13 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: S
     arguments: list[Any] = []
     joined = []
     cotangents = cotangent_types(pieces.final)
-    for kind, k in signature.kernel.inputs("final") if pieces.dense else ():
+    for kind, k in kernel.inputs("final") if pieces.dense else ():
         if kind == "kept":
             parts, shape = kept[k], resolve(pieces.kept[k], sizes)
+        elif kind in ("rows", "reverse"):
+            of_each = (launch.accesses[k] if kind == "rows" else _written(launch, k, pools) for launch in launches)
+            arguments.append(_together(list(of_each)))
+            continue
         elif kind == "data":
             parts, shape = [launch.data[k] for launch in launches], (-1,)
         elif kind == "cotangent":
@@ -264,10 +269,23 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: S
             joined.append((len(arguments), parts, shape))
         arguments.append(parts[0].reshape(shape) if len(parts) == 1 else None)
     types = [pieces.final.nodes[i].type for i in pieces.final.outputs] if pieces.dense else []
-    program = signature.kernel.program("final", run.backend).run if pieces.dense else _nothing
+    program = kernel.program("final", run.backend).run if pieces.dense else _nothing
     dense = [signature.shared[k] for k in pieces.dense]
     sparse = [(signature.shared[k], kept[gradient.ids], kept[gradient.rows]) for k, gradient in pieces.sparse]
     return Final(program, sizes, arguments, joined, types, [None] * len(types), dense, sparse)
+
+
+def _written(launch: Launch, k: int, pools: list[Array]) -> tuple[Any, Array, int]:
+    """The rows of a launch's result in its gradient pool."""
+    pool, start, n = launch.writes[k]
+    return pools[pool], np.arange(start, start + n, dtype=np.int32), start
+
+
+def _together(accesses: list[tuple[Any, Array, int]]) -> tuple[Any, Array, int]:
+    """The rows that several launches read or wrote in one pool, in their order."""
+    if len(accesses) == 1:
+        return accesses[0]
+    return accesses[0][0], np.concatenate([rows for _, rows, _ in accesses]), -1
 
 
 def _nothing(*_: Any) -> list[Any]:

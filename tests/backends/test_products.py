@@ -15,7 +15,15 @@ import pytest
 
 import autobatch as ab
 from autobatch.backends import mkl, tiles
-from autobatch.backends.products import LIBRARIES, product, product_many, product_summed, product_transposed
+from autobatch.backends.products import (
+    LIBRARIES,
+    add_stacked,
+    product,
+    product_many,
+    product_stacked,
+    product_summed,
+    product_transposed,
+)
 from autobatch.errors import BackendError, MissingExtraError
 
 HAS_MKL = importlib.util.find_spec("mkl") is not None or mkl._path() is not None
@@ -120,9 +128,82 @@ def test_sums_of_products(library, dtype):
             turned = np.ascontiguousarray(right.transpose(0, 2, 1)).transpose(0, 2, 1)
             for x, v in ((left[:, m:, k:], right[:, :, :k]), (left[:, ::2, ::2], turned[:, :, k:])):
                 whole = np.full((m, n + 4), 7, dtype)
-                product_summed(x, v, whole[:, 2:-2])
+                product_summed(x, (v,), whole[:, 2:-2])
                 close(whole[:, 2:-2], np.einsum("bmk,bnk->mn", x.astype("float64"), v.astype("float64")))
                 assert (whole[:, :2] == 7).all() and (whole[:, -2:] == 7).all()
+
+
+def in_pool(rng: Any, stack: Any, together: bool) -> Any:
+    """Matrices as rows of a pool, those of each one after the other or anywhere."""
+    b, n, w = stack.shape
+    pool = draw(rng, str(stack.dtype), 3 * b * n + 5, w)
+    rows = (rng.permutation(2 * b)[:b, None] * n + np.arange(n)).reshape(-1) if together else rng.permutation(b * n)
+    pool[rows] = stack.reshape(-1, w)
+    return pool, rows.astype(np.int32), n
+
+
+STACKS = [(0, 2, 3, 4), (1, 5, 3, 7), (3, 1, 20, 9), (4, 7, 20, 70), (3, 8, 9, 1), (2, 250, 33, 65)]
+
+
+@EACH
+@DTYPES
+@pytest.mark.parametrize("together", [True, False])
+def test_stacks_are_multiplied_in_pools(library, dtype, together):
+    """One product and sums of two and three, one matrix for all or each its own, turned or not; to a pool as well."""
+    rng = np.random.default_rng(9)
+    with ab.products(library):
+        for b, m, k, n in STACKS:
+            w, v = draw(rng, dtype, b, k, n), draw(rng, dtype, b, k, n)
+            x, turned, shared = draw(rng, dtype, b, m, k), draw(rng, dtype, b, k, m), draw(rng, dtype, m, 2 * k)[:, :k]
+            of_w, of_x = ((*in_pool(rng, s, together), False) for s in (w, x))
+            of_turned = (*in_pool(rng, turned, together), True)
+            plain = w if n == 1 else of_w  # vectors are no rows of a pool
+            first, second, third = x @ w, turned.transpose(0, 2, 1) @ v, shared @ w
+            for terms, expected in (
+                ([(of_x, plain)], first),
+                ([(of_turned, v)], second),
+                ([(shared, plain)], third),
+                ([(of_x, w), (of_turned, v)], first + second),
+                ([(shared, w), (x, plain), (of_turned, v)], third + first + second),
+            ):
+                y = np.full((b, m, n), np.nan, dtype)
+                product_stacked(terms, y)
+                close(y, expected)
+                if n == 1:
+                    continue
+                for add in (True, False):
+                    pool, rows, _ = in_pool(rng, expected, together)
+                    before = pool.copy()
+                    add_stacked(terms, (pool, rows, -1), m, add)
+                    before[rows] = expected.reshape(-1, n) + (before[rows] if add else 0)
+                    close(pool, before)
+
+
+@EACH
+@DTYPES
+@pytest.mark.parametrize("together", [True, False])
+def test_sums_of_products_read_pools(library, dtype, together):
+    rng = np.random.default_rng(10)
+    with ab.products(library):
+        for b, m, n, k in [(0, 2, 3, 4), (1, 5, 9, 33), (4, 250, 7, 20), (3, 13, 130, 17), (2, 8, 64, 16)]:
+            x, parts = draw(rng, dtype, b, m, k), [draw(rng, dtype, b, rows, k) for rows in (n, 5, n)]
+            expected = [np.einsum("bmk,bnk->mn", x.astype("float64"), v.astype("float64")) for v in parts]
+            placed = [(*in_pool(rng, v, together), False) for v in parts]
+            for of_x in (x, (*in_pool(rng, x, together), False)):
+                for count in (1, 2, 3):
+                    y = np.full((m, sum(v.shape[1] for v in parts[:count])), np.nan, dtype)
+                    product_summed(of_x, [parts[0], *placed[1:count]], y)
+                    close(y, np.concatenate(expected[:count], 1))
+
+
+def test_rows_that_are_added_to_may_repeat():
+    rng = np.random.default_rng(11)
+    x, w, pool = draw(rng, "float32", 2, 4, 3), draw(rng, "float32", 2, 3, 20), draw(rng, "float32", 9, 20)
+    rows = np.array([2, 3, 4, 5, 2, 3, 4, 5], np.int32)
+    expected = pool.copy()
+    expected[2:6] += (x @ w).sum(0)
+    add_stacked([(x, w)], (pool, rows, -1), 4, True)
+    close(pool, expected)
 
 
 @EACH

@@ -80,7 +80,7 @@ def make_inputs(graph: Graph, sizes: tuple[int, ...], rng: Any, block: bool, spe
         x = rng.normal(size=shape).astype(node.type.dtype)
         if special and x.size:
             x.reshape(-1)[rng.integers(0, x.size, 6)] = [np.nan, np.inf, -np.inf, 0, 1e30, -1e-40]
-        if kind == "rows":
+        if kind in ("rows", "reverse"):
             n, w = layout(shape)
             pool = rng.normal(size=(2 * n + 3, w)).astype(node.type.dtype)
             first = 2 if block else -1
@@ -487,6 +487,60 @@ def test_the_sum_of_products_of_stacks_needs_no_transposed_copies(columns: int) 
     assert ("product_summed(" in text) == (columns == 16) == (".transpose(" not in text)
     also_read = b.out(total, b.op(PRODUCT, b.op(TRANSPOSE, right, attrs=((1, 0),)), left), right)
     check(also_read)
+
+
+def matrices(b: Build) -> tuple[int, ...]:
+    """What a node that combines two vectors and two matrices reads and makes, and its two products with one matrix."""
+    x, y = b.input("rows", 0, M, 4, 16), b.input("rows", 1, M, 4, 16)
+    u = b.op(RESHAPE, b.input("rows", 2, M, 16), attrs=((M, 16, 1),))
+    w = b.input("shared", 0, 3, 8)
+    both = b.op(CONCAT, x, y, attrs=(-2,))
+    vectors = [b.op(PRODUCT, b.op(TRANSPOSE, x, attrs=((0, 2, 1),)), b.op(PRODUCT, y, u)), b.op(PRODUCT, x, u)]
+    return b.op(PRODUCT, w, both), *vectors, both, x, u
+
+
+def test_stacked_matrices_are_read_in_their_pool() -> None:
+    b = Build()
+    *results, both, x, _ = matrices(b)
+    graph = b.out(*results)
+    check(graph)
+    text = lower(graph, "test", (False,) * 3, "numba").text
+    assert "gather(p0" not in text and "gather(p1" not in text and "gather_into" not in text
+    check(b.out(*results, both))  # it is made, as it is a result
+    check(b.out(*results, x))
+    check(b.out(*results, b.op(e.TANH, both), b.op(e.TANH, x)))
+
+
+def test_sums_of_products_are_added_to_rows() -> None:
+    b = Build()
+    w, g = b.input("shared", 0, 3, 8), b.input("cotangent", 0, M, 3, 16)
+    u, v = (b.op(RESHAPE, b.input("kept", k, M, 4 * n), attrs=((M, 4, n),)) for k, n in ((0, 1), (1, 4)))
+    row, stack = b.op(TRANSPOSE, b.op(RESHAPE, b.input("kept", 2, M, 16), attrs=((M, 16, 1),)), attrs=((0, 2, 1),)), g
+    whole = b.op(PRODUCT, b.op(TRANSPOSE, w, attrs=((1, 0),)), g)
+    parts = [b.op(SLICE, whole, attrs=(-2, start, 4, 1)) for start in (0, 4)]
+    first = b.op(e.ADD, parts[0], b.op(PRODUCT, u, row))
+    second = b.op(e.ADD, b.op(e.ADD, parts[1], b.op(PRODUCT, u, row)), b.op(PRODUCT, v, b.op(e.TANH, first)))
+    graph = b.out(first, parts[1])
+    check(graph, accumulate=(True, True))
+    text = lower(graph, "test", (True, True), "numba", add=False).text
+    assert text.count("add_stacked(") == 2 and "product_many" not in text and "loop0" not in text
+    check(b.out(first, second), accumulate=(True, True))  # of which `first` is read, too
+    check(b.out(first, first), accumulate=(True, True))
+    check(b.out(first, stack), accumulate=(True, False))
+    check(b.out(b.op(e.ADD, parts[0], first), b.op(e.ADD, parts[1], u)), accumulate=(True, True))
+
+
+def test_sums_over_all_nodes_read_pools() -> None:
+    b = Build()
+    g, x, y = b.input("reverse", 0, M, 3, 16), b.input("rows", 0, M, 4, 16), b.input("rows", 1, M, 2, 16)
+    both = b.op(CONCAT, x, y, attrs=(-2,))
+    turned = [b.op(TRANSPOSE, i, attrs=((0, 2, 1),)) for i in (g, both)]
+    left, right = (b.op(RESHAPE, i, attrs=((M * 16, n),)) for i, n in zip(turned, (3, 6), strict=True))
+    graph = b.out(b.op(PRODUCT, b.op(TRANSPOSE, left, attrs=((1, 0),)), right))
+    check(graph)
+    text = lower(graph, "test", (False,), "numba").text
+    assert "product_summed((p0, r0, 3, False), ((p1, r1, 4, False), (p2, r2, 2, False)), " in text
+    check(b.out(*graph.outputs, both))
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32])
