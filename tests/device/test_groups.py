@@ -210,8 +210,8 @@ def test_lists_that_differ() -> None:
     """Calls keep their order in each list, and as many as can are one."""
     one = [("gather", 0), ("product", 1), ("loop", 2)]
     other = [("product", 3), ("loop", 4), ("loop", 5)]
-    assert list(in_step([one, other])) == [("gather", [0]), ("product", [1, 3]), ("loop", [2, 4]), ("loop", [5])]
-    crossed = list(in_step([[("f", 0), ("g", 1)], [("g", 2), ("f", 3)]]))
+    assert in_step([one, other]) == [("gather", (0,)), ("product", (1, 3)), ("loop", (2, 4)), ("loop", (5,))]
+    crossed = in_step([[("f", 0), ("g", 1)], [("g", 2), ("f", 3)]])
     assert sorted(x for _, parts in crossed for x in parts) == [0, 1, 2, 3] and len(crossed) == 3
 
 

@@ -121,9 +121,10 @@ class _Driver:
         asked = [weight for body in bodies for weight in body.weights]
         weights = None if None in asked else tuple(dict.fromkeys(weight for weight in asked if weight is not None))
         texts = tuple(self.kernels.names)
+        products = max(len(body.weights) - len(body.straight) for body in bodies)  # the latter are written twice
         return CudaProgram(
             text, source, tuple(names), texts, weights, defined[self.title], defined["scratch"],
-            "device.argsort(" in driver, driver.count("device.product("),
+            "device.argsort(" in driver, products,
         )  # fmt: skip
 
 

@@ -69,12 +69,14 @@ def grouped(
         launches: in the order in which they run one by one, all with nodes.
         slots: those of each signature that its launches read or, in reverse, write.
     """
-    if not (run.device.groups or run.device.persistent):
+    programs = _numbers(launches, program_of) if run.device.groups or run.device.persistent else []
+    if not any(number >= 0 for number in programs):
         return [[(launch, 0)] for launch in launches], 0
-    found: dict[int, list[Any]] = {}
-    for leader, launch in zip(leaders(accesses_of(run, launches, program_of, slots, reverse)), launches, strict=True):
-        found.setdefault(int(leader), []).append(launch)
-    return _placed(found.values(), program_of)
+    found: list[list[Any]] = [[] for _ in launches]
+    led_by = leaders(accesses_of(run, launches, programs, slots, reverse)).tolist()
+    for leader, launch in zip(led_by, launches, strict=True):
+        found[leader].append(launch)
+    return _placed(filter(None, found), program_of)
 
 
 def grouped_by_program(device: Any, things: Sequence[Any], program_of: ProgramOf) -> tuple[list[Group], int]:
@@ -94,12 +96,13 @@ def _placed(groups: Iterable[Sequence[Any]], program_of: ProgramOf) -> tuple[lis
     found: list[Group] = []
     most = 0
     for group in groups:
-        at = 0
-        members = []
+        if len(group) == 1:
+            found.append([(group[0], 0)])
+            continue
+        at, members = 0, []
         for launch in group:
             members.append((launch, at))
-            if len(group) > 1:
-                at += scratch_of(program_of(launch), launch.sizes)
+            at += scratch_of(program_of(launch), launch.sizes)
         found.append(members)
         most = max(most, at)
     return found, most
@@ -110,12 +113,21 @@ def scratch_of(program: Any, sizes: Sequence[int]) -> int:
     return -(-int(program.scratch(sizes[0], sizes)) // ALIGNMENT) * ALIGNMENT
 
 
-def accesses_of(run: Any, launches: Sequence[Any], program_of: ProgramOf, slots: Slots, reverse: bool) -> Accesses:
-    """What launches of a run read and write. A program that sorts runs by itself: it asks for memory as it goes."""
+def _numbers(launches: Sequence[Any], program_of: ProgramOf) -> list[int]:
+    """A number for the program of each launch, -1 for one that runs by itself: a program that sorts, which asks for
+    memory as it goes; and one of a single signature, whose launches are not one because they wait for each other."""
+    programs = [program_of(launch) for launch in launches]
+    sigs: dict[int, int] = {}
+    found: dict[int, int] = {}
+    for launch, program in zip(launches, programs, strict=True):
+        if program is not None and not program.sorts and sigs.setdefault(id(program), launch.sig) != launch.sig:
+            found.setdefault(id(program), len(found))
+    return [found.get(id(program), -1) for program in programs]
+
+
+def accesses_of(run: Any, launches: Sequence[Any], programs: Sequence[int], slots: Slots, reverse: bool) -> Accesses:
+    """What launches of a run read and write."""
     plan, table = run.plan, run.tape.signatures
-    numbers: dict[int, int] = {}
-    programs = map(program_of, launches)
-    program = [-1 if each is None or each.sorts else numbers.setdefault(id(each), len(numbers)) for each in programs]
     first_row = np.concatenate(([0], np.cumsum(plan.pool_rows)))
     launch = np.array([x.number for x in launches], np.int64)
     sig = run.schedule.launch_sig[launch]
@@ -131,7 +143,7 @@ def accesses_of(run: Any, launches: Sequence[Any], program_of: ProgramOf, slots:
     result = table.result_of[sig[of_write]] + write - plan.write_of[launch[of_write]]
     start = first_row[table.result_pool[result]] + plan.write_start[write]
     return Accesses(
-        np.array(program, np.int64),
+        np.array(programs, np.int64),
         plan.rows,
         np.searchsorted(of_access, np.arange(launch.size + 1)),
         np.column_stack([plan.rows_of[access], plan.rows_of[access + 1]]).astype(np.int64),

@@ -332,9 +332,10 @@ def _scratch(run: DeviceRun) -> int:
     """Find which launches run in step; bytes that these, or the largest launch, need for what they make on the way."""
     launches: list[Any] = [launch for launch in run.launches if launch.sizes[0]]
     slots = [range(len(signature.slots)) for signature in run.signatures]
-    run.groups, most = grouped(run, launches, lambda launch: run.program(launch.sig), slots, False)
+    programs = {s: run.program(s) for s in run.totals}
+    run.groups, most = grouped(run, launches, lambda launch: programs[launch.sig], slots, False)
     for s, sizes in largest(run.launches).items():
-        most = max(most, run.program(s).scratch(sizes[0], sizes))
+        most = max(most, programs[s].scratch(sizes[0], sizes))
     return most
 
 

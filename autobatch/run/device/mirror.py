@@ -203,11 +203,15 @@ class _Reverse:
     def group(self, stores: Array, slots: Sequence[Sequence[int]]) -> None:
         """Find which launches are reversed in step."""
 
+        found: dict[tuple[int, bool], CudaProgram | None] = {}
+
         def program(launch: DeviceLaunch) -> CudaProgram | None:
-            kernel = self.run.signatures[launch.sig].kernel
-            if not kernel.graph_of("backward").outputs:
-                return None
-            return kernel.device_program("backward", not stores[launch.number] or not slots[launch.sig])
+            key = launch.sig, not stores[launch.number] or not slots[launch.sig]
+            if key not in found:
+                kernel = self.run.signatures[launch.sig].kernel
+                has_any = kernel.graph_of("backward").outputs
+                found[key] = kernel.device_program("backward", key[1]) if has_any else None
+            return found[key]
 
         self.groups, self.most_scratch = grouped(self.run, self.launches[::-1], program, slots, True)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,8 +22,8 @@ import numpy as np
 from ...compile.cuda.lower import CudaProgram
 from ...compile.cuda.together import together
 
-Call = tuple[Any, list[tuple[Any, ...]]]
-"""What is equal in one or several calls, and the other arguments of each."""
+Call = tuple[Any, Sequence[tuple[Any, ...]]]
+"""What is equal in one or several calls (a kernel, or a tuple for products), and the other arguments of each."""
 
 Member = tuple[int, CudaProgram, int]
 """A launch: its number, its program, and where its scratch memory begins."""
@@ -80,10 +80,12 @@ def _written_down(device: Any, groups: Iterable[Any], call: Callable[[Any, int, 
         if not isinstance(group, list | tuple) or (is_alone and (group[0][1].products < 2 or group[0][1].sorts)):
             steps.append(group)
             continue
-        calls = joined(in_step(_lists(device, group, call)))
+        calls = in_step(_lists(device, group, call))
+        if group[0][1].products > 1:
+            calls = joined(calls)
         steps.append(_Calls(calls, tables, WORD * len(addresses)))
         for key, parts in calls:
-            if len(parts) > 1 and not isinstance(key[0], _Kernel):
+            if type(key) is tuple and len(parts) > 1:
                 addresses += itertools.chain.from_iterable(zip(*parts, strict=True))
     if addresses:
         tables.append(device.upload(np.array(addresses, np.int64)))
@@ -125,7 +127,7 @@ class _List:
 
     def launch(self, kernel: _Kernel, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         if blocks:
-            self.calls.append(((kernel, threads), (blocks, arguments)))
+            self.calls.append((kernel, (blocks, threads, arguments)))
 
     def product(
         self, n: int, k: int, p: int, a: int, lead_a: int, flip_a: bool, b: int, lead_b: int, flip_b: bool, c: int,
@@ -158,17 +160,16 @@ def _lists(device: Any, group: Sequence[Member], call: Callable[[Any, int, int],
     return found
 
 
-def in_step(lists: Sequence[Sequence[tuple[Any, Any]]]) -> Iterator[Call]:
+def in_step(lists: Sequence[Sequence[tuple[Any, Any]]]) -> list[Call]:
     """Calls with equal keys together, as far as the order of each list allows.
 
-    >>> list(in_step([[("f", 1), ("g", 2)], [("g", 3)], [("f", 4), ("h", 5)]]))
-    [('f', [1, 4]), ('g', [2, 3]), ('h', [5])]
+    >>> in_step([[("f", 1), ("g", 2)], [("g", 3)], [("f", 4), ("h", 5)]])
+    [('f', (1, 4)), ('g', (2, 3)), ('h', (5,))]
     """
     keys = [[key for key, _ in calls] for calls in lists]
     if all(own == keys[0] for own in keys[1:]):
-        for calls in zip(*lists, strict=True):
-            yield calls[0][0], [part for _, part in calls]
-        return
+        return list(zip(keys[0], zip(*([part for _, part in calls] for calls in lists), strict=True), strict=True))
+    found: list[Call] = []
     at = [0] * len(lists)
     while True:
         heads: dict[Any, list[int]] = {}
@@ -176,50 +177,53 @@ def in_step(lists: Sequence[Sequence[tuple[Any, Any]]]) -> Iterator[Call]:
             if at[k] < len(own):
                 heads.setdefault(own[at[k]], []).append(k)
         if not heads:
-            return
+            return found
         key = next((key for key in heads if not _comes_later(key, keys, at)), next(iter(heads)))
-        yield key, [lists[k][at[k]][1] for k in heads[key]]
+        found.append((key, tuple(lists[k][at[k]][1] for k in heads[key])))
         for k in heads[key]:
             at[k] += 1
 
 
-def joined(calls: Iterable[Call]) -> list[Call]:
+def joined(calls: Sequence[Call]) -> list[Call]:
     """Calls with those products in one that follow each other, are of equal shape, and do not read what another of them
     writes."""
     found: list[Call] = []
     first = 0  # of the products that follow each other at the end of `found`
     for key, parts in calls:
-        if isinstance(key[0], _Kernel) or not parts[0]:
+        if type(key) is not tuple or not parts[0]:
             found.append((key, parts))
             first = len(found)
             continue
         at = next((k for k in range(first, len(found)) if found[k][0] == key), len(found))
         if at == len(found) or not all(_are_apart(key, parts, *other) for other in found[at:]):
-            found.append((key, list(parts)))
+            found.append((key, parts))
         else:
-            found[at][1].extend(parts)
+            found[at] = key, (*found[at][1], *parts)
     return found
 
 
-def _are_apart(key: Any, parts: list[tuple[Any, ...]], other: Any, others: list[tuple[Any, ...]]) -> bool:
+def _are_apart(key: Any, parts: Sequence[tuple[Any, ...]], other: Any, others: Sequence[tuple[Any, ...]]) -> bool:
     """Whether none of some products writes what one of the others reads or writes."""
-    mine, theirs = ([_spans(each, *part) for part in every] for each, every in ((key, parts), (other, others)))
-    for one, two in itertools.product(mine, theirs):
-        for (begin, end), spans in ((one[2], two), (two[2], one)):
-            if any(begin < last and start < end for start, last in spans):
+    theirs = [_spans(other, *part) for part in others]
+    for part in parts:
+        a, a_end, b, b_end, c, c_end = _spans(key, *part)
+        for x, x_end, y, y_end, z, z_end in theirs:
+            if c < z_end and z < c_end:
+                return False
+            if (c < x_end and x < c_end) or (c < y_end and y < c_end):
+                return False
+            if (z < a_end and a < z_end) or (z < b_end and b < z_end):
                 return False
     return True
 
 
-def _spans(key: Any, a: int, b: int, c: int) -> tuple[tuple[int, int], ...]:
-    """First byte and end of the three matrices of a product."""
+def _spans(key: Any, a: int, b: int, c: int) -> tuple[int, int, int, int, int, int]:
+    """First byte and end of each of the three matrices of a product."""
     n, k, p, lead_a, flip_a, lead_b, flip_b, lead_c, dtype, _ = key
-    shapes = ((k, n) if flip_a else (n, k), (p, k) if flip_b else (k, p), (n, p))
-    leads = lead_a, lead_b, lead_c
-    return tuple(
-        (at, at + ((rows - 1) * lead + columns) * dtype.itemsize)
-        for at, (rows, columns), lead in zip((a, b, c), shapes, leads, strict=True)
-    )
+    size = dtype.itemsize
+    a_numbers = (k - 1) * lead_a + n if flip_a else (n - 1) * lead_a + k
+    b_numbers = (p - 1) * lead_b + k if flip_b else (k - 1) * lead_b + p
+    return a, a + size * a_numbers, b, b + size * b_numbers, c, c + size * ((n - 1) * lead_c + p)
 
 
 def _comes_later(key: Any, keys: Sequence[Sequence[Any]], at: Sequence[int]) -> bool:
@@ -227,17 +231,20 @@ def _comes_later(key: Any, keys: Sequence[Sequence[Any]], at: Sequence[int]) -> 
     return any(own[begin] != key and key in own[begin:] for own, begin in zip(keys, at, strict=True) if own[begin:])
 
 
-def _call(device: Any, key: Any, parts: list[tuple[Any, ...]], at: int) -> int:
+def _call(device: Any, key: Any, parts: Sequence[tuple[Any, ...]], at: int) -> int:
     """One call for several. `at` is where its table would lie; returns where the next does."""
     count = len(parts)
-    if isinstance(key[0], _Kernel):
-        kernel, threads = key
+    if type(key) is not tuple:
+        blocks, threads, arguments = parts[0]
         if count == 1:
-            device.launch(kernel.alone, parts[0][0], threads, parts[0][1])
-            return at
-        ends = list(itertools.accumulate(blocks for blocks, _ in parts))
-        arguments = tuple(itertools.chain(ends[:-1], *(own for _, own in parts)))
-        device.launch(kernel.of(count), ends[-1], threads, arguments)
+            device.launch(key.alone, blocks, threads, arguments)
+        elif count == 2:
+            more, _, others = parts[1]
+            device.launch(key.of(2), blocks + more, threads, (blocks, *arguments, *others))
+        else:
+            ends = list(itertools.accumulate(part[0] for part in parts))
+            arguments = tuple(itertools.chain(ends[:-1], *(part[2] for part in parts)))
+            device.launch(key.of(count), ends[-1], threads, arguments)
     elif not parts[0]:
         device.products(*key)
     else:
