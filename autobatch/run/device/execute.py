@@ -21,13 +21,11 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
     """Run the launches, one behind the other or in step; `check` sees every launch after it ran, one by one."""
     run.host_pools, run.payloads = host_pools(run), ()
     plans = {}
-    parts = {}
     unknown = False
     for s in run.totals:
         piece = "forward" if run.needs_sig[s] else "inference"
         unknown |= not known_indices(run, s, piece)
         plans[s] = _plan(run, s, piece)
-        parts[s] = Part(run.program(s), plans[s][1])
     scratch = run.scratch
     launches: list[Any] = run.launches
 
@@ -43,10 +41,16 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
         if check is not None:
             check(launch, number)
 
-    groups = [[(launch, 0)] for launch in launches if launch.sizes[0]] if check else run.groups
-    order = [[(launch.number, launch.sizes[0], parts[launch.sig], at) for launch, at in group] for group in groups]
+    one_by_one = check is not None or not (run.device.persistent or run.device.groups)
     with recording(run.device, check is None) as device:
-        run_launches(device, order, call, one_by_one=check is not None)
+        if one_by_one:
+            for launch in launches:
+                if launch.sizes[0]:
+                    call(device, launch.number, 0)
+        else:
+            parts = {s: Part(run.program(s), inputs) for s, (_, inputs, _, _) in plans.items()}
+            order = [[(x.number, x.sizes[0], parts[x.sig], at) for x, at in group] for group in run.groups]
+            run_launches(device, order, call)
     if unknown:
         raise_fault(run.device)
 

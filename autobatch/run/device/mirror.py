@@ -281,8 +281,13 @@ class _Reverse:
             part.program.run(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch + at, is_apart[number])
 
         planned: dict[int, Any] = {launch.number: (launch, plan_of(launch)) for launch in reversed(self.launches)}
-        order = [[(x.number, x.sizes[0], planned[x.number][1][0], at) for x, at in group] for group in self.groups]
-        run_launches(device, [group for group in order if group[0][2].program is not None], call)
+        if run.device.persistent or run.device.groups:
+            order = [[(x.number, x.sizes[0], planned[x.number][1][0], at) for x, at in group] for group in self.groups]
+            run_launches(device, [group for group in order if group[0][2].program is not None], call)
+            return
+        for number, (_, found) in planned.items():
+            if found[0].program is not None:
+                call(device, number, 0)
 
     def final_groups(self, finals: Sequence[_Final]) -> tuple[list[Group], int]:
         """Those that run a program, those together that run in step."""

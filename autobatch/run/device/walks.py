@@ -79,15 +79,14 @@ class Walk:
         device.launch_resident(self.kernel, self.blocks, THREADS, self.shared_bytes, self.tables.data.ptr + 8 * self.at)
 
 
-def run_launches(device: Device, groups: Sequence[Group], call: Run, one_by_one: bool = False) -> None:
+def run_launches(device: Device, groups: Sequence[Group], call: Run) -> None:
     """Run launches, those of a group in step.
 
     Args:
         groups: all of them, one after the other.
         call: runs the launch of a number on a device.
-        one_by_one: whether none is part of a walk.
     """
-    is_possible = device.persistent and device.blocks_at_once and not one_by_one
+    is_possible = device.persistent and device.blocks_at_once
     walks = _find_walks(device, groups, call) if is_possible else {}
 
     def steps() -> Iterator[Any]:
