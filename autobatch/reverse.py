@@ -15,7 +15,7 @@ import numpy as np
 from .backends.transfer import copy_of, is_on_device, plus, to_device, to_host
 from .compile.workers import compile_ahead
 from .errors import RecordingError, message, user_line
-from .parameter import Gradient, Parameter, add_to_rows, merge_rows
+from .parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
 from .run.device.layout import DeviceRun
 from .run.device.mirror import mirror_on_device
 from .run.expand import Expansion
@@ -59,16 +59,28 @@ def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[P
 
 
 class _Gradients:
-    """Cotangents of shared operands, dense or as rows."""
+    """Cotangents of shared operands, dense or as rows; `merged` are those whose only rows are there once, ascending."""
 
     def __init__(self) -> None:
         self.dense: dict[Shared, Array] = {}
         self.sparse: dict[Shared, list[tuple[Array, Array]]] = {}
+        self.merged: set[Shared] = set()
+
+    def merge_rows(self) -> None:
+        """Put the rows of each operand together: parts may lie in memory that is used again."""
+        for x, parts in self.sparse.items():
+            if x not in self.merged:
+                self.sparse[x] = [_merged(parts, x)]
+                self.merged.add(x)
 
     def merge(self, other: _Gradients) -> None:
         for x, g in other.dense.items():
             self.dense[x] = self.dense[x] + g if x in self.dense else g
         for x, parts in other.sparse.items():
+            if x in self.sparse or x not in other.merged:
+                self.merged.discard(x)
+            else:
+                self.merged.add(x)
             self.sparse.setdefault(x, []).extend(parts)
 
     def finite(self) -> bool:
@@ -83,7 +95,9 @@ class _Gradients:
             if not isinstance(x, Parameter):
                 continue
             dense, sparse = self.dense.get(x), self.sparse.get(x)
-            rows = merge_rows([ids for ids, _ in sparse], [g for _, g in sparse], x.shape) if sparse else None
+            rows = None
+            if sparse:
+                rows = SparseRows(*(sparse[0] if x in self.merged else _merged(sparse, x)), x.shape)
             if dense is None:
                 assert rows is not None
                 collected.append((x, rows))
@@ -95,6 +109,12 @@ class _Gradients:
                 add_to_rows(g, rows)
             collected.append((x, g))
         return collected
+
+
+def _merged(parts: list[tuple[Array, Array]], x: Shared) -> tuple[Array, Array]:
+    """Row numbers and rows of a table, put together."""
+    found = merge_rows([ids for ids, _ in parts], [g for _, g in parts], x.shape)
+    return found.rows, found.values
 
 
 def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
@@ -150,6 +170,7 @@ def _reverse_run(
                 team.finish()
         linked = [id for id, _, _ in tape.links if run.is_placed(id)]
         reversed_run = mirror(run, seeds, linked, dense, rows)
+        own.merge_rows()
         is_mixed = reversed_run.is_mixed
         for id, old, value in tape.links:
             if run.is_placed(id):
@@ -163,6 +184,7 @@ def _reverse_run(
         expressions[x] = expressions[x] + merged if x in expressions else merged
     final.dense = {x: g for x, g in own.dense.items() if x not in expressions}
     final.sparse = {x: parts for x, parts in own.sparse.items() if x not in expressions}
+    final.merged = own.merged & set(final.sparse)
 
     def give(x: Shared, g: Array) -> None:
         final.dense[x] = final.dense[x] + g if x in final.dense else g

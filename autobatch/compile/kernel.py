@@ -16,7 +16,6 @@ from .join import derive, join_products
 from .lower import Program, graph_inputs, lower, steps_of
 from .simplify import simplify
 from .split import Pieces, split
-from .stacks import is_stack
 from .steps import Steps
 
 
@@ -46,9 +45,10 @@ class Kernel:
 
     @cached_property
     def on_host(self) -> Kernel:
-        """The kernel whose pieces read stacked matrices in their pools, which the programs of the host can."""
-        reads = any(node.is_input and is_stack(node.type) for node in self.batched.nodes)
-        return Kernel(self.name, self.graph, self.trainable, in_place=True) if reads else self
+        """The kernel whose pieces read more where it lies, in pools, which the programs of the host can."""
+        found = Kernel(self.name, self.graph, self.trainable, in_place=True)
+        found.__dict__["batched"] = self.batched
+        return found
 
     def on(self, backend: str) -> Kernel:
         """The kernel as it runs on a backend."""

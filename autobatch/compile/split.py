@@ -31,10 +31,14 @@ CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange")
 
 @dataclass(slots=True)
 class SparseGradient:
-    """Cotangent of a table as rows: numbers of the kept values that hold row numbers and rows."""
+    """Cotangent of a table as rows: numbers of the kept values that hold row numbers and rows.
+
+    `of_result`: the rows are the cotangent of a result, with the number `rows`, which is read where it lies.
+    """
 
     ids: int
     rows: int
+    of_result: bool = False
 
 
 @dataclass(slots=True)
@@ -59,7 +63,8 @@ class Pieces:
 def split(graph: Graph, trainable: set[int], in_place: bool = False) -> Pieces:
     """Differentiate a batched graph by its rows and by the shared operands `trainable`, and cut it into pieces.
 
-    `in_place`: the final piece reads matrices of each node in their pools, instead of copies that were kept.
+    `in_place`: the final piece reads matrices of each node in their pools, instead of copies that were kept; and the
+    cotangents of looked-up rows are not copied.
     """
     wrt = differentiable(graph, trainable)
     result = vjp(graph, wrt)
@@ -92,7 +97,9 @@ def split(graph: Graph, trainable: set[int], in_place: bool = False) -> Pieces:
             shared_out.append(c)
         else:
             for ids, rows in leaves:
-                pieces.sparse.append((k, SparseGradient(cut.keep(ids), cut.keep(rows))))
+                of_result = cut.result_of(rows)
+                at = cut.keep(rows) if of_result is None else of_result
+                pieces.sparse.append((k, SparseGradient(cut.keep(ids), at, of_result is not None)))
     final_nodes = cut.final(shared_out)
     for i in final_nodes:
         for j in joint.nodes[i].inputs:
@@ -109,7 +116,8 @@ def split(graph: Graph, trainable: set[int], in_place: bool = False) -> Pieces:
     place = {i: k for k, i in enumerate(order)}
     renumber = {old: place[i] for old, i in enumerate(cut.kept)}
     for _, gradient in pieces.sparse:
-        gradient.ids, gradient.rows = renumber[gradient.ids], renumber[gradient.rows]
+        gradient.ids = renumber[gradient.ids]
+        gradient.rows = gradient.rows if gradient.of_result else renumber[gradient.rows]
     pieces.kept = [joint.nodes[i].type for i in order]
     pieces.n_kept_forward = len(kept_forward)
     kept = {i: ("kept", k) for i, k in place.items()}
@@ -150,6 +158,12 @@ class _Cut:
         node = self.graph.nodes[i]
         found = node.op is CONST or (node.op is INPUT and node.attrs[0] in ("data", "shared"))
         return found or (self.in_place and is_in_pool(node))
+
+    def result_of(self, i: int) -> int | None:
+        """The result whose cotangent a value is, in whatever shape, if the cotangent is read where it lies."""
+        while self.in_place and self.graph.nodes[i].op is RESHAPE:
+            i = self.graph.nodes[i].inputs[0]
+        return self.graph.nodes[i].attrs[1] if self.in_place and self.is_cotangent(i) else None
 
     def in_reverse_pool(self, i: int) -> tuple[str, int] | None:
         """How the final piece reads the cotangent of a matrix of each node, if it reads it in its pool."""

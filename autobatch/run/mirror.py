@@ -258,7 +258,7 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: S
         elif kind == "data":
             parts, shape = [launch.data[k] for launch in launches], (-1,)
         elif kind == "cotangent":
-            parts = [pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)]
+            parts = _cotangents(launches, k, pools)
             shape = resolve(cotangents[k], sizes)
         else:
             array = same_for_all(run, s, kind, k)
@@ -271,8 +271,16 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: S
     types = [pieces.final.nodes[i].type for i in pieces.final.outputs] if pieces.dense else []
     program = kernel.program("final", run.backend).run if pieces.dense else _nothing
     dense = [signature.shared[k] for k in pieces.dense]
-    sparse = [(signature.shared[k], kept[gradient.ids], kept[gradient.rows]) for k, gradient in pieces.sparse]
+    sparse = []
+    for k, gradient in pieces.sparse:
+        found = _cotangents(launches, gradient.rows, pools) if gradient.of_result else kept[gradient.rows]
+        sparse.append((signature.shared[k], kept[gradient.ids], found))
     return Final(program, sizes, arguments, joined, types, [None] * len(types), dense, sparse)
+
+
+def _cotangents(launches: list[Launch], k: int, pools: list[Array]) -> list[Array]:
+    """The cotangents of result k of some launches."""
+    return [pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)]
 
 
 def _written(launch: Launch, k: int, pools: list[Array]) -> tuple[Any, Array, int]:
