@@ -7,25 +7,23 @@ table's gradient, it asks the device for them. Cost: the driver of each launch, 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ...backends.transfer import is_on_device, to_host
+from ...backends.transfer import is_on_device
 from ...compile.cuda.lower import CudaProgram
-from ...types import Type
-from ..layout import Array, pool_number, rows_shape
-from ..mirror import GiveDense, GiveRows, cotangent_types, to_reverse
+from ..layout import Array, pool_number
+from ..mirror import GiveDense, GiveRows, to_reverse
 from .execute import fixed_inputs
+from .finals import Final
 from .groups import Group, grouped, grouped_by_program
 from .layout import DeviceLaunch, DeviceRun, largest
 from .memory import Room
 from .parcel import Parcel
-from .rows import add, add_rows, clear_rows, take_rows
+from .rows import add, add_rows, clear_rows
 from .segments import apart, segments_of, sorted_rows
 from .sequence import recording
 from .together import run_groups
@@ -42,13 +40,13 @@ def mirror_on_device(
     """
     wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
     launches: list[Any] = run.launches
-    back = _Reverse(run, [launch for launch, flag in zip(launches, wanted, strict=True) if flag])
+    back = Reverse(run, [launch for launch, flag in zip(launches, wanted, strict=True) if flag])
     back.reserve_pools()
     clear = back.rows_to_clear(first.zero)
     steps = back.seeds(seeds)
     add_to = back.segments(first.stores, slots)
     back.group(first.stores, slots)
-    finals = [_Final(back, s) for s in sorted(back.used)]
+    finals = [Final(back, s) for s in sorted(back.used)]
     back.send(finals)
     with recording(run.device) as back.device:
         for step in [*clear, *steps]:
@@ -64,7 +62,7 @@ def mirror_on_device(
     return cotangents, is_mixed
 
 
-class _Reverse:
+class Reverse:
     """One reverse pass: its memory, its parcel, and the launches that are reversed."""
 
     def __init__(self, run: DeviceRun, launches: list[DeviceLaunch]) -> None:
@@ -215,7 +213,7 @@ class _Reverse:
 
         self.groups, self.most_scratch = grouped(self.run, self.launches[::-1], program, slots, True)
 
-    def send(self, finals: Sequence[_Final]) -> None:
+    def send(self, finals: Sequence[Final]) -> None:
         """Allocate and upload."""
         run, most = self.run, self.most_scratch
         for s, sizes in largest(self.launches).items():
@@ -289,12 +287,12 @@ class _Reverse:
             if found[0].program is not None:
                 call(device, number, 0)
 
-    def final_groups(self, finals: Sequence[_Final]) -> tuple[list[Group], int]:
+    def final_groups(self, finals: Sequence[Final]) -> tuple[list[Group], int]:
         """Those that run a program, those together that run in step."""
         dense = [final for final in finals if final.kernel.pieces.dense]
         return grouped_by_program(self.run.device, dense, lambda final: final.kernel.device_program("final"))
 
-    def compute(self, finals: Sequence[_Final]) -> None:
+    def compute(self, finals: Sequence[Final]) -> None:
         """Compute what signatures owe to their shared operands."""
         for final in finals:
             final.prepare()
@@ -307,145 +305,3 @@ class _Reverse:
         groups = self.final_groups(finals)[0]
         order = [[(final.s, final.kernel.device_program("final"), at) for final, at in group] for group in groups]
         run_groups(self.device, order, call)
-
-
-@dataclass(slots=True)
-class _Rows:
-    """Rows that lie behind each other: where they begin, or where they are taken to once all launches are reversed."""
-
-    address: Callable[[], int]
-    take: Callable[[], None] | None = None
-
-
-@dataclass(slots=True)
-class _Final:
-    """What a signature owes to its shared operands, over all its launches together."""
-
-    back: _Reverse
-    s: int
-    sizes: tuple[int, ...] = ()
-    launches: list[DeviceLaunch] = field(default_factory=list)
-    all_of_them: bool = False
-    inputs: list[Any] = field(default_factory=list)
-    sparse: list[tuple[int, Any, _Rows]] = field(default_factory=list)
-    results: list[Any] = field(default_factory=list)
-
-    @property
-    def kernel(self) -> Any:
-        """Of the signature."""
-        return self.back.run.signatures[self.s].kernel
-
-    def __post_init__(self) -> None:
-        run, launches = self.back.run, self.back.used[self.s]
-        every = [x for x in run.launches if x.sig == self.s and x.sizes[0]]
-        self.launches = launches
-        self.all_of_them = len(every) == len(launches)
-        self.sizes = tuple(sum(x.sizes[k] for x in launches) for k in range(len(launches[0].sizes)))
-
-    def reserve(self) -> int:
-        """Reserve what has to be put together, and the row numbers for that; returns the bytes of scratch."""
-        run, s = self.back.run, self.s
-        kernel = run.signatures[s].kernel
-        pieces = kernel.pieces
-        for k, gradient in pieces.sparse:
-            self.sparse.append((k, gradient, self._kept(gradient.rows)))
-        if not pieces.dense:
-            return 0
-        cotangents = cotangent_types(pieces.final)
-        for kind, k, fixed in fixed_inputs(run, s, "final"):
-            if fixed:
-                self.inputs.append(fixed)
-            elif kind == "kept":
-                self.inputs.append(self._kept(k))
-            elif kind == "cotangent":
-                self.inputs.append(self._cotangent(k, cotangents[k]))
-            else:
-                at = self.back.parcel.put_together([run.column(x, k) for x in self.launches])
-                self.inputs.append(_Rows(partial(self.back.in_parcel, at)))
-        return int(kernel.device_program("final").scratch(self.sizes[0], self.sizes))
-
-    def _kept(self, k: int) -> _Rows:
-        run, s = self.back.run, self.s
-        at = run.room.address + run.kept_at[s][k]
-        if self.all_of_them:
-            return _Rows(lambda: at)
-        type = run.signatures[s].kernel.pieces.kept[k]
-        lead = type.shape[0]
-        blocks = [(x.at[lead.index] * lead.factor, x.sizes[lead.index] * lead.factor) for x in self.launches]
-        return self._together(lambda: at, blocks, rows_shape(type, self.sizes)[1], type.dtype)
-
-    def _cotangent(self, k: int, type: Type) -> _Rows:
-        back = self.back
-        pool = self.launches[0].writes[k][0]
-        width = back.run.tape.pools[pool][0]
-        blocks = [x.writes[k][1:] for x in self.launches]
-        return self._together(lambda: back.pool_address(pool), blocks, width, type.dtype)
-
-    def _together(self, pool: Callable[[], int], blocks: list[tuple[int, int]], width: int, dtype: Any) -> _Rows:
-        """Blocks of rows, where they lie if they follow one another, else taken to one place."""
-        back = self.back
-        n = sum(rows for _, rows in blocks)
-        if all(a + rows == b for (a, rows), (b, _) in itertools.pairwise(blocks)):
-            offset = blocks[0][0] * width * dtype.itemsize
-            return _Rows(lambda: pool() + offset)
-        numbers = np.concatenate([np.arange(a, a + rows, dtype=np.int32) for a, rows in blocks])
-        at = back.parcel.put(numbers)
-        to = back.room.reserve(n * width * dtype.itemsize, "cotangents")
-
-        def take() -> None:
-            take_rows(back.device, pool(), back.parcel.address + at, back.room.address + to, n, width, dtype)
-
-        return _Rows(lambda: back.room.address + to, take)
-
-    def prepare(self) -> None:
-        """Bring together what lies here and there, and ask for memory."""
-        for x in [*self.inputs, *(values for _, _, values in self.sparse)]:
-            if isinstance(x, _Rows) and x.take is not None:
-                x.take()
-        final = self.kernel.pieces.final
-        if self.kernel.pieces.dense:
-            types = [final.nodes[i].type for i in final.outputs]
-            self.results = [self.back.device.empty(t.shape, t.dtype) for t in types]
-
-    def compute(self, target: Any, scratch: int) -> None:
-        """Compute the gradients."""
-        inputs = [x.address() if isinstance(x, _Rows) else x for x in self.inputs]
-        outputs = [result.data.ptr for result in self.results]
-        self.kernel.device_program("final").run(target, self.sizes[0], self.sizes, inputs, outputs, scratch)
-
-    def give(self, dense: GiveDense, rows: GiveRows) -> None:
-        """Hand the gradients over."""
-        run, s, back = self.back.run, self.s, self.back
-        signature = run.signatures[s]
-        pieces = signature.kernel.pieces
-        for k, g in zip(pieces.dense, self.results, strict=True):
-            dense(signature.shared[k], g)
-        for k, gradient, values in self.sparse:
-            type = pieces.kept[gradient.rows]
-            shape = rows_shape(type, self.sizes)
-            room, at = (
-                (run.room, values.address() - run.room.address)
-                if values.take is None
-                else (back.room, values.address() - back.room.address)
-            )
-            ids = self._ids(gradient.ids)
-            rows(signature.shared[k], ids, room.view(at, shape, type.dtype).reshape(ids.size, -1))
-
-    def _ids(self, k: int) -> Array:
-        """Row numbers of a table for all nodes, as the host knows them or after asking the device."""
-        run = self.back.run
-        whole = run.indices.get((self.s, k))
-        if whole is None:
-            whole = to_host(run.kept_array(self.s, k)).reshape(-1)
-        if self.all_of_them:
-            return whole
-        type = run.signatures[self.s].kernel.pieces.kept[k]
-        lead = type.shape[0]
-        n, width = rows_shape(type, run.totals[self.s])
-        parts = whole.reshape(n, width)
-        return np.concatenate(
-            [
-                parts[x.at[lead.index] * lead.factor :][: x.sizes[lead.index] * lead.factor].reshape(-1)
-                for x in self.launches
-            ]
-        )
