@@ -133,7 +133,7 @@ def _vjp(signature: Signature, differentiated: bool, backend: str) -> str:
     if not differentiated:
         return "constant: it has no derivative"
     graph = signature.kernel.batched
-    wrt = differentiable(graph, signature.trainable)
+    wrt = differentiable(graph, signature.trainable, signature.constant)
     return str(simplify(vjp(graph, wrt).graph)[0])
 
 

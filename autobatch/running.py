@@ -187,6 +187,8 @@ def prepared(
     needs = gradient_of_nodes(tape, expansion, targets)
     if targets is not None:
         expansion = dataclasses.replace(expansion, tape=_apart(expansion.tape, signatures, needs))
+    if not tape.unbatched:
+        _note_constants(expansion.tape, signatures, needs)
     return expansion, signatures, needs
 
 
@@ -233,6 +235,59 @@ def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
     pools = {pool: k for k, pool in enumerate(arrays.pools)}
     table = signature_table(signatures, pools)
     return dataclasses.replace(arrays, sig=sig, signatures=table, pools=list(pools))
+
+
+def _note_constants(arrays: Tape, signatures: list[Signature], needs: Any) -> None:
+    """Where all nodes of a signature read values without gradient in a slot, put a variant in its place, whose reverse
+    pass computes nothing for that slot: the input of a network, say.
+
+    The first recording of a signature says which slots these are. Later ones may take slots away, but add none, so that
+    few variants are compiled.
+    """
+    table = arrays.signatures
+    passed, reads = _gradients_passed(
+        arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, needs, table.slot_of
+    )
+    for s, signature in enumerate(signatures):
+        first, last = int(table.slot_of[s]), int(table.slot_of[s + 1])
+        if signature.kind != KERNEL or first == last or not reads[s]:
+            continue
+        before: frozenset[int] | None = signature.__dict__.get("constants")
+        if before is not None and not before:
+            continue
+        slots = enumerate(zip(signature.slots, passed[first:last].tolist(), strict=True))
+        now = frozenset(k for k, (slot, is_passed) in slots if not is_passed and slot.type.dtype.kind == "f")
+        found = signature.__dict__["constants"] = now if before is None else before & now
+        if found:
+            variants: dict[frozenset[int], Signature] = signature.__dict__.setdefault("variants", {})
+            if found not in variants:
+                variants[found] = dataclasses.replace(signature, constant=found)
+            signatures[s] = variants[found]
+
+
+@njit(cache=True)
+def _gradients_passed(sig, slot_of, arg_of, args, value_of, needs, sig_slot_of):  # type: ignore[no-untyped-def]
+    """For each slot of the signatures whether a node with gradient reads a value with gradient in it; for each
+    signature whether it has a node with gradient."""
+    n = sig.size
+    carries = np.zeros(value_of[n], np.bool_)
+    passed = np.zeros(sig_slot_of[sig_slot_of.size - 1], np.bool_)
+    reads = np.zeros(sig_slot_of.size - 1, np.bool_)
+    for i in range(n):
+        if needs[i] == 0:
+            continue
+        for v in range(value_of[i], value_of[i + 1]):
+            carries[v] = True
+        reads[sig[i]] = True
+        slot = sig_slot_of[sig[i]]
+        for q in range(slot_of[i], slot_of[i + 1]):
+            if not passed[slot]:
+                for a in range(arg_of[q], arg_of[q + 1]):
+                    if carries[args[a]]:
+                        passed[slot] = True
+                        break
+            slot += 1
+    return passed, reads
 
 
 def operands(tape: Recording) -> list[Shared]:

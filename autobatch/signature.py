@@ -62,6 +62,8 @@ class Signature:
     """Whether the last two of a node's whole numbers are the key of random draws: stream, number of the first draw."""
     members: tuple[Signature, ...] = ()
     """The signatures of the nodes that one of this signature stands for, where it was found as a pattern."""
+    constant: frozenset[int] = frozenset()
+    """Slots that read values without gradient: nothing is computed for theirs."""
 
     @cached_property
     def trainable(self) -> frozenset[int]:
@@ -72,7 +74,7 @@ class Signature:
     def kernel(self) -> Kernel:
         """The compiled code."""
         graph = as_rows(self.graph, [slot.type.width for slot in self.slots], [result.width for result in self.results])
-        return kernel_of(self.name, graph, self.trainable)
+        return kernel_of(self.name, graph, self.trainable, self.constant)
 
     @cached_property
     def lists(self) -> tuple[int, ...]:
@@ -98,6 +100,7 @@ class Signature:
             _hashable(self.attrs),
             self.frozen,
             self.by_rows,
+            self.constant,
         )
 
     def __str__(self) -> str:

@@ -20,12 +20,23 @@ from .steps import Steps
 
 
 class Kernel:
-    """The batched code of one graph. `trainable` are the shared operands that want gradients."""
+    """The batched code of one graph.
 
-    def __init__(self, name: str, graph: Graph, trainable: frozenset[int], in_place: bool = False) -> None:
+    `trainable` are the shared operands that want gradients, `constant` the slots whose values have none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        graph: Graph,
+        trainable: frozenset[int],
+        constant: frozenset[int] = frozenset(),
+        in_place: bool = False,
+    ) -> None:
         self.name = name
         self.graph = graph
         self.trainable = trainable
+        self.constant = constant
         self.in_place = in_place
         self._programs: dict[tuple[str, str, bool], Program] = {}
         self._device_programs: dict[tuple[str, bool], CudaProgram] = {}
@@ -41,12 +52,12 @@ class Kernel:
     @cached_property
     def pieces(self) -> Pieces:
         """Forward, backward and final graph."""
-        return split(self.batched, set(self.trainable), self.in_place)
+        return split(self.batched, set(self.trainable), self.constant, self.in_place)
 
     @cached_property
     def on_host(self) -> Kernel:
         """The kernel whose pieces read more where it lies, in pools, which the programs of the host can."""
-        found = Kernel(self.name, self.graph, self.trainable, in_place=True)
+        found = Kernel(self.name, self.graph, self.trainable, self.constant, in_place=True)
         found.__dict__["batched"] = self.batched
         return found
 
@@ -101,10 +112,10 @@ class Kernel:
 _kernels: dict[Any, Kernel] = {}
 
 
-def kernel_of(name: str, graph: Graph, trainable: frozenset[int]) -> Kernel:
+def kernel_of(name: str, graph: Graph, trainable: frozenset[int], constant: frozenset[int] = frozenset()) -> Kernel:
     """The one kernel of this graph."""
-    key = (graph.key(), trainable)
+    key = (graph.key(), trainable, constant)
     found = _kernels.get(key)
     if found is None:
-        found = _kernels.setdefault(key, Kernel(name, graph, trainable))
+        found = _kernels.setdefault(key, Kernel(name, graph, trainable, constant))
     return found

@@ -60,13 +60,13 @@ class Pieces:
         return f"{graphs}\n\nkeeps: {kept or 'nothing'}"
 
 
-def split(graph: Graph, trainable: set[int], in_place: bool = False) -> Pieces:
+def split(graph: Graph, trainable: set[int], constant: Container[int] = (), in_place: bool = False) -> Pieces:
     """Differentiate a batched graph by its rows and by the shared operands `trainable`, and cut it into pieces.
 
-    `in_place`: the final piece reads matrices of each node in their pools, instead of copies that were kept; and the
-    cotangents of looked-up rows are not copied.
+    `constant`: slots whose rows have no cotangents; `in_place`: the final piece reads matrices of each node in their
+    pools, instead of copies that were kept; and the cotangents of looked-up rows are not copied.
     """
-    wrt = differentiable(graph, trainable)
+    wrt = differentiable(graph, trainable, constant)
     result = vjp(graph, wrt)
     outputs = list(graph.outputs)
     simple, simple_number = simplify(result.graph)
@@ -127,14 +127,17 @@ def split(graph: Graph, trainable: set[int], in_place: bool = False) -> Pieces:
     return pieces
 
 
-def differentiable(graph: Graph, trainable: Container[int]) -> list[int]:
-    """The inputs of a graph that have cotangents: floating rows, and the shared operands `trainable`."""
+def differentiable(graph: Graph, trainable: Container[int], constant: Container[int] = ()) -> list[int]:
+    """The inputs of a graph that have cotangents: floating rows but for the `constant`, and the shared `trainable`."""
     return [
         i
         for i, node in enumerate(graph.nodes)
         if node.is_input
         and is_float(node.type.dtype)
-        and (node.attrs[0] == "rows" or (node.attrs[0] == "shared" and node.attrs[1] in trainable))
+        and (
+            (node.attrs[0] == "rows" and node.attrs[1] not in constant)
+            or (node.attrs[0] == "shared" and node.attrs[1] in trainable)
+        )
     ]
 
 
