@@ -250,8 +250,8 @@ def _note_constants(arrays: Tape, signatures: list[Signature], needs: Any) -> No
     )
     for s, signature in enumerate(signatures):
         first, last = int(table.slot_of[s]), int(table.slot_of[s + 1])
-        if signature.kind != KERNEL or first == last or not reads[s]:
-            continue
+        if signature.kind != KERNEL or first == last or not reads[s] or not signature.trainable:
+            continue  # without parameters there are no products to be saved, and a signature that all models share
         before: frozenset[int] | None = signature.__dict__.get("constants")
         if before is not None and not before:
             continue
