@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -187,15 +187,15 @@ def _launch(n: int = 2_000) -> float:
     return _median(once)
 
 
-def _on_a_device() -> list[tuple[str, str, str]]:
+def on_a_device(names: Sequence[str], dim: int, batch: int) -> list[tuple[str, str, str]]:
     """What the library takes on the host for a launch on a device, without CuPy's own time."""
     rows = []
-    for name in ("treelstm", "bilstm"):
-        calls, graphs = host_times(name)
-        what = f"{name} on a device, dim and batch 256: each of {calls.launches:,} launches"
-        rows.append((what, f"{calls.each:.1f} µs, step {calls.step:.1f} ms", "budget 10 µs"))
-        what = f"the same as graphs, {graphs.launches:,} launches: step"
-        rows.append((what, f"{graphs.step:.1f} ms", ""))
+    for name in names:
+        for option, host in host_times(name, dim, batch).items():
+            what = f"{name} on a device, {option}: each of {host.launches:,} launches, step"
+            rows.append(
+                (what, f"{host.each:.1f} µs, {host.step:.1f} ms", "budget 10 µs" if option == "default" else "")
+            )
     return rows
 
 
@@ -221,7 +221,7 @@ def main(arguments: list[str]) -> int:
         ("record one cell call", f"{_recorded(_record_cell) * 1e6:.2f} µs", "budget 1.2 µs"),
         ("one launch", f"{_launch() * 1e6:.1f} µs", "budget 15 µs"),
     ]
-    rows += _on_a_device()
+    rows += on_a_device(["treelstm", "bilstm", "lm"], dim=256, batch=256)
     count = 100
     while count <= options.growth:
         seconds, nodes = _plan(count)

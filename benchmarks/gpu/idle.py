@@ -17,6 +17,7 @@ import numpy as np
 import autobatch as ab
 from autobatch.backends.device import Call, use_device
 from autobatch.backends.steady import Lease, Steady
+from benchmarks.gpu.cell import OPTIONS
 from benchmarks.runner import cut
 from benchmarks.workload import CELLS_REUSED, load
 
@@ -76,7 +77,7 @@ class IdleDevice:
     name = "cupy"
     tf32 = False
     persistent = groups = False
-    blocks_at_once = shared_bytes = 0
+    blocks_at_once, shared_bytes = 132, 232_448  # an H100's
     setting = None
 
     def __init__(self) -> None:
@@ -193,14 +194,14 @@ class HostTime:
     step: float
 
 
-def host_times(name: str, dim: int = 256, batch: int = 256, n_batches: int = 4, rounds: int = 5) -> list[HostTime]:
-    """Steps of a workload on minibatches that recur, recordings reused: as they are, with graphs, and with groups."""
+def host_times(name: str, dim: int = 256, batch: int = 256, n_batches: int = 4, rounds: int = 5) -> dict[str, HostTime]:
+    """Steps of a workload on minibatches that recur, recordings reused: "default", and each option of the device."""
     workload = load(name)
     batches = cut(workload.examples(), batch)[:n_batches]
     before = use_device(None)
-    found = []
+    found = {}
     try:
-        for options in ({}, {"graphs": True}, {"groups": True}):
+        for option, options in ({"default": {}} | OPTIONS).items():
             use_device(IdleDevice())
             ab.set_backend("cupy", **options)
             trainer = workload.trainers[CELLS_REUSED](workload.parameters(dim), dim)
@@ -213,7 +214,7 @@ def host_times(name: str, dim: int = 256, batch: int = 256, n_batches: int = 4, 
             launches = statistics.median(p.device_launches for p in timed)
             each = statistics.median(p.launch_seconds for p in timed)
             step = statistics.median(sum(p.seconds.values()) for p in timed)
-            found.append(HostTime(round(launches), 1e6 * each, 1e3 * step))
+            found[option] = HostTime(round(launches), 1e6 * each, 1e3 * step)
     finally:
         use_device(before)
         ab.set_backend("numba")

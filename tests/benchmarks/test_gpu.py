@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import budgets
 from benchmarks.gpu import cell, command, idle, report
 from benchmarks.gpu.cell import OPTIONS, Row, judge
 from benchmarks.gpu.floors import n_bytes
@@ -192,9 +193,13 @@ def test_the_report_has_every_program_and_what_is_wrong_with_it() -> None:
 
 
 def test_what_the_host_takes_is_measured_on_a_device_that_does_nothing() -> None:
-    calls, graphs, groups = idle.host_times("bilstm", DIM, 3, n_batches=2, rounds=2)
-    assert graphs.launches < 30 < groups.launches < calls.launches
-    assert calls.each > 0 and calls.step > 0 and graphs.step > 0 and groups.step > 0
+    found = idle.host_times("bilstm", DIM, 3, n_batches=2, rounds=2)
+    assert list(found) == ["default", *OPTIONS]
+    launches = {option: host.launches for option, host in found.items()}
+    assert launches["graphs"] < 30 < launches["groups"] < launches["default"]
+    assert launches["persistent"] < launches["default"]
+    assert all(host.each > 0 and host.step > 0 for host in found.values())
+    assert len(budgets.on_a_device(["bilstm"], DIM, 3)) == len(found)
 
 
 def test_without_a_gpu_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
