@@ -181,3 +181,19 @@ def test_it_is_an_option_of_the_backend(device: StandIn) -> None:
     assert device.persistent
     ab.set_backend("cupy")
     assert not device.persistent
+
+
+def test_with_graphs_and_launches_in_step_at_once(device: StandIn, reader: Reader) -> None:
+    numbers(reader, LONG)
+    wanted = numbers(reader, LONG)
+    device.persistent = device.groups = device.graphs = True
+    try:
+        found = [numbers(reader, LONG) for _ in range(4)]
+        with ab.profile() as profile:
+            found.append(numbers(reader, LONG))
+    finally:
+        device.persistent = device.groups = device.graphs = False
+    assert profile.sequences["replayed"][0] > 0
+    for each in found:
+        agree(each, wanted)
+    assert all(found[0][name].tobytes() == each[name].tobytes() for each in found for name in wanted)
