@@ -12,6 +12,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn, optim
+from tests.requested import backends, host
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +75,7 @@ def train(table: nn.Embedding, seed: int, backend: str) -> list[Any]:
             table.weight.grad = None
             optimizer.step()
             losses.append(float(loss))
-    return [np.array(losses), *(np.array(p.value) for p in own)]
+    return [np.array(losses), *(host(p.value) for p in own)]
 
 
 def in_threads(jobs: list[tuple[str, Any]]) -> list[Any]:
@@ -99,7 +100,7 @@ def in_threads(jobs: list[tuple[str, Any]]) -> list[Any]:
     return results
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", backends("numpy", "numba"))
 def test_two_threads_train_as_if_alone(backend: str) -> None:
     table = nn.Embedding(7, 4)
     alone = []
@@ -127,7 +128,7 @@ def test_modes_belong_to_a_thread() -> None:
         inside.wait(10)
         try:
             (weight * ab.tensor(np.ones(2))).sum().backward()
-            return np.array(weight.grad)
+            return host(weight.grad)
         finally:
             done.set()
 
