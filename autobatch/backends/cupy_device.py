@@ -221,13 +221,8 @@ class CupyDevice:
         """See `Device`."""
         if n == 0 or p == 0:
             return
-        self.launched += 1
-        kind = np.dtype(dtype)
-        zero, one = self._factor_at[kind]
-        blas, handle = self._ready()
-        gemm = blas.sgemm if kind.itemsize == 4 else blas.dgemm
-        ops = _T if flip_b else _N, _T if flip_a else _N
-        gemm(handle, *ops, p, n, k, one, b, lead_b or 1, a, lead_a or 1, one if add else zero, c, lead_c or 1)
+        gemm, start, one, factor = self._product_of("gemm", dtype, flip_a, flip_b, add)
+        gemm(*start, p, n, k, one, b, lead_b or 1, a, lead_a or 1, factor, c, lead_c or 1)
 
     def products(
         self,
@@ -251,16 +246,9 @@ class CupyDevice:
         """See `Device`."""
         if count == 0 or n == 0 or p == 0:
             return
-        self.launched += 1
-        kind = np.dtype(dtype)
-        zero, one = self._factor_at[kind]
-        blas, handle = self._ready()
-        gemm = blas.sgemmStridedBatched if kind.itemsize == 4 else blas.dgemmStridedBatched
-        ops = _T if flip_b else _N, _T if flip_a else _N
-        leads = lead_b or 1, lead_a or 1, lead_c or 1
-        gemm(
-            handle, *ops, p, n, k, one, b, leads[0], step_b, a, leads[1], step_a, zero, c, leads[2], step_c, count
-        )  # fmt: skip
+        gemm, start, one, zero = self._product_of("gemmStridedBatched", dtype, flip_a, flip_b, False)
+        of_a, of_b, of_c = (a, lead_a or 1, step_a), (b, lead_b or 1, step_b), (c, lead_c or 1, step_c)
+        gemm(*start, p, n, k, one, *of_b, *of_a, zero, *of_c, count)
 
     def products_at(
         self,
@@ -282,14 +270,20 @@ class CupyDevice:
         """See `Device`."""
         if count == 0 or n == 0 or p == 0:
             return
+        gemm, start, one, factor = self._product_of("gemmBatched", dtype, flip_a, flip_b, add)
+        gemm(*start, p, n, k, one, b, lead_b or 1, a, lead_a or 1, factor, c, lead_c or 1, count)
+
+    def _product_of(
+        self, form: str, dtype: Any, flip_a: bool, flip_b: bool, add: bool
+    ) -> tuple[Any, tuple[int, int, int], int, int]:
+        """For one call of cuBLAS: the function, the arguments that it begins with, where 1 lies and where the factor of
+        C does."""
         self.launched += 1
         kind = np.dtype(dtype)
         zero, one = self._factor_at[kind]
         blas, handle = self._ready()
-        gemm = blas.sgemmBatched if kind.itemsize == 4 else blas.dgemmBatched
-        ops = _T if flip_b else _N, _T if flip_a else _N
-        leads = max(lead_b, 1), max(lead_a, 1), max(lead_c, 1)
-        gemm(handle, *ops, p, n, k, one, b, leads[0], a, leads[1], one if add else zero, c, leads[2], count)
+        start = handle, _T if flip_b else _N, _T if flip_a else _N
+        return getattr(blas, ("s" if kind.itemsize == 4 else "d") + form), start, one, one if add else zero
 
     def _ready(self) -> tuple[Any, int]:
         """Functions for products, and this thread's handle for them, on the current stream."""

@@ -63,8 +63,7 @@ class Final:
     def reserve(self) -> int:
         """Reserve what has to be put together, and the row numbers for that; returns the bytes of scratch."""
         run, s = self.back.run, self.s
-        kernel = run.signatures[s].kernel
-        pieces = kernel.pieces
+        pieces = self.kernel.pieces
         for k, gradient in pieces.sparse:
             self.sparse.append((k, gradient, self._kept(gradient.rows)))
         if not pieces.dense:
@@ -80,14 +79,14 @@ class Final:
             else:
                 at = self.back.parcel.put_together([run.column(x, k) for x in self.launches])
                 self.inputs.append(Rows(partial(self.back.in_parcel, at)))
-        return int(kernel.device_program("final").scratch(self.sizes[0], self.sizes))
+        return int(self.kernel.device_program("final").scratch(self.sizes[0], self.sizes))
 
     def _kept(self, k: int) -> Rows:
         run, s = self.back.run, self.s
         at = run.room.address + run.kept_at[s][k]
         if self.all_of_them:
             return Rows(lambda: at)
-        type = run.signatures[s].kernel.pieces.kept[k]
+        type = self.kernel.pieces.kept[k]
         lead = type.shape[0]
         blocks = [(x.at[lead.index] * lead.factor, x.sizes[lead.index] * lead.factor) for x in self.launches]
         return self._together(lambda: at, blocks, rows_shape(type, self.sizes)[1], type.dtype)
@@ -133,9 +132,8 @@ class Final:
 
     def give(self, dense: GiveDense, rows: GiveRows) -> None:
         """Hand the gradients over."""
-        run, s, back = self.back.run, self.s, self.back
-        signature = run.signatures[s]
-        pieces = signature.kernel.pieces
+        run, back = self.back.run, self.back
+        signature, pieces = run.signatures[self.s], self.kernel.pieces
         for k, g in zip(pieces.dense, self.results, strict=True):
             dense(signature.shared[k], g)
         for k, gradient, values in self.sparse:
@@ -157,7 +155,7 @@ class Final:
             whole = to_host(run.kept_array(self.s, k)).reshape(-1)
         if self.all_of_them:
             return whole
-        type = run.signatures[self.s].kernel.pieces.kept[k]
+        type = self.kernel.pieces.kept[k]
         lead = type.shape[0]
         n, width = rows_shape(type, run.totals[self.s])
         parts = whole.reshape(n, width)
