@@ -16,13 +16,14 @@ from .ops.elementwise import absolute as abs
 from .ops.elementwise import maximum, minimum, power, where
 from .ops.linalg import matmul
 from .ops.movement import reshape, transpose
+from .ops.value import Tensor
 from .parameter import Parameter
 from .profile import profile
 from .random import dropout, normal, rng, seed, uniform
 from .reductions import max, mean, stack, sum
 from .reuse.store import forget
 from .shared import constant, full, ones, zeros
-from .tensor import Tensor, tensor
+from .tensor import tensor
 from .types import set_default_dtype
 
 from . import data, nn, optim  # isort: skip

@@ -13,7 +13,7 @@ from .compile.trace import SHADOW, Builder, TracedList
 from .errors import CellError, message, op_error, user_line
 from .shared import Shared, as_array
 from .tape import Recording
-from .tensor import Tensor, lift, remember_array, shared_row
+from .tensor import RecordedTensor, lift, remember_array, shared_row
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ def _static(x: Any, flat: Flat) -> Any:
 
 
 def _part(x: Any, flat: Flat, tape: Recording) -> Any:
-    if isinstance(x, Tensor):
+    if isinstance(x, RecordedTensor):
         flat.slots.append(x)
         flat.fast_key.append(x._type)
         return "T", x._type
@@ -115,7 +115,7 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
     for e in x:
         one = Flat()
         structure = _part(_as_value(e, tape), one, tape)
-        if any(not isinstance(s, Tensor) for s in one.slots) or one.objects:
+        if any(not isinstance(s, RecordedTensor) for s in one.slots) or one.objects:
             raise op_error(
                 "cell",
                 "a list argument holds something else than values or tuples of values",
@@ -135,7 +135,7 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
                 repair="name the argument in static=",
             )
         flat.held = (*flat.held, *one.held)
-        flat.lifted = flat.lifted or one.lifted or not isinstance(e, Tensor | tuple)
+        flat.lifted = flat.lifted or one.lifted or not isinstance(e, RecordedTensor | tuple)
         for column, t in zip(columns, one.slots, strict=True):
             column.append(t)
     flat.slots.extend(columns)

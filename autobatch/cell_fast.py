@@ -9,7 +9,7 @@ code is replaced by one that has a door for it. For `(self, (T, T), (T, T))` wit
             if left.__class__ is not tuple: break
             try: x0, x1 = left
             except ValueError: break
-            if x0.__class__ is not Tensor or x0._tape is not tape: break
+            if x0.__class__ is not RecordedTensor or x0._tape is not tape: break
             ...
             try: number, checked, …, k0, k1, …, t0, t1 = tape.cache[TOKEN]
             except KeyError: number, checked, …, k0, k1, …, t0, t1 = NEVER
@@ -38,7 +38,7 @@ from .errors import _PACKAGE, OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
 from .tape import AHEAD, state
-from .tensor import Tensor, known_row, more_tensors, place_from
+from .tensor import RecordedTensor, known_row, more_tensors, place_from
 
 DOORS = 4
 """Most structures that an entry has a door for: the last ones."""
@@ -83,7 +83,7 @@ class Entry:
             self.prefix + name: value
             for name, value in {
                 "state": state,
-                "Tensor": Tensor,
+                "Tensor": RecordedTensor,
                 "epoch": epoch,
                 "unchanged": unchanged,
                 "getframe": sys._getframe,

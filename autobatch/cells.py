@@ -28,7 +28,7 @@ from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
 from .shared import is_frozen
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
-from .tensor import INT64, Tensor, current_tape, new_tensor, user_place, value_number, view_rows
+from .tensor import INT64, RecordedTensor, current_tape, new_tensor, user_place, value_number, view_rows
 from .types import Type, default_dtype, tensor_type
 
 
@@ -212,7 +212,7 @@ class Cell:
         ids: list[int] = []
         lengths: list[int] = []
         for slot in flat.slots:
-            if isinstance(slot, Tensor):
+            if isinstance(slot, RecordedTensor):
                 ids.append(value_number(slot, tape))
             else:
                 ids.append(len(slot))
@@ -286,7 +286,7 @@ def _entries_of(fn: Callable[..., Any]) -> dict[Any, list[Traced]]:
 _by_code: dict[Any, dict[Any, list[Traced]]] = {}
 
 
-def _element(whole: Tensor, type: Type, e: int) -> Tensor:
+def _element(whole: RecordedTensor, type: Type, e: int) -> RecordedTensor:
     if type.ndim == 1:
         return view_rows(whole, e, 1, 1, "pick", type.shape)
     if type.ndim == 0:

@@ -28,7 +28,7 @@ from .shared import Shared, flags, is_frozen, refuse_if_kept
 from .signature import Signature
 from .stages import timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, state
-from .tensor import Tensor, iterate_tensors, known_value
+from .tensor import RecordedTensor, iterate_tensors, known_value
 from .types import Type
 
 Array = np.ndarray[Any, Any]
@@ -38,16 +38,16 @@ SPARE = 1 << 16
 """Most tensors that a thread keeps to use them again."""
 
 
-def held_tensors(tape: Recording, first: int = 0) -> list[Tensor]:
+def held_tensors(tape: Recording, first: int = 0) -> list[RecordedTensor]:
     """Tensors that somebody besides the recording holds, of its values from one on and of those that were replayed."""
-    listed, _ = referenced(tape.tensors, Tensor, first, tape.count)
+    listed, _ = referenced(tape.tensors, RecordedTensor, first, tape.count)
     return [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
 
 
-def _held_replayed(tape: Recording) -> list[Tensor]:
+def _held_replayed(tape: Recording) -> list[RecordedTensor]:
     if not tape.replayed:
         return []
-    listed, _ = referenced(tape.replayed, Tensor, 0, len(tape.replayed))
+    listed, _ = referenced(tape.replayed, RecordedTensor, 0, len(tape.replayed))
     return [tape.replayed[k] for k in listed.tolist()]
 
 
@@ -57,7 +57,7 @@ def _keep_spare(tape: Recording, taken: set[int]) -> None:
     del spare[SPARE if tape.solid is None else min(tape.solid, SPARE) :]
     for k in taken:
         if k < len(spare):
-            spare[k] = t = Tensor.__new__(Tensor)
+            spare[k] = t = RecordedTensor.__new__(RecordedTensor)
             t._id = k
     for t in itertools.islice(spare, tape.count):
         t._tape = None
@@ -68,7 +68,7 @@ def _keep_spare(tape: Recording, taken: set[int]) -> None:
 # Values.
 
 
-def compute(t: Tensor) -> Array:
+def compute(t: RecordedTensor) -> Array:
     """The array of a tensor: run all live pending work if it is pending."""
     if state.builder is not None:
         raise CellError(
@@ -117,7 +117,7 @@ def evaluate(tree: Any) -> Any:
     >>> ab.evaluate({"a": ab.tensor(1.0) + 1, "b": [3]})
     {'a': array(2., dtype=float32), 'b': [3]}
     """
-    together: dict[tuple[Any, Type], list[Tensor]] = {}
+    together: dict[tuple[Any, Type], list[RecordedTensor]] = {}
     for t in iterate_tensors(tree):
         if known_value(t) is None:
             if t._tape.state == DONE and isinstance(t._tape.run, DeviceRun):
@@ -133,9 +133,9 @@ def evaluate(tree: Any) -> Any:
 
 
 def _replace(tree: Any, on_host: dict[int, Array]) -> Any:
-    if isinstance(tree, Tensor) and id(tree) in on_host:
+    if isinstance(tree, RecordedTensor) and id(tree) in on_host:
         return np.array(on_host[id(tree)])
-    if isinstance(tree, Tensor | Shared):
+    if isinstance(tree, RecordedTensor | Shared):
         return tree.numpy()
     if isinstance(tree, dict):
         return {k: _replace(v, on_host) for k, v in tree.items()}
@@ -161,7 +161,7 @@ def run_pending() -> None:
 before_change.append(run_pending)
 
 
-def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
+def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) -> None:
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
     refuse_if_kept("a value is forced")
     state.tape = None
@@ -173,7 +173,7 @@ def flush(tape: Recording, target: Tensor | None, only: bool = False) -> None:
                 repair="record it anew",
             )
         )
-    listed, watched = referenced(tape.tensors, Tensor, 0, tape.count)
+    listed, watched = referenced(tape.tensors, RecordedTensor, 0, tape.count)
     held = [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
     if target is not None and all(t is not target for t in held):
         held.append(target)
@@ -224,7 +224,7 @@ def signature_of_value(tape: Recording, value: int) -> Signature | None:
 # Gradients.
 
 
-def backward(loss: Tensor, retain: bool = False) -> None:
+def backward(loss: RecordedTensor, retain: bool = False) -> None:
     """See `Tensor.backward`."""
     _outside()
     if loss.shape:

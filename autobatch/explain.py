@@ -27,7 +27,7 @@ from .inspection import Inspected, inspect_recordings
 from .reasons import counted, reasons_of, why_not_together
 from .shared import Shared, SharedExpression, in_order
 from .signature import Signature
-from .tensor import Tensor, iterate_tensors
+from .tensor import RecordedTensor, iterate_tensors
 from .types import short_dtype
 
 __all__ = ["STAGES", "explain"]
@@ -67,7 +67,12 @@ def explain(x: Any, stage: str = "schedule") -> str:
     tensors = list(iterate_tensors(x))
     if not tensors and isinstance(x, Shared):
         return f"{x!r}: made of parameters and constants alone, computed once for all examples, in no launch"
-    if stage == "reasons" and isinstance(x, list | tuple) and len(x) == 2 and all(isinstance(t, Tensor) for t in x):
+    if (
+        stage == "reasons"
+        and isinstance(x, list | tuple)
+        and len(x) == 2
+        and all(isinstance(t, RecordedTensor) for t in x)
+    ):
         return why_not_together(x[0], x[1])
     recordings = inspect_recordings(x)
     if stage in _KERNEL_STAGES:

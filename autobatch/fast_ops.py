@@ -19,11 +19,11 @@ from .ops.linalg import MATMUL
 from .ops.movement import CONCAT, SLICE
 from .ops.movement import concat as _concat
 from .ops.movement import split as _split
-from .ops.value import Value
+from .ops.value import Tensor
 from .parameter import Parameter
 from .shared import Shared
 from .tape import state
-from .tensor import SHARED_CLASSES, Tensor, more_tensors, place_from
+from .tensor import SHARED_CLASSES, RecordedTensor, more_tensors, place_from
 
 __all__ = ["concat", "cross_entropy", "exp", "log", "relu", "sigmoid", "softplus", "split", "sqrt", "tanh"]
 
@@ -35,7 +35,7 @@ def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
         tape: Any = state.tape
         if self._tape is tape:
             kind = other.__class__
-            if kind is Tensor:
+            if kind is RecordedTensor:
                 if other._tape is not tape:
                     return slow(self, other)
                 hit = tape.cache.get((op, (), self._type, other._type))
@@ -96,7 +96,7 @@ def _shared_left(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any]
     """Of a shared value and a tensor."""
 
     def method(self: Any, other: Any) -> Any:
-        if other.__class__ is Tensor:
+        if other.__class__ is RecordedTensor:
             tape: Any = state.tape
             if other._tape is tape:
                 hit = tape.cache.get((op, (), self, other._type))
@@ -155,7 +155,7 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def function(x: Any) -> Any:
         tape: Any = state.tape
-        if x.__class__ is Tensor and x._tape is tape:
+        if x.__class__ is RecordedTensor and x._tape is tape:
             hit = tape.cache.get((op, (), x._type))
             if hit is not None:
                 n = tape.count
@@ -184,7 +184,7 @@ def _labelled(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], A
 
     def function(logits: Any, index: Any) -> Any:
         tape: Any = state.tape
-        if index.__class__ is int and logits.__class__ is Tensor and logits._tape is tape:
+        if index.__class__ is int and logits.__class__ is RecordedTensor and logits._tape is tape:
             hit = tape.cache.get((op, (), logits._type, "i"))
             if hit is not None and 0 <= index < logits._type.shape[0]:
                 n = tape.count
@@ -196,7 +196,7 @@ def _labelled(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], A
     return _named(function, slow)
 
 
-def _write(tape: Any, n: int, hit: Any, operands: tuple[int, ...]) -> Tensor:
+def _write(tape: Any, n: int, hit: Any, operands: tuple[int, ...]) -> RecordedTensor:
     """The last lines of a node that has begun: its place is the user's line."""
     tape.stream.extend((hit[0], *operands))
     frame = _getframe(2)
@@ -207,7 +207,7 @@ def _write(tape: Any, n: int, hit: Any, operands: tuple[int, ...]) -> Tensor:
         tape.places.append(place_from(frame, tape))
     if n > tape.room:
         more_tensors(tape, n)
-    t: Tensor = tape.tensors[n]
+    t: RecordedTensor = tape.tensors[n]
     t._tape = tape
     t._type = hit[1]
     tape.done = n + 1
@@ -221,7 +221,7 @@ def _named(fast: Any, slow: Any) -> Any:
 
 def split(x: Any, parts: int | Sequence[int], axis: int = -1) -> list[Any]:
     tape: Any = state.tape
-    if x.__class__ is not Tensor or x._tape is not tape or parts.__class__ is not int or parts == 1:
+    if x.__class__ is not RecordedTensor or x._tape is not tape or parts.__class__ is not int or parts == 1:
         return _split(x, parts, axis)
     hits = tape.cache.get((SLICE, x._type, parts, axis))
     if hits is None:
@@ -249,7 +249,7 @@ def concat(xs: Sequence[Any], axis: int = -1) -> Any:
         key: list[Any] = [CONCAT, (-1,)]
         operands = []
         for x in xs:
-            if x.__class__ is not Tensor or x._tape is not tape:
+            if x.__class__ is not RecordedTensor or x._tape is not tape:
                 return _concat(xs, axis)
             key.append(x._type)
             operands.append(x._id)
@@ -274,9 +274,9 @@ tanh = _unary(TANH, elementwise.tanh)
 
 for _name, _op in (("add", ADD), ("sub", SUB), ("mul", MUL), ("truediv", DIV), ("matmul", MATMUL)):
     _plain = f"__{_name}__"
-    setattr(Tensor, _plain, _binary(_op, getattr(Value, _plain)))
-    setattr(Shared, _plain, _shared_left(_op, getattr(Value, _plain)))
+    setattr(RecordedTensor, _plain, _binary(_op, getattr(Tensor, _plain)))
+    setattr(Shared, _plain, _shared_left(_op, getattr(Tensor, _plain)))
 for _name, _op in (("radd", ADD), ("rsub", SUB), ("rmul", MUL)):
-    setattr(Tensor, f"__{_name}__", _reflected(_op, getattr(Value, f"__{_name}__")))
-Shared.__getitem__ = _row(Value.__getitem__, 1)  # type: ignore[method-assign]
-Parameter._row_for_layer = _row(Value.__getitem__, 2)  # type: ignore[method-assign, assignment]
+    setattr(RecordedTensor, f"__{_name}__", _reflected(_op, getattr(Tensor, f"__{_name}__")))
+Shared.__getitem__ = _row(Tensor.__getitem__, 1)  # type: ignore[method-assign]
+Parameter._row_for_layer = _row(Tensor.__getitem__, 2)  # type: ignore[method-assign, assignment]

@@ -25,7 +25,7 @@ from .run.program import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, PAYLOAD, PER_
 from .shared import Shared, SharedExpression, in_order, is_frozen
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
-from .tensor import Tensor, current_tape, new_tensor, shared_row, tensor, value_number, view_rows
+from .tensor import RecordedTensor, current_tape, new_tensor, shared_row, tensor, value_number, view_rows
 from .types import Type, default_dtype, is_float, tensor_type
 
 
@@ -100,7 +100,7 @@ class _Substitution:
 
     def __init__(self) -> None:
         self.tape: Recording = current_tape()
-        self.sources: list[Tensor] = []
+        self.sources: list[RecordedTensor] = []
         self.parameters: list[Parameter] = []
         self.first = self.tape.count  # what was recorded before the call is constant to it
 
@@ -109,7 +109,7 @@ class _Substitution:
         if isinstance(x, Parameter):
             self._parameter(x)
             return x
-        if isinstance(x, Tensor | Shared):
+        if isinstance(x, RecordedTensor | Shared):
             if not is_float(x.dtype):
                 raise OpTypeError(
                     message("grad: only floating values can be differentiated", got=str(x._type), where=user_line(3))
@@ -144,16 +144,16 @@ class _Substitution:
         if p not in self.parameters:
             self.parameters.append(p)
 
-    def _fresh(self, source: Tensor) -> Tensor:
+    def _fresh(self, source: RecordedTensor) -> RecordedTensor:
         fresh = source * 1.0
         self.sources.append(fresh)
         return fresh
 
     def derivatives(self, value: Any) -> dict[Any, Any]:
         """Cotangents of the sources and parameters."""
-        if isinstance(value, Shared) and not isinstance(value, Tensor):
+        if isinstance(value, Shared) and not isinstance(value, RecordedTensor):
             value = shared_row(value, current_tape())
-        if not isinstance(value, Tensor) or value.shape or not is_float(value.dtype):
+        if not isinstance(value, RecordedTensor) or value.shape or not is_float(value.dtype):
             got = str(getattr(value, "_type", type(value).__name__))
             raise OpTypeError(
                 message("grad: the function must return a floating scalar", expected="f[]", got=got, where=user_line(3))
@@ -172,7 +172,7 @@ class _Substitution:
 
 
 def _rebuild(x: Any, found: dict[Any, Any]) -> Any:
-    if isinstance(x, Tensor | Parameter):
+    if isinstance(x, RecordedTensor | Parameter):
         return found[x]
     if hasattr(x, "named_parameters"):
         return {name: found[p] for name, p in x.named_parameters()}
@@ -203,13 +203,13 @@ class _Sweep:
         self.sources = sources
         self.parameters = parameters
         self.nodes = _read(tape)
-        self.tensors: dict[int, Tensor] = {t._id: t for t in tape.live_tensors()}
+        self.tensors: dict[int, RecordedTensor] = {t._id: t for t in tape.live_tensors()}
         self.types: dict[int, Type] = {id: t._type for id, t in self.tensors.items()}
-        self.grads: dict[int, Tensor] = {}
+        self.grads: dict[int, RecordedTensor] = {}
         self.shared: dict[Shared, Any] = {}
         self.reaching: dict[Shared, bool] = {}
 
-    def run(self, value: Tensor, sources: list[Tensor], parameters: list[Parameter]) -> dict[Any, Any]:
+    def run(self, value: RecordedTensor, sources: list[RecordedTensor], parameters: list[Parameter]) -> dict[Any, Any]:
         wanted = self._wanted()
         self.grads[value._id] = tensor(np.ones(()), value.dtype)
         for index in range(len(self.nodes) - 1, -1, -1):
@@ -259,13 +259,13 @@ class _Sweep:
                 )
         return self.reaching[x]
 
-    def _value(self, id: int) -> Tensor:
+    def _value(self, id: int) -> RecordedTensor:
         return self.tensors[id]
 
-    def _add(self, id: int, g: Tensor) -> None:
+    def _add(self, id: int, g: RecordedTensor) -> None:
         self.grads[id] = self.grads[id] + g if id in self.grads else g
 
-    def _cotangent(self, id: int) -> Tensor:
+    def _cotangent(self, id: int) -> RecordedTensor:
         g = self.grads.get(id)
         t = self.tensors.get(id)
         if g is not None:
@@ -322,7 +322,9 @@ class _Sweep:
             raise RecordingError("grad: a view of a vector has no rows")
         self._add(a, apply(SCATTER_ADD, (g, tensor(ids)), (type.shape[0],)))
 
-    def _write(self, derived: Signature, node: _Node, operands: list[Any], cotangents: list[Any]) -> list[Tensor]:
+    def _write(
+        self, derived: Signature, node: _Node, operands: list[Any], cotangents: list[Any]
+    ) -> list[RecordedTensor]:
         tape = self.tape
         ids: list[int] = []
         sizes: dict[int, int] = {}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .guards import epoch
+from .ops.value import Tensor
 from .shared import Shared
 
 _is = operator.is_
@@ -77,7 +78,7 @@ class _Walk:
             return type(x), x
         if isinstance(x, float):
             return float, x.hex()
-        if isinstance(x, Shared | type) or (callable(x) and not hasattr(x, "training")) or type(x).__name__ == "Tensor":
+        if isinstance(x, Shared | type) or (callable(x) and not hasattr(x, "training")) or isinstance(x, Tensor):
             self.kept.append(x)
             return "is", id(x)
         if id(x) in self.seen:

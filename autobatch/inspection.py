@@ -25,7 +25,7 @@ from .run.schedule import schedule
 from .running import prepared
 from .signature import Signature
 from .tape import OPEN, Recording, assemble, state
-from .tensor import Tensor, iterate_tensors
+from .tensor import RecordedTensor, iterate_tensors
 
 __all__ = ["Inspected", "inspect_recordings"]
 
@@ -83,7 +83,7 @@ class Inspected:
         """Whether some launch of a signature keeps what its reverse pass needs."""
         return bool(self.needs[self.schedule.nodes[self.tape.sig[self.schedule.nodes] == sig]].any())
 
-    def node_of(self, t: Tensor) -> int:
+    def node_of(self, t: RecordedTensor) -> int:
         """The node that a tensor is a result of; views of some rows of one value are looked through."""
         node = self.producer(self.expansion.value(t._id))
         while self.kind(node) == SLICE_ROWS:

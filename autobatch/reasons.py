@@ -32,7 +32,7 @@ from .run.program import CONCAT_ROWS, KERNEL, PAYLOAD
 from .run.schedule import lower_bound
 from .shared import Shared
 from .signature import Signature
-from .tensor import Tensor
+from .tensor import RecordedTensor
 
 __all__ = ["Reason", "Reasons", "batching_reasons", "counted", "reasons_of", "why_not_together"]
 
@@ -241,7 +241,7 @@ def _lines(graph: Graph) -> Iterator[str]:
         yield f"{node} {node.type}"
 
 
-def why_not_together(a: Tensor, b: Tensor) -> str:
+def why_not_together(a: RecordedTensor, b: RecordedTensor) -> str:
     """Why two nodes did, or did not, share a launch; nothing is run."""
     found = {r.recording: r for r in inspect_recordings([a, b])}
     first, second = found[a._tape], found[b._tape]

@@ -13,7 +13,7 @@ from .errors import OpTypeError, message, user_line
 from .ops.declare import apply
 from .ops.movement import STACK
 from .ops.reduce import reduction
-from .ops.value import Value
+from .ops.value import Tensor
 from .shared import zeros
 from .tape import state
 from .tensor import record_known_list, record_list, tensor
@@ -31,7 +31,7 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
         if known is not None:
             return known
     if not _is_list(x):
-        if not isinstance(x, Value):
+        if not isinstance(x, Tensor):
             x = tensor(x)
         return reduction(kind, x, axis, keepdims)
     if axis is not None or keepdims:
@@ -58,7 +58,7 @@ def over_list(kind: str, values: Any) -> Any:
             )
         )
     best = builtins.max(values, key=lambda x: getattr(x, "_priority", -1))
-    if not isinstance(best, Value):
+    if not isinstance(best, Tensor):
         return record_list(kind, values)
     if len(values) == 1 and kind != "stack" and state.builder is None:
         return best
@@ -113,7 +113,7 @@ def stack(xs: Sequence[Any], axis: int = 0) -> Any:
         raise OpTypeError(
             message("stack: an empty list has no shape", where=user_line(2), repair="guard it with an if")
         )
-    ndim = np.ndim(xs[0]) if not isinstance(xs[0], Value) else xs[0].ndim
+    ndim = np.ndim(xs[0]) if not isinstance(xs[0], Tensor) else xs[0].ndim
     if not -ndim - 1 <= axis <= ndim:
         raise OpTypeError(message(f"stack: axis {axis} is outside a value of rank {ndim + 1}", where=user_line(2)))
     return apply(STACK, tuple(xs), (axis - ndim - 1 if axis >= 0 else axis,))

@@ -22,7 +22,7 @@ from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
 from .ops.movement import STACK, TRANSPOSE, transpose
-from .ops.value import Value
+from .ops.value import Tensor
 from .run.device.expressions import evaluate
 from .run.interpret import interpret
 from .types import Type, default_dtype, is_float, tensor_type
@@ -61,7 +61,7 @@ def refuse_if_kept(what: str) -> None:
         )
 
 
-class Shared(Value):
+class Shared(Tensor):
     """A value that does not depend on the example."""
 
     __slots__ = ("__weakref__", "_expressions", "_signatures", "_type")

@@ -38,7 +38,7 @@ from .signature import Signature
 from .types import Type, on_change
 
 if TYPE_CHECKING:
-    from .tensor import Tensor
+    from .tensor import RecordedTensor
 
 OPEN, DONE, ENDED = "open", "done", "ended"
 
@@ -111,14 +111,14 @@ class Recording:
         "user_code",
     )
 
-    def __init__(self, frozen: bool, unbatched: bool, spare: list[Tensor] | None = None) -> None:
+    def __init__(self, frozen: bool, unbatched: bool, spare: list[RecordedTensor] | None = None) -> None:
         self.stream: list[int] = []
         self.places: list[int] = []  # of each node, the instruction that recorded it
         self.codes: list[tuple[int, CodeType | None]] = [(0, None)]  # from which node on it is one of which code
         self.tensors: list[Any] = [] if spare is None else spare
         self.room = len(self.tensors) - AHEAD  # a node whose first value is not beyond this has tensors
         self.solid: int | None = None  # from here on places may be empty: there is nothing to use again
-        self.replayed: list[Tensor] = []  # of values of blocks
+        self.replayed: list[RecordedTensor] = []  # of values of blocks
         self.ints: list[int] = []
         self.floats: list[float] = []
         self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
@@ -190,7 +190,9 @@ class Recording:
         """How many nodes were recorded."""
         return len(self.places) + sum(block.places.size for block in self.blocks)
 
-    def put(self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[Tensor]) -> None:
+    def put(
+        self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[RecordedTensor]
+    ) -> None:
         """Append nodes that were replayed, their arrays from outside, and tensors of some of their values."""
         self.count = after = block.value + block.n_values
         self.payloads += payloads
@@ -203,7 +205,7 @@ class Recording:
             self.room = after - AHEAD
         self.done = after
 
-    def live_tensors(self) -> list[Tensor]:
+    def live_tensors(self) -> list[RecordedTensor]:
         """The tensors of this recording's values."""
         made = [t for t in itertools.islice(self.tensors, self.count) if getattr(t, "_tape", None) is self]
         return made + self.replayed
@@ -248,7 +250,7 @@ class State(threading.local):
     """What a thread is doing."""
 
     tape: Recording | None = None
-    spare: list[Tensor] | None = None
+    spare: list[RecordedTensor] | None = None
     builder: Builder | None = None
     unbatched: bool = False
     stream: int = 0

@@ -19,7 +19,7 @@ from .ops.declare import Attrs, Op, apply, recorder
 from .ops.index import LOOKUP, WINDOW
 from .ops.movement import CONCAT, STACK, slice_axis
 from .ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
-from .ops.value import Value
+from .ops.value import Tensor
 from .parameter import Buffer, Parameter
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
 from .shared import Constant, Shared, SharedExpression, as_array, is_frozen
@@ -33,17 +33,8 @@ INT64 = np.dtype(np.int64)
 FLOAT64 = np.dtype(np.float64)
 
 
-class Tensor(Value):
-    """An immutable lazy value of one example.
-
-    Operators, indexing, `.T`, `.sum()`, … record; `.numpy()`, `.item()`, `float()`, `int()`, `bool()` force: they run
-    all live pending work of this thread together. `repr` never runs anything.
-
-    >>> import autobatch as ab
-    >>> t = ab.tensor([1.0, 2.0]) * 3
-    >>> t.numpy()
-    array([3., 6.], dtype=float32)
-    """
+class RecordedTensor(Tensor):
+    """A value of a recording: what ops on one example's values give."""
 
     __slots__ = ("__weakref__", "_id", "_tape", "_type", "_value")
     _priority = 2
@@ -122,7 +113,7 @@ class Tensor(Value):
         return f"Tensor({self._type}{line}{numbers})"
 
 
-def node_line(t: Tensor) -> str:
+def node_line(t: RecordedTensor) -> str:
     """The user's line that recorded a tensor, where it is still known."""
     tape = t._tape
     if tape is None or not tape.n_nodes:
@@ -133,11 +124,11 @@ def node_line(t: Tensor) -> str:
     return tape.where(node) if node >= 0 else ""
 
 
-def new_tensor(tape: Recording, id: int, type: Type) -> Tensor:
+def new_tensor(tape: Recording, id: int, type: Type) -> RecordedTensor:
     """The tensor of a value that was just written."""
     if id > tape.room:
         more_tensors(tape, id)
-    t: Tensor = tape.tensors[id]
+    t: RecordedTensor = tape.tensors[id]
     t._tape = tape
     t._type = type
     tape.done = id + 1
@@ -148,7 +139,7 @@ def more_tensors(tape: Recording, id: int) -> None:
     """Lengthen a recording's list of tensors, so that there are some for value `id` and those after it."""
     first = len(tape.tensors)
     n_more = id - first + 2 * AHEAD + (min(first, 4096) if tape.solid is None else 0)
-    more = list(map(_new, itertools.repeat(Tensor, n_more)))
+    more = list(map(_new, itertools.repeat(RecordedTensor, n_more)))
     for k, t in enumerate(more, first):
         t._id = k
     tape.tensors += more
@@ -202,7 +193,7 @@ def _is_inside(code: CodeType) -> bool:
 # Arrays from outside.
 
 
-def tensor(x: Any, dtype: Any = None) -> Tensor:
+def tensor(x: Any, dtype: Any = None) -> RecordedTensor:
     """An array of the current example, copied now.
 
     NumPy floats and Python floats take the default dtype unless `dtype` is given.
@@ -211,16 +202,16 @@ def tensor(x: Any, dtype: Any = None) -> Tensor:
     >>> ab.tensor([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    if isinstance(x, Value) and dtype in (None, x.dtype):
+    if isinstance(x, Tensor) and dtype in (None, x.dtype):
         return x  # type: ignore[return-value]
-    if isinstance(x, Value):
+    if isinstance(x, Tensor):
         return x.astype(dtype)
     if state.builder is not None:
         return Constant(as_array(x, dtype))  # type: ignore[return-value]
     return lift(as_array(x, dtype), current_tape())
 
 
-def lift(array: np.ndarray[Any, Any], tape: Recording) -> Tensor:
+def lift(array: np.ndarray[Any, Any], tape: Recording) -> RecordedTensor:
     """A node whose value is this array; the array must not change any more."""
     type = tensor_type(array.dtype, array.shape)
     key = ("tensor", type)
@@ -235,7 +226,7 @@ def lift(array: np.ndarray[Any, Any], tape: Recording) -> Tensor:
     return new_tensor(tape, id, type)
 
 
-def remember_array(x: np.ndarray[Any, Any], lifted: Tensor, tape: Recording) -> None:
+def remember_array(x: np.ndarray[Any, Any], lifted: RecordedTensor, tape: Recording) -> None:
     """Let `known_row` take arrays of this dtype and shape from now on, as this one was taken."""
     tape.cache[x.dtype, x.shape] = tape.cache["tensor", lifted._type], lifted._type
 
@@ -244,14 +235,14 @@ _payloads: dict[Type, Signature] = {}
 SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, SharedExpression))
 
 
-def value_number(t: Tensor, tape: Recording) -> int:
+def value_number(t: RecordedTensor, tape: Recording) -> int:
     """The number of a tensor's value on this tape, brought over where it was computed on an earlier one."""
     if t._tape is tape:
         return t._id
     return _bring_over(t, tape)
 
 
-def _bring_over(t: Tensor, tape: Recording) -> int:
+def _bring_over(t: RecordedTensor, tape: Recording) -> int:
     old = t._tape
     key = (old.serial, t._id)
     found = tape.imports.get(key)
@@ -307,7 +298,7 @@ def import_array(
     return lifted._id
 
 
-def is_constant(t: Tensor) -> bool:
+def is_constant(t: RecordedTensor) -> bool:
     """Whether no gradient flows into this tensor: from no_grad, detached, from outside, or not floating."""
     from .engine import signature_of_value
 
@@ -337,7 +328,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     if (
         op is LOOKUP
         and len(operands) == 2
-        and isinstance(operands[0], Tensor)
+        and isinstance(operands[0], RecordedTensor)
         and operands[0].ndim == 2
         and isinstance(operands[1], int)
     ):
@@ -356,7 +347,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     ints: list[int] = []
     floats: list[float] = []
     for x in operands:
-        if isinstance(x, Tensor):
+        if isinstance(x, RecordedTensor):
             ids.append(value_number(x, tape))
             keys.append(x._type)
         elif isinstance(x, Shared):
@@ -387,7 +378,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     return new_tensor(tape, id, type)
 
 
-def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | None:
+def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTensor | None:
     """Write an op whose signature this tape knows already, on tensors of this tape and shared values; else None."""
     tape = state.tape
     if tape is None:
@@ -397,7 +388,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
     ints: list[int] = []
     floats: list[float] = []
     for x in operands:
-        if x.__class__ is Tensor:
+        if x.__class__ is RecordedTensor:
             if x._tape is not tape:
                 return None
             ids.append(x._id)
@@ -426,9 +417,9 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Tensor | N
 
 
 def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
-    if isinstance(x, list | tuple) and any(isinstance(e, Value) for e in x):
+    if isinstance(x, list | tuple) and any(isinstance(e, Tensor) for e in x):
         raise op_error("op", "a list of values is no operand", got=f"a list of {len(x)}", repair="use ab.stack")
-    wide = any(isinstance(o, Value) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
+    wide = any(isinstance(o, Tensor) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
     return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
 
 
@@ -547,7 +538,7 @@ def _trace_op(op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: list[bool]) -
 # Views.
 
 
-def view_rows(t: Tensor, start: int, step: int, count: int, how: str, shape: tuple[int, ...]) -> Tensor:
+def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, shape: tuple[int, ...]) -> RecordedTensor:
     """Rows start, start + step, … of a value of rank 2 or more; how is "slice", or "pick" for one row as a vector."""
     tape = current_tape()
     frozen = tape.cache is tape.caches[True]
@@ -578,7 +569,7 @@ def view_rows(t: Tensor, start: int, step: int, count: int, how: str, shape: tup
 _views: dict[Any, Signature] = {}
 
 
-def _source_number(t: Tensor, tape: Recording, frozen: bool) -> int:
+def _source_number(t: RecordedTensor, tape: Recording, frozen: bool) -> int:
     """The value number of what is viewed. A view shares rows, and so their gradients: under no_grad, what was recorded
     before and may have one is cut off first."""
     if frozen and (t._tape is not tape or t._id < tape.frozen_from) and t.dtype.kind == "f":
@@ -586,10 +577,12 @@ def _source_number(t: Tensor, tape: Recording, frozen: bool) -> int:
     return value_number(t, tape)
 
 
-def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> Tensor | None:
+def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
     """stack of vectors, or concat along the first axis of matrices, as a view; None where it is none."""
     first = operands[0]
-    if not all(isinstance(x, Tensor | Shared) for x in operands) or any(x.dtype != first.dtype for x in operands):
+    if not all(isinstance(x, RecordedTensor | Shared) for x in operands) or any(
+        x.dtype != first.dtype for x in operands
+    ):
         return None
     ndim = first.ndim
     if any(x.ndim != ndim for x in operands):
@@ -605,7 +598,7 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
     else:
         return None
     frozen = tape.cache is tape.caches[True]
-    ids = [_source_number(x if isinstance(x, Tensor) else shared_row(x, tape), tape, frozen) for x in operands]
+    ids = [_source_number(x if isinstance(x, RecordedTensor) else shared_row(x, tape), tape, frozen) for x in operands]
     width = first._type.width
     key = ("join", how, first.dtype, width, frozen)
     number = tape.cache.get(key)
@@ -627,7 +620,7 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
 
 def shared_row(
     x: Shared, tape: Recording, frozen: bool | None = None, place: tuple[CodeType | None, int] | None = None
-) -> Tensor:
+) -> RecordedTensor:
     """A shared value used as a row: copied into its pool once per recording.
 
     `frozen` says whether as a constant, `place` where; both are those of the caller unless given.
@@ -655,11 +648,11 @@ def shared_row(
         new_tensor(tape, id, x._type)
         tape.outside[id] = ("row", (x, frozen), place)
         tape.caches[frozen][key] = at = id
-    row: Tensor = tape.tensors[at]
+    row: RecordedTensor = tape.tensors[at]
     return row
 
 
-def known_row(x: Any, tape: Recording) -> Tensor | None:
+def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
     """The tensor of a shared value that this recording has, or of an array of a kind that it has; else None."""
     if tape.is_aside:
         return None
@@ -684,7 +677,7 @@ def known_row(x: Any, tape: Recording) -> Tensor | None:
 # Lists.
 
 
-def record_known_list(kind: str, values: Any) -> Tensor | None:
+def record_known_list(kind: str, values: Any) -> RecordedTensor | None:
     """sum, mean or max over tensors of this recording, of one type, where it knows how; else None."""
     tape = state.tape
     if tape is None or tape.is_aside or len(values) < 2:
@@ -692,7 +685,7 @@ def record_known_list(kind: str, values: Any) -> Tensor | None:
     type = None
     ids = [0, len(values)]
     for x in values:
-        if x.__class__ is not Tensor or x._tape is not tape:
+        if x.__class__ is not RecordedTensor or x._tape is not tape:
             return None
         if x._type is not type:
             if type is not None:
@@ -717,7 +710,7 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
     tape = current_tape()
     tensors = []
     for x in values:
-        if not isinstance(x, Tensor):
+        if not isinstance(x, RecordedTensor):
             x = shared_row(x, tape) if isinstance(x, Shared) else tensor(x)
         tensors.append(x)
     first = tensors[0]
@@ -765,7 +758,7 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
 recorder[0] = record
 
 
-def forced(t: Tensor) -> np.ndarray[Any, Any]:
+def forced(t: RecordedTensor) -> np.ndarray[Any, Any]:
     """The array of a tensor, computed if need be together with all live pending work; not a copy."""
     value = known_value(t)
     if value is None:
@@ -775,7 +768,7 @@ def forced(t: Tensor) -> np.ndarray[Any, Any]:
     return value
 
 
-def known_value(t: Tensor) -> np.ndarray[Any, Any] | None:
+def known_value(t: RecordedTensor) -> np.ndarray[Any, Any] | None:
     """The array of a tensor that was computed, and is still there; not a copy."""
     value: np.ndarray[Any, Any] | None = getattr(t, "_value", None)
     if value is None:
@@ -786,12 +779,12 @@ def known_value(t: Tensor) -> np.ndarray[Any, Any] | None:
     return value
 
 
-def iterate_tensors(tree: Any) -> Iterator[Tensor]:
+def iterate_tensors(tree: Any) -> Iterator[RecordedTensor]:
     """The tensors of nested lists, tuples and dicts, in order; a loop, however deep."""
     stack = [tree]
     while stack:
         x = stack.pop()
-        if isinstance(x, Tensor):
+        if isinstance(x, RecordedTensor):
             yield x
         elif isinstance(x, list | tuple):
             stack.extend(reversed(x))

@@ -12,7 +12,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn
 from autobatch.shared import SharedExpression
-from autobatch.tensor import Tensor
+from autobatch.tensor import RecordedTensor
 
 Function = Callable[[Any], Any]
 
@@ -155,7 +155,7 @@ def signatures(fn: Function, examples: Any) -> list[str]:
     """Names of the signatures of a map, without that of arrays from outside."""
     results = ab.map(fn, examples)
     leaf: Any = results[0]
-    while not isinstance(leaf, Tensor):
+    while not isinstance(leaf, RecordedTensor):
         leaf = leaf[0]
     names = [s.name for s in leaf._tape.signatures if s.slots or s.shared or s.data]
     ab.evaluate(results)

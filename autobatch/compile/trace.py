@@ -34,7 +34,7 @@ from ..ops.elementwise import ADD, CAST, float_dtype
 from ..ops.index import BOUNDED
 from ..ops.movement import concat, reshape
 from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
-from ..ops.value import Value
+from ..ops.value import Tensor
 from ..types import Dim, Type, default_dtype, promote, tensor_type
 
 SHADOW = 1000
@@ -45,7 +45,7 @@ INT64 = np.dtype(np.int64)
 FLOAT64 = np.dtype(np.float64)
 
 
-class Tracer(Value):
+class Tracer(Tensor):
     """A value while a cell is traced. `_weak` marks numbers, which take the dtype of what they meet."""
 
     __slots__ = ("_builder", "_id", "_type", "_weak")
@@ -120,7 +120,7 @@ class Tracer(Value):
         )
 
 
-class StackedTracer(Value):
+class StackedTracer(Tensor):
     """`stack` of a list of varying length: ops that carry the rows along run on each element."""
 
     __slots__ = ("_each", "_type")

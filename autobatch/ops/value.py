@@ -1,7 +1,7 @@
 """What every value of a program can do: Python operators and array-API methods, all by `apply`.
 
 Tensors of a recording, tracers inside a cell, parameters and what is computed from parameters alone inherit from
-`Value`; each of them says in `_record` how an op on it is written down. Ops therefore never know what they run on,
+`Tensor`; each of them says in `_record` how an op on it is written down. Ops therefore never know what they run on,
 and rules for derivatives are ordinary code on values.
 """
 
@@ -25,8 +25,19 @@ if TYPE_CHECKING:
 _CONTAINS = dis.opmap["CONTAINS_OP"]
 
 
-class Value:
-    """Operators and methods shared by all lazy values. `_priority` decides who writes down an op of mixed operands."""
+class Tensor:
+    """An immutable lazy value of one example; parameters, constants and values inside a traced cell are such, too.
+
+    Operators, indexing, `.T`, `.sum()`, … record; `.numpy()`, `.item()`, `float()`, `int()`, `bool()` force: they run
+    all live pending work of this thread together. `repr` never runs anything.
+
+    >>> import autobatch as ab
+    >>> t = ab.tensor([1.0, 2.0]) * 3
+    >>> t.numpy()
+    array([3., 6.], dtype=float32)
+    """
+
+    # `_priority` decides who writes down an op of mixed operands.
 
     __slots__ = ()
     _priority = 0

@@ -19,7 +19,7 @@ from ..engine import held_tensors
 from ..errors import RecordingError, line_of, message, user_line
 from ..signature import Signature
 from ..tape import Recording, signature_table
-from ..tensor import Tensor, iterate_tensors
+from ..tensor import RecordedTensor, iterate_tensors
 from .arrays import KINDS, encode
 from .templates import Template, template_of
 
@@ -176,7 +176,7 @@ class Encoded:
     def _template(self, r: int, result: Any, local: Array) -> Template:
         m = self.marks[r]
 
-        def number(t: Tensor) -> tuple[bool, int]:
+        def number(t: RecordedTensor) -> tuple[bool, int]:
             at = int(local[t._id])
             if at >= 0 and m.before[3] <= t._id < m.after[3]:
                 return False, at

@@ -27,7 +27,7 @@ from ..parameter import uninterrupted
 from ..signature import Signature
 from ..stages import active
 from ..tape import Block, Recording
-from ..tensor import Tensor, import_array, shared_row
+from ..tensor import RecordedTensor, import_array, shared_row
 from .arrays import COLUMNS, KINDS, Column, replay
 from .encoded import Encoded, Mark, Path
 from .surroundings import Surroundings
@@ -157,7 +157,7 @@ class Store:
         n_values = int(self.table[chosen, _VALUES].sum())
         block = Block(at, tape.n_nodes, first, n_values, stream, ints, floats, places, self.lines)
         payloads: list[tuple[int, Array]] = []
-        tensors: list[Tensor] = []
+        tensors: list[RecordedTensor] = []
         results = []
         for k, base in zip(kept, bases.tolist(), strict=True):
             if k.payloads:
@@ -165,7 +165,7 @@ class Store:
             alone = k.template.alone
             if alone is not None:
                 number, type = alone
-                t: Tensor = _new(Tensor)
+                t: RecordedTensor = _new(RecordedTensor)
                 t._tape = tape
                 t._id = base + number
                 t._type = type

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..tape import Recording
-from ..tensor import Tensor
+from ..tensor import RecordedTensor
 from ..types import Type
 
 __all__ = ["Template", "template_of"]
@@ -39,11 +39,11 @@ class Template:
         only = len(self.steps) == 1 and self.tensors and not self.tensors[0][0]
         self.alone = self.tensors[0][1:] if only else None
 
-    def build(self, tape: Recording, base: int, outside: Sequence[int], made: list[Tensor]) -> Any:
+    def build(self, tape: Recording, base: int, outside: Sequence[int], made: list[RecordedTensor]) -> Any:
         """The result of an example whose first value is `base`; the tensors made are appended to `made`."""
         first = len(made)
         for is_outside, number, type in self.tensors:
-            t: Tensor = _new(Tensor)
+            t: RecordedTensor = _new(RecordedTensor)
             t._tape = tape
             t._id = int(outside[number]) if is_outside else base + number
             t._type = type
@@ -72,7 +72,7 @@ class Template:
         )
 
 
-def template_of(result: Any, tape: Recording, number: Callable[[Tensor], tuple[bool, int]]) -> Template:
+def template_of(result: Any, tape: Recording, number: Callable[[RecordedTensor], tuple[bool, int]]) -> Template:
     """The template of a result. `number` says of a tensor of the recording whether it is outside, and its number."""
     tensors: list[tuple[bool, int, Type]] = []
     slots: dict[int, int] = {}
@@ -82,7 +82,7 @@ def template_of(result: Any, tape: Recording, number: Callable[[Tensor], tuple[b
         x, make = stack.pop()
         if make is not None:
             steps.append(("make", make))
-        elif isinstance(x, Tensor) and x._tape is tape:
+        elif isinstance(x, RecordedTensor) and x._tape is tape:
             if x._id not in slots:
                 slots[x._id] = len(tensors)
                 tensors.append((*number(x), x._type))
