@@ -9,8 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -23,6 +21,7 @@ from .backends.numba_verbs import scatter_add
 from .backends.packed import forget
 from .backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_device, to_host
 from .errors import OpTypeError, message, user_line
+from .interrupts import uninterrupted
 from .run.device import gradients as on_device
 from .shared import Shared, as_array, mixed_places, refuse_if_kept
 from .stages import timed
@@ -267,27 +266,6 @@ def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
     # np.add.reduceat takes ten to fifty times as long.
     return SparseRows(once, scatter_add(joined, place, once.size), shape)
-
-
-class uninterrupted:
-    """Hold back Ctrl-C until the block has ended. Only the main thread is ever interrupted."""
-
-    __slots__ = ("old", "pressed")
-
-    def __enter__(self) -> None:
-        self.old: Any = None
-        self.pressed: list[Any] = []
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None:
-            self.old = signal.signal(signal.SIGINT, self._note)
-
-    def _note(self, *args: Any) -> None:
-        self.pressed.append(args)
-
-    def __exit__(self, *error: object) -> None:
-        if self.old is not None:
-            signal.signal(signal.SIGINT, self.old)
-            if self.pressed and callable(self.old):
-                self.old(*self.pressed[0])
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "autobatch"
 ROOMS = [
     *(
         "errors",
+        "interrupts",
         "guards",
         "stages",
         "collector",

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RecordingError, message
-from ..parameter import uninterrupted
+from ..interrupts import uninterrupted
 from ..signature import Signature
 from ..stages import active
 from ..tape import Block, Recording
