@@ -37,7 +37,7 @@ from typing import Any
 from .errors import _PACKAGE, OpIndexError, message, user_line
 from .guarding import unchanged
 from .guards import epoch
-from .tape import AHEAD, state
+from .tape import AHEAD, WRITING, state
 from .tensor import RecordedTensor, known_row, more_tensors, place_from
 
 DOORS = 4
@@ -83,6 +83,7 @@ class Entry:
             self.prefix + name: value
             for name, value in {
                 "state": state,
+                "WRITING": WRITING,
                 "Tensor": RecordedTensor,
                 "epoch": epoch,
                 "unchanged": unchanged,
@@ -285,12 +286,14 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             inside = f"0 <= {name} < {limit} or -{limit} <= {name} < 0"
             lines.append(f"        if not ({inside}): {p}out_of_range({name}, {limit})")
     if not stream:
-        # As `torn` says, which takes longer.
-        lines.append(f"    if {p}tape.done != {p}tape.count or {p}tape.is_aside: break")
+        lines.append(f"    if {p}tape.count is {p}WRITING or {p}tape.is_aside: break")
     lines += [
         f"    {p}n = {p}tape.count",
         f"    if {p}n > {p}tape.room: {p}more_tensors({p}tape, {p}n)",
-        f"    {p}tape.count = {p}done = {p}n + {count}",
+        f"    {p}frame = {p}getframe(1)",
+        f"    if {p}frame.f_code is {p}tape.user_code: {p}place = {p}frame.f_lasti",
+        f"    else: {p}place = {p}place_from({p}frame, {p}tape)",
+        f"    {p}tape.count = {p}WRITING",
     ]
     for where, values in (("ints", ints), ("floats", floats)):
         if len(values) == 1:
@@ -299,10 +302,7 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             lines.append(f"    {p}tape.{where}.extend(({', '.join(values)}))")
     lines += [
         f"    {p}tape.stream.extend(({', '.join([f'{p}number', *stream])},))",
-        f"    {p}frame = {p}getframe(1)",
-        f"    {p}code = {p}frame.f_code",
-        f"    if {p}code is {p}tape.user_code: {p}tape.places.append({p}frame.f_lasti)",
-        f"    else: {p}tape.places.append({p}place_from({p}frame, {p}tape))",
+        f"    {p}tape.places.append({p}place)",
         f"    {p}made = {p}tape.tensors",
     ]
     for k in range(count):
@@ -312,6 +312,6 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
             f"    {p}r{k}._type = {p}t{k}",
         ]
     made = ", ".join(f"{p}r{k}" for k in range(count))
-    lines += [f"    {p}tape.done = {p}done", f"    return {made}{',' if results == 1 else ''}"]
+    lines += [f"    {p}tape.count = {p}n + {count}", f"    return {made}{',' if results == 1 else ''}"]
     never = object()
     return (None, -1, (), None, None, *(never for _ in keys), *(None for _ in range(count))), lines

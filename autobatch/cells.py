@@ -28,7 +28,7 @@ from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
 from .shared import is_frozen
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
-from .tensor import INT64, RecordedTensor, current_tape, new_tensor, user_place, value_number, view_rows
+from .tensor import INT64, RecordedTensor, current_tape, value_number, view_rows, write
 from .types import Type, default_dtype, tensor_type
 
 
@@ -222,20 +222,19 @@ class Cell:
             lengths.append(len(slot))
         _sync()
         number = tape.signature_number(entry.signature)
-        first = tape.add(number, ids, user_place())
-        tape.ints.extend(x for x, c in zip(flat.numbers, entry.signature.data, strict=False) if c == "i")
-        tape.floats.extend(x for x, c in zip(flat.numbers, entry.signature.data, strict=False) if c == "f")
+        data = list(zip(flat.numbers, entry.signature.data, strict=False))
+        ints, floats = [x for x, c in data if c == "i"], [x for x, c in data if c == "f"]
+        draws = sum(n * (lengths[k - 1] if k else 1) for k, n in entry.draws.items())
         if any(entry.draws.values()):
-            tape.ints += (signed(state.stream), state.draws)
-            state.draws += sum(n * (lengths[k - 1] if k else 1) for k, n in entry.draws.items())
-        tensors: list[Any] = []
+            ints += (signed(state.stream), state.draws)
+        types = list(entry.types)
         for k, (type, result) in enumerate(zip(entry.types, entry.signature.results, strict=True)):
             if result.rule == PER_ELEMENT:
                 length = lengths[entry.signature.lists.index(result.ref)]
                 shape = (length * type.rows, type.width) if k in entry.listed else (length, *type.shape)
-                tensors.append(new_tensor(tape, first + k, tensor_type(type.dtype, shape)))
-            else:
-                tensors.append(new_tensor(tape, first + k, type))
+                types[k] = tensor_type(type.dtype, shape)
+        tensors: list[Any] = write(tape, number, ids, types, ints=ints, floats=floats)
+        state.draws += draws
         for k in entry.listed:
             type = entry.types[k]
             length = lengths[entry.signature.lists.index(entry.signature.results[k].ref)]

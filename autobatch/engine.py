@@ -28,7 +28,7 @@ from .shared import Shared, flags, is_frozen, refuse_if_kept
 from .signature import Signature
 from .stages import timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, state
-from .tensor import RecordedTensor, iterate_tensors, known_value
+from .tensor import RecordedTensor, interrupted, iterate_tensors, known_value
 from .types import Type
 
 Array = np.ndarray[Any, Any]
@@ -152,7 +152,7 @@ def run_pending() -> None:
     tape = state.tape
     if tape is None:
         return
-    if tape.count and not tape.torn:
+    if tape.count and not tape.is_interrupted:
         flush(tape, None)
     else:
         state.tape = None  # it was begun before what changes now
@@ -165,14 +165,8 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
     refuse_if_kept("a value is forced")
     state.tape = None
-    if tape.torn:
-        raise RecordingError(
-            message(
-                "a recording was given up: it was interrupted while it was written",
-                where=user_line(2),
-                repair="record it anew",
-            )
-        )
+    if tape.is_interrupted:
+        raise interrupted()
     listed, watched = referenced(tape.tensors, RecordedTensor, 0, tape.count)
     held = [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
     if target is not None and all(t is not target for t in held):
@@ -208,7 +202,7 @@ def check_finite() -> Iterator[None]:
 
 def node_of_value(tape: Recording, value: int) -> int:
     """The node that a value is a result of."""
-    if tape.torn and tape.arrays is None:
+    if tape.is_interrupted and tape.arrays is None:
         return -1
     arrays = tape.arrays if tape.arrays is not None else assemble(tape, ())
     return int(np.searchsorted(arrays.value_of, value, side="right")) - 1
@@ -323,10 +317,17 @@ class no_grad:
 
     def __enter__(self) -> None:
         self._before = is_frozen()
-        freeze(True)
+        try:
+            freeze(True)
+        except BaseException:  # Ctrl-C
+            freeze(self._before)
+            raise
 
     def __exit__(self, *error: object) -> None:
-        freeze(self._before)
+        try:
+            freeze(self._before)
+        finally:
+            freeze(self._before)  # again: Ctrl-C may have cut the first one short
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:

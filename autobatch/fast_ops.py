@@ -1,7 +1,7 @@
 """Fast paths of recording: ops on tensors of the open recording whose signature it knows already.
 
-Each takes the place of the general function, and calls it where anything is out of the ordinary. The lines that write a
-node stand in each of the shortest anew: a call would cost a tenth of the budget of an op.
+Each takes the place of the general function, and calls it where anything is out of the ordinary. The lines of
+`tensor.write_known` stand in each of the shortest anew: a call would cost a tenth of the budget of an op.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .ops.movement import split as _split
 from .ops.value import Tensor
 from .parameter import Parameter
 from .shared import Shared
-from .tape import state
-from .tensor import SHARED_CLASSES, RecordedTensor, more_tensors, place_from
+from .tape import WRITING, state
+from .tensor import SHARED_CLASSES, RecordedTensor, more_tensors, place_from, write_known
 
 __all__ = ["concat", "cross_entropy", "exp", "log", "relu", "sigmoid", "softplus", "split", "sqrt", "tanh"]
 
@@ -53,22 +53,19 @@ def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
                     return slow(self, other)
                 operands = (hit[0], self._id)
             n = tape.count
-            tape.count = done = n + 1
+            if n > tape.room:
+                more_tensors(tape, n)
+            frame = _getframe(1)
+            place = frame.f_lasti if frame.f_code is tape.user_code else place_from(frame, tape)
+            tape.count = WRITING
             if kind is float:
                 tape.floats.append(other)
             tape.stream.extend(operands)
-            frame = _getframe(1)
-            code = frame.f_code
-            if code is tape.user_code:
-                tape.places.append(frame.f_lasti)
-            else:
-                tape.places.append(place_from(frame, tape))
-            if n > tape.room:
-                more_tensors(tape, n)
+            tape.places.append(place)
             t = tape.tensors[n]
             t._tape = tape
             t._type = hit[1]
-            tape.done = done
+            tape.count = n + 1
             return t
         return slow(self, other)
 
@@ -83,10 +80,7 @@ def _reflected(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], 
         if other.__class__ is float and self._tape is tape:
             hit = tape.cache.get((op, (), "f", self._type))
             if hit is not None:
-                n = tape.count
-                tape.count = n + 1
-                tape.floats.append(other)
-                return _write(tape, n, hit, (self._id,))
+                return write_known(tape, hit, (self._id,), _getframe(1), floats=(other,))
         return slow(self, other)
 
     return _named(method, slow)
@@ -101,9 +95,7 @@ def _shared_left(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any]
             if other._tape is tape:
                 hit = tape.cache.get((op, (), self, other._type))
                 if hit is not None:
-                    n = tape.count
-                    tape.count = n + 1
-                    return _write(tape, n, hit, (other._id,))
+                    return write_known(tape, hit, (other._id,), _getframe(1))
         return slow(self, other)
 
     return _named(method, slow)
@@ -120,23 +112,19 @@ def _row(slow: Callable[[Any, Any], Any], depth: int) -> Callable[[Any, Any], An
             except KeyError:
                 number, type, n_rows = -1, None, 0
             n = tape.count
-            # As `torn` says, which takes longer.
-            if 0 <= index < n_rows and tape.done == n and not tape.is_aside:
-                tape.count = done = n + 1
-                tape.ints.append(index)
-                tape.stream.append(number)
-                frame = _getframe(depth)
-                code = frame.f_code
-                if code is tape.user_code:
-                    tape.places.append(frame.f_lasti)
-                else:
-                    tape.places.append(place_from(frame, tape))
+            if 0 <= index < n_rows and n is not WRITING and not tape.is_aside:
                 if n > tape.room:
                     more_tensors(tape, n)
+                frame = _getframe(depth)
+                place = frame.f_lasti if frame.f_code is tape.user_code else place_from(frame, tape)
+                tape.count = WRITING
+                tape.ints.append(index)
+                tape.stream.append(number)
+                tape.places.append(place)
                 t = tape.tensors[n]
                 t._tape = tape
                 t._type = type
-                tape.done = done
+                tape.count = n + 1
                 return t
             if n_rows == 0 and state.builder is None:
                 t = slow(self, index)
@@ -159,20 +147,17 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
             hit = tape.cache.get((op, (), x._type))
             if hit is not None:
                 n = tape.count
-                tape.count = done = n + 1
-                tape.stream.extend((hit[0], x._id))
-                frame = _getframe(1)
-                code = frame.f_code
-                if code is tape.user_code:
-                    tape.places.append(frame.f_lasti)
-                else:
-                    tape.places.append(place_from(frame, tape))
                 if n > tape.room:
                     more_tensors(tape, n)
+                frame = _getframe(1)
+                place = frame.f_lasti if frame.f_code is tape.user_code else place_from(frame, tape)
+                tape.count = WRITING
+                tape.stream.extend((hit[0], x._id))
+                tape.places.append(place)
                 t = tape.tensors[n]
                 t._tape = tape
                 t._type = hit[1]
-                tape.done = done
+                tape.count = n + 1
                 return t
         return slow(x)
 
@@ -187,31 +172,10 @@ def _labelled(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], A
         if index.__class__ is int and logits.__class__ is RecordedTensor and logits._tape is tape:
             hit = tape.cache.get((op, (), logits._type, "i"))
             if hit is not None and 0 <= index < logits._type.shape[0]:
-                n = tape.count
-                tape.count = n + 1
-                tape.ints.append(index)
-                return _write(tape, n, hit, (logits._id,))
+                return write_known(tape, hit, (logits._id,), _getframe(1), ints=(index,))
         return slow(logits, index)
 
     return _named(function, slow)
-
-
-def _write(tape: Any, n: int, hit: Any, operands: tuple[int, ...]) -> RecordedTensor:
-    """The last lines of a node that has begun: its place is the user's line."""
-    tape.stream.extend((hit[0], *operands))
-    frame = _getframe(2)
-    code = frame.f_code
-    if code is tape.user_code:
-        tape.places.append(frame.f_lasti)
-    else:
-        tape.places.append(place_from(frame, tape))
-    if n > tape.room:
-        more_tensors(tape, n)
-    t: RecordedTensor = tape.tensors[n]
-    t._tape = tape
-    t._type = hit[1]
-    tape.done = n + 1
-    return t
 
 
 def _named(fast: Any, slow: Any) -> Any:
@@ -233,13 +197,8 @@ def split(x: Any, parts: int | Sequence[int], axis: int = -1) -> list[Any]:
         if all(key in tape.cache for key in keys):
             tape.cache[SLICE, x._type, parts, axis] = tuple(tape.cache[key] for key in keys)
         return pieces
-    source = (x._id,)
-    pieces = []
-    for hit in hits:
-        n = tape.count
-        tape.count = n + 1
-        pieces.append(_write(tape, n, hit, source))
-    return pieces
+    source, frame = (x._id,), _getframe(1)
+    return [write_known(tape, hit, source, frame) for hit in hits]
 
 
 def concat(xs: Sequence[Any], axis: int = -1) -> Any:
@@ -255,9 +214,7 @@ def concat(xs: Sequence[Any], axis: int = -1) -> Any:
             operands.append(x._id)
         hit = tape.cache.get(tuple(key)) if operands else None
         if hit is not None:
-            n = tape.count
-            tape.count = n + 1
-            return _write(tape, n, hit, tuple(operands))
+            return write_known(tape, hit, operands, _getframe(1))
     return _concat(xs, axis)
 
 

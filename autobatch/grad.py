@@ -25,7 +25,7 @@ from .run.program import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, PAYLOAD, PER_
 from .shared import Shared, SharedExpression, in_order, is_frozen
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
-from .tensor import RecordedTensor, current_tape, new_tensor, shared_row, tensor, value_number, view_rows
+from .tensor import RecordedTensor, current_tape, interrupted, shared_row, tensor, value_number, view_rows, write
 from .types import Type, default_dtype, is_float, tensor_type
 
 
@@ -77,15 +77,20 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
         places = [k % len(args) for k in wanted]
         substitution = _Substitution()
         constant = is_frozen()  # an outer no_grad makes the results constant; the function itself is differentiated
-        freeze(False)
         tape = substitution.tape
-        tape.sweeps += 1
+        sweeps = tape.sweeps
         try:
-            replaced = [substitution.replace(a) if k in places else a for k, a in enumerate(args)]
-            value = fn(*replaced, **kwargs)
-            derivatives = substitution.derivatives(value)
+            try:
+                freeze(False)
+                tape.sweeps = sweeps + 1
+                replaced = [substitution.replace(a) if k in places else a for k, a in enumerate(args)]
+                value = fn(*replaced, **kwargs)
+                derivatives = substitution.derivatives(value)
+            finally:
+                tape.sweeps = sweeps
+                freeze(constant)
         finally:
-            tape.sweeps -= 1
+            tape.sweeps = sweeps  # again: Ctrl-C may have cut the first one short
             freeze(constant)
         if constant:
             value, derivatives = value.detach(), {x: g.detach() for x, g in derivatives.items()}
@@ -159,6 +164,8 @@ class _Substitution:
                 message("grad: the function must return a floating scalar", expected="f[]", got=got, where=user_line(3))
             )
         tape = current_tape()
+        if self.tape.is_interrupted:
+            raise interrupted()
         if value._tape is not tape or any(s._tape is not tape for s in self.sources):
             raise RecordingError(
                 message(
@@ -337,18 +344,17 @@ class _Sweep:
             else:
                 ids.append(value_number(x, tape))
                 sizes[k] = x.shape[0] if x.shape else 1
-        first = tape.add(tape.signature_number(derived), ids, (None, 0))
-        tape.ints.extend(self.tape.ints[node.ints : node.ints + derived.n_ints])
-        tape.floats.extend(self.tape.floats[node.floats : node.floats + derived.n_floats])
-        made = []
-        for k, (result, i) in enumerate(zip(derived.results, derived.graph.outputs, strict=True)):
+        types = []
+        for result, i in zip(derived.results, derived.graph.outputs, strict=True):
             type = derived.graph.nodes[i].type
             if result.rule == PER_ELEMENT and derived.slots[result.ref].kind == LIST:
                 type = tensor_type(type.dtype, (sizes[result.ref] * type.rows, type.width))
             elif result.rule in (AS_SLOT, PER_ELEMENT):
                 type = tensor_type(type.dtype, (sizes[result.ref], *type.shape))
-            made.append(new_tensor(tape, first + k, type))
-        return made
+            types.append(type)
+        ints = tape.ints[node.ints : node.ints + derived.n_ints]
+        floats = tape.floats[node.floats : node.floats + derived.n_floats]
+        return write(tape, tape.signature_number(derived), ids, types, (None, 0), ints, floats)
 
     def _expressions(self) -> None:
         """Carry cotangents of shared expressions down to parameters, as values of the example."""
@@ -360,11 +366,9 @@ class _Sweep:
             keys = [x.graph.nodes[w].attrs[1] for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
             signature = _shared_pull(x, result.graph.pruned())
             tape = self.tape
-            first = tape.add(tape.signature_number(signature), (value_number(self.shared[x], tape),), (None, 0))
-            made = [
-                new_tensor(tape, first + k, signature.graph.nodes[i].type)
-                for k, i in enumerate(signature.graph.outputs)
-            ]
+            types = [signature.graph.nodes[i].type for i in signature.graph.outputs]
+            ids = (value_number(self.shared[x], tape),)
+            made = write(tape, tape.signature_number(signature), ids, types, (None, 0))
             for parent, g in zip(keys, made, strict=True):
                 p = x.parents[parent]
                 self.shared[p] = self.shared[p] + g if p in self.shared else g

@@ -156,11 +156,11 @@ def _call_or_replay(fn: Callable[..., Any], columns: list[list[Any]], call: int,
             known = []
         if index == len(keys):
             break
+        before = mark(tape)
         flags.kept, state.paths = True, None
         _enter(map_stream(stream, call), stream, call, index)
         paths[signed(state.stream)] = ()
         state.paths = paths
-        before = mark(tape)
         try:
             results.append(fn(*(column[index] for column in columns)))
         except Exception as error:

@@ -1,12 +1,13 @@
 """record: user calls → flat lists; at a flush the lists become the integer arrays of `run.program.Tape`.
 
-Input: one call of `Recording.add` per op or cell call (the fast paths in `tensor.py` and `cells.py` write the same
-lists inline). Output: `assemble`. Invariants: operands of a node have smaller value numbers than its results; the
-nodes of an example are contiguous. Cost: well under a microsecond a node.
+Input: one call of `tensor.write` per op or cell call (fast paths write the same lists inline). Output: `assemble`.
+Invariants: operands of a node have smaller value numbers than its results; the nodes of an example are contiguous.
+Cost: well under a microsecond a node.
 
-A write begins by moving `count` and ends by moving `done`, so that one that Ctrl-C broke off can be told; such a
-recording is given up. The stream holds, node by node, the signature's number, then for each slot one value number,
-or for a list its length and that many value numbers.
+A node is written whole or not at all. While one is being written `count` is `WRITING`, and nothing but the end of that
+write sets it to a number again: if an exception breaks a write off, every later one finds `WRITING` and raises. What can
+fail by itself (a line is looked up, tensors are made) comes before. The stream holds, node by node, the signature's
+number, then for each slot one value number, or for a list its length and that many value numbers.
 
 Nodes that are replayed (`reuse/`) come as a `Block`: arrays instead of list entries, and no tensors but the results.
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import operator
 import threading
 import weakref
@@ -46,6 +48,9 @@ _numbers = itertools.count(1)
 
 
 Ints = np.ndarray[Any, Any]
+
+WRITING: Any = math.inf
+"""The count of a recording in which a node is being written: more than any recording has room for."""
 
 AHEAD = 16
 """Most results of a node that finds its tensors without asking for each."""
@@ -78,7 +83,6 @@ class Recording:
         "caches",
         "codes",
         "count",
-        "done",
         "examples",
         "floats",
         "frozen_from",
@@ -122,8 +126,7 @@ class Recording:
         self.ints: list[int] = []
         self.floats: list[float] = []
         self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
-        self.count = 0
-        self.done = 0
+        self.count: int = 0  # of values
         self.examples = 0  # of `ab.map`
         self.user_code: CodeType | None = None  # the user's code that recorded last
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
@@ -161,27 +164,13 @@ class Recording:
         return found
 
     @property
-    def torn(self) -> bool:
-        """Whether Ctrl-C came while a node was written: the count moves first, `done` when its tensors are there."""
-        return self.done != self.count
-
-    def add(self, number: int, operands: Sequence[int], place: tuple[CodeType | None, int]) -> int:
-        """Write one node; returns the number of its first result. Its data and tensors have to follow."""
-        first = self.count
-        self.count = first + len(self.signatures[number].results)
-        self.stream.append(number)
-        self.stream.extend(operands)
-        self.note_place(*place)
-        return first
-
-    def note_place(self, code: CodeType | None, instruction: int) -> None:
-        """Write down which instruction recorded the last node."""
-        if code is not self.user_code:
-            self.note_code(code)
-        self.places.append(instruction)
+    def is_interrupted(self) -> bool:
+        """Whether a node was broken off while it was written, so that nothing can be made of the recording."""
+        return self.count is WRITING
 
     def note_code(self, code: CodeType | None) -> None:
         """Write down that instructions are of this code from now on."""
+        self.user_code = None  # until it is written down: an exception may come between
         self.codes.append((len(self.places), code))
         self.user_code = code
 
@@ -194,7 +183,8 @@ class Recording:
         self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[RecordedTensor]
     ) -> None:
         """Append nodes that were replayed, their arrays from outside, and tensors of some of their values."""
-        self.count = after = block.value + block.n_values
+        after = block.value + block.n_values
+        self.count = WRITING
         self.payloads += payloads
         self.blocks.append(block)
         self.replayed += tensors
@@ -203,7 +193,7 @@ class Recording:
             self.solid = n if self.solid is None else self.solid
             self.tensors += [None] * (after - n)
             self.room = after - AHEAD
-        self.done = after
+        self.count = after
 
     def live_tensors(self) -> list[RecordedTensor]:
         """The tensors of this recording's values."""

@@ -24,7 +24,7 @@ from .parameter import Buffer, Parameter
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
 from .shared import Constant, Shared, SharedExpression, as_array, is_frozen
 from .signature import Result, Signature, Slot, payload
-from .tape import AHEAD, DONE, ENDED, OPEN, Recording, state
+from .tape import AHEAD, DONE, ENDED, OPEN, WRITING, Recording, state
 from .types import Type, default_dtype, tensor_type
 
 _getframe = sys._getframe
@@ -124,19 +124,86 @@ def node_line(t: RecordedTensor) -> str:
     return tape.where(node) if node >= 0 else ""
 
 
-def new_tensor(tape: Recording, id: int, type: Type) -> RecordedTensor:
-    """The tensor of a value that was just written."""
-    if id > tape.room:
-        more_tensors(tape, id)
-    t: RecordedTensor = tape.tensors[id]
+def write(
+    tape: Recording,
+    number: int,
+    operands: Sequence[int],
+    types: Sequence[Type],
+    place: tuple[CodeType | None, int] | None = None,
+    ints: Sequence[int] = (),
+    floats: Sequence[float] = (),
+    array: np.ndarray[Any, Any] | None = None,
+) -> list[RecordedTensor]:
+    """Write one node, whole or not at all; the tensors of its results.
+
+    Args:
+        tape: an open recording.
+        number: of the node's signature on this tape.
+        operands: value numbers; before those of a list its length.
+        types: of the results.
+        place: what recorded it; the caller's line unless given.
+        ints: whole numbers among its data.
+        floats: other numbers among its data.
+        array: what a node without operands holds.
+
+    Raises `RecordingError` if an earlier write was broken off.
+    """
+    first = tape.count
+    after = first + len(types)
+    if after - 1 > tape.room:
+        more_tensors(tape, after - 1)
+    code, instruction = user_place() if place is None else place
+    if code is not tape.user_code:
+        tape.note_code(code)
+    tape.count = WRITING
+    tape.ints += ints
+    tape.floats += floats
+    if array is not None:
+        tape.payloads.append((first, array))
+    tape.stream += (number, *operands)
+    tape.places.append(instruction)
+    made: list[RecordedTensor] = tape.tensors[first:after]
+    for t, type in zip(made, types, strict=True):
+        t._tape = tape
+        t._type = type
+    tape.count = after
+    return made
+
+
+def write_known(
+    tape: Recording,
+    known: tuple[int, Type],
+    operands: Sequence[int],
+    frame: Any,
+    ints: Sequence[int] = (),
+    floats: Sequence[float] = (),
+) -> RecordedTensor:
+    """Write a node of one result whose signature's number and type this tape knows; it is recorded by this frame."""
+    n = tape.count
+    if n > tape.room:
+        more_tensors(tape, n)
+    place = frame.f_lasti if frame.f_code is tape.user_code else place_from(frame, tape)
+    tape.count = WRITING
+    if ints:
+        tape.ints += ints
+    if floats:
+        tape.floats += floats
+    tape.stream += (known[0], *operands)
+    tape.places.append(place)
+    t: RecordedTensor = tape.tensors[n]
     t._tape = tape
-    t._type = type
-    tape.done = id + 1
+    t._type = known[1]
+    tape.count = n + 1
     return t
 
 
 def more_tensors(tape: Recording, id: int) -> None:
-    """Lengthen a recording's list of tensors, so that there are some for value `id` and those after it."""
+    """Lengthen a recording's list of tensors, so that there are some for value `id` and those after it.
+
+    Raises `RecordingError` where `id` is `WRITING`: something broke off the write of an earlier node.
+    """
+    if id == WRITING:
+        raise interrupted()
     first = len(tape.tensors)
     n_more = id - first + 2 * AHEAD + (min(first, 4096) if tape.solid is None else 0)
     more = list(map(_new, itertools.repeat(RecordedTensor, n_more)))
@@ -149,10 +216,21 @@ def more_tensors(tape: Recording, id: int) -> None:
 def current_tape() -> Recording:
     """The open recording of this thread."""
     tape = state.tape
-    if tape is None or tape.torn:
+    if tape is None or tape.is_interrupted:
         spare, state.spare = state.spare, None
         tape = state.tape = Recording(is_frozen(), state.unbatched, spare)
     return tape
+
+
+def interrupted() -> RecordingError:
+    """The error for a recording that was broken off in the middle of an op."""
+    return RecordingError(
+        message(
+            "the recording was given up: an exception broke off an op while it was recorded",
+            where=user_line(2),
+            repair="record it anew, from ab.map on",
+        )
+    )
 
 
 _in_library: dict[str, bool] = {}
@@ -221,9 +299,7 @@ def lift(array: np.ndarray[Any, Any], tape: Recording) -> RecordedTensor:
         if found is None:
             found = _payloads[type] = payload(type)
         hit = tape.cache[key] = tape.signature_number(found)
-    id = tape.add(hit, (), user_place())
-    tape.payloads.append((id, array))
-    return new_tensor(tape, id, type)
+    return write(tape, hit, (), (type,), array=array)[0]
 
 
 def remember_array(x: np.ndarray[Any, Any], lifted: RecordedTensor, tape: Recording) -> None:
@@ -372,10 +448,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         signature, type = op_signature(op, key[2:], attrs, tape is not None and tape.cache is tape.caches[True])
         hit = tape.cache[key] = (tape.signature_number(signature), type)
     number, type = hit
-    id = tape.add(number, ids, user_place())
-    tape.ints += ints
-    tape.floats += floats
-    return new_tensor(tape, id, type)
+    return write(tape, number, ids, (type,), ints=ints, floats=floats)[0]
 
 
 def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTensor | None:
@@ -404,16 +477,9 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
         else:
             return None
     hit = tape.cache.get(tuple(keys))
-    if hit is None or (not ids and tape.torn):
+    if hit is None or (not ids and tape.is_interrupted):
         return None
-    n = tape.count
-    tape.count = n + 1
-    tape.ints += ints
-    tape.floats += floats
-    tape.stream.append(hit[0])
-    tape.stream += ids
-    tape.note_place(*user_place())
-    return new_tensor(tape, n, hit[1])
+    return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
 
 
 def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
@@ -561,9 +627,7 @@ def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, sh
                 frozen=frozen,
             )
         number = tape.cache[key] = tape.signature_number(found)
-    view = tape.add(number, (id,), user_place())
-    tape.ints += (start, step, count)
-    return new_tensor(tape, view, type)
+    return write(tape, number, (id,), (type,), ints=(start, step, count))[0]
 
 
 _views: dict[Any, Signature] = {}
@@ -615,7 +679,7 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
                 frozen=frozen,
             )
         number = tape.cache[key] = tape.signature_number(found)
-    return new_tensor(tape, tape.add(number, (len(ids), *ids), user_place()), tensor_type(first.dtype, shape))
+    return write(tape, number, (len(ids), *ids), (tensor_type(first.dtype, shape),))[0]
 
 
 def shared_row(
@@ -644,12 +708,12 @@ def shared_row(
             frozen=frozen or x.dtype.kind != "f",
         )
         place = place or user_place()
-        id = tape.add(tape.signature_number(signature), (), place)
-        new_tensor(tape, id, x._type)
-        tape.outside[id] = ("row", (x, frozen), place)
-        tape.caches[frozen][key] = at = id
-    row: RecordedTensor = tape.tensors[at]
-    return row
+        row = write(tape, tape.signature_number(signature), (), (x._type,), place)[0]
+        at = row._id
+        tape.outside[at] = ("row", (x, frozen), place)
+        tape.caches[frozen][key] = at
+    found: RecordedTensor = tape.tensors[at]
+    return found
 
 
 def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
@@ -662,12 +726,7 @@ def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
             return None
         number, type = known
         copy = np.array(x, type.dtype, order="C")
-        n = tape.count
-        tape.count = n + 1
-        tape.payloads.append((n, copy))
-        tape.stream.append(number)
-        tape.places.append(place_from(_getframe(2), tape))
-        return new_tensor(tape, n, type)
+        return None if tape.is_interrupted else write(tape, number, (), (type,), array=copy)[0]
     if x.__class__ not in SHARED_CLASSES:
         return None
     at = tape.cache.get(("row of", x))
@@ -683,7 +742,7 @@ def record_known_list(kind: str, values: Any) -> RecordedTensor | None:
     if tape is None or tape.is_aside or len(values) < 2:
         return None
     type = None
-    ids = [0, len(values)]
+    ids = [len(values)]
     for x in values:
         if x.__class__ is not RecordedTensor or x._tape is not tape:
             return None
@@ -695,12 +754,7 @@ def record_known_list(kind: str, values: Any) -> RecordedTensor | None:
     hit = tape.cache.get(("list", kind, type))
     if hit is None:
         return None
-    n = tape.count
-    tape.count = n + 1
-    ids[0] = hit[0]
-    tape.stream += ids
-    tape.places.append(place_from(_getframe(2), tape))
-    return new_tensor(tape, n, hit[1])
+    return write_known(tape, hit, ids, _getframe(2))
 
 
 def record_list(kind: str, values: Sequence[Any]) -> Any:
@@ -730,7 +784,7 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
         hit = tape.cache[key] = (tape.signature_number(signature), type)
     number, type = hit
     ids = [value_number(x, tape) for x in tensors]
-    return new_tensor(tape, tape.add(number, (len(ids), *ids), user_place()), type)
+    return write(tape, number, (len(ids), *ids), (type,))[0]
 
 
 def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, Type]:

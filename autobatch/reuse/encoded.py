@@ -18,8 +18,8 @@ import numpy as np
 from ..engine import held_tensors
 from ..errors import RecordingError, line_of, message, user_line
 from ..signature import Signature
-from ..tape import Recording, signature_table
-from ..tensor import RecordedTensor, iterate_tensors
+from ..tape import Recording, signature_table, state
+from ..tensor import RecordedTensor, interrupted, iterate_tensors
 from .arrays import KINDS, encode
 from .templates import Template, template_of
 
@@ -39,7 +39,12 @@ class Mark:
 
 
 def mark(tape: Recording) -> tuple[int, ...]:
-    """Lengths of the lists of a recording: stream, ints, floats, values, nodes in lists, payloads."""
+    """Lengths of the lists of a recording: stream, ints, floats, values, nodes in lists, payloads.
+
+    Raises `RecordingError` where the thread's recording is no longer this one, or was broken off.
+    """
+    if state.tape is not tape or tape.is_interrupted:
+        raise interrupted()
     return (
         len(tape.stream),
         len(tape.ints),
