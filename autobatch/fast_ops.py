@@ -6,7 +6,7 @@ Each takes the place of the general function, and calls it where anything is out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sys import _getframe
 from typing import Any
 
@@ -183,7 +183,7 @@ def _named(fast: Any, slow: Any) -> Any:
     return fast
 
 
-def split(x: Any, parts: int | Sequence[int], axis: int = -1) -> list[Any]:
+def split(x: Any, parts: int | Sequence[int], axis: int = 0) -> list[Any]:
     tape: Any = state.tape
     if x.__class__ is not RecordedTensor or x._tape is not tape or parts.__class__ is not int or parts == 1:
         return _split(x, parts, axis)
@@ -201,10 +201,9 @@ def split(x: Any, parts: int | Sequence[int], axis: int = -1) -> list[Any]:
     return [write_known(tape, hit, source, frame) for hit in hits]
 
 
-def concat(xs: Sequence[Any], axis: int = -1) -> Any:
+def concat(xs: Iterable[Any], axis: int = 0) -> Any:
     tape: Any = state.tape
-    if axis == -1:
-        xs = tuple(xs)
+    if (axis == 0 or axis == -1) and (xs.__class__ is list or xs.__class__ is tuple):
         key: list[Any] = [CONCAT, (-1,)]
         operands = []
         for x in xs:
@@ -212,7 +211,8 @@ def concat(xs: Sequence[Any], axis: int = -1) -> Any:
                 return _concat(xs, axis)
             key.append(x._type)
             operands.append(x._id)
-        hit = tape.cache.get(tuple(key)) if operands else None
+        # Of vectors, whose only axis is the last one, too; the op has it as -1.
+        hit = tape.cache.get(tuple(key)) if operands and (axis or x._type.ndim == 1) else None
         if hit is not None:
             return write_known(tape, hit, operands, _getframe(1))
     return _concat(xs, axis)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, ValuesView
 from typing import Any
 
 import numpy as np
 
-from .compile.trace import TracedList
-from .errors import OpTypeError, message, user_line
-from .ops.declare import apply
-from .ops.movement import STACK
+from .compile.trace import TracedList, Tracer
+from .errors import OpTypeError, message, op_error, user_line
+from .ops.declare import apply, elements
+from .ops.movement import STACK, negative_axis
 from .ops.reduce import reduction
 from .ops.value import Tensor
 from .shared import zeros
 from .tape import state
-from .tensor import record_known_list, record_list, tensor
+from .tensor import record_known_list, tensor
 
 Axis = int | tuple[int, ...] | None
 
@@ -25,11 +26,17 @@ def _is_list(x: Any) -> bool:
     return isinstance(x, list | tuple | TracedList)
 
 
+def _listed(x: Any) -> Any:
+    """What is meant as a list, as a list: generators and other iterators, values of a dict, deques."""
+    return list(x) if isinstance(x, Iterator | ValuesView | deque) else x
+
+
 def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
     if x.__class__ is list and axis is None and not keepdims:
         known = record_known_list(kind, x)
         if known is not None:
             return known
+    x = _listed(x)
     if not _is_list(x):
         if not isinstance(x, Tensor):
             x = tensor(x)
@@ -57,12 +64,34 @@ def over_list(kind: str, values: Any) -> Any:
                 repair="pass shape= or like= to ab.sum" if kind == "sum" else "guard the call with an if",
             )
         )
-    best = builtins.max(values, key=lambda x: getattr(x, "_priority", -1))
-    if not isinstance(best, Tensor):
-        return record_list(kind, values)
+    if kind != "stack":
+        _check_elements(kind, values)
+    values = [x if isinstance(x, Tensor) else tensor(x) for x in values]
+    best = builtins.max(values, key=lambda x: x._priority)
     if len(values) == 1 and kind != "stack" and state.builder is None:
         return best
-    return best._record_list(kind, values)  # type: ignore[attr-defined]
+    return best._record_list(kind, values)
+
+
+def _check_elements(kind: str, values: Any) -> None:
+    """Raise for elements that are no values: what a function returned by mistake."""
+    for k, x in enumerate(values):
+        if isinstance(x, Tensor | np.ndarray | np.generic | int | float):
+            continue
+        if isinstance(x, list | tuple) and not any(isinstance(e, Tensor | list | tuple) or e is None for e in x):
+            continue
+        is_group = isinstance(x, list | tuple | dict)
+        raise op_error(
+            kind,
+            f"element {k} of the list is {'None' if x is None else f'a {type(x).__name__}'}",
+            expected="values of one shape",
+            got=f"a {type(x).__name__} of {len(x)}" if is_group else repr(x)[:60],
+            repair="does the function that gave it return a value? A `return` may be missing"
+            if x is None
+            else f"take the parts apart first: losses, others = zip(*results), then ab.{kind}(losses)"
+            if is_group
+            else "",
+        )
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, shape: Any = None, like: Any = None) -> Any:
@@ -75,6 +104,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, shape: Any = None,
     >>> float(ab.sum(ab.ones((2, 3)))), ab.sum([ab.ones(2), ab.ones(2)]).numpy().tolist(), ab.sum([], shape=(1,)).shape
     (6.0, [2.0, 2.0], (1,))
     """
+    x = x if x.__class__ is list else _listed(x)
     if (shape is not None or like is not None) and _is_list(x) and not isinstance(x, TracedList) and not len(x):
         return zeros(like.shape if like is not None else shape, like.dtype if like is not None else None)
     return _reduce("sum", x, axis, keepdims)
@@ -100,20 +130,20 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     return _reduce("max", x, axis, keepdims)
 
 
-def stack(xs: Sequence[Any], axis: int = 0) -> Any:
+def stack(xs: Iterable[Any], axis: int = 0) -> Any:
     """Values of one shape joined along a new axis; along the first this is a view.
 
     >>> import autobatch as ab
     >>> ab.stack([ab.zeros(3), ab.ones(3)]).shape
     (2, 3)
     """
-    if axis == 0 and (isinstance(xs, TracedList) or any(type(x).__name__ == "Tracer" for x in xs)):
-        return over_list("stack", xs)
-    if not len(xs):
+    if isinstance(xs, TracedList):
+        xs = list(xs)
+    values = elements("stack", xs)
+    if axis == 0 and any(isinstance(x, Tracer) for x in values):
+        return over_list("stack", values)
+    if not values:
         raise OpTypeError(
             message("stack: an empty list has no shape", where=user_line(2), repair="guard it with an if")
         )
-    ndim = np.ndim(xs[0]) if not isinstance(xs[0], Tensor) else xs[0].ndim
-    if not -ndim - 1 <= axis <= ndim:
-        raise OpTypeError(message(f"stack: axis {axis} is outside a value of rank {ndim + 1}", where=user_line(2)))
-    return apply(STACK, tuple(xs), (axis - ndim - 1 if axis >= 0 else axis,))
+    return apply(STACK, tuple(values), (negative_axis("stack", axis, len(getattr(values[0], "shape", ())) + 1),))

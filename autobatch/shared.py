@@ -255,6 +255,19 @@ def constant(x: Any, dtype: Any = None) -> Constant:
     return Constant(as_array(x, dtype))
 
 
+def holds_tensors(x: Any) -> bool:
+    """Whether there is a tensor in nested lists and tuples."""
+    stack = [x]
+    while stack:
+        part = stack.pop()
+        for kind in set(map(type, part)):
+            if issubclass(kind, Tensor):
+                return True
+            if issubclass(kind, list | tuple):
+                stack.extend(e for e in part if isinstance(e, list | tuple))
+    return False
+
+
 def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
     array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")

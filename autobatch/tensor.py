@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from .backends.transfer import is_on_device, to_host
-from .compile.trace import Builder
+from .compile.trace import Builder, in_range, no_operand
 from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import NODE, _hashable
-from .ops.declare import Attrs, Op, apply, recorder
+from .ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from .ops.index import LOOKUP, WINDOW
 from .ops.movement import CONCAT, STACK, slice_axis
 from .ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from .ops.value import Tensor
 from .parameter import Buffer, Parameter
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
-from .shared import Constant, Shared, SharedExpression, as_array, is_frozen
+from .shared import Constant, Shared, SharedExpression, as_array, holds_tensors, is_frozen
 from .signature import Result, Signature, Slot, payload
 from .tape import AHEAD, DONE, ENDED, OPEN, WRITING, Recording, state
 from .types import Type, default_dtype, tensor_type
@@ -274,19 +274,28 @@ def _is_inside(code: CodeType) -> bool:
 def tensor(x: Any, dtype: Any = None) -> RecordedTensor:
     """An array of the current example, copied now.
 
-    NumPy floats and Python floats take the default dtype unless `dtype` is given.
+    NumPy floats and Python floats take the default dtype unless `dtype` is given. Tensors in nested lists are stacked,
+    with their gradients.
 
     >>> import autobatch as ab
     >>> ab.tensor([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    if isinstance(x, Tensor) and dtype in (None, x.dtype):
-        return x  # type: ignore[return-value]
+    if hasattr(x, "__next__"):
+        x = list(x)
+    if isinstance(x, list | tuple) and holds_tensors(x):
+        x = packed(x)
     if isinstance(x, Tensor):
-        return x.astype(dtype)
+        return x if dtype is None else x.astype(dtype)  # type: ignore[return-value]
     if state.builder is not None:
         return Constant(as_array(x, dtype))  # type: ignore[return-value]
     return lift(as_array(x, dtype), current_tape())
+
+
+def packed(x: Any) -> Any:
+    """Nested lists with tensors in them as one value: stacked."""
+    parts = [packed(e) if isinstance(e, list | tuple) and holds_tensors(e) else e for e in elements("tensor", x)]
+    return apply(STACK, tuple(parts), (-len(getattr(parts[0], "shape", ())) - 1,))
 
 
 def lift(array: np.ndarray[Any, Any], tape: Recording) -> RecordedTensor:
@@ -394,13 +403,16 @@ def is_constant(t: RecordedTensor) -> bool:
 def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     """Write one op on the tape, or into the cell that is being traced."""
     if state.builder is not None:
+        values = [packed(x) if isinstance(x, list | tuple) and holds_tensors(x) else x for x in operands]
         constants = (
-            Constant(_as_operand(x, operands)) if isinstance(x, np.ndarray | list | tuple) else x for x in operands
+            Constant(_as_operand(x, operands)) if isinstance(x, np.ndarray | list | tuple) else x for x in values
         )
         return state.builder.record(op, tuple(constants), attrs)
     known = _record_known(op, operands, attrs)
     if known is not None:
         return known
+    if any(isinstance(x, list | tuple) and holds_tensors(x) for x in operands):
+        return apply(op, tuple(tensor(x) if isinstance(x, list | tuple) else x for x in operands), attrs)
     if (
         op is LOOKUP
         and len(operands) == 2
@@ -422,7 +434,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     ids: list[int] = []
     ints: list[int] = []
     floats: list[float] = []
-    for x in operands:
+    for k, x in enumerate(operands):
         if isinstance(x, RecordedTensor):
             ids.append(value_number(x, tape))
             keys.append(x._type)
@@ -431,7 +443,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         elif isinstance(x, bool | np.bool_):
             keys.append(("static", bool(x)))
         elif isinstance(x, int | np.integer) and not isinstance(x, np.bool_):
-            ints.append(int(x))
+            ints.append(in_range(op, int(x)))
             keys.append("i")
         elif isinstance(x, float | np.floating):
             floats.append(float(x))
@@ -441,7 +453,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
             ids.append(lifted._id)
             keys.append(lifted._type)
         else:
-            raise op_error(op.name, "an operand is neither a value nor a number", got=x.__class__.__name__)
+            raise no_operand(op, k, x)
     key = tuple(keys)
     hit = tape.cache.get(key)
     if hit is None:
@@ -468,7 +480,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
             keys.append(x._type)
         elif x.__class__ in SHARED_CLASSES:
             keys.append(x)
-        elif x.__class__ is int:
+        elif x.__class__ is int and -(1 << 63) <= x < 1 << 63:
             ints.append(x)
             keys.append("i")
         elif x.__class__ is float:
@@ -483,8 +495,6 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
 
 
 def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
-    if isinstance(x, list | tuple) and any(isinstance(e, Tensor) for e in x):
-        raise op_error("op", "a list of values is no operand", got=f"a list of {len(x)}", repair="use ab.stack")
     wide = any(isinstance(o, Tensor) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
     return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
 
@@ -810,6 +820,7 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
 
 
 recorder[0] = record
+lifter[0] = tensor
 
 
 def forced(t: RecordedTensor) -> np.ndarray[Any, Any]:

@@ -227,7 +227,7 @@ class Builder:
         number = dtype.type(value).item()
         return Tracer(self, self.graph.add(CONST, (), (number,), tensor_type(dtype, ()), SHARED))
 
-    def _lift(self, x: Any) -> Any:
+    def _lift(self, x: Any, op: Any = "cell", k: int = 0) -> Any:
         if isinstance(x, Tracer):
             if x._builder is not self:
                 raise CellError(message("cell: a value of another trace was kept and used here", where=user_line(1)))
@@ -236,14 +236,15 @@ class Builder:
         if enter is not None:
             return enter(self)
         if isinstance(x, bool | int | float | np.number | np.bool_):
-            return x.item() if isinstance(x, np.generic) else x
-        raise op_error("op", "an operand is neither a value nor a number", got=type(x).__name__)
+            number = x.item() if isinstance(x, np.generic) else x
+            return in_range(op, number) if type(number) is int else number
+        raise no_operand(op, k, x)
 
     # Ops.
 
     def record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         """Add one op: lift its operands, bring them to one dtype, infer the type, add the node or run the body."""
-        lifted = [self._lift(x) for x in operands]
+        lifted = [self._lift(x, op, k) for k, x in enumerate(operands)]
         values = self._unify(op, lifted)
         if op.body is not None:
             return op.body(*values, *attrs)
@@ -419,6 +420,27 @@ class Builder:
             ids.append(value._id)
         self.graph.outputs = tuple(ids)
         return self.graph.pruned()
+
+
+def in_range(op: Any, number: int) -> int:
+    """A whole number that fits into 64 bits."""
+    if -(1 << 63) <= number < 1 << 63:
+        return number
+    raise op_error(
+        str(op),
+        "a whole number does not fit into 64 bits",
+        got=f"{number:.4g}" if abs(number) < 10**300 else f"a number of {number.bit_length()} bits",
+        repair="write it as a floating number",
+    )
+
+
+def no_operand(op: Any, k: int, x: Any) -> OpTypeError:
+    """The error for operand k, counted from 0, of a kind that no op takes."""
+    return op_error(
+        str(op),
+        f"operand {k + 1} is neither a value nor a number",
+        got=f"{type(x).__name__}{'' if x is None else f' {x!r}'[:60]}",
+    )
 
 
 def _weak_dtype(v: Any) -> np.dtype[Any]:

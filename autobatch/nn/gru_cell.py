@@ -54,8 +54,8 @@ class GRUCell(Module):
         from_h = h @ self.weight_hh.T
         if self.bias_ih is not None:
             from_x, from_h = from_x + self.bias_ih, from_h + self.bias_hh
-        xr, xz, xn = ab.split(from_x, 3)
-        hr, hz, hn = ab.split(from_h, 3)
+        xr, xz, xn = ab.split(from_x, 3, axis=-1)
+        hr, hz, hn = ab.split(from_h, 3, axis=-1)
         z = ab.sigmoid(xz + hz)
         n = ab.tanh(xn + ab.sigmoid(xr + hr) * hn)
         return (1 - z) * n + z * h

@@ -52,11 +52,11 @@ class LSTMCell(Module):
         if self.bias_ih is not None and self.bias_hh is not None:
             z = z + (self.bias_ih + self.bias_hh)
         if state is None:
-            i, _, g, o = ab.split(z, 4)
+            i, _, g, o = ab.split(z, 4, axis=-1)
             c = ab.sigmoid(i) * ab.tanh(g)
         else:
             h, c = state
-            i, f, g, o = ab.split(z + h @ self.weight_hh.T, 4)
+            i, f, g, o = ab.split(z + h @ self.weight_hh.T, 4, axis=-1)
             c = ab.sigmoid(f) * c + ab.sigmoid(i) * ab.tanh(g)
         return ab.sigmoid(o) * ab.tanh(c), c
 

@@ -46,7 +46,7 @@ class TreeLSTMLeaf(Module):
     @ab.cell
     def forward(self, x: Any) -> State:
         """x: f[I] → (h, c), both f[H]."""
-        i, g, o = ab.split(x @ self.weight_ih.T + self.bias_ih, 3)
+        i, g, o = ab.split(x @ self.weight_ih.T + self.bias_ih, 3, axis=-1)
         c = ab.sigmoid(i) * ab.tanh(g)
         return ab.sigmoid(o) * ab.tanh(c), c
 
@@ -86,7 +86,7 @@ class BinaryTreeLSTMCell(Module):
     def forward(self, left: State, right: State) -> State:
         """left, right: (h, c) of the two children, all f[H] → (h, c), both f[H]."""
         (h1, c1), (h2, c2) = left, right
-        i, f1, f2, g, o = ab.split(ab.concat([h1, h2]) @ self.weight_hh.T + self.bias_hh, 5)
+        i, f1, f2, g, o = ab.split(ab.concat([h1, h2], axis=-1) @ self.weight_hh.T + self.bias_hh, 5, axis=-1)
         c = ab.sigmoid(f1) * c1 + ab.sigmoid(f2) * c2 + ab.sigmoid(i) * ab.tanh(g)
         return ab.sigmoid(o) * ab.tanh(c), c
 
@@ -132,11 +132,11 @@ class ChildSumTreeLSTMCell(Module):
 
         Two kernels serve all trees: one for nodes with children, however many, and one for nodes without.
         """
-        i, f, g, o = ab.split(x @ self.weight_ih.T + self.bias_ih, 4)
+        i, f, g, o = ab.split(x @ self.weight_ih.T + self.bias_ih, 4, axis=-1)
         if not children:
             c = ab.sigmoid(i) * ab.tanh(g)
             return ab.sigmoid(o) * ab.tanh(c), c
-        ui, ug, uo = ab.split(ab.sum([h for h, _ in children]) @ self.weight_hh.T, 3)
+        ui, ug, uo = ab.split(ab.sum([h for h, _ in children]) @ self.weight_hh.T, 3, axis=-1)
         kept = ab.sum([ab.sigmoid(f + h @ self.weight_fh.T) * c for h, c in children])
         c = ab.sigmoid(i + ui) * ab.tanh(g + ug) + kept
         return ab.sigmoid(o + uo) * ab.tanh(c), c

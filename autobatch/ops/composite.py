@@ -8,38 +8,45 @@ from typing import Any
 import numpy as np
 
 from ..errors import OpIndexError, OpTypeError, message, op_error, user_line
-from .declare import Attrs, Op, Sample, apply, declare
+from .declare import Attrs, Op, Sample, apply, as_value, declare
 from .elementwise import STOP_GRADIENT, absolute, exp, less, log, where
 from .index import BOUNDED, TAKE, check_whole
 from .movement import reshape
 from .reduce import MAX, SUM, normalise_axes
 
+Axes = int | tuple[int, ...]
+"""One negative axis, or several in ascending order."""
 
-def _safe_max(x: Any, axis: int) -> Any:
+
+def _tuple(axis: Axes) -> tuple[int, ...]:
+    return axis if isinstance(axis, tuple) else (axis,)
+
+
+def _safe_max(x: Any, axis: Axes) -> Any:
     """The maximum as a constant; 0 where it is not finite, so that -inf - -inf does not arise."""
-    top = apply(STOP_GRADIENT, (apply(MAX, (x,), ((axis,), True)),))
+    top = apply(STOP_GRADIENT, (apply(MAX, (x,), (_tuple(axis), True)),))
     return where(less(absolute(top), float("inf")), top, 0.0)
 
 
-def _softmax_body(x: Any, axis: int) -> Any:
+def _softmax_body(x: Any, axis: Axes) -> Any:
     e = exp(x - _safe_max(x, axis))
-    return e / apply(SUM, (e,), ((axis,), True))
+    return e / apply(SUM, (e,), (_tuple(axis), True))
 
 
-def _log_softmax_body(x: Any, axis: int) -> Any:
+def _log_softmax_body(x: Any, axis: Axes) -> Any:
     z = x - _safe_max(x, axis)
-    return z - log(apply(SUM, (exp(z),), ((axis,), True)))
+    return z - log(apply(SUM, (exp(z),), (_tuple(axis), True)))
 
 
-def _logsumexp_body(x: Any, axis: int) -> Any:
+def _logsumexp_body(x: Any, axis: Axes) -> Any:
     top = _safe_max(x, axis)
-    kept = log(apply(SUM, (exp(x - top),), ((axis,), True))) + top
-    left = tuple(n for a, n in zip(range(-len(x.shape), 0), x.shape, strict=True) if a != axis)
+    kept = log(apply(SUM, (exp(x - top),), (_tuple(axis), True))) + top
+    left = tuple(n for a, n in zip(range(-len(x.shape), 0), x.shape, strict=True) if a not in _tuple(axis))
     return reshape(kept, left)
 
 
 def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
-    return (True,) if ndims[0] >= 2 and attrs[0] != -ndims[0] else None
+    return (True,) if ndims[0] >= 2 and -ndims[0] not in _tuple(attrs[0]) else None
 
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
@@ -48,6 +55,8 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
         Sample((rng.normal(size=4),), (-1,)),
         Sample((rng.normal(size=(3, 2)),), (-1,)),
         Sample((rng.normal(size=(3, 2)),), (-2,)),
+        Sample((rng.normal(size=(3, 2, 2)),), ((-2, -1),)),
+        Sample((rng.normal(size=(3, 2)),), ((-2, -1),)),
         Sample((np.array([1.0, -inf, 2.0]),), (-1,), smooth=False),
         Sample((np.array([-inf, -inf]),), (-1,), smooth=False),
         Sample((np.array([np.nan, 1.0]),), (-1,), smooth=False),
@@ -80,17 +89,23 @@ LOGSUMEXP = declare(
 )
 
 
-def _along(op: Op, x: Any, axis: int) -> Any:
-    if not len(x.shape):
-        raise op_error(op.name, "a value of rank 0 has no axis", got=str(x.shape))
-    (negative,) = normalise_axes(op.name, axis, len(x.shape))
-    if x.shape[negative] == 0:
-        raise op_error(op.name, "the axis is empty", got=str(x.shape))
-    return apply(op, (x,), (negative,))
+def _along(op: Op, x: Any, axis: Axes | None) -> Any:
+    x = as_value(x)
+    shape = x.shape
+    if not len(shape):
+        if axis is not None:
+            raise op_error(op.name, "a value of rank 0 has no axis", got=str(shape))
+        return reshape(_along(op, reshape(x, (1,)), -1), ())
+    axes = normalise_axes(op.name, axis, len(shape))
+    if any(shape[a] == 0 for a in axes):
+        raise op_error(op.name, "the axis is empty", got=str(shape))
+    return apply(op, (x,), (axes[0] if len(axes) == 1 else axes,))
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x) / sum(exp(x)) along `axis` of `x: f[...]`; a slice that is -inf everywhere gives NaN, as NumPy.
+def softmax(x: Any, axis: Axes | None = -1) -> Any:
+    """exp(x) / sum(exp(x)) along `axis` of `x: f[...]`: one, several in a tuple, or None for all.
+
+    A slice that is -inf everywhere gives NaN, as in NumPy.
 
     >>> import autobatch as ab
     >>> ab.softmax(ab.zeros(4)).numpy()
@@ -99,8 +114,8 @@ def softmax(x: Any, axis: int = -1) -> Any:
     return _along(SOFTMAX, x, axis)
 
 
-def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log(softmax(x)) along `axis` of `x: f[...]`, without overflow.
+def log_softmax(x: Any, axis: Axes | None = -1) -> Any:
+    """log(softmax(x)) along `axis` of `x: f[...]` (one, several, None for all), without overflow.
 
     >>> import autobatch as ab
     >>> ab.log_softmax(ab.zeros(2)).numpy().round(4)
@@ -109,8 +124,8 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     return _along(LOG_SOFTMAX, x, axis)
 
 
-def logsumexp(x: Any, axis: int = -1) -> Any:
-    """log(sum(exp(x))) along `axis` of `x: f[...]`, without overflow; -inf where all are -inf.
+def logsumexp(x: Any, axis: Axes | None = -1) -> Any:
+    """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are -inf.
 
     >>> import autobatch as ab
     >>> round(float(ab.logsumexp(ab.zeros(4))), 4)
@@ -161,6 +176,7 @@ def cross_entropy(logits: Any, index: Any) -> Any:
     >>> round(float(ab.cross_entropy(ab.zeros(4), 2)), 4)
     1.3863
     """
+    logits = as_value(logits)
     check_whole("cross_entropy", index)
     if isinstance(index, int | np.integer) and logits.ndim == 1:
         n = logits.shape[0]

@@ -7,12 +7,13 @@ run over `OPS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..errors import op_error
 from ..types import Type
 
 Attrs = tuple[Any, ...]
@@ -83,6 +84,39 @@ def _no_recorder(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
 
 recorder: list[Callable[[Op, tuple[Any, ...], Attrs], Any]] = [_no_recorder]
 """What writes down an op of plain arrays and numbers in the current example; `tensor.py` puts its own here."""
+
+
+def _no_lifter(x: Any) -> Any:
+    raise TypeError("no lifter is installed")
+
+
+lifter: list[Callable[[Any], Any]] = [_no_lifter]
+"""What makes a value of a number or of nested lists; `tensor.py` puts its own here."""
+
+
+def as_value(x: Any) -> Any:
+    """Something with a shape: lists and numbers become values, all else stays."""
+    return x if hasattr(x, "shape") else lifter[0](x)
+
+
+def elements(name: str, xs: Iterable[Any]) -> list[Any]:
+    """What op `name` joins: values, arrays and numbers of any iterable; lists among them become values."""
+    if not hasattr(xs, "__iter__") or isinstance(xs, str | bytes | dict):
+        raise op_error(name, "expected a list of values", got=type(xs).__name__)
+    return [_element(name, k, x) for k, x in enumerate(xs)]
+
+
+def _element(name: str, k: int, x: Any) -> Any:
+    if hasattr(x, "shape") or isinstance(x, int | float):
+        return x
+    if isinstance(x, list | tuple):
+        return lifter[0](x)
+    raise op_error(
+        name,
+        f"element {k} of the list is {'None' if x is None else f'of type {type(x).__name__}'}",
+        expected="values, arrays or numbers",
+        repair="is a `return` missing?" if x is None else "",
+    )
 
 
 def apply(op: Op, operands: tuple[Any, ...], attrs: Attrs = ()) -> Any:

@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import OpTypeError, op_error
 from ..types import Dim, Type, broadcast_shapes, size_of, tensor_type
-from .declare import Attrs, Op, Sample, apply, declare
+from .declare import Attrs, Op, Sample, apply, as_value, declare, elements
 
 
-def _negative_axis(op: str, axis: Any, ndim: int) -> int:
+def negative_axis(op: str, axis: Any, ndim: int) -> int:
+    """An axis of a value of rank `ndim`, counted from the end."""
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise op_error(op, "an axis is not a whole number", got=repr(axis))
+    axis = axis.__index__()
     if not -ndim <= axis < ndim:
         raise op_error(op, f"axis {axis} is outside a value of rank {ndim}")
-    return int(axis) - ndim if axis >= 0 else int(axis)
+    return int(axis - ndim if axis >= 0 else axis)
+
+
+def extents(shape: Any) -> tuple[Any, ...]:
+    """A shape as a tuple: one number is the extent of the only axis."""
+    return tuple(shape) if is_many(shape) else (shape,)
+
+
+def is_many(x: Any) -> bool:
+    """Whether several numbers were given, in a tuple or array, instead of one."""
+    return hasattr(x, "__iter__") and getattr(x, "shape", None) != ()
+
+
+def whole(op: str, n: Any, lowest: int | None = 0) -> int:
+    """A whole number given to op `op` as an extent or position, from `lowest` on."""
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise op_error(op, "expected a whole number", got=repr(n))
+    number = int(n.__index__())
+    if lowest is not None and number < lowest:
+        raise op_error(op, f"expected whole numbers from {lowest} on", got=str(number))
+    return number
 
 
 # Reshape.
@@ -63,9 +87,8 @@ def reshape(x: Any, shape: Any) -> Any:
     >>> ab.reshape(ab.zeros(6), (2, -1)).shape
     (2, 3)
     """
-    if isinstance(shape, int):
-        shape = (shape,)
-    target = tuple(shape)
+    x = as_value(x)
+    target: tuple[Any, ...] = tuple(n if isinstance(n, Dim) else whole("reshape", n, -1) for n in extents(shape))
     if -1 in target:
         known = 1
         for n in target:
@@ -115,6 +138,7 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     >>> ab.transpose(ab.zeros((2, 3))).shape
     (3, 2)
     """
+    x = as_value(x)
     ndim = len(x.shape)
     order = tuple(range(ndim))[::-1] if axes is None else tuple(a % ndim if -ndim <= a < ndim else a for a in axes)
     if sorted(order) != list(range(ndim)):
@@ -156,6 +180,7 @@ BROADCAST = declare(
 
 def broadcast_to(x: Any, shape: Sequence[Any]) -> Any:
     """The value repeated along new or unit axes."""
+    x = as_value(x)
     return x if tuple(shape) == x.shape else apply(BROADCAST, (x,), (tuple(shape),))
 
 
@@ -213,22 +238,23 @@ CONCAT = declare(
 )
 
 
-def concat(xs: Sequence[Any], axis: int = -1) -> Any:
-    """Values joined along an existing axis.
+def concat(xs: Iterable[Any], axis: int = 0) -> Any:
+    """Values joined along an existing axis, as `numpy.concatenate`.
 
     >>> import autobatch as ab
     >>> ab.concat([ab.zeros(2), ab.ones(3)]).shape
     (5,)
     """
-    values = tuple(xs)
+    values = elements("concat", xs)
     if not values:
         raise op_error("concat", "nothing to join", repair="pass at least one value")
-    if len(values) == 1:
-        return values[0]
-    ndims = [np.ndim(v) if isinstance(v, int | float | np.ndarray | np.generic) else v.ndim for v in values]
+    ndims = [len(np.shape(v) if isinstance(v, int | float) else v.shape) for v in values]
     if min(ndims) == 0:
         raise op_error("concat", "a value of rank 0 has no axis", repair="use ab.stack")
-    return apply(CONCAT, values, (_negative_axis("concat", axis, max(ndims)),))
+    if min(ndims) < max(ndims):
+        raise op_error("concat", "values differ in rank", got=f"ranks {', '.join(map(str, ndims))}")
+    negative = negative_axis("concat", axis, ndims[0])
+    return values[0] if len(values) == 1 else apply(CONCAT, tuple(values), (negative,))
 
 
 def _stack_body(*args: Any) -> Any:
@@ -359,25 +385,27 @@ VIEWS = (RESHAPE, TRANSPOSE, SLICE, BROADCAST)
 
 def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any:
     """Part of one axis."""
-    axis = _negative_axis("slice", axis, len(x.shape))
+    axis = negative_axis("slice", axis, len(x.shape))
     if start == 0 and step == 1 and length == x.shape[axis]:
         return x
     return apply(SLICE, (x,), (axis, start, length, step))
 
 
-def split(x: Any, parts: int | Sequence[int], axis: int = -1) -> list[Any]:
+def split(x: Any, parts: Any, axis: int = 0) -> list[Any]:
     """Cut an axis into equal parts, or before the given positions, as `numpy.split`.
 
     >>> import autobatch as ab
     >>> [part.shape for part in ab.split(ab.zeros(6), 3)], [part.shape for part in ab.split(ab.zeros(6), [1, 3])]
     ([(2,), (2,), (2,)], [(1,), (2,), (3,)])
     """
+    x = as_value(x)
     if not x.shape:
         raise op_error("split", "a value of rank 0 has no axis", got=str(x.shape))
-    axis = _negative_axis("split", axis, len(x.shape))
+    axis = negative_axis("split", axis, len(x.shape))
     extent = x.shape[axis]
-    if isinstance(parts, int):
-        if parts < 1 or isinstance(extent, Dim) or extent % parts:
+    if not is_many(parts):
+        parts = whole("split", parts, 1)
+        if isinstance(extent, Dim) or extent % parts:
             raise op_error(
                 "split",
                 f"axis {axis} does not divide into {parts} equal parts",
@@ -386,5 +414,6 @@ def split(x: Any, parts: int | Sequence[int], axis: int = -1) -> list[Any]:
             )
         edges = [extent // parts * i for i in range(parts + 1)]
     else:
-        edges = [0, *(min(max(p + extent if p < 0 else p, 0), extent) for p in parts), extent]
+        cuts = [whole("split", p, None) for p in parts]
+        edges = [0, *(min(max(p + extent if p < 0 else p, 0), extent) for p in cuts), extent]
     return [slice_axis(x, axis, a, max(b - a, 0)) for a, b in itertools.pairwise(edges)]
