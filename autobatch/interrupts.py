@@ -1,7 +1,7 @@
 """Blocks that no signal breaks off: what a handler would raise is raised when the block has ended.
 
-Python runs the handlers of signals in the main thread, between any two instructions: in the middle of a change that must
-be whole, or below C code that cannot pass an exception on.
+Python runs the handlers of signals in the main thread, between any two instructions: in the middle of a change that
+must be whole, or below C code that cannot pass an exception on.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Invariants: operands of a node have smaller value numbers than its results; the 
 Cost: well under a microsecond a node.
 
 A node is written whole or not at all. While one is being written `count` is `WRITING`, and nothing but the end of that
-write sets it to a number again: if an exception breaks a write off, every later one finds `WRITING` and raises. What can
+write sets it to a number again: if an exception breaks a write off, later ones find `WRITING` and raise. What can
 fail by itself (a line is looked up, tensors are made) comes before. The stream holds, node by node, the signature's
 number, then for each slot one value number, or for a list its length and that many value numbers.
 

@@ -23,7 +23,7 @@ from autobatch.tape import state
 
 PACKAGE = str(Path(ab.__file__).parent)
 MOST = 160
-"""Most instructions of a path at which an exception is raised: all of the short ones, evenly chosen of the long ones."""
+"""Most instructions of a path at which an exception is raised: all of short ones, evenly chosen of long ones."""
 
 
 class Broken(BaseException):
