@@ -18,6 +18,7 @@ import numpy as np
 from .backends.transfer import to_host
 from .collector import flushed
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
+from .forcing import Forcing
 from .parameter import accumulate, before_change
 from .planned import outlined
 from .references import referenced
@@ -26,7 +27,7 @@ from .run.device.layout import DeviceRun
 from .running import run_tape
 from .shared import Shared, flags, is_frozen, refuse_if_kept
 from .signature import Signature
-from .stages import timed
+from .stages import active, timed
 from .tape import DONE, ENDED, OPEN, Recording, assemble, state
 from .tensor import RecordedTensor, interrupted, iterate_tensors, known_value
 from .types import Type
@@ -179,8 +180,22 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
     tape.let_go()
     flushed()
     tape.targets = [target._id] if only and target is not None else None
-    tape.run = run_tape(tape, tape.targets)
+    if state.depth and not tape.unbatched:
+        _run_inside_map(tape)
+    else:
+        tape.run = run_tape(tape, tape.targets)
     tape.state = DONE
+
+
+def _run_inside_map(tape: Recording) -> None:
+    """Run what is pending for a value that is forced inside `ab.map`, and note what that took."""
+    if tape.forcing is None:
+        tape.forcing = state.forcing = Forcing()
+    tape.run = run_tape(tape, tape.targets)
+    line, n_launches = user_line(3), len(tape.run.launches)
+    tape.forcing.note(line, 1, n_launches)
+    for profile in active.profiles:
+        profile.forced.note(line, 1, n_launches)
 
 
 @contextlib.contextmanager

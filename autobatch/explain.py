@@ -36,7 +36,7 @@ _SHOWN = 40
 
 
 def explain(x: Any, stage: str = "schedule") -> str:
-    """The recorded program at a stage, as text. Nothing is run.
+    """The recorded program that leads to `x`, at a stage, as text. Nothing is run.
 
     x: a tensor or nested tensors, pending or executed; or a cell that has been called, for the stages of a signature.
 
@@ -44,10 +44,11 @@ def explain(x: Any, stage: str = "schedule") -> str:
     cotangents), "split" (the programs that run at different times), "fuse" (loops and calls), "lower" (their source);
     for the recording "tape" (what was recorded), "expand", "schedule" (launches, beside the fewest possible, and why
     there are not fewer), "place" (rows of the values, what is read as one block and what is gathered), "reasons" (why
-    there are not fewer launches; for a list of two tensors: why these two were or were not run together).
+    there are not fewer launches, and what values forced inside `ab.map` cost; for a list of two tensors: why these two
+    were or were not run together).
 
-    A pending recording is shown as it would run if it were forced now. Raises `ValueError` for another stage,
-    `OpTypeError` where `x` holds no tensor, `CellError` for a cell that was not traced, or one with a stage of
+    A pending recording is shown as it would run if nothing else were asked of it. Raises `ValueError` for another
+    stage, `OpTypeError` where `x` holds no tensor, `CellError` for a cell that was not traced, or one with a stage of
     recordings.
 
     >>> import autobatch as ab
@@ -80,9 +81,11 @@ def explain(x: Any, stage: str = "schedule") -> str:
     if stage == "reasons":
         return str(reasons_of(recordings))
     parts = [_RECORDING_STAGES[stage](r) for r in recordings]
-    if len(parts) == 1:
-        return parts[0]
-    return "\n\n".join(f"recording {k + 1} of {len(parts)}\n{part}" for k, part in enumerate(parts))
+    if len(parts) > 1:
+        parts = [f"recording {k + 1} of {len(parts)}\n{part}" for k, part in enumerate(parts)]
+    if stage == "schedule" and (forced := reasons_of(recordings).about_forced()):
+        parts.append("\n".join(forced))
+    return "\n\n".join(parts)
 
 
 # Once per signature.
@@ -182,7 +185,7 @@ def _tape(r: Inspected) -> str:
 
 
 def _expand(r: Inspected) -> str:
-    if r.tape is r.recorded:
+    if r.expansion.origin is None:
         return f"every call is one piece, and no nodes are joined: the tape stays as it was recorded\n{_tape(r)}"
     return f"{r.tape}\n{_legend(r)}"
 
@@ -213,11 +216,9 @@ def _schedule(r: Inspected) -> str:
         lines.append(
             f"  {counted(shared, 'op', 'ops')} on parameters and constants alone, run once before the first launch"
         )
-    if r.recording.links:
-        lines.append(
-            f"  {counted(len(r.recording.links), 'value', 'values')} of earlier recordings, with their gradients"
-        )
-    return "\n".join([*lines, str(reasons_of([r]))])
+    if r.links:
+        lines.append(f"  {counted(len(r.links), 'value', 'values')} of earlier recordings, with their gradients")
+    return "\n".join([*lines, *reasons_of([r]).about_launches()])
 
 
 def _place(r: Inspected) -> str:

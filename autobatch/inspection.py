@@ -1,12 +1,15 @@
 """Recordings as the stages see them, looked at without running anything.
 
-Input: tensors. Output: `Inspected`, one for each recording that they were computed in, the earliest first. What was
-executed is shown as it was; what is pending is assembled and scheduled as a copy, so that the recording stays as it is.
+Input: tensors. Output: `Inspected`, one for each recording that they were computed in, the earliest first, with what
+leads to them and nothing else. What was executed is shown as it was; what is pending is assembled and scheduled as a
+copy, so that the recording stays as it is.
 Cost: for pending work that of the stages record, expand, schedule and place.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import heapq
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +24,7 @@ from .run.execute import Run
 from .run.expand import Expansion
 from .run.place import place
 from .run.program import KERNEL, PAYLOAD, SLICE_ROWS, Plan, Schedule, Tape
-from .run.schedule import schedule
+from .run.schedule import leading_to, schedule
 from .running import prepared
 from .signature import Signature
 from .tape import OPEN, Recording, assemble, state
@@ -37,6 +40,7 @@ class Inspected:
     status: "pending", "executed" or "ended"
     recorded: the tape before it was expanded; expansion: after; signatures: of both
     needs: 1 for nodes that carry gradient; unbatched: recorded with `batched=False`, run node by node
+    schedule: the launches, with the nodes that lead to what was asked for
     """
 
     recording: Recording
@@ -62,7 +66,7 @@ class Inspected:
     def plan(self) -> Plan:
         """Where every value lies."""
         run = self.recording.run
-        if isinstance(run, Run):
+        if isinstance(run, Run) and run.schedule is self.schedule:
             return run.plan
         return place(self.tape, self.schedule, bool((self.needs & self.schedule.live).any()))
 
@@ -78,6 +82,13 @@ class Inspected:
     def kernels(self) -> list[int]:
         """Numbers of the signatures that are launched, in the order in which they were recorded first."""
         return np.unique(self.schedule.launch_sig).tolist()
+
+    @cached_property
+    def links(self) -> list[tuple[Recording, int]]:
+        """The values of earlier recordings that are read, with their gradients."""
+        links = self.recording.links
+        live, node = self.schedule.live, self.producer
+        return [(earlier, value) for id, earlier, value in links if live[node(self.expansion.value(id))]]
 
     def differentiated(self, sig: int) -> bool:
         """Whether some launch of a signature keeps what its reverse pass needs."""
@@ -144,8 +155,9 @@ class Inspected:
         return f"{self.signatures[self.tape.sig[node]]}{f', recorded at {where}' if where else ''}"
 
 
-def inspect_recordings(x: Any) -> list[Inspected]:
-    """The recordings that the tensors of nested lists, tuples and dicts depend on, the earliest first.
+def inspect_recordings(x: Any, whole: bool = False) -> list[Inspected]:
+    """The recordings that the tensors of nested lists, tuples and dicts depend on, the earliest first; `whole`: with
+    what ran or would run beside these.
 
     Raises `OpTypeError` where there is no tensor, `RecordingError` for a recording of another thread that is pending,
     and for one that was given up.
@@ -156,33 +168,37 @@ def inspect_recordings(x: Any) -> list[Inspected]:
     if not targets:
         raise OpTypeError(message("explain: there is no tensor", expected="tensors, or a traced cell",
                                   got=type(x).__name__, where=user_line(2)))  # fmt: skip
-    stack = list(targets)
-    while stack:
-        for _, earlier, value in stack.pop().links:
+    waiting = [(-recording.serial, recording) for recording in targets]
+    heapq.heapify(waiting)
+    found: list[Inspected] = []
+    while waiting:
+        _, recording = heapq.heappop(waiting)
+        found.append(_inspect(recording, targets[recording], whole))
+        for earlier, value in found[-1].links:
             if earlier not in targets:
-                stack.append(earlier)
+                heapq.heappush(waiting, (-earlier.serial, earlier))
             targets.setdefault(earlier, set()).add(value)
-    return [_inspect(recording, targets[recording]) for recording in sorted(targets, key=lambda r: r.serial)]
+    return found[::-1]
 
 
-def _inspect(recording: Recording, values: set[int]) -> Inspected:
-    run = recording.run
-    if isinstance(run, Run):
-        recorded = recording.arrays
-        assert recorded is not None
-        return Inspected(
-            recording, "executed", recorded, run.expansion, list(run.signatures), run.needs, run.schedule, run.backend
-        )
-    status = "ended" if run is None else "executed"
-    arrays = recording.arrays
+def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
+    run, arrays = recording.run, recording.arrays
+    status = "pending" if arrays is None else "ended" if run is None else "executed"
     if arrays is None:
         if recording.state != OPEN or recording is not state.tape:
             another = recording.thread != threading.get_ident()
             what = "belongs to another thread" if another else "was given up after an error"
             raise RecordingError(message(f"explain: the recording {what}", where=user_line(4),
                                          repair="explain it there" if another else "record it anew"))  # fmt: skip
-        status = "pending"
-        arrays = assemble(recording, sorted(values | {t._id for t in held_tensors(recording)}))
-    expansion, signatures, needs = prepared(recording, arrays, recording.targets)
-    launches = schedule(expansion.tape)
-    return Inspected(recording, status, arrays, expansion, signatures, needs, launches, current_backend())
+        held = {t._id for t in held_tensors(recording)} if whole else set()
+        arrays = assemble(recording, sorted(values | held))
+    if isinstance(run, Run):
+        expansion, signatures, needs, backend = run.expansion, list(run.signatures), run.needs, run.backend
+        launches = run.schedule
+    else:
+        expansion, signatures, needs = prepared(recording, arrays, recording.targets)
+        launches, backend = schedule(expansion.tape), current_backend()
+    if not whole:
+        tape, launches = leading_to(expansion.tape, launches, [expansion.value(value) for value in values])
+        expansion = dataclasses.replace(expansion, tape=tape)
+    return Inspected(recording, status, arrays, expansion, signatures, needs, launches, backend)

@@ -6,6 +6,7 @@ With `reuse=True` what an example recorded is kept, and replayed (`reuse/`) when
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -122,9 +123,20 @@ def _call_each(fn: Callable[..., Any], columns: list[list[Any]], call: int, stre
                 if tape is not None:
                     flush(tape, None)
     except Exception as error:
-        error.add_note(f"in example {index} of ab.map")
+        _add_notes(error, index)
         raise
     return results
+
+
+def _add_notes(error: Exception, index: int) -> None:
+    """Say which example an error belongs to, and the way out of a recursion that is too deep."""
+    is_inner = not getattr(error, "__notes__", None)
+    error.add_note(f"in example {index} of ab.map")
+    if is_inner and isinstance(error, RecursionError):
+        error.add_note(
+            f"repair: the recursion is deeper than Python's limit of {sys.getrecursionlimit():,} calls: raise it with "
+            "sys.setrecursionlimit, or walk the example with a loop and a list of what is still to be done"
+        )
 
 
 def _enter(whole: int, stream: int, call: int, index: int) -> None:
@@ -164,7 +176,7 @@ def _call_or_replay(fn: Callable[..., Any], columns: list[list[Any]], call: int,
         try:
             results.append(fn(*(column[index] for column in columns)))
         except Exception as error:
-            error.add_note(f"in example {index} of ab.map")
+            _add_notes(error, index)
             raise
         marks.append(Mark(index, keys[index], before, mark(tape)))
     flags.kept = False
@@ -186,6 +198,8 @@ def _put_back(saved: tuple[Any, ...], collecting: bool, alone: bool) -> None:
     state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth = saved
     if alone:
         state.tape = None
+    if not state.depth:
+        state.forcing = None
     if collecting and not gc.isenabled():
         go_on()
 

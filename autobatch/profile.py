@@ -12,10 +12,13 @@ from typing import Any
 from .backends.device import installed_device
 from .compile.stacks import products_in, read_in_place
 from .compile.steps import Loop, Read, gathered_concats
+from .forcing import Forcing
 from .graph import INPUT
 from .run.layout import resolve_extents
+from .run.merged import Piece, counts_together
 from .run.schedule import lower_bound
 from .stages import active
+from .tape import Recording
 
 READ, GATHERED, COPIED = "read", "gathered", "copied"
 """How a program reads rows: in a loop; as one array, which is a copy unless they follow one another; into another array
@@ -31,6 +34,8 @@ class Profile:
     """Figures of one block; see `profile`.
 
     seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
+    forced: values forced inside `ab.map`: `forced.lines` gives for each line how often, and the launches that ran then;
+    together: launches that there would have been had none been forced; `bound` counts across forced values, too
     bytes_copied: of rows copied so that a product or call finds them in one piece: gathered, or put side by side;
     bytes_in_place: of rows read where they lie: as one block, or by loops that follow row numbers; both count every
         time a row is read, and the reverse pass where gradients are kept for
@@ -45,7 +50,7 @@ class Profile:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.launches = 0
-        self.bound = 0
+        self.forced = Forcing()
         self.nodes = 0
         self.rows = 0
         self.bytes_copied = 0
@@ -58,12 +63,17 @@ class Profile:
         self.device_launches = 0
         self.sequences: dict[str, list[int]] = {}
         self._inner = 0.0
+        self._counted = [0, 0]  # launches together, and bound, of recordings that are not split
+        self._split: dict[Forcing, dict[int, Piece]] = {}
 
-    def note(self, run: Any) -> None:
-        """Count one run."""
+    def note(self, run: Any, tape: Recording) -> None:
+        """Count one run of a recording."""
         self.launches += len(run.launches)
         self.nodes += int(run.schedule.nodes.size)
-        self.bound += lower_bound(run.tape, run.schedule)
+        if tape.forcing is not None:
+            self._split.setdefault(tape.forcing, {})[tape.serial] = tape.piece(run.expansion, run.signatures)
+        else:
+            self._count(len(run.launches), lower_bound(run.tape, run.schedule))
         self.peak_bytes = max(self.peak_bytes, int(run.plan.peak_bytes))
         for launch in run.launches:
             signature, accesses = run.signatures[launch.sig], run.accesses(launch)
@@ -80,6 +90,28 @@ class Profile:
         entry = self.sequences.setdefault(how, [0, 0])
         entry[0] += 1
         entry[1] += n_calls
+
+    def _count(self, together: int, bound: int) -> None:
+        self._counted[0] += together
+        self._counted[1] += bound
+
+    def _end(self) -> None:
+        """Count what was split, and forget it."""
+        self._counted, self._split = self._counts(), {}
+
+    def _counts(self) -> list[int]:
+        split = [counts_together(list(pieces.values())) for pieces in self._split.values()]
+        return [sum(column) for column in zip(self._counted, *split, strict=True)]
+
+    @property
+    def together(self) -> int:
+        """Launches that there would have been, had no value been forced inside `ab.map`."""
+        return self._counts()[0]
+
+    @property
+    def bound(self) -> int:
+        """Launches that no order can do without, counted across values forced inside `ab.map`."""
+        return self._counts()[1]
 
     @property
     def launch_seconds(self) -> float:
@@ -129,6 +161,7 @@ class Profile:
         lines.append(
             f"{self.bytes_copied:,} bytes of rows copied for products and calls, {self.bytes_in_place:,} read in place"
         )
+        lines += self.forced.describe(self.launches, self.together)
         if self.replayed:
             lines.append(f"recordings of {self.replayed:,} examples reused")
         if self.device_launches:
@@ -204,6 +237,7 @@ def profile() -> Iterator[Profile]:
         yield measured
     finally:
         active.profiles = before
+        measured._end()
         now = installed_device()
         if now is not None:
             measured.device_launches = now.launched - (launched if now is device else 0)

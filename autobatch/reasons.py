@@ -25,9 +25,11 @@ from typing import Any
 
 import numpy as np
 
+from .forcing import Forcing
 from .graph import Graph
 from .inspection import Inspected, inspect_recordings
 from .ops.declare import OPS
+from .run.merged import counts_together
 from .run.program import CONCAT_ROWS, KERNEL, PAYLOAD
 from .run.schedule import lower_bound
 from .shared import Shared
@@ -66,6 +68,7 @@ class Reasons:
 
     launches, nodes: run or to be run; bound: launches that no order can do without; ops: different ops and cells
     reasons: the most frequent first
+    forced: values forced inside `ab.map`; together: launches that there would be without, as far as they lead here
     """
 
     launches: int
@@ -73,6 +76,8 @@ class Reasons:
     bound: int
     ops: int
     reasons: list[Reason] = field(default_factory=list)
+    forced: Forcing = field(default_factory=Forcing)
+    together: int = 0
 
     def most_frequent(self) -> str:
         """The most frequent reason as one phrase."""
@@ -82,12 +87,19 @@ class Reasons:
         return f"{first} ({counted(first.launches, 'launch', 'launches')})"
 
     def __str__(self) -> str:
+        return "\n".join([*self.about_launches(), *self.about_forced()])
+
+    def about_forced(self) -> list[str]:
+        """Lines on what was forced inside `ab.map`, and what that cost."""
+        return self.forced.describe(self.launches, self.together)
+
+    def about_launches(self) -> list[str]:
+        """Lines on the launches and their reasons."""
         more = sum(r.launches for r in self.reasons)
         lines = [f"{counted(self.launches, 'launch', 'launches')} of {counted(self.nodes, 'node', 'nodes')} "
                  f"(no order needs fewer than {self.bound:,}): one for each of {counted(self.ops, 'op', 'ops')}"
                  f"{f', and {more:,} more' if more else ''}"]  # fmt: skip
-        lines += [f"  {reason.launches:>6,}  {reason}" for reason in self.reasons]
-        return "\n".join(lines)
+        return lines + [f"  {reason.launches:>6,}  {reason}" for reason in self.reasons]
 
 
 def counted(n: int, one: str, many: str) -> str:
@@ -132,12 +144,20 @@ def reasons_of(recordings: Sequence[Inspected]) -> Reasons:
                 count(op, FORCED, 1)
             met.add(op)
             _count_group(r, op, members, count)
+    forced = Forcing()
+    for one in dict.fromkeys(r.recording.forcing for r in recordings):
+        for line, counts in one.lines.items() if one is not None else ():
+            forced.note(line, *counts)
+    pieces = [r.recording.piece(r.expansion, r.signatures) for r in recordings]
+    together, bound = counts_together(pieces) if pieces else (0, 0)
     return Reasons(
         launches=sum(r.schedule.launch_sig.size for r in recordings),
         nodes=sum(r.schedule.nodes.size for r in recordings),
-        bound=sum(lower_bound(r.tape, r.schedule) for r in recordings),
+        bound=bound,
         ops=len(met),
         reasons=sorted((Reason(op, why, n, e) for (op, why), (n, e) in found.items()), key=lambda r: -r.launches),
+        forced=forced,
+        together=together,
     )
 
 
@@ -169,10 +189,11 @@ def _count_group(r: Inspected, op: str, members: Sequence[int], count: Any) -> N
 
 
 def _longest_chain(r: Inspected, members: Sequence[int]) -> int:
-    """Nodes of these signatures each of which needs the one before: the bound, were they one signature."""
+    """Nodes of these signatures each of which needs the one before, directly or through others: the bound, were they
+    one signature. All other nodes count as views, which chains lead through."""
     flags = np.zeros(len(r.signatures), bool)
     flags[list(members)] = True
-    table = dataclasses.replace(r.tape.signatures, kind=np.array([KERNEL, PAYLOAD], np.int32))
+    table = dataclasses.replace(r.tape.signatures, kind=np.array([KERNEL, CONCAT_ROWS], np.int32))
     sig = np.where(flags[r.tape.sig], 0, 1).astype(np.int32)
     return lower_bound(dataclasses.replace(r.tape, sig=sig, signatures=table), r.schedule)
 
@@ -243,7 +264,7 @@ def _lines(graph: Graph) -> Iterator[str]:
 
 def why_not_together(a: RecordedTensor, b: RecordedTensor) -> str:
     """Why two nodes did, or did not, share a launch; nothing is run."""
-    found = {r.recording: r for r in inspect_recordings([a, b])}
+    found = {r.recording: r for r in inspect_recordings([a, b], whole=True)}
     first, second = found[a._tape], found[b._tape]
     i, j = first.node_of(a), second.node_of(b)
     return "\n".join([first.title(i), second.title(j), _verdict(first, i, second, j)])

@@ -80,7 +80,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
                 return run_tape(tape, targets, joined=False)
             raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
     for profile in active.profiles:
-        profile.note(run)
+        profile.note(run, tape)
     return run
 
 

@@ -33,8 +33,11 @@ from numba import njit
 
 from .compile.trace import Builder
 from .errors import line_of
+from .forcing import Forcing
 from .integers import as_int32
 from .parameter import now
+from .run.expand import Expansion
+from .run.merged import Piece
 from .run.program import EACH, LIST, SignatureTable, Tape
 from .signature import Signature
 from .types import Type, on_change
@@ -85,6 +88,7 @@ class Recording:
         "count",
         "examples",
         "floats",
+        "forcing",
         "frozen_from",
         "held",
         "imports",
@@ -137,6 +141,7 @@ class Recording:
         self.imports: dict[tuple[int, int], int] = {}
         self.outside: dict[int, Any] = {}  # values of the recording, not of an example → what they are
         self.blocks: list[Block] = []
+        self.forcing: Forcing | None = None  # what was forced inside the `ab.map` that it is a part of
         self.sweeps = 0  # how many functions are being differentiated
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
@@ -200,6 +205,11 @@ class Recording:
         made = [t for t in itertools.islice(self.tensors, self.count) if getattr(t, "_tape", None) is self]
         return made + self.replayed
 
+    def piece(self, expansion: Expansion, signatures: Sequence[Signature]) -> Piece:
+        """What the recording is among those that it was split into."""
+        links = [(value, number, old) for (number, old), value in self.imports.items()]
+        return Piece(self.serial, expansion, signatures, links)
+
     def let_go(self) -> None:
         """Forget what is of no use once the recording has become arrays; the lines of its nodes stay."""
         self.tensors, self.replayed, self.stream, self.ints, self.floats = [], [], [], [], []
@@ -251,6 +261,7 @@ class State(threading.local):
     example: int = -1
     training: bool = True
     check_finite: bool = False
+    forcing: Forcing | None = None
 
 
 state = State()

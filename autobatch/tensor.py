@@ -219,6 +219,7 @@ def current_tape() -> Recording:
     if tape is None or tape.is_interrupted:
         spare, state.spare = state.spare, None
         tape = state.tape = Recording(is_frozen(), state.unbatched, spare)
+        tape.forcing = state.forcing
     return tape
 
 

@@ -22,6 +22,7 @@ ROOMS = [
         "collector",
         "references",
         "integers",
+        "forcing",
         "types",
         "backends",
         "ops",

@@ -490,3 +490,20 @@ def test_results_are_copies() -> None:
 def test_the_numbers_of_a_parameter_are_not_written_to() -> None:
     with pytest.raises(ValueError, match="read-only"):
         ab.Parameter(np.ones(2)).value[0] = 2
+
+
+# Recursion.
+
+
+def test_a_recursion_that_is_too_deep_names_the_limit_and_the_way_out() -> None:
+    def chain(n: int) -> Any:
+        return ab.tensor(1.0) if n == 0 else ab.tanh(chain(n - 1))
+
+    assert len(ab.map(chain, [20, 30])) == 2
+    with pytest.raises(RecursionError) as caught:
+        ab.map(lambda ns: ab.map(chain, ns), [[3], [20, 10**6]])
+    example, way_out, outer = caught.value.__notes__
+    assert (example, outer) == ("in example 1 of ab.map", "in example 1 of ab.map")
+    assert f"limit of {sys.getrecursionlimit():,} calls" in way_out
+    assert "sys.setrecursionlimit" in way_out
+    assert "loop" in way_out

@@ -258,6 +258,65 @@ def test_an_order_that_costs_launches_says_so() -> None:
     assert "was not ready; it reads a result of launch" in ab.explain([y[0], y[1]], stage="reasons")
 
 
+def test_only_what_leads_to_the_loss_is_explained() -> None:
+    """Other work of the recording, pending or executed, is not counted."""
+    w = ab.Parameter([1.0, 2.0])
+
+    def program(beside: bool) -> tuple[Any, Any]:
+        h = ab.tanh(ab.tensor([1.0, 2.0]) * w)
+        return h.sum(), [ab.exp(h), ab.exp(ab.exp(h)), ab.tanh(ab.tensor([5.0, 6.0]))] if beside else None
+
+    def explained(loss: Any) -> list[str]:
+        return re.sub(r"\d+ of \d+ recorded nodes", "", ab.explain(loss)).splitlines()
+
+    alone, _ = program(False)
+    loss, others = program(True)
+    lonely = explained(alone)
+    assert lonely[0].startswith("3 launches of 3 nodes")
+    assert explained(loss) == lonely
+    assert ab.explain([loss, others]).startswith("5 launches of 7 nodes")
+    pools = ab.explain(alone, "place")
+    ab.evaluate(others)
+    assert explained(loss) == [line.replace("pending", "executed") for line in lonely]
+    assert ab.explain(loss, "place") == pools
+    assert batching_reasons(loss).launches == 3
+    loss.backward()
+    assert explained(loss)[1:] == lonely[1:]
+
+
+def test_only_earlier_recordings_that_lead_to_the_loss_are_explained() -> None:
+    w = ab.Parameter([1.0, 2.0])
+    a, b = ab.tensor([1.0, 2.0]) * w, ab.exp(ab.tensor([1.0, 2.0]) * w)
+    float(b.sum())
+    ab.evaluate(a)
+    loss, other = a.sum(), b.sum()
+    text = ab.explain(loss)
+    assert "recording 1 of 2" in text
+    assert "exp(" not in text
+    assert "  1 value of earlier recordings" in text
+    assert "exp(" in ab.explain(other)
+    assert "  2 values of earlier recordings" in ab.explain([loss, other])
+
+
+def test_chains_through_other_signatures_are_counted_as_chains() -> None:
+    """Two signatures of one op by turns: each node depends on the one before, and no count is negative."""
+
+    @ab.cell(static=("k",))
+    def scaled(x: Any, k: float) -> Any:
+        return x * k
+
+    x = ab.tensor([1.0])
+    for k in (2.0, 3.0) * 3:
+        x = scaled(x, k)
+    reasons = batching_reasons(x)
+    assert [(r.why, r.launches) for r in reasons.reasons] == [("a node depends on another", 5)]
+    y = ab.tanh(ab.exp(ab.tanh(ab.exp(ab.tensor([1.0])))))
+    assert {(r.op, r.why, r.launches) for r in batching_reasons(y).reasons} == {
+        ("tanh", "a node depends on another", 1),
+        ("exp", "a node depends on another", 1),
+    }
+
+
 # Why two nodes did or did not share a launch.
 
 

@@ -33,7 +33,8 @@ output on the first leaf and one on the upper cell, by agenda:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import njit
@@ -44,7 +45,7 @@ from .memory import Lease
 from .policies import by_agenda, by_depth
 from .program import KERNEL, PAYLOAD, Ints, Schedule, Tape
 
-__all__ = ["POLICIES", "check_schedule", "lower_bound", "schedule"]
+__all__ = ["POLICIES", "check_schedule", "leading_to", "lower_bound", "schedule"]
 
 
 def schedule(tape: Tape, policy: str = "frontier") -> Schedule:
@@ -77,6 +78,21 @@ def lower_bound(tape: Tape, schedule: Schedule) -> int:
     lease = Lease()
     live, depth, source_of, sources = _waits(tape, lease)
     return int(longest_chains(tape.signatures.kind, tape.sig, live, depth, source_of, sources).sum())
+
+
+def leading_to(tape: Tape, schedule: Schedule, roots: Sequence[int]) -> tuple[Tape, Schedule]:
+    """The part of a schedule that some values need: the same launches in the same order, without all other nodes."""
+    tape = dataclasses.replace(tape, roots=np.array(sorted(roots), np.int32))
+    live, depth, _, _ = _waits(tape, Lease())
+    if (live == schedule.live).all():
+        return tape, schedule
+    n_launches = schedule.launch_sig.size
+    here = live[schedule.nodes] != 0
+    launch = np.repeat(np.arange(n_launches), np.diff(schedule.launch_of))[here]
+    sizes = np.bincount(launch, minlength=n_launches)
+    launch_of = np.concatenate([[0], np.cumsum(sizes[sizes > 0])]).astype(np.int32)
+    launch_sig = schedule.launch_sig[sizes > 0]
+    return tape, Schedule(schedule.policy, live, schedule.nodes[here], launch_of, launch_sig, depth)
 
 
 def _waits(tape: Tape, lease: Lease) -> tuple[Ints, Ints, Ints, Ints]:
