@@ -12,6 +12,7 @@ import autobatch as ab
 from autobatch.errors import AutobatchError
 from autobatch.tape import state
 from tests import requested
+from tests.checked import check_stages
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -39,6 +40,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def update_golden(pytestconfig: pytest.Config) -> bool:
     """Whether golden texts are written instead of compared."""
     return bool(pytestconfig.getoption("update_golden"))
+
+
+@pytest.fixture(autouse=True)
+def checked_stages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The invariants of all stages hold after each of them, whatever a test runs."""
+    if request.node.get_closest_marker("unchecked") is None:
+        check_stages(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

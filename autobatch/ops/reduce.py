@@ -45,11 +45,11 @@ def _max_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...
 
 
 def _max(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    return np.max(x, axis=axes, keepdims=keepdims)
+    return x.max(axes, keepdims=keepdims)
 
 
 def _sum(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    return np.sum(x, axis=axes, keepdims=keepdims, dtype=x.dtype)
+    return x.sum(axes, keepdims=keepdims, dtype=x.dtype)
 
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
