@@ -19,6 +19,7 @@ from .backends.transfer import to_host
 from .collector import flushed
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .forcing import Forcing
+from .interrupts import passing_on
 from .parameter import accumulate, before_change
 from .planned import outlined
 from .references import referenced
@@ -69,6 +70,7 @@ def _keep_spare(tape: Recording, taken: set[int]) -> None:
 # Values.
 
 
+@passing_on
 def compute(t: RecordedTensor) -> Array:
     """The array of a tensor: run all live pending work if it is pending."""
     if state.builder is not None:
@@ -111,6 +113,7 @@ def compute(t: RecordedTensor) -> Array:
     return value
 
 
+@passing_on
 def evaluate(tree: Any) -> Any:
     """Force every tensor in nested lists, tuples and dicts; the same nesting of NumPy arrays.
 
@@ -162,6 +165,7 @@ def run_pending() -> None:
 before_change.append(run_pending)
 
 
+@passing_on
 def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) -> None:
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
     refuse_if_kept("a value is forced")
@@ -233,6 +237,7 @@ def signature_of_value(tape: Recording, value: int) -> Signature | None:
 # Gradients.
 
 
+@passing_on
 def backward(loss: RecordedTensor, retain: bool = False) -> None:
     """See `Tensor.backward`."""
     _outside()
@@ -363,6 +368,7 @@ def freeze(flag: bool) -> None:
     flags.frozen = flag
 
 
+@passing_on
 def shared_backward(x: Shared) -> None:
     """Backward pass of a scalar that is computed from parameters alone."""
     _outside()

@@ -1,4 +1,4 @@
-"""Blocks that no signal breaks off: what a handler would raise is raised when the block has ended.
+"""Exceptions that signal handlers raise: blocks that none breaks off, and what becomes of one below compiled code.
 
 Python runs the handlers of signals in the main thread, between any two instructions: in the middle of a change that
 must be whole, or below C code that cannot pass an exception on.
@@ -6,9 +6,14 @@ must be whole, or below C code that cannot pass an exception on.
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _SIGNALS = [
     getattr(signal, name)
@@ -63,3 +68,31 @@ class uninterrupted:
         self._restore()
         for number, frame in self.arrived:
             handlers[number](number, frame)
+
+
+def original(error: SystemError) -> BaseException:
+    """What a handler raised while compiled code ran: Python makes a `SystemError` of it where the C code around that
+    code returns a result all the same, as Numba's does.
+
+    >>> error = SystemError("CPUDispatcher(...) returned a result with an exception set")
+    >>> error.__cause__ = KeyboardInterrupt()
+    >>> original(error)
+    KeyboardInterrupt()
+    """
+    found: BaseException = error
+    while isinstance(found, SystemError) and found.__cause__ is not None:
+        found = found.__cause__
+    return found
+
+
+def passing_on(fn: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A function that runs compiled code, raising what a signal handler raised there."""
+
+    @functools.wraps(fn)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return fn(*args, **kwargs)
+        except SystemError as error:
+            raise original(error) from None
+
+    return wrapper

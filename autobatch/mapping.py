@@ -13,6 +13,7 @@ from typing import Any, Literal
 from .collector import go_on
 from .engine import flush, run_pending
 from .errors import CellError, RecordingError, message, user_line
+from .interrupts import original
 from .random import _sync, example_stream, map_stream, signed
 from .reuse.encoded import Mark, mark
 from .reuse.store import keys_of, own_store
@@ -96,6 +97,8 @@ def map(
                         results = _call_or_replay(fn, columns, call, saved[0], reuse == "check")
                     else:
                         results = _call_each(fn, columns, call, saved[0], alone)
+        except SystemError as error:
+            raise original(error) from None
         finally:
             flags.kept, state.paths = kept, paths
             _put_back(saved, collecting, alone)

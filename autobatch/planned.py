@@ -42,7 +42,15 @@ LAYOUTS = 8
 LAYOUT_BYTES = 1 << 23
 """Most memory of a layout that waits. Larger runs give theirs back, and the rest of a step hides what that costs."""
 
-Idle = collections.deque[Layout]
+
+class _Waiting(weakref.ref["Use"]):
+    """A use of a layout, and the layout, which waits when the use has gone."""
+
+    __slots__ = ("layout",)
+    layout: Layout
+
+
+Idle = collections.deque[_Waiting]
 """Where the layout of a plan waits: at most one."""
 
 _used: list[weakref.ref[Idle]] = []
@@ -84,7 +92,7 @@ class Planned:
         """Memory and launches for a recording of this structure, and a use of them, after which they wait."""
         assert self.places is not None
         try:
-            layout = self.idle.pop()
+            layout = self.idle.pop().layout
         except IndexError:
             layout = None
         _note_use(self.idle)
@@ -104,18 +112,24 @@ class Planned:
 
 
 class Use:
-    """A run's use of a layout, which waits for the next run when this one goes; nobody may hold a view then."""
+    """A run's use of a layout, which waits for the next run when this one goes; nobody may hold a view then.
 
-    __slots__ = ("idle", "layout")
+    It puts itself there by no line of Python: an exception that a signal handler raises in a finaliser is lost.
+    """
+
+    __slots__ = ("__weakref__", "waiting")
 
     def __init__(self, layout: Layout, idle: Idle) -> None:
         layout.is_shared = True
-        self.layout = layout
-        self.idle = idle  # last: without it there is nothing to give back
+        waiting = _Waiting(self, idle.append)
+        waiting.layout = layout
+        self.waiting: _Waiting | None = waiting
+        self.note_size(layout)
 
-    def __del__(self) -> None:
-        if hasattr(self, "idle") and self.layout.n_bytes <= LAYOUT_BYTES:
-            self.idle.append(self.layout)
+    def note_size(self, layout: Layout) -> None:
+        """Let go of the layout with its run if it has become too large to wait."""
+        if layout.n_bytes > LAYOUT_BYTES:
+            self.waiting = None
 
 
 def _note_use(idle: Idle) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import NonFiniteError, OpIndexError, OpTypeError, RecordingError
 from autobatch.tape import state
+from tests import requested
 
 PACKAGE = str(Path(ab.__file__).parent)
 
@@ -296,3 +298,41 @@ def test_modes_are_put_back_after_an_exception() -> None:
         ab.map(training.model.loss, [{}])
     training.model.train()
     training.check()
+
+
+def test_signals_at_any_moment_raise_what_their_handler_raises() -> None:
+    """Below compiled code, and where memory is given back, too: nothing else surfaces, and nothing is swallowed."""
+
+    class Expired(BaseException):
+        pass
+
+    def expire(*_: object) -> None:
+        raise Expired
+
+    swallowed: list[Any] = []
+    with ab.backend(requested.backend()):
+        training = Training()
+        for _ in range(30):
+            training.step()
+        start = time.perf_counter()
+        training.step()
+        seconds = time.perf_counter() - start
+        rng = np.random.default_rng(0)
+        handler, hook = signal.signal(signal.SIGALRM, expire), sys.unraisablehook
+        sys.unraisablehook = swallowed.append
+        n_raised = 0
+        try:
+            for _ in range(400):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, seconds))
+                    training.step()
+                    signal.setitimer(signal.ITIMER_REAL, 0.0)
+                except Expired:
+                    n_raised += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, handler)
+            sys.unraisablehook = hook
+        assert n_raised > 50
+        assert swallowed == []
+        training.check()

@@ -229,7 +229,7 @@ def test_an_error_leaves_a_layout_that_works() -> None:
 def waiting() -> list[int]:
     """Bytes of the layouts that wait for a run."""
     places = [reference() for reference in planned._used]
-    return [layout.n_bytes for place in places if place is not None for layout in place]
+    return [use.layout.n_bytes for place in places if place is not None for use in place]
 
 
 def test_few_layouts_wait_and_they_go_with_their_model() -> None:

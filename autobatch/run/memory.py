@@ -14,6 +14,7 @@ import bisect
 import collections
 import math
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,19 @@ Array = np.ndarray[Any, Any]
 _SMALLEST = 4096
 
 
+class _Holder(weakref.ref[Any]):
+    """Who holds buffers, and which."""
+
+    __slots__ = ("buffers",)
+    buffers: list[Array]
+
+
 class Arena:
     """Free buffers by size. Only the thread that owns it takes; leases that end in any thread give back.
 
     There is no lock, which Ctrl-C could leave closed: what comes back waits in `returned`, whose ends are atomic, and a
-    buffer enters or leaves the free list in one operation.
+    buffer enters or leaves the free list in one operation. No line of Python runs when a holder of buffers goes: an
+    exception that a signal handler raises in a finaliser is lost.
     """
 
     def __init__(self) -> None:
@@ -35,12 +44,12 @@ class Arena:
         self.free_bytes = 0
         self.leased_bytes = 0
         self.peak_bytes = 0
-        self.returned: collections.deque[Array] = collections.deque()
+        self.lent: dict[int, _Holder] = {}
+        self.returned: collections.deque[_Holder] = collections.deque()
 
     def take(self, n_bytes: int) -> Array:
         """A buffer of at least so many bytes, its content undefined."""
-        while self.returned:
-            self._keep(self.returned.popleft())
+        self._take_back()
         wanted = _rounded(n_bytes)
         at = bisect.bisect_left(self.free, (wanted,))
         if at < len(self.free) and self.free[at][0] <= wanted + wanted // 2:
@@ -54,13 +63,21 @@ class Arena:
 
     def clear(self) -> None:
         """Let go of free buffers, and count the peak from now on."""
-        while self.returned:
-            self._keep(self.returned.popleft())
+        self._take_back()
         self.free, self.free_bytes, self.peak_bytes = [], 0, self.leased_bytes
 
-    def give(self, buffers: list[Array]) -> None:
-        """Take buffers back, from any thread and at any moment."""
-        self.returned.extend(buffers)
+    def lend(self, holder: Any, buffers: list[Array]) -> None:
+        """Take the buffers that are in this list back when the holder goes, in any thread and at any moment."""
+        reference = _Holder(holder, self.returned.append)
+        reference.buffers = buffers
+        self.lent[id(reference)] = reference
+
+    def _take_back(self) -> None:
+        while self.returned:
+            reference = self.returned.popleft()
+            del self.lent[id(reference)]
+            for buffer in reference.buffers:
+                self._keep(buffer)
 
     def _keep(self, buffer: Array) -> None:
         self.leased_bytes -= buffer.size
@@ -78,21 +95,16 @@ def _rounded(n_bytes: int) -> int:
 class Loan:
     """Memory of an array that outlives its run: it returns to the arena when the last view of the array goes."""
 
-    __slots__ = ("__array_interface__", "arena", "buffer")
+    __slots__ = ("__array_interface__", "__weakref__")
 
     def __init__(self, arena: Arena, buffer: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.buffer = buffer
         self.__array_interface__ = {
             "version": 3,
             "shape": shape,
             "typestr": dtype.str,
             "data": (buffer.ctypes.data, False),
         }
-        self.arena = arena  # last: without it there is nothing to give back
-
-    def __del__(self) -> None:
-        if hasattr(self, "arena"):
-            self.arena.give([self.buffer])
+        arena.lend(self, [buffer])
 
 
 def lend(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -117,11 +129,12 @@ def arena() -> Arena:
 class Lease:
     """Arrays of one run. They return to the arena when the lease goes; nobody may hold a view then."""
 
-    __slots__ = ("arena", "buffers")
+    __slots__ = ("__weakref__", "arena", "buffers")
 
     def __init__(self) -> None:
         self.buffers: list[Array] = []
-        self.arena = arena()  # last: without it there is nothing to give back
+        self.arena = arena()
+        self.arena.lend(self, self.buffers)
 
     @property
     def n_bytes(self) -> int:
@@ -135,7 +148,3 @@ class Lease:
         buffer = self.arena.take(n_bytes)
         self.buffers.append(buffer)
         return buffer[:n_bytes].view(kind).reshape(shape)
-
-    def __del__(self) -> None:
-        if hasattr(self, "arena"):
-            self.arena.give(self.buffers)

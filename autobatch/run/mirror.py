@@ -97,6 +97,7 @@ def mirror(run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: Giv
             ready.finals = list(ready.finals)
             layout.reverse[asked] = ready
             layout.n_bytes = layout.lease.n_bytes + sum(map(_n_bytes, layout.reverse.values()))
+            run.lease.note_size(layout)
     for pool, zero in ready.clear:
         clear_rows(pool, zero)
     for (pool, where), g in zip(ready.seeds, seeds.values(), strict=True):

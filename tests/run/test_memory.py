@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,26 @@ import autobatch as ab
 from autobatch.run.memory import Arena, Lease, Loan, arena, lend
 
 
+class Holder:
+    """Somebody who holds buffers."""
+
+
+def give(arena: Arena, buffers: list[Any]) -> None:
+    """Give buffers back, by a holder that goes."""
+    arena.lend(Holder(), buffers)
+
+
 def test_memory_is_used_again_and_bounded() -> None:
     arena = Arena()
     first = arena.take(10_000)
     second = arena.take(100_000)
-    arena.give([first, second])
+    give(arena, [first, second])
     assert arena.take(9_900) is first
     assert arena.take(100_000) is second
     assert arena.leased_bytes == first.size + second.size
-    arena.give([first, second])
+    give(arena, [first, second])
     for n in range(1, 40):
-        arena.give([arena.take(n * 5_000)])
+        give(arena, [arena.take(n * 5_000)])
     arena.take(1)
     assert arena.free_bytes + arena.leased_bytes <= 2 * arena.peak_bytes
     assert arena.free_bytes == sum(size for size, _, _ in arena.free)
@@ -51,7 +61,7 @@ def test_a_lease_may_go_at_any_point_of_another() -> None:
 def test_cleared_memory_is_counted_anew() -> None:
     arena = Arena()
     first = arena.take(10_000)
-    arena.give([arena.take(100_000)])
+    give(arena, [arena.take(100_000)])
     arena.clear()
     assert (arena.free, arena.free_bytes) == ([], 0)
     assert arena.peak_bytes == arena.leased_bytes == first.size
@@ -97,4 +107,20 @@ def test_gradients_are_arrays_of_their_own() -> None:
 
 def test_a_lease_that_was_never_made_ends_in_silence() -> None:
     for kind in (Lease, Loan):
-        kind.__new__(kind).__del__()  # Ctrl-C came in the first line of its making
+        kind.__new__(kind)  # Ctrl-C came in the first line of its making
+
+
+def test_no_line_of_python_runs_when_a_holder_goes() -> None:
+    """What a signal handler raises in a finaliser is lost."""
+    ran: list[str] = []
+    lease, loan = Lease(), lend((30, 100), np.float32)
+    lease.empty((100, 100), np.int32)
+    n_lent = len(arena().lent)
+    sys.setprofile(lambda frame, event, _: ran.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        del lease, loan
+    finally:
+        sys.setprofile(None)
+    assert ran == []
+    arena().take(1)
+    assert len(arena().lent) == n_lent - 2
