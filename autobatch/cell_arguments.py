@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,10 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         flat.slots.append(x)
         flat.fast_key.append(x._type)
         return "T", x._type
-    if isinstance(x, bool | np.bool_ | str | bytes | enum.Enum | None):
+    if isinstance(x, slice) and all(b is None or isinstance(b, int | np.integer) for b in (x.start, x.stop, x.step)):
+        flat.lifted = True
+        return "slice", tuple(b if b is None else int(b) for b in (x.start, x.stop, x.step))
+    if isinstance(x, bool | np.bool_ | str | bytes | enum.Enum | EllipsisType | None):
         return _static(bool(x) if isinstance(x, np.bool_) else x, flat)
     if isinstance(x, int | np.integer):
         flat.numbers.append(int(x))
@@ -186,6 +190,8 @@ def rebuild(structure: Any, leaf: Leaf, new_list: Callable[[], int], builder: Bu
             return leaf("P", p[1], level)
         if kind in ("static", "object"):
             return p[2]
+        if kind == "slice":
+            return slice(*p[1])
         if kind == "empty":
             return []
         if kind == "dict":

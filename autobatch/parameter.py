@@ -55,7 +55,7 @@ class SparseRows:
         if is_on_device(self.values):
             return on_device.dense_of(current_device(), self.rows, self.values, self.shape)
         dense = np.zeros(self.shape, self.values.dtype)
-        dense[self.rows] = self.values.reshape(-1, *self.shape[1:])
+        dense[self.rows] = self.values.reshape(len(self.rows), *self.shape[1:])
         return dense
 
 
@@ -244,7 +244,7 @@ def add_to_rows(table: np.ndarray[Any, Any], g: SparseRows) -> None:
     if is_on_device(table):
         on_device.add_to_rows(current_device(), table, g.rows, g.values)
     else:
-        table[g.rows] += g.values.reshape(-1, *g.shape[1:])
+        table[g.rows] += g.values.reshape(len(g.rows), *g.shape[1:])
 
 
 _TABLE = 8
@@ -256,7 +256,7 @@ def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...
     ids = np.concatenate([np.asarray(r).reshape(-1) for r in rows]).astype(np.int64)
     if is_on_device(values[0]):
         return SparseRows(*on_device.merge_rows(current_device(), ids, values, shape), shape)
-    parts = [np.asarray(v).reshape(-1, *shape[1:]) for v in values]
+    parts = [np.asarray(v).reshape(np.size(r), *shape[1:]) for r, v in zip(rows, values, strict=True)]
     if shape[0] <= _TABLE * ids.size:
         there = np.zeros(shape[0], bool)
         there[ids] = True

@@ -289,7 +289,7 @@ def tensor(x: Any, dtype: Any = None) -> RecordedTensor:
     if isinstance(x, Tensor):
         return x if dtype is None else x.astype(dtype)  # type: ignore[return-value]
     if state.builder is not None:
-        return Constant(as_array(x, dtype))  # type: ignore[return-value]
+        return _constant(as_array(x, dtype), state.builder)  # type: ignore[return-value]
     return lift(as_array(x, dtype), current_tape())
 
 
@@ -297,6 +297,13 @@ def packed(x: Any) -> Any:
     """Nested lists with tensors in them as one value: stacked."""
     parts = [packed(e) if isinstance(e, list | tuple) and holds_tensors(e) else e for e in elements("tensor", x)]
     return apply(STACK, tuple(parts), (-len(getattr(parts[0], "shape", ())) - 1,))
+
+
+def _constant(array: np.ndarray[Any, Any], builder: Builder) -> Constant:
+    """An array as a constant of the cell that is traced, one for equal arrays: both passes of a loop read the same."""
+    key = (array.dtype, array.shape, array.tobytes())
+    found: Constant = builder.arrays.setdefault(key, Constant(array))
+    return found
 
 
 def lift(array: np.ndarray[Any, Any], tape: Recording) -> RecordedTensor:
@@ -406,7 +413,8 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     if state.builder is not None:
         values = [packed(x) if isinstance(x, list | tuple) and holds_tensors(x) else x for x in operands]
         constants = (
-            Constant(_as_operand(x, operands)) if isinstance(x, np.ndarray | list | tuple) else x for x in values
+            _constant(_as_operand(x, operands), state.builder) if isinstance(x, np.ndarray | list | tuple) else x
+            for x in values
         )
         return state.builder.record(op, tuple(constants), attrs)
     known = _record_known(op, operands, attrs)

@@ -199,6 +199,8 @@ class Builder:
     def __init__(self) -> None:
         self.graph = Graph()
         self.shared: list[Any] = []
+        self.arrays: dict[Any, Any] = {}
+        """Constants made of arrays that the traced code wrote down, by their numbers."""
         self.bounds: list[tuple[int, int]] = []
         self.draws: dict[int, int] = {}
         self.draw_inputs: tuple[Tracer, Tracer] | None = None

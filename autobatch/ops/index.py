@@ -1,4 +1,4 @@
-"""Indexing and table lookup. A whole-number index is data; the length of a slice belongs to the op."""
+"""Indexing and table lookup. A whole number is data, and so is an array of them; the length of a slice is the op's."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import OpIndexError, OpTypeError, message, op_error, user_line
-from ..types import Type, tensor_type
+from ..types import Type, broadcast_shapes, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
-from .movement import reshape, slice_axis, transpose
+from .movement import STACK, reshape, slice_axis, transpose
 
 INT64 = np.dtype(np.int64)
 
@@ -52,7 +52,7 @@ def _infer_scatter(types: Sequence[Type], attrs: Attrs) -> Type:
 def _scatter_add(g: Any, i: Any, n: int) -> Any:
     rest = g.shape[i.ndim :]
     total = np.zeros((n, *rest), g.dtype)
-    np.add.at(total, i.reshape(-1), g.reshape(-1, *rest) if g.size else np.zeros((i.size, *rest), g.dtype))
+    np.add.at(total, i.reshape(-1), np.reshape(g, (i.size, *rest)))
     return total
 
 
@@ -73,6 +73,12 @@ SCATTER_ADD: Op = declare(
 )
 
 
+def _infer_bounded(types: Sequence[Type], attrs: Attrs) -> Type:
+    if types[0].dtype.kind not in "iu":
+        raise op_error("index", "an index holds whole numbers", got=str(types[0]))
+    return tensor_type(INT64, types[0].shape)
+
+
 def _bounded(i: Any, n: int) -> Any:
     i = np.asarray(i, INT64)
     if i.size and (int(i.min()) < -n or int(i.max()) >= n):
@@ -85,7 +91,7 @@ BOUNDED = declare(
     Op(
         "bounded",
         "an index made non-negative; raises where it is out of range",
-        lambda types, attrs: tensor_type(INT64, types[0].shape),
+        _infer_bounded,
         _bounded,
         lambda g, y, x, a: (None,),
         "axes",
@@ -95,8 +101,13 @@ BOUNDED = declare(
 )
 
 
-def _lookup_body(x: Any, i: Any) -> Any:
-    return apply(TAKE, (x, apply(BOUNDED, (i,), (x.shape[0],))))
+def _lookup_body(x: Any, *indices: Any) -> Any:
+    """One index array for each of the first axes, which become one axis; the arrays broadcast."""
+    at, total = None, 1
+    for index, n in zip(indices, x.shape, strict=False):
+        bounded = apply(BOUNDED, (index,), (n,))
+        at, total = bounded if at is None else at * n + bounded, total * n
+    return apply(TAKE, (x if len(indices) == 1 else reshape(x, (total, *x.shape[len(indices) :])), at))
 
 
 def _lookup_samples(rng: np.random.Generator) -> list[Sample]:
@@ -105,6 +116,7 @@ def _lookup_samples(rng: np.random.Generator) -> list[Sample]:
         Sample((rng.normal(size=5), -1)),
         Sample((rng.normal(size=(4, 3)), np.array([-1, 0, 2, 2]))),
         Sample((rng.normal(size=(4, 2, 2)), 1)),
+        Sample((rng.normal(size=(4, 3)), np.array([[-1], [0]]), np.array([2, 0, 2]))),
         Sample((rng.normal(size=(4, 3)), 4), error=OpIndexError),
     ]
 
@@ -112,7 +124,7 @@ def _lookup_samples(rng: np.random.Generator) -> list[Sample]:
 LOOKUP = declare(
     Op(
         "lookup",
-        "rows of a value by whole numbers, negative ones counted from the end",
+        "elements of the first axes of a value by whole numbers, negative ones counted from the end",
         body=_lookup_body,
         dtypes="keep",
         samples=_lookup_samples,
@@ -152,37 +164,168 @@ WINDOW = declare(
 )
 
 
-def take(x: Any, index: Any) -> Any:
-    """Rows of `x: [n, ...]` by whole numbers of any shape; negative ones count from the end.
-
-    Raises `OpIndexError` for an index out of range: at once when it is a Python number, else when it runs.
-    """
-    if isinstance(index, int | np.integer):
-        n = x.shape[0]
-        if not -n <= index < n:
-            raise OpIndexError(message(f"index {index} is out of range for an axis of {n}", where=user_line(2)))
-        index = int(index) % n if n else 0
-    elif isinstance(index, list | np.ndarray):
-        index = np.asarray(index)
-        if index.dtype.kind not in "iu":
-            raise op_error("index", "an array index must hold whole numbers", got=str(index.dtype))
-    return apply(LOOKUP, (x, index))
+# Indexing as users write it.
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """Indexing as NumPy's: whole numbers, slices, None, ..., and one array of whole numbers on the first axis."""
-    items = index if isinstance(index, tuple) else (index,)
+    """Indexing as NumPy's: whole numbers, slices, None, ..., arrays of whole numbers, which are paired, and masks.
+
+    Raises `OpIndexError` for an index out of range: at once where it is known, else when it runs.
+    """
+    if index.__class__ is int and x.shape:
+        return _pick(x, 0, index)
+    if index.__class__ is slice and x.shape:
+        return _slice(x, 0, index)
+    items = [_item(item) for item in (index if isinstance(index, tuple) else (index,))]
+    placed = [k for k, item in enumerate(items) if not (item is None or item is Ellipsis or isinstance(item, slice))]
+    items = _expanded(x, items)
+    first = next((k for k, item in enumerate(items) if _is_array(item)), len(items))
+    y, axis = _basic(x, 0, items[:first])
+    if first == len(items):
+        return y
+    axes, arrays, rest, at = [], [], [], axis
+    for item in items[first:]:
+        if _is_array(item):
+            axes.append(at)
+            arrays.append(item)
+        else:
+            rest.append(item)
+        at += item is not None
+    ndim = _broadcast_rank(arrays)
+    y = transpose(y, (*axes, *(a for a in range(len(y.shape)) if a not in axes)))
+    for array, extent in zip(arrays, y.shape, strict=False):
+        _check_range(x, array, extent)
+    y = apply(LOOKUP, (y, *arrays))
+    y, _ = _basic(y, ndim + axis, rest)
+    if axis and placed[-1] - placed[0] == len(placed) - 1:  # next to each other, so their axes stay where they are
+        y = transpose(y, (*range(ndim, ndim + axis), *range(ndim), *range(ndim + axis, len(y.shape))))
+    return y
+
+
+def _is_value(item: Any) -> bool:
+    return hasattr(item, "_record")
+
+
+def _is_array(item: Any) -> bool:
+    return isinstance(item, np.ndarray) or (_is_value(item) and len(item.shape) > 0)
+
+
+def _item(item: Any) -> Any:
+    """One part of an index: None, ..., a slice, an int, an integer value, or an array of whole numbers or a mask."""
+    if item is None or item is Ellipsis or item.__class__ is int or isinstance(item, slice):
+        return item
+    if isinstance(item, list | tuple):
+        item = _listed(item)
+    if _is_value(item):
+        _check_value(item)
+        return item
+    if isinstance(item, np.ndarray | np.generic):
+        if item.dtype.kind in "iu" or (item.dtype.kind == "b" and item.ndim):
+            return item if item.ndim else int(item)
+    elif hasattr(item, "__index__") and not isinstance(item, bool):
+        return item.__index__()
+    raise op_error(
+        "index",
+        "an index is a whole number, a slice, None, ..., an array of whole numbers or a mask",
+        got=f"an array of {item.dtype}" if isinstance(item, np.ndarray) else repr(item)[:60],
+        repair="to choose by a condition use ab.where",
+    )
+
+
+def _listed(items: Any) -> Any:
+    """A list that is an index as an array, or as a value where it holds values."""
+    if any(_is_value(item) for item in items):
+        return apply(STACK, tuple(items), (-1,))
+    try:
+        array = np.array(items)
+        return array if array.size else array.astype(INT64)
+    except (ValueError, OverflowError) as error:
+        raise op_error("index", "a list that is no array of whole numbers", got=repr(items)[:60]) from error
+
+
+def _check_value(index: Any) -> None:
+    if index.dtype.kind == "b":
+        raise op_error(
+            "index",
+            "how many elements a mask selects is not known where it is computed",
+            got=str(index._type),
+            repair="use ab.where(mask, x, other), which keeps the shape, or index with np.nonzero of a NumPy mask",
+        )
+    if index.dtype.kind not in "iu":
+        raise op_error(
+            "index",
+            "an index holds whole numbers",
+            got=str(index._type),
+            repair="convert whole numbers with .astype(int); to choose by a condition use ab.where",
+        )
+
+
+def _expanded(x: Any, items: list[Any]) -> list[Any]:
+    """The same with masks as the positions of what is true, and with slices in place of ..."""
     ndim = len(x.shape)
-    used = sum(item is not None and item is not Ellipsis for item in items)
+    used = sum(0 if item is None or item is Ellipsis else item.ndim if _is_mask(item) else 1 for item in items)
     if used > ndim:
-        raise OpIndexError(message(f"too many indices: {used} for a value of rank {ndim}", where=user_line(2)))
-    dots = sum(item is Ellipsis for item in items)
-    if dots > 1:
-        raise OpIndexError(message("an index has more than one ...", where=user_line(2)))
-    if dots:
-        at = next(k for k, item in enumerate(items) if item is Ellipsis)
-        items = (*items[:at], *(slice(None),) * (ndim - used), *items[at + 1 :])
+        raise OpIndexError(message(f"too many indices: {used} for a value of rank {ndim}", where=user_line(3)))
+    if sum(item is Ellipsis for item in items) > 1:
+        raise OpIndexError(message("an index has more than one ...", where=user_line(3)))
+    found: list[Any] = []
     axis = 0
+    for item in items:
+        if item is Ellipsis:
+            found += [slice(None)] * (ndim - used)
+            axis += ndim - used
+        elif _is_mask(item):
+            if item.shape != x.shape[axis : axis + item.ndim]:
+                raise OpIndexError(
+                    message(
+                        "index: a mask has other extents than the axes that it selects from",
+                        expected=str(x.shape[axis : axis + item.ndim]),
+                        got=str(item.shape),
+                        where=user_line(3),
+                    )
+                )
+            found += np.nonzero(item)
+            axis += item.ndim
+        else:
+            found.append(item)
+            axis += item is not None
+    return found
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, np.ndarray) and item.dtype.kind == "b"
+
+
+def _broadcast_rank(arrays: list[Any]) -> int:
+    shape = broadcast_shapes(*(array.shape for array in arrays))
+    if shape is None:
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise OpIndexError(
+            message(
+                "index: arrays of one index are paired, and these do not broadcast",
+                got=shapes,
+                where=user_line(3),
+                repair="for every row with every column use np.ix_",
+            )
+        )
+    return len(shape)
+
+
+def _check_range(x: Any, index: Any, n: int) -> None:
+    """Raise if whole numbers that are known are no index of an axis of n elements."""
+    if isinstance(index, np.ndarray) and index.size:
+        low, high = int(index.min()), int(index.max())
+        if low < -n or high >= n:
+            raise _out_of_range(x, high if high >= n else low, n)
+
+
+def _out_of_range(x: Any, index: int, n: int) -> OpIndexError:
+    table = f"{'Parameter ' if hasattr(x, 'grad') else ''}{x._type}"
+    return OpIndexError(message(f"index {index} is out of range for an axis of {n} of {table}", where=user_line(3)))
+
+
+def _basic(x: Any, axis: int, items: list[Any]) -> tuple[Any, int]:
+    """Apply whole numbers, slices and None from an axis on; also the axis after them."""
     for item in items:
         if item is None:
             x = reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
@@ -191,13 +334,14 @@ def getitem(x: Any, index: Any) -> Any:
             x = _slice(x, axis, item)
             axis += 1
         else:
-            x, added = _pick(x, axis, item)
-            axis += added
-    return x
+            x = _pick(x, axis, item)
+    return x, axis
 
 
 def _slice(x: Any, axis: int, item: slice) -> Any:
     parts = (item.start, item.stop, item.step)
+    if all(p is None for p in parts):
+        return x
     if any(p is not None and not isinstance(p, int | np.integer) for p in parts):
         raise op_error(
             "slice",
@@ -212,22 +356,16 @@ def _slice(x: Any, axis: int, item: slice) -> Any:
     return x._slice(axis, start, length, step) if hasattr(x, "_slice") else slice_axis(x, axis, start, length, step)
 
 
-def _pick(x: Any, axis: int, item: Any) -> tuple[Any, int]:
-    if isinstance(item, bool | np.bool_ | float):
-        raise op_error("index", "an index must be a whole number, a slice, None or ...", got=repr(item))
-    ndim = len(x.shape)
-    if isinstance(item, int | np.integer):
+def _pick(x: Any, axis: int, index: Any) -> Any:
+    """One element of an axis, by a whole number or an integer value."""
+    if not _is_value(index):
         n = x.shape[axis]
-        if not -n <= item < n:
-            raise OpIndexError(message(f"index {item} is out of range for axis {axis} of {n}", where=user_line(2)))
+        if not -n <= index < n:
+            raise _out_of_range(x, index, n)
+        index %= n
     if axis:
-        x = transpose(x, (axis, *range(axis), *range(axis + 1, ndim)))
-    y = take(x, item)
-    added = len(y.shape) - ndim + 1
-    if axis:
-        order = (*range(added, added + axis), *range(added), *range(added + axis, len(y.shape)))
-        y = transpose(y, order)
-    return y, added
+        x = transpose(x, (axis, *range(axis), *range(axis + 1, len(x.shape))))
+    return apply(LOOKUP, (x, index))
 
 
 def check_whole(name: str, value: Any) -> None:

@@ -9,6 +9,7 @@ Cost: one loop over the launches, then one program per signature.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def mirror(run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: Giv
         if where is None:
             pool += g.reshape(pool.shape)
         else:
-            np.add.at(pool, where, g.reshape(-1, pool.shape[1]))
+            np.add.at(pool, where, g.reshape(len(where), pool.shape[1]))
     with np.errstate(all="ignore"):
         for program, n, sizes, arguments, outputs, _ in ready.calls:
             program(n, sizes, arguments, outputs)
@@ -319,7 +320,7 @@ def _finish(final: Final, dense: GiveDense, rows: GiveRows, again: bool) -> None
         dense(x, g)
     for x, ids, values in final.sparse:
         numbers, found = _whole(ids), _whole(values)
-        rows(x, numbers.reshape(-1), found.reshape(numbers.size, -1))
+        rows(x, numbers.reshape(-1), found.reshape(numbers.size, math.prod(x.shape[1:])))
 
 
 def _whole(parts: list[Array]) -> Array:

@@ -100,7 +100,7 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
     "mean": lambda x, axes, keepdims: np.mean(x, axes, keepdims=keepdims),
     "matmul": np.matmul,
     "stack": lambda *xs: np.stack(xs[:-1], xs[-1]),
-    "lookup": lambda x, i: x[i],
+    "lookup": lambda x, *i: x[i],
     "window": lambda x, start, length, step: x[start + step * np.arange(length)],
     "list_mean": lambda xs, k: np.mean(xs, 0),
 }

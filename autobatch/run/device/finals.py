@@ -8,6 +8,7 @@ for what does not lie in one piece, and the calls of one program a signature.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -145,7 +146,8 @@ class Final:
                 else (back.room, values.address() - back.room.address)
             )
             ids = self._ids(gradient.ids)
-            rows(signature.shared[k], ids, room.view(at, shape, type.dtype).reshape(ids.size, -1))
+            table = signature.shared[k]
+            rows(table, ids, room.view(at, shape, type.dtype).reshape(ids.size, math.prod(table.shape[1:])))
 
     def _ids(self, k: int) -> Array:
         """Row numbers of a table for all nodes, as the host knows them or after asking the device."""
