@@ -103,7 +103,7 @@ def host_pools(run: DeviceRun) -> dict[Any, Array]:
             del found[_pool_of(run, recorded)]
             continue
         _, rows = run.rows(recorded)
-        pool[rows] = array.reshape(-1, pool.shape[1])
+        pool[rows] = array.reshape(pool[rows].shape)
     return found
 
 
