@@ -303,6 +303,7 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
     lines += [
         f"    {p}tape.stream.extend(({', '.join([f'{p}number', *stream])},))",
         f"    {p}tape.places.append({p}place)",
+        *(f"    {p}tape.beyond.append({f'{p}n + {k}' if k else f'{p}n'})" for k in range(count - 1)),
         f"    {p}made = {p}tape.tensors",
     ]
     for k in range(count):

@@ -29,7 +29,7 @@ from .running import run_tape
 from .shared import Shared, flags, is_frozen, refuse_if_kept
 from .signature import Signature
 from .stages import active, timed
-from .tape import DONE, ENDED, OPEN, Recording, assemble, state
+from .tape import DONE, ENDED, OPEN, Recording, state
 from .tensor import RecordedTensor, interrupted, iterate_tensors, known_value
 from .types import Type
 
@@ -219,19 +219,11 @@ def check_finite() -> Iterator[None]:
         state.check_finite = before
 
 
-def node_of_value(tape: Recording, value: int) -> int:
-    """The node that a value is a result of."""
-    if tape.is_interrupted and tape.arrays is None:
-        return -1
-    arrays = tape.arrays if tape.arrays is not None else assemble(tape, ())
-    return int(np.searchsorted(arrays.value_of, value, side="right")) - 1
-
-
 def signature_of_value(tape: Recording, value: int) -> Signature | None:
     """The signature of the node that a value is a result of; None where it is no longer known."""
     if tape.arrays is None:
         return None
-    return tape.signatures[int(tape.arrays.sig[node_of_value(tape, value)])]
+    return tape.signatures[int(tape.arrays.sig[tape.node_of(value)])]
 
 
 # Gradients.

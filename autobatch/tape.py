@@ -72,6 +72,7 @@ class Block:
     floats: Ints
     places: Ints  # [nodes] numbers in `lines`
     lines: Sequence[tuple[CodeType | None, int]]
+    firsts: Ints | None = None  # [nodes + 1] first value of each, counted from `value`, once somebody has asked
 
 
 class Recording:
@@ -80,6 +81,7 @@ class Recording:
     __slots__ = (
         "__weakref__",
         "arrays",
+        "beyond",
         "blocks",
         "born",
         "cache",
@@ -122,6 +124,7 @@ class Recording:
     def __init__(self, frozen: bool, unbatched: bool, spare: list[RecordedTensor] | None = None) -> None:
         self.stream: list[int] = []
         self.places: list[int] = []  # of each node, the instruction that recorded it
+        self.beyond: list[int] = []  # for each result beyond the first of a node the value before it
         self.codes: list[tuple[int, CodeType | None]] = [(0, None)]  # from which node on it is one of which code
         self.tensors: list[Any] = [] if spare is None else spare
         self.room = len(self.tensors) - AHEAD  # a node whose first value is not beyond this has tensors
@@ -184,6 +187,26 @@ class Recording:
         """How many nodes were recorded."""
         return len(self.places) + sum(block.places.size for block in self.blocks)
 
+    def node_of(self, value: int) -> int:
+        """The node that a value is a result of; O(log n) unless it was replayed."""
+        if self.arrays is not None:
+            return int(np.searchsorted(self.arrays.value_of, value, side="right")) - 1
+        node = value - bisect.bisect_left(self.beyond, value)
+        for block in self.blocks:
+            if value < block.value:
+                break
+            if value < block.value + block.n_values:
+                return block.node + self._node_in(block, value - block.value)
+            node -= block.n_values - block.places.size
+        return node
+
+    def _node_in(self, block: Block, value: int) -> int:
+        if block.firsts is None:
+            pools: dict[tuple[int, Any], int] = {}
+            table = signature_table(self.signatures, pools)
+            block.firsts = parsed(self, block.stream, table, pools, ()).value_of
+        return int(np.searchsorted(block.firsts, value, side="right")) - 1
+
     def put(
         self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[RecordedTensor]
     ) -> None:
@@ -212,7 +235,7 @@ class Recording:
 
     def let_go(self) -> None:
         """Forget what is of no use once the recording has become arrays; the lines of its nodes stay."""
-        self.tensors, self.replayed, self.stream, self.ints, self.floats = [], [], [], [], []
+        self.tensors, self.replayed, self.stream, self.ints, self.floats, self.beyond = [], [], [], [], [], []
         self.caches, self.cache, self.outside = {}, {}, {}
         nothing = np.zeros(0, np.int32)
         for block in self.blocks:

@@ -116,12 +116,8 @@ class RecordedTensor(Tensor):
 def node_line(t: RecordedTensor) -> str:
     """The user's line that recorded a tensor, where it is still known."""
     tape = t._tape
-    if tape is None or not tape.n_nodes:
-        return ""
-    from .engine import node_of_value
-
-    node = node_of_value(tape, t._id)
-    return tape.where(node) if node >= 0 else ""
+    known = tape is not None and (tape.arrays is not None or not tape.is_interrupted)
+    return tape.where(tape.node_of(t._id)) if known else ""
 
 
 def write(
@@ -162,6 +158,8 @@ def write(
         tape.payloads.append((first, array))
     tape.stream += (number, *operands)
     tape.places.append(instruction)
+    if after > first + 1:
+        tape.beyond += range(first, after - 1)
     made: list[RecordedTensor] = tape.tensors[first:after]
     for t, type in zip(made, types, strict=True):
         t._tape = tape
