@@ -150,7 +150,12 @@ LOG = _elementwise(
     "log", "natural logarithm", np.log, "log({0})", lambda g, y, x, a: (g / x[0],), dtypes="float", low=0.3
 )
 TANH = _elementwise(
-    "tanh", "hyperbolic tangent", np.tanh, "tanh({0})", lambda g, y, x, a: (g * (1.0 - y * y),), dtypes="float"
+    "tanh",
+    "hyperbolic tangent",
+    np.tanh,
+    "tanh({0})",
+    lambda g, y, x, a: (g * (apply(SIGMOID_SLOPE, (x[0] * 2.0,)) * 4.0),),
+    dtypes="float",
 )
 SQRT = _elementwise(
     "sqrt", "square root", np.sqrt, "sqrt({0})", lambda g, y, x, a: (g * 0.5 / y,), dtypes="float", low=0.3
@@ -162,12 +167,30 @@ def _sigmoid(x: Any) -> Any:
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
 
+def _sigmoid_slope(x: Any) -> Any:
+    e = np.exp(-np.abs(x))
+    return (e / ((1 + e) * (1 + e))).astype(x.dtype)
+
+
 def _softplus(x: Any) -> Any:
     return (np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))).astype(x.dtype)
 
 
 SIGMOID = _elementwise(
-    "sigmoid", "1 / (1 + exp(-x))", _sigmoid, "sigmoid({0})", lambda g, y, x, a: (g * y * (1.0 - y),), dtypes="float"
+    "sigmoid",
+    "1 / (1 + exp(-x))",
+    _sigmoid,
+    "sigmoid({0})",
+    lambda g, y, x, a: (g * apply(SIGMOID_SLOPE, x),),
+    dtypes="float",
+)
+SIGMOID_SLOPE: Op = _elementwise(
+    "sigmoid_slope",
+    "the derivative of sigmoid, e / (1 + e)^2 with e = exp(-|x|), where y (1 - y) would lose its digits",
+    _sigmoid_slope,
+    "sigmoid_slope({0})",
+    lambda g, y, x, a: (-(g * (y * tanh(x[0] * 0.5))),),
+    dtypes="float",
 )
 RELU = _elementwise(
     "relu",
@@ -200,9 +223,11 @@ POWER = _elementwise(
 
 
 def _power_vjp(g: Any, y: Any, x: tuple[Any, ...]) -> tuple[Any, Any]:
-    by_base = g * x[1] * power(x[0], x[1] - 1.0)
-    by_exponent = g * y * log(where(less(0.0, x[0]), x[0], 1.0))
-    return by_base, by_exponent
+    """In double precision: y - 1 would be rounded, and x^y may be subnormal where its product with log(x) is not."""
+    base, exponent = (cast(v, np.float64) for v in x)
+    positive = less(0.0, base)
+    by_exponent = where(positive, power(base, exponent) * log(where(positive, base, 1.0)), 0.0)
+    return tuple(g * cast(d, g.dtype) for d in (exponent * power(base, exponent - 1.0), by_exponent))
 
 
 def _infer_power_of(types: Sequence[Type], attrs: Attrs) -> Type:
@@ -336,7 +361,7 @@ log = _unary(
     0.0
     """,
 )
-tanh = _unary(
+tanh: Callable[[Any], Any] = _unary(
     TANH,
     """Elementwise hyperbolic tangent of `x: f[...]`.
 

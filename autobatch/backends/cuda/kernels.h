@@ -39,28 +39,27 @@ AB_FUNCTION double ab_double(i64 bits) {
 
 // Functions of one element. float: straight-line arithmetic where that is exact to a few units in the last place.
 
-AB_FUNCTION float ab_tanh(float x) {  // rational function of degree 13 over 6, clamped where the result rounds to +-1
-    x = x > 7.90531110763549805f ? 7.99881172180175781f : x;
-    x = x < -7.90531110763549805f ? -7.99881172180175781f : x;
-    const float s = x * x;
-    float p = 2.00018790482477e-13f + s * -2.76076847742355e-16f;
-    p = 5.12229709037114e-08f + s * (-8.60467152213735e-11f + s * p);
-    p = 6.37261928875436e-04f + s * (1.48572235717979e-05f + s * p);
-    p = x * (4.89352455891786e-03f + s * p);
-    float q = 1.18534705686654e-04f + s * 1.19825839466702e-06f;
-    q = 4.89352518554385e-03f + s * (2.26843463243900e-03f + s * q);
-    return p / q;
+AB_FUNCTION float ab_exp(float x) { return expf(x); }
+AB_FUNCTION double ab_exp(double x) { return exp(x); }
+
+AB_FUNCTION float ab_tanh(float x) {  // near 0 an odd polynomial (Cephes, tanhf), as 1 - e has few digits there
+    const float e = expf(-fabsf(x * 2.0f)), d = 1.0f / (1.0f + e), s = x * x;
+    float p = 2.06390887954e-2f + s * -5.70498872745e-3f;
+    p = -3.33332819422e-1f + s * (1.33314422036e-1f + s * (-5.37397155531e-2f + s * p));
+    const float y = (1.0f - e) * d;
+    return fabsf(x) < 0.625f ? x * (p * s + 1.0f) : x < 0.0f ? -y : y;
 }
 AB_FUNCTION double ab_tanh(double x) { return tanh(x); }
 
-AB_FUNCTION float ab_sigmoid(float x) { return 0.5f * ab_tanh(0.5f * x) + 0.5f; }
-AB_FUNCTION double ab_sigmoid(double x) {
-    const double e = exp(-fabs(x));
-    return (x < 0.0 ? e : 1.0) / (1.0 + e);
+template <typename T> AB_FUNCTION T ab_sigmoid(T x) {
+    const T e = ab_exp(x < T(0) ? x : -x), d = T(1) / (T(1) + e);
+    return x < T(0) ? e * d : d;
+}
+template <typename T> AB_FUNCTION T ab_sigmoid_slope(T x) {
+    const T e = ab_exp(x < T(0) ? x : -x), d = T(1) / (T(1) + e);
+    return e * d * d;
 }
 
-AB_FUNCTION float ab_exp(float x) { return expf(x); }
-AB_FUNCTION double ab_exp(double x) { return exp(x); }
 AB_FUNCTION float ab_log(float x) { return logf(x); }
 AB_FUNCTION double ab_log(double x) { return log(x); }
 AB_FUNCTION float ab_sqrt(float x) { return sqrtf(x); }
