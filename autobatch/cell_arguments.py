@@ -23,7 +23,7 @@ class Flat:
 
     structure: nested tuples that say where everything was, types of tensors included; it is the key
     slots: a tensor, or for a list of varying length a list of tensors, in order
-    numbers: data, in order; objects: modules whose state is guarded; held: kept alive for the sake of identity
+    numbers: data, in order; objects: what is guarded; held: kept alive for the sake of identity
     """
 
     structure: Any = None
@@ -100,9 +100,8 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         return _list(x, flat, tape)
     if hasattr(x, "__dict__") or callable(x):
         flat.objects.append(x)
-        flat.held = (*flat.held, x)
         flat.lifted = True
-        return "object", id(x), x
+        return "object", x.__class__, x
     raise op_error(
         "cell",
         f"an argument of type {type(x).__name__} is neither value, number nor module",
@@ -154,9 +153,11 @@ def _as_value(x: Any, tape: Recording) -> Any:
 
 
 def _key(part: Any) -> Any:
-    """A part of the structure with objects replaced by their identity."""
-    if part[0] in ("P", "object"):
-        return part[0], part[1] if part[0] == "object" else id(part[1])
+    """A part of the structure with parameters replaced by their identity, and objects, which are guarded, left out."""
+    if part[0] == "P":
+        return part[0], id(part[1])
+    if part[0] == "object":
+        return part[:2]
     if part[0] in ("tuple", "dict"):
         return part[0], part[1], tuple(_key(p) for p in part[2])
     if part[0] == "list":

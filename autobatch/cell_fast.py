@@ -16,6 +16,7 @@ code is replaced by one that has a door for it. For `(self, (T, T), (T, T))` wit
             if k0 is not self or k1 is not x0._type or …:
                 ... look all of them up, or break
             if checked != epoch[0]: break
+            if scope["SCALE"] is not scale or scope["helper"] is not helper or helper.__code__ is not code: break
             tape.stream.extend((number, x0._id, …))
             ...
             r0 = tape.tensors[n]
@@ -30,18 +31,24 @@ that is compared every call.
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import _PACKAGE, OpIndexError, message, user_line
-from .guarding import unchanged
-from .guards import epoch
+from .guarding import Fact, can_be_weak, same
+from .guards import changed, epoch
 from .tape import AHEAD, WRITING, state
 from .tensor import RecordedTensor, known_row, more_tensors, place_from
 
 DOORS = 4
 """Most structures that an entry has a door for: the last ones."""
+
+WATCHED = 64
+"""Most facts that the doors of an entry check."""
 
 UNBOUNDED = 1 << 62
 
@@ -75,6 +82,9 @@ class Entry:
         self.is_plain = all(p.kind is _PLAIN for p in parameters.values())
         self.is_method = next(iter(parameters), "") == "self"
         self.doors: dict[Any, object] = {}
+        self.watched: dict[tuple[int, str], tuple[Fact, str]] = {}
+        self.lock = threading.Lock()
+        self.made = itertools.count()
         # Names that no parameter has.
         self.prefix = "_"
         while any(name.startswith(self.prefix) for name in self.names):
@@ -86,7 +96,7 @@ class Entry:
                 "WRITING": WRITING,
                 "Tensor": RecordedTensor,
                 "epoch": epoch,
-                "unchanged": unchanged,
+                "same": same,
                 "getframe": sys._getframe,
                 "more_tensors": more_tensors,
                 "out_of_range": _out_of_range,
@@ -94,7 +104,10 @@ class Entry:
                 "row_of": known_row,
                 "cell": cell,
                 "none": type(None),
-                **{kind.__name__: kind for kind in (bool, int, float, str, tuple, list, ValueError, KeyError)},
+                **{
+                    kind.__name__: kind
+                    for kind in (bool, int, float, str, tuple, list, ValueError, KeyError, NameError)
+                },
                 **{function.__name__: function for function in (id, len)},
             }.items()
         }
@@ -103,6 +116,27 @@ class Entry:
         if self.is_plain:
             self.call.__defaults__ = fn.__defaults__
 
+    def watch(self, facts: Sequence[Fact]) -> None:
+        """Let all doors check these facts. The epoch moves where one differs from what they checked."""
+        with self.lock:
+            old = [key for key, (fact, _) in self.watched.items() if not same((fact,), ())]
+            keys = [(id(fact.holder), fact.text) for fact in facts]
+            new = {key: fact for key, fact in zip(keys, facts, strict=True) if key not in self.watched or key in old}
+            if not new and not old:
+                return
+            changed()  # before: what was found under the facts of before has to be looked at again
+            if len(self.watched) + len(new) > WATCHED:
+                old, new = list(self.watched), dict(zip(keys, facts, strict=True))
+            for key in old:
+                name = self.watched.pop(key)[1]
+                del self.scope[f"{name}h"], self.scope[f"{name}v"]
+            for key, fact in new.items():
+                name = f"{self.prefix}w{next(self.made)}"
+                self.watched[key] = fact, name
+                self.scope[f"{name}h"] = fact.holder
+                self.scope[f"{name}v"] = weakref.ref(fact.value) if can_be_weak(fact.value) else fact.value
+            self._compile()
+
     def door(self, structure: Any, outputs: Any, n_args: int) -> object | None:
         """The token of the door for calls of this structure, added if it is new; None where there can be none."""
         shape = _shape(structure, self.is_method)
@@ -110,13 +144,24 @@ class Entry:
         if shape is None or results is None or results > AHEAD or (self.is_plain and n_args != len(self.names)):
             return None
         key = (shape, results)
-        token = self.doors.get(key)
-        if token is None:
-            token = self.doors[key] = object()
-            for oldest in list(self.doors)[:-DOORS]:
-                del self.doors[oldest]
-            self.call.__code__ = next(c for c in self._compiled().co_consts if hasattr(c, "co_code"))
+        with self.lock:
+            token = self.doors.get(key)
+            if token is None:
+                token = self.doors[key] = object()
+                for oldest in list(self.doors)[:-DOORS]:
+                    del self.doors[oldest]
+                self._compile()
         return token
+
+    def _compile(self) -> None:
+        self.call.__code__ = next(c for c in self._compiled().co_consts if hasattr(c, "co_code"))
+
+    def _differs(self) -> str:
+        """An expression that says whether a fact does not hold any more."""
+        return " or ".join(
+            fact.text.format(h=f"{name}h", v=f"{name}v()" if can_be_weak(fact.value) else f"{name}v")
+            for fact, name in self.watched.values()
+        )
 
     def _compiled(self) -> Any:
         p = self.prefix
@@ -125,7 +170,8 @@ class Entry:
             lines.append(f"    {p}tape = {p}state.tape")
         for k, ((shape, results), token) in enumerate(self.doors.items()):
             self.scope[f"{p}TOKEN{k}"] = token
-            self.scope[f"{p}NEVER{k}"], door = _door(p, k, shape, results, self.names if self.is_plain else None)
+            names = self.names if self.is_plain else None
+            self.scope[f"{p}NEVER{k}"], door = _door(p, k, shape, results, names, self._differs())
             lines += [f"    {line}" for line in door]
         if self.is_plain:
             lines.append(f"    return {p}cell.call(({''.join(f'{name}, ' for name in self.names)}), {{}})")
@@ -173,7 +219,9 @@ def _names(prefix: str, n: int) -> str:
     return ", ".join(f"{prefix}{k}" for k in range(n)) + ("," if n == 1 else "")
 
 
-def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list[str] | None) -> tuple[Any, list[str]]:
+def _door(
+    p: str, number: int, shape: tuple[Any, ...], results: int, names: list[str] | None, differs: str
+) -> tuple[Any, list[str]]:
     """What a recording that does not know the cell has under its token, and the lines of a door.
 
     Args:
@@ -182,6 +230,7 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
         shape: of the arguments.
         results: as `_results` says.
         names: of the parameters; None where arguments come as a tuple.
+        differs: an expression that says whether globals and the like were bound anew; or nothing.
     """
     if names is None:
         names = [f"{p}a{k}" for k in range(len(shape))]
@@ -261,22 +310,28 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
                 stream.append(f"{p}len({x}l), *{x}l")
             lines.append(f"    if {p}len({inner[-1]}l) != {p}len({name}): break")
     count = max(results, 1)
-    facts = [f"{p}{name}" for name in ("number", "checked", "containers", "limits", "training")]
+    facts = [f"{p}{name}" for name in ("number", "checked", "facts", "limits", "training")]
     facts += [f"{p}k{k}" for k in range(len(keys))] + [f"{p}t{k}" for k in range(count)]
     lines += [
         f"    try: {', '.join(facts)} = {p}tape.cache[{p}TOKEN{number}]",
         f"    except {p}KeyError: {', '.join(facts)} = {p}NEVER{number}",
     ]
-    differs = " or ".join(f"{p}k{k} is not {now}" for k, (now, _) in enumerate(keys)) or f"{p}number is None"
+    others = " or ".join(f"{p}k{k} is not {now}" for k, (now, _) in enumerate(keys)) or f"{p}number is None"
     lines += [
-        f"    if {differs}:",
+        f"    if {others}:",
         f"        {p}hit = {p}tape.cache.get(({p}TOKEN{number}, {''.join(f'{key}, ' for _, key in keys)}))",
         f"        if {p}hit is None: break",
         f"        {p}tape.cache[{p}TOKEN{number}] = {p}hit",
         f"        {', '.join(facts)} = {p}hit",
         f"    if {p}checked != {p}epoch[0]: break",
-        f"    if {p}containers and not {p}unchanged({p}containers): break",
+        f"    if {p}facts is not None and not {p}same(*{p}facts): break",
     ]
+    if differs:
+        lines += [
+            "    try:",
+            f"        if {differs}: break",
+            f"    except ({p}KeyError, {p}ValueError, {p}NameError): break",
+        ]
     if "self" not in shape:
         lines.append(f"    if {p}training is not {p}state.training: break")
     if numbers:
@@ -315,4 +370,4 @@ def _door(p: str, number: int, shape: tuple[Any, ...], results: int, names: list
     made = ", ".join(f"{p}r{k}" for k in range(count))
     lines += [f"    {p}tape.count = {p}n + {count}", f"    return {made}{',' if results == 1 else ''}"]
     never = object()
-    return (None, -1, (), None, None, *(never for _ in keys), *(None for _ in range(count))), lines
+    return (None, -1, None, None, None, *(never for _ in keys), *(None for _ in range(count))), lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,23 +22,28 @@ from .cell_fast import Entry, limits
 from .compile.trace import SHADOW, Builder, StackedTracer, Tracer
 from .errors import CellError, OpIndexError, message, op_error, user_line
 from .graph import NODE
-from .guarding import Guard
+from .guarding import Guard, guard, weakly
 from .guards import epoch
 from .random import _sync, in_mode, signed
 from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
-from .shared import is_frozen
+from .shared import Shared, Tied, is_frozen
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
 from .tensor import INT64, RecordedTensor, current_tape, value_number, view_rows, write
 from .types import Type, default_dtype, tensor_type
 
+KEPT = 32
+"""Most traces that are kept of calls with arguments of one structure: the last ones."""
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Traced:
     """One traced signature of a cell: valid while its guard holds."""
 
     signature: Signature
     guard: Guard
+    fn: Callable[..., Any]
+    objects: tuple[Callable[[], Any], ...]
     outputs: Any
     types: tuple[Type, ...]
     listed: tuple[int, ...]
@@ -45,6 +51,11 @@ class Traced:
     draws: dict[int, int]
     held: tuple[Any, ...]
     default: Any = field(default_factory=default_dtype)
+
+    def holds(self, fn: Callable[..., Any], objects: tuple[Any, ...]) -> bool:
+        """Whether it is about these very objects, and nothing that was read has changed since it was last looked at."""
+        same = self.fn is fn and all(known() is x for known, x in zip(self.objects, objects, strict=True))
+        return same and self.guard.unchanged()
 
 
 class Cell:
@@ -59,12 +70,12 @@ class Cell:
             raise TypeError(f"cell {self.name}: static names {sorted(unknown)}, which are no arguments of it")
         self.static = frozenset(static)
         self.is_method = next(iter(self.signature.parameters), "") == "self"
-        self.entries: dict[Any, list[Traced]] = _entries_of(fn)
-        self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Traced]]] = weakref.WeakKeyDictionary()
+        self.entries: dict[Any, list[Tied[Traced]]] = _entries_of(fn)
+        self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Tied[Traced]]]] = weakref.WeakKeyDictionary()
         self.traces = 0
         self.entry = Entry(fn, self)
 
-    def entries_for(self, owner: Any) -> dict[Any, list[Traced]]:
+    def entries_for(self, owner: Any) -> dict[Any, list[Tied[Traced]]]:
         """Entries of one `self`, which go when it goes."""
         if owner is None:
             return self.entries
@@ -105,14 +116,28 @@ class Cell:
 
     def _find(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Traced:
         key = (flat.key, is_frozen(), state.training, default_dtype(), n_args, named, inside)
-        entries = self.entries_for(owner).setdefault(key, [])
+        tied = self.entries_for(owner).setdefault(key, [])
+        entries = [entry for entry in (reference() for reference in tied) if entry is not None]
+        objects = (*flat.objects, owner)
         for entry in entries:
-            if entry.guard.holds(owner, flat.objects):
+            if entry.holds(self.fn, objects):
+                return entry
+        now = guard((self.fn,), objects, closure=False)
+        for entry in entries:
+            if entry.guard.prints == now.prints:
+                entry.guard, entry.fn, entry.objects = now, self.fn, tuple(map(weakly, objects))
                 return entry
         entry = self._trace(owner, flat, n_args, named, inside)
-        entries.append(entry)
-        del entries[:-32]
+        about = (*entry.signature.shared, *flat.held, *entry.guard.leaves)
+        tied[:] = [reference for reference in tied if reference() is not None][-KEPT + 1 :]
+        tied.append(Tied(entry, [x for x in about if isinstance(x, Shared)]))
         return entry
+
+    def traced(self, owner: Any = None) -> list[Traced]:
+        """What was traced, of one `self` or of all."""
+        tables = [self.entries, *self.by_owner.values()] if owner is None else [self.by_owner.get(owner, {})]
+        found = [reference() for table in tables for tied in table.values() for reference in tied]
+        return [entry for entry in found if entry is not None]
 
     def _trace(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Traced:
         self.traces += 1
@@ -188,10 +213,19 @@ class Cell:
             frozen,
             draws=any(builder.draws.values()),
         )
-        guard = Guard(owner, flat.objects)
+        objects = (*flat.objects, owner)
+        read = guard((self.fn,), objects, closure=False)
+        for what in read.unseen:
+            warnings.warn(
+                f"cell {self.name} reads {what}: a change in place is not noticed; make it an ab.constant or nn.Buffer",
+                RuntimeWarning,
+                stacklevel=5,
+            )
         return Traced(
             signature,
-            guard,
+            read,
+            self.fn,
+            tuple(map(weakly, objects)),
             outputs,
             tuple(types_),
             tuple(listed),
@@ -247,18 +281,20 @@ class Cell:
         self, tape: Recording, entry: Traced, flat: Flat, owner: Any, args: tuple[Any, ...], number: int
     ) -> None:
         """Remember the entry on this tape for the generated door, and generate the door if it is new."""
-        if entry.guard.volatile or any(entry.draws.values()) or entry.listed or flat.lifted:
+        if any(entry.draws.values()) or entry.listed or flat.lifted:
             return
         if any(r.rule == PER_ELEMENT for r in entry.signature.results):
             return
         token = self.entry.door(flat.structure, entry.outputs, len(args))
         if token is None:
             return
+        read = entry.guard
+        self.entry.watch(read.lasting)
         owners = (owner,) if self.is_method else ()
         tape.cache[token] = tape.cache[token, *map(id, owners), *flat.fast_key] = (
             number,
             epoch[0],
-            entry.guard.containers,
+            (read.facts, read.contents) if read.facts or read.contents else None,
             limits(entry.bounds, len(flat.numbers)),
             state.training,
             *owners,
@@ -275,14 +311,14 @@ def _is_filled(c: types.CellType) -> bool:
     return True
 
 
-def _entries_of(fn: Callable[..., Any]) -> dict[Any, list[Traced]]:
+def _entries_of(fn: Callable[..., Any]) -> dict[Any, list[Tied[Traced]]]:
     """Entries are kept by code object, so that a function defined anew for each example is traced once."""
     if "<locals>" not in fn.__qualname__ or fn.__closure__ is None:
         return {}
     return _by_code.setdefault(fn.__code__, {})
 
 
-_by_code: dict[Any, dict[Any, list[Traced]]] = {}
+_by_code: dict[Any, dict[Any, list[Tied[Traced]]]] = {}
 
 
 def _element(whole: RecordedTensor, type: Type, e: int) -> RecordedTensor:

@@ -108,8 +108,7 @@ def _explain_cell(cell: Any, owner: Any, stage: str) -> str:
     if stage not in _KERNEL_STAGES:
         raise CellError(message(f"explain: a cell has no stage {stage!r}", expected=", ".join(_KERNEL_STAGES),
                                 where=user_line(3), repair="pass a tensor that the cell gave"))  # fmt: skip
-    tables = [cell.by_owner.get(owner, {})] if owner is not None else [cell.entries, *cell.by_owner.values()]
-    traced = [entry.signature for table in tables for entries in table.values() for entry in entries]
+    traced = [entry.signature for entry in cell.traced(owner)]
     if not traced:
         raise CellError(message(f"explain: cell {cell.name} has not been traced", where=user_line(3),
                                 repair="call it once"))  # fmt: skip

@@ -7,8 +7,9 @@ equal ops on equal operands, evaluated at most once per recording. In a signatur
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from .run.interpret import interpret
 from .types import Type, default_dtype, is_float, tensor_type
 
 _INTERN_LIMIT = 512
+
+T = TypeVar("T")
 
 
 class _Flags(threading.local):
@@ -64,13 +67,14 @@ def refuse_if_kept(what: str) -> None:
 class Shared(Tensor):
     """A value that does not depend on the example."""
 
-    __slots__ = ("__weakref__", "_expressions", "_signatures", "_type")
+    __slots__ = ("__weakref__", "_expressions", "_signatures", "_tied", "_type")
     _priority = 1
 
     def __init__(self, type: Type) -> None:
         self._type = type
         self._expressions: dict[Any, SharedExpression] = {}
         self._signatures: dict[Any, Any] = {}
+        self._tied: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
     @property
     def trainable(self) -> bool:
@@ -340,6 +344,26 @@ class SharedExpression(Shared):
         else:
             results = interpret(graph, lambda kind, k: g if kind == "cotangent" else arrays[k])
         return [(self.parents[k], r) for k, r in zip(known, results, strict=True)]
+
+
+class Tied(Generic[T]):
+    """Holds an object as long as a parameter lives that the object is about; calling it gives the object, or None.
+
+    The object may lead to the parameter: the first parameter or buffer among `values` is what holds the object.
+    """
+
+    __slots__ = ("__weakref__", "_reference")
+
+    def __init__(self, what: T, values: Iterable[Shared]) -> None:
+        owner = next((x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)), None)
+        if owner is None:
+            self._reference: Callable[[], T | None] = lambda: what
+        else:
+            self._reference = weakref.ref(what)
+            owner._tied[self] = what
+
+    def __call__(self) -> T | None:
+        return self._reference()
 
 
 Memo = dict[Shared, np.ndarray[Any, Any]]

@@ -75,7 +75,7 @@ ALSO_ALLOWED = {
     "errors": None,
     "backends.parts": None,
     "parameter": None,
-    "guards": {"changed"},
+    "guards": {"Noted", "changed"},
     "random": {"in_mode", "initial_generator"},
     "reasons": {"batching_reasons"},
     "saving": {"as_array"},

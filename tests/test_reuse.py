@@ -38,6 +38,7 @@ class Tree:
 
     def __init__(self, word: int, *children: Tree) -> None:
         self.word, self.children, self.label = word, children, word % 2
+        self.factors: dict[str, Any] = {}
 
 
 FOREST = [Tree(1, Tree(2), Tree(3, Tree(4))), Tree(5), Tree(6, Tree(0)), Tree(2, Tree(1), Tree(1), Tree(5))]
@@ -410,20 +411,19 @@ def test_results_of_any_nesting() -> None:
 
 def test_functions_that_record_nothing_and_examples_known_by_value() -> None:
     w = ab.Parameter([1.0, 2.0])
-    count = [0] * 40
 
     def fn(x: Any) -> Any:
-        count.append(1)
+        Net.calls += 1
         return x, w
 
     assert ab.map(fn, [], reuse=True) == []
     for made in (8, 0):
-        before = len(count)
+        before = Net.calls
         examples = [1, True, 1.0, -0.0, 0.0, "1", np.float32(1), None, int("1")]
         results = ab.map(fn, examples, reuse=True)
         assert [repr(x) for x, _ in results] == [repr(x) for x in examples]
         assert all(y is w for _, y in results)
-        assert len(count) - before == (made and made + 1)  # the last is a first, twice
+        assert Net.calls - before == (made and made + 1)  # the last is a first, twice
 
 
 def test_rows_lists_and_several_sequences() -> None:
@@ -536,8 +536,10 @@ def test_what_cannot_be_replayed_is_refused() -> None:
     refused(lambda k: outer, [1.0], "returns a value recorded outside of the example")
     refused(lambda k: earlier * ab.tensor(k), [1.0], "earlier recording, through which gradient flows")
     refused(lambda k: [seen.append(ab.tensor(k)), ab.tensor(k)][1], [1.0], "changes a module or name that it reads")
-    seen = [0] * 40
-    refused(lambda k: [seen.append(ab.tensor(k)), ab.tensor(k)][1], [1.0], "kept elsewhere than in its result")
+    pairs = [(t := Tree(0)), t]
+    refused(
+        lambda tree: [setattr(tree, "kept", ab.tensor(1.0)), ab.tensor(2.0)][1], pairs, "kept elsewhere than in its"
+    )
     for read in (float, np.asarray, lambda x: x.value, lambda x: (x * 2.0).numpy()):
         refused(
             lambda k, r=read: ab.tensor(r(w.sum() if r is float else w)), [1.0], "the numbers of a parameter are read"
@@ -596,11 +598,12 @@ def test_an_unknown_way_of_reuse() -> None:
 def test_the_check_finds_what_was_edited() -> None:
     model = Net()
     model.eval()
-    factors = {"x": np.array([1.0, 2.0, 3.0]), "n": 2.0, "words": [1] * 40}
+    for tree in FOREST:
+        tree.factors = {"x": np.array([1.0, 2.0, 3.0]), "n": 2.0, "words": [1]}
 
     def fn(tree: Tree) -> Any:
-        h = model.encode(tree) * ab.tensor(factors["x"]) * factors["n"]
-        return ab.cross_entropy(model.out(h), tree.label), len(factors["words"])
+        h = model.encode(tree) * ab.tensor(tree.factors["x"]) * tree.factors["n"]
+        return ab.cross_entropy(model.out(h), tree.label), len(tree.factors["words"])
 
     ab.map(fn, FOREST, reuse="check")
     assert calls(lambda: ab.map(model.loss, FOREST, reuse="check")) == 4
@@ -610,8 +613,12 @@ def test_the_check_finds_what_was_edited() -> None:
     edits: list[tuple[Callable[[], Any], Callable[[], Any], str]] = [
         (lambda: setattr(tree, "label", 1), lambda: setattr(tree, "label", 0), "other whole numbers"),
         (lambda: setattr(tree, "children", ()), lambda: setattr(tree, "children", (Tree(0),)), "other ops"),
-        (lambda: factors["x"].__setitem__(1, 5.0), lambda: factors["x"].__setitem__(1, 2.0), "other arrays"),
-        (lambda: factors["words"].append(1), lambda: factors["words"].pop(), "another result"),
+        (
+            lambda: tree.factors["x"].fill(5.0),
+            lambda: tree.factors["x"].__setitem__(slice(3), [1, 2, 3]),
+            "other arrays",
+        ),
+        (lambda: tree.factors["words"].append(1), lambda: tree.factors["words"].pop(), "another result"),
     ]
     for edit, back, what in edits:
         edit()
@@ -629,17 +636,16 @@ def test_the_check_finds_what_was_edited() -> None:
 
 
 def test_the_check_compares_floats_and_does_not_mind_draws() -> None:
-    number = [1.0]
-    box = {"number": number, **dict.fromkeys(range(40))}
+    tree = Tree(1)
 
-    def fn(k: int) -> Any:
-        return ab.dropout(ab.tensor([1.0, 2.0]) * box["number"][0]) + ab.normal(2)
+    def fn(tree: Tree) -> Any:
+        return ab.dropout(ab.tensor([1.0, 2.0]) * (1.5 + tree.label)) + ab.normal(2)
 
     for _ in range(3):
-        ab.map(fn, [1, 2], reuse="check")
-    number[0] = 2.0
+        ab.map(fn, [tree], reuse="check")
+    tree.label = 2
     with pytest.raises(RecordingError, match="other numbers"):
-        ab.map(fn, [1, 2], reuse="check")
+        ab.map(fn, [tree], reuse="check")
 
 
 # Errors and Ctrl-C.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from ..errors import message
-from ..guards import changed
+from ..guards import Noted, changed
 from ..parameter import Buffer, Parameter, move, replace
 from ..random import in_mode
 from ..saving import as_array
@@ -17,7 +17,7 @@ from ..tape import state
 _CONTAINERS = (list, tuple, dict)
 
 
-class Module:
+class Module(metaclass=Noted):
     """Something that holds parameters and other modules: a layer, or a whole model.
 
     Parameters, buffers and modules are found in attributes and in lists, tuples and dicts held by attributes, at any

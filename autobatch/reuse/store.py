@@ -56,7 +56,7 @@ class Context:
     """Recordings that were made in the same surroundings: key of the example → row of the store."""
 
     surroundings: Any
-    held: list[Any]
+    held: tuple[Any, ...]
     rows: dict[Any, int] = field(default_factory=dict)
 
 
