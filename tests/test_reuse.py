@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 import autobatch as ab
 from autobatch import nn, optim
-from autobatch.engine import node_of_value
 from autobatch.errors import OpTypeError, RecordingError
 from autobatch.reuse import store as reuse
 from autobatch.tape import assemble, state
@@ -780,7 +779,7 @@ def test_replayed_nodes_know_their_lines() -> None:
         assert "in fn" in ab.explain(results, stage="tape") or "in fn" in text
         tape = state.tape
         assert [tape.where(k)[-5:] for k in range(6)] == ["in fn"] * 6
-        assert [node_of_value(tape, k) for k in range(6)] == list(range(6))
+        assert [tape.node_of(k) for k in range(6)] == list(range(6))
         later = results[0] + 1.0
         assert "test_replayed_nodes" in repr(later)
         ab.evaluate(results)
