@@ -7,10 +7,9 @@ returns.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -202,21 +201,27 @@ def _run_inside_map(tape: Recording) -> None:
         profile.forced.note(line, 1, n_launches)
 
 
-@contextlib.contextmanager
-def check_finite() -> Iterator[None]:
-    """Inside the block the first NaN or infinity computed raises `NonFiniteError`, naming op and user line.
+class check_finite:
+    """Context manager: inside the block the first NaN or infinity computed raises `NonFiniteError`.
+
+    It names the op and the user's line, those inside of a cell, too. Looked at are values, one by one or batched,
+    gradients, and what is computed from parameters alone.
 
     >>> import autobatch as ab
     >>> with ab.check_finite():
     ...     float(ab.log(ab.tensor(1.0)))
     0.0
     """
-    before, state.check_finite = state.check_finite, True
-    try:
-        yield
-        run_pending()
-    finally:
-        state.check_finite = before
+
+    def __enter__(self) -> None:
+        self._before, state.check_finite = state.check_finite, True
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                run_pending()
+        finally:
+            state.check_finite = self._before
 
 
 def signature_of_value(tape: Recording, value: int) -> Signature | None:

@@ -14,11 +14,20 @@ import os
 import sys
 from types import CodeType
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+from .tracebacks import PACKAGE, hide_library
+
+_PACKAGE = PACKAGE
 
 
 class AutobatchError(Exception):
-    """Base of all errors that the library raises because of what it was given."""
+    """Base of all errors that the library raises because of what it was given.
+
+    Its traceback ends at the user's line; with `AUTOBATCH_TRACEBACK=full` in the environment it shows the library, too.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        hide_library(self, sys._getframe(1))
 
 
 class OpTypeError(AutobatchError, TypeError, ValueError):

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "autobatch"
 
 ROOMS = [
     *(
+        "tracebacks",
         "errors",
         "interrupts",
         "guards",
