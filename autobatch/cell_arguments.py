@@ -81,11 +81,12 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         flat.numbers.append(float(x))
         return ("f",)
     if isinstance(x, Shared):
-        if x.ndim <= 1:
+        inner = x.operand
+        if x.ndim <= 1 or inner is None:
             return _part(shared_row(x, tape), flat, tape)
-        flat.held = (*flat.held, x)
+        flat.held = (*flat.held, inner)
         flat.lifted = True
-        return "P", x
+        return "P", inner
     if isinstance(x, np.ndarray):
         lifted = lift(as_array(x), tape)
         remember_array(x, lifted, tape)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .backends.transfer import to_host
 from .collector import flushed
-from .errors import CellError, OpTypeError, RecordingError, message, user_line
+from .errors import CellError, NonFiniteError, OpTypeError, RecordingError, message, user_line
 from .forcing import Forcing
 from .interrupts import passing_on
 from .parameter import accumulate, before_change
@@ -24,8 +24,10 @@ from .planned import outlined
 from .references import referenced
 from .reverse import gradients_of, gradients_of_shared
 from .run.device.layout import DeviceRun
-from .running import run_tape
-from .shared import Shared, flags, is_frozen, refuse_if_kept
+from .run.expand import Expansion
+from .run.program import PAYLOAD
+from .running import gradient_of_nodes, run_tape
+from .shared import Expression, Shared, SharedExpression, flags, is_frozen, refuse_if_kept
 from .signature import Signature
 from .stages import active, timed
 from .tape import DONE, ENDED, OPEN, Recording, state
@@ -214,14 +216,30 @@ class check_finite:
     """
 
     def __enter__(self) -> None:
-        self._before, state.check_finite = state.check_finite, True
+        self._before = state.check_finite, flags.check
+        state.check_finite, flags.check = True, _check_shared
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None:
                 run_pending()
         finally:
-            state.check_finite = self._before
+            state.check_finite, flags.check = self._before
+
+
+def _check_shared(x: SharedExpression, array: Any, what: str) -> None:
+    """Raise where an op on parameters and constants alone gives a value, or a gradient, that is not finite."""
+    numbers = to_host(array)
+    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+        bad = numbers[~np.isfinite(numbers)].flat[0]
+        name = x.op.name if x.op is not None else "parameter"
+        raise NonFiniteError(
+            message(
+                f"{name}: the first {what} that is not finite: {bad}",
+                where=x.where,
+                repair="look at the operands of this op",
+            )
+        )
 
 
 def signature_of_value(tape: Recording, value: int) -> Signature | None:
@@ -274,10 +292,48 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
     tape.results.add(loss._id)
     with np.errstate(all="ignore"):
         gradients, visited = gradients_of({tape: {loss._id: np.ones((), loss.dtype)}})
+        if not gradients and not carries_gradient(loss):
+            raise _no_gradient(_why_constant(loss))
         accumulate(gradients)
     if not retain:
         for recording in visited:
             end(recording)
+
+
+def carries_gradient(t: RecordedTensor) -> bool:
+    """Whether a parameter leads to a value that was computed, through ops that have derivatives."""
+    waiting, seen = [(t._tape, t._id)], set()
+    while waiting:
+        tape, value = waiting.pop()
+        if tape.arrays is None or (tape, value) in seen:
+            continue
+        seen.add((tape, value))
+        needs = gradient_of_nodes(tape, Expansion(tape.arrays), [value])
+        if (needs & tape.arrays.signatures.trainable[tape.arrays.sig]).any():
+            return True
+        waiting += [(old, there) for here, old, there in tape.links if needs[tape.node_of(here)]]
+    return False
+
+
+def _why_constant(t: RecordedTensor) -> str:
+    signature = signature_of_value(t._tape, t._id)
+    if signature is None or signature.kind == PAYLOAD:
+        return "it is an array from outside"
+    if signature.name == "stop_gradient":
+        return "it is detached"
+    return (
+        "it was recorded under no_grad" if signature.frozen else "it is computed from arrays or detached values alone"
+    )
+
+
+def _no_gradient(why: str) -> RecordingError:
+    return RecordingError(
+        message(
+            f"backward: no parameter leads to the value: {why}",
+            where=user_line(3),
+            repair="check that the loss is computed from parameters, outside of ab.no_grad() and without .detach()",
+        )
+    )
 
 
 def _outside() -> None:
@@ -307,7 +363,7 @@ def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
     stays = [one for one in held if one[0] in results]
     if len(stays) < len(held) and tape.arrays is not None:
         others = [one for one in held if one[0] not in results]
-        constant = np.array([s.frozen or s.name == "stop_gradient" for s in tape.signatures])
+        constant = np.array([s.frozen for s in tape.signatures])
         nodes = np.searchsorted(tape.arrays.value_of, [id for id, _ in others], side="right") - 1
         stays += [others[k] for k in np.flatnonzero(constant[tape.arrays.sig[nodes]])]
     groups: dict[Type, list[int]] = {}
@@ -366,7 +422,7 @@ def freeze(flag: bool) -> None:
 
 
 @passing_on
-def shared_backward(x: Shared) -> None:
+def shared_backward(x: Shared, retain: bool) -> None:
     """Backward pass of a scalar that is computed from parameters alone."""
     _outside()
     if x.shape or x.dtype.kind != "f":
@@ -378,5 +434,18 @@ def shared_backward(x: Shared) -> None:
                 repair="reduce it with ab.sum or ab.mean",
             )
         )
+    if not x.trainable:
+        raise _no_gradient("it is computed from constants, under no_grad, or detached")
+    if x.operand is None:
+        raise RecordingError(
+            message(
+                "backward: the value was reversed before, or a parameter that it is computed from has changed since",
+                where=user_line(2),
+                repair="compute it anew, or call the first backward with retain=True",
+            )
+        )
     with np.errstate(all="ignore"):
-        accumulate(gradients_of_shared(x))
+        gradients, number = gradients_of_shared(x.operand)
+        accumulate(gradients)
+    if isinstance(x, Expression) and not retain:
+        x.settle(number)

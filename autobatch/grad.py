@@ -9,7 +9,8 @@ scheduled, batched and differentiated like any others.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .graph import NODE, Graph
 from .ops.declare import apply
 from .ops.index import SCATTER_ADD
+from .ops.value import Tensor
 from .parameter import Parameter
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, PAYLOAD, PER_ELEMENT
-from .shared import Shared, SharedExpression, in_order, is_frozen
+from .shared import Expression, Shared, SharedExpression, alias, in_order, is_frozen
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
 from .tensor import RecordedTensor, current_tape, interrupted, shared_row, tensor, value_number, view_rows, write
@@ -78,7 +80,7 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
         substitution = _Substitution()
         constant = is_frozen()  # an outer no_grad makes the results constant; the function itself is differentiated
         tape = substitution.tape
-        sweeps = tape.sweeps
+        sweeps, aliases = tape.sweeps, _in_use.aliases
         try:
             try:
                 freeze(False)
@@ -87,10 +89,10 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
                 value = fn(*replaced, **kwargs)
                 derivatives = substitution.derivatives(value)
             finally:
-                tape.sweeps = sweeps
+                tape.sweeps, _in_use.aliases = sweeps, aliases
                 freeze(constant)
         finally:
-            tape.sweeps = sweeps  # again: Ctrl-C may have cut the first one short
+            tape.sweeps, _in_use.aliases = sweeps, aliases  # again: Ctrl-C may have cut the first one short
             freeze(constant)
         if constant:
             value, derivatives = value.detach(), {x: g.detach() for x, g in derivatives.items()}
@@ -100,20 +102,28 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     return both
 
 
+class _InUse(threading.local):
+    aliases: Mapping[Shared, int] = {}
+
+
+_in_use = _InUse()
+"""How many aliases of a shared value are arguments of derivatives under way in this thread."""
+
+
 class _Substitution:
-    """Replaces differentiated arguments by values of their own; parameters in place, for the time of the call."""
+    """Replaces differentiated arguments by values of their own; parameters of modules stay in place."""
 
     def __init__(self) -> None:
         self.tape: Recording = current_tape()
         self.sources: list[RecordedTensor] = []
-        self.parameters: list[Parameter] = []
+        self.parameters: list[Shared] = []
+        self.aliases: dict[Shared, SharedExpression] = {}
         self.first = self.tape.count  # what was recorded before the call is constant to it
 
     def replace(self, x: Any) -> Any:
         """The argument with fresh values in place of tensors, numbers and arrays."""
-        if isinstance(x, Parameter):
-            self._parameter(x)
-            return x
+        if isinstance(x, Shared) and x.trainable and x.operand is not None:
+            return self._alias(x.operand)
         if isinstance(x, RecordedTensor | Shared):
             if not is_float(x.dtype):
                 raise OpTypeError(
@@ -149,6 +159,17 @@ class _Substitution:
         if p not in self.parameters:
             self.parameters.append(p)
 
+    def _alias(self, x: Shared) -> Shared:
+        """A shared value as an argument: no other value is the same one, and batches share it all the same."""
+        number = _in_use.aliases.get(x, 0)
+        found: Expression = alias(x, number)
+        _in_use.aliases = {**_in_use.aliases, x: number + 1}
+        op = found.operand
+        assert isinstance(op, SharedExpression)
+        self.aliases[found] = op
+        self.parameters.append(op)
+        return found
+
     def _fresh(self, source: RecordedTensor) -> RecordedTensor:
         fresh = source * 1.0
         self.sources.append(fresh)
@@ -175,11 +196,12 @@ class _Substitution:
                 )
             )
         sweep = _Sweep(tape, self.first, {s._id for s in self.sources}, set(self.parameters))
-        return sweep.run(value, self.sources, self.parameters)
+        found = sweep.run(value, self.sources, self.parameters)
+        return found | {x: found[op] for x, op in self.aliases.items()}
 
 
 def _rebuild(x: Any, found: dict[Any, Any]) -> Any:
-    if isinstance(x, RecordedTensor | Parameter):
+    if isinstance(x, Tensor):
         return found[x]
     if hasattr(x, "named_parameters"):
         return {name: found[p] for name, p in x.named_parameters()}
@@ -204,7 +226,7 @@ class _Node:
 class _Sweep:
     """The nodes of an open tape backwards from a scalar, writing a VJP node for each."""
 
-    def __init__(self, tape: Recording, first: int, sources: set[int], parameters: set[Parameter]) -> None:
+    def __init__(self, tape: Recording, first: int, sources: set[int], parameters: set[Shared]) -> None:
         self.tape = tape
         self.first = first
         self.sources = sources
@@ -216,7 +238,7 @@ class _Sweep:
         self.shared: dict[Shared, Any] = {}
         self.reaching: dict[Shared, bool] = {}
 
-    def run(self, value: RecordedTensor, sources: list[RecordedTensor], parameters: list[Parameter]) -> dict[Any, Any]:
+    def run(self, value: RecordedTensor, sources: list[RecordedTensor], parameters: list[Shared]) -> dict[Any, Any]:
         wanted = self._wanted()
         self.grads[value._id] = tensor(np.ones(()), value.dtype)
         for index in range(len(self.nodes) - 1, -1, -1):
@@ -359,7 +381,11 @@ class _Sweep:
     def _expressions(self) -> None:
         """Carry cotangents of shared expressions down to parameters, as values of the example."""
         for x in reversed(in_order(list(self.shared))):
-            if not isinstance(x, SharedExpression) or x not in self.shared:
+            if not isinstance(x, SharedExpression) or x not in self.shared or x in self.parameters:
+                continue
+            if x.op is None:
+                p, g = x.parents[0], self.shared[x]
+                self.shared[p] = self.shared[p] + g if p in self.shared else g
                 continue
             wrt = [i for i, n in enumerate(x.graph.nodes) if n.is_input and x.parents[n.attrs[1]].trainable]
             result = vjp(x.graph, wrt)

@@ -37,7 +37,7 @@ import numpy as np
 
 from .guards import Noted, epoch
 from .ops.value import Tensor
-from .shared import Shared
+from .shared import Expression, Shared
 
 FOLLOWED = 64
 """Most elements of a container that are looked at on every call, and followed."""
@@ -203,6 +203,9 @@ class _Walk:
     def _describe(self, x: Any, lasting: bool) -> None:
         if isinstance(x, Shared | Tensor):
             self._leaf(x)
+            if isinstance(x, Expression):  # until a parameter changes
+                self.fact(False, _operand, x, x.operand, x, "{h}.operand is not {v}")
+                self.prints.append(id(x.operand))
         elif isinstance(x, type):
             self._class(x, lasting)
             self._leaf(x)
@@ -533,3 +536,4 @@ _code = operator.attrgetter("__code__")
 _defaults = operator.attrgetter("__defaults__")
 _kwdefaults = operator.attrgetter("__kwdefaults__")
 _contents = operator.attrgetter("cell_contents")
+_operand = operator.attrgetter("operand")

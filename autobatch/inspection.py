@@ -27,7 +27,7 @@ from .run.program import KERNEL, PAYLOAD, SLICE_ROWS, Plan, Schedule, Tape
 from .run.schedule import leading_to, schedule
 from .running import prepared
 from .signature import Signature
-from .tape import OPEN, Recording, assemble, state
+from .tape import CHANGED, OPEN, Recording, assemble, state
 from .tensor import RecordedTensor, iterate_tensors
 
 __all__ = ["Inspected", "inspect_recordings"]
@@ -175,6 +175,8 @@ def inspect_recordings(x: Any, whole: bool = False) -> list[Inspected]:
         _, recording = heapq.heappop(waiting)
         found.append(_inspect(recording, targets[recording], whole))
         for earlier, value in found[-1].links:
+            if earlier is CHANGED:
+                continue
             if earlier not in targets:
                 heapq.heappush(waiting, (-earlier.serial, earlier))
             targets.setdefault(earlier, set()).add(value)

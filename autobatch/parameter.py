@@ -23,7 +23,7 @@ from .backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_devi
 from .errors import OpTypeError, message, user_line
 from .interrupts import uninterrupted
 from .run.device import gradients as on_device
-from .shared import Shared, as_array, mixed_places, refuse_if_kept
+from .shared import Shared, as_array, attributes_of, mixed_places, refuse_if_kept, set_attributes, settle
 from .stages import timed
 from .types import tensor_type
 
@@ -73,6 +73,18 @@ class Held(Shared):
         self._data = to_device(data) if current_backend() in DEVICES else data
         self._version = 0
         self._copy: tuple[int, np.ndarray[Any, Any]] | None = None
+
+    # Copies and pickles hold the numbers, not what recordings made of them.
+
+    def __getstate__(self) -> Any:
+        return attributes_of(self), to_host(self._data), self.on_device
+
+    def __setstate__(self, state: Any) -> None:
+        attributes, data, on_device = state
+        Held.__init__(self, data)
+        if on_device is not self.on_device:
+            self._data = to_device(data) if on_device else data
+        set_attributes(self, attributes)
 
     @property
     def value(self) -> np.ndarray[Any, Any]:
@@ -181,6 +193,16 @@ class Parameter(Held):
         super().__init__(data)
         self._grad: Gradient | None = None
 
+    def __getstate__(self) -> Any:
+        g = self._grad
+        return super().__getstate__(), None if g is None else _moved(g, to_host)
+
+    def __setstate__(self, state: Any) -> None:
+        held, g = state
+        super().__setstate__(held)
+        self._grad = None
+        self.grad = g
+
     @property
     def trainable(self) -> bool:
         """True: a parameter has a gradient."""
@@ -272,11 +294,13 @@ def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...
 def updating(parameters: Sequence[Held]) -> Iterator[list[np.ndarray[Any, Any]]]:
     """Change parameters in place: yields their writable arrays.
 
-    The live pending work of this thread runs first, against the old numbers. Inside the block Ctrl-C is held back;
+    The live pending work of this thread runs first, against the old numbers, and values made of these parameters alone
+    that somebody holds get theirs. Inside the block Ctrl-C is held back;
     do what can fail before. The versions move at the end.
     """
     for hook in before_change:
         hook()
+    settle(parameters)
     with timed("update"), uninterrupted():
         try:
             yield [p._data for p in parameters]
@@ -314,6 +338,7 @@ def move(held: Sequence[Held], backend: str) -> None:
     to = to_device if checked(backend) in DEVICES else to_host
     for hook in before_change:
         hook()
+    settle(held)
     moved = [(x, to(x._data), _moved(x._grad, to) if isinstance(x, Parameter) else None) for x in held]
     with uninterrupted():
         stamp = now()

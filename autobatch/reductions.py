@@ -15,7 +15,8 @@ from .ops.declare import apply, elements
 from .ops.movement import STACK, negative_axis
 from .ops.reduce import reduction
 from .ops.value import Tensor
-from .shared import zeros
+from .parameter import Held
+from .shared import alias, zeros
 from .tape import state
 from .tensor import record_known_list, tensor
 
@@ -69,7 +70,7 @@ def over_list(kind: str, values: Any) -> Any:
     values = [x if isinstance(x, Tensor) else tensor(x) for x in values]
     best = builtins.max(values, key=lambda x: x._priority)
     if len(values) == 1 and kind != "stack" and state.builder is None:
-        return best
+        return alias(best) if isinstance(best, Held) else best
     return best._record_list(kind, values)
 
 

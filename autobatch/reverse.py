@@ -25,7 +25,7 @@ from .run.mirror import mirror
 from .running import check_versions, gradient_of_nodes, new_reverse_pieces, run_tape
 from .shared import Shared, SharedExpression, device_of, evaluate_shared, pull_back
 from .stages import timed
-from .tape import ENDED, Recording
+from .tape import CHANGED, ENDED, Recording
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +38,14 @@ def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[P
     visited: list[Recording] = []
     while heap:
         _, tape = heapq.heappop(heap)
+        if tape is CHANGED:
+            raise RecordingError(
+                message(
+                    "backward: it reaches a value of parameters that have changed since it was computed",
+                    where=user_line(3),
+                    repair="compute it anew after changing parameters, or use .detach() of it",
+                )
+            )
         if tape.state == ENDED:
             raise RecordingError(
                 message(
@@ -141,6 +149,16 @@ def _all_lead_to(tape: Recording, seeds: dict[int, Array]) -> bool:
     return bool((live == gradient_of_nodes(tape, recorded, list(seeds))).all())
 
 
+def _links_to(tape: Recording, seeds: dict[int, Array]) -> list[tuple[int, Recording, int]]:
+    """Values that were brought over from earlier recordings, and whose gradients lead to the seeds."""
+    if not tape.links:
+        return []
+    assert tape.arrays is not None
+    needs = gradient_of_nodes(tape, Expansion(tape.arrays), list(seeds))
+    nodes = np.searchsorted(tape.arrays.value_of, [id for id, _, _ in tape.links], side="right") - 1
+    return [link for link, is_needed in zip(tape.links, needs[nodes].tolist(), strict=True) if is_needed]
+
+
 def _reverse_run(
     tape: Recording, run: Any, seeds: dict[int, Array]
 ) -> tuple[_Gradients, list[tuple[Recording, int, Array]], bool]:
@@ -153,14 +171,14 @@ def _reverse_run(
     def rows(x: Shared, ids: Array, g: Array) -> None:
         own.sparse.setdefault(x, []).append((ids, g))
 
-    outside, is_mixed = [], False
+    outside, is_mixed, links = [], False, _links_to(tape, seeds)
     if isinstance(run, LoopRun):
         grads = run.reverse({value: to_host(g) for value, g in seeds.items()}, dense, rows)
-        outside = [(old, value, grads[id]) for id, old, value in tape.links if id in grads]
+        outside = [(old, value, grads[id]) for id, old, value in links if id in grads]
     elif isinstance(run, DeviceRun):
-        linked = [id for id, _, _ in tape.links if run.is_placed(id)]
+        linked = [id for id, _, _ in links if run.is_placed(id)]
         cotangents, is_mixed = mirror_on_device(run, seeds, linked, dense, rows)
-        for id, old, value in tape.links:
+        for id, old, value in links:
             if id in cotangents:
                 outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
     else:
@@ -168,11 +186,11 @@ def _reverse_run(
             needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
             with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
                 team.finish()
-        linked = [id for id, _, _ in tape.links if run.is_placed(id)]
+        linked = [id for id, _, _ in links if run.is_placed(id)]
         reversed_run = mirror(run, seeds, linked, dense, rows)
         own.merge_rows()
         is_mixed = reversed_run.is_mixed
-        for id, old, value in tape.links:
+        for id, old, value in links:
             if run.is_placed(id):
                 pool, where = run.rows(id)
                 g = np.array(reversed_run.pools[pool][where])
@@ -210,17 +228,17 @@ def tape_payload(tape: Recording, id: int) -> Array:
     return tape.payloads[bisect.bisect_left(tape.payloads, (id,))][1]
 
 
-def gradients_of_shared(x: Shared) -> list[tuple[Parameter, Gradient]]:
-    """Gradients of a scalar that is computed from parameters alone."""
+def gradients_of_shared(x: Shared) -> tuple[list[tuple[Parameter, Gradient]], Array]:
+    """Gradients of a scalar that is computed from parameters alone, and its number."""
     memo: dict[Shared, Array] = {}
-    evaluate_shared([x], memo, device_of([x]))
+    number = copy_of(evaluate_shared([x], memo, device_of([x]))[0])
     total = _Gradients()
 
     def give(leaf: Shared, g: Array) -> None:
         total.dense[leaf] = total.dense[leaf] + g if leaf in total.dense else g
 
     pull_back({x: np.ones((), x.dtype)}, memo, give)
-    return [(p, _as(g, p.dtype)) for p, g in total.collect()]
+    return [(p, _as(g, p.dtype)) for p, g in total.collect()], number
 
 
 def _as(g: Any, dtype: np.dtype[Any]) -> Any:

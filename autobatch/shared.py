@@ -2,10 +2,16 @@
 
 An op whose operands are all shared is not recorded in any example. It becomes a `SharedExpression`, one object for
 equal ops on equal operands, evaluated at most once per recording. In a signature a shared operand stands by identity.
+
+What users hold is an `Expression`: the value of such an op for the numbers that its parameters have now. Before these
+change, `settle` gives each that somebody holds its numbers; the op, and all that was compiled for it, goes on.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -14,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from .backends.device import Device, current_device
-from .backends.transfer import is_on_device, to_device, to_host
+from .backends.transfer import copy_of, is_on_device, to_device, to_host
 from .compile.simplify import simplify
 from .compile.trace import Builder
 from .compile.vjp import vjp
@@ -36,10 +42,12 @@ T = TypeVar("T")
 class _Flags(threading.local):
     frozen: bool = False
     kept: bool = False
+    check: Callable[[SharedExpression, Any, str], None] | None = None
 
 
 flags = _Flags()
-"""Per thread: `frozen`, True under `no_grad`; `kept`, True while `ab.map` makes recordings that will be replayed."""
+"""Per thread: `frozen`, True under `no_grad`; `kept`, True while `ab.map` makes recordings that will be replayed;
+`check`, called with each op on shared values, an array, and what that is: "value" or "gradient"."""
 
 
 def is_frozen() -> bool:
@@ -64,15 +72,24 @@ def refuse_if_kept(what: str) -> None:
         )
 
 
-class Shared(Tensor):
-    """A value that does not depend on the example."""
+_ages = itertools.count(1)
 
-    __slots__ = ("__weakref__", "_expressions", "_signatures", "_tied", "_type")
+
+class Shared(Tensor):
+    """A value that does not depend on the example.
+
+    Ops on it are kept with it, or with another of their operands: that which was made last, so that one that lives long
+    holds none that go earlier.
+    """
+
+    __slots__ = ("__weakref__", "_age", "_dependents", "_expressions", "_signatures", "_tied", "_type")
     _priority = 1
 
-    def __init__(self, type: Type) -> None:
+    def __init__(self, type: Type, age: int | None = None) -> None:
         self._type = type
+        self._age = next(_ages) if age is None else age
         self._expressions: dict[Any, SharedExpression] = {}
+        self._dependents: dict[int, weakref.ref[SharedExpression]] = {}
         self._signatures: dict[Any, Any] = {}
         self._tied: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
@@ -82,14 +99,20 @@ class Shared(Tensor):
         return False
 
     @property
+    def operand(self) -> Shared | None:
+        """What stands for it in recordings and signatures; None for what can only be read."""
+        return self
+
+    @property
     def T(self) -> Any:
         """The axes reversed."""
-        found = self._expressions.get(flags.frozen)
-        if found is None:
-            found = transpose(self)
-            if isinstance(found, SharedExpression):
-                self._expressions[is_frozen()] = found
-        return found
+        op = self._expressions.get(flags.frozen)
+        if op is not None and op.current is not None:
+            return op.current
+        found = transpose(self)
+        if isinstance(found, Expression) and isinstance(found.operand, SharedExpression):
+            self._expressions[is_frozen()] = found.operand
+        return alias(self) if found is self else found
 
     def _array(self) -> np.ndarray[Any, Any]:
         """The numbers, where they are."""
@@ -106,19 +129,17 @@ class Shared(Tensor):
         numbers = [x for x in operands if not isinstance(x, Shared)]
         if any(not isinstance(x, bool | int | float | np.number) for x in numbers) or (numbers and op.dtypes == "keep"):
             return recorder[0](op, operands, attrs)
+        inner = tuple(x.operand if isinstance(x, Shared) else x for x in operands)
+        if any(x is None for x in inner):
+            return recorder[0](op, operands, attrs)
         key = (
             op,
             _hashable(attrs),
-            tuple(id(x) if isinstance(x, Shared) else (type(x), repr(x)) for x in operands),
+            tuple(id(x) if isinstance(x, Shared) else (type(x), repr(x)) for x in inner),
             is_frozen(),
             default_dtype(),
         )
-        found = self._expressions.get(key)
-        if found is None:
-            if len(self._expressions) >= _INTERN_LIMIT:
-                self._expressions.clear()
-            found = self._expressions[key] = SharedExpression(op, operands, attrs, is_frozen())
-        return found
+        return _kept(key, inner, lambda: SharedExpression(op, inner, attrs, is_frozen()))
 
     def _record_list(self, kind: str, values: Any) -> Any:
         if kind == "sum":
@@ -130,10 +151,14 @@ class Shared(Tensor):
         return stacked if kind == "stack" else getattr(stacked, kind)(axis=0)
 
     def backward(self, retain: bool = False) -> None:
-        """Add d self / d parameter to `.grad` of the parameters it is made of; nothing is kept, so `retain` is free."""
+        """Add d self / d parameter to `.grad` of the parameters it is made of.
+
+        Raises `OpTypeError` for a non-scalar, `RecordingError` inside `ab.map`, where no parameter leads to the value,
+        when one has changed since it was computed, and a second time unless the first was with `retain`.
+        """
         from .engine import shared_backward
 
-        shared_backward(self)
+        shared_backward(self, retain)
 
     def detach(self) -> Any:
         """The same numbers as a constant."""
@@ -166,6 +191,25 @@ class Shared(Tensor):
         return f"{type(self).__name__}({self._type})"
 
 
+def _kept(key: Any, operands: tuple[Any, ...], make: Callable[[], SharedExpression]) -> Expression:
+    """The value of an op that is kept with the youngest of its operands, made if it is new."""
+    youngest = max((x for x in operands if isinstance(x, Shared)), key=lambda x: x._age)
+    found = youngest._expressions.get(key)
+    if found is None:
+        if len(youngest._expressions) >= _INTERN_LIMIT:
+            youngest._expressions.clear()
+        found = youngest._expressions[key] = make()
+    return found.value()
+
+
+def alias(x: Shared, number: int = 0) -> Any:
+    """The same numbers as a value of its own: derivatives by one are not derivatives by the other."""
+    inner = x.operand
+    if inner is None:
+        return x
+    return _kept(("alias", number, id(inner)), (inner,), lambda: SharedExpression(None, (inner,), (), False))
+
+
 def stack_values(values: Any) -> Any:
     """Values joined along a new first axis."""
     return apply(STACK, tuple(values), (-len(values[0].shape) - 1,))
@@ -181,6 +225,22 @@ class Constant(Shared):
         self._data = data  # not marked as read-only: that is another type to compiled loops than a parameter
         self._copy: tuple[Device, Any] | None = None
 
+    @classmethod
+    def of_array(cls, array: Any) -> Constant:
+        """A constant with the numbers of an array, of the host or of a device, that nobody changes."""
+        made = cls(to_host(array))
+        if is_on_device(array):
+            made._copy = current_device(), array
+        return made
+
+    def __getstate__(self) -> Any:
+        return attributes_of(self), self._data
+
+    def __setstate__(self, state: Any) -> None:
+        attributes, data = state
+        Constant.__init__(self, data)
+        set_attributes(self, attributes)
+
     def _array(self) -> np.ndarray[Any, Any]:
         return self._data
 
@@ -190,6 +250,17 @@ class Constant(Shared):
         if self._copy is None or self._copy[0] is not device:
             self._copy = device, device.array(self._data)
         return self._copy[1]
+
+
+def attributes_of(x: Tensor) -> dict[str, Any]:
+    """What a subclass of the user's keeps in attributes, for copies and pickles."""
+    return dict(getattr(x, "__dict__", {}))
+
+
+def set_attributes(x: Tensor, attributes: dict[str, Any]) -> None:
+    """Give a copy what `attributes_of` found."""
+    if attributes:
+        x.__dict__.update(attributes)
 
 
 _filled: dict[Any, Constant] = {}
@@ -294,21 +365,37 @@ def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
 
 
 class SharedExpression(Shared):
-    """An op on shared operands alone: a small graph over its operands."""
+    """An op on shared operands alone: a small graph over its operands. Without `op` it is its only operand again.
 
-    __slots__ = ("_frozen", "_reverse", "_trainable", "graph", "op", "parents")
+    current: its value for the numbers that the parameters have now, if there is one
+    where: the user's line that first wrote it
+    """
 
-    def __init__(self, op: Op, operands: tuple[Any, ...], attrs: Attrs, frozen: bool) -> None:
+    __slots__ = ("_frozen", "_reverse", "_trainable", "current", "graph", "op", "parents", "where")
+
+    def __init__(self, op: Op | None, operands: tuple[Any, ...], attrs: Attrs, frozen: bool) -> None:
         builder = Builder()
         inputs = [builder.shared_operand(x) if isinstance(x, Shared) else x for x in operands]
-        result = builder.record(op, tuple(inputs), attrs)
+        result = inputs[0] if op is None else builder.record(op, tuple(inputs), attrs)
         self.graph = builder.finish([result])
-        super().__init__(self.graph.nodes[self.graph.outputs[0]].type)
-        self.op = op
         self.parents: tuple[Shared, ...] = tuple(builder.shared)
-        self._frozen = frozen or op.name == "stop_gradient"
+        super().__init__(self.graph.nodes[self.graph.outputs[0]].type, max(p._age for p in self.parents))
+        self.op = op
+        self._frozen = frozen or op is STOP_GRADIENT
         self._trainable = not self._frozen and is_float(self.dtype) and any(p.trainable for p in self.parents)
         self._reverse: tuple[Graph, list[int]] | None = None
+        self.current: Expression | None = None
+        self.where = user_line(3)
+        for x in in_order([self]):
+            if not isinstance(x, SharedExpression | Constant):
+                gone = functools.partial(_forget_dependent, x._dependents, id(self))
+                x._dependents[id(self)] = weakref.ref(self, gone)
+
+    def value(self) -> Expression:
+        """The value for the numbers that the parameters have now."""
+        if self.current is None:
+            self.current = Expression(self)
+        return self.current
 
     @property
     def trainable(self) -> bool:
@@ -325,12 +412,16 @@ class SharedExpression(Shared):
         return evaluate_shared([self], {}, device_of([self]))[0]
 
     def _evaluate(self, arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        if self.op is None:
+            return arrays[0]
         if is_on_device(arrays[0]):
             return evaluate(current_device(), self.graph, lambda kind, k: arrays[k])[0]
         return interpret(self.graph, lambda kind, k: arrays[k])[0]
 
     def _pull(self, g: Any, arrays: list[np.ndarray[Any, Any]]) -> list[tuple[Shared, np.ndarray[Any, Any]]]:
         """Cotangents of the parents."""
+        if self.op is None:
+            return [(self.parents[0], g)]
         if self._reverse is None:
             wrt = [i for i, n in enumerate(self.graph.nodes) if n.is_input and self.parents[n.attrs[1]].trainable]
             result = vjp(self.graph, wrt)
@@ -349,21 +440,129 @@ class SharedExpression(Shared):
 class Tied(Generic[T]):
     """Holds an object as long as a parameter lives that the object is about; calling it gives the object, or None.
 
-    The object may lead to the parameter: the first parameter or buffer among `values` is what holds the object.
+    The object may lead to the parameter: the youngest parameter or buffer among `values` is what holds the object.
     """
 
     __slots__ = ("__weakref__", "_reference")
 
     def __init__(self, what: T, values: Iterable[Shared]) -> None:
-        owner = next((x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)), None)
-        if owner is None:
+        owners = [x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)]
+        if not owners:
             self._reference: Callable[[], T | None] = lambda: what
         else:
             self._reference = weakref.ref(what)
-            owner._tied[self] = what
+            max(owners, key=lambda x: x._age)._tied[self] = what
 
     def __call__(self) -> T | None:
         return self._reference()
+
+
+def _forget_dependent(dependents: dict[int, Any], key: int, reference: Any) -> None:
+    if dependents.get(key) is reference:
+        del dependents[key]
+
+
+class Expression(Shared):
+    """The value of an op on parameters and constants alone, for the numbers that these had when it was computed.
+
+    Once a parameter changes, or `backward` has reversed it, it has settled: its numbers stay, its gradient is gone.
+    """
+
+    __slots__ = ("_is_trainable", "_op", "_settled")
+
+    def __init__(self, op: SharedExpression) -> None:
+        self._type = op._type
+        self._expressions = op._expressions
+        self._is_trainable = op.trainable
+        self._op: SharedExpression | None = op
+        self._settled: Constant | None = None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a parameter is reached through ops that have derivatives."""
+        return self._is_trainable
+
+    @property
+    def operand(self) -> Shared | None:
+        """The op; a constant once that has settled which has no gradient; else None."""
+        return self._op if self._op is not None else None if self._is_trainable else self._settled
+
+    def settle(self, numbers: Any) -> None:
+        """Keep these numbers, which nobody changes, and let go of the op."""
+        self._settled = Constant.of_array(numbers)
+        op, self._op = self._op, None
+        self._expressions = {} if self._is_trainable else self._settled._expressions
+        if op is not None and op.current is self:
+            op.current = None
+
+    def _enter(self, builder: Builder) -> Any:
+        held = self.operand
+        if held is None:
+            raise RecordingError(
+                message(
+                    "cell: it meets a value that was computed from parameters which have changed since",
+                    where=user_line(2),
+                    repair="compute it inside the cell, pass it as an argument, or use .detach() of it",
+                )
+            )
+        return held._enter(builder)
+
+    @property
+    def held(self) -> Shared:
+        """The op, or once it has settled the constant with its numbers."""
+        held = self._op if self._op is not None else self._settled
+        assert held is not None
+        return held
+
+    def _array(self) -> np.ndarray[Any, Any]:
+        return self.held._array()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copies and pickles hold the numbers; they have no gradient."""
+        if self._is_trainable:
+            raise copy_with_gradient()
+        return Constant.of_array, (self.numpy(),)
+
+
+def copy_with_gradient() -> RecordingError:
+    """The error for a copy or pickle of what is no parameter and has a gradient."""
+    return RecordingError(
+        message(
+            "a tensor that carries a gradient cannot be copied or pickled",
+            where=user_line(3),
+            repair="use x.detach(), or x.numpy() for the numbers alone",
+        )
+    )
+
+
+class _Holder:
+    def __init__(self) -> None:
+        self.held = object()
+
+
+_ALONE = sys.getrefcount(_Holder().held)
+"""What `sys.getrefcount` says of an object that nobody holds but one attribute."""
+
+
+def settle(held: Iterable[Shared]) -> None:
+    """Before parameters change: values made of them that somebody holds get the numbers they have now."""
+    values: list[Expression] = []
+    for x in held:
+        for reference in list(x._dependents.values()) if x._dependents else ():
+            op = reference()
+            if op is not None and op.current is not None and sys.getrefcount(op.current) > _ALONE:
+                values.append(op.current)
+    if not values:
+        return
+    memo: Memo = {}
+    once = list({id(value): value for value in values}.values())
+    with np.errstate(all="ignore"):
+        for value in once:
+            if value._op is not None:
+                evaluate_shared([value._op], memo, device_of([value._op]))
+    for value in once:
+        if value._op is not None:
+            value.settle(copy_of(memo[value._op]))
 
 
 Memo = dict[Shared, np.ndarray[Any, Any]]
@@ -376,6 +575,8 @@ def in_order(wanted: Iterable[Shared]) -> list[Shared]:
     stack: list[tuple[Shared, bool]] = [(x, False) for x in wanted]
     while stack:
         x, ready = stack.pop()
+        if isinstance(x, Expression):
+            x = x.held
         if id(x) in done:
             continue
         if ready or not isinstance(x, SharedExpression):
@@ -407,6 +608,8 @@ def evaluate_in_order(
         if x not in memo:
             if isinstance(x, SharedExpression):
                 memo[x] = x._evaluate([memo[p] for p in x.parents])
+                if flags.check is not None:
+                    flags.check(x, memo[x], "value")
             else:
                 memo[x] = read(x) if read is not None else x._array_on(device)
 
@@ -441,4 +644,6 @@ def pull_back(
             give(x, g)
             continue
         for parent, part in x._pull(g, [memo[p] for p in x.parents]):
+            if flags.check is not None:
+                flags.check(x, part, "gradient")
             cotangents[parent] = cotangents[parent] + part if parent in cotangents else part

@@ -269,6 +269,11 @@ class Recording:
         return line_of(*self.place(node))
 
 
+CHANGED = Recording(False, False)
+"""What stands for the recording of a value whose parameters have changed since: it cannot be reversed."""
+CHANGED.state = ENDED
+
+
 class State(threading.local):
     """What a thread is doing."""
 

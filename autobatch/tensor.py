@@ -16,15 +16,26 @@ from .compile.trace import Builder, in_range, no_operand
 from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import NODE, _hashable
 from .ops.declare import Attrs, Op, apply, elements, lifter, recorder
+from .ops.elementwise import STOP_GRADIENT
 from .ops.index import LOOKUP, WINDOW
 from .ops.movement import CONCAT, STACK, slice_axis
 from .ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from .ops.value import Tensor
 from .parameter import Buffer, Parameter
 from .run.program import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
-from .shared import Constant, Shared, SharedExpression, as_array, holds_tensors, is_frozen
+from .shared import (
+    Constant,
+    Expression,
+    Shared,
+    SharedExpression,
+    as_array,
+    copy_with_gradient,
+    holds_tensors,
+    is_frozen,
+    refuse_if_kept,
+)
 from .signature import Result, Signature, Slot, payload
-from .tape import AHEAD, DONE, ENDED, OPEN, WRITING, Recording, state
+from .tape import AHEAD, CHANGED, DONE, ENDED, OPEN, WRITING, Recording, state
 from .types import Type, default_dtype, tensor_type
 
 _getframe = sys._getframe
@@ -98,12 +109,21 @@ class RecordedTensor(Tensor):
     def backward(self, retain: bool = False) -> None:
         """Add d self / d parameter to `.grad` of every parameter reached, and end the recording unless `retain`.
 
-        Raises `OpTypeError` for a non-scalar, `RecordingError` inside `ab.map`, after the recording has ended, and
-        when a parameter has changed since.
+        Raises `OpTypeError` for a non-scalar, `RecordingError` inside `ab.map`, after the recording has ended, when a
+        parameter has changed since, and where no parameter leads to the value.
         """
         from .engine import backward
 
         backward(self, retain)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copies and pickles hold the numbers; they have no gradient."""
+        from .engine import carries_gradient
+
+        numbers = self.numpy()
+        if carries_gradient(self):
+            raise copy_with_gradient()
+        return tensor, (numbers, self.dtype)
 
     def __repr__(self) -> str:
         where = node_line(self)
@@ -323,7 +343,7 @@ def remember_array(x: np.ndarray[Any, Any], lifted: RecordedTensor, tape: Record
 
 
 _payloads: dict[Type, Signature] = {}
-SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, SharedExpression))
+SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, Expression, SharedExpression))
 
 
 def value_number(t: RecordedTensor, tape: Recording) -> int:
@@ -400,7 +420,7 @@ def is_constant(t: RecordedTensor) -> bool:
     at = bisect.bisect_left(links, (t._id,))
     if at < len(links) and links[at][0] == t._id:
         return False
-    return signature.frozen or signature.name == "stop_gradient"
+    return signature.frozen
 
 
 # Ops.
@@ -445,8 +465,11 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         if isinstance(x, RecordedTensor):
             ids.append(value_number(x, tape))
             keys.append(x._type)
-        elif isinstance(x, Shared):
+        elif isinstance(x, Shared) and x.operand is not None:
             keys.append(x)
+        elif isinstance(x, Expression):
+            ids.append(shared_row(x, tape)._id)
+            keys.append(x._type)
         elif isinstance(x, bool | np.bool_):
             keys.append(("static", bool(x)))
         elif isinstance(x, int | np.integer) and not isinstance(x, np.bool_):
@@ -464,7 +487,8 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     key = tuple(keys)
     hit = tape.cache.get(key)
     if hit is None:
-        signature, type = op_signature(op, key[2:], attrs, tape is not None and tape.cache is tape.caches[True])
+        kinds = tuple(k.operand if isinstance(k, Shared) else k for k in key[2:])
+        signature, type = op_signature(op, kinds, attrs, tape is not None and tape.cache is tape.caches[True])
         hit = tape.cache[key] = (tape.signature_number(signature), type)
     number, type = hit
     return write(tape, number, ids, (type,), ints=ints, floats=floats)[0]
@@ -582,7 +606,7 @@ class _TracedOp:
             tuple(self.builder.shared),
             self.data,
             attrs,
-            frozen or not floating,
+            frozen or not floating or name == STOP_GRADIENT.name,
             self.by_rows,
             any(n.op is not None and n.op.batch == "random" for n in self.graph.nodes),
         )
@@ -708,29 +732,43 @@ def shared_row(
     """
     if frozen is None:
         frozen = tape.cache is tape.caches[True]
-    key = ("row of", x)
-    at = tape.caches[frozen].get(key)
+    cache = tape.caches[frozen]
+    at = cache.get(("row of", x))
     if at is None:
-        builder = Builder()
-        graph = builder.finish([x._enter(builder)])
-        signature = Signature(
-            "shared row",
-            KERNEL,
-            (),
-            (Result(x._type.width, x.dtype, rows=x._type.rows),),
-            0,
-            0,
-            graph,
-            tuple(builder.shared),
-            frozen=frozen or x.dtype.kind != "f",
-        )
-        place = place or user_place()
-        row = write(tape, tape.signature_number(signature), (), (x._type,), place)[0]
-        at = row._id
-        tape.outside[at] = ("row", (x, frozen), place)
-        tape.caches[frozen][key] = at
+        inner = x.operand
+        at = _settled_row(x, tape) if inner is None else cache.get(("row of", inner))
+        if at is None:
+            assert inner is not None
+            at = _new_row(inner, tape, frozen, place or user_place())
+            cache["row of", inner] = at
+        cache["row of", x] = at
     found: RecordedTensor = tape.tensors[at]
     return found
+
+
+def _new_row(x: Shared, tape: Recording, frozen: bool, place: tuple[CodeType | None, int]) -> int:
+    builder = Builder()
+    graph = builder.finish([x._enter(builder)])
+    signature = Signature(
+        "shared row",
+        KERNEL,
+        (),
+        (Result(x._type.width, x.dtype, rows=x._type.rows),),
+        0,
+        0,
+        graph,
+        tuple(builder.shared),
+        frozen=frozen or x.dtype.kind != "f",
+    )
+    id = write(tape, tape.signature_number(signature), (), (x._type,), place)[0]._id
+    tape.outside[id] = ("row", (x, frozen), place)
+    return id
+
+
+def _settled_row(x: Shared, tape: Recording) -> int:
+    """The numbers of a value made of parameters that have changed since; who asks for its gradient is told."""
+    refuse_if_kept("a value computed from parameters outside is used")
+    return import_array((0, id(x)), x.numpy(), tape, (CHANGED, 0))
 
 
 def known_row(x: Any, tape: Recording) -> RecordedTensor | None:

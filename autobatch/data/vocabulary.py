@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
 
 from ..errors import message
 from .trees import Tree
@@ -19,7 +24,9 @@ class Vocabulary:
         min_count: how often a word must occur to get a number of its own.
         rare: how the rare token is written. A word written like it is given its number.
 
-    Numbers go by frequency, words of equal frequency in alphabetical order: the same in every run.
+    Numbers go by frequency, words of equal frequency in alphabetical order: the same in every run. The `words` of a
+    vocabulary give it back: words that begin with the rare token, none of them twice, keep their order. `save` and
+    `load` keep everything, as JSON.
 
     >>> vocabulary = Vocabulary("a b a c b a".split(), min_count=2)
     >>> list(vocabulary), vocabulary["a"], vocabulary["c"], vocabulary["never seen"]
@@ -33,15 +40,20 @@ class Vocabulary:
             what = "Vocabulary: a word that never occurs cannot be kept"
             raise ValueError(message(what, expected="min_count >= 1", got=str(min_count)))
         counts = Counter(words)
+        is_vocabulary = min_count == 1 and next(iter(counts), None) == rare and counts.total() == len(counts)
         n_rare = counts.pop(rare, 0)
         kept = [word for word, count in counts.items() if count >= min_count]
-        kept.sort(key=lambda word: (-counts[word], word))
+        if not is_vocabulary:
+            kept.sort(key=lambda word: (-counts[word], word))
+        n_rare += counts.total() - sum(counts[word] for word in kept)
+        self._set(rare, min_count, (rare, *kept), (n_rare, *(counts[word] for word in kept)))
+
+    def _set(self, rare: str, min_count: int, words: tuple[str, ...], counts: tuple[int, ...]) -> None:
         self.rare = rare
         self.min_count = min_count
-        self.words: tuple[str, ...] = (rare, *kept)
-        n_rare += counts.total() - sum(counts[word] for word in kept)
-        self.counts: tuple[int, ...] = (n_rare, *(counts[word] for word in kept))
-        self._number = {word: number for number, word in enumerate(self.words)}
+        self.words = words
+        self.counts = counts
+        self._number = {word: number for number, word in enumerate(words)}
 
     def __len__(self) -> int:
         """Number of numbers: the kept words and the rare token."""
@@ -66,6 +78,69 @@ class Vocabulary:
         """
         number = self._number.get
         return tree.map(lambda node: (node.label, None if node.word is None else number(node.word, 0)))
+
+    def to_json(self) -> str:
+        """The vocabulary as a line of JSON, from which `from_json` makes an equal one.
+
+        >>> again = Vocabulary.from_json(Vocabulary("a b a".split()).to_json())
+        >>> again.words, again.counts
+        (('<rare>', 'a', 'b'), (0, 2, 1))
+        """
+        others = [word for word in self.words if not isinstance(word, str)]
+        if others:
+            what = "Vocabulary: only strings can be written"
+            raise TypeError(message(what, expected="str", got=f"{others[0]!r}", repair="pass str(word) for each word"))
+        names = ("rare", "min_count", "words", "counts")
+        return json.dumps({name: getattr(self, name) for name in names}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The vocabulary that `to_json` wrote; ValueError for any other text."""
+        try:
+            given: dict[str, Any] = json.loads(text)
+            rare, min_count, words, counts = (given[name] for name in ("rare", "min_count", "words", "counts"))
+            is_sound = (
+                isinstance(words, list)
+                and isinstance(counts, list)
+                and len(words) == len(counts) == len(set(words))
+                and words[0] == rare
+                and all(isinstance(word, str) for word in words)
+                and all(type(count) is int for count in (min_count, *counts))
+            )
+        except (ValueError, TypeError, KeyError, IndexError):
+            is_sound = False
+        if not is_sound:
+            raise ValueError(message("Vocabulary: the text holds no vocabulary", got=repr(text[:60])))
+        made = cls.__new__(cls)
+        made._set(rare, min_count, tuple(words), tuple(counts))
+        return made
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the vocabulary to `path` as JSON; at any moment the file is the old one or the new one, whole.
+
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "words.json")
+        ...     Vocabulary(["good", "film"]).save(path)
+        ...     print(*Vocabulary.load(path))
+        <rare> film good
+        """
+        text = self.to_json()
+        target = Path(os.path.realpath(path))
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            with open(beside, "x", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; ValueError where the file holds no vocabulary."""
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
     def __repr__(self) -> str:
         return f"<Vocabulary of {len(self.words)} words, each seen {self.min_count} times or more>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -20,10 +21,10 @@ _CONTAINERS = (list, tuple, dict)
 class Module(metaclass=Noted):
     """Something that holds parameters and other modules: a layer, or a whole model.
 
-    Parameters, buffers and modules are found in attributes and in lists, tuples and dicts held by attributes, at any
-    depth, in the order in which they were set. A parameter met twice is one parameter, known by the name it was met
-    under first; references back to a module that holds this one do no harm. A subclass need not call
-    `super().__init__()`. Calling the module calls its `forward`.
+    Parameters, buffers and modules are found in attributes, in `__slots__` too, and in lists, tuples and dicts held by
+    attributes, at any depth, in the order in which they were set, those in slots first. A parameter met twice is one
+    parameter, known by the name it was met under first; references back to a module that holds this one do no harm. A
+    subclass need not call `super().__init__()`. Calling the module calls its `forward`.
 
     Attributes:
         training: True until `eval()`; what `Dropout` follows.
@@ -241,11 +242,23 @@ def _walk(root: Module, every_name: bool = False) -> Iterator[tuple[str, object]
 def _parts(held: object) -> list[tuple[str, object]]:
     """What `held` holds that can be, or can lead to, a parameter, a buffer or a module."""
     if isinstance(held, (Module, dict)):
-        items = (held if isinstance(held, dict) else vars(held)).items()
+        items = (held if isinstance(held, dict) else _attributes(held)).items()
         return [(str(key), value) for key, value in items if isinstance(value, _FOLLOWED)]
     if isinstance(held, (list, tuple)):
         return [(str(key), value) for key, value in enumerate(held) if isinstance(value, _FOLLOWED)]
     return []
+
+
+def _attributes(module: Module) -> dict[str, object]:
+    """Attributes by name: those in slots, base classes first, then those in the order in which they were set."""
+    slots = _slots(type(module))
+    return {**{s: getattr(module, s) for s in slots if hasattr(module, s)}, **vars(module)} if slots else vars(module)
+
+
+def _slots(kind: type) -> list[str]:
+    """Names of the slots of a class, those of its bases first."""
+    with_slots = (vars(c) for c in reversed(kind.__mro__) if "__slots__" in vars(c))
+    return [name for own in with_slots for name, held in own.items() if isinstance(held, MemberDescriptorType)]
 
 
 def _reaches(start: object, goal: object) -> bool:

@@ -14,7 +14,7 @@ from .on_device import clip
 from .optimizer import Array, compiled_loop
 
 
-def clip_grad_norm(params: Iterable[Parameter], max_norm: float) -> float:
+def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> float:
     """Scale all gradients, in place, so that their common norm is at most `max_norm`; returns the norm before.
 
     The norm is √Σ g² over every element of every gradient, sparse rows included, added in float64 (Pascanu, Mikolov &
@@ -25,7 +25,7 @@ def clip_grad_norm(params: Iterable[Parameter], max_norm: float) -> float:
     Of gradients on a GPU the norm is an array there, f64[], so that nothing waits for it; `float(norm)` waits.
 
     Arguments:
-        params: parameters with their gradients; one listed twice counts once.
+        params: parameters with their gradients, or a single one; one listed twice counts once.
         max_norm: the bound, not negative.
 
     >>> import autobatch as ab
@@ -39,7 +39,8 @@ def clip_grad_norm(params: Iterable[Parameter], max_norm: float) -> float:
     """
     if not max_norm >= 0:
         raise ValueError(f"clip_grad_norm: max_norm out of range\n  expected max_norm >= 0, got {max_norm}")
-    gradients = [p.grad for p in {id(p): p for p in params}.values() if p.grad is not None]
+    chosen = (params,) if isinstance(params, Parameter) else params
+    gradients = [p.grad for p in {id(p): p for p in chosen}.values() if p.grad is not None]
     arrays = [g.values if isinstance(g, SparseRows) else g for g in gradients]
     if any(map(is_on_device, arrays)):
         if not all(map(is_on_device, arrays)):

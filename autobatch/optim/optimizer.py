@@ -235,6 +235,10 @@ class Optimizer(ABC):
         replacement["_moments"] = {name: [taken[f"{index}.{name}"] for index in count] for name in self._moments}
         self.__dict__.update(replacement)  # one call: Ctrl-C comes before or after
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: what has been compiled stays here."""
+        return {**self.__dict__, "_compiled": set()}
+
     def _checked(self, name: str, value: Any) -> Any:
         """A setting in the form it is kept in; ValueError if it cannot be."""
         value = float(value)

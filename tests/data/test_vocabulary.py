@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from autobatch.data import Tree, Vocabulary
@@ -28,6 +31,7 @@ def test_words_seen_often_enough_get_a_number(seen, min_count):
 def test_numbers_depend_on_counts_alone(seen, random):
     shuffled = list(seen)
     random.shuffle(shuffled)
+    assume(not any(len({*xs}) == len(xs) and xs[:1] == ["<rare>"] for xs in (seen, shuffled)))  # words of a vocabulary
     assert list(Vocabulary(seen)) == list(Vocabulary(shuffled))
 
 
@@ -45,3 +49,44 @@ def test_encoding_a_tree_keeps_labels_and_missing_words():
 def test_a_threshold_below_one_raises():
     with pytest.raises(ValueError, match="expected min_count >= 1, got 0"):
         Vocabulary([], min_count=0)
+
+
+@given(words, st.integers(1, 3), st.sampled_from(["<rare>", "?", "a"]))
+def test_a_vocabulary_comes_back(seen, min_count, rare):
+    vocabulary = Vocabulary(seen, min_count, rare)
+    assert Vocabulary(vocabulary.words, rare=rare).words == vocabulary.words
+    for twin in (
+        Vocabulary.from_json(vocabulary.to_json()),
+        copy.deepcopy(vocabulary),
+        *(pickle.loads(pickle.dumps(vocabulary, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)),
+    ):
+        assert vars(twin) == vars(vocabulary)
+
+
+def test_saving_leaves_one_whole_file(tmp_path, monkeypatch):
+    path = tmp_path / "words.json"
+    Vocabulary(["ä", "\n", '"']).save(path)
+    before = Vocabulary.load(path)
+    assert list(before) == ["<rare>", "\n", '"', "ä"]
+
+    def fails(*_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="no room"):
+        Vocabulary(["b"]).save(path)
+    assert list(Vocabulary.load(path)) == list(before)
+    assert os.listdir(tmp_path) == ["words.json"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"rare": "?", "min_count": 1, "words": ["?", "a", "a"], "counts": [1, 1, 1]}', "null"]
+)
+def test_what_is_no_vocabulary_is_refused(text):
+    with pytest.raises(ValueError, match="holds no vocabulary"):
+        Vocabulary.from_json(text)
+
+
+def test_words_that_json_would_change_are_refused():
+    with pytest.raises(TypeError, match="only strings"):
+        Vocabulary([1, 2]).to_json()

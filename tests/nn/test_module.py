@@ -303,3 +303,39 @@ def test_repr_names_parts_and_shapes() -> None:
         (nn.ChildSumTreeLSTMCell(3, 4), "ChildSumTreeLSTMCell(input_size=3, hidden_size=4)"),
     ]
     assert [repr(layer) for layer, _ in layers] == [text for _, text in layers]
+
+
+class Slotted(nn.Module):
+    __slots__ = ("__hidden", "child", "unset")
+
+    def __init__(self) -> None:
+        self.plain = ab.Parameter(np.zeros(1))
+        self.child = Leaf()
+        self.__hidden = nn.Buffer(np.zeros(2))
+
+    def forward(self, x: Any) -> Any:
+        return x * self.child.weight + self.__hidden
+
+
+class SlottedMore(Slotted):
+    __slots__ = "more"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = [Leaf()]
+
+
+def test_slots_are_attributes() -> None:
+    model = SlottedMore()
+    names = ["child.weight", "more.0.weight", "plain"]
+    assert [name for name, _ in model.named_parameters()] == names
+    assert list(model.state_dict()) == ["_Slotted__hidden", "child.weight", "more.0.weight", "plain"]
+    model.eval()
+    assert not model.child.training and not model.more[0].training
+    other = SlottedMore()
+    other.load_state_dict({name: value + 1 for name, value in model.state_dict().items()})
+    assert all((p.value == 1).all() for p in other.parameters())
+    assert "(more.0): Leaf" in repr(other)
+    model(ab.ones(2)).sum().backward()
+    model.zero_grad()
+    assert model.child.weight.grad is None

@@ -88,3 +88,9 @@ def test_strided_gradients_are_scaled_in_place() -> None:
 def test_a_bound_that_cannot_be_is_refused(bound: float) -> None:
     with pytest.raises(ValueError, match="expected max_norm >= 0"):
         optim.clip_grad_norm([parameter(np.ones(2))], bound)
+
+
+def test_one_parameter_is_enough() -> None:
+    w = parameter(np.array([3.0, 4.0]))
+    assert optim.clip_grad_norm(w, 1.0) == 5.0
+    assert np.allclose(w.grad, [0.6, 0.8])
