@@ -1,6 +1,7 @@
 """autobatch: write the model for one example; train on minibatches; no padding, no masks."""
 
 from . import errors
+from . import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on values)
 from .backends import backend, set_backend
 from .backends.products import products, products_in_use, set_products
 from .backends.threads import get_num_threads, set_num_threads

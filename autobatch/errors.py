@@ -14,9 +14,12 @@ import os
 import sys
 from types import CodeType
 
+import numpy as np
+
 from .tracebacks import PACKAGE, hide_library
 
 _PACKAGE = PACKAGE
+_NOT_THE_USERS = (PACKAGE, os.path.dirname(np.__file__) + os.sep)
 
 
 class AutobatchError(Exception):
@@ -85,7 +88,7 @@ def user_line(skip: int = 1) -> str:
     """`file:line in function` of the innermost frame outside the library, or an empty string."""
     frame = sys._getframe(skip)
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
+        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
             return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""

@@ -27,7 +27,6 @@ from .compile.vjp import vjp
 from .errors import BackendError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
-from .ops.elementwise import STOP_GRADIENT
 from .ops.movement import STACK, TRANSPOSE, transpose
 from .ops.value import Tensor
 from .run.device.expressions import evaluate
@@ -160,10 +159,6 @@ class Shared(Tensor):
 
         shared_backward(self, retain)
 
-    def detach(self) -> Any:
-        """The same numbers as a constant."""
-        return apply(STOP_GRADIENT, (self,))
-
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of the current numbers."""
         if not isinstance(self, Constant):
@@ -171,21 +166,8 @@ class Shared(Tensor):
         array = self._array()
         return to_host(array) if is_on_device(array) else np.array(array)
 
-    def item(self) -> float | int | bool:
-        """The number of a value with one element."""
-        return self.numpy().reshape(-1)[0].item() if self.size == 1 else self.numpy().item()
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
-        return self.numpy().astype(dtype or self.dtype)
+    def _carries_gradient(self) -> bool:
+        return self.trainable
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._type})"

@@ -14,6 +14,7 @@ import numpy as np
 from .backends.transfer import is_on_device, to_host
 from .compile.trace import Builder, in_range, no_operand
 from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
+from .gradient_flow import carries_gradient
 from .graph import NODE, _hashable
 from .ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from .ops.elementwise import STOP_GRADIENT
@@ -84,27 +85,8 @@ class RecordedTensor(Tensor):
         value = forced(self)
         return to_host(value, self._tape.moment) if is_on_device(value) else np.array(value)
 
-    def item(self) -> Any:
-        """Force a value of one element, and return it as a Python number."""
-        value = forced(self)
-        return (to_host(value, self._tape.moment) if is_on_device(value) else value).item()
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __index__(self) -> int:
-        if self.dtype.kind not in "iu":
-            raise TypeError(f"only whole numbers can be an index, not {self._type}")
-        return int(self.item())
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray[Any, Any]:
-        return self.numpy() if dtype is None else self.numpy().astype(dtype)
+    def _carries_gradient(self) -> bool:
+        return carries_gradient(self._tape, self._id)
 
     def backward(self, retain: bool = False) -> None:
         """Add d self / d parameter to `.grad` of every parameter reached, and end the recording unless `retain`.

@@ -20,7 +20,7 @@ LOOSE = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
 STRICT = {"contract"}
 
-f32 = np.float32
+f32, f64 = np.float32, np.float64
 
 # float32
 
@@ -158,6 +158,33 @@ def power_f32(x, y):  # type: ignore[no-untyped-def]
     return f32(math.pow(float(x), float(y)))
 
 
+@njit(error_model="numpy", fastmath=STRICT)
+def floor_divide_f32(x, y):  # type: ignore[no-untyped-def]
+    """The largest whole number not above x / y, as NumPy's."""
+    rest = np.fmod(x, y)
+    whole = (x - rest) / y
+    whole = whole - f32(1.0) if rest != f32(0.0) and (y < f32(0.0)) != (rest < f32(0.0)) else whole
+    floor = np.floor(whole)
+    floor = floor + f32(1.0) if whole - floor > f32(0.5) else floor
+    floor = floor if whole != f32(0.0) else np.copysign(f32(0.0), x / y)
+    return floor if y != f32(0.0) else x / y
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def remainder_f32(x, y):  # type: ignore[no-untyped-def]
+    """What is left of x, with the sign of y, as NumPy's."""
+    rest = np.fmod(x, y)
+    signed = rest + y if (y < f32(0.0)) != (rest < f32(0.0)) else rest
+    signed = signed if rest != f32(0.0) else np.copysign(f32(0.0), y)
+    return signed if y != f32(0.0) else rest
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def nearest_f32(x):  # type: ignore[no-untyped-def]
+    """The nearest whole number, halves to the even one."""
+    return np.rint(x)
+
+
 # float64
 
 
@@ -224,6 +251,62 @@ def power_f64(x, y):  # type: ignore[no-untyped-def]
     return math.pow(x, y)
 
 
+@njit(error_model="numpy", fastmath=STRICT)
+def floor_divide_f64(x, y):  # type: ignore[no-untyped-def]
+    """The largest whole number not above x / y, as NumPy's."""
+    rest = np.fmod(x, y)
+    whole = (x - rest) / y
+    whole = whole - f64(1.0) if rest != f64(0.0) and (y < f64(0.0)) != (rest < f64(0.0)) else whole
+    floor = np.floor(whole)
+    floor = floor + f64(1.0) if whole - floor > f64(0.5) else floor
+    floor = floor if whole != f64(0.0) else np.copysign(f64(0.0), x / y)
+    return floor if y != f64(0.0) else x / y
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def remainder_f64(x, y):  # type: ignore[no-untyped-def]
+    """What is left of x, with the sign of y, as NumPy's."""
+    rest = np.fmod(x, y)
+    signed = rest + y if (y < f64(0.0)) != (rest < f64(0.0)) else rest
+    signed = signed if rest != f64(0.0) else np.copysign(f64(0.0), y)
+    return signed if y != f64(0.0) else rest
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def nearest_f64(x):  # type: ignore[no-untyped-def]
+    """The nearest whole number, halves to the even one."""
+    return np.rint(x)
+
+
+# whole numbers and truth values
+
+
+@njit(error_model="numpy")
+def floor_divide_i(x, y):  # type: ignore[no-untyped-def]
+    """As of floating numbers; 0 where y is 0. Dividing the lowest number by -1 would trap."""
+    if y == 0 or y == -1:
+        return x - x if y == 0 else -x
+    return x // y
+
+
+@njit(error_model="numpy")
+def remainder_i(x, y):  # type: ignore[no-untyped-def]
+    """As of floating numbers; 0 where y is 0."""
+    return x - x if y == 0 or y == -1 else x % y
+
+
+@njit(error_model="numpy")
+def invert_i(x):  # type: ignore[no-untyped-def]
+    """All bits inverted."""
+    return ~x
+
+
+@njit(error_model="numpy")
+def invert_b(x):  # type: ignore[no-untyped-def]
+    """The other truth value."""
+    return not x
+
+
 # Maxima of rows: floating numbers as whole ones in the same order, NaN above all.
 
 LOWEST_f32 = np.int32(-(1 << 31))
@@ -281,5 +364,11 @@ def minimum(x, y):  # type: ignore[no-untyped-def]
     return x if x != x else z
 
 
-FLOAT_FUNCTIONS = ("tanh", "sigmoid", "sigmoid_slope", "exp", "log", "softplus", "relu", "sign", "sqrt", "power")
+WHOLE_FUNCTIONS = ("floor_divide", "remainder", "invert")
+"""Names that scalar expressions use and that exist for whole numbers, `name_i`; `invert_b` for truth values."""
+
+FLOAT_FUNCTIONS = (
+    *("tanh", "sigmoid", "sigmoid_slope", "exp", "log", "softplus", "relu", "sign", "sqrt", "power"),
+    *("floor_divide", "remainder", "nearest"),
+)
 """Names that scalar expressions use and that exist once per floating dtype."""

@@ -54,6 +54,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.scalar_functions import WHOLE_FUNCTIONS
 from ..graph import CONST, Graph
 from ..ops.elementwise import CAST, EQUAL, POWER_OF
 from ..ops.movement import BROADCAST, RESHAPE
@@ -242,11 +243,14 @@ class _Writer:
 
     def suffixed(self, expression: str, dtype: np.dtype[Any]) -> str:
         """Names of scalar functions with the dtype they work on."""
-        suffix = f"_f{dtype.itemsize * 8}"
-        for name in CALL.findall(expression):
-            self.functions.add(name + suffix)
+
+        def named(name: str) -> str:
+            is_whole = dtype.kind != "f" and name in WHOLE_FUNCTIONS
+            return f"{name}_{dtype.kind}" if is_whole else f"{name}_f{dtype.itemsize * 8}"
+
+        self.functions.update(map(named, CALL.findall(expression)))
         self.functions.update(name for name in ("maximum", "minimum") if f"{name}(" in expression)
-        return CALL.sub(lambda match: f"{match[1]}{suffix}(", expression)
+        return CALL.sub(lambda match: f"{named(match[1])}(", expression)
 
     def power(self, x: str, exponent: Any, dtype: np.dtype[Any]) -> str:
         """x to a constant."""

@@ -14,12 +14,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..backends.scalar_functions import FLOAT_FUNCTIONS
+from ..backends.scalar_functions import FLOAT_FUNCTIONS, WHOLE_FUNCTIONS
 from ..graph import Graph
 from ..ops.elementwise import POWER_OF
 from .steps import Loop, Read
 
-CALL = re.compile(rf"\b({'|'.join(FLOAT_FUNCTIONS)})\(")
+CALL = re.compile(rf"\b({'|'.join({*FLOAT_FUNCTIONS, *WHOLE_FUNCTIONS})})\(")
 """Calls of scalar functions in the expression of an op."""
 
 

@@ -89,7 +89,7 @@ class Tracer(Tensor):
             message(
                 f"cell: a value cannot be forced inside a cell (used as {what})",
                 where=user_line(2),
-                repair="take the decision outside the cell, or use ab.where",
+                repair="take the decision outside the cell, or use ab.where; ab.stack puts values together",
             )
         )
 
@@ -109,15 +109,9 @@ class Tracer(Tensor):
         """Raises `CellError`: nothing has a value while it is traced."""
         self._refuse("an array")
 
-    item = numpy
-
     def backward(self, retain: bool = False) -> NoReturn:
         """Raises `CellError`: nothing can be run while it is traced."""
-        raise CellError(
-            message(
-                "backward: not possible inside a cell", where=user_line(2), repair="call it on what the cell returns"
-            )
-        )
+        raise _no_backward()
 
 
 class StackedTracer(Tensor):
@@ -146,6 +140,14 @@ class StackedTracer(Tensor):
             )
         inner = tuple(x._each if isinstance(x, StackedTracer) else x for x in operands)
         return StackedTracer(apply(op, inner, attrs))
+
+    def numpy(self) -> NoReturn:
+        """Raises `CellError`: nothing has a value while it is traced."""
+        self._each._refuse("an array")
+
+    def backward(self, retain: bool = False) -> NoReturn:
+        """Raises `CellError`: nothing can be run while it is traced."""
+        raise _no_backward()
 
     def __len__(self) -> int:
         raise CellError(message("cell: the length of a list varies, it is no Python number here", where=user_line(1)))
@@ -422,6 +424,12 @@ class Builder:
             ids.append(value._id)
         self.graph.outputs = tuple(ids)
         return self.graph.pruned()
+
+
+def _no_backward() -> CellError:
+    return CellError(
+        message("backward: not possible inside a cell", where=user_line(3), repair="call it on what the cell returns")
+    )
 
 
 def in_range(op: Any, number: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,25 @@ from .declare import Attrs, Op, Sample, apply, declare
 Samples = Callable[[np.random.Generator], list[Sample]]
 
 
-def _infer(name: str, result: str) -> Callable[[Sequence[Type], Attrs], Type]:
+_KINDS = {"b": "bool", "i": "i32, i64", "f": "f32, f64"}
+_INSTEAD = {
+    "neg": "~x is the opposite of a truth value; x.astype(int) makes numbers of them",
+    "sub": "a != b says where truth values differ; x.astype(int) makes numbers of them",
+}
+
+
+def _infer(name: str, result: str, kinds: str = "bif") -> Callable[[Sequence[Type], Attrs], Type]:
     def infer(types: Sequence[Type], attrs: Attrs) -> Type:
+        if types[-1].dtype.kind not in kinds:
+            raise op_error(
+                name,
+                "not for operands of this dtype",
+                expected=f"{', '.join(_KINDS[kind] for kind in kinds)}",
+                got=", ".join(map(str, types)),
+                repair=_INSTEAD.get(name, "x.astype(int) makes numbers of truth values")
+                if types[-1].dtype.kind == "b"
+                else "compare first, as x > 0, or convert by x.astype(int)",
+            )
         shape = broadcast_shapes(*(t.shape for t in types))
         if shape is None:
             got = ", ".join(map(str, types))
@@ -79,12 +97,13 @@ def _elementwise(
     special: bool = True,
     both_signs: bool = False,
     samples: Samples | None = None,
+    kinds: str = "bif",
 ) -> Op:
     return declare(
         Op(
             name,
             doc,
-            _infer(name, result),
+            _infer(name, result, kinds),
             reference,
             vjp,
             "elementwise",
@@ -103,7 +122,7 @@ def _nothing(g: Any, y: Any, x: Any, attrs: Attrs) -> tuple[Any, ...]:
 # Arithmetic.
 
 ADD = _elementwise("add", "x + y", np.add, "{0} + {1}", lambda g, y, x, a: (g, g), arity=2)
-SUB = _elementwise("sub", "x - y", np.subtract, "{0} - {1}", lambda g, y, x, a: (g, -g), arity=2)
+SUB = _elementwise("sub", "x - y", np.subtract, "{0} - {1}", lambda g, y, x, a: (g, -g), arity=2, kinds="if")
 MUL = _elementwise("mul", "x y", np.multiply, "{0} * {1}", lambda g, y, x, a: (g * x[1], g * x[0]), arity=2)
 DIV = _elementwise(
     "div",
@@ -115,7 +134,7 @@ DIV = _elementwise(
     dtypes="float",
     low=0.5,
 )
-NEG = _elementwise("neg", "-x", np.negative, "-{0}", lambda g, y, x, a: (-g,))
+NEG = _elementwise("neg", "-x", np.negative, "-{0}", lambda g, y, x, a: (-g,), kinds="if")
 ABS = _elementwise(
     "abs", "|x|; derivative 0 at 0", np.abs, "abs({0})", lambda g, y, x, a: (g * sign(x[0]),), low=0.2, both_signs=True
 )
@@ -142,6 +161,81 @@ def _of_larger(g: Any, a: Any, b: Any) -> tuple[Any, Any]:
     share = where(equal(a, b), 0.5, cast(less(b, a), g.dtype))
     return g * share, g * (1.0 - share)
 
+
+def _apart(rng: np.random.Generator) -> list[Sample]:
+    """Pairs whose quotients lie away from whole numbers, where the derivative is not defined; edges; whole numbers."""
+    x, y = np.array([0.3, 1.7, -0.4, -2.6]), np.array([1.0, -0.8, 0.7, -2.0])
+    edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3e38, -3.5])
+    lowest = np.array([-(1 << 63), 7, -7, 7, -7, 5])
+    return [
+        Sample((x, y)),
+        Sample((np.stack([x, y]), np.array([0.9, -1.1, 0.6, 1.7]))),
+        Sample((x, 0.7)),
+        *(Sample((edges, np.roll(edges, k)), smooth=False) for k in range(8)),
+        Sample((lowest, np.array([-1, 2, 2, -2, -2, 0])), smooth=False),
+        Sample((lowest.clip(-9).astype(np.int32), np.array([-1, 2, 2, -2, -2, 0], np.int32)), smooth=False),
+        Sample((np.array([True]), np.array([True])), error=OpTypeError),
+        Sample((np.ones(3), np.ones(4)), error=OpTypeError),
+    ]
+
+
+FLOOR_DIVIDE: Op = _elementwise(
+    "floor_divide",
+    "the largest whole number not above x / y",
+    np.floor_divide,
+    "floor_divide({0}, {1})",
+    _nothing,
+    arity=2,
+    kinds="if",
+    samples=lambda rng: [dataclasses.replace(s, smooth=False) for s in _apart(rng)],
+)
+REMAINDER = _elementwise(
+    "remainder",
+    "x - y floor_divide(x, y), which has the sign of y",
+    np.remainder,
+    "remainder({0}, {1})",
+    lambda g, y, x, a: (g, -g * floor_divide(x[0], x[1])),
+    arity=2,
+    kinds="if",
+    samples=_apart,
+)
+ROUND = _elementwise(
+    "round",
+    "the nearest whole number, halves to the even one; derivative 0",
+    np.rint,
+    "nearest({0})",
+    _nothing,
+    dtypes="float",
+    smooth=False,
+)
+
+# Bits, and truth values.
+
+
+def _bits(arity: int) -> Samples:
+    def make(rng: np.random.Generator) -> list[Sample]:
+        pairs = [
+            (np.array([True, True, False]), np.array([True, False, False])),
+            (np.array([5, -3, 0]), np.array([3, 6, -1])),
+            (np.array([[5, -3], [9, 1]], np.int32), np.array([3, 6], np.int32)),
+            (np.array([True, False, True]), np.array([3, 6, -1])),
+        ]
+        good = [Sample(pair[:arity], smooth=False) for pair in pairs]
+        return [*good, Sample((np.ones(2), np.ones(2))[:arity], error=OpTypeError)]
+
+    return make
+
+
+BITS_AND = _elementwise(
+    "bitwise_and", "x & y", np.bitwise_and, "{0} & {1}", _nothing, arity=2, kinds="bi", samples=_bits(2)
+)
+BITS_OR = _elementwise(
+    "bitwise_or", "x | y", np.bitwise_or, "{0} | {1}", _nothing, arity=2, kinds="bi", samples=_bits(2)
+)
+BITS_XOR = _elementwise(
+    "bitwise_xor", "x ^ y", np.bitwise_xor, "{0} ^ {1}", _nothing, arity=2, kinds="bi", samples=_bits(2)
+)
+INVERT = _elementwise("invert", "~x", np.invert, "invert({0})", _nothing, kinds="bi", samples=_bits(1))
 
 # Functions.
 
@@ -450,6 +544,21 @@ def power(x: Any, y: Any) -> Any:
         exponent = y.item() if isinstance(y, np.number) else y
         return x if exponent == 1 and hasattr(x, "_record") else apply(POWER_OF, (x,), (exponent,))
     return apply(POWER, (x, y))
+
+
+def floor_divide(x: Any, y: Any) -> Any:
+    """Elementwise largest whole number not above x / y, as NumPy's `//`."""
+    return apply(FLOOR_DIVIDE, (x, y))
+
+
+def nearest(x: Any, digits: int | None = None) -> Any:
+    """Elementwise nearest number of so many decimal digits, halves to even; derivative 0. Whole numbers stay."""
+    if getattr(x, "dtype", default_dtype()).kind != "f" and (digits or 0) >= 0:
+        return x
+    if not digits:
+        return apply(ROUND, (x,))
+    scale = 10.0**digits
+    return apply(ROUND, (x * scale,)) / scale
 
 
 def less(x: Any, y: Any) -> Any:

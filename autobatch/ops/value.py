@@ -7,22 +7,19 @@ and rules for derivatives are ordinary code on values.
 
 from __future__ import annotations
 
-import dis
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OpTypeError, message, user_line
+from ..errors import op_error
 from ..types import Shape
+from .searching import COMPARE, looks_for_an_object
 
 if TYPE_CHECKING:
     from ..types import Type
     from .declare import Op
-
-
-_CONTAINS = dis.opmap["CONTAINS_OP"]
 
 
 class Tensor:
@@ -42,8 +39,6 @@ class Tensor:
     __slots__ = ()
     _priority = 0
     _type: Type
-    __array_priority__ = 1000.0
-    __array_ufunc__ = None
 
     def _record(self, op: Op, operands: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
         raise TypeError(f"{type(self).__name__} does not record ops")
@@ -86,14 +81,82 @@ class Tensor:
     def __contains__(self, item: object) -> bool:
         raise TypeError("`in` does not look inside a lazy value; use ab.max(x == item) and force it")
 
-    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        raise OpTypeError(
-            message(
-                "numpy: a lazy value cannot become an array here",
-                where=user_line(2),
-                repair="call .numpy() to force it, or ab.stack to put values together",
+    # Numbers and arrays.
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """Force, and return a copy as a NumPy array."""
+        raise TypeError(f"{type(self).__name__} has no numbers")
+
+    def item(self) -> Any:
+        """Force a value of one element, and return it as a Python number."""
+        array = self.numpy()
+        if array.size != 1:
+            raise op_error(
+                "item",
+                "only a value of one element is one number",
+                got=str(self._type),
+                repair="x.tolist() gives all of them; a condition on several needs ab.max, ab.sum or ab.where",
             )
-        )
+        return array.item()
+
+    def tolist(self) -> Any:
+        """Force, and return the numbers in nested lists; of rank 0 the number.
+
+        >>> import autobatch as ab
+        >>> ab.ones((2, 1)).tolist()
+        [[1.0], [1.0]]
+        """
+        return self.numpy().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only whole numbers can be an index, not {self._type}")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        if self._type.shape:
+            raise op_error(
+                "format",
+                f"{spec!r} formats one number",
+                got=str(self._type),
+                repair="format the elements of x.tolist()",
+            )
+        return format(self.item(), spec)
+
+    def _carries_gradient(self) -> bool:
+        """Whether a parameter leads to it: its numbers alone would lose the gradient."""
+        return False
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if self._carries_gradient():
+            raise op_error(
+                "numpy",
+                "a value that carries a gradient does not become an array unasked",
+                got=str(self._type),
+                repair="call .numpy() for its numbers or .detach() for a constant; ab.stack puts values together, "
+                "with their gradients",
+            )
+        if copy is False:
+            raise ValueError("the numbers of a lazy value are always copied")
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
+
+    def backward(self, retain: bool = False) -> None:
+        """Add d self / d parameter to `.grad` of every parameter reached, and end the recording unless `retain`."""
+        raise TypeError(f"{type(self).__name__} cannot be differentiated")
+
+    # Operators.
 
     def __add__(self, other: Any) -> Any:
         return apply(ADD, (self, other))
@@ -119,6 +182,45 @@ class Tensor:
     def __rtruediv__(self, other: Any) -> Any:
         return apply(DIV, (other, self))
 
+    def __floordiv__(self, other: Any) -> Any:
+        return apply(FLOOR_DIVIDE, (self, other))
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return apply(FLOOR_DIVIDE, (other, self))
+
+    def __mod__(self, other: Any) -> Any:
+        return apply(REMAINDER, (self, other))
+
+    def __rmod__(self, other: Any) -> Any:
+        return apply(REMAINDER, (other, self))
+
+    def __divmod__(self, other: Any) -> tuple[Any, Any]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
+        return other // self, other % self
+
+    def __and__(self, other: Any) -> Any:
+        return apply(BITS_AND, (self, other))
+
+    def __rand__(self, other: Any) -> Any:
+        return apply(BITS_AND, (other, self))
+
+    def __or__(self, other: Any) -> Any:
+        return apply(BITS_OR, (self, other))
+
+    def __ror__(self, other: Any) -> Any:
+        return apply(BITS_OR, (other, self))
+
+    def __xor__(self, other: Any) -> Any:
+        return apply(BITS_XOR, (self, other))
+
+    def __rxor__(self, other: Any) -> Any:
+        return apply(BITS_XOR, (other, self))
+
+    def __invert__(self) -> Any:
+        return apply(INVERT, (self,))
+
     def __matmul__(self, other: Any) -> Any:
         return apply(MATMUL, (self, other))
 
@@ -140,6 +242,9 @@ class Tensor:
     def __abs__(self) -> Any:
         return apply(ABS, (self,))
 
+    def __round__(self, digits: int | None = None) -> Any:
+        return nearest(self, digits)
+
     def __lt__(self, other: Any) -> Any:
         return apply(LESS, (self, other))
 
@@ -154,12 +259,12 @@ class Tensor:
 
     def __eq__(self, other: Any) -> Any:
         frame = sys._getframe(1)
-        if frame.f_code.co_code[frame.f_lasti] == _CONTAINS:
-            return self is other  # `x in values` goes by identity
-        return apply(EQUAL, (self, other))
+        if frame.f_code.co_code[frame.f_lasti] != COMPARE and looks_for_an_object(frame.f_code, frame.f_lasti):
+            return self is other
+        return NotImplemented if other is None or isinstance(other, str) else apply(EQUAL, (self, other))
 
     def __ne__(self, other: Any) -> Any:
-        return apply(NOT_EQUAL, (self, other))
+        return NotImplemented if other is None or isinstance(other, str) else apply(NOT_EQUAL, (self, other))
 
     def __getitem__(self, index: Any) -> Any:
         return getitem(self, index)
@@ -203,16 +308,23 @@ from .declare import apply  # noqa: E402
 from .elementwise import (  # noqa: E402
     ABS,
     ADD,
+    BITS_AND,
+    BITS_OR,
+    BITS_XOR,
     DIV,
     EQUAL,
+    FLOOR_DIVIDE,
+    INVERT,
     LESS,
     LESS_EQUAL,
     MUL,
     NEG,
     NOT_EQUAL,
+    REMAINDER,
     STOP_GRADIENT,
     SUB,
     cast,
+    nearest,
     power,
 )
 from .index import getitem  # noqa: E402

@@ -93,6 +93,42 @@ template <typename T> AB_FUNCTION T ab_minimum(T x, T y) {
     return x != x ? x : z;
 }
 
+// Division down to whole numbers, as NumPy's: the remainder has the sign of y.
+template <typename T> AB_FUNCTION T ab_remainder(T x, T y) {
+    if (y == T(0) || y == T(-1)) return T(0);
+    const T rest = x % y;
+    return rest != T(0) && (y < T(0)) != (rest < T(0)) ? T(rest + y) : rest;
+}
+template <typename T> AB_FUNCTION T ab_floor_divide(T x, T y) {
+    if (y == T(0)) return T(0);
+    if (y == T(-1)) return T(u64(0) - u64(x));
+    const T whole = x / y;
+    return x % y != T(0) && (x < T(0)) != (y < T(0)) ? T(whole - T(1)) : whole;
+}
+template <typename T> AB_FUNCTION T ab_floor_divide_real(T x, T y, T rest, T ratio) {
+    T whole = (x - rest) / y;
+    if (rest != T(0) && (y < T(0)) != (rest < T(0))) whole -= T(1);
+    T down = floor(whole);
+    if (whole - down > T(0.5)) down += T(1);
+    if (!(whole != T(0))) down = copysign(T(0), ratio);
+    return y != T(0) ? down : ratio;
+}
+AB_FUNCTION float ab_floor_divide(float x, float y) { return ab_floor_divide_real(x, y, fmodf(x, y), x / y); }
+AB_FUNCTION double ab_floor_divide(double x, double y) { return ab_floor_divide_real(x, y, fmod(x, y), x / y); }
+template <typename T> AB_FUNCTION T ab_remainder_real(T y, T rest) {
+    if (!(y != T(0))) return rest;
+    if (!(rest != T(0))) return copysign(T(0), y);
+    return (y < T(0)) != (rest < T(0)) ? rest + y : rest;
+}
+AB_FUNCTION float ab_remainder(float x, float y) { return ab_remainder_real(y, fmodf(x, y)); }
+AB_FUNCTION double ab_remainder(double x, double y) { return ab_remainder_real(y, fmod(x, y)); }
+
+AB_FUNCTION float ab_nearest(float x) { return rintf(x); }
+AB_FUNCTION double ab_nearest(double x) { return rint(x); }
+
+template <typename T> AB_FUNCTION T ab_invert(T x) { return ~x; }
+AB_FUNCTION bool ab_invert(bool x) { return !x; }
+
 template <typename T> AB_FUNCTION T ab_add(T x, T y) { return x + y; }
 AB_FUNCTION bool ab_add(bool x, bool y) { return x || y; }
 
