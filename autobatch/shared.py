@@ -27,6 +27,7 @@ from .compile.vjp import vjp
 from .errors import BackendError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
+from .ops.elementwise import STOP_GRADIENT
 from .ops.movement import STACK, TRANSPOSE, transpose
 from .ops.value import Tensor
 from .run.device.expressions import evaluate
