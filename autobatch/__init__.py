@@ -20,7 +20,7 @@ from .ops.movement import reshape, transpose
 from .ops.value import Tensor
 from .parameter import Parameter
 from .profile import profile
-from .random import dropout, normal, rng, seed, uniform
+from .random import dropout, normal, random_state, rng, seed, set_random_state, uniform
 from .reductions import max, mean, stack, sum
 from .reuse.store import forget
 from .shared import constant, full, ones, zeros
@@ -70,6 +70,7 @@ __all__ = [
     "products",
     "products_in_use",
     "profile",
+    "random_state",
     "relu",
     "reshape",
     "rng",
@@ -79,6 +80,7 @@ __all__ = [
     "set_default_dtype",
     "set_num_threads",
     "set_products",
+    "set_random_state",
     "sigmoid",
     "softmax",
     "softplus",

@@ -6,12 +6,13 @@ A stream is the path of (map call, index) pairs that led to the example; outside
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from .errors import CellError, message, op_error, user_line
+from .errors import CellError, RecordingError, message, op_error, user_line
+from .interrupts import uninterrupted
 from .ops.declare import apply
 from .ops.random import DROPOUT, NORMAL, UNIFORM
 from .shared import refuse_if_kept
@@ -76,6 +77,71 @@ def _sync() -> None:
         state.draws = 0
         state.maps = 0
         _threads.epoch = _seed[1]
+
+
+def random_state() -> dict[str, np.ndarray[Any, Any]]:
+    """Where the random streams of this thread are, as small arrays by name, in the flat form that `ab.save` takes.
+
+    Draws of values, masks, maps of examples, `rng` and initial parameters go on after `set_random_state` as they would
+    have here. Orders of `ab.data.minibatches` have a state of their own. Raises `RecordingError` inside `ab.map`.
+
+    >>> import autobatch as ab
+    >>> before = ab.random_state()
+    >>> a = ab.normal(3).numpy(); ab.set_random_state(before); bool((ab.normal(3).numpy() == a).all())
+    True
+    """
+    _outside("random_state")
+    _sync()
+    generator = initial_generator().bit_generator.state
+    words = [generator["state"]["state"], generator["state"]["inc"]]
+    numbers = [part for word in words for part in (word & _MASK, word >> 64)]
+    return {
+        "seed": np.array(_seed[0], np.uint64),
+        "stream": np.array(state.stream, np.uint64),
+        "draws": np.array(state.draws, np.int64),
+        "maps": np.array(state.maps, np.int64),
+        "generator": np.array([*numbers, generator["has_uint32"], generator["uinteger"]], np.uint64),
+    }
+
+
+def set_random_state(saved: Mapping[str, Any]) -> None:
+    """Take the random streams of this thread to where `random_state` found them; those of other threads start over.
+
+    Arguments:
+        saved: what `random_state` gave, its arrays as such, as lists or as numbers.
+
+    Raises ValueError where it is none, and changes nothing then; `RecordingError` inside `ab.map`.
+    """
+    _outside("set_random_state")
+    try:
+        seed, stream, draws, maps = (int(saved[name]) for name in ("seed", "stream", "draws", "maps"))
+        low, high, inc_low, inc_high, has_uint32, uinteger = map(int, saved["generator"])
+        generator = np.random.default_rng()
+        generator.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": low + (high << 64), "inc": inc_low + (inc_high << 64)},
+            "has_uint32": has_uint32,
+            "uinteger": uinteger,
+        }
+    except (KeyError, TypeError, ValueError, OverflowError) as fault:
+        what = "set_random_state: this is no state of the random streams"
+        raise ValueError(message(what, got=f"{fault.__class__.__name__}: {fault}", where=user_line(2))) from None
+    with uninterrupted():
+        _seed[0] = seed & _MASK
+        _seed[1] += 1
+        _threads.epoch, _threads.generator = _seed[1], generator
+        state.stream, state.draws, state.maps = stream & _MASK, draws, maps
+
+
+def _outside(name: str) -> None:
+    if state.depth or state.builder is not None:
+        raise RecordingError(
+            message(
+                f"{name}: not possible inside ab.map or a cell",
+                where=user_line(3),
+                repair="call it between maps: each example has a stream of its own there",
+            )
+        )
 
 
 def next_key() -> tuple[Any, Any]:

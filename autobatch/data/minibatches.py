@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,8 +18,10 @@ Example = TypeVar("Example")
 class Minibatches(Generic[Example]):
     """The minibatches of `minibatches`: iterate it once per epoch; `len` is the number of minibatches.
 
+    `state_dict` says how far it is, also in the middle of an epoch, and `load_state_dict` goes on there.
+
     Attributes:
-        epoch: number of the epoch that the next iteration starts, from 0. Set it to go on where an earlier run stopped.
+        epoch: number of the epoch that the next iteration starts, from 0; may be set.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Minibatches(Generic[Example]):
             raise ValueError(message("minibatches: a seed is not negative", expected="seed >= 0", got=str(seed)))
         self._drop_last = drop_last
         self.epoch = 0
+        self._first = 0  # of the minibatches that the next iteration gives
+        self._under_way: tuple[int, int] | None = None  # epoch, and how many minibatches of it were given
 
     def __len__(self) -> int:
         full, rest = divmod(len(self._examples), self._batch_size)
@@ -51,13 +55,46 @@ class Minibatches(Generic[Example]):
         order = list(range(len(self._examples)))
         if self._shuffle:
             order = np.random.default_rng([self._seed, self.epoch]).permutation(len(order)).tolist()
-        self.epoch += 1
-        return self._cut(order)
+        epoch, first = self.epoch, self._first
+        self.epoch, self._first = epoch + 1, 0
+        return self._cut(order, epoch, first)
 
-    def _cut(self, order: list[int]) -> Iterator[list[Example]]:
+    def _cut(self, order: list[int], epoch: int, first: int) -> Iterator[list[Example]]:
         size = self._batch_size
-        for number in range(len(self)):
-            yield [self._examples[index] for index in order[number * size : (number + 1) * size]]
+        try:
+            for number in range(first, len(self)):
+                self._under_way = epoch, number + 1
+                yield [self._examples[index] for index in order[number * size : (number + 1) * size]]
+        finally:
+            if self._under_way is not None and self._under_way[0] == epoch:
+                self._under_way = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The epoch, and how many of its minibatches were given, in the flat form that `ab.save` takes.
+
+        >>> batches = minibatches("abcde", batch_size=2)
+        >>> for batch in batches:
+        ...     state = batches.state_dict()
+        ...     break
+        >>> again = minibatches("abcde", batch_size=2)
+        >>> again.load_state_dict(state)
+        >>> list(again), list(again)
+        ([['c', 'd'], ['e']], [['a', 'b'], ['c', 'd'], ['e']])
+        """
+        epoch, given = self._under_way or (self.epoch, self._first)
+        return {"epoch": np.array(epoch), "given": np.array(given)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on, with the next iteration, where `state_dict` was called; ValueError where that cannot be."""
+        try:
+            epoch, given = (operator.index(np.asarray(state[name]).item()) for name in ("epoch", "given"))
+        except (KeyError, TypeError, ValueError) as fault:
+            what = "Minibatches.load_state_dict: this is no state of minibatches"
+            raise ValueError(message(what, got=f"{fault.__class__.__name__}: {fault}")) from None
+        if epoch < 0 or not 0 <= given <= len(self):
+            what = "Minibatches.load_state_dict: the state does not fit"
+            raise ValueError(message(what, expected=f"at most {len(self)} minibatches", got=f"{epoch=}, {given=}"))
+        self.epoch, self._first, self._under_way = epoch, given, None
 
 
 def minibatches(
