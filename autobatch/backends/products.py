@@ -149,7 +149,7 @@ class Own(Library):
             np.matmul(x, w, y)
 
     def product_stacked(self, terms: Terms, y: Array) -> None:
-        if y.shape[2] > 1:
+        if y.shape[2] != 1:
             tiles.multiply_stacked([(_placed(x), _placed(w)) for x, w in terms], y)
         elif all(isinstance(x, tuple) for x, _ in terms):
             for number, ((pool, rows, n, is_turned), w) in enumerate(terms):

@@ -177,8 +177,10 @@ class LoopRun:
                     whole = np.zeros_like(self.values[slots[k][0]])
                     whole[row] = g
                     self._add(grads, slots[k][0], whole)
+                elif signature.slots[k].kind == EACH:
+                    self._add(grads, slots[k][0], np.reshape(g, self.values[slots[k][0]].shape))
                 else:
-                    self._add(grads, slots[k][0], np.stack(g) if signature.slots[k].kind == EACH else g)
+                    self._add(grads, slots[k][0], g)
 
 
 def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
