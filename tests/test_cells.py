@@ -482,7 +482,7 @@ def test_a_list_has_two_kernels_whatever_its_length(backend: str) -> None:
         assert traces(ChildSum.node) - before == 2
     for got in results[1:]:
         for a, b in zip(got, results[0], strict=True):
-            np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-4)
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["sum", "mean", "max", "stack"])

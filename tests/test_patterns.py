@@ -372,6 +372,8 @@ def test_a_sabotaged_pattern_fails(monkeypatch: pytest.MonkeyPatch) -> None:
             changed[inside[-1]] -= 1  # a neighbour of the same type
         return original(members, changed, *rest)
 
+    model = Model()
+    check(model, model.loss, trees())
     monkeypatch.setattr(patterns, "_joined", wrong)
     model = Model()
     with pytest.raises(AssertionError):

@@ -59,6 +59,8 @@ def test_values_and_gradients_are_those_of_the_launches(device: StandIn, reader:
 
 def test_blocks_that_do_not_meet_are_found(device: StandIn, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = numbers(reader, LONG)
+    found = persistently(device, reader, LONG)
+    np.testing.assert_allclose(found["losses"], wanted["losses"], rtol=1e-5)
     end = walks._Calls.end_group
 
     def end_without_barriers(self: Any) -> None:

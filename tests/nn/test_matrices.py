@@ -66,7 +66,7 @@ def test_batched_equals_loop(library: str, backend: str) -> None:
     with ab.backend(backend), ab.products(library):
         model = Matrices()
         for got, want in zip(outcome(model, True), outcome(model, False), strict=True):
-            np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-4 * max(1.0, float(np.abs(want).max())))
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(want).max())))
 
 
 def test_nothing_is_copied() -> None:

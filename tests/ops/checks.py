@@ -214,12 +214,16 @@ def differences(graph: Graph, operands: Sequence[Any], cotangents: Sequence[Any]
     return found
 
 
+def has_floats(operands: Sequence[Any]) -> bool:
+    """Whether an operand can have a derivative."""
+    return any(np.asarray(e).dtype.kind == "f" for x in Values(operands).rows for e in flat(x))
+
+
 def check_vjp(graph: Graph, operands: Sequence[Any], order: int = 1) -> None:
     """Cotangents equal central differences, to the given order; the tolerance is that of the differences."""
     rng = np.random.default_rng(11)
     cotangents = cotangents_of(graph, operands, rng)
-    if not any(np.asarray(e).dtype.kind == "f" for x in Values(operands).rows for e in flat(x)):
-        return
+    assert has_floats(operands), "nothing to differentiate"
     reverse, places = differentiate(graph)
     together = [*operands, *cotangents]
     results = interpret(reverse, Values(together))

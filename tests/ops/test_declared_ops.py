@@ -23,12 +23,14 @@ from tests.ops.checks import (
     close,
     converted,
     default,
+    has_floats,
     masks,
     trace,
 )
 
 DTYPES = ("float32", "float64")
 SMOOTH = [case for case in GOOD if case.sample.smooth]
+DIFFERENTIABLE = [case for case in SMOOTH if has_floats(case.sample.operands)]
 RECORDED = [case for case in GOOD if case.op.batch != "batched" and case.op.name != "spread"]
 
 
@@ -51,7 +53,7 @@ def test_inferred_type_is_the_actual_one(case: Case, dtype: str) -> None:
         check_types(trace(case.op, operands, case.sample.attrs), operands)
 
 
-@pytest.mark.parametrize("case", SMOOTH, ids=str)
+@pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_derivatives_equal_differences_to_second_order(case: Case) -> None:
     with default("float64"):
         check_vjp(trace(case.op, case.sample.operands, case.sample.attrs), case.sample.operands, order=2)
@@ -87,14 +89,23 @@ def test_wrong_operands_raise(case: Case) -> None:
 
 
 def _softmax(x: Any, axis: int) -> Any:
-    e = np.exp(x)
+    e = np.exp(x - _largest(x, axis))
     return e / e.sum(axis, keepdims=True)
+
+
+def _log_softmax(x: Any, axis: int) -> Any:
+    shifted = x - _largest(x, axis)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def _largest(x: Any, axis: int) -> Any:
+    return x.max(axis, keepdims=True)
 
 
 COMPOSITES: dict[str, Callable[..., Any]] = {
     "softmax": _softmax,
-    "log_softmax": lambda x, axis: np.log(_softmax(x, axis)),
-    "logsumexp": lambda x, axis: np.log(np.exp(x).sum(axis)),
+    "log_softmax": _log_softmax,
+    "logsumexp": lambda x, axis: np.logaddexp.reduce(x, axis),
     "cross_entropy": lambda x, i: -np.log(_softmax(x, -1))[i],
     "squared_error": lambda x, y: np.sum((x - y) ** 2),
     "mean": lambda x, axes, keepdims: np.mean(x, axes, keepdims=keepdims),
@@ -108,11 +119,11 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("case", [case for case in GOOD if case.op.name in COMPOSITES], ids=str)
 def test_composite_equals_numpy(case: Case) -> None:
-    if case.sample.smooth:
-        with default("float64"):
-            graph = trace(case.op, case.sample.operands, case.sample.attrs)
-            (actual,) = interpret(graph, Values(case.sample.operands))
-        close(actual, np.asarray(COMPOSITES[case.op.name](*case.sample.operands, *case.sample.attrs)), 1e-12)
+    with default("float64"), np.errstate(all="ignore"):
+        graph = trace(case.op, case.sample.operands, case.sample.attrs)
+        (actual,) = interpret(graph, Values(case.sample.operands))
+        expected = np.asarray(COMPOSITES[case.op.name](*case.sample.operands, *case.sample.attrs))
+    close(actual, expected, 1e-12)
 
 
 def test_every_composite_is_compared_with_numpy() -> None:

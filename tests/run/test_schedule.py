@@ -172,6 +172,7 @@ SABOTAGE: dict[str, Callable[[dict[str, Any]], None]] = {
 def test_a_sabotaged_schedule_fails(fault: str, draw: Draw) -> None:
     tape = draw(EXAMPLE, "y z")
     right = schedule(tape)
+    check_schedule(tape, right)
     fields = {name: getattr(right, name) for name in right.__dataclass_fields__}
     SABOTAGE[fault](fields)
     with pytest.raises(CompilerBug, match=r"^schedule: "):
@@ -195,8 +196,10 @@ def test_a_dead_node_that_runs_fails(draw: Draw) -> None:
     ],
 )
 def test_a_wrong_tape_fails(change: dict[str, Any], draw: Draw) -> None:
+    tape = draw(EXAMPLE, "y z")
+    tape.check()
     with pytest.raises(CompilerBug, match=r"^record: "):
-        replace(draw(EXAMPLE, "y z"), **change).check()
+        replace(tape, **change).check()
 
 
 def _stages(tape: Tape, lease: Lease) -> tuple[Any, ...]:

@@ -220,6 +220,7 @@ def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     b = Build()
     x, y = b.input("rows", 0, M, 3), b.input("rows", 1, M, 3)
     graph = b.out(b.op(e.SUB, x, y), b.op(e.MUL, x, y))
+    check(graph, (5,))
     monkeypatch.setattr(loops, "elementwise", lambda node, operands: elementwise(node, operands[::-1]))
     with pytest.raises(AssertionError, match="result 0"):
         check(graph, (5,))
