@@ -1,4 +1,4 @@
-"""A few fixed programs on every backend, for the generated loops; random ones run on NumPy."""
+"""A few fixed programs on every backend, in both dtypes; most random ones run on NumPy."""
 
 from __future__ import annotations
 
