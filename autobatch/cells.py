@@ -141,7 +141,7 @@ class Cell:
 
     def _trace(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Traced:
         self.traces += 1
-        builder = Builder()
+        builder = Builder(is_cell=True)
         slots: list[Slot] = []
         data = ""
         lists = 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from types import CodeType
+from types import CodeType, FrameType
 
 import numpy as np
 
@@ -86,12 +86,17 @@ def message(what: str, *, expected: str = "", got: str = "", where: str = "", re
 
 def user_line(skip: int = 1) -> str:
     """`file:line in function` of the innermost frame outside the library, or an empty string."""
-    frame = sys._getframe(skip)
+    return line_of(*user_place(skip + 1))
+
+
+def user_place(skip: int = 1) -> tuple[CodeType | None, int]:
+    """Code object and instruction of the innermost frame outside the library."""
+    frame: FrameType | None = sys._getframe(skip)
     while frame is not None:
         if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
-            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
+            return frame.f_code, frame.f_lasti
+        frame = frame.f_back
+    return None, 0
 
 
 def line_of(code: CodeType | None, instruction: int) -> str:

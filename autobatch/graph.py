@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -73,12 +74,23 @@ class Node:
         return f"{self.op.name}({', '.join(arguments + [str(a) for a in self.attrs])})"
 
 
+@dataclass(slots=True, frozen=True)
+class Origin:
+    """What recorded an op inside a cell: its name, and the user's code object and instruction."""
+
+    op: str
+    code: CodeType | None
+    instruction: int
+
+
 @dataclass(slots=True)
 class Graph:
     """Nodes in topological order and the numbers of the results."""
 
     nodes: list[Node] = field(default_factory=list)
     outputs: tuple[int, ...] = ()
+    origins: dict[int, Origin] = field(default_factory=dict, repr=False, compare=False)
+    """What recorded the nodes of a cell."""
     _seen: dict[Any, int] = field(default_factory=dict, repr=False)
 
     def add(self, op: Op, inputs: tuple[int, ...], attrs: Attrs, type: Type, level: int = NODE) -> int:
@@ -118,6 +130,7 @@ class Graph:
                 inputs = tuple(number[j] for j in node.inputs)
                 number[i] = new.add(node.op, inputs, node.attrs, node.type, node.level)
         new.outputs = tuple(number[i] for i in self.outputs)
+        new.origins = {number[i]: origin for i, origin in self.origins.items() if i in number}
         return new
 
     def part(self, outputs: Sequence[int], read: Callable[[int], tuple[str, int] | None]) -> Graph:

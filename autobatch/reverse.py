@@ -14,7 +14,8 @@ import numpy as np
 
 from .backends.transfer import copy_of, is_on_device, plus, to_device, to_host
 from .compile.workers import compile_ahead
-from .errors import RecordingError, message, user_line
+from .errors import NonFiniteError, RecordingError, message, user_line
+from .finite import is_finite
 from .parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
 from .run.device.layout import DeviceRun
 from .run.device.mirror import mirror_on_device
@@ -22,10 +23,10 @@ from .run.expand import Expansion
 from .run.loop import LoopRun
 from .run.memory import Loan
 from .run.mirror import mirror
-from .running import check_versions, gradient_of_nodes, new_reverse_pieces, run_tape
+from .running import check_versions, gradient_of_nodes, new_reverse_pieces, one_by_one, run_tape
 from .shared import Shared, SharedExpression, device_of, evaluate_shared, pull_back
 from .stages import timed
-from .tape import CHANGED, ENDED, Recording
+from .tape import CHANGED, ENDED, Recording, state
 
 Array = np.ndarray[Any, Any]
 
@@ -134,6 +135,9 @@ def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> lis
     if (is_mixed or joined) and not part.finite():
         # What does not lead to the loss shared a launch, or was joined, with what does; run again, apart.
         part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds), joined=False), seeds)
+    if state.check_finite and not (part.finite() and all(is_finite(g) for _, _, g in outside)):
+        _reverse_run(tape, one_by_one(tape), seeds)  # which raises at the op
+        raise NonFiniteError(message("backward: a gradient is not finite", where=user_line(4)))
     total.merge(part)
     return outside
 

@@ -7,7 +7,7 @@ Invariant: the recording is not changed; a run that fails leaves nothing behind.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from .backends.device import current_device
 from .backends.transfer import DEVICES, to_host
 from .compile.kernel import Kernel
 from .compile.workers import compile_ahead
-from .errors import NonFiniteError, OpIndexError, RecordingError, message, user_line
+from .errors import OpIndexError, RecordingError, message, user_line
 from .expansion import expand_recording
+from .finite import check_launches, name_node
 from .parameter import Held
 from .planned import Planned, numbered
 from .run.device.execute import execute_on_device
@@ -27,7 +28,7 @@ from .run.device.layout import DeviceRun
 from .run.device.layout import lay_out as lay_out_on_device
 from .run.execute import Run, execute, gradient_needed
 from .run.expand import Expansion
-from .run.layout import Launch, gradients_wanted, load
+from .run.layout import gradients_wanted, load
 from .run.loop import LoopRun
 from .run.place import place
 from .run.program import KERNEL, Tape
@@ -55,9 +56,8 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     if tape.imports and (device is None or tape.unbatched):
         tape.payloads = [(id, to_host(array)) for id, array in tape.payloads]
     if tape.unbatched:
-        plan_of = schedule(tape.arrays, "depth")
         with timed("forward"):
-            return LoopRun(tape.arrays, tape.signatures, plan_of.live, dict(tape.payloads), memo)
+            return _one_by_one(tape, memo)
     with timed("expand"):
         joined = joined and not state.check_finite  # what is not finite is to be found at its own op
         outline = tape.outline
@@ -69,7 +69,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
         run = _laid_out(tape, known, backend, device, memo)
     with timed("forward"):
         try:
-            check = _finite_check(tape, run) if state.check_finite else None
+            check = check_launches(tape, run, lambda: one_by_one(tape)) if state.check_finite else None
             if isinstance(run, DeviceRun):
                 execute_on_device(run, check)
             else:
@@ -82,6 +82,20 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     for profile in active.profiles:
         profile.note(run, tape)
     return run
+
+
+def one_by_one(tape: Recording) -> LoopRun:
+    """Run a recording once more by the loop; under `check_finite` it names the first op that gives NaN or infinity."""
+    memo: dict[Shared, Array] = {}
+    evaluate_in_order(operands(tape), memo, None, _on_host)
+    return _one_by_one(tape, memo)
+
+
+def _one_by_one(tape: Recording, memo: dict[Shared, Array]) -> LoopRun:
+    assert tape.arrays is not None
+    live = schedule(tape.arrays, "depth").live
+    payloads = {id: to_host(array) for id, array in tape.payloads}
+    return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if state.check_finite else None)
 
 
 def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, asked: Any, backend: str) -> Planned:
@@ -134,7 +148,7 @@ def _laid_out(tape: Recording, known: Planned, backend: str, device: Any, memo: 
 
 def _on_host(x: Shared) -> Any:
     """The numbers of a parameter that lies on the device, or of a constant, for the one-by-one loop."""
-    if isinstance(x, Held):
+    if isinstance(x, Held) and current_backend() in DEVICES:
         x._array_on(current_device())
         return x._on_host()
     return x._array()
@@ -310,25 +324,3 @@ def check_versions(tape: Recording) -> None:
                     repair="record again after changing parameters",
                 )
             )
-
-
-def _finite_check(tape: Recording, run: Run) -> Callable[[Launch, int], None]:
-    def check(launch: Launch, number: int) -> None:
-        for pool, start, rows in launch.writes:
-            block = to_host(run.pools[pool][start : start + rows])
-            if block.dtype.kind != "f" or np.isfinite(block).all():
-                continue
-            row = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-            first = int(run.schedule.launch_of[number])
-            nodes = run.schedule.nodes[first : int(run.schedule.launch_of[number + 1])]
-            node = int(nodes[min(row * len(nodes) // max(rows, 1), len(nodes) - 1)])
-            bad = block[row][~np.isfinite(block[row])][0]
-            raise NonFiniteError(
-                message(
-                    f"{run.signatures[launch.sig].name}: the first value that is not finite: {bad}",
-                    where=tape.where(run.expansion.node(node)),
-                    repair="look at the operands of this op",
-                )
-            )
-
-    return check

@@ -51,6 +51,7 @@ ROOMS = [
         "patterns",
         "expansion",
         "planned",
+        "finite",
         "running",
         "reverse",
         "engine",

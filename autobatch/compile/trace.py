@@ -27,8 +27,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import CellError, OpTypeError, message, op_error, user_line
-from ..graph import CONST, NODE, SHARED, Graph
+from ..errors import CellError, OpTypeError, message, op_error, user_line, user_place
+from ..graph import CONST, NODE, SHARED, Graph, Origin
 from ..ops.declare import Attrs, Op, apply, recorder
 from ..ops.elementwise import ADD, CAST, float_dtype
 from ..ops.index import BOUNDED
@@ -198,8 +198,10 @@ class TracedList:
 class Builder:
     """Writes a single graph. One builder belongs to one trace."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_cell: bool = False) -> None:
         self.graph = Graph()
+        self.is_cell = is_cell  # then the graph says which line of the user's recorded which node
+        self._op = ""  # the outermost of those that are being recorded
         self.shared: list[Any] = []
         self.arrays: dict[Any, Any] = {}
         """Constants made of arrays that the traced code wrote down, by their numbers."""
@@ -249,11 +251,15 @@ class Builder:
     def record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         """Add one op: lift its operands, bring them to one dtype, infer the type, add the node or run the body."""
         lifted = [self._lift(x, op, k) for k, x in enumerate(operands)]
-        values = self._unify(op, lifted)
-        if op.body is not None:
-            return op.body(*values, *attrs)
-        weak = op.batch == "elementwise" and all(not isinstance(x, Tracer) or x._weak for x in lifted)
-        return self._add(op, values, attrs, weak)
+        outer, self._op = self._op, self._op or op.name
+        try:
+            values = self._unify(op, lifted)
+            if op.body is not None:
+                return op.body(*values, *attrs)
+            weak = op.batch == "elementwise" and all(not isinstance(x, Tracer) or x._weak for x in lifted)
+            return self._add(op, values, attrs, weak)
+        finally:
+            self._op = outer
 
     def _add(self, op: Op, values: Sequence[Tracer], attrs: Attrs, weak: bool = False) -> Tracer:
         assert op.infer is not None
@@ -269,6 +275,8 @@ class Builder:
             if node.is_input and node.attrs[0] == "data":
                 self.bounds.append((node.attrs[1], attrs[0]))
         id = self.graph.add(op, inputs, attrs, type, level)
+        if self.is_cell and id not in self.graph.origins:
+            self.graph.origins[id] = Origin(self._op or op.name, *user_place())
         if level >= SHADOW:
             real = [self._twin.get(i, i) for i in inputs]
             known = [i for i in real if i is not None]

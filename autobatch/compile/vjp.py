@@ -37,6 +37,7 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Vjp:
     forward: list[Tracer] = []
     for node in graph.nodes:
         forward.append(Tracer(builder, builder.graph.add(node.op, node.inputs, node.attrs, node.type, node.level)))
+    builder.graph.origins = dict(graph.origins)
     wanted = _depends(graph, wrt)
     sums = _Sums(builder, forward)
     for k, i in enumerate(graph.outputs):
@@ -52,11 +53,14 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Vjp:
             continue
         if node.op.vjp is None:
             raise CompilerBug(f"{node.op} has no VJP\n{graph}")
+        n_before = len(builder.graph.nodes)
         operands = tuple(forward[j] for j in node.inputs)
         parts = node.op.vjp(sums.total(i), forward[i], operands, node.attrs)
         for j, part in zip(node.inputs, parts, strict=True):
             if part is not None and wanted[j]:
                 sums.add(j, part)
+        if i in graph.origins:
+            builder.graph.origins.update(dict.fromkeys(range(n_before, len(builder.graph.nodes)), graph.origins[i]))
     cotangents = [sums.total(i)._id if sums.has(i) else None for i in wrt]
     builder.graph.outputs = tuple(i for i in cotangents if i is not None)
     return Vjp(builder.graph, len(graph.nodes), cotangents)

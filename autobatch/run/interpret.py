@@ -17,12 +17,13 @@ from ..graph import CONST, INPUT, NODE, Graph
 Read = Callable[[str, int], Any]
 
 
-def interpret(graph: Graph, read: Read) -> list[Any]:
-    """Results of the graph; `read(kind, k)` gives an operand, a list of arrays where it is of list level."""
+def interpret(graph: Graph, read: Read, see: Callable[[int, Any], None] | None = None) -> list[Any]:
+    """Results of the graph; `read(kind, k)` gives an operand, a list of arrays where it is of list level. `see` is
+    called with each node's number and value."""
     values: list[Any] = []
     lists = {}
     nodes = graph.nodes
-    for node in nodes:
+    for number, node in enumerate(nodes):
         if node.op is INPUT:
             kind, k = node.attrs
             value = read(kind, k)
@@ -49,6 +50,8 @@ def interpret(graph: Graph, read: Read) -> list[Any]:
         else:
             value = _call(node, [values[j] for j in node.inputs])
         values.append(value)
+        if see is not None:
+            see(number, value)
     return [values[i] for i in graph.outputs]
 
 

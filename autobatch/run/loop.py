@@ -8,32 +8,42 @@ Cost: tens of microseconds a node.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..compile.vjp import vjp
-from ..graph import Graph
+from ..graph import Graph, Origin
 from ..ops.elementwise import ADD
 from ..ops.index import SCATTER_ADD
 from ..types import Type, is_float
-from .interpret import interpret
+from .interpret import Read, interpret
 from .layout import Array
 from .mirror import GiveDense, GiveRows
 from .program import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
 
+Name = Callable[[int, Origin | None, str, Array], NoReturn]
+"""Raises for a node, the op in it where that is known, "value" or "gradient", and numbers that are not finite."""
+
 
 class LoopRun:
-    """Values of one tape, each an array of its own."""
+    """Values of one tape, each an array of its own. With `name` the first NaN or infinity raises."""
 
     def __init__(
-        self, tape: Tape, signatures: Sequence[Any], live: Any, payloads: dict[int, Array], memo: dict[Any, Array]
+        self,
+        tape: Tape,
+        signatures: Sequence[Any],
+        live: Any,
+        payloads: dict[int, Array],
+        memo: dict[Any, Array],
+        name: Name | None = None,
     ) -> None:
         self.tape = tape
         self.signatures = signatures
         self.live = live
         self.memo = memo
+        self.name = name
         self.values: list[Any] = [None] * int(tape.value_of[-1])
         for node in range(tape.sig.size):
             if live[node]:
@@ -100,12 +110,12 @@ class LoopRun:
     def _run(self, node: int, signature: Any, slots: list[list[int]]) -> list[Any]:
         if signature.by_rows:
             n = len(self.values[slots[0][0]])
-            rows = [interpret(signature.graph, self._reader(node, signature, slots, r)) for r in range(n)]
+            rows = [self._interpret(node, signature.graph, self._reader(node, signature, slots, r)) for r in range(n)]
             if not rows:
                 types = [signature.graph.nodes[i].type for i in signature.graph.outputs]
                 return [np.zeros((0, *t.shape), t.dtype) for t in types]
             return [np.stack(column) for column in zip(*rows, strict=True)]
-        results = interpret(signature.graph, self._reader(node, signature, slots, 0))
+        results = self._interpret(node, signature.graph, self._reader(node, signature, slots, 0))
         done = []
         for result, i, where in zip(results, signature.graph.outputs, signature.results, strict=True):
             if where.rule == PER_ELEMENT:
@@ -114,6 +124,22 @@ class LoopRun:
             else:
                 done.append(result)
         return done
+
+    def _interpret(self, node: int, graph: Graph, read: Read, what: str = "value") -> list[Any]:
+        """Results of a graph of a node."""
+        results = interpret(graph, read)
+        if self.name is not None and not all(map(_is_finite, results)):
+            self._find(node, graph, read, what, self.name)
+        return results
+
+    def _find(self, node: int, graph: Graph, read: Read, what: str, name: Name) -> None:
+        """Interpret a graph once more, and name the first op in it whose value is not finite."""
+
+        def see(i: int, value: Any) -> None:
+            if not _is_finite(value):
+                name(node, graph.origins.get(i), what, np.asarray(value))
+
+        interpret(graph, read, see)
 
     # Reverse.
 
@@ -162,7 +188,8 @@ class LoopRun:
                 g = grads.get(first + k)
                 g = np.zeros_like(self.values[first + k]) if g is None else g
                 cotangents.append(list(g) if where.rule == PER_ELEMENT else g[row] if signature.by_rows else g)
-            results = iter(interpret(graph, self._reader(node, signature, slots, row, cotangents)))
+            read = self._reader(node, signature, slots, row, cotangents)
+            results = iter(self._interpret(node, graph, read, "gradient"))
             for kind, k in wanted:
                 g = next(results)
                 if kind == "lookup":
@@ -181,6 +208,11 @@ class LoopRun:
                     self._add(grads, slots[k][0], np.reshape(g, self.values[slots[k][0]].shape))
                 else:
                     self._add(grads, slots[k][0], g)
+
+
+def _is_finite(x: Any) -> bool:
+    """Whether an array, or the arrays of the elements of a list, hold neither NaN nor infinity."""
+    return all(part.dtype.kind != "f" or bool(np.isfinite(part).all()) for part in (x if isinstance(x, list) else [x]))
 
 
 def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
