@@ -18,6 +18,7 @@ ROOMS = [
         "tracebacks",
         "errors",
         "interrupts",
+        "files",
         "guards",
         "stages",
         "collector",

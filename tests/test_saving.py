@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
@@ -102,10 +103,15 @@ def test_a_save_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytes
 
 # A file that Ctrl-C catches between `open` and `with` is closed by the garbage collector, which warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ctrl_c_at_any_line_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_ctrl_c_at_any_line_leaves_the_old_file_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+) -> None:
     path = tmp_path / "state"
     line, finished = 0, False
     seen = set()
+    if not unnamed:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     while not finished:
         line += 1
         ab.save(path, {"x": np.zeros(2)})
@@ -113,7 +119,7 @@ def test_ctrl_c_at_any_line_leaves_the_old_file_or_the_new(tmp_path: Path) -> No
 
         def trace(frame: FrameType, event: str, _: Any, line: int = line) -> Any:
             nonlocal count
-            if event == "line" and frame.f_code.co_filename.endswith("saving.py"):
+            if event == "line" and frame.f_code.co_filename.endswith(("saving.py", "files.py")):
                 count += 1
                 if count == line:
                     signal.raise_signal(signal.SIGINT)
@@ -130,8 +136,93 @@ def test_ctrl_c_at_any_line_leaves_the_old_file_or_the_new(tmp_path: Path) -> No
             sys.settrace(previous)
         values = ab.load(path)["x"].tolist()
         assert values in ([0, 0], [1, 1])
+        assert names(tmp_path) == ["state"]
         seen.add(values[0])
     assert seen == {0, 1}
+
+
+SAVES = """
+import os, sys, numpy as np, autobatch as ab
+real = os.fsync
+def stop(handle):
+    real(handle)
+    print("written", flush=True)
+    sys.stdin.read()
+os.fsync = stop
+if sys.argv[2] == "named":
+    del os.O_TMPFILE
+ab.save(sys.argv[1], {"x": np.ones(1000)})
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")
+@pytest.mark.parametrize("how", ["unnamed", "named"])
+def test_a_process_that_is_killed_before_the_end_leaves_the_old_file(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "state"
+    ab.save(path, {"x": np.zeros(2)})
+    command = [sys.executable, "-c", SAVES, str(path), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"written\n"
+        process.kill()
+    assert ab.load(path)["x"].tolist() == [0, 0]
+    left = [name for name in names(tmp_path) if name != "state"]
+    assert len(left) == (how == "named")
+    for name in left:
+        os.utime(tmp_path / name, (1, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        if how == "named":
+            patch.delattr(os, "O_TMPFILE")
+        ab.save(path, {"x": np.ones(2)})
+    assert names(tmp_path) == ["state"]
+
+
+@pytest.mark.parametrize("name", ["__metadata__", "a\ud800"])
+def test_a_name_that_cannot_be_loaded_is_not_saved(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"save: .*name"):
+        ab.save(tmp_path / "state", {"x": np.zeros(2), name: np.zeros(2)})
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", 'a"\\\n', "\0", "é\u2028\U0001f333", "x" * 5000])
+def test_any_other_name_comes_back(tmp_path: Path, name: str) -> None:
+    ab.save(tmp_path / "state", {name: np.arange(2), "x": np.zeros(3, "f2")})
+    assert list(ab.load(tmp_path / "state")[name]) == [0, 1]
+
+
+class Untouched:
+    """A module whose state nobody asks for."""
+
+    def state_dict(self) -> Any:
+        raise AssertionError("work before the file is known to be writable")
+
+
+@pytest.mark.parametrize("target", ["missing/state", "folder", "folder/", "new/", "file/state", "closed/state"])
+def test_a_target_that_cannot_be_written_is_an_error_before_any_work(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir(mode=0o500)
+    if os.geteuid() == 0:  # whom modes do not stop
+        monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path))
+    with pytest.raises(OSError, match="save: the file cannot be written") as caught:
+        ab.save(f"{tmp_path}/{target}", Untouched())  # type: ignore[arg-type]
+    assert caught.value.filename == f"{tmp_path}/{target}"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state"
+    ab.save(path, {"x": np.zeros(2)})
+    full = os.open("/dev/full", os.O_WRONLY)
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(full, data))
+    with pytest.raises(OSError, match="No space left"):
+        ab.save(path, {"x": np.ones(2)})
+    monkeypatch.undo()
+    os.close(full)
+    assert ab.load(path)["x"].tolist() == [0, 0]
+    assert names(tmp_path) == ["state"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes of POSIX")
