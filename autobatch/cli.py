@@ -1,7 +1,9 @@
-"""The command `autobatch`: trains the models of the library from a shell.
+"""The command `autobatch`: trains the models of the library from a shell, and looks after the kernel cache.
 
 autobatch train syntax-trees
 autobatch train trees --data DIR
+autobatch cache
+autobatch cache --clear
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 import autobatch as ab
 
+from .disk import clear, folder, limit, usage
 from .errors import AutobatchError
 from .models.blas_threads import blas_threads
 from .models.bracketed_training import train_bracketed
@@ -28,6 +31,16 @@ click = demo_package("click")
 @click.group()
 def main() -> None:
     """Write the model for one tree; train on minibatches; no padding, no masks."""
+
+
+@main.command("cache")
+@click.option("--clear", "is_cleared", is_flag=True, help="Remove all of them; they are made anew when called.")
+def cache_command(is_cleared: bool) -> None:
+    """Show where compiled functions are kept, and how many."""
+    if is_cleared:
+        clear()
+    n_files, n_bytes = usage()
+    click.echo(f"{folder() or 'nowhere'}: {n_files:,} files, {n_bytes / 1e6:.1f} MB of at most {limit() / 1e6:,.0f} MB")
 
 
 @main.group(name="train")

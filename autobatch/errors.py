@@ -65,6 +65,10 @@ class MissingExtraError(AutobatchError, ImportError):
     """An optional package is needed; the message names the extra that brings it."""
 
 
+class CacheWarning(UserWarning):
+    """The kernel cache on disk cannot be used as it is; what is compiled is right, but it may be compiled again."""
+
+
 class CompilerBug(Exception):
     """A fault of the library's own: an invariant between two stages does not hold."""
 

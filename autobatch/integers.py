@@ -13,8 +13,8 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from .jit import njit
 from .references import ITEMS, WORD, objects_are_usual, word
 
 __all__ = ["as_int32"]
@@ -23,12 +23,12 @@ _DIGITS = 3 * WORD
 _DIGIT = (1 << 30) - 1
 
 
-@njit(cache=True)
+@njit
 def _size_field(address):  # type: ignore[no-untyped-def]
     return word(address + 2 * WORD)
 
 
-@njit(cache=True)
+@njit
 def _read(listed, kind, none, one, numbers):  # type: ignore[no-untyped-def]
     """Fill in the numbers of a list; whether all are of this class, with no digit or one.
 

@@ -18,9 +18,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
+
+from .jit import njit
 
 __all__ = ["ITEMS", "WORD", "asked", "memory_is_readable", "objects_are_usual", "referenced", "word"]
 
@@ -43,7 +44,7 @@ def _load(typing_context, address):  # type: ignore[no-untyped-def]
 word: Any = intrinsic(_load)
 
 
-@njit(cache=True)
+@njit
 def _referenced(listed, first, last, nothing, weak):  # type: ignore[no-untyped-def]
     """Positions of the objects that have more than one reference, and of those that have one and weak references.
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from .backends import current_backend
 from .backends.device import current_device
@@ -21,6 +20,7 @@ from .compile.workers import compile_ahead
 from .errors import OpIndexError, RecordingError, message, user_line
 from .expansion import expand_recording
 from .finite import check_launches, name_node
+from .jit import njit
 from .parameter import Held
 from .planned import Planned, numbered
 from .run.device.execute import execute_on_device
@@ -170,7 +170,7 @@ def _new_pieces(
     return pieces + (new_reverse_pieces([signatures[s] for s in unknown if wanting[s]]) if with_reverse else [])
 
 
-@njit(cache=True)
+@njit
 def _uses(sig, needs, n_sigs):  # type: ignore[no-untyped-def]
     """Which signatures have nodes, and which have nodes that carry gradient."""
     used, wanting = np.zeros(n_sigs, np.bool_), np.zeros(n_sigs, np.bool_)
@@ -279,7 +279,7 @@ def _note_constants(arrays: Tape, signatures: list[Signature], needs: Any) -> No
             signatures[s] = variants[found]
 
 
-@njit(cache=True)
+@njit
 def _gradients_passed(sig, slot_of, arg_of, args, value_of, needs, sig_slot_of):  # type: ignore[no-untyped-def]
     """For each slot of the signatures whether a node with gradient reads a value with gradient in it; for each
     signature whether it has a node with gradient."""

@@ -29,12 +29,12 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
 from .compile.trace import Builder
 from .errors import line_of
 from .forcing import Forcing
 from .integers import as_int32
+from .jit import njit
 from .parameter import now
 from .run.expand import Expansion
 from .run.merged import Piece
@@ -304,7 +304,7 @@ def _forget_types() -> None:
 on_change.append(_forget_types)
 
 
-@njit(cache=True)
+@njit
 def _count(stream, slot_of, slot_kind):  # type: ignore[no-untyped-def]
     """Nodes, slots and arguments of a stream."""
     n_nodes = 0
@@ -326,7 +326,7 @@ def _count(stream, slot_of, slot_kind):  # type: ignore[no-untyped-def]
     return n_nodes, n_slots, n_args
 
 
-@njit(cache=True)
+@njit
 def _parse(  # type: ignore[no-untyped-def]
     stream, slot_of, slot_kind, n_results, n_ints, n_floats, sig, node_slot, arg_of, args, value_of, int_of, float_of
 ):

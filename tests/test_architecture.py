@@ -19,6 +19,8 @@ ROOMS = [
         "errors",
         "interrupts",
         "files",
+        "disk",
+        "jit",
         "guards",
         "stages",
         "collector",
@@ -90,6 +92,8 @@ ALSO_ALLOWED = {
     "backends.parts": None,
     "parameter": None,
     "guards": {"Noted", "changed"},
+    "disk": {"clear", "folder", "limit", "usage"},
+    "jit": {"njit"},
     "random": {"in_mode", "initial_generator"},
     "reasons": {"batching_reasons"},
     "saving": {"as_array"},
@@ -205,4 +209,4 @@ def test_stages_know_only_the_structures_of_each_other() -> None:
     """expand, schedule and place import the file of the structures, and nothing of one another."""
     for stage in ("run.expand", "run.schedule", "run.place"):
         targets = {target for target, _, _ in imports(stage)}
-        assert targets <= {"run.program", "run.memory", "errors", *PARTS.get(stage, ())}
+        assert targets <= {"run.program", "run.memory", "errors", "jit", *PARTS.get(stage, ())}

@@ -112,5 +112,5 @@ def test_the_demo_ends_with_what_it_measured(tmp_path):
         r"largest difference batched / one by one: loss \S+, gradients \S+\n"
         r"learning curve: .*curve\.png\n\Z"
     )
-    assert re.search(pattern, result.output), result.output
+    assert re.search(pattern, result.stdout), result.output
     assert tmp_path.joinpath("curve.png").stat().st_size > 10_000

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from ..errors import BackendError, MissingExtraError, message
+from ..jit import compiled, njit
 
 _LP64, _SEQUENTIAL = 0, 1
 _CBWR_OFF, _CBWR_AUTO = 1, 2
@@ -43,7 +44,7 @@ def _c_call(typing_context, address, arguments):  # type: ignore[no-untyped-def]
 _call: Any = intrinsic(_c_call)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _layout(rows, columns, row, column):  # type: ignore[no-untyped-def]
     """(as it is or transposed, leading extent) of a matrix with these steps; 0 where MKL cannot read it."""
     if column == 1 and (row >= max(1, columns) or rows == 1):
@@ -53,7 +54,7 @@ def _layout(rows, columns, row, column):  # type: ignore[no-untyped-def]
     return 0, 0
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _gemm(address, one, x, w, y):  # type: ignore[no-untyped-def]
     """y[b] = x[b] w[b] by one call; False where the layouts do not allow it."""
     n_stacked, m, k = x.shape
@@ -121,7 +122,7 @@ class Mkl:
             signature = kinds.boolean(
                 kinds.Tuple((kinds.intp, kinds.intp)), real, operand, operand, kinds.Array(real, 3, "A")
             )
-            function = self._compiled[size] = njit(signature, cache=True, nogil=True)(_gemm.py_func)
+            function = self._compiled[size] = compiled(_gemm.py_func, signature, nogil=True)
         return bool(function(self._addresses[size], self._ones[size], x, w, y))
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from ..jit import njit
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _add_into(total, index, values):  # type: ignore[no-untyped-def]
     w = total.shape[1]
     for i in range(len(index)):
@@ -22,7 +23,7 @@ def _add_into(total, index, values):  # type: ignore[no-untyped-def]
             y[j] += x[j]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _max_into(total, index, values):  # type: ignore[no-untyped-def]
     w = total.shape[1]
     for i in range(len(index)):
@@ -33,7 +34,7 @@ def _max_into(total, index, values):  # type: ignore[no-untyped-def]
             y[j] = x[j] if x[j] != x[j] else z
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def gather_into(pool, rows, target):  # type: ignore[no-untyped-def]
     """Copy rows of a pool into f[m, n w]: n rows of w numbers for each m, at once where they follow one another."""
     w = pool.shape[1]
@@ -53,7 +54,7 @@ def gather_into(pool, rows, target):  # type: ignore[no-untyped-def]
             a = b
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _bounded_into(index, n, target):  # type: ignore[no-untyped-def]
     low, high = 0, -1
     for i in range(index.size):

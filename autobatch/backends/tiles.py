@@ -23,16 +23,16 @@ All of it is one file but `parts`, since Numba's cache knows when a file changed
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..jit import compiled, njit
 from .parts import ALONE, parts_done, share_parts, take_part
 from .threads import is_help_likely
 
@@ -291,7 +291,7 @@ N_INNER, N_ROWS = (512, 240) if VECTOR_BYTES == 64 else (256, 120)
 NONE = np.int64(0)
 """Nothing, for compiled functions: for a plain 0 Numba would compile what is called once more."""
 
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 @njit(**_OPTIONS)
@@ -555,20 +555,22 @@ class _Compiled(dict[Any, Any]):
         self.function, self.arguments, self.result = function, arguments, result
         self.options = _OPTIONS | options
 
-    def is_kept(self) -> bool:
-        """Whether it was compiled before, for any dtype, by this process or by another."""
-        return bool(self) or os.path.exists(njit(**self.options)(self.function)._cache._cache_file._index_path)
+    def is_kept(self, dtype: np.dtype[Any]) -> bool:
+        """Whether it was compiled for a dtype before, by this process or by another."""
+        return dtype in self or njit(self.function, **self.options).is_kept(self._signature(dtype))
 
     def __missing__(self, dtype: np.dtype[Any]) -> Any:
+        found = self[dtype] = compiled(self.function, self._signature(dtype), **self.options)
+        return found
+
+    def _signature(self, dtype: np.dtype[Any]) -> Any:
         real = types.float32 if dtype == np.float32 else types.float64
         kinds: dict[str, Any] = {"n": types.intp, "r": types.Array(types.int32, 1, "C", readonly=True)}
         kinds["2c"], kinds["2cw"] = types.Array(real, 2, "C", readonly=True), types.Array(real, 2, "C")
         for ndim in (2, 3):
             kinds[f"{ndim}"] = types.Array(real, ndim, "A", readonly=True)
             kinds[f"{ndim}w"] = types.Array(real, ndim, "A")
-        signature = self.result(*(kinds[name] for name in self.arguments.split()))
-        found = self[dtype] = njit(signature, **self.options)(self.function)
-        return found
+        return self.result(*(kinds[name] for name in self.arguments.split()))
 
 
 _products = _Compiled(_multiply, "2 2 n n 2w n", types.intp)

@@ -62,11 +62,11 @@ from ..ops.reduce import SUM
 from .passes import CALL, plan_passes
 from .steps import Loop, Read, Store
 
-_HEADER = """from numba import njit
+_HEADER = """from autobatch.jit import njit
 from numpy import empty, float32, float64, inf, int32, int64, nan
 {imports}
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={{{relaxed}}})
+@njit(noalias=True, nogil=True, error_model="numpy", fastmath={{{relaxed}}})
 """
 
 

@@ -2,15 +2,16 @@
 
 Input: the pieces of kernels that a run is going to call. Output: a `Team`, at work while this process goes on; when it
 has finished, the functions lie on disk, from where their first call loads them. Invariants: nothing depends on it that
-the team does its work, what it left is compiled when it is called; a worker is a fresh interpreter, never a fork; it
-ends with its team and with this process. Cost: a worker takes half a second to start, so it is worth it from a number
-of loops on, and only where there is another core.
+the team does its work: what it left, since workers died, were stopped or found the disk full, is compiled when it is
+called; a worker is a fresh interpreter, never a fork; it ends with its team and with this process. Cost: a worker takes
+half a second to start, so it is worth it from a number of loops on, and only where there is another core.
 
     autobatch: compiling 17 loops of compose, word, cross_entropy in 2 processes; they are kept in ~/.cache/autobatch
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import disk
 from ..backends import products, tiles
+from ..interrupts import uninterrupted
 from . import cache
 from .kernel import Kernel
 
@@ -36,8 +40,8 @@ MANY = 6
 MOST = 8
 """Workers, at most; each takes 150 MB."""
 
-PATIENCE = 120.0
-"""Seconds after which a worker is given up."""
+PATIENCE = 60.0
+"""Seconds after which workers are given up, when nothing else is left to do."""
 
 _START = """
 import sys
@@ -52,18 +56,18 @@ class Task:
     """One function to compile.
 
     kind: "loop", or a name of `tiles.COMPILED`; arguments: of a loop as `cache.compile_for` reads them, else a dtype
-    path: of the module of a loop; weight: how long it takes, in loops
+    source: text of a loop; weight: how long it takes, in loops
     """
 
     kind: str
     arguments: str
-    path: str = ""
+    source: str = ""
     weight: int = 1
 
     def run(self) -> None:
         """Compile it, and keep it on disk."""
         if self.kind == "loop":
-            cache.compile_for(cache.load_file(Path(self.path)), self.arguments)
+            cache.compile_for(cache.load(self.source), self.arguments)
         else:
             tiles.COMPILED[self.kind][np.dtype(self.arguments)]
 
@@ -71,28 +75,32 @@ class Task:
 class Team:
     """Tasks, and the workers on them. Workers and this process take tasks by making files, which only one can do."""
 
-    def __init__(self, tasks: Sequence[Task] = (), n_workers: int = 0) -> None:
+    def __init__(self, tasks: Sequence[Task] = (), n_workers: int = 0, kept_in: str = "") -> None:
         self.tasks = tasks
         self.workers: list[subprocess.Popen[bytes]] = []
         self.folder: tempfile.TemporaryDirectory[str] | None = None
         if n_workers:
-            self.folder = tempfile.TemporaryDirectory(prefix="autobatch-")
-            rows = [(task.kind, task.arguments, task.path) for task in tasks]
-            Path(self.folder.name, "tasks").write_text(json.dumps(rows), "utf-8")
-            paths = [*sys.path, str(Path(__file__).parents[2])]
-            command = [sys.executable, "-I", "-c", _START, self.folder.name, *paths]
-            try:
-                while len(self.workers) < n_workers:
-                    self.workers.append(
-                        subprocess.Popen(
-                            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                        )
-                    )
-            except OSError:  # no more processes, or no interpreter: those that started, and this process, do it
-                pass
-            except BaseException:
-                self.stop()
-                raise
+            # Without processes, an interpreter or room for the tasks: those that started, and this process, do it.
+            with uninterrupted(), contextlib.suppress(OSError):
+                self._start(n_workers, kept_in)
+
+    def _start(self, n_workers: int, kept_in: str) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="autobatch-", ignore_cleanup_errors=True)
+        rows = [(task.kind, task.arguments, task.source) for task in self.tasks]
+        Path(self.folder.name, "tasks").write_text(json.dumps(rows), "utf-8")
+        paths = [*sys.path, str(Path(__file__).parents[2])]
+        command = [sys.executable, "-I", "-c", _START, self.folder.name, *paths]
+        environment = {**os.environ, "AUTOBATCH_CACHE_DIR": kept_in}
+        for _ in range(n_workers):
+            self.workers.append(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=environment,
+                )
+            )
 
     def __enter__(self) -> Team:
         return self
@@ -108,25 +116,24 @@ class Team:
                 if take(self.folder.name, number):
                     n_own += 1
                     task.run()
+            end = time.monotonic() + PATIENCE
             for worker in self.workers if n_own < len(self.tasks) else ():
-                try:
-                    worker.wait(PATIENCE)
-                except subprocess.TimeoutExpired:
-                    worker.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.wait(max(0.0, end - time.monotonic()))
             self.stop()
 
     def stop(self) -> None:
         """End all workers, whatever they do."""
-        while self.workers:
-            worker = self.workers[-1]
-            worker.kill()
-            worker.wait()
-            assert worker.stdin is not None
-            worker.stdin.close()
-            self.workers.pop()
-        if self.folder is not None:
-            self.folder.cleanup()
-            self.folder = None
+        with uninterrupted():
+            for worker in self.workers:
+                worker.kill()
+                worker.wait()
+                assert worker.stdin is not None
+                worker.stdin.close()
+            self.workers.clear()
+            if self.folder is not None:
+                self.folder.cleanup()
+                self.folder = None
 
 
 _NOBODY = Team()
@@ -143,14 +150,14 @@ def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
         if piece == "backward" and kernel.pieces.slots:
             programs.append(kernel.program(piece, backend, add=False))
         found = [
-            Task("loop", types, str(cache.path_of(loop)))
+            Task("loop", types, cache.source_of(loop))
             for program in programs
             for loop, types in program.loops
-            if not cache.is_compiled(loop)
+            if not cache.is_compiled(loop, types)
         ]
         for dtype in programs[0].products if products.is_own() else ():
             for name, compiled in tiles.COMPILED.items():
-                if not compiled.is_kept():
+                if not compiled.is_kept(np.dtype(dtype)):
                     tasks[Task(name, dtype, weight=4)] = None
         if found:
             tasks.update(dict.fromkeys(found))
@@ -160,11 +167,14 @@ def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
     weight = sum(task.weight for task in tasks)
     can_start = bool(sys.executable) and not hasattr(sys, "frozen")
     n_workers = max(0, min(n_cores() - 1, weight // MANY, MOST)) if can_start else 0
+    kept_in = disk.folder()
+    if kept_in is None:
+        n_workers = 0
     if names:
-        _announce(list(names), sum(task.kind == "loop" for task in tasks), n_workers)
-    if not n_workers:
+        _announce(list(names), sum(task.kind == "loop" for task in tasks), n_workers, kept_in)
+    if not n_workers or kept_in is None:
         return _NOBODY
-    return Team(sorted(tasks, key=lambda task: (-task.weight, -os.path.getsize(task.path or __file__))), n_workers)
+    return Team(sorted(tasks, key=lambda task: (-task.weight, -len(task.source))), n_workers, kept_in)
 
 
 def n_cores() -> int:
@@ -175,15 +185,16 @@ def n_cores() -> int:
 _announced: list[bool] = []
 
 
-def _announce(names: list[str], n_loops: int, n_workers: int) -> None:
+def _announce(names: list[str], n_loops: int, n_workers: int, kept_in: str | None) -> None:
     """A line for the first loops that a process compiles, and whenever there are many."""
     if _announced and n_loops < MANY:
         return
     _announced.append(True)
     whose = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     how = f" in {n_workers + 1} processes" if n_workers else ""
-    line = f"autobatch: compiling {n_loops} loops of {whose}{how}; they are kept in {cache.cache_folder()}"
-    print(line, file=sys.stderr)
+    where = f"they are kept in {kept_in}" if kept_in else "they are not kept"
+    with contextlib.suppress(OSError, ValueError):  # a stream that was closed
+        print(f"autobatch: compiling {n_loops} loops of {whose}{how}; {where}", file=sys.stderr)
 
 
 # In a worker.

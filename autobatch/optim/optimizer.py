@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numba
 import numpy as np
 
 from ..backends.parts import ALONE, SHARED, share_rows
 from ..backends.transfer import is_on_device, to_device, to_host
 from ..errors import BackendError, message
+from ..jit import njit
 from ..parameter import Parameter, SparseRows, updating
 from ..types import short_dtype
 from .on_device import DeviceMove
@@ -26,9 +26,7 @@ from .on_device import DeviceMove
 Array = np.ndarray[Any, Any]
 
 #: Decorator of the loops that change parameters: vectorised, NaN and infinities kept, no exceptions, no lock held.
-compiled_loop = numba.njit(
-    error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}, cache=True, nogil=True
-)
+compiled_loop = njit(error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}, nogil=True)
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from ..jit import njit
 
 __all__ = ["COLUMNS", "KINDS", "Column", "encode", "replay"]
 
@@ -48,7 +49,7 @@ class Column:
         return first
 
 
-@njit(cache=True)
+@njit
 def encode(stream, ints, starts, slot_of, slot_kind, n_results, n_ints, draws, local):  # type: ignore[no-untyped-def]
     """Ranges of a tape's stream → code and kind of entries, kept nodes, keys of draws, and where each example's end.
 
@@ -127,7 +128,7 @@ def encode(stream, ints, starts, slot_of, slot_kind, n_results, n_ints, draws, l
     return code[:w], kind[:w], nodes[:n], key_at[:k], key_stream[:k], ends, fault
 
 
-@njit(cache=True)
+@njit
 def _mixed(z):  # type: ignore[no-untyped-def]
     """`random.mixed`."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -135,14 +136,14 @@ def _mixed(z):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True)
+@njit
 def _child(parent, call, index):  # type: ignore[no-untyped-def]
     """`random.child_stream`."""
     key = _mixed(parent + (np.uint64(call) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     return _mixed(key + (np.uint64(index) + np.uint64(1)) * np.uint64(0xD1B54A32D192ED03))
 
 
-@njit(cache=True)
+@njit
 def replay(  # type: ignore[no-untyped-def]
     rows, table, code, kind, ints, floats, places, keys, key_path, path_of, paths, parent, call, indices, base, numbers
 ):

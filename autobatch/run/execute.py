@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ..jit import njit
 from ..types import Type
 from .expand import Expansion
 from .feed import Feed, feed, form_of, from_lengths
@@ -23,7 +23,7 @@ from .layout import Array, Call, Launch, Same
 from .program import Plan, Schedule, Tape
 
 
-@njit(cache=True)
+@njit
 def gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, linked, target):  # type: ignore[no-untyped-def]
     """Nodes whose results depend on something trainable and lead to a target value (`target` [V], all ones: any)."""
     n = sig.size

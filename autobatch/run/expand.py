@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from ..errors import CompilerBug
+from ..jit import njit
 from .program import Ints, SignatureTable, Tape
 
 __all__ = ["Expansion", "Part", "expand", "own_chains"]
@@ -126,7 +126,7 @@ def _lists(lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
     return _bounds(map(len, lists)), np.array([x for one in lists for x in one], np.int32)
 
 
-@njit(cache=True)
+@njit
 def _expand(  # type: ignore[no-untyped-def]
     sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats,
     part_of, part_sig, part_slot_of, part_slots, part_result_of, part_results, part_int_of, part_ints, part_float_of,
@@ -208,7 +208,7 @@ def _expand(  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-@njit(cache=True)
+@njit
 def own_chains(sig, slot_of, arg_of, args, value_of, s, n_slots):  # type: ignore[no-untyped-def]
     """How signature `s` depends on itself: (nodes, longest chain, which slots lead back to it [n_slots])."""
     n = sig.size

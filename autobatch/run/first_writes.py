@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ..jit import njit
 from .execute import Run
 from .layout import Array, pool_number
 
@@ -65,7 +65,7 @@ def first_writes(
     return FirstWrites(stores, [zero[a:b] for a, b in itertools.pairwise(first_row)])
 
 
-@njit(cache=True)
+@njit
 def _first_writes(  # type: ignore[no-untyped-def]
     wanted, launch_sig, access_of, rows_of, rows, write_of, write_start, write_rows, slot_of, result_of, result_row,
     slot_row, touched, zero, stores,
@@ -100,7 +100,7 @@ def _first_writes(  # type: ignore[no-untyped-def]
                             zero[first + rows[r]] = 1
 
 
-@njit(cache=True)
+@njit
 def clear_rows(pool: Any, zero: Any) -> None:
     """Fill the marked rows of a pool with zeros."""
     for row in range(zero.size):

@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ..jit import njit
 from .memory import Lease
 from .policies import by_agenda, readers_of
 from .program import KERNEL, PAYLOAD, Ints
@@ -70,7 +70,7 @@ def _chains(
     return own
 
 
-@njit(cache=True)
+@njit
 def _columns(kind: Ints, sig: Ints, live: Ints) -> tuple[Ints, int]:
     """Numbers for the signatures that are launched, -1 for others, and how many they are."""
     column = np.full(kind.size, -1, np.int32)
@@ -82,7 +82,7 @@ def _columns(kind: Ints, sig: Ints, live: Ints) -> tuple[Ints, int]:
     return column, n_columns
 
 
-@njit(cache=True)
+@njit
 def _own_chains(
     column: Ints, width: int, sig: Ints, live: Ints, source_of: Ints, sources: Ints, counts: Any, own: Ints
 ) -> None:
@@ -128,7 +128,7 @@ def _own_chains(
 _FILTER_BITS = 12
 
 
-@njit(cache=True)
+@njit
 def _run_classes(
     kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints, chain: Ints,
     item: Ints, launch: Ints,
@@ -246,7 +246,7 @@ def _run_classes(
     return number
 
 
-@njit(cache=True)
+@njit
 def _run_nodes(
     kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints, chain: Ints
 ) -> tuple[Ints, int]:

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from ..errors import CompilerBug
+from ..jit import njit
 from .expand import Expansion, _bounds, _lists
 from .program import Ints, SignatureTable, Tape
 
@@ -159,7 +159,7 @@ def check_join(tape: Tape, patterns: Sequence[Pattern], expansion: Expansion) ->
         hold(not before, f"node {node} reads what stays inside another")
 
 
-@njit(cache=True)
+@njit
 def _fits(  # type: ignore[no-untyped-def]
     p, i, slot_of, arg_of, args, value_of, last_reader, n_nodes, pat_slot_of, pat_slots, pat_read_of, pat_reads,
     pat_result_of, pat_results,
@@ -185,7 +185,7 @@ def _fits(  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True)
+@njit
 def _match(  # type: ignore[no-untyped-def]
     sig, slot_of, arg_of, args, value_of, roots, following, end_of, ends, n_nodes, new_sig, pat_slot_of, pat_slots,
     pat_read_of, pat_reads, pat_result_of, pat_results,
@@ -233,7 +233,7 @@ def _match(  # type: ignore[no-untyped-def]
     return match, refused
 
 
-@njit(cache=True)
+@njit
 def _join(  # type: ignore[no-untyped-def]
     sig, slot_of, arg_of, args, value_of, int_of, float_of, match, n_nodes, new_sig_of, pat_slot_of, pat_slots,
     pat_read_of, pat_reads, pat_result_of, pat_results,

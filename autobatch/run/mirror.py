@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ..graph import Graph
+from ..jit import njit
 from ..types import Type, size_of
 from .execute import (
     Code,
@@ -209,7 +209,7 @@ def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool
     return wanted.tolist(), bool(is_mixed)
 
 
-@njit(cache=True)
+@njit
 def _wanted(  # type: ignore[no-untyped-def]
     sig, slot_of, arg_of, args, value_of, trainable, needs, target, nodes, launch_of
 ):

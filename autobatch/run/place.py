@@ -34,9 +34,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ..errors import CompilerBug
+from ..jit import njit
 from .memory import Lease
 from .program import (
     AS_SLOT,
@@ -119,7 +119,7 @@ def _n_bytes(tape: Tape, pool_rows: Ints) -> int:
     )
 
 
-@njit(cache=True)
+@njit
 def _number(nodes: Ints, launch_of: Ints, launch: Ints) -> None:
     """The launch of each node, -1 where there is none, into `launch`."""
     launch[:] = -1
@@ -128,7 +128,7 @@ def _number(nodes: Ints, launch_of: Ints, launch: Ints) -> None:
             launch[nodes[k]] = l
 
 
-@njit(cache=True)
+@njit
 def _count_rows(
     kind: Ints, sig_slot_of: Ints, slot_kind: Ints, result_of: Ints, rule: Ints, ref: Ints, factor: Ints,
     sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, int_of: Ints, ints: Longs, live: Ints,
@@ -194,7 +194,7 @@ def _count_rows(
     return count, access_of, rows_of, write_of, write_rows, n_view_rows, n_offsets
 
 
-@njit(cache=True)
+@njit
 def _last_launch(
     kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, live: Ints,
     launch: Ints, n_launches: int, kept: Bools,
@@ -215,7 +215,7 @@ def _last_launch(
     return last
 
 
-@njit(cache=True)
+@njit
 def _write(
     kind: Ints, result_of: Ints, result_pool: Ints, sig: Ints, value_of: Ints, live: Ints, launch: Ints,
     launch_sig: Ints, count: Ints, write_of: Ints, write_rows: Ints, n_pools: int,
@@ -246,7 +246,7 @@ def _write(
     return start, write_start, pool_rows
 
 
-@njit(cache=True)
+@njit
 def _reuse(
     kind: Ints, result_of: Ints, result_pool: Ints, sig: Ints, value_of: Ints, live: Ints,
     nodes: Ints, launch_of: Ints, launch_sig: Ints, count: Ints, last: Ints,
@@ -361,7 +361,7 @@ def _reuse(
             b = next_block[b]
 
 
-@njit(cache=True)
+@njit
 def _unlink(
     row: int, marks: int, pool: int, first_free: Ints, free_from: Ints, free_until: Ints, following: Ints,
     preceding: Ints,
@@ -378,7 +378,7 @@ def _unlink(
         preceding[marks + after] = before
 
 
-@njit(cache=True)
+@njit
 def _resolve_views(
     kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, int_of: Ints, ints: Longs,
     live: Ints, start: Ints, count: Ints, n_view_rows: int,
@@ -445,7 +445,7 @@ def _resolve_views(
     return scattered[:used].copy()
 
 
-@njit(cache=True)
+@njit
 def _read(
     sig_slot_of: Ints, slot_kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, launch: Ints,
     launch_of: Ints, launch_sig: Ints, start: Ints, count: Ints, scattered: Ints, access_of: Ints, rows_of: Ints,
@@ -509,7 +509,7 @@ def _read(
     return rows, block, offsets_of, offsets
 
 
-@njit(cache=True)
+@njit
 def _columns(
     n_data: Ints, sig: Ints, data_of: Ints, data: Any, launch: Ints, launch_of: Ints, launch_sig: Ints
 ) -> tuple[Ints, Any]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ..jit import njit
 from .program import KERNEL, Ints
 
 __all__ = ["by_agenda", "by_depth", "readers_of"]
@@ -19,7 +19,7 @@ __all__ = ["by_agenda", "by_depth", "readers_of"]
 Reals = np.ndarray[Any, np.dtype[np.float64]]
 
 
-@njit(cache=True)
+@njit
 def by_depth(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints) -> tuple[Ints, int]:
     """Nodes of one depth and signature together: two counting sorts, by signature and then by depth."""
     n = sig.size
@@ -59,7 +59,7 @@ def by_depth(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, so
     return launch, number + 1
 
 
-@njit(cache=True)
+@njit
 def readers_of(n: int, source_of: Ints, sources: Ints) -> tuple[Ints, Ints, Ints]:
     """How many nodes each node waits for, and which wait for it: `readers[reader_of[i]:reader_of[i + 1]]`."""
     waiting = np.empty(n, np.int32)
@@ -79,7 +79,7 @@ def readers_of(n: int, source_of: Ints, sources: Ints) -> tuple[Ints, Ints, Ints
     return waiting, reader_of, readers
 
 
-@njit(cache=True)
+@njit
 def by_agenda(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints) -> tuple[Ints, int]:
     """All ready nodes of the ready signature of lowest mean depth, again and again.
 
@@ -157,12 +157,12 @@ def by_agenda(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, s
         number += 1
 
 
-@njit(cache=True)
+@njit
 def _before(mean: Reals, s: int, t: int) -> bool:
     return mean[s] < mean[t] or (mean[s] == mean[t] and s < t)
 
 
-@njit(cache=True)
+@njit
 def _push(heap: Ints, size: int, mean: Reals, s: int) -> None:
     """Add signature s to the binary heap `heap[:size]`."""
     at = size
@@ -175,7 +175,7 @@ def _push(heap: Ints, size: int, mean: Reals, s: int) -> None:
     heap[at] = s
 
 
-@njit(cache=True)
+@njit
 def _pop(heap: Ints, size: int, mean: Reals) -> None:
     """Take away `heap[0]`, so that `heap[:size]` is a heap of the others."""
     s = heap[size]

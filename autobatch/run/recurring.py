@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ..jit import njit
 from .program import Ints, Tape
 
 __all__ = ["EITHER", "LAUNCH", "MAX_NODES", "NEARLY_ALWAYS", "PASSES", "Facts", "Recurring", "recurring"]
@@ -251,7 +251,7 @@ class _Search:
         return int(_longest_chain(group, flags, self.producer, t.slot_of, t.arg_of, t.args))
 
 
-@njit(cache=True)
+@njit
 def _handed(start, end, sig, sig_slot_of, slot_kind, slot_of, arg_of, args, value_of):  # type: ignore[no-untyped-def]
     """For each range of nodes a hash of which values inside it each operand reads."""
     found = np.empty(start.size, np.uint64)
@@ -271,7 +271,7 @@ def _handed(start, end, sig, sig_slot_of, slot_kind, slot_of, arg_of, args, valu
     return found
 
 
-@njit(cache=True)
+@njit
 def _longest_chain(group, flags, producer, slot_of, arg_of, args):  # type: ignore[no-untyped-def]
     """The most flagged groups of nodes each of which waits for the one before."""
     chain = np.zeros(flags.size, np.int32)

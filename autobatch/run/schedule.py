@@ -37,9 +37,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit
 
 from ..errors import CompilerBug, message
+from ..jit import njit
 from .frontier import by_frontier, longest_chains
 from .memory import Lease
 from .policies import by_agenda, by_depth
@@ -106,7 +106,7 @@ def _waits(tape: Tape, lease: Lease) -> tuple[Ints, Ints, Ints, Ints]:
     return live, depth, source_of, sources
 
 
-@njit(cache=True)
+@njit
 def _dependencies(
     kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, roots: Ints,
     live: Ints, depth: Ints, memory: Ints,
@@ -148,7 +148,7 @@ def _dependencies(
     return source_of, sources[:n_sources]
 
 
-@njit(cache=True)
+@njit
 def _gather(launch: Ints, n_launches: int, sig: Ints) -> tuple[Ints, Ints, Ints]:
     """From the launch of each node to the nodes of each launch, in tape order: a counting sort."""
     end = np.zeros(n_launches + 2, np.int32)

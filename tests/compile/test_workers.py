@@ -20,7 +20,6 @@ def nothing_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache, kernels that are not known yet, and workers from the first loop on."""
     monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path / "kernels"))
     monkeypatch.setattr(cache, "_loaded", {})
-    monkeypatch.setattr(cache, "_modules", {})
     monkeypatch.setattr(kernel, "_kernels", {})
     monkeypatch.setattr(workers, "_announced", [])
     monkeypatch.setattr(workers, "MANY", 1)
@@ -98,21 +97,15 @@ def test_one_core_and_few_loops_start_no_worker(monkeypatch: pytest.MonkeyPatch)
     assert_small_program_is_right()
 
 
-def tasks(folder: Path, n: int) -> list[Task]:
+def tasks(n: int) -> list[Task]:
     """Loops that take a while."""
-    found = []
-    for k in range(n):
-        path = folder / f"loop_{k}.py"
-        path.write_text(
-            "from math import tanh\n\nfrom numba import njit\n\n\n@njit(cache=True)\ndef loop(n, x):\n"
-            f"    for i in range(n):\n        x[i] = tanh(x[i]) + {k}\n"
-        )
-        found.append(Task("loop", "int float64:1", str(path)))
-    return found
+    head = "from math import tanh\n\nfrom autobatch.jit import njit\n\n\n@njit\ndef loop(n, x):\n"
+    texts = [f"{head}    for i in range(n):\n        x[i] = tanh(x[i]) + {k}\n" for k in range(n)]
+    return [Task("loop", "int float64:1", text) for text in texts]
 
 
 def test_a_team_that_is_stopped_leaves_no_process_and_no_file(tmp_path: Path) -> None:
-    with Team(tasks(tmp_path, 20), 2) as team:
+    with Team(tasks(20), 2, str(tmp_path)) as team:
         processes, folder = list(team.workers), team.folder
         assert len(processes) == 2 and folder is not None
     assert all(process.returncode is not None for process in processes)
@@ -120,7 +113,7 @@ def test_a_team_that_is_stopped_leaves_no_process_and_no_file(tmp_path: Path) ->
 
 
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    with Team(tasks(tmp_path, 40), 1) as team:
+    with Team(tasks(40), 1, str(tmp_path)) as team:
         worker = team.workers[0]
         assert worker.stdin is not None
         worker.stdin.close()

@@ -13,12 +13,13 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from autobatch import disk
 from autobatch.backends.cuda import HEADER
-from autobatch.compile.cache import cache_folder
 
 COMPILER = shutil.which("g++") or ""
 MISSING = "" if COMPILER else "there is no C++ compiler (g++) to build kernels with"
@@ -74,7 +75,7 @@ def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[
 
 def _library(text: str, options: Sequence[str]) -> Path:
     key = hashlib.sha256("\0".join([text, *options]).encode()).hexdigest()[:32]
-    folder = cache_folder() / "stand_in"
+    folder = Path(disk.folder() or tempfile.gettempdir()) / "stand_in"
     path = folder / f"kernels_{key}.so"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ...compile.cuda.lower import CudaProgram
+from ...jit import njit
 from ..layout import Array, pool_number
 from .memory import ALIGNMENT
 
@@ -176,7 +176,7 @@ def leaders(accesses: Accesses, most: int = MOST) -> Array:
     return found
 
 
-@njit(cache=True)
+@njit
 def _find_leaders(  # type: ignore[no-untyped-def]
     program, rows, listed_of, listed, listed_base, blocks_of, blocks, lists_are_written, in_lists, in_blocks, newest,
     count, most, found,

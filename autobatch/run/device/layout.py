@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ...backends.device import Device
 from ...backends.transfer import is_on_device
 from ...compile.cuda.lower import CudaProgram
+from ...jit import njit
 from ...types import Type
 from ..execute import Run
 from ..expand import Expansion
@@ -239,7 +239,7 @@ class _Lists:
         return self.at[0] + 8 * entry, self.at[1] + 8 * element, self.at[2] + 8 * element
 
 
-@njit(cache=True)
+@njit
 def _fill_lists(offsets, first, n_nodes, element, lengths, positions, segments):  # type: ignore[no-untyped-def]
     for a in range(first.size):
         at = element[a]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from ...jit import njit
 
 Array = np.ndarray[Any, Any]
 
@@ -54,7 +55,7 @@ def segments_of(rows: Array, first: Array, last: Array, n_rows: int) -> Segments
     return Segments(count, order_of[:-1], starts_of[:-1], order, starts)
 
 
-@njit(cache=True)
+@njit
 def _find_twice(rows, first, last, seen, twice):  # type: ignore[no-untyped-def]
     for a in range(first.size):
         for r in range(first[a], last[a]):
@@ -79,7 +80,7 @@ def apart(rows: Array, rows_of: Array, accesses: Array, first_row: Array, owner:
     return found
 
 
-@njit(cache=True)
+@njit
 def _find_meeting(rows, rows_of, accesses, first_row, owner, seen, found):  # type: ignore[no-untyped-def]
     for q in range(accesses.size):
         a = accesses[q]

@@ -1,0 +1,242 @@
+"""`njit` of the library: Numba's, with what it compiles kept by `disk`.
+
+    @njit(nogil=True)
+    def _total(x):
+        return x.sum()
+
+Invariants: a function is compiled when it is called, never when it is imported; a file holds one function for one
+signature, and its name says all that the machine code depends on: Python, Numba and LLVM, the machine, the options, the
+signature, and the code of the function and of all that it calls or reads, so that a file is never out of date. Ctrl-C
+waits until one function is compiled or loaded: below Numba it would become another error, or get lost.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+import llvmlite
+import llvmlite.binding
+import numba
+import numba.core.compiler
+import numba.core.config
+import numba.core.serialize
+import numba.core.sigutils
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.registry import CPUDispatcher
+
+from . import disk
+from .interrupts import uninterrupted
+
+_LLVM_OPTION = "--runtime-memory-check-threshold=1000"
+"""Loops read and write a dozen arrays; LLVM vectorises them only if it may compare all of their addresses first."""
+
+llvmlite.binding.set_option("", _LLVM_OPTION)
+
+_core: Any = numba.core
+"""Parts of Numba that have no types, or not in each version."""
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class CompiledFunction(CPUDispatcher):
+    """A function that is compiled for each signature it is called with, or loaded where that was done before."""
+
+    def __init__(self, py_func: Any, locals: Any = None, targetoptions: Any = None, **more: Any) -> None:
+        options = dict(targetoptions or {})
+        noalias = options.pop("noalias", False)
+        super().__init__(py_func, locals or {}, options, **more)
+        self._cache: Any = _Kept(self, noalias)
+        if noalias:
+            compiler = vars(self)["_compiler"]
+            compiler._customize_flags = _without_aliases
+
+    def compile(self, sig: Any) -> Any:
+        """Compile it for a signature, or load it."""
+        with uninterrupted():
+            return super().compile(sig)
+
+    def is_kept(self, sig: Any) -> bool:
+        """Whether it was compiled for a signature before, by this process or by another."""
+        return _core.sigutils.normalize_signature(sig)[0] in self.overloads or disk.is_kept(self._cache.name(sig))
+
+
+def _without_aliases(flags: Any) -> Any:
+    """Compiler flags that promise what `noalias` says. Numba's decorator has no option for it.
+
+    Without the promise LLVM compares the addresses of all arrays for every row.
+    """
+    flags.noalias = True
+    return flags
+
+
+def njit(function: Callable[..., Any] | None = None, *, noalias: bool = False, **options: Any) -> Any:
+    """Decorator of compiled functions that are kept on disk, with the options of `numba.njit`.
+
+    noalias: what the function writes through one array it touches through no other
+
+    >>> @njit
+    ... def double(x):
+    ...     return 2 * x
+    >>> double(4)
+    8
+    """
+    if function is None:
+        return functools.partial(njit, noalias=noalias, **options)
+    if _core.config.DISABLE_JIT:
+        return function
+    return CompiledFunction(function, targetoptions={"nopython": True, "noalias": noalias, **options})
+
+
+def compiled(function: Callable[..., Any], signature: Any, **options: Any) -> Any:
+    """A function compiled for one signature, to which its arguments are then converted."""
+    found = njit(function, **options)
+    found.compile(signature)
+    found.disable_compile()
+    return found
+
+
+class _Kept:
+    """Where a compiled function has what was compiled: what Numba calls a cache."""
+
+    def __init__(self, function: CompiledFunction, noalias: bool) -> None:
+        self.function = function
+        self.noalias = noalias
+
+    @property
+    def cache_path(self) -> str | None:
+        return disk.chosen()
+
+    def name(self, sig: Any) -> str:
+        """The name of its file for a signature."""
+        function = self.function
+        arguments, result = _core.sigutils.normalize_signature(sig)
+        options = sorted((name, _text(value)) for name, value in function.targetoptions.items())
+        digest = hashlib.sha256(_environment())
+        for part in (identity(function.py_func), options, self.noalias, [str(x) for x in arguments], str(result)):
+            digest.update(f"{part}\0".encode())
+        digest.update(repr(vars(function)["targetctx"].codegen().magic_tuple()).encode())
+        return f"{function.py_func.__name__}-{digest.hexdigest()[:32]}.nbc"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        name = self.name(sig)
+        data = disk.read(name)
+        if data is None:
+            return None
+        try:
+            return _core.compiler.CompileResult._rebuild(target_context, *pickle.loads(data))
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:
+            disk.report_damage(f"{name}: {error}")
+            return None
+
+    def save_overload(self, sig: Any, result: Any) -> None:
+        if not result.lifted and not result.library.has_dynamic_globals:
+            disk.write(self.name(sig), _core.serialize.dumps(result._reduce()))
+
+
+@functools.cache
+def _environment() -> bytes:
+    """What any compiled function depends on."""
+    switches = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX")
+    texts = (
+        _LLVM_OPTION,
+        sys.version,
+        getattr(sys, "abiflags", ""),
+        numba.__version__,
+        llvmlite.__version__,
+        np.__version__,
+        *(str(getattr(_core.config, name, None)) for name in switches),
+    )
+    return "\0".join(texts).encode()
+
+
+def identity(function: Any) -> str:
+    """A digest of the code of a function and of all that it calls or reads.
+
+    >>> identity(lambda x: x + 1) == identity(lambda x: x + 2)
+    False
+    """
+    digest = hashlib.sha256()
+    for text in _texts(function, []):
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def _texts(function: Any, seen: list[Any]) -> Iterator[str]:
+    """Code, options and values that make a function what it is.
+
+    Of one that is not compiled also the code of its file: Numba may have been told there what takes its place.
+    """
+    if any(function is x for x in seen):
+        return
+    seen.append(function)
+    plain = _plain(function)
+    options = getattr(function, "targetoptions", None)
+    yield f"{plain.__module__}.{plain.__qualname__} {_text(options)} {_text(plain.__defaults__)}"
+    yield from _code(plain.__code__)
+    if plain is function is not seen[0]:
+        for value in plain.__globals__.values():
+            if isinstance(value, FunctionType) and value.__globals__ is plain.__globals__:
+                yield from _code(value.__code__)
+    values = [cell.cell_contents for cell in plain.__closure__ or ()]
+    values += [plain.__globals__[name] for name in _names(plain.__code__) if name in plain.__globals__]
+    for value in values:
+        if _is_followed(value):
+            yield from _texts(value, seen)
+        else:
+            yield _text(value)
+
+
+def _plain(function: Any) -> Any:
+    """The Python function of a compiled one, or of one that writes its own machine code."""
+    return getattr(function, "__wrapped__", function)
+
+
+def _is_followed(value: Any) -> bool:
+    plain = _plain(value)
+    return isinstance(plain, FunctionType) and (plain is not value or plain.__module__.startswith(_PACKAGE))
+
+
+def _code(code: CodeType) -> Iterator[str]:
+    yield f"{code.co_argcount} {code.co_flags} {code.co_names} {code.co_varnames} {code.co_freevars} {code.co_cellvars}"
+    yield code.co_code.hex()
+    for value in code.co_consts:
+        yield _text(value)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Names of globals that code reads, and functions inside it."""
+    yield from code.co_names
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            yield from _names(value)
+
+
+def _text(value: Any) -> str:
+    """A value as text that is the same in every process."""
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return f"({','.join(map(_text, value))})"
+    if isinstance(value, (set, frozenset)):
+        return f"{{{','.join(sorted(map(_text, value)))}}}"
+    if isinstance(value, dict):
+        return _text(sorted((_text(key), _text(x)) for key, x in value.items()))
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if isinstance(value, CodeType):
+        return " ".join(_code(value))
+    if isinstance(value, (types.Type, ir.Type)):
+        return str(value)
+    named = value if hasattr(value, "__name__") else type(value)
+    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', named.__name__)}"
