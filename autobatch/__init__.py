@@ -5,7 +5,7 @@ from . import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functio
 from .backends import backend, set_backend
 from .backends.products import products, products_in_use, set_products
 from .backends.threads import get_num_threads, set_num_threads
-from .cells import cell
+from .cells import cell, disable_cells
 from .engine import check_finite, evaluate, no_grad
 from .errors import AutobatchError
 from .explain import explain
@@ -42,6 +42,7 @@ __all__ = [
     "constant",
     "cross_entropy",
     "data",
+    "disable_cells",
     "dropout",
     "errors",
     "evaluate",

@@ -12,6 +12,7 @@ import numpy as np
 
 from .compile.trace import SHADOW, Builder, TracedList
 from .errors import CellError, message, op_error, user_line
+from .ops.value import Tensor
 from .shared import Shared, as_array
 from .tape import Recording
 from .tensor import RecordedTensor, lift, remember_array, shared_row
@@ -50,6 +51,16 @@ def flatten_arguments(args: Sequence[Any], static: Sequence[bool], tape: Recordi
     flat.structure = tuple(parts)
     flat.key = tuple(_key(p) for p in parts)
     return flat
+
+
+def is_operand(x: Any) -> bool:
+    """Whether what a closure of a cell holds is an argument of it: values, numbers, and containers of them."""
+    if isinstance(x, tuple | list | dict):
+        return bool(x) and all(map(is_operand, x.values() if isinstance(x, dict) else x))
+    return isinstance(x, _OPERANDS) or x is None
+
+
+_OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float, str, bytes, enum.Enum)
 
 
 def _static(x: Any, flat: Flat) -> Any:

@@ -7,23 +7,25 @@ traced function whose guards hold. The *new* one traces.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .cell_arguments import Flat, flatten_arguments, rebuild
+from .cell_arguments import Flat, flatten_arguments, is_operand, rebuild
 from .cell_fast import Entry, limits
 from .compile.trace import SHADOW, Builder, StackedTracer, Tracer
 from .errors import CellError, OpIndexError, message, op_error, user_line
 from .graph import NODE
 from .guarding import Guard, guard, weakly
-from .guards import epoch
+from .guards import Noted, changed, epoch
 from .random import _sync, in_mode, signed
 from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
 from .shared import Shared, Tied, is_frozen
@@ -89,7 +91,7 @@ class Cell:
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One call: find or make the entry, write the node, make the results."""
         owner = args[0] if self.is_method and args else None
-        if state.builder is not None:
+        if state.builder is not None or state.without_cells:
             return self._inline(owner, args, kwargs)
         tape = current_tape()
         names = list(self.signature.parameters)
@@ -108,10 +110,14 @@ class Cell:
         return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
 
     def _closure(self) -> tuple[tuple[int, ...], tuple[Any, ...]]:
-        """Positions and contents of closure cells; they act as arguments."""
+        """Positions and contents of closure cells that act as arguments; what else they hold is read, and guarded."""
         names = self.fn.__code__.co_freevars
         cells = self.fn.__closure__ or ()
-        chosen = tuple(k for k, name in enumerate(names) if name != "__class__" and _is_filled(cells[k]))
+        chosen = tuple(
+            k
+            for k, name in enumerate(names)
+            if name != "__class__" and _is_filled(cells[k]) and is_operand(cells[k].cell_contents)
+        )
         return chosen, tuple(cells[k].cell_contents for k in chosen)
 
     def _find(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Traced:
@@ -122,7 +128,7 @@ class Cell:
         for entry in entries:
             if entry.holds(self.fn, objects):
                 return entry
-        now = guard((self.fn,), objects, closure=False)
+        now = guard((self.fn,), objects, skip=is_operand)
         for entry in entries:
             if entry.guard.prints == now.prints:
                 entry.guard, entry.fn, entry.objects = now, self.fn, tuple(map(weakly, objects))
@@ -214,7 +220,7 @@ class Cell:
             draws=any(builder.draws.values()),
         )
         objects = (*flat.objects, owner)
-        read = guard((self.fn,), objects, closure=False)
+        read = guard((self.fn,), objects, skip=is_operand)
         for what in read.unseen:
             warnings.warn(
                 f"cell {self.name} reads {what}: a change in place is not noticed; make it an ab.constant or nn.Buffer",
@@ -419,10 +425,12 @@ def _first_leaf(structure: Any) -> int:
 def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) -> Any:
     """Trace a function once per signature; a call is then one node of the recording.
 
-    Arguments: tensors, arrays, nested tuples, lists and dicts of them, modules. A list of same-shaped values is one
-    operand of any length. Python numbers are data of the call; strings, bools, enums, None and the arguments named in
-    `static` belong to the signature. What `self` holds is guarded: a change traces anew. Tensors caught by closure
-    become operands. Results are the same with and without the decorator.
+    Any callable will do: functions, methods of all kinds, `functools.partial`; a module is returned itself, with a cell
+    as its `forward`. Arguments: tensors, arrays, nested tuples, lists and dicts of them, modules. A list of same-shaped
+    values is one operand of any length. Python numbers are data of the call; strings, bools, enums, None and the
+    arguments named in `static` belong to the signature. Tensors caught by closure become operands. What `self` holds is
+    guarded, and what the code reads through the user's own functions that it calls: globals, closures, attributes of
+    objects and classes; a change traces anew. Results are the same with and without the decorator.
 
     Raises `CellError` for a value forced inside, and for a number used as shape, axis, bound, index or condition.
 
@@ -435,7 +443,18 @@ def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) ->
     """
     if fn is None:
         return lambda f: cell(f, static=static)
-    inner = fn.__dict__["cell"].fn if "cell" in getattr(fn, "__dict__", {}) else fn
+    if isinstance(fn, staticmethod | classmethod):
+        return type(fn)(cell(fn.__func__, static=static))
+    if isinstance(fn, types.MethodType):
+        return types.MethodType(cell(fn.__func__, static=static), fn.__self__)
+    if isinstance(fn, functools.partial):
+        return functools.partial(cell(fn.func, static=static), *fn.args, **fn.keywords)
+    if isinstance(type(fn), Noted):
+        fn.forward = cell(fn.forward, static=static)  # type: ignore[attr-defined]
+        return fn
+    if not isinstance(fn, types.FunctionType):
+        return _cell_of_callable(fn, static)
+    inner = fn.__dict__["cell"].fn if "cell" in fn.__dict__ else fn
     made = Cell(inner, static)
     call = made.entry.call
     call.__name__, call.__qualname__, call.__doc__, call.__module__ = (
@@ -447,3 +466,43 @@ def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) ->
     call.__wrapped__ = inner
     call.cell = made
     return call
+
+
+def _cell_of_callable(fn: Any, static: Sequence[str]) -> Any:
+    if not callable(fn):
+        raise CellError(
+            message("cell: what is decorated cannot be called", got=type(fn).__name__, where=user_line(3),
+                    repair="decorate a function, a method or a module")
+        )  # fmt: skip
+    method = None if isinstance(fn, type) else type(fn).__call__
+    if isinstance(method, types.FunctionType):
+        return types.MethodType(cell(method, static=static), fn)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    call.__name__ = getattr(fn, "__name__", type(fn).__name__)
+    return cell(call, static=static)
+
+
+@contextlib.contextmanager
+def disable_cells() -> Iterator[None]:
+    """Within this block the Python of every cell runs, op by op, in this thread: for debuggers, and to compare.
+
+    >>> import autobatch as ab
+    >>> @ab.cell
+    ... def step(x):
+    ...     print("called")
+    ...     return ab.tanh(x)
+    >>> with ab.disable_cells():
+    ...     _ = step(ab.zeros(2)), step(ab.zeros(2))
+    called
+    called
+    """
+    before = state.without_cells
+    state.without_cells = True
+    changed()  # what the generated doors know is out of date
+    try:
+        yield
+    finally:
+        state.without_cells = before

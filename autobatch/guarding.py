@@ -108,12 +108,12 @@ def same(facts: Iterable[Any], contents: Iterable[Any]) -> bool:
     return True
 
 
-def guard(functions: Sequence[Any], objects: Sequence[Any] = (), closure: bool = True) -> Guard:
+def guard(functions: Sequence[Any], objects: Sequence[Any] = (), skip: Callable[[Any], bool] | None = None) -> Guard:
     """Look at functions and objects, and at all that the functions' code reads of them and of their surroundings.
 
-    `closure=False` leaves out the closures of the functions themselves, which cells take as arguments.
+    `skip` says which contents of the functions' own closures are left out, since cells take them as arguments.
     """
-    return _Walk(functions, objects, closure).guard()
+    return _Walk(functions, objects, skip).guard()
 
 
 def fingerprint(x: Any) -> Any:
@@ -124,7 +124,7 @@ def fingerprint(x: Any) -> Any:
 class _Walk:
     """One look. Objects get numbers in the order in which they are met; each is described once, in that order."""
 
-    def __init__(self, functions: Sequence[Any], objects: Sequence[Any], closure: bool) -> None:
+    def __init__(self, functions: Sequence[Any], objects: Sequence[Any], skip: Callable[[Any], bool] | None) -> None:
         self.checked = epoch[0]
         self.prints: list[Any] = []
         self.facts: list[Fact] = []
@@ -141,7 +141,7 @@ class _Walk:
         self.number: dict[int, int] = {}
         self.met: list[tuple[Any, bool]] = []
         self.home = {_package(f.__globals__.get("__name__")) for f in map(plain, functions) if f is not None}
-        self.without_closure = () if closure else tuple(functions)
+        self.roots, self.skip = functions, skip
         for x in functions:
             self.prints.append(self.token(x, True))
         for x in objects:
@@ -292,9 +292,9 @@ class _Walk:
         if f.__kwdefaults__ is not None:
             self.fact(lasting, _kwdefaults, f, f.__kwdefaults__, f, "{h}.__kwdefaults__ is not {v}")
             self.prints.append(self.token(f.__kwdefaults__, False))
-        if not any(f is g for g in self.without_closure):
-            for variable in f.__closure__ or ():
-                self._variable(variable, lasting)
+        skip = self.skip if any(f is g for g in self.roots) else None
+        for variable in f.__closure__ or ():
+            self._variable(variable, lasting, skip)
         reads = _reads(code)
         self.words |= reads.attributes
         self.counters |= reads.counters
@@ -304,11 +304,13 @@ class _Walk:
         for name in reads.globals:
             self._global(f.__globals__, name)
 
-    def _variable(self, variable: types.CellType, lasting: bool) -> None:
+    def _variable(self, variable: types.CellType, lasting: bool, skip: Callable[[Any], bool] | None) -> None:
         try:
             value = variable.cell_contents
         except ValueError:
             self.prints.append("empty")
+            return
+        if skip is not None and skip(value):
             return
         self.prints.append(self.token(value, lasting))
         self.fact(lasting, _contents, variable, value, variable, "{h}.cell_contents is not {v}")

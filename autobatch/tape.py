@@ -289,6 +289,7 @@ class State(threading.local):
     example: int = -1
     training: bool = True
     check_finite: bool = False
+    without_cells: bool = False
     forcing: Forcing | None = None
 
 

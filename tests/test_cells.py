@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -867,3 +869,136 @@ def test_the_door_stands_open_again_after_a_module_changed() -> None:
     values = ab.evaluate(ab.map(run, [0]))
     assert not slow
     np.testing.assert_array_equal(values[0], [[5.0, 7.0]] * 8)
+
+
+# What can be a cell.
+
+
+class Kinds:
+    def __init__(self, k: float) -> None:
+        self.k = k
+
+    @ab.cell
+    @staticmethod
+    def above_static(x: Any) -> Any:
+        return x * 2.0
+
+    @staticmethod
+    @ab.cell
+    def below_static(x: Any) -> Any:
+        return x * 3.0
+
+    @ab.cell
+    @classmethod
+    def above_class(cls, x: Any) -> Any:
+        return x * cls.factor()
+
+    @classmethod
+    @ab.cell
+    def below_class(cls, x: Any) -> Any:
+        return x * cls.factor() + 1.0
+
+    @classmethod
+    def factor(cls) -> float:
+        return 4.0
+
+    def method(self, x: Any) -> Any:
+        return x * self.k
+
+    def __call__(self, x: Any, more: Any = 0.0) -> Any:
+        return x * self.k + more
+
+
+class Quarter(Kinds):
+    @classmethod
+    def factor(cls) -> float:
+        return 0.25
+
+
+def test_any_callable_can_be_a_cell() -> None:
+    kinds = Kinds(5.0)
+    layer = nn.Linear(2, 2)
+    callables: list[tuple[Any, Any]] = [
+        (kinds.above_static, lambda x: x * 2.0),
+        (Kinds.below_static, lambda x: x * 3.0),
+        (kinds.above_class, lambda x: x * 4.0),
+        (Quarter.above_class, lambda x: x * 0.25),
+        (Kinds.below_class, lambda x: x * 4.0 + 1.0),
+        (Quarter(1.0).below_class, lambda x: x * 0.25 + 1.0),
+        (ab.cell(kinds.method), kinds.method),
+        (ab.cell(kinds), kinds),
+        (ab.cell(functools.partial(kinds, more=2.0)), functools.partial(kinds, more=2.0)),
+        (ab.cell(functools.partial(lambda k, x: x * k, 2.0)), lambda x: x * 2.0),
+        (ab.cell(layer), lambda x: x @ layer.weight.T + layer.bias),
+        (ab.cell(ab.tanh), ab.tanh),
+        (ab.cell(operator.neg), operator.neg),
+        (ab.cell(ab.cell(lambda x: x + 1.0)), lambda x: x + 1.0),
+    ]  # fmt: skip
+    for cell, plain in callables:
+        for numbers in ([1.0, 2.0], [3.0, 4.0]):
+            state.tape = None
+            got = cell(ab.tensor(numbers))
+            assert state.tape is not None
+            assert len(state.tape.places) == 2  # the argument and one call
+            np.testing.assert_allclose(got.numpy(), plain(ab.tensor(numbers)).numpy(), rtol=1e-6)
+    kinds.k = 6.0
+    np.testing.assert_array_equal(callables[6][0](vector(1, 2)).numpy(), [6, 12])
+    with pytest.raises(CellError, match="cannot be called"):
+        ab.cell(3)  # type: ignore[call-overload]
+
+
+def test_a_module_that_is_a_cell_keeps_its_parameters() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            self.layer = ab.cell(nn.Linear(2, 2))
+
+    model = Model()
+    assert [name for name, _ in model.named_parameters()] == ["layer.weight", "layer.bias"]
+    model.layer(vector(1, 2)).sum().backward()
+    np.testing.assert_array_equal(model.layer.weight.grad, [[1, 2], [1, 2]])
+
+
+def test_modules_in_containers_that_a_cell_caught_are_read() -> None:
+    layers, log = [nn.Linear(2, 2), nn.Linear(2, 2)], []
+
+    @ab.cell
+    def both(x: Any) -> Any:
+        log.append("traced")
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    for _ in range(2):
+        np.testing.assert_allclose(both(vector(1, 2)).numpy(), layers[1](layers[0](vector(1, 2))).numpy(), rtol=1e-6)
+    assert log == ["traced"]
+    layers.append(nn.Linear(2, 2))
+    np.testing.assert_allclose(
+        both(vector(1, 2)).numpy(), layers[2](layers[1](layers[0](vector(1, 2)))).numpy(), rtol=1e-6
+    )
+    assert log == ["traced"] * 2
+
+
+def test_disabled_cells_run_their_python() -> None:
+    class Stepping(nn.Module):
+        calls = 0
+
+        @ab.cell
+        def step(self, x: Any, k: float) -> Any:
+            Stepping.calls += 1
+            return ab.dropout(ab.tanh(x) * 2.0, 0.5)
+
+    model = Stepping().eval()
+    x = vector(1, 2)
+    results = [model.step(x, 1.0), model.step(x, 1.0)]
+    assert Stepping.calls == 1
+    with ab.disable_cells():
+        results += [model.step(x, 1.0), model.step(x, 2.0)]
+        assert Stepping.calls == 3
+        with ab.disable_cells():
+            results.append(model.step(x, 3.0))
+        results.append(model.step(x, 4.0))
+        assert Stepping.calls == 5
+    results += [model.step(x, 5.0), model.step(x, 6.0)]
+    assert Stepping.calls == 5
+    for y in results:
+        np.testing.assert_allclose(y.numpy(), 2.0 * np.tanh([1.0, 2.0]), rtol=1e-6)

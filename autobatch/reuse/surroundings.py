@@ -49,7 +49,8 @@ class Surroundings:
         for oldest in list(self._seen)[:-_SEEN]:
             del self._seen[oldest]
         seen = look.guard
-        return (seen.prints, is_frozen(), state.training, default_dtype(), current_backend()), seen.leaves
+        modes = is_frozen(), state.training, state.without_cells, default_dtype(), current_backend()
+        return (seen.prints, *modes), seen.leaves
 
 
 def _parts(fn: Callable[..., Any]) -> tuple[Any, ...]:
