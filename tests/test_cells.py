@@ -871,6 +871,25 @@ def test_the_door_stands_open_again_after_a_module_changed() -> None:
     np.testing.assert_array_equal(values[0], [[5.0, 7.0]] * 8)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_linear_maps_with_nothing_between(backend: str) -> None:
+    def run(decorate: Any) -> list[Any]:
+        ab.seed(0)
+        with ab.backend(backend):
+            first, second = nn.Linear(2, 3), nn.Linear(3, 4)
+
+            @decorate
+            def both(x: Any) -> Any:
+                return second(first(x))
+
+            results = ab.map(lambda k: both(vector(k, 1)), [1.0, 2.0, 3.0])
+            ab.sum([y.sum() for y in results]).backward()
+            return [*(y.numpy() for y in results), *(p.grad for m in (first, second) for p in m.parameters())]
+
+    for got, want in zip(*without_cells(run), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
 # What can be a cell.
 
 
@@ -959,7 +978,7 @@ def test_a_module_that_is_a_cell_keeps_its_parameters() -> None:
 
 
 def test_modules_in_containers_that_a_cell_caught_are_read() -> None:
-    layers, log = [nn.Linear(2, 2), nn.Linear(2, 2)], []
+    layers, log = [nn.Linear(2, 3), nn.Linear(3, 2)], []
 
     @ab.cell
     def both(x: Any) -> Any:

@@ -1,7 +1,8 @@
 """simplify: a graph → an equal graph with fewer moves.
 
 Input, output: any graph. Rules: a reshape of a reshape is one; a reshape or transpose to the same is nothing; two
-transposes compose; the transpose of a product of matrices is the product of the transposes the other way round.
+transposes compose; the transpose of a product of matrices is the product of the transposes the other way round, but
+for one that has a row for each node, which is wanted as it is.
 Invariants: results, types and levels are unchanged. Cost: one loop over the nodes.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from ..graph import Graph, Node
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, TRANSPOSE
-from ..types import tensor_type
+from ..types import Dim, tensor_type
 
 
 def simplify(graph: Graph) -> tuple[Graph, list[int]]:
@@ -45,7 +46,9 @@ def _transpose(graph: Graph, source: int, order: tuple[int, ...], node: Node) ->
     if order == tuple(range(len(order))):
         return source
     before = graph.nodes[source]
-    if before.op is PRODUCT and order == (1, 0) and all(graph.nodes[j].type.ndim == 2 for j in before.inputs):
+    is_of_rows = bool(before.type.shape) and isinstance(before.type.shape[0], Dim)
+    flat = before.op is PRODUCT and all(graph.nodes[j].type.ndim == 2 for j in before.inputs)
+    if flat and order == (1, 0) and not is_of_rows:
         left, right = (_flip(graph, j, node.level) for j in before.inputs[::-1])
         return graph.add(PRODUCT, (left, right), (), node.type, node.level)
     return graph.add(TRANSPOSE, (source,), (order,), node.type, node.level)
