@@ -55,12 +55,14 @@ def flatten_arguments(args: Sequence[Any], static: Sequence[bool], tape: Recordi
 
 def is_operand(x: Any) -> bool:
     """Whether what a closure of a cell holds is an argument of it: values, numbers, and containers of them."""
-    if isinstance(x, tuple | list | dict):
+    if isinstance(x, list):
+        return bool(x) and all(isinstance(e, tuple | _VALUES) and is_operand(e) for e in x)
+    if isinstance(x, tuple | dict):
         return bool(x) and all(map(is_operand, x.values() if isinstance(x, dict) else x))
-    return isinstance(x, _OPERANDS) or x is None
+    return isinstance(x, _VALUES | str | bytes | enum.Enum | None)
 
 
-_OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float, str, bytes, enum.Enum)
+_VALUES = Tensor | np.ndarray | np.generic | bool | int | float
 
 
 def _static(x: Any, flat: Flat) -> Any:
