@@ -28,7 +28,7 @@ from .guarding import Guard, guard, weakly
 from .guards import Noted, changed, epoch
 from .random import _sync, in_mode, signed
 from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
-from .shared import Shared, Tied, is_frozen
+from .shared import Shared, Tied, is_frozen, without_cells
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
 from .tensor import INT64, RecordedTensor, current_tape, value_number, view_rows, write
@@ -91,7 +91,7 @@ class Cell:
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One call: find or make the entry, write the node, make the results."""
         owner = args[0] if self.is_method and args else None
-        if state.builder is not None or state.without_cells:
+        if state.builder is not None or without_cells.get():
             return self._inline(owner, args, kwargs)
         tape = current_tape()
         names = list(self.signature.parameters)
@@ -184,6 +184,7 @@ class Cell:
             fn = types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, tuple(cells))
             fn.__kwdefaults__ = self.fn.__kwdefaults__
         before, tape = state.training, current_tape()
+        is_aside = tape.is_aside
         leaves: list[Any] = []
         listed: list[int] = []
         try:
@@ -194,9 +195,9 @@ class Cell:
                 outputs = _flatten_results(result, leaves, listed, builder)
                 graph = builder.finish([x._each if isinstance(x, StackedTracer) else x for x in leaves])
             finally:
-                state.builder, state.training, tape.is_aside = None, before, False
+                state.builder, state.training, tape.is_aside = None, before, is_aside
         finally:
-            state.builder, state.training, tape.is_aside = None, before, False  # again: Ctrl-C may have come before
+            state.builder, state.training, tape.is_aside = None, before, is_aside  # again: Ctrl-C may have come before
         if any(builder.draws.values()):
             data += "ii"
         results, types_ = [], []
@@ -487,7 +488,7 @@ def _cell_of_callable(fn: Any, static: Sequence[str]) -> Any:
 
 @contextlib.contextmanager
 def disable_cells() -> Iterator[None]:
-    """Within this block the Python of every cell runs, op by op, in this thread: for debuggers, and to compare.
+    """Within this block the Python of every cell runs, op by op: for debuggers, and to compare.
 
     >>> import autobatch as ab
     >>> @ab.cell
@@ -499,10 +500,10 @@ def disable_cells() -> Iterator[None]:
     called
     called
     """
-    before = state.without_cells
-    state.without_cells = True
+    before = without_cells.get()
+    without_cells.set(True)
     changed()  # what the generated doors know is out of date
     try:
         yield
     finally:
-        state.without_cells = before
+        without_cells.set(before)

@@ -16,7 +16,8 @@ import numpy as np
 
 from .backends.transfer import to_host
 from .collector import flushed
-from .errors import CellError, NonFiniteError, OpTypeError, RecordingError, message, user_line
+from .errors import CellError, OpTypeError, RecordingError, message, user_line
+from .finite import name_shared
 from .forcing import Forcing
 from .interrupts import passing_on
 from .parameter import accumulate, before_change
@@ -27,11 +28,12 @@ from .run.device.layout import DeviceRun
 from .run.expand import Expansion
 from .run.program import PAYLOAD
 from .running import gradient_of_nodes, run_tape
-from .shared import Expression, Shared, SharedExpression, flags, is_frozen, refuse_if_kept
+from .shared import Expression, Shared, checking, frozen, is_frozen, refuse_if_kept
 from .signature import Signature
 from .stages import active, timed
-from .tape import DONE, ENDED, OPEN, Recording, state
-from .tensor import RecordedTensor, interrupted, iterate_tensors, known_value
+from .tape import DONE, ENDED, GUARDED, OPEN, Recording, is_under_way, state
+from .tasks import current_task
+from .tensor import RecordedTensor, interrupted, iterate_tensors, known_value, own_tape
 from .types import Type
 
 Array = np.ndarray[Any, Any]
@@ -92,7 +94,7 @@ def compute(t: RecordedTensor) -> Array:
                     repair="force it in its own thread first",
                 )
             )
-        if state.tape is not tape:
+        if not is_under_way(tape):
             raise RecordingError(
                 message(
                     "the recording of this tensor was given up after an error",
@@ -151,16 +153,22 @@ def _replace(tree: Any, on_host: dict[int, Array]) -> Any:
     return tree
 
 
-def run_pending() -> None:
-    """Run the live pending work of this thread, if there is any."""
+def run_own_pending() -> None:
+    """Run the live pending work of this thread, or of the asyncio task that runs in it, if there is any."""
     refuse_if_kept("pending work is run")
-    tape = state.tape
-    if tape is None:
-        return
-    if tape.count and not tape.is_interrupted:
+    tape = own_tape()
+    if tape is not None and tape.count and not tape.is_interrupted:
         flush(tape, None)
-    else:
-        state.tape = None  # it was begun before what changes now
+    state.tape = None  # it may be empty, and was begun before what changes now
+
+
+def run_pending() -> None:
+    """Run the live pending work of this thread, if there is any, of all asyncio tasks in it."""
+    run_own_pending()
+    for tape in list(state.others.values()):
+        if tape.count:
+            flush(tape, None)
+    state.others.clear()
 
 
 before_change.append(run_pending)
@@ -170,7 +178,10 @@ before_change.append(run_pending)
 def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) -> None:
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
     refuse_if_kept("a value is forced")
-    state.tape = None
+    if state.tape is tape:
+        state.tape = None
+    else:
+        state.others.pop(tape.task, None)
     if tape.is_interrupted:
         raise interrupted()
     listed, watched = referenced(tape.tensors, RecordedTensor, 0, tape.count)
@@ -216,30 +227,15 @@ class check_finite:
     """
 
     def __enter__(self) -> None:
-        self._before = state.check_finite, flags.check
-        state.check_finite, flags.check = True, _check_shared
+        self._before = checking.get()
+        checking.set(name_shared)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None:
-                run_pending()
+                run_own_pending()
         finally:
-            state.check_finite, flags.check = self._before
-
-
-def _check_shared(x: SharedExpression, array: Any, what: str) -> None:
-    """Raise where an op on parameters and constants alone gives a value, or a gradient, that is not finite."""
-    numbers = to_host(array)
-    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
-        bad = numbers[~np.isfinite(numbers)].flat[0]
-        name = x.op.name if x.op is not None else "parameter"
-        raise NonFiniteError(
-            message(
-                f"{name}: the first {what} that is not finite: {bad}",
-                where=x.where,
-                repair="look at the operands of this op",
-            )
-        )
+            checking.set(self._before)
 
 
 def signature_of_value(tape: Recording, value: int) -> Signature | None:
@@ -279,7 +275,7 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
                 repair="call the first backward with retain=True, or record again",
             )
         )
-    if tape.state == OPEN and state.tape is not tape:
+    if tape.state == OPEN and not is_under_way(tape):
         raise RecordingError(
             message(
                 "backward: the recording belongs to another thread or was given up",
@@ -390,14 +386,18 @@ class no_grad:
 
     def __enter__(self) -> None:
         self._before = is_frozen()
+        self._in_task = current_task() is not None
+        state.frozen_tasks += self._in_task
         try:
             freeze(True)
         except BaseException:  # Ctrl-C
-            freeze(self._before)
+            self.__exit__()
             raise
 
     def __exit__(self, *error: object) -> None:
         try:
+            state.frozen_tasks -= self._in_task
+            self._in_task = False
             freeze(self._before)
         finally:
             freeze(self._before)  # again: Ctrl-C may have cut the first one short
@@ -413,12 +413,14 @@ class no_grad:
 
 def freeze(flag: bool) -> None:
     """Record constants from now on, or values that have gradients."""
-    tape = state.tape
+    tape = own_tape()
     if tape is not None:
         if flag and not is_frozen():
             tape.frozen_from = tape.count
         tape.cache = tape.caches[flag]
-    flags.frozen = flag
+        if state.frozen_tasks:
+            tape.room = GUARDED
+    frozen.set(flag)
 
 
 @passing_on

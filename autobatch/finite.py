@@ -43,14 +43,14 @@ def name_node(tape: Recording) -> Callable[[int, Origin | None, str, Any], NoRet
 def name_shared(x: Any, numbers: Any, what: str) -> None:
     """Look at an op on parameters and constants alone."""
     if not is_finite(numbers):
-        raise _error(x.op.name, what, to_host(numbers), x.where)
+        raise _error("parameter" if x.op is None else x.op.name, what, to_host(numbers), x.where)
 
 
 def _error(op: str, what: str, numbers: Any, where: str) -> NonFiniteError:
     found = np.asarray(numbers)
     bad = found[~np.isfinite(found)].reshape(-1)[0]
-    whose = f"the first {'value' if what == 'value' else 'gradient of an operand'} that is not finite: {bad}"
-    return NonFiniteError(message(f"{op}: {whose}", where=where, repair="look at the operands of this op"))
+    whose = f"{op}: the first {what} that is not finite: {bad}"
+    return NonFiniteError(message(whose, where=where, repair="look at the operands of this op"))
 
 
 def check_launches(tape: Recording, run: Any, again: Callable[[], Any]) -> Callable[[Launch, int], None]:

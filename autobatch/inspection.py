@@ -27,7 +27,7 @@ from .run.program import KERNEL, PAYLOAD, SLICE_ROWS, Plan, Schedule, Tape
 from .run.schedule import leading_to, schedule
 from .running import prepared
 from .signature import Signature
-from .tape import CHANGED, OPEN, Recording, assemble, state
+from .tape import CHANGED, OPEN, Recording, assemble, is_under_way
 from .tensor import RecordedTensor, iterate_tensors
 
 __all__ = ["Inspected", "inspect_recordings"]
@@ -187,7 +187,7 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
     run, arrays = recording.run, recording.arrays
     status = "pending" if arrays is None else "ended" if run is None else "executed"
     if arrays is None:
-        if recording.state != OPEN or recording is not state.tape:
+        if recording.state != OPEN or not is_under_way(recording):
             another = recording.thread != threading.get_ident()
             what = "belongs to another thread" if another else "was given up after an error"
             raise RecordingError(message(f"explain: the recording {what}", where=user_line(4),

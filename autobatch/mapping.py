@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from .collector import go_on
-from .engine import flush, run_pending
+from .engine import flush, run_own_pending
 from .errors import CellError, RecordingError, message, user_line
 from .interrupts import original
 from .random import _sync, example_stream, map_stream, signed
@@ -81,7 +81,7 @@ def map(
     collecting = gc.isenabled()
     alone = not batched and not state.unbatched
     if alone:
-        run_pending()
+        run_own_pending()
     try:
         try:
             state.depth += 1

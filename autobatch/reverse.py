@@ -24,9 +24,9 @@ from .run.loop import LoopRun
 from .run.memory import Loan
 from .run.mirror import mirror
 from .running import check_versions, gradient_of_nodes, new_reverse_pieces, one_by_one, run_tape
-from .shared import Shared, SharedExpression, device_of, evaluate_shared, pull_back
+from .shared import Shared, SharedExpression, checking, device_of, evaluate_shared, pull_back
 from .stages import timed
-from .tape import CHANGED, ENDED, Recording, state
+from .tape import CHANGED, ENDED, Recording
 
 Array = np.ndarray[Any, Any]
 
@@ -127,6 +127,21 @@ def _merged(parts: list[tuple[Array, Array]], x: Shared) -> tuple[Array, Array]:
 
 
 def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
+    check = checking.get()
+    checking.set(None)  # where something is not finite, the loop names the op in which it began
+    try:
+        part, outside = _reversed(tape, seeds)
+    finally:
+        checking.set(check)
+    if check is not None and not (part.finite() and all(is_finite(g) for _, _, g in outside)):
+        _reverse_run(tape, one_by_one(tape), seeds)  # which raises at the op
+        raise NonFiniteError(message("backward: a gradient is not finite", where=user_line(4)))
+    total.merge(part)
+    return outside
+
+
+def _reversed(tape: Recording, seeds: dict[int, Array]) -> tuple[_Gradients, list[tuple[Recording, int, Array]]]:
+    """Gradients of a recording, and cotangents of earlier recordings' values."""
     run = tape.run
     part, outside, is_mixed = _reverse_run(tape, run, seeds)
     joined = not isinstance(run, LoopRun) and any(s.members for s in run.signatures)
@@ -135,11 +150,7 @@ def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> lis
     if (is_mixed or joined) and not part.finite():
         # What does not lead to the loss shared a launch, or was joined, with what does; run again, apart.
         part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds), joined=False), seeds)
-    if state.check_finite and not (part.finite() and all(is_finite(g) for _, _, g in outside)):
-        _reverse_run(tape, one_by_one(tape), seeds)  # which raises at the op
-        raise NonFiniteError(message("backward: a gradient is not finite", where=user_line(4)))
-    total.merge(part)
-    return outside
+    return part, outside
 
 
 def _all_lead_to(tape: Recording, seeds: dict[int, Array]) -> bool:

@@ -33,10 +33,10 @@ from .run.loop import LoopRun
 from .run.place import place
 from .run.program import KERNEL, Tape
 from .run.schedule import schedule
-from .shared import Shared, evaluate_in_order, in_order
+from .shared import Shared, checking, evaluate_in_order, in_order
 from .signature import Signature
 from .stages import active, timed
-from .tape import Recording, signature_table, state
+from .tape import Recording, signature_table
 
 __all__ = ["check_versions", "gradient_of_nodes", "new_reverse_pieces", "prepared", "run_tape"]
 
@@ -59,7 +59,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
         with timed("forward"):
             return _one_by_one(tape, memo)
     with timed("expand"):
-        joined = joined and not state.check_finite  # what is not finite is to be found at its own op
+        joined = joined and checking.get() is None  # what is not finite is to be found at its own op
         outline = tape.outline
         asked = outline.asked(tape.signatures, targets, joined) if outline is not None else None
         known = outline.plans.get(asked) if outline is not None else None
@@ -69,7 +69,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
         run = _laid_out(tape, known, backend, device, memo)
     with timed("forward"):
         try:
-            check = check_launches(tape, run, lambda: one_by_one(tape)) if state.check_finite else None
+            check = check_launches(tape, run, lambda: one_by_one(tape)) if checking.get() else None
             if isinstance(run, DeviceRun):
                 execute_on_device(run, check)
             else:
@@ -95,7 +95,7 @@ def _one_by_one(tape: Recording, memo: dict[Shared, Array]) -> LoopRun:
     assert tape.arrays is not None
     live = schedule(tape.arrays, "depth").live
     payloads = {id: to_host(array) for id, array in tape.payloads}
-    return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if state.check_finite else None)
+    return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)
 
 
 def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, asked: Any, backend: str) -> Planned:

@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -40,19 +41,23 @@ T = TypeVar("T")
 
 
 class _Flags(threading.local):
-    frozen: bool = False
     kept: bool = False
-    check: Callable[[SharedExpression, Any, str], None] | None = None
 
 
 flags = _Flags()
-"""Per thread: `frozen`, True under `no_grad`; `kept`, True while `ab.map` makes recordings that will be replayed;
-`check`, called with each op on shared values, an array, and what that is: "value" or "gradient"."""
+"""Per thread: `kept`, True while `ab.map` makes recordings that will be replayed."""
 
+frozen: ContextVar[bool] = ContextVar("autobatch_no_grad", default=False)
+"""True under `no_grad`."""
 
-def is_frozen() -> bool:
-    """Whether gradients are switched off in this thread."""
-    return flags.frozen
+checking: ContextVar[Callable[[SharedExpression, Any, str], None] | None] = ContextVar("autobatch_check", default=None)
+"""Under `check_finite` called with each op on shared values, an array, and what that is: "value" or "gradient"."""
+
+without_cells: ContextVar[bool] = ContextVar("autobatch_disable_cells", default=False)
+"""True under `disable_cells`."""
+
+is_frozen = frozen.get
+"""Whether gradients are switched off."""
 
 
 def is_kept() -> bool:
@@ -106,7 +111,7 @@ class Shared(Tensor):
     @property
     def T(self) -> Any:
         """The axes reversed."""
-        op = self._expressions.get(flags.frozen)
+        op = self._expressions.get(is_frozen())
         if op is not None and op.current is not None:
             return op.current
         found = transpose(self)
@@ -591,8 +596,8 @@ def evaluate_in_order(
         if x not in memo:
             if isinstance(x, SharedExpression):
                 memo[x] = x._evaluate([memo[p] for p in x.parents])
-                if flags.check is not None:
-                    flags.check(x, memo[x], "value")
+                if (check := checking.get()) is not None:
+                    check(x, memo[x], "value")
             else:
                 memo[x] = read(x) if read is not None else x._array_on(device)
 
@@ -627,6 +632,6 @@ def pull_back(
             give(x, g)
             continue
         for parent, part in x._pull(g, [memo[p] for p in x.parents]):
-            if flags.check is not None:
-                flags.check(x, part, "gradient")
+            if (check := checking.get()) is not None:
+                check(x, part, "gradient")
             cotangents[parent] = cotangents[parent] + part if parent in cotangents else part

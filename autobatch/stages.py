@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from contextvars import ContextVar
 from typing import Any
 
 
-class _Active(threading.local):
-    profiles: tuple[Any, ...] = ()
+class _Active:
+    """What a context listens with."""
+
+    _profiles: ContextVar[tuple[Any, ...]] = ContextVar("autobatch_profiles", default=())
+
+    @property
+    def profiles(self) -> tuple[Any, ...]:
+        """The profiles that are open, outermost first."""
+        return self._profiles.get()
+
+    @profiles.setter
+    def profiles(self, profiles: tuple[Any, ...]) -> None:
+        self._profiles.set(profiles)
 
 
 active = _Active()
-"""The profiles of this thread that are open, outermost first."""
 
 
 class timed:

@@ -40,6 +40,7 @@ from .run.expand import Expansion
 from .run.merged import Piece
 from .run.program import EACH, LIST, SignatureTable, Tape
 from .signature import Signature
+from .tasks import Task
 from .types import Type, on_change
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ _numbers = itertools.count(1)
 
 
 Ints = np.ndarray[Any, Any]
+
+GUARDED = -1 << 60
+"""The room of a recording while an asyncio task is inside of `no_grad`: every op asks whether its task runs."""
 
 WRITING: Any = math.inf
 """The count of a recording in which a node is being written: more than any recording has room for."""
@@ -76,7 +80,7 @@ class Block:
 
 
 class Recording:
-    """What one thread recorded since the last flush, and after the flush what came of it."""
+    """What one thread, or asyncio task, recorded since the last flush, and after the flush what came of it."""
 
     __slots__ = (
         "__weakref__",
@@ -115,13 +119,16 @@ class Recording:
         "stream",
         "sweeps",
         "targets",
+        "task",
         "tensors",
         "thread",
         "unbatched",
         "user_code",
     )
 
-    def __init__(self, frozen: bool, unbatched: bool, spare: list[RecordedTensor] | None = None) -> None:
+    def __init__(
+        self, frozen: bool, unbatched: bool, spare: list[RecordedTensor] | None = None, task: Task = None
+    ) -> None:
         self.stream: list[int] = []
         self.places: list[int] = []  # of each node, the instruction that recorded it
         self.beyond: list[int] = []  # for each result beyond the first of a node the value before it
@@ -157,9 +164,11 @@ class Recording:
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
         self.held: list[tuple[int, Type]] = []  # values of tensors that somebody held at the flush
         self.thread = threading.get_ident()
+        self.task = task
+        hash(task)  # a reference remembers its hash, and is a key when the task has gone, too
         self.born = now()
         self.serial = next(_numbers)
-        self.is_aside = False  # a cell is being traced: what it computes is not recorded
+        self.is_aside = task is not None  # ops that read none of its values ask first whether they belong here
         self.unbatched = unbatched
 
     def signature_number(self, signature: Signature) -> int:
@@ -220,7 +229,7 @@ class Recording:
         if n < after:
             self.solid = n if self.solid is None else self.solid
             self.tensors += [None] * (after - n)
-            self.room = after - AHEAD
+            self.room = after - AHEAD if self.room != GUARDED else GUARDED
         self.count = after
 
     def live_tensors(self) -> list[RecordedTensor]:
@@ -275,9 +284,14 @@ CHANGED.state = ENDED
 
 
 class State(threading.local):
-    """What a thread is doing."""
+    """What a thread is doing.
+
+    tape: the recording that is under way; others: those of asyncio tasks that wait, and of the code outside of tasks
+    frozen_tasks: how many asyncio tasks are inside of `no_grad`
+    """
 
     tape: Recording | None = None
+    frozen_tasks: int = 0
     spare: list[RecordedTensor] | None = None
     builder: Builder | None = None
     unbatched: bool = False
@@ -288,12 +302,18 @@ class State(threading.local):
     depth: int = 0
     example: int = -1
     training: bool = True
-    check_finite: bool = False
-    without_cells: bool = False
     forcing: Forcing | None = None
+
+    def __init__(self) -> None:
+        self.others: weakref.WeakValueDictionary[Task, Recording] = weakref.WeakValueDictionary()
 
 
 state = State()
+
+
+def is_under_way(tape: Recording) -> bool:
+    """Whether an open recording of this thread goes on: it was not given up."""
+    return state.tape is tape or state.others.get(tape.task) is tape
 
 
 def _forget_types() -> None:

@@ -36,7 +36,8 @@ from .shared import (
     refuse_if_kept,
 )
 from .signature import Result, Signature, Slot, payload
-from .tape import AHEAD, CHANGED, DONE, ENDED, OPEN, WRITING, Recording, state
+from .tape import AHEAD, CHANGED, DONE, ENDED, GUARDED, OPEN, WRITING, Recording, is_under_way, state
+from .tasks import current_task
 from .types import Type, default_dtype, tensor_type
 
 _getframe = sys._getframe
@@ -204,22 +205,52 @@ def more_tensors(tape: Recording, id: int) -> None:
     """
     if id == WRITING:
         raise interrupted()
+    if tape.room == GUARDED:
+        if tape.task != current_task():
+            raise RecordingError(
+                message(
+                    "a pending tensor of another asyncio task is used here, and a task is inside ab.no_grad()",
+                    where=user_line(2),
+                    repair="force it there, or pass it on as x.numpy()",
+                )
+            )
+        if not state.frozen_tasks:
+            tape.room = len(tape.tensors) - AHEAD
+        if id <= len(tape.tensors) - AHEAD:
+            return
     first = len(tape.tensors)
     n_more = id - first + 2 * AHEAD + (min(first, 4096) if tape.solid is None else 0)
     more = list(map(_new, itertools.repeat(RecordedTensor, n_more)))
     for k, t in enumerate(more, first):
         t._id = k
     tape.tensors += more
-    tape.room = len(tape.tensors) - AHEAD
+    if tape.room != GUARDED:
+        tape.room = len(tape.tensors) - AHEAD
 
 
 def current_tape() -> Recording:
-    """The open recording of this thread."""
-    tape = state.tape
+    """The open recording of this thread, or of the asyncio task that runs in it."""
+    tape = own_tape()
     if tape is None or tape.is_interrupted:
         spare, state.spare = state.spare, None
-        tape = state.tape = Recording(is_frozen(), state.unbatched, spare)
+        tape = state.tape = Recording(is_frozen(), state.unbatched, spare, current_task())
         tape.forcing = state.forcing
+        if state.frozen_tasks:
+            tape.room = GUARDED
+    return tape
+
+
+def own_tape() -> Recording | None:
+    """The open recording of this thread, or of the asyncio task that runs in it, if there is one."""
+    tape, task = state.tape, current_task()
+    if tape is None or tape.task != task:
+        if tape is not None and not tape.is_interrupted:
+            state.others[tape.task] = tape
+        tape = state.tape = state.others.pop(task, None)
+        if tape is not None:
+            tape.cache = tape.caches[is_frozen()]
+            if state.frozen_tasks:
+                tape.room = GUARDED
     return tape
 
 
@@ -341,6 +372,8 @@ def _bring_over(t: RecordedTensor, tape: Recording) -> int:
     found = tape.imports.get(key)
     if found is not None:
         return found
+    if old.state == OPEN and is_under_way(old):
+        forced(t)  # it is another asyncio task's
     if old.thread != tape.thread and old.state == OPEN:
         raise RecordingError(
             message(
@@ -502,7 +535,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
         else:
             return None
     hit = tape.cache.get(tuple(keys))
-    if hit is None or (not ids and tape.is_interrupted):
+    if hit is None or (not ids and (tape.is_interrupted or tape.is_aside)):
         return None
     return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
 

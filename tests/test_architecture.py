@@ -26,6 +26,7 @@ ROOMS = [
         "collector",
         "references",
         "integers",
+        "tasks",
         "forcing",
         "types",
         "backends",

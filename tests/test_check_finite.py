@@ -91,12 +91,12 @@ class TestEverywhere:
             return ab.sqrt(x) * 2.0
 
         text = self.run(fn, batched)
-        assert text.startswith("sqrt: the first gradient of an operand that is not finite: inf")
+        assert text.startswith("sqrt: the first gradient that is not finite: inf")
         assert f"recorded at test_check_finite.py:{LINES['fn']} in fn" in text
 
     def test_a_gradient_in_a_cell(self, batched: bool) -> None:
         text = self.run(rooted, batched)
-        assert text.startswith("sqrt in cell rooted: the first gradient of an operand that is not finite: inf")
+        assert text.startswith("sqrt in cell rooted: the first gradient that is not finite: inf")
         assert f"recorded at test_check_finite.py:{LINES['rooted']} in rooted, called at test_check_finite.py" in text
 
     def test_a_value_in_a_cell(self, batched: bool) -> None:

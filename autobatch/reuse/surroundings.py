@@ -12,7 +12,7 @@ from typing import Any
 
 from ..backends import current_backend
 from ..guarding import Guard, guard
-from ..shared import Shared, Tied, is_frozen
+from ..shared import Shared, Tied, is_frozen, without_cells
 from ..tape import state
 from ..types import default_dtype
 
@@ -49,7 +49,7 @@ class Surroundings:
         for oldest in list(self._seen)[:-_SEEN]:
             del self._seen[oldest]
         seen = look.guard
-        modes = is_frozen(), state.training, state.without_cells, default_dtype(), current_backend()
+        modes = is_frozen(), state.training, without_cells.get(), default_dtype(), current_backend()
         return (seen.prints, *modes), seen.leaves
 
 
