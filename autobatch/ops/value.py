@@ -259,7 +259,7 @@ class Tensor:
 
     def __eq__(self, other: Any) -> Any:
         frame = sys._getframe(1)
-        if frame.f_code.co_code[frame.f_lasti] != COMPARE and looks_for_an_object(frame.f_code, frame.f_lasti):
+        if frame.f_code.co_code[frame.f_lasti] != COMPARE and looks_for_an_object(frame):
             return self is other
         return NotImplemented if other is None or isinstance(other, str) else apply(EQUAL, (self, other))
 
