@@ -223,6 +223,8 @@ class _Walk:
             self._container(x)
         elif isinstance(x, array.array | np.ndarray | np.generic):
             self._array(x)
+        elif isinstance(x, types.BuiltinFunctionType) or x.__class__.__module__.partition(".")[0] == "numpy":
+            self._leaf(x)  # functions of NumPy have attributes, too
         elif isinstance(x, types.FunctionType):
             self._function(x, lasting)
         elif isinstance(x, types.MethodType):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -136,9 +137,11 @@ def _add_notes(error: Exception, index: int) -> None:
     is_inner = not getattr(error, "__notes__", None)
     error.add_note(f"in example {index} of ab.map")
     if is_inner and isinstance(error, RecursionError):
+        depth = len(list(traceback.walk_tb(error.__traceback__)))
         error.add_note(
-            f"repair: the recursion is deeper than Python's limit of {sys.getrecursionlimit():,} calls: raise it with "
-            "sys.setrecursionlimit, or walk the example with a loop and a list of what is still to be done"
+            f"repair: the recursion went {depth:,} calls deep, and Python's "
+            f"limit is {sys.getrecursionlimit():,}: raise it with sys.setrecursionlimit (in a thread, whose stack "
+            "threading.stack_size makes large enough), or walk the example with a loop and a list of what is to be done"
         )
 
 

@@ -13,11 +13,13 @@ import numpy as np
 
 from .errors import CellError, RecordingError, message, op_error, user_line
 from .interrupts import uninterrupted
-from .ops.declare import apply
+from .ops.declare import Op, apply
+from .ops.elementwise import cast
+from .ops.movement import extents, whole
 from .ops.random import DROPOUT, NORMAL, UNIFORM
 from .shared import refuse_if_kept
 from .tape import state
-from .types import default_dtype
+from .types import default_dtype, is_float, value_dtype
 
 _MASK = (1 << 64) - 1
 _seed = [0, 0]  # seed, and how often it was set
@@ -198,8 +200,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng([stream & 0xFFFFFFFF, (stream >> 32) & 0xFFFFFFFF, number])
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if hasattr(shape, "__index__") else tuple(int(n) for n in shape)
+def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
+    wanted = value_dtype(op.name, dtype or default_dtype())
+    if not is_float(wanted):
+        raise op_error(op.name, "draws are floating numbers", got=str(wanted))
+    sizes = tuple(whole(op.name, n) for n in extents(shape))
+    drawn = apply(op, next_key(), (sizes, wanted))
+    return drawn if dtype is None else cast(drawn, dtype)
 
 
 def uniform(shape: Any = (), dtype: Any = None) -> Any:
@@ -209,7 +216,7 @@ def uniform(shape: Any = (), dtype: Any = None) -> Any:
     >>> ab.uniform((2, 3)).shape
     (2, 3)
     """
-    return apply(UNIFORM, next_key(), (_shape(shape), np.dtype(dtype or default_dtype())))
+    return _drawn(UNIFORM, shape, dtype)
 
 
 def normal(shape: Any = (), dtype: Any = None) -> Any:
@@ -219,7 +226,7 @@ def normal(shape: Any = (), dtype: Any = None) -> Any:
     >>> ab.normal(4).shape
     (4,)
     """
-    return apply(NORMAL, next_key(), (_shape(shape), np.dtype(dtype or default_dtype())))
+    return _drawn(NORMAL, shape, dtype)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool | None = None) -> Any:

@@ -29,11 +29,12 @@ from .errors import BackendError, OpTypeError, RecordingError, message, op_error
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
-from .ops.movement import STACK, TRANSPOSE, transpose
+from .ops.movement import STACK, TRANSPOSE, transpose, whole
+from .ops.movement import extents as extents_of
 from .ops.value import Tensor
 from .run.device.expressions import evaluate
 from .run.interpret import interpret
-from .types import Type, default_dtype, is_float, tensor_type
+from .types import HALF, Type, default_dtype, is_float, tensor_type, value_dtype
 
 _INTERN_LIMIT = 512
 
@@ -254,19 +255,25 @@ def set_attributes(x: Tensor, attributes: dict[str, Any]) -> None:
 _filled: dict[Any, Constant] = {}
 
 
-def filled(shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
-    """The one constant of this shape, number and dtype."""
-    extents = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-    if any(isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 0 for n in extents):
-        raise op_error("full", "a shape holds whole numbers from 0 on", got=repr(shape))
-    extents = tuple(n.__index__() for n in extents)
+def filled(name: str, shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
+    """The one constant of this shape, number and dtype, that was asked for by this name."""
+    extents = tuple(whole(name, n) for n in extents_of(shape))
+    if not isinstance(value, int | float | np.generic) or np.asarray(value).dtype.kind not in "biuf":
+        raise op_error(
+            name,
+            "the filling is not a number",
+            got=f"{type(value).__name__}{'' if value is None else f' {value!r}'[:60]}",
+            repair="ab.ones(shape) * x fills with a value",
+        )
     kind = (
-        np.dtype(dtype)
+        value_dtype(name, dtype)
         if dtype is not None
         else default_dtype()
-        if isinstance(value, float)
+        if isinstance(value, float | np.floating)
         else np.asarray(value).dtype
     )
+    if dtype is not None:
+        value = as_array(value, dtype).item()
     key = (extents, kind, repr(value))
     found = _filled.get(key)
     if found is None:
@@ -283,7 +290,7 @@ def zeros(shape: Any, dtype: Any = None) -> Constant:
     >>> ab.zeros(2).numpy()
     array([0., 0.], dtype=float32)
     """
-    return filled(shape, 0.0, dtype)
+    return filled("zeros", shape, 0.0, dtype)
 
 
 def ones(shape: Any, dtype: Any = None) -> Constant:
@@ -293,7 +300,7 @@ def ones(shape: Any, dtype: Any = None) -> Constant:
     >>> ab.ones((1, 2)).numpy()
     array([[1., 1.]], dtype=float32)
     """
-    return filled(shape, 1.0, dtype)
+    return filled("ones", shape, 1.0, dtype)
 
 
 def full(shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
@@ -303,7 +310,7 @@ def full(shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
     >>> ab.full(2, 3).numpy()
     array([3, 3])
     """
-    return filled(shape, value, dtype)
+    return filled("full", shape, value, dtype)
 
 
 def constant(x: Any, dtype: Any = None) -> Constant:
@@ -333,7 +340,16 @@ def holds_tensors(x: Any) -> bool:
 
 def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise op_error(
+            "tensor",
+            "a masked array has elements without a number",
+            got=f"{x.mask.sum()} of {x.size} masked",
+            repair="x.filled(number) puts one in their place; ab.where chooses",
+        )
     array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")
+    if dtype is not None and array.dtype == HALF:
+        array = array.astype(value_dtype("tensor", HALF))
     if array.dtype.kind == "f" and dtype is None:
         array = array.astype(default_dtype(), copy=False)
     if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import OpTypeError
+from .errors import OpTypeError, op_error
 from .guards import changed
 
 
@@ -95,6 +95,29 @@ def short_dtype(dtype: np.dtype[Any]) -> str:
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 DTYPES = (*FLOATS, np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.bool_))
+
+
+HALF = np.dtype(np.float16)
+
+
+def value_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+    """The dtype of values that op `name` is asked for; of float16 it is float32, in which they are held and computed.
+
+    >>> value_dtype("cast", "float16")
+    dtype('float32')
+    """
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError:
+        wanted = np.dtype(object)
+    if wanted not in DTYPES and wanted != HALF:
+        raise op_error(
+            name,
+            "no value holds this dtype",
+            expected="float32, float64, int32, int64, bool, or float16, which is computed in float32",
+            got=str(dtype),
+        )
+    return FLOATS[0] if wanted == HALF else wanted
 
 
 class _Default(threading.local):

@@ -185,6 +185,17 @@ def nearest_f32(x):  # type: ignore[no-untyped-def]
     return np.rint(x)
 
 
+@njit(error_model="numpy", fastmath=STRICT)
+def half_f32(x):  # type: ignore[no-untyped-def]
+    """The nearest number of float16: 23 bits become 10, in steps of 2^-24 at least; from 65520 on infinity."""
+    bits = f32(x).view(np.int32)
+    bits = bits + np.int32((1 << 12) - 1) + ((bits >> np.int32(13)) & np.int32(1))
+    y = np.int32((bits >> np.int32(13)) << np.int32(13)).view(np.float32)
+    y = y if abs(x) >= f32(2.0**-14) else np.rint(x * f32(2.0**24)) * f32(2.0**-24)
+    y = y if abs(y) < f32(65536.0) else np.copysign(f32(np.inf), x)
+    return y if x == x else x
+
+
 # float64
 
 
@@ -278,6 +289,17 @@ def nearest_f64(x):  # type: ignore[no-untyped-def]
     return np.rint(x)
 
 
+@njit(error_model="numpy", fastmath=STRICT)
+def half_f64(x):  # type: ignore[no-untyped-def]
+    """The nearest number of float16: 52 bits become 10, in steps of 2^-24 at least; from 65520 on infinity."""
+    bits = f64(x).view(np.int64)
+    bits = bits + np.int64((1 << 41) - 1) + ((bits >> np.int64(42)) & np.int64(1))
+    y = np.int64((bits >> np.int64(42)) << np.int64(42)).view(np.float64)
+    y = y if abs(x) >= f64(2.0**-14) else np.rint(x * f64(2.0**24)) * f64(2.0**-24)
+    y = y if abs(y) < f64(65536.0) else np.copysign(f64(np.inf), x)
+    return y if x == x else x
+
+
 # whole numbers and truth values
 
 
@@ -369,6 +391,6 @@ WHOLE_FUNCTIONS = ("floor_divide", "remainder", "invert")
 
 FLOAT_FUNCTIONS = (
     *("tanh", "sigmoid", "sigmoid_slope", "exp", "log", "softplus", "relu", "sign", "sqrt", "power"),
-    *("floor_divide", "remainder", "nearest"),
+    *("floor_divide", "remainder", "nearest", "half"),
 )
 """Names that scalar expressions use and that exist once per floating dtype."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import OpTypeError, op_error
-from ..types import Type, broadcast_shapes, default_dtype, tensor_type
+from ..types import HALF, Type, broadcast_shapes, default_dtype, tensor_type, value_dtype
 from .declare import Attrs, Op, Sample, apply, declare
 
 Samples = Callable[[np.random.Generator], list[Sample]]
@@ -417,14 +417,28 @@ CAST = declare(
 STOP_GRADIENT = _elementwise(
     "stop_gradient", "the same numbers, as a constant", np.array, "{0}", _nothing, dtypes="keep", smooth=False
 )
+ROUND_TO_HALF = _elementwise(
+    "round_to_half",
+    "the nearest number of float16, halves to even; the derivative is that of the number itself",
+    lambda x: x.astype(np.float16).astype(x.dtype),
+    "half({0})",
+    lambda g, y, x, a: (g,),
+    dtypes="float",
+    smooth=False,
+)
 
 
 # Public functions.
 
 
 def cast(x: Any, dtype: Any) -> Any:
-    """Convert to another dtype; the value itself when it has that dtype already."""
-    wanted = np.dtype(dtype)
+    """Convert to another dtype; the value itself when it has that dtype already.
+
+    float16 rounds to numbers of that dtype, which are held and computed in float32.
+    """
+    wanted = value_dtype("astype", dtype)
+    if np.dtype(dtype) == HALF:
+        return apply(ROUND_TO_HALF, (cast(x, wanted),))
     return x if getattr(x, "dtype", None) == wanted else apply(CAST, (x,), (wanted,))
 
 

@@ -224,6 +224,14 @@ def _item(item: Any) -> Any:
             return item if item.ndim else int(item)
     elif hasattr(item, "__index__") and not isinstance(item, bool):
         return item.__index__()
+    if isinstance(item, str) or (isinstance(item, np.ndarray) and item.dtype.kind in "US"):
+        raise op_error(
+            "index",
+            "a word is no row of a table",
+            got=repr(item)[:60],
+            repair="number words by an ab.data.Vocabulary, and look their vectors up in an nn.Embedding: "
+            "embedding[vocabulary[word]]",
+        )
     raise op_error(
         "index",
         "an index is a whole number, a slice, None, ..., an array of whole numbers or a mask",

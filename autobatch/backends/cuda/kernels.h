@@ -126,6 +126,33 @@ AB_FUNCTION double ab_remainder(double x, double y) { return ab_remainder_real(y
 AB_FUNCTION float ab_nearest(float x) { return rintf(x); }
 AB_FUNCTION double ab_nearest(double x) { return rint(x); }
 
+// The nearest number of float16: 10 bits of the fraction are left, in steps of 2^-24 at least; from 65520 on infinity.
+template <typename T> AB_FUNCTION T ab_half_of(T x, T shortened, T in_steps) {
+    const T y = ab_abs(x) >= T(6.103515625e-5) ? shortened : in_steps;
+    if (x != x) return x;
+    return ab_abs(y) < T(65536) ? y : (x < T(0) ? -(T)AB_INFINITY : (T)AB_INFINITY);
+}
+AB_FUNCTION float ab_half(float x) {
+    union {
+        float number;
+        unsigned bits;
+    } both;
+    both.number = x;
+    both.bits += ((unsigned)1 << 12) - 1 + ((both.bits >> 13) & 1);
+    both.bits = both.bits >> 13 << 13;
+    return ab_half_of(x, both.number, rintf(x * (float)16777216.0) * (float)5.9604644775390625e-8);
+}
+AB_FUNCTION double ab_half(double x) {
+    union {
+        double number;
+        u64 bits;
+    } both;
+    both.number = x;
+    both.bits += ((u64)1 << 41) - 1 + ((both.bits >> 42) & 1);
+    both.bits = both.bits >> 42 << 42;
+    return ab_half_of(x, both.number, rint(x * (double)16777216.0) * (double)5.9604644775390625e-8);
+}
+
 template <typename T> AB_FUNCTION T ab_invert(T x) { return ~x; }
 AB_FUNCTION bool ab_invert(bool x) { return !x; }
 
