@@ -36,7 +36,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import _PACKAGE, OpIndexError, message, user_line
 from .guarding import Fact, can_be_weak, same
@@ -69,6 +69,16 @@ def _out_of_range(index: int, n: int) -> None:
     raise OpIndexError(message(f"index {index} is out of range for an axis of {n}", where=user_line(2)))
 
 
+class _Watched(NamedTuple):
+    """A fact as the generated code has it; what has to be bound stands in the code's scope, weakly where it can."""
+
+    function: Callable[[Any], Any]
+    argument: Any
+    name: str
+    is_weak: bool
+    text: str
+
+
 class Entry:
     """The function that calls a cell, and its doors.
 
@@ -82,7 +92,7 @@ class Entry:
         self.is_plain = all(p.kind is _PLAIN for p in parameters.values())
         self.is_method = next(iter(parameters), "") == "self"
         self.doors: dict[Any, object] = {}
-        self.watched: dict[tuple[int, str], tuple[Fact, str]] = {}
+        self.watched: dict[tuple[int, str], _Watched] = {}
         self.lock = threading.Lock()
         self.made = itertools.count()
         # Names that no parameter has.
@@ -119,7 +129,7 @@ class Entry:
     def watch(self, facts: Sequence[Fact]) -> None:
         """Let all doors check these facts. The epoch moves where one differs from what they checked."""
         with self.lock:
-            old = [key for key, (fact, _) in self.watched.items() if not same((fact,), ())]
+            old = [key for key, one in self.watched.items() if not same([(*one[:2], self._value(one))], ())]
             keys = [(id(fact.holder), fact.text) for fact in facts]
             new = {key: fact for key, fact in zip(keys, facts, strict=True) if key not in self.watched or key in old}
             if not new and not old:
@@ -128,14 +138,19 @@ class Entry:
             if len(self.watched) + len(new) > WATCHED:
                 old, new = list(self.watched), dict(zip(keys, facts, strict=True))
             for key in old:
-                name = self.watched.pop(key)[1]
+                name = self.watched.pop(key).name
                 del self.scope[f"{name}h"], self.scope[f"{name}v"]
             for key, fact in new.items():
-                name = f"{self.prefix}w{next(self.made)}"
-                self.watched[key] = fact, name
+                name, is_weak = f"{self.prefix}w{next(self.made)}", can_be_weak(fact.value)
+                text = fact.text.format(h=f"{name}h", v=f"{name}v()" if is_weak else f"{name}v")
+                self.watched[key] = _Watched(fact.function, fact.argument, name, is_weak, text)
                 self.scope[f"{name}h"] = fact.holder
-                self.scope[f"{name}v"] = weakref.ref(fact.value) if can_be_weak(fact.value) else fact.value
+                self.scope[f"{name}v"] = weakref.ref(fact.value) if is_weak else fact.value
             self._compile()
+
+    def _value(self, watched: _Watched) -> Any:
+        value = self.scope[f"{watched.name}v"]
+        return value() if watched.is_weak else value
 
     def door(self, structure: Any, outputs: Any, n_args: int) -> object | None:
         """The token of the door for calls of this structure, added if it is new; None where there can be none."""
@@ -158,10 +173,7 @@ class Entry:
 
     def _differs(self) -> str:
         """An expression that says whether a fact does not hold any more."""
-        return " or ".join(
-            fact.text.format(h=f"{name}h", v=f"{name}v()" if can_be_weak(fact.value) else f"{name}v")
-            for fact, name in self.watched.values()
-        )
+        return " or ".join(watched.text for watched in self.watched.values())
 
     def _compiled(self) -> Any:
         p = self.prefix

@@ -39,11 +39,12 @@ def map(
 
     With `reuse=True` the recording of each example is kept, and replayed when the same example (the same object; of
     numbers and strings an equal one) is mapped again by the same function: `fn` is not called. Random draws are fresh,
-    and changed numbers of parameters are seen. Another mode, default dtype or backend, and whatever is replaced in the
-    modules, closures and globals that `fn` reads, gives a recording of its own. What changes inside an example, or in
-    other objects that `fn` reads, is not noticed: call `ab.forget()` then. `reuse="check"` calls `fn` each time and
-    raises `RecordingError` where what it records is not what is kept. Each thread keeps up to 1 GB of recordings, and
-    the examples they belong to; those used longest ago go first.
+    and changed numbers of parameters are seen. Another mode, default dtype or backend, and a change in anything that
+    `fn` reads through functions of the user's own (modules, closures, globals, attributes of objects and classes, what
+    containers and small arrays hold), gives a recording of its own. What changes inside an example is not noticed: call
+    `ab.forget()` then. `reuse="check"` calls `fn` each time and raises `RecordingError` where what it records is not
+    what is kept. Each thread keeps up to 1 GB of recordings, and the examples they belong to; those used longest ago go
+    first, and those of models that nobody else holds.
 
     A recording that cannot be replayed raises `RecordingError`: where `fn` forces a value, reads the numbers of a
     parameter, asks for `ab.rng()`, depends on tensors recorded outside of it, puts tensors elsewhere than into its
@@ -160,7 +161,7 @@ def _call_or_replay(fn: Callable[..., Any], columns: list[list[Any]], call: int,
     tape, store = current_tape(), own_store()
     context = store.context(fn)
     keys = keys_of(columns)
-    rows: list[int | None] = [None if check else context.rows.get(key) for key in keys]
+    rows = [None] * len(keys) if check else store.rows(context, keys)
     results: list[Any] = []
     marks: list[Mark] = []
     paths: dict[int, Any] = {}

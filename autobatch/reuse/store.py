@@ -7,6 +7,8 @@ into another recording as one `Block`.
 What belongs to the recording rather than to an example, such as a parameter that is read as a row, is recorded first
 where it is not there yet. Keys of random draws are written anew, from the example's present stream.
 
+Parameters are not kept alive: what belongs to a signature or row that is made of a parameter lives as long as that.
+
 Invariants: a replay equals what the function would have recorded here, up to the place of those shared rows; an example
 is kept wholly or not at all. Cost of a replay: a few µs an example and a few ns a node.
 """
@@ -14,7 +16,8 @@ is kept wholly or not at all. Cost of a replay: a few µs an example and a few n
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from types import CodeType
@@ -23,7 +26,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import RecordingError, message
+from ..guarding import weakly
 from ..interrupts import uninterrupted
+from ..shared import Tied
 from ..signature import Signature
 from ..stages import active
 from ..tape import Block, Recording
@@ -53,11 +58,18 @@ def keys_of(columns: Sequence[Sequence[Any]]) -> list[Any]:
 
 @dataclass(eq=False, slots=True)
 class Context:
-    """Recordings that were made in the same surroundings: key of the example → row of the store."""
+    """Recordings that were made in the same surroundings: key of the example → row of the store.
+
+    leaves: weak references to what counts by identity; where one of them is gone, the recordings are of no use
+    """
 
     surroundings: Any
-    held: tuple[Any, ...]
+    leaves: tuple[Callable[[], Any], ...]
     rows: dict[Any, int] = field(default_factory=dict)
+
+    def lives(self) -> bool:
+        """Whether the surroundings can come again."""
+        return all(leaf() is not None for leaf in self.leaves)
 
 
 @dataclass(slots=True)
@@ -82,8 +94,8 @@ class Store:
     def __init__(self) -> None:
         self.surroundings = Surroundings()
         self.contexts: dict[Any, Context] = {}
-        self.signatures: list[Signature] = []
-        self.signature_number: dict[Signature, int] = {}
+        self.signatures: list[Tied[Signature] | None] = []
+        self.signature_number: weakref.WeakKeyDictionary[Signature, int] = weakref.WeakKeyDictionary()
         self.outside: list[Any] = []
         self.outside_number: dict[Any, int] = {}
         self.lines: list[Any] = []
@@ -113,11 +125,37 @@ class Store:
 
     def context(self, fn: Callable[..., Any]) -> Context:
         """The recordings that may be replayed for this function, as things are now."""
-        surroundings, held = self.surroundings.of(fn)
+        surroundings, leaves = self.surroundings.of(fn)
         found = self.contexts.get(surroundings)
-        if found is None:
-            found = Context(surroundings, held)  # it joins the others with the first recording that is kept
+        if found is None or not found.lives():
+            if not all(context.lives() for context in self.contexts.values()):
+                with uninterrupted():
+                    self._evict(LIMIT_BYTES)
+            found = Context(surroundings, tuple(map(weakly, leaves)))  # it joins the others when something is kept
         return found
+
+    def rows(self, context: Context, keys: Sequence[Any]) -> list[int | None]:
+        """The recordings of examples in these surroundings; None where there is none, or none any more."""
+        rows = [context.rows.get(key) for key in keys]
+        needs = {id(k.needs): k.needs for k in (self.kept[row] for row in rows if row is not None)}
+        if all(map(self._is_there, needs.values())):
+            return rows
+        for k, row in enumerate(rows):
+            if row is not None and not self._is_there(self.kept[row].needs):
+                rows[k] = None
+                context.rows.pop(keys[k], None)
+        return rows
+
+    def _is_there(self, needs: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+        """Whether the parameters live that a recording needs."""
+        return all(self._signature(s) is not None for s in needs[0]) and all(
+            self.outside[o] is not None and (self.outside[o][0] == "import" or self.outside[o][1][0]() is not None)
+            for o in needs[1]
+        )
+
+    def _signature(self, number: int) -> Signature | None:
+        tied = self.signatures[number]
+        return None if tied is None else tied()
 
     # Replaying.
 
@@ -130,7 +168,9 @@ class Store:
         needs = list({id(k.needs): k.needs for k in kept}.values())  # equal ones are one object
         numbers = np.zeros((2, max(len(self.signatures), len(self.outside))), np.int64)
         for s in dict.fromkeys(chain.from_iterable(signatures for signatures, _ in needs)):
-            numbers[0, s] = tape.signature_number(self.signatures[s])
+            signature = self._signature(s)
+            assert signature is not None
+            numbers[0, s] = tape.signature_number(signature)
         for o in dict.fromkeys(chain.from_iterable(outside for _, outside in needs)):
             numbers[1, o] = _record_outside(self.outside[o], tape)
         first = tape.count
@@ -210,7 +250,7 @@ class Store:
                 self._evict(int(LIMIT_BYTES * _LEFT_AFTER_EVICTION))
 
     def _add(self, context: Context, new: Encoded, which: list[int], examples: Sequence[Any]) -> None:
-        self.contexts.setdefault(context.surroundings, context)
+        self.contexts[context.surroundings] = context
         first, count = len(self.kept), len(which)
         more = first + count - len(self.used)
         if more > 0:
@@ -280,7 +320,8 @@ class Store:
         if (old["kind"][at] != KINDS["signature"]).any():
             return False
         pairs = {(int(a), int(b)) for a, b in zip(old["code"][at], parts["code"][at], strict=True)}
-        return all(self.signatures[a].key() == self.signatures[b].key() for a, b in pairs)
+        both = ((self._signature(a), self._signature(b)) for a, b in pairs)
+        return all(x is not None and y is not None and x.key() == y.key() for x, y in both)
 
     def _range(self, row: int, name: str) -> Array:
         k = 2 * COLUMNS.index({"kind": "code", "key_path": "keys"}.get(name, name))
@@ -288,10 +329,12 @@ class Store:
         return self.columns[name].array[first:last]
 
     def _evict(self, limit: int) -> None:
-        """Give up what was used longest ago until the rest fits, and close the gaps."""
+        """Give up what is of no use, and what was used longest ago until the rest fits; close the gaps."""
         order = np.argsort(-self.used[: len(self.kept)], kind="stable").tolist()
         total = 0
         stay = []
+        alive = {id(context): context.lives() for context in self.contexts.values()}
+        order = [row for row in order if alive.get(id(self.kept[row].context)) and self._is_there(self.kept[row].needs)]
         for row in order:
             total += self.kept[row].n_bytes
             if total > limit:
@@ -326,12 +369,21 @@ class Store:
 
     def number_of_signature(self, signature: Signature) -> int:
         """The store's own number."""
-        return _number(signature, signature, self.signature_number, self.signatures)
+        tied = None if signature in self.signature_number else Tied(signature, signature.shared)
+        return _number(signature, tied, self.signature_number, self.signatures)
 
     def number_of_outside(self, what: Any) -> int:
         """The number of a value that belongs to the recording: a parameter as a row, or an array brought over."""
         known = len(self.outside)
-        found = _number(what[:2], what, self.outside_number, self.outside)
+        key = what[:2]
+        if what[0] == "row":
+            x, frozen = what[1]
+            key = "row", id(x), frozen
+            before = self.outside_number.get(key)
+            if before is not None and self.outside[before][1][0]() is not x:
+                del self.outside_number[key]
+            what = ("row", (Tied(x, (x,)), frozen), what[2])
+        found = _number(key, what, self.outside_number, self.outside)
         if found == known:
             self.n_bytes += _n_bytes(what)
         return found
@@ -356,7 +408,7 @@ class Store:
         return found
 
 
-def _number(key: Any, what: Any, known: dict[Any, int], things: list[Any]) -> int:
+def _number(key: Any, what: Any, known: MutableMapping[Any, int], things: list[Any]) -> int:
     found = known.get(key)
     if found is None:
         things.append(what)
@@ -364,7 +416,7 @@ def _number(key: Any, what: Any, known: dict[Any, int], things: list[Any]) -> in
     return found
 
 
-def _drop(things: list[Any], known: dict[Any, int], needed: set[int]) -> None:
+def _drop(things: list[Any], known: MutableMapping[Any, int], needed: set[int]) -> None:
     """Let go of what no recording needs; the numbers of the others stay."""
     for k in range(len(things)):
         if k not in needed:
@@ -379,7 +431,7 @@ def _n_bytes(outside: Any) -> int:
 
 def _record_outside(what: Any, tape: Recording) -> int:
     if what[0] == "row":
-        return shared_row(what[1][0], tape, what[1][1], what[2])._id
+        return shared_row(what[1][0](), tape, what[1][1], what[2])._id
     return import_array(what[1], what[2], tape)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..shared import Shared, Tied
 from ..tape import Recording
 from ..tensor import RecordedTensor
 from ..types import Type
@@ -25,7 +26,7 @@ _new = object.__new__
 
 @dataclass(slots=True)
 class Template:
-    """A result as steps that push a tensor, an object or a copy of an array, or make a container of what was pushed.
+    """A result as steps: push a tensor, a shared value, an object or a copy of an array; make a container of these.
 
     tensors: of each, whether its value belongs to the recording rather than to the example, its number, its type
     alone: number and type where the result is one tensor of the example, which is most often so
@@ -54,6 +55,8 @@ class Template:
                 stack.append(made[first + x])
             elif what == "object":
                 stack.append(x)
+            elif what == "shared":
+                stack.append(x())
             elif what == "array":
                 stack.append(x.copy())
             else:
@@ -93,7 +96,9 @@ def template_of(result: Any, tape: Recording, number: Callable[[RecordedTensor],
             stack.append((None, (_kind(x), len(parts), keys)))
             stack += [(part, None) for part in reversed(parts)]
         else:
-            steps.append(("array", x.copy()) if type(x) is np.ndarray else ("object", x))
+            shared = isinstance(x, Shared)
+            array = type(x) is np.ndarray
+            steps.append(("shared", Tied(x, (x,))) if shared else ("array", x.copy()) if array else ("object", x))
     return Template(tensors, steps)
 
 
@@ -128,6 +133,8 @@ def _same(x: Any, y: Any) -> bool:
         return True
     if type(x) is not type(y):
         return False
+    if isinstance(x, Tied):
+        return bool(x() is y())
     if isinstance(x, np.ndarray):
         return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
     try:
