@@ -174,9 +174,23 @@ def getitem(x: Any, index: Any) -> Any:
     """
     if index.__class__ is int and x.shape:
         return _pick(x, 0, index)
-    if index.__class__ is slice and x.shape:
-        return _slice(x, 0, index)
-    items = [_item(item) for item in (index if isinstance(index, tuple) else (index,))]
+    if index.__class__ is np.ndarray and index.dtype.kind == "i" and index.ndim and x.shape:
+        _check_range(x, index, x.shape[0])
+        return apply(LOOKUP, (x, index))
+    items = index if isinstance(index, tuple) else (index,)
+    used = 0
+    for item in items:
+        if item is not None:
+            if item.__class__ is not int and item.__class__ is not slice:
+                return _general(x, items)
+            used += 1
+    _check_rank(x, used)
+    return _basic(x, 0, items)[0]
+
+
+def _general(x: Any, index: tuple[Any, ...]) -> Any:
+    """Indexing with arrays among the parts of the index, masks, ... or what is not an index at all."""
+    items = [_item(item) for item in index]
     placed = [k for k, item in enumerate(items) if not (item is None or item is Ellipsis or isinstance(item, slice))]
     items = _expanded(x, items)
     first = next((k for k, item in enumerate(items) if _is_array(item)), len(items))
@@ -188,15 +202,14 @@ def getitem(x: Any, index: Any) -> Any:
         if _is_array(item):
             axes.append(at)
             arrays.append(item)
+            _check_range(x, item, y.shape[at])
         else:
             rest.append(item)
         at += item is not None
     ndim = _broadcast_rank(arrays)
-    y = transpose(y, (*axes, *(a for a in range(len(y.shape)) if a not in axes)))
-    for array, extent in zip(arrays, y.shape, strict=False):
-        _check_range(x, array, extent)
-    y = apply(LOOKUP, (y, *arrays))
-    y, _ = _basic(y, ndim + axis, rest)
+    if axes != list(range(len(axes))):
+        y = transpose(y, (*axes, *(a for a in range(len(y.shape)) if a not in axes)))
+    y, _ = _basic(apply(LOOKUP, (y, *arrays)), ndim + axis, rest)
     if axis and placed[-1] - placed[0] == len(placed) - 1:  # next to each other, so their axes stay where they are
         y = transpose(y, (*range(ndim, ndim + axis), *range(ndim), *range(ndim + axis, len(y.shape))))
     return y
@@ -272,8 +285,7 @@ def _expanded(x: Any, items: list[Any]) -> list[Any]:
     """The same with masks as the positions of what is true, and with slices in place of ..."""
     ndim = len(x.shape)
     used = sum(0 if item is None or item is Ellipsis else item.ndim if _is_mask(item) else 1 for item in items)
-    if used > ndim:
-        raise OpIndexError(message(f"too many indices: {used} for a value of rank {ndim}", where=user_line(3)))
+    _check_rank(x, used)
     if sum(item is Ellipsis for item in items) > 1:
         raise OpIndexError(message("an index has more than one ...", where=user_line(3)))
     found: list[Any] = []
@@ -304,7 +316,15 @@ def _is_mask(item: Any) -> bool:
     return isinstance(item, np.ndarray) and item.dtype.kind == "b"
 
 
+def _check_rank(x: Any, used: int) -> None:
+    ndim = len(x.shape)
+    if used > ndim:
+        raise OpIndexError(message(f"too many indices: {used} for a value of rank {ndim}", where=user_line(3)))
+
+
 def _broadcast_rank(arrays: list[Any]) -> int:
+    if len(arrays) == 1:
+        return len(arrays[0].shape)
     shape = broadcast_shapes(*(array.shape for array in arrays))
     if shape is None:
         shapes = " and ".join(str(array.shape) for array in arrays)
@@ -322,7 +342,7 @@ def _broadcast_rank(arrays: list[Any]) -> int:
 def _check_range(x: Any, index: Any, n: int) -> None:
     """Raise if whole numbers that are known are no index of an axis of n elements."""
     if isinstance(index, np.ndarray) and index.size:
-        low, high = int(index.min()), int(index.max())
+        low, high = int(np.minimum.reduce(index, None)), int(np.maximum.reduce(index, None))
         if low < -n or high >= n:
             raise _out_of_range(x, high if high >= n else low, n)
 
@@ -332,7 +352,7 @@ def _out_of_range(x: Any, index: int, n: int) -> OpIndexError:
     return OpIndexError(message(f"index {index} is out of range for an axis of {n} of {table}", where=user_line(3)))
 
 
-def _basic(x: Any, axis: int, items: list[Any]) -> tuple[Any, int]:
+def _basic(x: Any, axis: int, items: Sequence[Any]) -> tuple[Any, int]:
     """Apply whole numbers, slices and None from an axis on; also the axis after them."""
     for item in items:
         if item is None:
@@ -366,7 +386,7 @@ def _slice(x: Any, axis: int, item: slice) -> Any:
 
 def _pick(x: Any, axis: int, index: Any) -> Any:
     """One element of an axis, by a whole number or an integer value."""
-    if not _is_value(index):
+    if index.__class__ is int:
         n = x.shape[axis]
         if not -n <= index < n:
             raise _out_of_range(x, index, n)
