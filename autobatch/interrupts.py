@@ -34,9 +34,12 @@ class uninterrupted:
 
     __slots__ = ("arrived", "old")
 
-    def __enter__(self) -> None:
+    def __init__(self) -> None:
         self.old: list[tuple[int, Any]] = []
         self.arrived: list[tuple[int, Any]] = []
+
+    def __enter__(self) -> None:
+        self.old, self.arrived = [], []
         if threading.current_thread() is not threading.main_thread():
             return
         try:
@@ -68,6 +71,37 @@ class uninterrupted:
         self._restore()
         for number, frame in self.arrived:
             handlers[number](number, frame)
+
+
+ATTEMPTS = 64
+"""How often an action is run that exceptions break off."""
+
+
+def run_whole(action: Callable[[], None]) -> None:
+    """Run an action to its end, whatever signal handlers and other threads raise meanwhile, which is raised then.
+
+    The action can be run again: it does what is left to do, and nothing that it has done. What can fail comes before.
+
+    >>> run_whole(lambda: None)
+    """
+    hold = uninterrupted()
+    try:
+        with hold:
+            _to_the_end(action)
+    finally:
+        hold._restore()  # again: an exception sent by another thread may have cut the exit short
+
+
+def _to_the_end(action: Callable[[], None]) -> None:
+    raised: BaseException | None = None
+    for _ in range(ATTEMPTS):
+        try:
+            action()
+            break
+        except BaseException as error:
+            raised = raised or error
+    if raised is not None:
+        raise raised
 
 
 def original(error: SystemError) -> BaseException:

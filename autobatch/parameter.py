@@ -1,15 +1,14 @@
 """Parameters, buffers and their gradients.
 
-Whoever changes a parameter goes through `updating`: pending work runs first, Ctrl-C waits until all is written, and
+Whoever changes a parameter goes through `update`: pending work runs first, exceptions wait until all is written, and
 the versions move, so that a recording is never run or reversed against other numbers than it was made with.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,7 +20,7 @@ from .backends.numba_verbs import scatter_add
 from .backends.packed import forget
 from .backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_device, to_host
 from .errors import OpTypeError, message, user_line
-from .interrupts import uninterrupted
+from .interrupts import run_whole
 from .run.device import gradients as on_device
 from .shared import Shared, as_array, attributes_of, mixed_places, refuse_if_kept, set_attributes, settle
 from .stages import timed
@@ -290,34 +289,50 @@ def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...
     return SparseRows(once, scatter_add(joined, place, once.size), shape)
 
 
-@contextlib.contextmanager
-def updating(parameters: Sequence[Held]) -> Iterator[list[np.ndarray[Any, Any]]]:
-    """Change parameters in place: yields their writable arrays.
+def update(parameters: Sequence[Held], change: Callable[[Sequence[Any]], None]) -> None:
+    """Change parameters in place, all or none: `change` gets their arrays.
 
     The live pending work of this thread runs first, against the old numbers, and values made of these parameters alone
-    that somebody holds get theirs. Inside the block Ctrl-C is held back;
-    do what can fail before. The versions move at the end.
+    that somebody holds get theirs. Do what can fail before: `change` is run again where an exception breaks it off that
+    a signal handler or another thread raised, and has then to do what is left.
     """
+    _before(parameters)
+    arrays = [p._data for p in parameters]
+
+    def action() -> None:
+        change(arrays)
+        stamp = now()
+        for p in parameters:
+            p._version = stamp
+            forget(p._data)
+
+    with timed("update"):
+        run_whole(action)
+
+
+def _before(parameters: Sequence[Held]) -> None:
+    """What comes before any change."""
     for hook in before_change:
         hook()
     settle(parameters)
-    with timed("update"), uninterrupted():
-        try:
-            yield [p._data for p in parameters]
-        finally:
-            stamp = now()
-            for p in parameters:
-                p._version = stamp
-                forget(p._data)
 
 
 def replace(pairs: Sequence[tuple[Held, Any]]) -> None:
     """Write arrays, of the host or of the device, over the numbers of parameters of the same shapes: all or none."""
-    held = [x for x, _ in pairs]
     arrays = [_in_place_of(x._data, array, x.dtype) for x, array in pairs]
-    with updating(held) as targets:
+
+    def change(targets: Sequence[Any]) -> None:
         for target, array in zip(targets, arrays, strict=True):
             target[...] = array
+
+    update([x for x, _ in pairs], change)
+
+
+def forget_gradients(parameters: Sequence[Parameter]) -> None:
+    """Set `.grad` of several parameters to None: of all or of none."""
+    before = [p._grad for p in parameters]  # as in `accumulate`
+    _consume(map(setattr, parameters, itertools.repeat("_grad"), itertools.repeat(None)))
+    del before
 
 
 def _in_place_of(data: Any, array: Any, dtype: np.dtype[Any]) -> Any:
@@ -336,18 +351,20 @@ def move(held: Sequence[Held], backend: str) -> None:
     Raises `BackendError` for a backend that is unknown or cannot run here.
     """
     to = to_device if checked(backend) in DEVICES else to_host
-    for hook in before_change:
-        hook()
-    settle(held)
+    _before(held)
     moved = [(x, to(x._data), _moved(x._grad, to) if isinstance(x, Parameter) else None) for x in held]
-    with uninterrupted():
+
+    def action() -> None:
         stamp = now()
         for x, data, grad in moved:
+            if isinstance(x, Parameter):
+                x._grad = grad
             if data is not x._data:
                 forget(x._data)
-                x._data, x._version, x._copy = data, stamp, None
-                if isinstance(x, Parameter):
-                    x._grad = grad
+                x._version, x._copy = stamp, None
+                x._data = data
+
+    run_whole(action)
 
 
 def _moved(g: Gradient | None, to: Callable[[Any], Any]) -> Gradient | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CellError, RecordingError, message, op_error, user_line
-from .interrupts import uninterrupted
+from .interrupts import run_whole
 from .ops.declare import Op, apply
 from .ops.elementwise import cast
 from .ops.movement import extents, whole
@@ -128,11 +128,14 @@ def set_random_state(saved: Mapping[str, Any]) -> None:
     except (KeyError, TypeError, ValueError, OverflowError) as fault:
         what = "set_random_state: this is no state of the random streams"
         raise ValueError(message(what, got=f"{fault.__class__.__name__}: {fault}", where=user_line(2))) from None
-    with uninterrupted():
+
+    def change() -> None:
         _seed[0] = seed & _MASK
         _seed[1] += 1
         _threads.epoch, _threads.generator = _seed[1], generator
         state.stream, state.draws, state.maps = stream & _MASK, draws, maps
+
+    run_whole(change)
 
 
 def _outside(name: str) -> None:

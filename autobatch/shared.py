@@ -211,19 +211,22 @@ class Constant(Shared):
 
     def __init__(self, data: np.ndarray[Any, Any]) -> None:
         super().__init__(tensor_type(data.dtype, data.shape))
-        self._data = data  # not marked as read-only: that is another type to compiled loops than a parameter
+        # Not marked as read-only: that is another type to compiled loops than a parameter. None: only on a device yet.
+        self._data: np.ndarray[Any, Any] | None = data
         self._copy: tuple[Device, Any] | None = None
 
     @classmethod
     def of_array(cls, array: Any) -> Constant:
         """A constant with the numbers of an array, of the host or of a device, that nobody changes."""
-        made = cls(to_host(array))
-        if is_on_device(array):
-            made._copy = current_device(), array
+        if not is_on_device(array):
+            return cls(array)
+        made = cls.__new__(cls)
+        Shared.__init__(made, tensor_type(array.dtype, array.shape))
+        made._data, made._copy = None, (current_device(), array)
         return made
 
     def __getstate__(self) -> Any:
-        return attributes_of(self), self._data
+        return attributes_of(self), self._array()
 
     def __setstate__(self, state: Any) -> None:
         attributes, data = state
@@ -231,13 +234,16 @@ class Constant(Shared):
         set_attributes(self, attributes)
 
     def _array(self) -> np.ndarray[Any, Any]:
+        if self._data is None:
+            assert self._copy is not None
+            self._data = to_host(self._copy[1])
         return self._data
 
     def _array_on(self, device: Device | None) -> Any:
         if device is None:
-            return self._data
+            return self._array()
         if self._copy is None or self._copy[0] is not device:
-            self._copy = device, device.array(self._data)
+            self._copy = device, device.array(self._array())
         return self._copy[1]
 
 
@@ -540,11 +546,14 @@ def copy_with_gradient() -> RecordingError:
 
 
 class _Holder:
+    __slots__ = ("held",)
+
     def __init__(self) -> None:
         self.held = object()
 
 
-_ALONE = sys.getrefcount(_Holder().held)
+_holder = _Holder()
+_ALONE = sys.getrefcount(_holder.held)
 """What `sys.getrefcount` says of an object that nobody holds but one attribute."""
 
 

@@ -95,6 +95,7 @@ ALSO_ALLOWED = {
     "guards": {"Noted", "changed"},
     "disk": {"clear", "folder", "limit", "usage"},
     "jit": {"njit"},
+    "interrupts": {"passing_on", "run_whole"},
     "random": {"in_mode", "initial_generator"},
     "reasons": {"batching_reasons"},
     "saving": {"as_array"},

@@ -125,6 +125,15 @@ def test_a_loop_computes_nothing_anew_that_depends_on_shapes_alone() -> None:
     assert [float(x) for x in kept] == pytest.approx([0.2, 0.05, 0.0125, 0.003125])
 
 
+def test_a_value_that_nobody_holds_is_not_computed_when_parameters_change() -> None:
+    w = ab.Parameter(np.eye(2))
+    (ab.tensor([1.0, 2.0]) @ w.T).sum().backward()
+    unheld, held = weakref.ref(w.T), w * 2.0
+    optim.SGD([w], 0.5).step()
+    assert unheld() is w.T
+    assert held is not w * 2.0
+
+
 def test_values_hold_no_dropped_parameter_and_dropped_parameters_hold_no_memory() -> None:
     lasting, ones = ab.Parameter(np.ones(3)), ab.ones(3)
     gone = []

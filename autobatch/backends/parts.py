@@ -55,6 +55,22 @@ def share_parts(loop: Loop, arguments: tuple[Any, ...], n: int, size: int = 1) -
     share(loop, (*arguments, state.__array_interface__["data"][0]), -(-n // size), state)
 
 
+def share_counted(loop: Loop, arguments: tuple[Any, ...], counter: Any) -> None:
+    """Run `loop(*arguments, parts)` on several threads, and only what `counter`, the three numbers, has not as taken;
+    returns when all of the rows, whose number is the first argument, are done."""
+    share(loop, (*arguments, counter.__array_interface__["data"][0]), -(-arguments[0] // int(counter[2])), counter)
+
+
+def rows_of_a_part(n: int, w: int, touches: int) -> int:
+    """Rows of a part of n rows, each of which reads, writes and puts through functions `touches` numbers; n where
+    threads would not help. `w` is the width of the rows."""
+    if n * touches < SHARED:
+        return n
+    size = max(1, PART // touches)
+    rows = -(-size // _VECTOR) * _VECTOR if w == 1 else size
+    return rows if is_help_likely(-(-n // rows)) else n
+
+
 def share_rows(loop: Loop, touches: int) -> Loop:
     """The loop, its rows shared among threads; a row reads, writes and puts through functions `touches` numbers."""
     size = max(1, PART // touches)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import message
 from ..guards import Noted, changed
-from ..parameter import Buffer, Parameter, move, replace
+from ..parameter import Buffer, Parameter, forget_gradients, move, replace
 from ..random import in_mode
 from ..saving import as_array
 from ..tape import state
@@ -125,8 +125,7 @@ class Module(metaclass=Noted):
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
-        for parameter in self.parameters():
-            parameter.grad = None
+        forget_gradients(list(self.parameters()))
 
     # Places.
 

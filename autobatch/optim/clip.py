@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from ..backends.parts import ALONE, parts_done, take_part
 from ..backends.transfer import is_on_device
 from ..errors import BackendError
+from ..interrupts import run_whole
 from ..parameter import Parameter, SparseRows
 from .on_device import clip
-from .optimizer import Array, compiled_loop
+from .optimizer import Array, compiled_loop, flat
 
 
 def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> float:
@@ -49,9 +52,41 @@ def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> 
         return on_device
     norm = _norm(arrays)
     if max_norm < norm < math.inf:
-        for array in arrays:
-            np.multiply(array, max_norm / norm, out=array, casting="same_kind")
+        _scale_all(arrays, max_norm / norm)
     return norm
+
+
+def _scale_all(arrays: list[Array], factor: float) -> None:
+    """Scale arrays in place, all or none. Those that loops cannot take in one go are written over by what they are to
+    be; each of the others counts what was scaled, so that nothing is scaled twice."""
+    counters = np.zeros((len(arrays), 3), np.int64)
+    counters[:, 2] = [max(array.size, 1) for array in arrays]
+    address = counters.__array_interface__["data"][0]
+    odd = {k: array * array.dtype.type(factor) for k, array in enumerate(arrays) if not array.flags.carray}
+    plain = [(k, flat(array), array.dtype.type(factor)) for k, array in enumerate(arrays) if k not in odd]
+    for _, array, number in plain:
+        _scale(0, array[:0], number, ALONE)  # compiled, or loaded, before anything changes
+
+    def action() -> None:
+        for k, array, number in plain:
+            _scale(array.size, array, number, address + k * counters.strides[0])
+        for k, scaled in odd.items():
+            arrays[k][...] = scaled
+
+    run_whole(action)
+
+
+@compiled_loop
+def _scale(n: int, x: Array, factor: Any, parts: int) -> int:
+    n_done = 0
+    first, last = take_part(parts, 0, n)
+    while first < last:
+        part = x[first:last]
+        for k in range(part.size):
+            part[k] *= factor
+        n_done += 1
+        first, last = take_part(parts, n, n)
+    return parts_done(parts, n_done)
 
 
 def _norm(arrays: list[Array]) -> float:

@@ -119,9 +119,15 @@ class DeviceMove:
         """The parameter's array as `run` takes it."""
         return array
 
-    def run(self, view: Any) -> None:
-        """Start the kernel."""
-        self.device.launch(self.kernel, -(-self.n // THREADS), THREADS, (view.data.ptr, *self.arguments))
+    def part(self) -> int:
+        """The kernel is one part."""
+        return self.n
+
+    def run(self, view: Any, counter: Any, address: int) -> None:
+        """Start the kernel, unless the counter has it as started."""
+        if not counter[1]:
+            self.device.launch(self.kernel, -(-self.n // THREADS), THREADS, (view.data.ptr, *self.arguments))
+            counter[1] = 1
 
 
 def bits(x: float) -> int:

@@ -2,24 +2,26 @@
 
 A step has two halves. The first checks every gradient and makes for each parameter a `Move`: a compiled loop with all
 its arguments, scratch included. Whatever can fail, fails here, and nothing has changed. The second half only runs the
-loops, in place, while Ctrl-C waits.
+loops, in place. Each of them counts the rows that it has taken, so that one that an exception broke off between two
+instructions can be run again, and does what is left.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..backends.parts import ALONE, SHARED, share_rows
+from ..backends.parts import ALONE, SHARED, rows_of_a_part, share_counted
 from ..backends.transfer import is_on_device, to_device, to_host
 from ..errors import BackendError, message
+from ..interrupts import passing_on
 from ..jit import njit
-from ..parameter import Parameter, SparseRows, updating
+from ..parameter import Parameter, SparseRows, forget_gradients, update
 from ..types import short_dtype
 from .on_device import DeviceMove
 
@@ -34,7 +36,7 @@ class Move:
     """What a step does to one parameter: `kernel(n, width, view, *arguments, parts)`.
 
     `view` is the parameter's array as `shape`. The first argument is the gradient: n numbers, of width 1, or n rows.
-    Threads may take parts of them (`backends.parts`); none is met twice.
+    They are cut into parts (`backends.parts`), which threads may share; none is met twice.
     """
 
     kernel: Callable[..., int]
@@ -45,15 +47,20 @@ class Move:
         """The parameter's array as `run` takes it."""
         return flat(array) if len(self.shape) == 1 else np.reshape(array, self.shape, copy=False)
 
-    def run(self, view: Array) -> None:
-        """Change the parameter."""
-        arguments, kernel = self.arguments, self.kernel
-        n, width = len(arguments[0]), math.prod(self.shape[1:])
-        if n * width * 2 * len(arguments) >= SHARED:
-            touches = 2 * sum(isinstance(x, np.ndarray) for x in arguments) * width
-            if n * touches >= SHARED:
-                kernel = share_rows(kernel, touches)
-        kernel(n, width, view, *arguments, ALONE)
+    def part(self) -> int:
+        """How many rows are one part; all of them where threads would not help."""
+        n, width = len(self.arguments[0]), math.prod(self.shape[1:])
+        if n * width * 2 * len(self.arguments) < SHARED:
+            return n
+        return rows_of_a_part(n, width, 2 * sum(isinstance(x, np.ndarray) for x in self.arguments) * width)
+
+    def run(self, view: Array, counter: Array, address: int) -> None:
+        """Change the parameter; rows that the counter, which lies at the address, has as taken are left out."""
+        arguments = len(self.arguments[0]), math.prod(self.shape[1:]), view, *self.arguments
+        if counter[2] < arguments[0]:
+            share_counted(self.kernel, arguments, counter)
+        else:
+            self.kernel(*arguments, address)
 
     def compile(self) -> None:
         """Compile the kernel, or load it, by a call on no numbers."""
@@ -112,11 +119,12 @@ class Optimizer(ABC):
 
     # One step.
 
+    @passing_on
     def step(self) -> None:
         """Change every parameter that has a gradient; the others, and their state, stay as they are.
 
         Recordings that still wait run first, with the parameters as they were. All parameters, moments and counts
-        move, or none: Ctrl-C takes effect before or after.
+        move, or none: Ctrl-C, and what other signal handlers or threads raise, takes effect before or after.
 
         Raises ValueError, listing all of them, where gradients do not fit their parameters.
         """
@@ -126,11 +134,16 @@ class Optimizer(ABC):
         self._compile([move for move in moves if isinstance(move, Move)])
         steps = self._steps.copy()
         steps[chosen] += 1
-        with updating([self.params[index] for index in chosen]) as arrays:
+        counters = np.array([(0, 0, move.part()) for move in moves], np.int64).reshape(-1, 3)
+        address = counters.__array_interface__["data"][0]
+
+        def change(arrays: Sequence[Any]) -> None:
             views = [move.view(array) for array, move in zip(arrays, moves, strict=True)]
-            for view, move in zip(views, moves, strict=True):
-                move.run(view)
+            for k, (view, move) in enumerate(zip(views, moves, strict=True)):
+                move.run(view, counters[k], address + k * counters.strides[0])
             self._steps = steps
+
+        update([self.params[index] for index in chosen], change)
 
     def _move_of(self, index: int, gradient: Array | SparseRows) -> Move | DeviceMove:
         """What the step does, where the parameter lies; moments follow it there."""
@@ -193,8 +206,7 @@ class Optimizer(ABC):
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
-        for parameter in self.params:
-            parameter.grad = None
+        forget_gradients(self.params)
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of settings, counts and moments by name, in the flat form that `ab.save` takes.

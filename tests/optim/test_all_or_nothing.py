@@ -1,10 +1,15 @@
-"""A step moves every parameter, moment and count, or none: under bad gradients and under Ctrl-C at any line."""
+"""A step moves every parameter, moment and count, or none: under bad gradients, under Ctrl-C at any line, and under
+exceptions that another thread sends, at any instruction."""
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -12,7 +17,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import optim
+from autobatch import optim, parameter
 from autobatch.parameter import SparseRows
 from tests.requested import of_the_host
 
@@ -146,3 +151,147 @@ def test_gradients_that_do_not_fit_are_all_named_and_nothing_moves(make: Make) -
     give_gradients(params)
     optimizer.step()
     assert snapshot(params, optimizer) != before
+
+
+# Exceptions that another thread sends come between any two instructions.
+
+
+class Sent(BaseException):
+    """What the other thread sends."""
+
+
+PACKAGE = str(Path(ab.__file__).parent)
+MOST = 150
+"""Most instructions of an action at which an exception is raised, evenly chosen."""
+
+
+def run_with(action: Callable[[], object], at: int) -> int:
+    """Run an action with an exception at its nth instruction inside the library; how many there were by then."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == at:
+                raise Sent
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(previous)
+    return count
+
+
+def check_every_instruction(prepare: Callable[[], tuple[Callable[[], object], Callable[[], Any]]]) -> None:
+    action, state = prepare()
+    before = state()
+    action()
+    after = state()
+    n = run_with(prepare()[0], -1)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    seen = set()
+    for at in range(1, n + 1, max(1, n // MOST)):
+        action, state = prepare()
+        try:
+            run_with(action, at)
+            is_sent = False  # where threads help there are more instructions at one time than at another
+        except Sent:
+            is_sent = True
+        outcome = state()
+        assert outcome in (before, after), f"half way at instruction {at} of {n}"
+        assert is_sent or outcome == after
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+        seen.add(outcome == after)
+        action()
+    assert seen == {False, True}
+
+
+@lines_of_the_host
+@optimizers
+def test_a_step_at_any_instruction(make: Make) -> None:
+    def prepare() -> tuple[Callable[[], object], Callable[[], list[bytes]]]:
+        params, optimizer = model(make)
+        return optimizer.step, lambda: snapshot(params, optimizer)
+
+    check_every_instruction(prepare)
+
+
+@lines_of_the_host
+def test_a_step_of_large_parameters_at_any_instruction() -> None:
+    """Its rows are shared among threads, which go on while the exception is on its way."""
+
+    def prepare() -> tuple[Callable[[], object], Callable[[], list[bytes]]]:
+        w = ab.Parameter(np.ones(1 << 20))
+        optimizer = optim.SGD([w], 0.5, momentum=0.9)
+        w.grad = np.ones(1 << 20, np.float32)
+        return optimizer.step, lambda: [w.value[:: 1 << 17].tobytes(), str(w.value.sum(dtype=float)).encode()]
+
+    check_every_instruction(prepare)
+
+
+@lines_of_the_host
+@pytest.mark.parametrize("what", ["replace", "zero_grad", "accumulate", "clip", "random state"])
+def test_other_changes_at_any_instruction(what: str) -> None:
+    def prepare() -> tuple[Callable[[], object], Callable[[], Any]]:
+        params, optimizer = model(OPTIMIZERS["SGD"])
+        params[1].grad = np.full((2, 4), 3.0, np.float32)[:, ::2]  # not in one piece
+        ab.seed(5)
+        saved = ab.random_state()
+        ab.uniform()
+        actions: dict[str, Callable[[], object]] = {
+            "replace": lambda: parameter.replace([(p, np.full(p.shape, 7.0)) for p in params]),
+            "zero_grad": optimizer.zero_grad,
+            "accumulate": lambda: parameter.accumulate([(p, p.grad) for p in params[:3] if p.grad is not None]),
+            "clip": lambda: optim.clip_grad_norm(params, 0.5),
+            "random state": lambda: ab.set_random_state(saved),
+        }
+
+        def state() -> Any:
+            grads = [p.grad.to_dense() if isinstance(p.grad, SparseRows) else p.grad for p in params]
+            streams = [x.tobytes() for x in ab.random_state().values()]
+            return [p.value.tobytes() for p in params], [None if g is None else g.tobytes() for g in grads], streams
+
+        return actions[what], state
+
+    check_every_instruction(prepare)
+
+
+def test_exceptions_that_a_thread_sends() -> None:
+    params, optimizer = model(OPTIMIZERS["Adam"])
+    send = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    caught, steps, is_done = 0, 0, threading.Event()
+    counts: list[Any] = []
+
+    def work() -> None:
+        nonlocal caught, steps
+        while not is_done.is_set():
+            try:
+                for _ in range(50):
+                    give_gradients(params)
+                    optimizer.step()
+                    steps += 1
+            except Sent:
+                caught += 1
+                counts.append(optimizer._steps[:3].tolist())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        until = time.monotonic() + 3.0
+        while caught < 100 and time.monotonic() < until:
+            send(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Sent))
+            time.sleep(0.002)
+    finally:
+        is_done.set()
+        thread.join()
+    assert caught
+    assert all(len(set(steps)) == 1 for steps in counts)
+    moved = 1.0 - params[0].value
+    assert np.allclose(moved, moved[0]) and np.isfinite(moved).all()
