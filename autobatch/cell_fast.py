@@ -41,6 +41,7 @@ from typing import Any, NamedTuple
 from .errors import _PACKAGE, OpIndexError, message, user_line
 from .guarding import Fact, can_be_weak, same
 from .guards import changed, epoch
+from .ops.index import not_in_range
 from .tape import AHEAD, WRITING, state
 from .tensor import RecordedTensor, known_row, more_tensors, place_from
 
@@ -55,18 +56,18 @@ UNBOUNDED = 1 << 62
 _PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
-def limits(bounds: tuple[tuple[int, int], ...], n_numbers: int) -> tuple[int, ...] | None:
-    """For each number of a call the length of the axis it indexes; None where none does."""
+def limits(bounds: tuple[tuple[int, int, int], ...], n_numbers: int) -> tuple[int, ...] | None:
+    """For each number of a call what it must be below, then for each the lowest it may be; None without bounds."""
     if not bounds:
         return None
-    smallest = [UNBOUNDED] * n_numbers
-    for k, n in bounds:
-        smallest[k] = min(smallest[k], n)
-    return tuple(smallest)
+    above, below = [UNBOUNDED] * n_numbers, [-UNBOUNDED] * n_numbers
+    for k, lowest, n in bounds:
+        above[k], below[k] = min(above[k], n), max(below[k], lowest)
+    return (*above, *below)
 
 
-def _out_of_range(index: int, n: int) -> None:
-    raise OpIndexError(message(f"index {index} is out of range for an axis of {n}", where=user_line(2)))
+def _out_of_range(index: int, n: int, lowest: int) -> None:
+    raise OpIndexError(message(not_in_range(index, n, lowest), where=user_line(2)))
 
 
 class _Watched(NamedTuple):
@@ -349,9 +350,9 @@ def _door(
     if numbers:
         lines.append(f"    if {p}limits is not None:")
         for k, name in enumerate(numbers):
-            limit = f"{p}limits[{k}]"
-            inside = f"0 <= {name} < {limit} or -{limit} <= {name} < 0"
-            lines.append(f"        if not ({inside}): {p}out_of_range({name}, {limit})")
+            n, lowest = f"{p}limits[{k}]", f"{p}limits[{len(numbers) + k}]"
+            lines.append(f"        if not (0 <= {name} < {n} or {lowest} <= {name} < 0):")
+            lines.append(f"            {p}out_of_range({name}, {n}, {lowest})")
     if not stream:
         lines.append(f"    if {p}tape.count is {p}WRITING or {p}tape.is_aside: break")
     lines += [

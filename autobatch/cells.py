@@ -26,13 +26,14 @@ from .errors import CellError, OpIndexError, message, op_error, user_line
 from .graph import NODE
 from .guarding import Guard, guard, weakly
 from .guards import Noted, changed, epoch
+from .ops.index import not_in_range
 from .random import _sync, in_mode, signed
 from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
 from .shared import Shared, Tied, is_frozen, without_cells
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
-from .tensor import INT64, RecordedTensor, current_tape, value_number, view_rows, write
-from .types import Type, default_dtype, tensor_type
+from .tensor import RecordedTensor, current_tape, value_number, view_rows, write
+from .types import INT64, Type, default_dtype, tensor_type
 
 KEPT = 32
 """Most traces that are kept of calls with arguments of one structure: the last ones."""
@@ -49,7 +50,7 @@ class Traced:
     outputs: Any
     types: tuple[Type, ...]
     listed: tuple[int, ...]
-    bounds: tuple[tuple[int, int], ...]
+    bounds: tuple[tuple[int, int, int], ...]
     draws: dict[int, int]
     held: tuple[Any, ...]
     default: Any = field(default_factory=default_dtype)
@@ -244,12 +245,10 @@ class Cell:
     def _write(
         self, tape: Recording, entry: Traced, flat: Flat, owner: Any, args: tuple[Any, ...], fast: bool = True
     ) -> Any:
-        for k, n in entry.bounds:
+        for k, lowest, n in entry.bounds:
             index = flat.numbers[k]
-            if not -n <= index < n:
-                raise OpIndexError(
-                    message(f"{self.name}: index {index} is out of range for an axis of {n}", where=user_line(3))
-                )
+            if not lowest <= index < n:
+                raise OpIndexError(message(f"{self.name}: {not_in_range(index, n, lowest)}", where=user_line(3)))
         ids: list[int] = []
         lengths: list[int] = []
         for slot in flat.slots:

@@ -13,12 +13,13 @@ from .compile.trace import TracedList, Tracer
 from .errors import OpTypeError, message, op_error, user_line
 from .ops.declare import apply, elements
 from .ops.movement import STACK, negative_axis
-from .ops.reduce import reduction
+from .ops.reduce import reduced_alone, reduction
 from .ops.value import Tensor
 from .parameter import Held
 from .shared import alias, zeros
 from .tape import state
 from .tensor import record_known_list, tensor
+from .types import counted
 
 Axis = int | tuple[int, ...] | None
 
@@ -70,7 +71,7 @@ def over_list(kind: str, values: Any) -> Any:
     values = [x if isinstance(x, Tensor) else tensor(x) for x in values]
     best = builtins.max(values, key=lambda x: x._priority)
     if len(values) == 1 and kind != "stack" and state.builder is None:
-        return alias(best) if isinstance(best, Held) else best
+        return reduced_alone(kind, alias(best) if isinstance(best, Held) else best)
     return best._record_list(kind, values)
 
 
@@ -107,7 +108,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, shape: Any = None,
     """
     x = x if x.__class__ is list else _listed(x)
     if (shape is not None or like is not None) and _is_list(x) and not isinstance(x, TracedList) and not len(x):
-        return zeros(like.shape if like is not None else shape, like.dtype if like is not None else None)
+        return zeros(shape) if like is None else zeros(like.shape, counted(like.dtype))
     return _reduce("sum", x, axis, keepdims)
 
 

@@ -34,7 +34,7 @@ from .ops.movement import extents as extents_of
 from .ops.value import Tensor
 from .run.device.expressions import evaluate
 from .run.interpret import interpret
-from .types import HALF, Type, default_dtype, is_float, tensor_type, value_dtype
+from .types import HALF, Type, counted, default_dtype, is_float, tensor_type, value_dtype
 
 _INTERN_LIMIT = 512
 
@@ -149,7 +149,7 @@ class Shared(Tensor):
 
     def _record_list(self, kind: str, values: Any) -> Any:
         if kind == "sum":
-            total = values[0]
+            total = values[0].astype(counted(values[0].dtype))
             for v in values[1:]:
                 total = total + v
             return total
@@ -358,6 +358,8 @@ def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         array = array.astype(value_dtype("tensor", HALF))
     if array.dtype.kind == "f" and dtype is None:
         array = array.astype(default_dtype(), copy=False)
+    if array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
+        raise op_error("tensor", "a whole number does not fit into 64 bits", got=str(array.max()))
     if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
         array = array.astype(np.int64)
     if array.dtype.kind not in "fib":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,12 +39,11 @@ from .shared import (
 from .signature import Result, Signature, Slot, payload
 from .tape import AHEAD, CHANGED, DONE, ENDED, GUARDED, OPEN, WRITING, Recording, is_under_way, state
 from .tasks import current_task
-from .types import Type, default_dtype, tensor_type
+from .types import INT64, Type, default_dtype, promote, tensor_type
 
 _getframe = sys._getframe
 _new = object.__new__
-INT64 = np.dtype(np.int64)
-FLOAT64 = np.dtype(np.float64)
+INT32, FLOAT64 = np.dtype(np.int32), np.dtype(np.float64)
 
 
 class RecordedTensor(Tensor):
@@ -488,7 +488,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         elif isinstance(x, bool | np.bool_):
             keys.append(("static", bool(x)))
         elif isinstance(x, int | np.integer) and not isinstance(x, np.bool_):
-            ints.append(in_range(op, int(x)))
+            ints.append(in_range(op, int(x), _whole_bits(operands)))
             keys.append("i")
         elif isinstance(x, float | np.floating):
             floats.append(float(x))
@@ -526,7 +526,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
             keys.append(x._type)
         elif x.__class__ in SHARED_CLASSES:
             keys.append(x)
-        elif x.__class__ is int and -(1 << 63) <= x < 1 << 63:
+        elif x.__class__ is int and -(1 << 31) <= x < 1 << 31:
             ints.append(x)
             keys.append("i")
         elif x.__class__ is float:
@@ -538,6 +538,12 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
     if hit is None or (not ids and (tape.is_interrupted or tape.is_aside)):
         return None
     return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
+
+
+def _whole_bits(operands: tuple[Any, ...]) -> int:
+    """How many bits a whole number has that meets these operands: 32 among values of int32 alone."""
+    dtypes = {x.dtype for x in operands if isinstance(x, Tensor)}
+    return 32 if dtypes == {INT32} else 64
 
 
 def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
@@ -842,7 +848,7 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
         if x._type is not first._type:
             if x.shape != first.shape:
                 raise op_error(kind, "values of a list differ in shape", expected=str(first._type), got=str(x._type))
-            wide = np.result_type(*[t.dtype for t in tensors])
+            wide = functools.reduce(promote, [t.dtype for t in tensors])
             return record_list(kind, [t.astype(wide) for t in tensors])
     if kind == "stack":
         return apply(STACK, tuple(tensors), (-first.ndim - 1,))

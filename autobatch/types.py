@@ -94,7 +94,8 @@ def short_dtype(dtype: np.dtype[Any]) -> str:
 
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-DTYPES = (*FLOATS, np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.bool_))
+INT64 = np.dtype(np.int64)
+DTYPES = (*FLOATS, np.dtype(np.int32), INT64, np.dtype(np.bool_))
 
 
 HALF = np.dtype(np.float16)
@@ -166,6 +167,11 @@ def promote(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     if b.kind == "f" and a.kind != "f":
         return b
     return np.promote_types(a, b)
+
+
+def counted(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """dtype of a sum: truth values are counted and whole numbers added in int64, as in NumPy."""
+    return dtype if dtype.kind == "f" else INT64
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape | None:

@@ -55,19 +55,19 @@ def gather_into(pool, rows, target):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _bounded_into(index, n, target):  # type: ignore[no-untyped-def]
+def _bounded_into(index, n, lowest, target):  # type: ignore[no-untyped-def]
     low, high = 0, -1
     for i in range(index.size):
         k = index[i]
         low = min(low, k)
         high = max(high, k)
         target[i] = k + n if k < 0 else k
-    return -n <= low and high < n
+    return lowest <= low and high < n
 
 
-def bounded(index: Any, n: int, target: Any) -> bool:
+def bounded(index: Any, n: int, lowest: int, target: Any) -> bool:
     """Write an index made non-negative into a contiguous array; whether all of it is in range."""
-    return bool(_bounded_into(np.ascontiguousarray(index).reshape(-1), n, target.reshape(-1)))
+    return bool(_bounded_into(np.ascontiguousarray(index).reshape(-1), n, lowest, target.reshape(-1)))
 
 
 def _two(x: Any, n: int, rest: tuple[int, ...]) -> Any:

@@ -208,8 +208,11 @@ class _Writer:
         else:
             expression = node.op.scalar.format(*operands)
         dtype = inside if node.type.dtype.kind == "b" else node.type.dtype
+        expression = self.suffixed(expression, dtype)
+        if node.type.dtype.name in ("int32", "bool") and inside == node.type.dtype:  # sums of them are int64 to Numba
+            expression = f"{node.type.dtype.name}({expression})"
         name = self.fresh("x")
-        lines.append(f"{name} = {self.suffixed(expression, dtype)}")
+        lines.append(f"{name} = {expression}")
         names[i] = name
 
     def is_column(self, operands: list[str], now: _Pass) -> str:
@@ -256,6 +259,8 @@ class _Writer:
         """x to a constant."""
         if exponent in (1, 2, 3, 4):
             return " * ".join([x] * int(exponent))
+        if dtype.kind != "f":
+            return f"{x} ** {literal(exponent, dtype)}"
         if exponent == -1:
             return f"{literal(1.0, dtype)} / {x}"
         if exponent == 0.5:

@@ -27,7 +27,7 @@ from ..backends.products import add_stacked, product, product_many, product_stac
 from ..backends.transfer import DEVICES
 from ..backends.verbs import add_rows, gather, store, store_rows, take
 from ..graph import CONST, INPUT, Graph
-from ..ops.index import BOUNDED, TAKE
+from ..ops.index import BOUNDED, TAKE, lowest_index
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
 from ..types import Dim
@@ -293,7 +293,7 @@ class _Driver:
         if node.op is BOUNDED and self._has_dim(i) and self.backend == "numba":
             self.buffer(i)
             self.names["op_bounded"] = node.op.numpy
-            index = f"{operands[0]}, {self.constant(node.attrs[0])}"
+            index = f"{operands[0]}, {node.attrs[0]}, {lowest_index(node.attrs)}"
             self.body.append(f"bounded({index}, v{i}) or op_bounded({index})")  # the op raises
             return
         if node.op is TAKE and self._has_dim(i):

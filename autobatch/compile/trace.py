@@ -31,17 +31,16 @@ from ..errors import CellError, OpTypeError, message, op_error, user_line, user_
 from ..graph import CONST, NODE, SHARED, Graph, Origin
 from ..ops.declare import Attrs, Op, apply, recorder
 from ..ops.elementwise import ADD, CAST, float_dtype
-from ..ops.index import BOUNDED
+from ..ops.index import BOUNDED, lowest_index
 from ..ops.movement import concat, reshape
 from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from ..ops.value import Tensor
-from ..types import Dim, Type, default_dtype, promote, tensor_type
+from ..types import INT64, Dim, Type, counted, default_dtype, promote, tensor_type
 
 SHADOW = 1000
 """Level of the second representative of list k is SHADOW + k: a loop over a list is traced with two elements, and the
 second trace must equal the first, so that code which treats elements differently is found."""
 
-INT64 = np.dtype(np.int64)
 FLOAT64 = np.dtype(np.float64)
 
 
@@ -205,7 +204,8 @@ class Builder:
         self.shared: list[Any] = []
         self.arrays: dict[Any, Any] = {}
         """Constants made of arrays that the traced code wrote down, by their numbers."""
-        self.bounds: list[tuple[int, int]] = []
+        self.bounds: list[tuple[int, int, int]] = []
+        """Numbers of the data that are indices: which, the lowest that it may be, and what it must be below."""
         self.draws: dict[int, int] = {}
         self.draw_inputs: tuple[Tracer, Tracer] | None = None
         self._twin: dict[int, int | None] = {}
@@ -273,7 +273,7 @@ class Builder:
         if op is BOUNDED:
             node = self.graph.nodes[inputs[0]]
             if node.is_input and node.attrs[0] == "data":
-                self.bounds.append((node.attrs[1], attrs[0]))
+                self.bounds.append((node.attrs[1], lowest_index(attrs), attrs[0]))
         id = self.graph.add(op, inputs, attrs, type, level)
         if self.is_cell and id not in self.graph.origins:
             self.graph.origins[id] = Origin(self._op or op.name, *user_place())
@@ -302,6 +302,8 @@ class Builder:
     def _unify(self, op: Op, values: list[Any]) -> list[Tracer]:
         if op.dtypes == "keep":
             return [v if isinstance(v, Tracer) else self.constant(v, _weak_dtype(v)) for v in values]
+        if op.dtypes == "count":
+            return [self._as(v, counted(_weak_dtype(v))) for v in values]
         start = 1 if op.dtypes == "where" else 0
         dtype = self._common(values[start:])
         if op.dtypes == "float":
@@ -440,13 +442,13 @@ def _no_backward() -> CellError:
     )
 
 
-def in_range(op: Any, number: int) -> int:
-    """A whole number that fits into 64 bits."""
-    if -(1 << 63) <= number < 1 << 63:
+def in_range(op: Any, number: int, bits: int = 64) -> int:
+    """A whole number that fits into so many bits."""
+    if -(1 << (bits - 1)) <= number < 1 << (bits - 1):
         return number
     raise op_error(
         str(op),
-        "a whole number does not fit into 64 bits",
+        f"a whole number does not fit into {bits} bits",
         got=f"{number:.4g}" if abs(number) < 10**300 else f"a number of {number.bit_length()} bits",
         repair="write it as a floating number",
     )
@@ -482,7 +484,7 @@ def _fold(kind: str, values: Sequence[Tracer]) -> Any:
                 )
             )
     if kind == "sum":
-        total: Any = values[0]
+        total: Any = values[0].astype(counted(values[0].dtype))
         for v in values[1:]:
             total = apply(ADD, (total, v))
         return total

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import OpIndexError, OpTypeError, message, op_error, user_line
 from .declare import Attrs, Op, Sample, apply, as_value, declare
 from .elementwise import STOP_GRADIENT, absolute, exp, less, log, where
-from .index import BOUNDED, TAKE, check_whole
+from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
 from .reduce import MAX, SUM, normalise_axes
 
@@ -143,7 +143,7 @@ def _cross_entropy_body(x: Any, index: Any) -> Any:
             got=f"{x._type}, {index._type}",
             repair="sum over ab.cross_entropy(row, label) for several rows",
         )
-    chosen = apply(TAKE, (x, apply(BOUNDED, (index,), (x.shape[0],))))
+    chosen = apply(TAKE, (x, apply(BOUNDED, (index,), (x.shape[0], 0))))
     return _logsumexp_body(x, -1) - chosen
 
 
@@ -152,6 +152,7 @@ def _cross_entropy_samples(rng: np.random.Generator) -> list[Sample]:
         Sample((rng.normal(size=5), 3)),
         Sample((rng.normal(size=2), 0)),
         Sample((rng.normal(size=3), 3), error=OpIndexError),
+        Sample((rng.normal(size=3), -1), error=OpIndexError),
         Sample((rng.normal(size=(3, 2)), 1), error=OpTypeError),
     ]
 
@@ -170,21 +171,21 @@ CROSS_ENTROPY = declare(
 def cross_entropy(logits: Any, index: Any) -> Any:
     """Negative log-likelihood of label `index` under softmax(`logits: f[classes]`); a scalar.
 
-    Raises `OpIndexError` for a label outside the classes, `OpTypeError` for logits of another rank.
+    Raises `OpIndexError` for a label outside the classes, negative ones included: here if it is a number, when it runs
+    if it is a value. Raises `OpTypeError` for a label that is no whole number, and for logits of another rank.
 
     >>> import autobatch as ab
     >>> round(float(ab.cross_entropy(ab.zeros(4), 2)), 4)
     1.3863
     """
     logits = as_value(logits)
+    if isinstance(index, np.ndarray) and not index.ndim:
+        index = index[()]
     check_whole("cross_entropy", index)
     if isinstance(index, int | np.integer) and logits.ndim == 1:
-        n = logits.shape[0]
-        if not -n <= index < n:
-            raise OpIndexError(
-                message(f"cross_entropy: label {index} is out of range for {n} classes", where=user_line(2))
-            )
-        index = int(index) % n
+        n, index = logits.shape[0], int(index)
+        if not 0 <= index < n:
+            raise OpIndexError(message(f"cross_entropy: {not_in_range(index, n, 0)}", where=user_line(2)))
     return apply(CROSS_ENTROPY, (logits, index))
 
 

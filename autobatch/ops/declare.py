@@ -42,7 +42,8 @@ class Op:
     vjp:   (cotangent, result, operands, attributes) → cotangents of the operands, None where there is none
     batch: name of the batching rule in `compile/batch.py`'s table: how a leading axis of nodes is added
     scalar: for elementwise ops the expression of one element, in Python that Numba and CUDA read alike
-    dtypes: how operand dtypes meet: "promote", "float" (promote to a floating dtype), "keep" (each its own)
+    dtypes: how operand dtypes meet: "promote", "float" (promote to a floating dtype), "keep" (each its own), "count"
+           (floating ones keep their own, all others become int64)
     result: "same" as the operands, "bool", or "custom" (infer says it)
     body:  for composites, the function in ops
     lead:  (operand ranks, which are shared, attributes) → which row operands have a leading axis that is merely carried

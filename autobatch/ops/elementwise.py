@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import OpTypeError, op_error
-from ..types import HALF, Type, broadcast_shapes, default_dtype, tensor_type, value_dtype
-from .declare import Attrs, Op, Sample, apply, declare
+from ..types import HALF, INT64, Type, broadcast_shapes, default_dtype, tensor_type, value_dtype
+from .declare import Attrs, Op, Sample, apply, as_value, declare
 
 Samples = Callable[[np.random.Generator], list[Sample]]
 
@@ -343,7 +343,7 @@ POWER_OF = declare(
         lambda g, y, x, a: (None if a[0] == 0 else g * a[0] * power(x[0], a[0] - 1),),
         "elementwise",
         "power_of({0}, {a})",
-        "float",
+        "keep",
         lead=_carried,
         samples=_power_of_samples,
     )
@@ -550,12 +550,17 @@ def minimum(x: Any, y: Any) -> Any:
 def power(x: Any, y: Any) -> Any:
     """x to the power y. A Python number as y is an attribute of the op; a value as y is an operand.
 
+    Whole numbers to a whole Python number stay whole; a negative one raises, as in NumPy. All else is computed in
+    floating numbers.
+
     >>> import autobatch as ab
     >>> ab.power(ab.tensor([1.0, 3.0]), 2).numpy()
     array([1., 9.], dtype=float32)
     """
-    if isinstance(y, int | float | np.number) and not isinstance(y, bool):
-        exponent = y.item() if isinstance(y, np.number) else y
+    if isinstance(y, int | float | np.number | np.bool_):
+        exponent = y.item() if isinstance(y, np.generic) else y
+        exponent = int(exponent) if isinstance(exponent, bool) else exponent
+        x = _base(as_value(x), exponent)
         return x if exponent == 1 and hasattr(x, "_record") else apply(POWER_OF, (x,), (exponent,))
     return apply(POWER, (x, y))
 
@@ -573,6 +578,24 @@ def nearest(x: Any, digits: int | None = None) -> Any:
         return apply(ROUND, (x,))
     scale = 10.0**digits
     return apply(ROUND, (x * scale,)) / scale
+
+
+def _base(x: Any, exponent: float) -> Any:
+    """The base in the dtype of the power."""
+    if isinstance(exponent, int) and exponent.bit_length() > 63:
+        raise op_error("power", "the exponent does not fit into 64 bits", got=f"one of {exponent.bit_length()} bits")
+    if x.dtype.kind == "f":
+        return x
+    if isinstance(exponent, float):
+        return cast(x, np.float64 if getattr(x, "_weak", False) else default_dtype())
+    if exponent < 0:
+        raise op_error(
+            "power",
+            "whole numbers to a negative whole power",
+            got=f"{getattr(x, '_type', x.dtype)} ** {exponent}",
+            repair=f"write the exponent as {float(exponent)}, or convert the base with .astype(float)",
+        )
+    return cast(x, INT64) if x.dtype.kind == "b" else x
 
 
 def less(x: Any, y: Any) -> Any:

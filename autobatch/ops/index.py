@@ -79,24 +79,43 @@ def _infer_bounded(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(INT64, types[0].shape)
 
 
-def _bounded(i: Any, n: int) -> Any:
+def lowest_index(attrs: Attrs) -> int:
+    """The lowest index that `BOUNDED` takes: -n, unless a second attribute says another."""
+    lowest: int = attrs[1] if len(attrs) > 1 else -attrs[0]
+    return lowest
+
+
+def not_in_range(index: int, n: int, lowest: int) -> str:
+    """What is wrong with an index or a label that is out of range."""
+    if lowest == 0:
+        return f"label {index} is out of range for {n} classes"
+    return f"index {index} is out of range for an axis of {n}"
+
+
+def _bounded(i: Any, *attrs: int) -> Any:
+    n, lowest = attrs[0], lowest_index(attrs)
     i = np.asarray(i, INT64)
-    if i.size and (int(i.min()) < -n or int(i.max()) >= n):
+    if i.size and (int(i.min()) < lowest or int(i.max()) >= n):
         bad = int(i.max()) if int(i.max()) >= n else int(i.min())
-        raise OpIndexError(f"index {bad} is out of range for an axis of {n}")
+        raise OpIndexError(not_in_range(bad, n, lowest))
     return np.where(i < 0, i + n, i)
 
 
 BOUNDED = declare(
     Op(
         "bounded",
-        "an index made non-negative; raises where it is out of range",
+        "an index made non-negative; raises unless it is below n and not below a second attribute, or -n",
         _infer_bounded,
         _bounded,
         lambda g, y, x, a: (None,),
         "axes",
         dtypes="keep",
-        samples=lambda rng: [Sample((np.array([0, -1, 2]),), (3,), smooth=False)],
+        samples=lambda rng: [
+            Sample((np.array([0, -1, 2]),), (3,), smooth=False),
+            Sample((np.array([0, 2]),), (3, 0), smooth=False),
+            Sample((np.array([0, -1]),), (3, 0), error=OpIndexError),
+            Sample((np.array([0, 3]),), (3,), error=OpIndexError),
+        ],
     )
 )
 
@@ -398,7 +417,6 @@ def _pick(x: Any, axis: int, index: Any) -> Any:
 
 def check_whole(name: str, value: Any) -> None:
     """Raise unless the value is a whole number or an integer value."""
-    if isinstance(value, bool) or not (
-        isinstance(value, int | np.integer) or getattr(value, "dtype", INT64).kind in "iu"
-    ):
-        raise OpTypeError(message(f"{name}: expected a whole number", got=repr(value), where=user_line(2)))
+    kind = value.dtype.kind if hasattr(value, "dtype") else "i" if type(value) is int else ""
+    if kind not in ("i", "u"):
+        raise OpTypeError(message(f"{name}: expected a whole number", got=repr(value)[:60], where=user_line(2)))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import OpTypeError, op_error
-from ..types import Type, tensor_type
+from ..types import Type, counted, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
-from .elementwise import cast, equal
+from .elementwise import cast, equal, float_dtype
 from .movement import broadcast_to, reshape
 
 
@@ -79,11 +79,12 @@ def _rows_op(name: str) -> Any:
 SUM = declare(
     Op(
         "sum",
-        "sum over axes",
+        "sum over axes; truth values are counted",
         _infer,
         _sum,
         _sum_vjp,
         "reduce",
+        dtypes="count",
         lead=_lead,
         over_rows=_rows_op("LIST_SUM"),
         samples=_samples,
@@ -108,7 +109,12 @@ def _mean_body(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     count = 1
     for axis in axes:
         count *= x.shape[axis]
-    return apply(SUM, (x,), (axes, keepdims)) * (1.0 / count)
+    return cast(apply(SUM, (summable(x),), (axes, keepdims)) / float(count), float_dtype(x.dtype))
+
+
+def summable(x: Any) -> Any:
+    """What a mean adds up: whole numbers in double precision, as NumPy does."""
+    return x if x.dtype.kind == "f" else cast(x, np.float64)
 
 
 MEAN = declare(
@@ -116,7 +122,7 @@ MEAN = declare(
         "mean",
         "mean over axes",
         body=_mean_body,
-        dtypes="float",
+        dtypes="keep",
         lead=_lead,
         over_rows=_rows_op("LIST_MEAN"),
         samples=_samples,
@@ -138,8 +144,14 @@ def reduction(name: str, x: Any, axis: int | tuple[int, ...] | None, keepdims: b
                 repair="guard the call with an if, or use ab.sum",
             )
     if not axes:
-        return x
+        return reduced_alone(name, x)
     return apply(_REDUCTIONS[name], (x,), (axes, bool(keepdims)))
+
+
+def reduced_alone(name: str, x: Any) -> Any:
+    """The sum, mean or maximum of a single value: the value itself, in the dtype of the result."""
+    dtype = {"sum": counted, "mean": float_dtype}.get(name)
+    return x if dtype is None else cast(x, dtype(x.dtype))
 
 
 def normalise_axes(name: str, axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:

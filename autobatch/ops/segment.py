@@ -14,8 +14,9 @@ import numpy as np
 
 from ..types import Type, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
-from .elementwise import cast, equal
+from .elementwise import cast, equal, float_dtype
 from .index import SCATTER_ADD, TAKE
+from .reduce import summable
 
 
 def _same(types: Sequence[Type], attrs: Attrs) -> Type:
@@ -59,12 +60,12 @@ def _spread_samples(rng: np.random.Generator) -> list[Sample]:
 LIST_SUM: Op = declare(
     Op(
         "list_sum",
-        "sum over the elements of a list",
+        "sum over the elements of a list; truth values are counted",
         _same,
         _sum,
         lambda g, y, x, a: (apply(SPREAD, (g,), a),),
         "list",
-        dtypes="keep",
+        dtypes="count",
         samples=_list_samples,
     )
 )
@@ -127,7 +128,8 @@ SEGMENT_MAX = declare(
 
 
 def _mean_body(x: Any, k: int) -> Any:
-    return apply(LIST_SUM, (x,), (k,)) / cast(x._list_length(k), x.dtype)
+    total = apply(LIST_SUM, (summable(x),), (k,))
+    return cast(total / cast(x._list_length(k), total.dtype), float_dtype(x.dtype))
 
 
 LIST_MEAN = declare(
@@ -136,7 +138,7 @@ LIST_MEAN = declare(
         "mean over the elements of a list",
         batch="list",
         body=_mean_body,
-        dtypes="float",
+        dtypes="keep",
         samples=_list_samples,
     )
 )

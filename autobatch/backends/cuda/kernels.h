@@ -66,6 +66,12 @@ AB_FUNCTION float ab_sqrt(float x) { return sqrtf(x); }
 AB_FUNCTION double ab_sqrt(double x) { return sqrt(x); }
 AB_FUNCTION float ab_power(float x, float y) { return powf(x, y); }
 AB_FUNCTION double ab_power(double x, double y) { return pow(x, y); }
+template <typename T> AB_FUNCTION T ab_power(T x, T n) {  // of whole numbers, which wrap round
+    u64 y = 1, square = (u64)x;
+    for (; n > 0; n >>= 1, square *= square)
+        if (n & 1) y *= square;
+    return (T)y;
+}
 
 template <typename T> AB_FUNCTION T ab_abs(T x) { return x < T(0) ? T(-x) : x; }
 AB_FUNCTION float ab_abs(float x) { return fabsf(x); }
@@ -192,8 +198,8 @@ template <typename T> AB_FUNCTION T ab_normal(i64 stream, i64 draw, i64 element)
 
 // Row numbers.
 
-AB_FUNCTION i64 ab_bounded(i64 i, i64 n, i64* faults) {  // non-negative; one out of range is reported, and 0
-    if (i >= -n && i < n) return i < 0 ? i + n : i;
+AB_FUNCTION i64 ab_bounded(i64 i, i64 n, i64 lowest, i64* faults) {  // non-negative; one out of range is reported, and 0
+    if (i >= lowest && i < n) return i < 0 ? i + n : i;
     faults[0] = 1;
     faults[1] = i;
     faults[2] = n;

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...graph import Graph
-from ...ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
+from ...ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE, lowest_index
 from ...ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from ...ops.random import NORMAL, UNIFORM
 from ...types import Dim, size_of
@@ -97,7 +97,8 @@ def _take(w: Writer, i: int, where: Indices, guard: str) -> str:
 def _bounded(w: Writer, i: int, where: Indices, guard: str) -> str:
     x = w.element(w.source(i), where, guard)
     faults = w.pointer("device.faults", INT64, True)
-    call = f"ab_bounded({x}, {w.graph.nodes[i].attrs[0]}, {faults})"
+    attrs = w.graph.nodes[i].attrs
+    call = f"ab_bounded({x}, {attrs[0]}, {lowest_index(attrs)}, {faults})"
     return w.index(f"{guard} ? {call} : 0" if guard else call)
 
 
