@@ -28,6 +28,7 @@ SWEPT = {
     (case.op, case.sample.attrs): len(case.sample.operands)
     for case in GOOD
     if case.op.batch == "elementwise" and case.op.dtypes != "where" and case.op.name not in ("cast", "stop_gradient")
+    if any(np.asarray(x).dtype.kind == "f" for x in case.sample.operands)
 }
 
 
@@ -119,9 +120,11 @@ def test_logarithms_of_small_sigmoids(backend: str) -> None:
     np.testing.assert_allclose(requested.host(w.grad), -2 * wide / (1 + np.exp(wide)), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name in FLOAT_FUNCTIONS if name != "power"])
+@pytest.mark.parametrize("name", FLOAT_FUNCTIONS)
 def test_loops_over_scalar_functions_are_vectorised(name: str) -> None:
     function = getattr(scalar_functions, f"{name}_f32")
+    if function.py_func.__code__.co_argcount > 1:
+        pytest.skip("powers and divisions with remainder call the C library")
 
     @njit(error_model="numpy")  # type: ignore[untyped-decorator]
     def loop(x, y):  # type: ignore[no-untyped-def]

@@ -64,7 +64,9 @@ def test_elementwise_ops_on_all_dtypes(op: Op, dtypes: tuple[str, ...]) -> None:
     with default("float64"), np.errstate(all="ignore"):
         try:
             wanted = op.numpy(*(x.astype(np.float64) if op.dtypes == "float" and whole else x for x in operands))
-        except TypeError:  # as -True
+            if wanted.dtype == np.int8:  # True // True, which is refused
+                raise TypeError
+        except TypeError:  # -True
             with pytest.raises((ab.AutobatchError, TypeError)):
                 recorded(lambda *xs: apply(op, xs), tuple(operands))
             return
