@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,3 +124,98 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         worker.stdin.close()
         assert worker.wait(30) == 1
         assert team.folder is not None and not Path(team.folder.name).exists()
+
+
+def finished(team: Team) -> list[float]:
+    """What the functions of a team give, compiled by whomever."""
+    team.finish()
+    assert not team.workers and team.folder is None
+    results = []
+    for task in team.tasks:
+        x = np.zeros(1)
+        cache.load(task.source)(1, x)
+        results.append(float(x[0]))
+    return results
+
+
+def wait_for_the_first(team: Team) -> None:
+    """Until a worker has taken a task."""
+    end = time.monotonic() + 60
+    assert team.folder is not None
+    while len(os.listdir(team.folder.name)) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="signals of POSIX")
+@pytest.mark.parametrize("what", ["SIGKILL", "SIGTERM", "SIGSTOP"])
+def test_workers_that_are_ended_or_stopped_are_not_missed(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 1.0)
+    with Team(tasks(4), 2, str(tmp_path)) as team:
+        assert len(team.workers) == 2
+        wait_for_the_first(team)
+        for worker in team.workers:
+            worker.send_signal(getattr(signal, what))
+        processes = list(team.workers)
+        assert finished(team) == [0.0, 1.0, 2.0, 3.0]
+    assert all(process.returncode is not None for process in processes)
+
+
+@pytest.mark.parametrize("where", ["tasks", "folder", "kernels"])
+def test_a_full_disk_is_not_in_the_way(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if where == "tasks":
+            patch.setattr(Path, "write_text", full)
+        elif where == "folder":
+            patch.setattr("tempfile.TemporaryDirectory", full)
+        team = Team(tasks(3), 1, "/proc/no/folder" if where == "kernels" else str(tmp_path))
+        assert len(team.workers) == (where == "kernels")
+        assert finished(team) == [0.0, 1.0, 2.0]
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import autobatch as ab
+from autobatch.compile import workers
+workers.MANY, workers.n_cores = 1, lambda: 2
+table = ab.Parameter([[1.0, 2.0], [3.0, 4.0]])
+
+@ab.cell
+def word(index):
+    return ab.sum(ab.exp(table[index] * 0.1) * index)
+
+class Watched(workers.Team):
+    def finish(self):
+        if self.workers:
+            seen.extend(self.workers)
+            threading.Timer(0.3, os.killpg, (0, signal.SIGINT)).start()
+        super().finish()
+        time.sleep(30 if self is not workers._NOBODY else 0)
+
+seen = []
+real, workers.Team = workers.Team, Watched
+try:
+    print(sum(map(float, ab.map(word, [0, 1]))))
+except BaseException as error:
+    print(type(error).__name__)
+workers.Team = real
+print(len(seen), all(worker.returncode is not None for worker in seen))
+print(round(sum(map(float, ab.map(word, [0, 1]))), 3))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals of POSIX")
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "AUTOBATCH_CACHE_DIR": str(tmp_path / "kernels"), "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, start_new_session=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "KeyboardInterrupt\n1 True\n2.842\n"), done.stderr
+    assert all(name.endswith(".nbc") for name in os.listdir(tmp_path / "kernels"))
+    assert os.listdir(tmp_path / "tmp") == []
