@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .compile.trace import SHADOW, Builder, TracedList
+from .compile.trace import SHADOW, Builder, TracedList, in_range
 from .errors import CellError, message, op_error, user_line
 from .ops.value import Tensor
 from .shared import Shared, as_array
@@ -88,7 +88,7 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
     if isinstance(x, bool | np.bool_ | str | bytes | enum.Enum | EllipsisType | None):
         return _static(bool(x) if isinstance(x, np.bool_) else x, flat)
     if isinstance(x, int | np.integer):
-        flat.numbers.append(int(x))
+        flat.numbers.append(in_range("cell", int(x)))
         return ("i",)
     if isinstance(x, float | np.floating):
         flat.numbers.append(float(x))

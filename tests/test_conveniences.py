@@ -144,6 +144,8 @@ def test_errors_come_at_their_line(action: Callable[[Any, Any], Any], parts: lis
 def test_an_error_in_a_cell_names_the_operand() -> None:
     with pytest.raises(AutobatchError, match="operand 2 is neither a value nor a number"):
         ab.cell(lambda x: x + None)(ab.tensor(1.0))
+    with pytest.raises(AutobatchError, match="64 bits"):
+        ab.cell(lambda x, n: x * n)(ab.tensor(1.0), 2**63)
 
 
 def test_half_precision_goes_in_and_out() -> None:
@@ -192,7 +194,8 @@ def test_equality_compares_numbers() -> None:
     equal = operator.eq
     for got in (a == c, operator.eq(a, c), equal(a, c), next(map(operator.eq, [a], [c]))):
         assert got.tolist() == [True, False]
-    assert (a == None, a != None, a == "word") == (False, True, False)  # noqa: E711
+    assert (a == None, a != None, a == "word", a == {}, a != {1}) == (False, True, False, False, True)  # noqa: E711
+    assert (a == [1.0, 3.0]).tolist() == [True, False]
 
 
 def test_cells_tell_functions_of_numpy_apart() -> None:

@@ -261,10 +261,10 @@ class Tensor:
         frame = sys._getframe(1)
         if frame.f_code.co_code[frame.f_lasti] != COMPARE and looks_for_an_object(frame):
             return self is other
-        return NotImplemented if other is None or isinstance(other, str) else apply(EQUAL, (self, other))
+        return apply(EQUAL, (self, other)) if isinstance(other, _COMPARED) else NotImplemented
 
     def __ne__(self, other: Any) -> Any:
-        return NotImplemented if other is None or isinstance(other, str) else apply(NOT_EQUAL, (self, other))
+        return apply(NOT_EQUAL, (self, other)) if isinstance(other, _COMPARED) else NotImplemented
 
     def __getitem__(self, index: Any) -> Any:
         return getitem(self, index)
@@ -303,6 +303,9 @@ class Tensor:
         """The same numbers as a constant: no gradient flows through it."""
         return apply(STOP_GRADIENT, (self,))
 
+
+_COMPARED = (Tensor, np.ndarray, np.generic, int, float, complex, list, tuple)
+"""What a value is compared with by its elements; to all else it is unequal, as one object to another."""
 
 from .declare import apply  # noqa: E402
 from .elementwise import (  # noqa: E402
