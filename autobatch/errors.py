@@ -40,6 +40,9 @@ class OpTypeError(AutobatchError, TypeError, ValueError):
 class OpIndexError(AutobatchError, IndexError):
     """An index outside its axis or table."""
 
+    node = -1
+    """The node that met it, where the one-by-one loop did."""
+
 
 class CellError(AutobatchError, TypeError):
     """Something that cannot be done while a cell is traced, such as forcing a value or branching on one."""

@@ -74,11 +74,11 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
                 execute_on_device(run, check)
             else:
                 execute(run, check)
-        except OpIndexError as error:
-            if any(s.members for s in run.signatures):
-                # The error at its own op; an op that nobody reads has none.
-                return run_tape(tape, targets, joined=False)
-            raise OpIndexError(f"{error}\n  in a recording that began at {tape.where(0)}") from None
+        except OpIndexError:
+            one_by_one(tape)  # raises it at its own op; an op that nobody reads has none
+            if not joined:
+                raise
+            return run_tape(tape, targets, joined=False)
     for profile in active.profiles:
         profile.note(run, tape)
     return run
@@ -95,7 +95,11 @@ def _one_by_one(tape: Recording, memo: dict[Shared, Array]) -> LoopRun:
     assert tape.arrays is not None
     live = schedule(tape.arrays, "depth").live
     payloads = {id: to_host(array) for id, array in tape.payloads}
-    return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)
+    try:
+        return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)
+    except OpIndexError as error:
+        signature = tape.signatures[tape.arrays.sig[error.node]]
+        raise OpIndexError(message(f"{error} in {signature}", where=tape.where(error.node))) from None
 
 
 def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, asked: Any, backend: str) -> Planned:

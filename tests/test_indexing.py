@@ -314,3 +314,16 @@ def test_an_index_out_of_range_names_the_table() -> None:
         for index in (5, [1, -6]):
             with pytest.raises(OpIndexError, match=r"out of range for an axis of 5 of Parameter f64\[5, 3\]"):
                 embed[index]
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_computed_index_out_of_range_names_the_line_that_looked_it_up(batched: bool) -> None:
+    table = ab.Parameter(np.ones((5, 3)))
+
+    def one(n: float) -> Any:
+        x = ab.tensor([n, 0.0])
+        return ab.tanh(table[x.astype(int)]).sum()  # here
+
+    line = one.__code__.co_firstlineno + 2
+    with pytest.raises(OpIndexError, match=rf"index 7 is out of range.*f64\[5, 3\][\s\S]*test_indexing\.py:{line}"):
+        ab.evaluate(ab.map(one, [1.0, 7.0, 2.0], batched=batched))

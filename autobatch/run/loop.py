@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..compile.vjp import vjp
+from ..errors import OpIndexError
 from ..graph import Graph, Origin
 from ..ops.elementwise import ADD
 from ..ops.index import SCATTER_ADD
@@ -47,7 +48,11 @@ class LoopRun:
         self.values: list[Any] = [None] * int(tape.value_of[-1])
         for node in range(tape.sig.size):
             if live[node]:
-                self._node(node, payloads)
+                try:
+                    self._node(node, payloads)
+                except OpIndexError as error:
+                    error.node = node
+                    raise
 
     def value(self, value: int, type: Type) -> Array:
         """A copy of one value."""
