@@ -29,7 +29,7 @@ from .guards import Noted, changed, epoch
 from .ops.index import not_in_range
 from .random import _sync, in_mode, signed
 from .run.program import EACH, KERNEL, LIST, ONE, PER_ELEMENT
-from .shared import Shared, Tied, is_frozen, without_cells
+from .shared import Shared, Tied, flags, is_frozen, without_cells
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
 from .tensor import RecordedTensor, current_tape, value_number, view_rows, write
@@ -190,15 +190,16 @@ class Cell:
         listed: list[int] = []
         try:
             try:
-                tape.is_aside = True
+                tape.is_aside = flags.traced = True
                 state.builder, state.training = builder, bool(getattr(owner, "training", before))
                 result = fn(*traced[:n_args], **dict(zip(named, traced[n_args:], strict=False)))
                 outputs = _flatten_results(result, leaves, listed, builder)
                 graph = builder.finish([x._each if isinstance(x, StackedTracer) else x for x in leaves])
             finally:
-                state.builder, state.training, tape.is_aside = None, before, is_aside
+                state.builder, state.training, tape.is_aside, flags.traced = None, before, is_aside, False
         finally:
-            state.builder, state.training, tape.is_aside = None, before, is_aside  # again: Ctrl-C may have come before
+            # Again: Ctrl-C may have come before.
+            state.builder, state.training, tape.is_aside, flags.traced = None, before, is_aside, False
         if any(builder.draws.values()):
             data += "ii"
         results, types_ = [], []

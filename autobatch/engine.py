@@ -124,6 +124,14 @@ def evaluate(tree: Any) -> Any:
     >>> ab.evaluate({"a": ab.tensor(1.0) + 1, "b": [3]})
     {'a': array(2., dtype=float32), 'b': [3]}
     """
+    if state.builder is not None:
+        raise CellError(
+            message(
+                "cell: values cannot be forced inside a cell",
+                where=user_line(2),
+                repair="force them before, and pass the numbers as arguments",
+            )
+        )
     together: dict[tuple[Any, Type], list[RecordedTensor]] = {}
     for t in iterate_tensors(tree):
         if known_value(t) is None:

@@ -22,7 +22,16 @@ from .backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_devi
 from .errors import OpTypeError, message, user_line
 from .interrupts import run_whole
 from .run.device import gradients as on_device
-from .shared import Shared, as_array, attributes_of, mixed_places, refuse_if_kept, set_attributes, settle
+from .shared import (
+    Shared,
+    as_array,
+    attributes_of,
+    mixed_places,
+    refuse_if_kept,
+    refuse_in_cell,
+    set_attributes,
+    settle,
+)
 from .stages import timed
 from .types import tensor_type
 
@@ -90,6 +99,7 @@ class Held(Shared):
         """The numbers, read-only; assign an array of the same shape to replace them. On a GPU an array of CuPy, where
         nothing guards against changes; `numpy()` gives a copy on the host."""
         refuse_if_kept("the numbers of a parameter are read")
+        refuse_in_cell("the numbers of a parameter are read")
         if is_on_device(self._data):
             return self._data
         view = self._data.view()
@@ -99,6 +109,7 @@ class Held(Shared):
     @value.setter
     def value(self, value: Any) -> None:
         refuse_if_kept("a parameter is changed")
+        refuse_in_cell("a parameter is changed")
         array = value if is_on_device(value) else np.asarray(value)
         if array.shape != self._data.shape:
             raise OpTypeError(

@@ -25,7 +25,7 @@ from .backends.transfer import copy_of, is_on_device, to_device, to_host
 from .compile.simplify import simplify
 from .compile.trace import Builder
 from .compile.vjp import vjp
-from .errors import BackendError, OpTypeError, RecordingError, message, op_error, user_line
+from .errors import BackendError, CellError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
@@ -43,10 +43,11 @@ T = TypeVar("T")
 
 class _Flags(threading.local):
     kept: bool = False
+    traced: bool = False
 
 
 flags = _Flags()
-"""Per thread: `kept`, True while `ab.map` makes recordings that will be replayed."""
+"""Per thread: `kept`, True while `ab.map` makes recordings that will be replayed; `traced`, while a cell is traced."""
 
 frozen: ContextVar[bool] = ContextVar("autobatch_no_grad", default=False)
 """True under `no_grad`."""
@@ -74,6 +75,18 @@ def refuse_if_kept(what: str) -> None:
                 f"map: {what} inside a function whose recordings are reused",
                 where=user_line(3),
                 repair="do it outside and pass the result as an argument, or leave out reuse=True",
+            )
+        )
+
+
+def refuse_in_cell(what: str) -> None:
+    """Raise where the trace of a cell is about to depend on numbers that change without another trace."""
+    if flags.traced:
+        raise CellError(
+            message(
+                f"cell: {what}: a value cannot be forced inside a cell",
+                where=user_line(3),
+                repair="do it outside, and pass the number as an argument",
             )
         )
 
@@ -170,6 +183,7 @@ class Shared(Tensor):
         """A copy of the current numbers."""
         if not isinstance(self, Constant):
             refuse_if_kept("the numbers of a parameter are read")
+            refuse_in_cell("the numbers of a parameter are read")
         array = self._array()
         return to_host(array) if is_on_device(array) else np.array(array)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -507,3 +508,39 @@ def test_a_recursion_that_is_too_deep_names_the_limit_and_the_way_out() -> None:
     assert f"limit is {sys.getrecursionlimit():,}" in way_out and "calls deep" in way_out
     assert "sys.setrecursionlimit" in way_out
     assert "loop" in way_out
+
+
+# Values forced inside a cell.
+
+
+@pytest.mark.parametrize(
+    "force",
+    [
+        lambda x, w: float(x[0]),
+        lambda x, w: 1.0 if x.sum() > 0 else 2.0,
+        lambda x, w: ab.evaluate(x),
+        lambda x, w: float(w[0]),
+        lambda x, w: 1.0 if w.sum() > 0 else 2.0,
+        lambda x, w: w.numpy(),
+        lambda x, w: w.value,
+        lambda x, w: ab.evaluate(w * 2.0),
+        lambda x, w: float((w * 2.0).sum()),
+        lambda x, w: setattr(w, "value", np.zeros(2)),
+    ],
+)
+def test_a_value_forced_inside_a_cell_raises(force: Callable[[Any, Any], Any]) -> None:
+    """Also one of parameters alone, which would be what it was at the time of the trace ever after."""
+    w = ab.Parameter([1.0, 2.0])
+    model = SimpleNamespace(w=w)
+
+    @ab.cell
+    def scaled(x: Any) -> Any:
+        return x * force(x, model.w)
+
+    with pytest.raises(CellError, match=r"forced inside a cell[\s\S]*test_errors.py:\d+ in[\s\S]*repair:"):
+        scaled(vector(1, 2))
+    assert host(w.value).tolist() == [1.0, 2.0]
+    assert float(w.sum()) == 3.0
+    if "setattr" not in force.__code__.co_names:
+        with ab.disable_cells():
+            assert scaled(vector(1, 2)).shape == (2,)
