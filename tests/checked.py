@@ -29,60 +29,74 @@ Stage = Callable[..., Any]
 
 def check_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check what the stages give, as they are now, until the patch is undone."""
-    monkeypatch.setattr(running, "expand_recording", _checked_expand(running.expand_recording))
+    checks = Checks()
+    monkeypatch.setattr(running, "expand_recording", checks.after_expand(running.expand_recording))
     for module in (running, inspection, patterns):
-        monkeypatch.setattr(module, "schedule", _checked_schedule(module.schedule))
-    last: list[Plan] = []
+        monkeypatch.setattr(module, "schedule", checks.after_schedule(module.schedule))
     for module in (running, inspection):
-        monkeypatch.setattr(module, "place", _checked_place(module.place, last))
+        monkeypatch.setattr(module, "place", checks.after_place(module.place))
     for name in ("execute", "execute_on_device"):
-        monkeypatch.setattr(running, name, _checked_execute(getattr(running, name), last))
+        monkeypatch.setattr(running, name, checks.before_execute(getattr(running, name)))
 
 
-def _is_small(tape: Tape) -> bool:
-    return tape.sig.size <= MOST
+class Checks:
+    """The stages with their checks. What was checked last is not checked again by the stage that takes it."""
 
+    def __init__(self) -> None:
+        self.last_tape: Tape | None = None
+        self.last_plan: Plan | None = None
 
-def _checked_expand(expand: Stage) -> Stage:
-    def checked(tape: Tape, signatures: Sequence[Any], *rest: Any) -> Any:
-        if _is_small(tape):
+    def holds(self, tape: Tape) -> bool:
+        """Check a tape; whether it is small enough for that."""
+        if tape.sig.size > MOST:
+            return False
+        if tape is not self.last_tape:
             tape.check()
-        expansion, found = expand(tape, signatures, *rest)
-        if _is_small(tape) and expansion.tape is not tape:
-            expansion.tape.check()
-        return expansion, found
+            self.last_tape = tape
+        return True
 
-    return checked
+    def after_expand(self, expand: Stage) -> Stage:
+        """`expand_recording`, with the tapes before and after it checked."""
 
+        def checked(tape: Tape, signatures: Sequence[Any], *rest: Any) -> Any:
+            self.holds(tape)
+            expansion, found = expand(tape, signatures, *rest)
+            self.holds(expansion.tape)
+            return expansion, found
 
-def _checked_schedule(schedule: Stage) -> Stage:
-    def checked(tape: Tape, *policy: str) -> Schedule:
-        if _is_small(tape):
-            tape.check()
-        made: Schedule = schedule(tape, *policy)
-        if _is_small(tape):
-            check_schedule(tape, made)
-        return made
+        return checked
 
-    return checked
+    def after_schedule(self, schedule: Stage) -> Stage:
+        """`schedule`, with the tape and the schedule checked."""
 
+        def checked(tape: Tape, *policy: str) -> Schedule:
+            is_small = self.holds(tape)
+            made: Schedule = schedule(tape, *policy)
+            if is_small:
+                check_schedule(tape, made)
+            return made
 
-def _checked_place(place: Stage, last: list[Plan]) -> Stage:
-    def checked(tape: Tape, launches: Schedule, keep: Any = True) -> Plan:
-        plan: Plan = place(tape, launches, keep)
-        if _is_small(tape):
-            check_plan(tape, launches, plan, keep)
-            last[:] = [plan]
-        return plan
+        return checked
 
-    return checked
+    def after_place(self, place: Stage) -> Stage:
+        """`place`, with the plan checked."""
 
+        def checked(tape: Tape, launches: Schedule, keep: Any = True) -> Plan:
+            plan: Plan = place(tape, launches, keep)
+            if self.holds(tape):
+                check_plan(tape, launches, plan, keep)
+                self.last_plan = plan
+            return plan
 
-def _checked_execute(execute: Stage, last: list[Plan]) -> Stage:
-    def checked(run: Run, *rest: Any) -> None:
-        just_made = bool(last) and last.pop() is run.plan
-        if _is_small(run.tape) and not just_made:
-            check_plan(run.tape, run.schedule, run.plan, bool((run.needs & run.schedule.live).any()))
-        execute(run, *rest)
+        return checked
 
-    return checked
+    def before_execute(self, execute: Stage) -> Stage:
+        """`execute`, with the plan checked if it was kept from earlier."""
+
+        def checked(run: Run, *rest: Any) -> None:
+            if run.plan is not self.last_plan and self.holds(run.tape):
+                check_plan(run.tape, run.schedule, run.plan, bool((run.needs & run.schedule.live).any()))
+            self.last_plan = None  # its data may be filled in anew
+            execute(run, *rest)
+
+        return checked
