@@ -30,7 +30,8 @@ def outcome(program: Program, model: Model, batched: bool, cells: bool = True) -
     for p in model.parameters():
         p.grad = None
     results = ab.map(lambda e: run(program.routines[e.routine], model, e, cells), program.examples, batched=batched)
-    ab.sum([loss for loss, _ in results]).backward()
+    nothing = model.number * 0.0  # some programs read no parameter, and have nothing to reverse
+    (ab.sum([loss for loss, _ in results]) + nothing).backward()
     gradients = {}
     for name, p in model.named_parameters():
         g = p.grad
