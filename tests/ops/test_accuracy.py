@@ -135,3 +135,29 @@ def test_loops_over_scalar_functions_are_vectorised(name: str) -> None:
     loop(x, np.empty_like(x))
     (text,) = loop.inspect_llvm().values()
     assert re.search(r"store <\d+ x (float|i32)>", text)
+
+
+@pytest.mark.parametrize("backend", requested.backends("numpy", "numba"))
+def test_softmax_and_losses_of_extreme_logits(backend: str) -> None:
+    """Against float64."""
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.uniform(-1, 1, 5) * scale for scale in (1e-40, 1e-3, 1.0, 30.0, 100.0, 1e4, 1e30, 1.5e38)])
+    x = np.concatenate([rows, [[88, 89, 90, -88, -89], [0, -90, -100, -104, -1e3], [17, -17, 17, 0, -0.0]]])
+    x = x.astype(np.float32)
+    wide = x.astype(np.float64)
+    top = wide.max(1, keepdims=True)
+    logs = wide - top - np.log(np.exp(wide - top).sum(1, keepdims=True))
+    shares, chosen = np.exp(logs), np.eye(5)[1]
+    with ab.backend(backend):
+        w = ab.Parameter(x)
+        found = ab.map(
+            lambda k: (ab.softmax(w[k]), ab.log_softmax(w[k]), ab.logsumexp(w[k]), ab.cross_entropy(w[k], 1)),
+            range(len(x)),
+        )
+        ab.sum([loss for *_, loss in found]).backward()
+        values = [np.stack(column) for column in zip(*ab.evaluate(found), strict=True)]
+    np.testing.assert_allclose(values[0], shares, atol=1e-6)
+    np.testing.assert_allclose(values[1], logs, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(values[2], (wide - logs)[:, 0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(values[3], -logs[:, 1], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(requested.host(w.grad), shares - chosen, atol=2e-6)
