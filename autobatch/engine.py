@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .backends.transfer import to_host
+from .backends.transfer import copy_of, is_on_device, to_host
 from .collector import flushed
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .finite import name_shared
@@ -33,7 +34,7 @@ from .signature import Signature
 from .stages import active, timed
 from .tape import DONE, ENDED, GUARDED, OPEN, Recording, is_under_way, state
 from .tasks import current_task
-from .tensor import RecordedTensor, interrupted, iterate_tensors, known_value, own_tape
+from .tensor import RecordedTensor, interrupted, is_constant, is_constant_value, iterate_tensors, known_value, own_tape
 from .types import Type
 
 Array = np.ndarray[Any, Any]
@@ -197,6 +198,7 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
     if target is not None and all(t is not target for t in held):
         held.append(target)
     tape.held = [(t._id, t._type) for t in held]
+    tape.holders = list(map(weakref.ref, held))
     roots = sorted({t._id for t in held})
     with timed("assemble"):
         tape.arrays, tape.outline = outlined(tape, roots)
@@ -300,12 +302,17 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
             raise _no_gradient(_why_constant(loss))
         accumulate(gradients)
     if not retain:
+        earlier, state.ended = state.ended, [weakref.ref(recording) for recording in visited]
         for recording in visited:
             end(recording)
+        for reference in earlier:
+            _let_go(reference())
 
 
 def carries_gradient(t: RecordedTensor) -> bool:
     """Whether a parameter leads to a value that was computed, through ops that have derivatives."""
+    if t._tape.lines is not None:
+        return not is_constant(t)
     waiting, seen = [(t._tape, t._id)], set()
     while waiting:
         tape, value = waiting.pop()
@@ -359,6 +366,24 @@ def end(tape: Recording) -> None:
     tape.run = None
     tape.state = ENDED
     tape.payloads = []
+
+
+def _let_go(tape: Recording | None) -> None:
+    """Give the tensors of a recording that has ended their numbers, and keep of it where these were recorded."""
+    if tape is None or tape.lines is not None:
+        return
+    held = [t for t in (reference() for reference in tape.holders) if t is not None]
+    if not any(is_on_device(copies) for _, copies in tape.left):  # a device copies them together, or takes long
+        for t in held:
+            if known_value(t) is not None:
+                t._value = copy_of(t._value)
+        tape.left = []
+    constants = {t._id for t in held if is_constant_value(tape, t._id)}
+    tape.lines = {t._id: tape.place(tape.node_of(t._id)) for t in held}
+    tape.constants, tape.holders = constants, []
+    tape.arrays = tape.outline = tape.targets = None
+    tape.signatures, tape.number, tape.imports, tape.links, tape.held, tape.results = [], {}, {}, [], [], set()
+    tape.codes, tape.places, tape.beyond, tape.blocks = [(0, None)], [], [], []
 
 
 def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:

@@ -190,6 +190,8 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
         if recording.state != OPEN or not is_under_way(recording):
             another = recording.thread != threading.get_ident()
             what = "belongs to another thread" if another else "was given up after an error"
+            if recording.lines is not None:
+                another, what = False, "has ended, and a later one, too: of it nothing but values is left"
             raise RecordingError(message(f"explain: the recording {what}", where=user_line(4),
                                          repair="explain it there" if another else "record it anew"))  # fmt: skip
         held = {t._id for t in held_tensors(recording)} if whole else set()

@@ -91,16 +91,19 @@ class Recording:
         "cache",
         "caches",
         "codes",
+        "constants",
         "count",
         "examples",
         "floats",
         "forcing",
         "frozen_from",
         "held",
+        "holders",
         "imports",
         "ints",
         "is_aside",
         "left",
+        "lines",
         "links",
         "moment",
         "number",
@@ -156,12 +159,15 @@ class Recording:
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
         self.run: Any = None
+        self.lines: dict[int, tuple[CodeType | None, int]] | None = None  # of values, once all else was let go of
+        self.constants: set[int] = set()  # those of them that are constants
         self.left: list[tuple[dict[int, int], Any]] = []  # copies of values that are there after the end: which, where
         self.moment: Any = None  # when its values on a device were made; None: they may still be being made
         self.arrays: Tape | None = None
         self.outline: Any = None  # what it has in common with recordings of the same structure
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
+        self.holders: list[weakref.ref[RecordedTensor]] = []  # those tensors
         self.held: list[tuple[int, Type]] = []  # values of tensors that somebody held at the flush
         self.thread = threading.get_ident()
         self.task = task
@@ -305,6 +311,7 @@ class State(threading.local):
     forcing: Forcing | None = None
 
     def __init__(self) -> None:
+        self.ended: list[weakref.ref[Recording]] = []  # by the last backward: they can still be explained
         self.others: weakref.WeakValueDictionary[Task, Recording] = weakref.WeakValueDictionary()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .backends.transfer import is_on_device, to_host
 from .compile.trace import Builder, in_range, no_operand
-from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, message, op_error, user_line
+from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, line_of, message, op_error, user_line
 from .gradient_flow import carries_gradient
 from .graph import NODE, _hashable
 from .ops.declare import Attrs, Op, apply, elements, lifter, recorder
@@ -119,6 +119,8 @@ class RecordedTensor(Tensor):
 def node_line(t: RecordedTensor) -> str:
     """The user's line that recorded a tensor, where it is still known."""
     tape = t._tape
+    if tape is not None and tape.lines is not None:
+        return line_of(*tape.lines.get(t._id, (None, 0)))
     known = tape is not None and (tape.arrays is not None or not tape.is_interrupted)
     return tape.where(tape.node_of(t._id)) if known else ""
 
@@ -426,14 +428,21 @@ def import_array(
 
 def is_constant(t: RecordedTensor) -> bool:
     """Whether no gradient flows into this tensor: from no_grad, detached, from outside, or not floating."""
+    return t.dtype.kind != "f" or is_constant_value(t._tape, t._id)
+
+
+def is_constant_value(tape: Recording, id: int) -> bool:
+    """The same for a floating value of a recording."""
     from .engine import signature_of_value
 
-    signature = signature_of_value(t._tape, t._id)
-    if signature is None or t.dtype.kind != "f":
+    if tape.lines is not None:
+        return id in tape.constants
+    signature = signature_of_value(tape, id)
+    if signature is None:
         return True
-    links = t._tape.links
-    at = bisect.bisect_left(links, (t._id,))
-    if at < len(links) and links[at][0] == t._id:
+    links = tape.links
+    at = bisect.bisect_left(links, (id,))
+    if at < len(links) and links[at][0] == id:
         return False
     return signature.frozen
 

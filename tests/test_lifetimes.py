@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -418,3 +419,60 @@ def test_the_collector_waits_until_the_flush_and_then_goes_on_as_before() -> Non
     kept = [[] for _ in range(20 * before[0])]
     assert gc.get_count()[0] < len(kept)  # it runs though nothing was flushed
     ab.evaluate(ab.map(lambda k: ab.tensor(float(k)), [1.0]))
+
+
+def test_a_kept_loss_holds_its_number_only() -> None:
+    """Not the recording, nor the parameters, of a step before the last."""
+
+    def losses(n: int, one: nn.Linear | None = None) -> list[Any]:
+        kept = []
+        for _ in range(n):
+            model = one or nn.Linear(4, 4)
+            models.append(weakref.ref(model.weight))
+            values = ab.map(lambda x, model=model: (model(ab.tensor(x)) ** 2).sum(), [[1.0, 2.0, 3.0, 4.0]] * 200)
+            loss = ab.mean(values)
+            loss.backward()
+            kept.append((loss, values[0]))
+        return kept
+
+    models: list[weakref.ref[ab.Parameter]] = []
+    few = losses(5)
+    gc.collect()
+    assert sum(reference() is not None for reference in models) <= 1
+    model = nn.Linear(4, 4)
+    losses(3, model)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        many = losses(3, model)
+        gc.collect()
+        first = tracemalloc.get_traced_memory()[0] - before
+        many += losses(12, model)
+        gc.collect()
+        each = (tracemalloc.get_traced_memory()[0] - before - first) / 12
+    finally:
+        tracemalloc.stop()
+    assert each < 5_000, f"{each:.0f} bytes for each loss that is kept"
+    for loss, value in few + many:
+        assert float(loss) == pytest.approx(float(value), rel=1e-4)
+        assert "test_lifetimes.py" in repr(loss)
+        with pytest.raises(RecordingError):
+            (loss * 2.0).backward()
+
+
+def test_what_is_left_of_a_recording_is_constant_where_it_was() -> None:
+    w = ab.Parameter([1.0, 2.0])
+    for _ in range(3):
+        x = w * vector(1, 2)
+        kept, loss = x.detach(), x.sum()
+        with ab.no_grad():
+            frozen = w * vector(2, 2)
+        loss.backward()
+    first = kept, frozen, loss
+    for _ in range(2):
+        (w * vector(1, 1)).sum().backward()
+    w.grad = None
+    (first[0] * w + first[1] * w).sum().backward()
+    np.testing.assert_array_equal(w.grad, [1 + 2, 4 + 4])
+    with pytest.raises(RecordingError, match="detach"):
+        (first[2] * w.sum()).backward()
