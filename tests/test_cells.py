@@ -890,6 +890,46 @@ def test_linear_maps_with_nothing_between(backend: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, k: x if k in (1, 2) else -x,
+        lambda x, k: x * {1: 2.0}.get(k, 5.0),
+        lambda x, k: x * len({k, 1}),
+        lambda x, k: ab.sum([x] * k),
+        lambda x, k: x * [1, 2].index(k),
+        lambda x, k: x.reshape((k, -1)),
+        lambda x, k: ab.stack([x, x]).sum(axis=k),
+        lambda x, k: sum(x for _ in range(k)),
+        lambda x, k: [x, x * 2.0][k],
+        lambda x, k: x if k > 1 else -x,
+        lambda x, k: ab.zeros(k) + x,
+    ],
+)
+def test_numbers_of_a_call_that_decide_what_is_computed_are_refused(use: Any) -> None:
+    cell = ab.cell(use)
+    for _ in range(2):
+        with pytest.raises(CellError, match=r"static=") as caught:
+            cell(vector(1, 2), 1)
+        assert "test_cells.py" in str(caught.value)
+    np.testing.assert_array_equal(ab.cell(static=("k",))(use)(vector(1, 2), 1).numpy(), use(vector(1, 2), 1).numpy())
+
+
+@pytest.mark.parametrize("number", [-3, 2, float("nan"), 0.5])
+def test_numbers_that_are_no_index_or_label_raise_on_every_path(number: float) -> None:
+    table = ab.Parameter(np.ones((2, 2)))
+    for use in (lambda x, k: x[k], lambda x, k: table[k] * x, lambda x, k: ab.cross_entropy(x, k)):
+        cell = ab.cell(use)
+        for _ in range(2):
+            with pytest.raises(ab.AutobatchError):
+                cell(vector(1, 2), number)
+            cell(vector(1, 2), 1)
+        x = vector(1, 2)
+        cell(x, 1)
+        with pytest.raises(ab.AutobatchError):
+            cell(x, number)
+
+
 # What can be a cell.
 
 

@@ -62,6 +62,8 @@ class Tracer(Tensor):
         return self._builder.graph.nodes[self._id].level
 
     def _record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        if self._weak and any(isinstance(x, list | tuple) for x in operands):
+            self._refuse("how often a sequence is repeated")
         if any(isinstance(x, np.ndarray | list | tuple) for x in operands):
             return recorder[0](op, operands, attrs)
         return self._builder.record(op, operands, attrs)
@@ -91,6 +93,18 @@ class Tracer(Tensor):
                 repair="take the decision outside the cell, or use ab.where; ab.stack puts values together",
             )
         )
+
+    def _is(self, other: Any) -> bool:
+        if self._weak:
+            self._refuse("something to look for in a container")
+        return self is other
+
+    def __hash__(self) -> int:
+        if self._weak:
+            self._refuse("a key")
+        return object.__hash__(self)
+
+    __eq__ = Tensor.__eq__
 
     def __bool__(self) -> bool:  # noqa: PLE0304
         self._refuse("a condition")

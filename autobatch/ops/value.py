@@ -260,8 +260,12 @@ class Tensor:
     def __eq__(self, other: Any) -> Any:
         frame = sys._getframe(1)
         if frame.f_code.co_code[frame.f_lasti] != COMPARE and looks_for_an_object(frame):
-            return self is other
+            return self._is(other)
         return apply(EQUAL, (self, other)) if isinstance(other, _COMPARED) else NotImplemented
+
+    def _is(self, other: Any) -> bool:
+        """Whether a container that looks for one of the two has found it."""
+        return self is other
 
     def __ne__(self, other: Any) -> Any:
         return apply(NOT_EQUAL, (self, other)) if isinstance(other, _COMPARED) else NotImplemented
