@@ -1,9 +1,11 @@
-"""Whether a gradient would be lost if a value became an array: seen from what was recorded, before anything runs."""
+"""Whether a gradient would be lost if a value became an array: seen from what was recorded, before anything runs.
+
+Cost: O(nodes) for each recording, once; while it is open, at every question.
+"""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,43 +15,45 @@ from .run.execute import gradient_needed
 from .run.program import Tape
 from .tape import OPEN, Recording, assemble, state
 
+_flows: weakref.WeakKeyDictionary[Recording, np.ndarray[Any, Any]] = weakref.WeakKeyDictionary()
+"""Of recordings that ran, for each node whether its results carry a gradient."""
+
 
 def carries_gradient(recording: Recording, value: int) -> bool:
-    """Whether a parameter leads to a value by ops that have derivatives, in its recording or in earlier ones.
-
-    Nothing is run. Cost: O(nodes). Each recording is looked at once, the latest first.
-    """
-    asked = {recording: {value}}
-    heap = [(-recording.serial, recording)]
-    while heap:
-        _, tape = heapq.heappop(heap)
-        if tape.state == OPEN and state.tape is not tape:
-            continue  # of another thread or given up: it cannot be read
-        arrays = tape.arrays if tape.arrays is not None else assemble(tape, ())
-        targets = sorted(asked[tape])
-        nodes = np.searchsorted(arrays.value_of, targets, side="right") - 1
-        if _gradient_flow(tape, arrays, targets, linked=False)[nodes].any():
-            return True
-        flow = _gradient_flow(tape, arrays, targets, linked=True) if tape.links else ()
-        for lifted, old, number in tape.links:
-            if flow[np.searchsorted(arrays.value_of, lifted, side="right") - 1]:
-                if old not in asked:
-                    asked[old] = set()
-                    heapq.heappush(heap, (-old.serial, old))
-                asked[old].add(number)
-    return False
+    """Whether a parameter leads to a value by ops that have derivatives, in its recording or in earlier ones."""
+    if recording.state == OPEN and state.tape is not recording:
+        return False  # of another thread or given up: it cannot be read
+    waiting = [recording]
+    while waiting:
+        earlier = [old for _, old, _ in waiting[-1].links if old not in _flows]
+        if earlier:
+            waiting += earlier
+            continue
+        tape = waiting.pop()
+        if tape is recording and tape.state == OPEN:
+            arrays = assemble(tape, ())
+            return bool(_flow(tape, arrays)[_node(arrays, value)])
+        if tape not in _flows:
+            assert tape.arrays is not None
+            _flows[tape] = _flow(tape, tape.arrays)
+    assert recording.arrays is not None
+    return bool(_flows[recording][_node(recording.arrays, value)])
 
 
-def _gradient_flow(tape: Recording, arrays: Tape, targets: Sequence[int], linked: bool) -> np.ndarray[Any, Any]:
-    """The nodes on a way to the targets from parameters, and with `linked` from values of earlier recordings."""
+def _node(arrays: Tape, value: int) -> int:
+    return int(np.searchsorted(arrays.value_of, value, side="right")) - 1
+
+
+def _flow(tape: Recording, arrays: Tape) -> np.ndarray[Any, Any]:
+    """For each node whether its results carry a gradient; recordings that values were brought from come first."""
+    linked = np.zeros(arrays.sig.size, np.uint8)
+    for lifted, old, number in tape.links:
+        assert old.arrays is not None
+        linked[_node(arrays, lifted)] = _flows[old][_node(old.arrays, number)]
     frozen = np.array([s.frozen or s.name == STOP_GRADIENT.name for s in tape.signatures], np.int32)
-    starts = np.zeros(arrays.sig.size, np.uint8)
-    if linked:
-        starts[np.searchsorted(arrays.value_of, [value for value, _, _ in tape.links], side="right") - 1] = 1
-    wanted = np.zeros(int(arrays.value_of[-1]), np.uint8)
-    wanted[targets] = 1
+    every = np.ones(int(arrays.value_of[-1]), np.uint8)
     trainable = arrays.signatures.trainable
-    needed: np.ndarray[Any, Any] = gradient_needed(
-        arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, trainable, frozen, starts, wanted
+    flow: np.ndarray[Any, Any] = gradient_needed(
+        arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, trainable, frozen, linked, every
     )
-    return needed
+    return flow

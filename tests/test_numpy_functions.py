@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
+from autobatch import gradient_flow
 from autobatch.errors import CellError, OpTypeError
 from autobatch.numpy_functions import FUNCTIONS
 from tests.requested import host
@@ -252,3 +253,14 @@ def test_an_array_that_may_not_be_a_copy() -> None:
     with pytest.raises(ValueError, match="copied"):
         np.asarray(ab.ones(2), copy=False)
     assert np.asarray(ab.ones(2), dtype=int).dtype == int
+
+
+def test_each_recording_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    flow = gradient_flow._flow
+    monkeypatch.setattr(gradient_flow, "_flow", lambda tape, arrays: looks.append(tape) or flow(tape, arrays))
+    w = ab.Parameter([1.0, 2.0])
+    with ab.no_grad():
+        values = ab.map(lambda x: (w * x).sum(), [1.0, 2.0, 3.0, 4.0])
+    assert np.array(values).tolist() == [3.0, 6.0, 9.0, 12.0]
+    assert len(looks) == 2  # before it ran, and after
