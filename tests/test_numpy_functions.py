@@ -261,6 +261,6 @@ def test_each_recording_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(gradient_flow, "_flow", lambda tape, arrays: looks.append(tape) or flow(tape, arrays))
     w = ab.Parameter([1.0, 2.0])
     with ab.no_grad():
-        values = ab.map(lambda x: (w * x).sum(), [1.0, 2.0, 3.0, 4.0])
+        values = ab.map(lambda x: (w * ab.tensor(x)).sum(), [1.0, 2.0, 3.0, 4.0])
     assert np.array(values).tolist() == [3.0, 6.0, 9.0, 12.0]
     assert len(looks) == 2  # before it ran, and after
