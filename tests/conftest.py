@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 import autobatch as ab
 from autobatch.errors import AutobatchError
+from autobatch.shared import checking, flags, frozen, without_cells
 from autobatch.tape import state
 from tests import requested
 from tests.checked import check_stages
@@ -51,7 +52,11 @@ def checked_stages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(autouse=True)
 def initial_state() -> Iterator[None]:
-    state.tape = None  # what a failed test left behind
+    # What a failed test, or one that breaks off a block, left behind.
+    state.tape, state.builder, state.frozen_tasks = None, None, 0
+    flags.kept = flags.traced = False
+    for mode, usual in ((frozen, False), (checking, None), (without_cells, False)):
+        mode.set(usual)
     ab.seed(0)
     ab.set_default_dtype("float32")
     ab.set_backend(requested.backend())
