@@ -106,7 +106,7 @@ class Profile:
     @property
     def together(self) -> int:
         """Launches that there would have been, had no value been forced inside `ab.map`."""
-        return self._counts()[0]
+        return min(self._counts()[0], self.launches)  # what was done is an order of the whole, too
 
     @property
     def bound(self) -> int:

@@ -150,14 +150,15 @@ def reasons_of(recordings: Sequence[Inspected]) -> Reasons:
             forced.note(line, *counts)
     pieces = [r.recording.piece(r.expansion, r.signatures) for r in recordings]
     together, bound = counts_together(pieces) if pieces else (0, 0)
+    launches = sum(r.schedule.launch_sig.size for r in recordings)
     return Reasons(
-        launches=sum(r.schedule.launch_sig.size for r in recordings),
+        launches=launches,
         nodes=sum(r.schedule.nodes.size for r in recordings),
         bound=bound,
         ops=len(met),
         reasons=sorted((Reason(op, why, n, e) for (op, why), (n, e) in found.items()), key=lambda r: -r.launches),
         forced=forced,
-        together=together,
+        together=min(together, launches),  # what was done is an order of the whole, too
     )
 
 
