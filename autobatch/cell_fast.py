@@ -135,7 +135,8 @@ class Entry:
             new = {key: fact for key, fact in zip(keys, facts, strict=True) if key not in self.watched or key in old}
             if not new and not old:
                 return
-            changed()  # before: what was found under the facts of before has to be looked at again
+            if self.doors:
+                changed()  # first: what was found under the facts of before has to be looked at again
             if len(self.watched) + len(new) > WATCHED:
                 old, new = list(self.watched), dict(zip(keys, facts, strict=True))
             for key in old:
@@ -147,7 +148,8 @@ class Entry:
                 self.watched[key] = _Watched(fact.function, fact.argument, name, is_weak, text)
                 self.scope[f"{name}h"] = fact.holder
                 self.scope[f"{name}v"] = weakref.ref(fact.value) if is_weak else fact.value
-            self._compile()
+            if self.doors:
+                self._compile()
 
     def _value(self, watched: _Watched) -> Any:
         value = self.scope[f"{watched.name}v"]

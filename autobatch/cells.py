@@ -76,6 +76,7 @@ class Cell:
         self.entries: dict[Any, list[Tied[Traced]]] = _entries_of(fn)
         self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Tied[Traced]]]] = weakref.WeakKeyDictionary()
         self.traces = 0
+        self.is_lasting = not set(fn.__code__.co_freevars) - {"__class__"}  # else it may be one of many
         self.entry = Entry(fn, self)
 
     def entries_for(self, owner: Any) -> dict[Any, list[Tied[Traced]]]:
@@ -105,7 +106,7 @@ class Cell:
         inside, closure = self._closure()
         flat = flatten_arguments((*args, *kwargs.values(), *closure), [*static, *(False,) * len(closure)], tape, owner)
         entry = self._find(owner, flat, len(args), named, inside)
-        return self._write(tape, entry, flat, owner, args, fast=not inside and not named)
+        return self._write(tape, entry, flat, owner, args, fast=self.is_lasting and not named)
 
     def _inline(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
@@ -292,11 +293,13 @@ class Cell:
             return
         if any(r.rule == PER_ELEMENT for r in entry.signature.results):
             return
+        read = entry.guard
+        if read.checked != epoch[0]:
+            return  # something changed meanwhile
+        self.entry.watch(read.lasting)
         token = self.entry.door(flat.structure, entry.outputs, len(args))
         if token is None:
             return
-        read = entry.guard
-        self.entry.watch(read.lasting)
         owners = (owner,) if self.is_method else ()
         tape.cache[token] = tape.cache[token, *map(id, owners), *flat.fast_key] = (
             number,
