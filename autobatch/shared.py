@@ -194,9 +194,15 @@ class Shared(Tensor):
         return f"{type(self).__name__}({self._type})"
 
 
+def youngest_of(operands: Iterable[Any]) -> Shared | None:
+    """The shared value among operands that was made last, with which what is made for all of them is kept."""
+    return max((x for x in operands if isinstance(x, Shared)), key=lambda x: x._age, default=None)
+
+
 def _kept(key: Any, operands: tuple[Any, ...], make: Callable[[], SharedExpression]) -> Expression:
     """The value of an op that is kept with the youngest of its operands, made if it is new."""
-    youngest = max((x for x in operands if isinstance(x, Shared)), key=lambda x: x._age)
+    youngest = youngest_of(operands)
+    assert youngest is not None
     found = youngest._expressions.get(key)
     if found is None:
         if len(youngest._expressions) >= _INTERN_LIMIT:
@@ -300,6 +306,7 @@ def filled(name: str, shape: Any, value: float | int | bool, dtype: Any = None) 
         if len(_filled) >= _INTERN_LIMIT:
             _filled.clear()
         found = _filled[key] = Constant(np.full(extents, value, kind))
+        found._age = 0  # it outlives all others
     return found
 
 

@@ -35,6 +35,7 @@ from .shared import (
     holds_tensors,
     is_frozen,
     refuse_if_kept,
+    youngest_of,
 )
 from .signature import Result, Signature, Slot, payload
 from .tape import AHEAD, CHANGED, DONE, ENDED, GUARDED, OPEN, WRITING, Recording, is_under_way, state
@@ -562,7 +563,7 @@ def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
 
 def op_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> tuple[Signature, Type]:
     """The signature of an op on operands of these kinds, from the cache of its first shared operand or of all."""
-    shared = next((k for k in keys if isinstance(k, Shared)), None)
+    shared = youngest_of(keys)
     cache = _signatures if shared is None else shared._signatures
     key = (op, _hashable(attrs), keys, frozen, default_dtype())
     found = cache.get(key)

@@ -142,6 +142,7 @@ def test_values_hold_no_dropped_parameter_and_dropped_parameters_hold_no_memory(
         loss = (w * ones).sum() + (lasting * w).sum() + ab.mean([w]).sum()
         loss.backward()
         (ab.tensor([1.0, 2.0, 3.0]) * (w * lasting)).sum().backward()
+        (ab.where(ab.tensor([1.0, 2.0, 3.0]) > 1.5, ones, w) * ab.where(ab.tensor(1.0) > 0.5, lasting, w)).sum().numpy()
         gone.append(weakref.ref(w))
     kept = loss
     del w, loss
