@@ -46,6 +46,7 @@ def breaking(action: Callable[[], Any], at: int) -> tuple[Any, int, bool]:
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for one such frame as it begins
     sys.settrace(trace)
     try:
         result = action()

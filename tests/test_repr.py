@@ -52,6 +52,7 @@ def instructions(action: Callable[[], Any]) -> int:
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for one such frame as it begins
     sys.settrace(trace)
     try:
         action()

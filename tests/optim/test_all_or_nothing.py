@@ -181,6 +181,7 @@ def run_with(action: Callable[[], object], at: int) -> int:
         return trace
 
     previous = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for one such frame as it begins
     sys.settrace(trace)
     try:
         action()
