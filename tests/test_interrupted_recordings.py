@@ -19,6 +19,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn
 from autobatch.errors import RecordingError
+from autobatch.shared import checking, frozen, is_frozen, without_cells
 from autobatch.tape import state
 
 PACKAGE = str(Path(ab.__file__).parent)
@@ -143,7 +144,11 @@ def continued(m: Model, path: Callable[[Model, Any], Any], warm: bool, at: int) 
     except RecordingError:
         return None, seen, broken
     finally:
-        assert state.builder is None and state.depth == 0 and state.training is True
+        assert state.builder is None and state.depth == 0 and state.training is True and state.frozen_tasks == 0
+        assert checking.get() is None and not without_cells.get()
+        # The first and the last instructions of a `with` statement's methods are beyond what any code can guard.
+        assert path is PATHS["no gradient"] or not is_frozen()
+        frozen.set(False)
     return values, seen, broken
 
 
