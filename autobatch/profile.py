@@ -41,8 +41,7 @@ class Profile:
         time a row is read, and the reverse pass where gradients are kept for
     peak_bytes: largest pools; replayed: examples whose recordings were reused
     kernels: name → (launches, nodes); kernel_bytes: name → (bytes copied, bytes read in place)
-    device_launches: what was started on a device: kernels, products, fills, copies, graphs
-    sequences: "run", "captured" or "replayed" → (passes, their calls), where graphs of a device are on
+    device_launches: what was started on a device: kernels, products, fills, copies
     products: (count, m, k, n) of the matrix products (m, k) @ (k, n) of these launches and, where gradients are kept
         for, of their reverse pass: what the arithmetic of a step comes down to
     """
@@ -61,7 +60,6 @@ class Profile:
         self.kernel_bytes: dict[str, list[int]] = {}
         self.products: list[tuple[int, int, int, int]] = []
         self.device_launches = 0
-        self.sequences: dict[str, list[int]] = {}
         self._inner = 0.0
         self._counted = [0, 0]  # launches together, and bound, of recordings that are not split
         self._split: dict[Forcing, dict[int, Piece]] = {}
@@ -84,12 +82,6 @@ class Profile:
             for piece in ("forward", "backward") if run.needs_sig[launch.sig] else ("inference",):
                 self._note_reads(signature, piece, run.backend, accesses)
         self._note_products(run)
-
-    def note_sequence(self, how: str, n_calls: int) -> None:
-        """Count one pass that was written down: what became of it, and its calls."""
-        entry = self.sequences.setdefault(how, [0, 0])
-        entry[0] += 1
-        entry[1] += n_calls
 
     def _count(self, together: int, bound: int) -> None:
         self._counted[0] += together
@@ -168,9 +160,6 @@ class Profile:
             lines.append(
                 f"{self.device_launches:,} launches on the device, {self.launch_seconds * 1e6:.1f} µs of the host each"
             )
-        if self.sequences:
-            found = (f"{n:,} {how} ({calls:,} calls)" for how, (n, calls) in self.sequences.items())
-            lines.append(f"sequences of launches: {', '.join(found)}")
         lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}{'bytes copied':>16}{'read in place':>16}")
         for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
             copied, in_place = self.kernel_bytes[name]

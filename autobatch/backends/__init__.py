@@ -22,30 +22,22 @@ def current_backend() -> str:
     return _chosen.get() or _default[0]
 
 
-def set_backend(
-    name: str, *, tf32: bool = False, graphs: bool = False, persistent: bool = False, groups: bool = False
-) -> None:
+def set_backend(name: str, *, tf32: bool = False) -> None:
     """Run kernels on "numba" (default), "numpy" or "cupy" from now on, in all threads.
 
     With "cupy" new parameters live on the GPU; those that are there already move with `model.to("cupy")`. `tf32` lets a
-    GPU round the operands of float32 products to 10 bits, which is faster; nothing else is rounded. `graphs` captures
-    sequences of launches that recur as CUDA graphs and replays them, which takes more memory. `persistent` lets one
-    kernel do all launches of a recurrence whose weights fit on the chip. `groups` runs launches of one cell in step
-    that do not depend on each other, such as the two directions of a BiLSTM: one kernel or product does the work of
-    several. Raises `BackendError` for a name that is not a backend, and where a backend lacks something: then it says
-    what; ValueError for an option of another backend.
+    GPU round the operands of float32 products to 10 bits, which is faster; nothing else is rounded. Raises
+    `BackendError` for a name that is not a backend, and where a backend lacks something: then it says what; ValueError
+    for an option of another backend.
 
     >>> import autobatch as ab
     >>> ab.set_backend("numba")
     """
-    options = {"tf32": tf32, "graphs": graphs, "persistent": persistent, "groups": groups}
-    for option, is_on in options.items():
-        if is_on and name not in DEVICES:
-            raise ValueError(f"set_backend: {option} is an option of cupy, {name} has none of this name")
+    if tf32 and name not in DEVICES:
+        raise ValueError(f"set_backend: tf32 is an option of cupy, {name} has none of this name")
     checked(name)
     if name in DEVICES:
-        for option, is_on in options.items():
-            setattr(current_device(), option, is_on)
+        current_device().tf32 = tf32
     _default[0] = name
 
 

@@ -13,9 +13,6 @@ import numpy as np
 
 Host = np.ndarray[Any, Any]
 
-Call = tuple[str, tuple[Any, ...]]
-"""A verb of a device, and what it is called with."""
-
 
 class Device(Protocol):
     """A device that runs generated kernels. Arrays of it are C-contiguous, have `shape`, `dtype`, `size`, `reshape` and
@@ -27,31 +24,11 @@ class Device(Protocol):
     tf32: bool
     """Whether products of float32 may round their operands to TF32."""
 
-    graphs: bool
-    """Whether calls that recur are to be replayed as graphs. While it is on, memory comes back at the same addresses to
-    who asks for the same sizes while the same others are held."""
-
-    groups: bool
-    """Whether launches of one program that do not depend on each other run in step, in fewer calls."""
-
     launched: int
-    """Kernels, products, fills, copies and graphs that were started until now."""
-
-    persistent: bool
-    """Whether one kernel does the work of many launches where it can, with weights kept on the chip."""
-
-    blocks_at_once: int
-    """Blocks that can be told to run at the same time, each with a multiprocessor of its own; 0 where none can be."""
-
-    shared_bytes: int
-    """Shared memory that a block can have."""
+    """Kernels, products, fills and copies that were started until now."""
 
     faults: int
     """Address of three int64: [1, index, extent] once a kernel met an index out of range, until then zeros."""
-
-    @property
-    def setting(self) -> Any:
-        """What the work of a call depends on besides its arguments, such as the stream; to be compared."""
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         """An array of the device; its numbers are whatever lies there. Raises `MemoryError` where there is no room."""
@@ -82,13 +59,6 @@ class Device(Protocol):
 
     def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         """Start a kernel. Its arguments are addresses and whole numbers of 64 bits; without blocks nothing happens."""
-
-    def resident_kernel(self, source: str, name: str) -> Any:
-        """A compiled kernel whose blocks wait for each other."""
-
-    def launch_resident(self, kernel: Any, blocks: int, threads: int, shared_bytes: int, table: int) -> None:
-        """Start such a kernel. All of its blocks, at most `blocks_at_once`, run at the same time. Its argument is an
-        address; `shared_bytes` is the size of the shared memory that it declares without one."""
 
     def product(
         self,
@@ -137,32 +107,6 @@ class Device(Protocol):
         dtype: Any,
     ) -> None:
         """`count` products. step_a, step_b, step_c: numbers from one matrix to the next, 0 for one that all share."""
-
-    def products_at(
-        self,
-        count: int,
-        n: int,
-        k: int,
-        p: int,
-        a: int,
-        lead_a: int,
-        flip_a: bool,
-        b: int,
-        lead_b: int,
-        flip_b: bool,
-        c: int,
-        lead_c: int,
-        dtype: Any,
-        add: bool,
-    ) -> None:
-        """`count` products of matrices anywhere. a, b, c: where on the device their addresses lie, `count` int64."""
-
-    def capture(self, calls: tuple[Call, ...]) -> Any:
-        """A graph of calls of `zero`, `copy`, `launch`, `product`, `products` and `products_at` that have run before.
-        Nothing runs. Raises where that cannot be done; the device is then as it was."""
-
-    def play(self, graph: Any) -> None:
-        """Start all that was captured, at the addresses and with the numbers of then."""
 
     def argsort(self, address: int, n: int) -> Any:
         """The int64 array of the places of n int64, smallest number first, equal ones in order."""

@@ -11,19 +11,17 @@ the others is void, and so is one that replays something else than it would comp
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
-from autobatch.backends.device import current_device, use_device
 from benchmarks import measure
 from benchmarks.gpu.floors import ProductsOnDevice, n_bytes, queued
 from benchmarks.gpu.place import Place
@@ -35,8 +33,6 @@ WARM_STEPS = 3
 ROUNDS = 3
 QUEUED_STEPS = 5
 OURS = (CELLS, CELLS_REUSED)
-OPTIONS = {name: {name: True} for name in ("graphs", "persistent", "groups")}
-"""Options of `ab.set_backend` that are measured beside the default, on recordings that are reused: name → options."""
 
 
 class Launcher(Protocol):
@@ -50,27 +46,14 @@ class Launcher(Protocol):
 
 
 class Own:
-    """A trainer of autobatch. With options it runs on a device of its own, so that programs may take turns."""
+    """A trainer of autobatch."""
 
-    def __init__(self, trainer: Any, options: Mapping[str, bool]) -> None:
+    def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
-        self.device: Any = type(current_device())() if options else None
-        for option, is_on in options.items():
-            setattr(self.device, option, is_on)
-
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Inside the block this program's device is the one in use."""
-        before = use_device(self.device or current_device())
-        try:
-            yield
-        finally:
-            use_device(before)
 
     def launch(self, examples: Sequence[Any]) -> Any:
         """See `Launcher`."""
-        with self.in_use():
-            return self.trainer.launch(examples)
+        return self.trainer.launch(examples)
 
     def read(self, pending: Any) -> float:
         """Asks for the value, which waits for its step."""
@@ -103,14 +86,12 @@ class Row:
 
 
 def own_programs(workload: Workload, dim: int) -> dict[str, Factory]:
-    """The programs of autobatch, with recordings made anew and reused, and the latter with options."""
-    kinds: dict[str, tuple[str, Mapping[str, bool]]] = {name: (name, {}) for name in OURS}
-    kinds |= {f"{CELLS_REUSED}, {name}": (CELLS_REUSED, options) for name, options in OPTIONS.items()}
+    """The programs of autobatch, with recordings made anew and reused."""
 
-    def factory(name: str, options: Mapping[str, bool]) -> Factory:
-        return lambda parameters: Own(workload.trainers[name](parameters, dim), options)
+    def factory(name: str) -> Factory:
+        return lambda parameters: Own(workload.trainers[name](parameters, dim))
 
-    return {name: factory(*kind) for name, kind in kinds.items()}
+    return {name: factory(name) for name in OURS}
 
 
 def measure_cell(
@@ -152,8 +133,7 @@ def measure_cell(
     for row in rows:
         if isinstance(row.program, Own) and not row.failed:
             trainer = row.program.trainer
-            with row.program.in_use():
-                stages[row.name] = stage_figures(trainer, batches)
+            stages[row.name] = stage_figures(trainer, batches)
             if row.name == CELLS:
                 launched = launched_products(trainer, batches[:1])[0]
                 step = ProductsOnDevice(launched).step

@@ -1,8 +1,7 @@
 """`python -m benchmarks gpu`: training steps on a GPU, beside PyTorch by hand, in one process.
 
-Each workload at each width and batch size: autobatch with recordings made anew and reused, and with its options for
-devices switched on one by one, the programs by hand with their plans made per step, prebuilt, and as CUDA graphs, and
-the floors. Without a GPU it says what is missing.
+Each workload at each width and batch size: autobatch with recordings made anew and reused, the programs by hand with
+their plans made per step, prebuilt, and as CUDA graphs, and the floors. Without a GPU it says what is missing.
 """
 
 from __future__ import annotations

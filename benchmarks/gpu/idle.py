@@ -15,34 +15,29 @@ from typing import Any
 import numpy as np
 
 import autobatch as ab
-from autobatch.backends.device import Call, use_device
-from autobatch.backends.steady import Lease, Steady
-from benchmarks.gpu.cell import OPTIONS
+from autobatch.backends.device import use_device
 from benchmarks.runner import cut
 from benchmarks.workload import CELLS_REUSED, load
 
 Host = np.ndarray[Any, Any]
 
-WARM_ROUNDS = 3  # until passes are replayed
+WARM_ROUNDS = 3
 
 
 class IdleArray:
     """An array of the device: memory that nothing is written to."""
 
-    def __init__(self, host: Host, lease: Lease | None = None) -> None:
-        self._host, self._lease = host, lease
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self.shape, self.dtype, self.size, self.nbytes = host.shape, host.dtype, host.size, host.nbytes
         self.ndim, self.itemsize = host.ndim, host.itemsize
         self.data = SimpleNamespace(ptr=host.__array_interface__["data"][0])
-
-    def _part(self, host: Host) -> IdleArray:
-        return IdleArray(host, self._lease)
 
     def __len__(self) -> int:
         return len(self._host)
 
     def __getitem__(self, where: Any) -> IdleArray:
-        return self._part(self._host[where])
+        return IdleArray(self._host[where])
 
     def __setitem__(self, where: Any, values: Any) -> None:
         """Nothing is written."""
@@ -64,11 +59,11 @@ class IdleArray:
 
     def view(self, dtype: Any) -> IdleArray:
         """The same memory as another dtype."""
-        return self._part(self._host.view(dtype))
+        return IdleArray(self._host.view(dtype))
 
     def reshape(self, *shape: Any) -> IdleArray:
         """The same memory in another shape."""
-        return self._part(self._host.reshape(*shape))
+        return IdleArray(self._host.reshape(*shape))
 
 
 class IdleDevice:
@@ -76,39 +71,15 @@ class IdleDevice:
 
     name = "cupy"
     tf32 = False
-    persistent = groups = False
-    blocks_at_once, shared_bytes = 132, 232_448  # an H100's
-    setting = None
 
     def __init__(self) -> None:
         self.launched = 0
         self._faults = np.zeros(3, np.int64)
         self.faults = int(self._faults.ctypes.data)
-        self._steady: Steady | None = None
-        self._blocks: dict[int, Host] = {}
-
-    @property
-    def graphs(self) -> bool:
-        """See `Device`."""
-        return self._steady is not None
-
-    @graphs.setter
-    def graphs(self, is_on: bool) -> None:
-        self._steady = Steady(self._block) if is_on else None
-
-    def _block(self, n_bytes: int) -> tuple[int, Any]:
-        memory = np.empty(n_bytes, np.uint8)
-        self._blocks[memory.ctypes.data] = memory
-        return memory.ctypes.data, None
 
     def empty(self, shape: Any, dtype: Any) -> IdleArray:
         """See `Device`."""
-        if self._steady is None:
-            return IdleArray(np.empty(shape, dtype))
-        n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        lease = self._steady.take(max(n_bytes, 1), 0)
-        assert lease is not None
-        return IdleArray(self._blocks[lease.address][:n_bytes].view(dtype).reshape(shape), lease)
+        return IdleArray(np.empty(shape, dtype))
 
     def array(self, host: Host) -> IdleArray:
         """See `Device`."""
@@ -145,31 +116,11 @@ class IdleDevice:
         """See `Device`."""
         self.launched += 1
 
-    def resident_kernel(self, source: str, name: str) -> Any:
-        """See `Device`."""
-        return source, name
-
-    def launch_resident(self, kernel: Any, blocks: int, threads: int, shared_bytes: int, table: int) -> None:
-        """See `Device`."""
-        self.launched += 1
-
     def product(self, *arguments: Any) -> None:
         """See `Device`."""
         self.launched += 1
 
     def products(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self.launched += 1
-
-    def products_at(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self.launched += 1
-
-    def capture(self, calls: tuple[Call, ...]) -> Any:
-        """See `Device`."""
-        return calls
-
-    def play(self, graph: Any) -> None:
         """See `Device`."""
         self.launched += 1
 
@@ -194,28 +145,24 @@ class HostTime:
     step: float
 
 
-def host_times(name: str, dim: int = 256, batch: int = 256, n_batches: int = 4, rounds: int = 5) -> dict[str, HostTime]:
-    """Steps of a workload on minibatches that recur, recordings reused: "default", and each option of the device."""
+def host_time(name: str, dim: int = 256, batch: int = 256, n_batches: int = 4, rounds: int = 5) -> HostTime:
+    """Steps of a workload on minibatches that recur, recordings reused."""
     workload = load(name)
     batches = cut(workload.examples(), batch)[:n_batches]
-    before = use_device(None)
-    found = {}
+    before = use_device(IdleDevice())
     try:
-        for option, options in ({"default": {}} | OPTIONS).items():
-            use_device(IdleDevice())
-            ab.set_backend("cupy", **options)
-            trainer = workload.trainers[CELLS_REUSED](workload.parameters(dim), dim)
-            profiles = []
-            for examples in batches * (WARM_ROUNDS + rounds):
-                with ab.profile() as profile:
-                    trainer.launch(examples)  # type: ignore[attr-defined]
-                profiles.append(profile)
-            timed = profiles[WARM_ROUNDS * len(batches) :]
-            launches = statistics.median(p.device_launches for p in timed)
-            each = statistics.median(p.launch_seconds for p in timed)
-            step = statistics.median(sum(p.seconds.values()) for p in timed)
-            found[option] = HostTime(round(launches), 1e6 * each, 1e3 * step)
+        ab.set_backend("cupy")
+        trainer = workload.trainers[CELLS_REUSED](workload.parameters(dim), dim)
+        profiles = []
+        for examples in batches * (WARM_ROUNDS + rounds):
+            with ab.profile() as profile:
+                trainer.launch(examples)  # type: ignore[attr-defined]
+            profiles.append(profile)
     finally:
         use_device(before)
         ab.set_backend("numba")
-    return found
+    timed = profiles[WARM_ROUNDS * len(batches) :]
+    launches = statistics.median(p.device_launches for p in timed)
+    each = statistics.median(p.launch_seconds for p in timed)
+    step = statistics.median(sum(p.seconds.values()) for p in timed)
+    return HostTime(round(launches), 1e6 * each, 1e3 * step)

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import budgets
 from benchmarks.gpu import cell, command, idle, report
-from benchmarks.gpu.cell import OPTIONS, Row, judge
+from benchmarks.gpu.cell import Row, judge
 from benchmarks.gpu.floors import n_bytes
 from benchmarks.gpu.peers import peers
 from benchmarks.gpu.place import HostClock, Place
@@ -193,13 +193,10 @@ def test_the_report_has_every_program_and_what_is_wrong_with_it() -> None:
 
 
 def test_what_the_host_takes_is_measured_on_a_device_that_does_nothing() -> None:
-    found = idle.host_times("bilstm", DIM, 3, n_batches=2, rounds=2)
-    assert list(found) == ["default", *OPTIONS]
-    launches = {option: host.launches for option, host in found.items()}
-    assert launches["graphs"] < 30 < launches["groups"] < launches["default"]
-    assert launches["persistent"] < launches["default"]
-    assert all(host.each > 0 and host.step > 0 for host in found.values())
-    assert len(budgets.on_a_device(["bilstm"], DIM, 3)) == len(found)
+    found = idle.host_time("bilstm", DIM, 3, n_batches=2, rounds=2)
+    assert found.launches > 30 and found.each > 0 and found.step > 0
+    ((what, _, _),) = budgets.on_a_device(["bilstm"], DIM, 3)
+    assert "launches, step" in what
 
 
 def test_without_a_gpu_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -224,15 +221,12 @@ def test_the_whole_command_on_a_stand_in(workload: str, tmp_path: Path, capsys: 
     (text,), (figures,) = tmp_path.glob("gpu-*.md"), tmp_path.glob("gpu-*.json")
     (cell,) = json.loads(figures.read_text("utf-8"))["cells"]
     own = {name for name in cell["programs"] if name.startswith("autobatch")}
-    assert own == {CELLS, CELLS_REUSED, *(f"{CELLS_REUSED}, {option}" for option in OPTIONS)}
+    assert own == {CELLS, CELLS_REUSED}
     assert len(cell["programs"]) == len(own) + len(
         peers(workload, Place(HostClock(), torch_device, {}), compiled=False)
     )
     assert all(program["step"] > 0 and program["device"] > 0 for program in cell["programs"].values())
     assert len(cell["floors"]) == 3 and all(floor > 0 for floor in cell["floors"].values())
-    launches = {name: cell["stages"][name]["launches on the device"] for name in own}
-    for option in OPTIONS:  # in a language model nothing runs in step
-        few = launches[f"{CELLS_REUSED}, {option}"]
-        assert few <= launches[CELLS_REUSED] if option == "groups" else 2 * few < launches[CELLS_REUSED], option
+    assert all(cell["stages"][name]["launches on the device"] > 0 for name in own)
     assert capsys.readouterr().out.count(f"## {workload}, dim {DIM}, batch 2") == 1
     assert f"## {workload}, dim {DIM}, batch 2" in text.read_text("utf-8")

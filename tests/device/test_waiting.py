@@ -16,6 +16,7 @@ from tests.device.reader import SENTENCES, Reader
 from tests.stand_in.device import StandIn
 
 WAITS = ("numpy", "synchronize")
+LAUNCHES = "zero", "copy", "launch", "product"
 
 
 @contextmanager
@@ -54,6 +55,15 @@ def test_the_launch_loop_allocates_and_uploads_nothing(device: StandIn) -> None:
     asked([1, 2, 3] * 5)  # whether a cell is cut is decided once
     short, long = asked([1, 2, 3]), asked([1, 2, 3] * 5)
     assert long[:2] == short[:2] and long[2] > short[2] + 20
+
+
+def test_launches_are_counted(device: StandIn) -> None:
+    model = Reader()
+    with ab.profile() as profile, counted(device) as found:
+        ab.mean(ab.map(model.loss, SENTENCES)).backward()
+    assert profile.device_launches == sum(found.get(verb, 0) for verb in LAUNCHES) > 0
+    assert profile.launch_seconds > 0
+    assert f"{profile.device_launches:,} launches on the device" in profile.table()
 
 
 def test_a_training_loop_reads_a_loss_after_the_next_step_was_launched(device: StandIn) -> None:

@@ -127,21 +127,6 @@ def test_batched_equals_loop(name: str, dtype: str, backend: str) -> None:
             assert np.abs(a - b).max() <= tolerances[1] * (1 + np.abs(b).max())
 
 
-@pytest.mark.parametrize("name", ROUTINES)
-def test_launches_in_step_give_the_same_bits(name: str) -> None:
-    """On the stand-in, with `groups` and without."""
-    program = Program((ROUTINES[name],), EXAMPLES)
-    found = []
-    with _on("stand-in", program):
-        for groups in (False, True):
-            ab.set_backend("cupy", groups=groups)
-            found.append(_outcome(program, Model(), True))
-        ab.set_backend("cupy")
-    for one_by_one, in_step in zip(*found, strict=True):
-        for a, b in zip(one_by_one, in_step, strict=True):
-            assert (a is None) == (b is None) and (a is None or a.tobytes() == b.tobytes())
-
-
 @contextlib.contextmanager
 def _on(backend: str, program: Program) -> Iterator[None]:
     """Run on a backend; on the stand-in with all kernels built at once."""

@@ -115,31 +115,6 @@ def launch(kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -
     assert not fault, "a kernel has no barrier between two of its phases"
 
 
-_resident: dict[tuple[str, str], Any] = {}
-
-
-def compiled_resident(source: str, name: str) -> Any:
-    """A kernel whose blocks wait for each other."""
-    found = _resident.get((source, name))
-    if found is None:
-        lines = [EMULATED, source]
-        lines.append(f'extern "C" long long start_{name}(long long blocks, long long threads, long long shared,')
-        lines.append("long long backwards, long long* table) {")
-        lines.append(f"    return ab_launch_resident({name}, blocks, threads, shared, backwards, table);\n}}")
-        library = ctypes.CDLL(str(_library("\n".join(lines), UNOPTIMISED)))
-        found = _resident[source, name] = getattr(library, f"start_{name}")
-        found.argtypes = [ctypes.c_longlong] * 5
-        found.restype = ctypes.c_longlong
-    return found
-
-
-def launch_resident(kernel: Any, blocks: int, threads: int, shared_bytes: int, table: int) -> None:
-    """Run a kernel whose blocks wait for each other."""
-    fault = kernel(blocks, threads, shared_bytes, _backwards[0], table)
-    assert fault != 2, "blocks wait for one that does not come"
-    assert not fault, "a kernel has no barrier between two of its phases"
-
-
 @contextlib.contextmanager
 def backwards() -> Iterator[None]:
     """Blocks, and threads between barriers, run from the last to the first inside the block."""

@@ -41,20 +41,15 @@ def captured() -> Iterator[list[CudaProgram]]:
 
 
 class Noted(StandIn):
-    """A stand-in that knows the sources of the kernels it was asked for, and of those whose blocks meet."""
+    """A stand-in that knows the sources of the kernels it was asked for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sources: dict[str, None] = {}
-        self.resident: dict[str, None] = {}
 
     def kernel(self, source: str, name: str) -> Any:
         self.sources[source] = None
         return super().kernel(source, name)
-
-    def resident_kernel(self, source: str, name: str) -> Any:
-        self.resident[source] = None
-        return super().resident_kernel(source, name)
 
 
 _device: list[Noted] = []
@@ -72,7 +67,6 @@ def on_stand_in() -> Iterator[Noted]:
     """Run on the stand-in inside the block."""
     device = stand_in()
     device.sources.clear()
-    device.resident.clear()
     before = use_device(device)
     try:
         with ab.backend("cupy"):

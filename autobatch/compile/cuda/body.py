@@ -24,7 +24,7 @@ from ..steps import Loop, Read, Store, rows_domain
 from .arrange import REDUCTIONS, SEGMENTS, Arrangement
 from .loops import write_loop, write_node
 from .memory import lay_out
-from .products import Matrix, Weight, broadcast_step, matrix, write_product
+from .products import Matrix, broadcast_step, matrix, write_product
 from .reductions import THREADS, write_reduction
 from .rows import write_add, write_segments
 from .scalars import INT64
@@ -65,15 +65,13 @@ class Kernels:
 
 
 class Body:
-    """Writes one way of running a program. `total` are the bytes of its temporary arrays, an expression; `weights` the
-    right operands of what it asks a library for, None for what is not a product with a `Weight`."""
+    """Writes one way of running a program. `total` are the bytes of its temporary arrays, an expression."""
 
     def __init__(self, made: Arrangement, to_rows: str, kernels: Kernels) -> None:
         self.made, self.to_rows, self.kernels = made, to_rows, kernels
         self.graph, self.nodes, self.places = made.graph, made.graph.nodes, made.places
         self.lines: list[str] = []
         self.total = "0"
-        self.weights: list[Weight | None] = []
         self.straight: dict[int, tuple[int, int]] = {}  # product → result, bytes of a row
         if to_rows != IN_ORDER:
             for step in made.order:
@@ -223,7 +221,6 @@ class Body:
             self.launch("index", write_node(self.graph, ids, self.places, index, INT64), size_name(shape))
         if not isinstance(node.type.shape[0], Dim):
             self.lines.append(f"y{i} = device.argsort({index}, {size_name(shape)})")
-            self.weights.append(None)
             order = f"y{i}.data.ptr"
         kernel = write_segments(self.graph, i, self.places, self.places[i], index, order)
         self.launch(node.op.name, kernel, size_name(node.type.shape))
@@ -256,7 +253,6 @@ class Body:
         n, k, p = node.type.shape[-2], self.nodes[node.inputs[0]].type.shape[-1], node.type.shape[-1]
         x, y = self._operand(left, steps[0]), self._operand(right, steps[1])
         target, dtype = [place, extent_name(p)], node.type.dtype.name
-        self.weights.append(self._weight(i, left, right))
         if is_one_product(self.graph, i, left):  # the rows of all matrices are rows of one
             sizes = [size_name(node.type.shape[:-1]), extent_name(k), extent_name(p)]
             self.lines.append(f"{indent}device.product({', '.join([*sizes, *x[:3], *y[:3], *target])}, {dtype}, {add})")
@@ -264,19 +260,6 @@ class Body:
         sizes = [size_name(batch), extent_name(n), extent_name(k), extent_name(p)]
         parts = [*sizes, *x, *y, *target, extent_name(n * p), dtype]
         self.lines.append(f"{indent}device.products({', '.join(parts)})")
-
-    def _weight(self, i: int, left: Matrix, right: Matrix) -> Weight | None:
-        k, p = self.nodes[self.nodes[i].inputs[0]].type.shape[-1], self.nodes[i].type.shape[-1]
-        j = right.node
-        while not self._lies(j) and self.nodes[j].op is RESHAPE:
-            j = self.nodes[j].inputs[0]
-        node = self.nodes[j]
-        if not is_one_product(self.graph, i, left) or left.flip or isinstance(k, Dim) or isinstance(p, Dim):
-            return None
-        if node.op is not INPUT or node.attrs[0] not in ("shared", "derived") or isinstance(right.lead, Dim):
-            return None
-        dtype = node.type.dtype
-        return Weight(node.attrs, right.offset * dtype.itemsize, k, p, right.lead, right.flip, dtype)
 
     def _lies(self, i: int) -> bool:
         return i in self.places or i in self.made.gathered

@@ -33,7 +33,6 @@ from ...types import FLOATS
 from ..lower import argument_lines, count_lines, function_name, graph_inputs, steps_of, unpacked
 from .arrange import arrange
 from .body import ADD, IN_ORDER, STORE, Body, Kernels
-from .products import Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,6 @@ class CudaProgram:
     text: the driver and its kernels, to read
     source: the kernels as they are compiled
     kernels: their names in the source
-    texts: of each of them, with `NAME` for its name
-    weights: the right operands of its products, where these are all it asks a library for, and each is the same for
-        all launches of a signature; else None
     run: run(device, m, sizes, inputs, outputs, scratch, apart=False) launches everything. Arrays are C-contiguous and
         given by address.
         inputs: as `graph_inputs` says: (pool, row numbers, block) for "rows", where row numbers are int32, and block is
@@ -56,19 +52,13 @@ class CudaProgram:
         apart: that no row is added to twice, by one result or by two, so that nothing has an order to be kept.
         scratch: the address of as many bytes as `scratch` says, at a multiple of 256.
     scratch: scratch(m, sizes) → bytes
-    sorts: whether the driver asks for memory, to sort indices; all others ask for kernels and products alone
-    products: how many products it may ask for one by one
     """
 
     text: str
     source: str
     kernels: tuple[str, ...]
-    texts: tuple[str, ...]
-    weights: tuple[Weight, ...] | None
     run: Callable[..., None]
     scratch: Callable[[int, Sequence[int]], int]
-    sorts: bool
-    products: int
 
 
 def lower_cuda(graph: Graph, name: str, accumulate: Sequence[bool], add: bool = True) -> CudaProgram:
@@ -118,14 +108,7 @@ class _Driver:
         defined["kernels"] = _Loaded(source, names)
         exec(compile(f"{driver}\n\n{room}", f"<{self.title}>", "exec"), defined)
         text = f"{driver}\n\n{kernels}" if kernels else driver
-        asked = [weight for body in bodies for weight in body.weights]
-        weights = None if None in asked else tuple(dict.fromkeys(weight for weight in asked if weight is not None))
-        texts = tuple(self.kernels.names)
-        products = max(len(body.weights) - len(body.straight) for body in bodies)  # the latter are written twice
-        return CudaProgram(
-            text, source, tuple(names), texts, weights, defined[self.title], defined["scratch"],
-            "device.argsort(" in driver, products,
-        )  # fmt: skip
+        return CudaProgram(text, source, tuple(names), defined[self.title], defined["scratch"])
 
 
 def _function(head: str, lines: Sequence[str]) -> str:
@@ -134,7 +117,7 @@ def _function(head: str, lines: Sequence[str]) -> str:
 
 
 class _Loaded:
-    """The kernels of a program on the device that runs it, or as a walk numbers them."""
+    """The kernels of a program on the device that runs it."""
 
     def __init__(self, source: str, names: Sequence[str]) -> None:
         self.source, self.names = source, names

@@ -14,7 +14,7 @@ from typing import Any
 from ...graph import Graph
 from ...ops.movement import SLICE, TRANSPOSE
 from ...types import Dim, size_of
-from .scalars import DType, c_type
+from .scalars import c_type
 from .writer import Kernel, Writer
 
 
@@ -34,26 +34,6 @@ class Matrix:
     flip: bool
     offset: int
     step: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """The right operand f[k, p] of a product, where it is part of an input that is the same for all launches.
-
-    input: kind and number of the input
-    offset: of the first number, in bytes
-    k, p: extents
-    lead: from one row in memory to the next
-    flip: whether rows in memory are columns
-    """
-
-    input: tuple[str, int]
-    offset: int
-    k: int
-    p: int
-    lead: int
-    flip: bool
-    dtype: DType
 
 
 def matrix(graph: Graph, i: int, is_array: Callable[[int], bool]) -> Matrix:

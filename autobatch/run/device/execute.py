@@ -13,46 +13,33 @@ from typing import Any
 from .faults import raise_fault
 from .indices import host_pools, known_indices
 from .layout import DeviceRun
-from .sequence import recording
-from .walks import Part, run_launches
 
 
 def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None = None) -> None:
-    """Run the launches, one behind the other or in step; `check` sees every launch after it ran, one by one."""
+    """Run the launches, one behind the other; `check` sees every launch after it ran."""
     run.host_pools, run.payloads = host_pools(run), ()
+    device, scratch = run.device, run.scratch
     plans = {}
     unknown = False
     for s in run.totals:
         piece = "forward" if run.needs_sig[s] else "inference"
         unknown |= not known_indices(run, s, piece)
         plans[s] = _plan(run, s, piece)
-    scratch = run.scratch
-    launches: list[Any] = run.launches
-
-    def call(target: Any, number: int, at: int) -> None:
-        launch = launches[number]
+    launch: Any
+    for launch in run.launches:
+        if not launch.sizes[0]:
+            continue
         program, inputs, writes, kept = plans[launch.sig]
         outputs = [
             run.pool_address[pool] + start * row for (pool, start, _), row in zip(launch.writes, writes, strict=True)
         ]
         outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in kept]
         arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]
-        program(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch + at)
+        program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
         if check is not None:
-            check(launch, number)
-
-    one_by_one = check is not None or not (run.device.persistent or run.device.groups)
-    with recording(run.device, check is None) as device:
-        if one_by_one:
-            for launch in launches:
-                if launch.sizes[0]:
-                    call(device, launch.number, 0)
-        else:
-            parts = {s: Part(run.program(s), inputs) for s, (_, inputs, _, _) in plans.items()}
-            order = [[(x.number, x.sizes[0], parts[x.sig], at) for x, at in group] for group in run.groups]
-            run_launches(device, order, call)
+            check(launch, launch.number)
     if unknown:
-        raise_fault(run.device)
+        raise_fault(device)
 
 
 def _plan(

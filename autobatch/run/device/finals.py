@@ -125,11 +125,11 @@ class Final:
             types = [final.nodes[i].type for i in final.outputs]
             self.results = [self.back.device.empty(t.shape, t.dtype) for t in types]
 
-    def compute(self, target: Any, scratch: int) -> None:
+    def compute(self, scratch: int) -> None:
         """Compute the gradients."""
         inputs = [x.address() if isinstance(x, Rows) else x for x in self.inputs]
         outputs = [result.data.ptr for result in self.results]
-        self.kernel.device_program("final").run(target, self.sizes[0], self.sizes, inputs, outputs, scratch)
+        self.kernel.device_program("final").run(self.back.device, self.sizes[0], self.sizes, inputs, outputs, scratch)
 
     def give(self, dense: GiveDense, rows: GiveRows) -> None:
         """Hand the gradients over."""

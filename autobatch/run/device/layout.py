@@ -24,7 +24,6 @@ from ..layout import Array, places_of, pool_number, rows_shape
 from ..memory import Lease
 from ..program import Plan, Schedule
 from .expressions import evaluate
-from .groups import Group, grouped
 from .memory import Room
 from .parcel import Parcel
 from .rows import take_rows
@@ -67,8 +66,6 @@ class DeviceRun(Run):
     host_pools: dict[Any, Array] = field(default_factory=dict)
     """Width and dtype → pools of whole numbers that the host knows."""
     payloads: Sequence[tuple[int, Any]] = ()
-    groups: list[Group] = field(default_factory=list)
-    """The launches that have nodes, in the order in which they run, those together that run in step."""
 
     def program(self, s: int) -> CudaProgram:
         """What launches of a signature run, going forward."""
@@ -329,14 +326,9 @@ def _add_addresses(run: DeviceRun) -> None:
 
 
 def _scratch(run: DeviceRun) -> int:
-    """Find which launches run in step; bytes that these, or the largest launch, need for what they make on the way."""
-    launches: list[Any] = [launch for launch in run.launches if launch.sizes[0]]
-    slots = [range(len(signature.slots)) for signature in run.signatures]
-    programs = {s: run.program(s) for s in run.totals}
-    run.groups, most = grouped(run, launches, lambda launch: programs[launch.sig], slots, False)
-    for s, sizes in largest(run.launches).items():
-        most = max(most, programs[s].scratch(sizes[0], sizes))
-    return most
+    """Bytes that the largest launch needs for what it makes on the way."""
+    found = largest(run.launches).items()
+    return max((run.program(s).scratch(sizes[0], sizes) for s, sizes in found), default=0)
 
 
 def largest(launches: Sequence[Any]) -> dict[int, tuple[int, ...]]:

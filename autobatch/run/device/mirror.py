@@ -14,20 +14,15 @@ from typing import Any
 import numpy as np
 
 from ...backends.transfer import is_on_device
-from ...compile.cuda.lower import CudaProgram
 from ..layout import Array, pool_number
 from ..mirror import GiveDense, GiveRows, to_reverse
 from .execute import fixed_inputs
 from .finals import Final
-from .groups import Group, grouped, grouped_by_program
 from .layout import DeviceLaunch, DeviceRun, largest
 from .memory import Room
 from .parcel import Parcel
 from .rows import add, add_rows, clear_rows
 from .segments import apart, segments_of, sorted_rows
-from .sequence import recording
-from .together import run_groups
-from .walks import Part, run_launches
 
 
 def mirror_on_device(
@@ -45,14 +40,12 @@ def mirror_on_device(
     clear = back.rows_to_clear(first.zero)
     steps = back.seeds(seeds)
     add_to = back.segments(first.stores, slots)
-    back.group(first.stores, slots)
     finals = [Final(back, s) for s in sorted(back.used)]
     back.send(finals)
-    with recording(run.device) as back.device:
-        for step in [*clear, *steps]:
-            step()
-        back.reverse_launches(first.stores, slots, add_to)
-        back.compute(finals)
+    for step in [*clear, *steps]:
+        step()
+    back.reverse_launches(first.stores, slots, add_to)
+    back.compute(finals)
     for final in finals:
         final.give(dense, rows)
     cotangents = {}
@@ -67,15 +60,13 @@ class Reverse:
 
     def __init__(self, run: DeviceRun, launches: list[DeviceLaunch]) -> None:
         self.run = run
-        self.device: Any = run.device  # or what stands in for it
+        self.device = run.device
         self.launches = launches
         self.used: dict[int, list[DeviceLaunch]] = {}
         for launch in launches:
             self.used.setdefault(launch.sig, []).append(launch)
         self.room = Room("reverse pass", run.room.n_bytes)
         self.parcel = Parcel()
-        self.groups: list[Group] = []
-        self.most_scratch = 0
         self.pool_at: list[int] = []
         self.scratch_at = 0
         self._adding: tuple[Array, Array, Array] | None = None
@@ -198,24 +189,9 @@ class Reverse:
             self._adding = accesses, np.array(pools, np.int64)[at], numbers[which]
         return self._adding
 
-    def group(self, stores: Array, slots: Sequence[Sequence[int]]) -> None:
-        """Find which launches are reversed in step."""
-
-        found: dict[tuple[int, bool], CudaProgram | None] = {}
-
-        def program(launch: DeviceLaunch) -> CudaProgram | None:
-            key = launch.sig, not stores[launch.number] or not slots[launch.sig]
-            if key not in found:
-                kernel = self.run.signatures[launch.sig].kernel
-                has_any = kernel.graph_of("backward").outputs
-                found[key] = kernel.device_program("backward", key[1]) if has_any else None
-            return found[key]
-
-        self.groups, self.most_scratch = grouped(self.run, self.launches[::-1], program, slots, True)
-
     def send(self, finals: Sequence[Final]) -> None:
         """Allocate and upload."""
-        run, most = self.run, self.most_scratch
+        run, most = self.run, 0
         for s, sizes in largest(self.launches).items():
             kernel = run.signatures[s].kernel
             adds = (True, False) if kernel.pieces.slots else (True,)
@@ -223,7 +199,6 @@ class Reverse:
                 most = max(most, *(kernel.device_program("backward", a).scratch(sizes[0], sizes) for a in adds))
         for final in finals:
             most = max(most, final.reserve())
-        most = max(most, self.final_groups(finals)[1])
         self.scratch_at = self.room.reserve(most, "scratch")
         self.room.allocate(run.device, run.n_examples)
         self.parcel.send(run.device)
@@ -240,24 +215,15 @@ class Reverse:
         plans: dict[tuple[int, bool], Any] = {}
         access_of = run.plan.access_of.tolist()
         is_apart, stored = self.apart(stores, slots), stores.tolist()
-
-        def plan_of(launch: DeviceLaunch) -> Any:
-            s = launch.sig
-            add_rows = not stored[launch.number] or not slots[s]
+        for launch in reversed(self.launches):
+            s, number = launch.sig, launch.number
+            add_rows = not stored[number] or not slots[s]
             found = plans.get((s, add_rows))
             if found is None:
-                kernel = run.signatures[s].kernel
-                kept = run.kept_places(s)
-                made = kept[kernel.pieces.n_kept_forward :]
-                inputs = fixed_inputs(run, s, "backward")
-                program = kernel.device_program("backward", add_rows) if slots[s] or made else None
-                part = Part(program, inputs)
-                found = plans[s, add_rows] = part, add_rows, inputs, kept, made
-            return found
-
-        def call(target: Any, number: int, at: int) -> None:
-            launch, (part, add_rows, inputs, kept, made) = planned[number]
-            s = launch.sig
+                found = plans[s, add_rows] = self._plan(s, add_rows, slots[s])
+            program, inputs, kept, made = found
+            if program is None:
+                continue
             arguments: list[Any] = []
             for kind, k, fixed in inputs:
                 if fixed:
@@ -276,32 +242,20 @@ class Reverse:
                 segments = add_to(access_of[number] + slot) if add_rows and block < 0 else None
                 outputs.append((slot_pools[s][slot], numbers, block, segments))
             outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in made]
-            part.program.run(target, launch.sizes[0], launch.sizes, arguments, outputs, scratch + at, is_apart[number])
+            program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch, is_apart[number])
 
-        planned: dict[int, Any] = {launch.number: (launch, plan_of(launch)) for launch in reversed(self.launches)}
-        if run.device.persistent or run.device.groups:
-            order = [[(x.number, x.sizes[0], planned[x.number][1][0], at) for x, at in group] for group in self.groups]
-            run_launches(device, [group for group in order if group[0][2].program is not None], call)
-            return
-        for number, (_, found) in planned.items():
-            if found[0].program is not None:
-                call(device, number, 0)
-
-    def final_groups(self, finals: Sequence[Final]) -> tuple[list[Group], int]:
-        """Those that run a program, those together that run in step."""
-        dense = [final for final in finals if final.kernel.pieces.dense]
-        return grouped_by_program(self.run.device, dense, lambda final: final.kernel.device_program("final"))
+    def _plan(self, s: int, add_rows: bool, slots: Sequence[int]) -> tuple[Any, list[Any], list[Any], list[Any]]:
+        """The backward program of a signature, None for nothing; its inputs; places of the values that are kept, and of
+        those that it makes."""
+        kernel, kept = self.run.signatures[s].kernel, self.run.kept_places(s)
+        made = kept[kernel.pieces.n_kept_forward :]
+        program = kernel.device_program("backward", add_rows).run if slots or made else None
+        return program, fixed_inputs(self.run, s, "backward"), kept, made
 
     def compute(self, finals: Sequence[Final]) -> None:
         """Compute what signatures owe to their shared operands."""
         for final in finals:
             final.prepare()
-        by_signature = {final.s: final for final in finals}
-        scratch = self.room.address + self.scratch_at
-
-        def call(target: Any, s: int, at: int) -> None:
-            by_signature[s].compute(target, scratch + at)
-
-        groups = self.final_groups(finals)[0]
-        order = [[(final.s, final.kernel.device_program("final"), at) for final, at in group] for group in groups]
-        run_groups(self.device, order, call)
+        for final in finals:
+            if final.kernel.pieces.dense:
+                final.compute(self.room.address + self.scratch_at)

@@ -11,8 +11,6 @@ import numpy as np
 from autobatch.compile.cuda.lower import CudaProgram, lower_cuda
 from autobatch.compile.lower import graph_inputs, lower
 from autobatch.graph import INPUT, Graph
-from autobatch.run.device.groups import scratch_of
-from autobatch.run.device.together import run_groups
 from autobatch.types import Dim
 from tests.stand_in import kernels
 from tests.stand_in.device import StandIn
@@ -42,13 +40,11 @@ def in_rows(shape: Sequence[int]) -> tuple[int, int]:
 
 @dataclass
 class Agreement:
-    """One graph lowered both ways. `members`: how many launches run in step on a device, each with results of its own;
-    they have to be the same."""
+    """One graph lowered both ways."""
 
     graph: Graph
     accumulate: tuple[bool, ...]
     add: bool = True
-    members: int = 1
 
     def __post_init__(self) -> None:
         self.plain = lower(self.graph, "test", self.accumulate, "numpy", self.add)
@@ -109,26 +105,13 @@ class Agreement:
     def run(self, sizes: Sizes, inputs: Sequence[Any], outputs: Sequence[Any], apart: bool) -> None:
         """The program for a device, in host memory."""
         addresses = [(x[0].ctypes.data, x[1].ctypes.data, x[2]) if isinstance(x, tuple) else at(x) for x in inputs]
-        memos: list[dict[int, Array]] = [{} for _ in range(self.members - 1)]
-        each = [outputs, *([self._copied(x, memo) for x in outputs] for memo in memos)]
         kept: list[Any] = []
-        n_bytes = scratch_of(self.program, sizes) * self.members
+        n_bytes = self.program.scratch(sizes[0], sizes)
         scratch = np.full(n_bytes + 512, 255, np.uint8)
         start = scratch.ctypes.data + -scratch.ctypes.data % 256
-        device = StandIn()
-        device.groups = self.members > 1
-        targets = [self._targets(own, apart, kept) for own in each]
-
-        def call(target: Any, k: int, at: int) -> None:
-            self.program.run(target, sizes[0], sizes, addresses, targets[k], start + at, apart)
-
-        own_scratch = scratch_of(self.program, sizes)
-        run_groups(device, [[(k, self.program, k * own_scratch) for k in range(self.members)]], call)
+        targets = self._targets(outputs, apart, kept)
+        self.program.run(StandIn(), sizes[0], sizes, addresses, targets, start, apart)
         assert (scratch[start - scratch.ctypes.data + n_bytes :] == 255).all(), "written behind the scratch memory"
-        for own in each[1:]:
-            for x, y in zip(outputs, own, strict=True):
-                x, y = (z[0] if isinstance(z, tuple) else z for z in (x, y))
-                assert x.tobytes() == y.tobytes(), f"launches in step differ\n{self.program.text}"
 
     def _targets(self, outputs: Sequence[Any], apart: bool, kept: list[Any]) -> list[Any]:
         """Results as the driver takes them."""

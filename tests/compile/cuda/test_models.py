@@ -73,51 +73,27 @@ RUNS: dict[str, Callable[[], Numbers]] = {
 }
 
 
-WALKED = [f"{workload}, {CELLS}" for workload in ("treelstm", "bilstm", "lm", "lattice")]
-"""Those that also run with one kernel for a recurrence."""
-
-IN_STEP = [f"{workload}, {CELLS}" for workload in ("bilstm", "childsum", "lattice", "treelstm")]
-"""Runs that are made once more with launches in step."""
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """Numbers of every run on NumPy and on the stand-in, or what it raised there, of some also with launches in step
-    or with one kernel for a recurrence; sources of all that ran there, and of these kernels."""
+    """Numbers of every run on NumPy and on the stand-in, or what it raised there; sources of all that ran there."""
 
     wanted: dict[str, Numbers]
     found: dict[str, Numbers | Exception]
-    in_step: dict[str, Numbers | Exception]
     sources: list[str]
-    walked: dict[str, Numbers | Exception]
-    resident: list[str]
 
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     wanted: dict[str, Numbers] = {}
     found: dict[str, Numbers | Exception] = {}
-    in_step: dict[str, Numbers | Exception] = {}
     with captured() as programs, ab.backend("numpy"):
         for name, run in RUNS.items():
             wanted[name] = run()
     kernels.build_together([program.source for program in programs])
-    walked: dict[str, Numbers | Exception] = {}
     with on_stand_in() as device:
         for name, run in RUNS.items():
             found[name] = tried(run)
-        device.groups = True
-        for name in IN_STEP:
-            in_step[name] = tried(RUNS[name])
-        device.groups = False
-        sources = list(device.sources)
-        device.persistent = True
-        for name in WALKED:
-            device.counts.clear()
-            walked[name] = tried(RUNS[name])
-            assert device.counts["launch_resident"] > 2, name
-        device.persistent = False
-    return Outcome(wanted, found, in_step, sources, walked, list(device.resident))
+    return Outcome(wanted, found, list(device.sources))
 
 
 def tried(run: Callable[[], Numbers]) -> Numbers | Exception:
@@ -134,12 +110,6 @@ def test_a_device_computes_what_numpy_computes(name: str, outcome: Outcome) -> N
     agree(outcome.found[name], outcome.wanted[name])
 
 
-@needs_compiler
-@pytest.mark.parametrize("name", WALKED)
-def test_so_does_one_kernel_for_a_recurrence(name: str, outcome: Outcome) -> None:
-    agree(outcome.walked[name], outcome.wanted[name])
-
-
 def agree(found: Numbers | Exception, wanted: Numbers) -> None:
     """Raise unless the same numbers were found, within rounding."""
     if isinstance(found, Exception):
@@ -152,28 +122,9 @@ def agree(found: Numbers | Exception, wanted: Numbers) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", IN_STEP)
-def test_launches_in_step_give_the_same_bits(name: str, outcome: Outcome) -> None:
-    one_by_one, in_step = outcome.found[name], outcome.in_step[name]
-    if isinstance(in_step, Exception):
-        raise in_step
-    assert not isinstance(one_by_one, Exception)
-    for key, expected in one_by_one.items():
-        assert np.asarray(in_step[key]).tobytes() == np.asarray(expected).tobytes(), key
-
-
-@needs_compiler
 @pytest.mark.skipif(bool(nvrtc.MISSING), reason=nvrtc.MISSING)
 def test_what_ran_there_compiles_for_a_gpu(outcome: Outcome) -> None:
     _, texts = kernels.distinct(outcome.sources)
     code = nvrtc.compiled("\n".join([HEADER, *texts.values()]), nvrtc.FAST)
     assert len(texts) > 200
     assert all(f".text.{name}\0".encode() in code for name in texts)
-
-
-@needs_compiler
-@pytest.mark.skipif(bool(nvrtc.MISSING), reason=nvrtc.MISSING)
-def test_so_do_the_kernels_of_recurrences(outcome: Outcome) -> None:
-    assert len(outcome.resident) >= 2 * len(WALKED) - 2  # forward and in reverse; two models may share one
-    for source in outcome.resident:
-        assert b".text.walk\0" in nvrtc.compiled(source, nvrtc.FAST)
