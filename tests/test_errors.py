@@ -522,7 +522,7 @@ def test_a_recursion_that_is_too_deep_names_the_limit_and_the_way_out() -> None:
         lambda x, w: float(w[0]),
         lambda x, w: 1.0 if w.sum() > 0 else 2.0,
         lambda x, w: w.numpy(),
-        lambda x, w: w.value,
+        lambda x, w: host(w.value),
         lambda x, w: ab.evaluate(w * 2.0),
         lambda x, w: float((w * 2.0).sum()),
         lambda x, w: setattr(w, "value", np.zeros(2)),

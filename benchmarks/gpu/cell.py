@@ -11,11 +11,13 @@ the others is void, and so is one that replays something else than it would comp
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
@@ -75,11 +77,14 @@ class Row:
     device: float = math.nan
     void: str = ""
     failed: str = ""
+    traceback: str = ""
 
     def figures(self) -> dict[str, Any]:
         """What the report keeps."""
         kept: dict[str, Any] = {"void": self.void, "failed": self.failed, "losses": self.losses}
-        if not self.failed:
+        if self.failed:
+            kept["traceback"] = self.traceback
+        elif self.steps:
             step, host = statistics.median(self.steps), statistics.median(self.host)
             kept |= {"step": step, "host": host, "device": self.device, "timed": len(self.steps)}
         return kept
@@ -102,18 +107,27 @@ def measure_cell(
     place: Place,
     seconds: float,
     bytes_a_second: float,
+    keep: Callable[[dict[str, Any]], None] = lambda cell: None,
 ) -> dict[str, Any]:
-    """Measure all programs at one width on the same minibatches; each may take about so many seconds."""
-    rows: list[Row] = []
+    """Measure all programs at one width on the same minibatches; each may take about so many seconds. `keep` is handed
+    what there is whenever there is more. What fails is left out, and "skipped" says why."""
+    floors: dict[str, float] = {}
+    stages: dict[str, Any] = {}
     skipped: dict[str, str] = {}
+    rows: list[Row] = []
+
+    def cell() -> dict[str, Any]:
+        programs = {row.name: row.figures() for row in rows}
+        at = {"workload": workload.name, "dim": dim, "batch": len(batches[0])}
+        return {**at, "programs": programs, "floors": floors, "stages": stages, "skipped": skipped}
+
     for name, make in factories.items():
-        try:
+        with _left_out(skipped, name):
             rows.append(Row(name, make(workload.parameters(dim))))
-        except ImportError as error:
-            skipped[name] = measure.one_line(error)
     for row in rows:
         _guarded(row, lambda row: _warm(row, batches))
     judge(rows)
+    keep(cell())
     for row in rows:
         _guarded(row, lambda row: _prime(row, batches))
     gc.collect()
@@ -121,32 +135,49 @@ def measure_cell(
         for k in range(len(rows)):
             row = rows[(k + shift) % len(rows)]
             _guarded(row, lambda row: _round(row, batches, place, seconds / ROUNDS))
+        keep(cell())
     for row in rows:
-        _guarded(row, lambda row: _alone(row, batches, place))
-    parameters = workload.parameters(dim)
-    products = workload.products(batches[0], dim)
-    floors = {
-        "products, full width": queued(place.clock, ProductsOnDevice(products).step, QUEUED_STEPS, 1.0),
-        "bytes at the speed of a copy": 1e3 * n_bytes(products, parameters) / bytes_a_second,
-    }
-    stages = {}
+        if not row.failed:
+            with _left_out(skipped, f"{row.name}: time of the device"):
+                _alone(row, batches, place)
+    keep(cell())
     for row in rows:
         if isinstance(row.program, Own) and not row.failed:
-            trainer = row.program.trainer
-            stages[row.name] = stage_figures(trainer, batches)
-            if row.name == CELLS:
-                launched = launched_products(trainer, batches[:1])[0]
-                step = ProductsOnDevice(launched).step
-                floors["products, widths of the schedule"] = queued(place.clock, step, QUEUED_STEPS, 5.0)
-    return {
-        "workload": workload.name,
-        "dim": dim,
-        "batch": len(batches[0]),
-        "programs": {row.name: row.figures() for row in rows},
-        "floors": floors,
-        "stages": stages,
-        "skipped": skipped,
-    }
+            with _left_out(skipped, f"stages of {row.name}"):
+                stages[row.name] = stage_figures(row.program.trainer, batches)
+    with _left_out(skipped, "floors"):
+        _measure_floors(floors, workload, dim, rows, batches[0], place, bytes_a_second)
+    keep(cell())
+    return cell()
+
+
+def _measure_floors(
+    floors: dict[str, float],
+    workload: Workload,
+    dim: int,
+    rows: Sequence[Row],
+    examples: list[Any],
+    place: Place,
+    bytes_a_second: float,
+) -> None:
+    """The products of a minibatch at full width, its bytes, and the products in the launches of autobatch."""
+    products = workload.products(examples, dim)
+    floors["products, full width"] = queued(place.clock, ProductsOnDevice(products).step, QUEUED_STEPS, 1.0)
+    floors["bytes at the speed of a copy"] = 1e3 * n_bytes(products, workload.parameters(dim)) / bytes_a_second
+    for row in rows:
+        if row.name == CELLS and isinstance(row.program, Own) and not row.failed:
+            launched = launched_products(row.program.trainer, [examples])[0]
+            step = ProductsOnDevice(launched).step
+            floors["products, widths of the schedule"] = queued(place.clock, step, QUEUED_STEPS, 5.0)
+
+
+@contextlib.contextmanager
+def _left_out(skipped: dict[str, str], name: str) -> Iterator[None]:
+    """What fails inside the block is left out."""
+    try:
+        yield
+    except Exception as error:
+        skipped[name] = measure.one_line(error)
 
 
 def judge(rows: Sequence[Row]) -> None:
@@ -166,7 +197,7 @@ def _guarded(row: Row, action: Callable[[Row], None]) -> None:
     try:
         action(row)
     except Exception as error:
-        row.failed = measure.one_line(error)
+        row.failed, row.traceback = measure.one_line(error), traceback.format_exc()
 
 
 def _warm(row: Row, batches: Sequence[Any]) -> None:

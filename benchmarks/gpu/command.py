@@ -2,6 +2,7 @@
 
 Each workload at each width and batch size: autobatch with recordings made anew and reused, the programs by hand with
 their plans made per step, prebuilt, and as CUDA graphs, and the floors. Without a GPU it says what is missing.
+`--check` is another program: see `benchmarks/gpu/check.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import autobatch as ab
 from autobatch.errors import AutobatchError
 from benchmarks import measure
 from benchmarks.bars import summary
+from benchmarks.gpu import check
 from benchmarks.gpu.cell import measure_cell, own_programs
 from benchmarks.gpu.floors import COPIED, bandwidth
 from benchmarks.gpu.peers import peers
@@ -34,6 +36,8 @@ MISSING_STATUS = 2
 
 def main(arguments: Sequence[str]) -> int:
     """Measure on the GPU of this machine; returns 2 where there is none."""
+    if "--check" in arguments:
+        return check.main(arguments)
     options = options_of(arguments)
     try:
         place = gpu()

@@ -136,7 +136,9 @@ def test_a_program_that_fails_is_left_alone() -> None:
     row = Row("a", _Steps(_Turned(), 1.0, broken=True))
     cell._guarded(row, lambda row: cell._warm(row, [["x"]]))
     cell._guarded(row, lambda row: pytest.fail("left alone"))
-    assert row.figures() == {"void": "", "failed": "ValueError: no", "losses": []}
+    figures = row.figures()
+    assert (figures["failed"], figures["void"], figures["losses"]) == ("ValueError: no", "", [])
+    assert "in launch" in figures["traceback"]
 
 
 def _cell(workload: str, dim: int, batch: int, **steps: float | tuple[float, float, float] | str) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def test_the_report_has_every_program_and_what_is_wrong_with_it() -> None:
     text = report.markdown({"machine": {"gpu": "a GPU", "date": "2026-01-01 00:00"}, "minutes": 3.2, "cells": cells})
     for line in (
         "* gpu: a GPU",
-        "3 minutes. 1 of 1 bars are met; of 5 there is no figure.",
+        "3 minutes. 1 of 1 bars are met; of 7 there is no figure.",
         "| trees a second, reused | treelstm, dim 256, batch 256 | 64,000.00 | ≥ 20000 | met |",
         f"| {CELLS} | 6.000 | 12.0 | 42,667 | 1.000 | 1.000 |  |",
         "| pytorch, plans prebuilt | 0.000 | 0.0 | – | 1.000 | 1.000 | VOID: other losses |",
