@@ -35,15 +35,6 @@ MISSING = "" if _library() else "there is no NVRTC (pip install nvidia-cuda-nvrt
 
 def compiled(source: str, options: tuple[str, ...] = OPTIONS) -> bytes:
     """The machine code of a program, as CuPy would get it. Raises `CompileError`."""
-    return _made(source, options, "CUBIN")
-
-
-def assembly(source: str) -> str:
-    """What is assembled to machine code, to read (PTX)."""
-    return _made(source, ("--gpu-architecture=compute_90", "--std=c++17"), "PTX").decode()
-
-
-def _made(source: str, options: tuple[str, ...], what: str) -> bytes:
     nvrtc = _library()
     assert nvrtc is not None, MISSING
     program = ctypes.c_void_p()
@@ -52,7 +43,7 @@ def _made(source: str, options: tuple[str, ...], what: str) -> bytes:
         given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         if nvrtc.nvrtcCompileProgram(program, len(options), given):
             raise CompileError(_text(nvrtc, program, "ProgramLog").decode())
-        return _text(nvrtc, program, what)
+        return _text(nvrtc, program, "CUBIN")
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -31,7 +31,7 @@ _NAMES = re.compile(r"^AB_KERNEL (\w+)\(", re.MULTILINE)
 Pointer = ctypes.POINTER(ctypes.c_longlong)
 
 
-UNOPTIMISED = ("-O0",)
+OPTIONS = ("-O0",)
 """Options for the compiler: arrays of tests are small, and building takes a quarter of the time."""
 
 
@@ -51,7 +51,7 @@ def distinct(sources: Sequence[str]) -> tuple[list[dict[str, str]], dict[str, st
     return entries, {name: text.replace("NAME(", f"{name}(", 1) for text, name in parts.items()}
 
 
-def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[dict[str, Any]]:
+def build(sources: Sequence[str]) -> list[dict[str, Any]]:
     """The kernels of several programs by name, built as one library; kernels of equal text are built once."""
     entries, texts = distinct(sources)
     lines = [EMULATED, HEADER]
@@ -60,7 +60,7 @@ def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[
         lines.append(f'extern "C" long long start_{name}(long long blocks, long long threads, long long backwards,')
         lines.append("const long long* arguments) {")
         lines.append(f"    return ab_launch({name}, blocks, threads, backwards, arguments);\n}}")
-    library = ctypes.CDLL(str(_library("\n".join(lines), options))) if texts else None
+    library = ctypes.CDLL(str(_library("\n".join(lines)))) if texts else None
     found = []
     for here in entries:
         kernels_of = {}
@@ -73,8 +73,8 @@ def build(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> list[
     return found
 
 
-def _library(text: str, options: Sequence[str]) -> Path:
-    key = hashlib.sha256("\0".join([text, *options]).encode()).hexdigest()[:32]
+def _library(text: str) -> Path:
+    key = hashlib.sha256("\0".join([text, *OPTIONS]).encode()).hexdigest()[:32]
     folder = Path(disk.folder() or tempfile.gettempdir()) / "stand_in"
     path = folder / f"kernels_{key}.so"
     if not path.exists():
@@ -82,7 +82,7 @@ def _library(text: str, options: Sequence[str]) -> Path:
         source = folder / f"kernels_{key}_{os.getpid()}.cpp"
         source.write_text(text, "utf-8")
         made = source.with_suffix(".part")
-        command = [COMPILER, "-std=c++17", "-shared", "-fPIC", "-w", *options, str(source), "-o", str(made)]
+        command = [COMPILER, "-std=c++17", "-shared", "-fPIC", "-w", *OPTIONS, str(source), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{source} was not built\n{done.stderr[:4000]}")
@@ -95,10 +95,10 @@ _built: dict[str, dict[str, Any]] = {}
 _backwards = [False]
 
 
-def build_together(sources: Sequence[str], options: Sequence[str] = UNOPTIMISED) -> None:
+def build_together(sources: Sequence[str]) -> None:
     """Build the kernels of several programs at once, so that `compiled` finds them."""
     new = [source for source in dict.fromkeys(sources) if source not in _built]
-    _built.update(zip(new, build(new, options), strict=True))
+    _built.update(zip(new, build(new), strict=True))
 
 
 def compiled(source: str, name: str) -> Any:

@@ -41,7 +41,6 @@ class CudaProgram:
 
     text: the driver and its kernels, to read
     source: the kernels as they are compiled
-    kernels: their names in the source
     run: run(device, m, sizes, inputs, outputs, scratch, apart=False) launches everything. Arrays are C-contiguous and
         given by address.
         inputs: as `graph_inputs` says: (pool, row numbers, block) for "rows", where row numbers are int32, and block is
@@ -56,7 +55,6 @@ class CudaProgram:
 
     text: str
     source: str
-    kernels: tuple[str, ...]
     run: Callable[..., None]
     scratch: Callable[[int, Sequence[int]], int]
 
@@ -108,7 +106,7 @@ class _Driver:
         defined["kernels"] = _Loaded(source, names)
         exec(compile(f"{driver}\n\n{room}", f"<{self.title}>", "exec"), defined)
         text = f"{driver}\n\n{kernels}" if kernels else driver
-        return CudaProgram(text, source, tuple(names), defined[self.title], defined["scratch"])
+        return CudaProgram(text, source, defined[self.title], defined["scratch"])
 
 
 def _function(head: str, lines: Sequence[str]) -> str:

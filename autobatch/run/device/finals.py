@@ -115,21 +115,21 @@ class Final:
 
         return Rows(lambda: back.room.address + to, take)
 
-    def prepare(self) -> None:
-        """Bring together what lies here and there, and ask for memory."""
+    def compute(self) -> None:
+        """Bring together what lies here and there, and compute the gradients."""
         for x in [*self.inputs, *(values for _, _, values in self.sparse)]:
             if isinstance(x, Rows) and x.take is not None:
                 x.take()
-        final = self.kernel.pieces.final
-        if self.kernel.pieces.dense:
-            types = [final.nodes[i].type for i in final.outputs]
-            self.results = [self.back.device.empty(t.shape, t.dtype) for t in types]
-
-    def compute(self, scratch: int) -> None:
-        """Compute the gradients."""
+        kernel, back = self.kernel, self.back
+        final = kernel.pieces.final
+        if not kernel.pieces.dense:
+            return
+        types = [final.nodes[i].type for i in final.outputs]
+        self.results = [back.device.empty(t.shape, t.dtype) for t in types]
         inputs = [x.address() if isinstance(x, Rows) else x for x in self.inputs]
         outputs = [result.data.ptr for result in self.results]
-        self.kernel.device_program("final").run(self.back.device, self.sizes[0], self.sizes, inputs, outputs, scratch)
+        scratch = back.room.address + back.scratch_at
+        kernel.device_program("final").run(back.device, self.sizes[0], self.sizes, inputs, outputs, scratch)
 
     def give(self, dense: GiveDense, rows: GiveRows) -> None:
         """Hand the gradients over."""

@@ -45,7 +45,8 @@ def mirror_on_device(
     for step in [*clear, *steps]:
         step()
     back.reverse_launches(first.stores, slots, add_to)
-    back.compute(finals)
+    for final in finals:
+        final.compute()
     for final in finals:
         final.give(dense, rows)
     cotangents = {}
@@ -251,11 +252,3 @@ class Reverse:
         made = kept[kernel.pieces.n_kept_forward :]
         program = kernel.device_program("backward", add_rows).run if slots or made else None
         return program, fixed_inputs(self.run, s, "backward"), kept, made
-
-    def compute(self, finals: Sequence[Final]) -> None:
-        """Compute what signatures owe to their shared operands."""
-        for final in finals:
-            final.prepare()
-        for final in finals:
-            if final.kernel.pieces.dense:
-                final.compute(self.room.address + self.scratch_at)

@@ -136,7 +136,7 @@ def test_rows_of_a_table_of_each_node(count: int) -> None:
     back = b.op(TAKE, b.op(e.TANH, table), index)
     doubled = b.op(e.ADD, b.op(RESHAPE, table, attrs=((M, 14),)), b.input("rows", 0, M, 14))
     agreement = check(b.out(back, doubled), (0,), (1,), (20,), below=7)
-    assert any("scatter_add" in name for name in agreement.program.kernels) == (count == 9)
+    assert ("scatter_add" in agreement.program.text) == (count == 9)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
