@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,6 +193,9 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
         state.others.pop(tape.task, None)
     if tape.is_interrupted:
         raise interrupted()
+    finished, state.finished = state.finished, None
+    if finished is not None and (earlier := finished()) is not None and earlier.state == DONE:
+        _end_all([earlier])
     listed, watched = referenced(tape.tensors, RecordedTensor, 0, tape.count)
     held = [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
     if target is not None and all(t is not target for t in held):
@@ -211,6 +214,16 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
     else:
         tape.run = run_tape(tape, tape.targets)
     tape.state = DONE
+    if _is_constant(tape):
+        state.finished = weakref.ref(tape)
+
+
+def _is_constant(tape: Recording) -> bool:
+    """Whether no value that somebody held at the flush has a gradient, so that nothing can be reversed."""
+    if tape.links or tape.arrays is None:
+        return False
+    nodes = np.searchsorted(tape.arrays.value_of, [id for id, _ in tape.held], side="right") - 1
+    return all(tape.signatures[s].frozen for s in set(tape.arrays.sig[nodes].tolist()))
 
 
 def _run_inside_map(tape: Recording) -> None:
@@ -302,11 +315,16 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
             raise _no_gradient(_why_constant(loss))
         accumulate(gradients)
     if not retain:
-        earlier, state.ended = state.ended, [weakref.ref(recording) for recording in visited]
-        for recording in visited:
-            end(recording)
-        for reference in earlier:
-            _let_go(reference())
+        _end_all(visited)
+
+
+def _end_all(recordings: Sequence[Recording]) -> None:
+    """End recordings; of those that were ended before them only numbers and lines of held values stay."""
+    earlier, state.ended = state.ended, [weakref.ref(recording) for recording in recordings]
+    for recording in recordings:
+        end(recording)
+    for reference in earlier:
+        _let_go(reference())
 
 
 def carries_gradient(t: RecordedTensor) -> bool:

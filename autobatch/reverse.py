@@ -109,7 +109,8 @@ class _Gradients:
                 rows = SparseRows(*(sparse[0] if x in self.merged else _merged(sparse, x)), x.shape)
             if dense is None:
                 assert rows is not None
-                collected.append((x, rows))
+                if rows.rows.size:  # of a table that nothing was looked up in there is none
+                    collected.append((x, rows))
                 continue
             is_own = (is_on_device(dense) or isinstance(dense.base, Loan)) and id(dense) not in given
             given.add(id(dense))

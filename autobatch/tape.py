@@ -311,7 +311,8 @@ class State(threading.local):
     forcing: Forcing | None = None
 
     def __init__(self) -> None:
-        self.ended: list[weakref.ref[Recording]] = []  # by the last backward: they can still be explained
+        self.ended: list[weakref.ref[Recording]] = []  # the last ones: they can still be explained
+        self.finished: weakref.ref[Recording] | None = None  # ran, has no gradient, and is ended by the next that runs
         self.others: weakref.WeakValueDictionary[Task, Recording] = weakref.WeakValueDictionary()
 
 

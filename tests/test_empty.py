@@ -193,3 +193,11 @@ def test_recordings_without_rows_are_replayed() -> None:
     expected = [float(v) for v in ab.map(one, [0, 2, 0, 3])]
     for _ in range(3):
         assert np.allclose([float(v) for v in ab.map(one, [0, 2, 0, 3], reuse=True)], expected)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_table_that_nothing_was_looked_up_in_has_no_gradient(batched: bool) -> None:
+    table, w = ab.Parameter(np.ones((3, 2))), ab.Parameter(np.ones(2))
+    picked = ab.map(lambda ids: (table[np.array(ids, int)] * w).sum(), [[], []], batched=batched)
+    ab.sum(picked).backward()
+    assert table.grad is None

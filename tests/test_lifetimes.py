@@ -476,3 +476,25 @@ def test_what_is_left_of_a_recording_is_constant_where_it_was() -> None:
     np.testing.assert_array_equal(w.grad, [1 + 2, 4 + 4])
     with pytest.raises(RecordingError, match="detach"):
         (first[2] * w.sum()).backward()
+
+
+def test_a_value_without_gradient_that_is_kept_holds_its_number_only() -> None:
+    """Losses of a validation set: nothing reverses them, and what they were computed from goes with the next ones."""
+    values, models = [], []
+
+    def validate(n: int) -> None:
+        for _ in range(n):
+            model = nn.Linear(100, 100)
+            models.append(weakref.ref(model.weight))
+            with ab.no_grad():
+                losses = ab.map(lambda k, model=model: model(ab.tensor(np.full(100, k))).sum(), [1.0, 2.0])
+            values.append((ab.mean(losses).detach(), losses))
+            values.append((float(values[-1][0]), [float(loss) for loss in losses]))
+
+    validate(5)
+    gc.collect()
+    assert sum(reference() is not None for reference in models) <= 2
+    for (kept, losses), (number, numbers) in zip(values[::2], values[1::2], strict=True):
+        assert float(kept) == number
+        assert [float(loss) for loss in losses] == numbers
+        assert float(kept * 2.0) == pytest.approx(2.0 * number)
