@@ -29,11 +29,13 @@ from pathlib import Path
 from benchmarks.gpu import earlier
 from benchmarks.gpu.jobs import Job, run_jobs
 from benchmarks.gpu.outcomes import VARIABLE
+from benchmarks.gpu.parts import NO_DEVICE
+from benchmarks.gpu.report import table_of_bars
 from benchmarks.gpu.results import Results
-from benchmarks.gpu.verdict import PARTS, is_good, summary
+from benchmarks.gpu.verdict import PARTS, all_bars, is_good, summary
 
 ROOT = Path(__file__).parent.parent.parent
-SHARES = {"machine": 0.08, "smoke": 0.15, "tests": 0.31, "steps": 0.24, "earlier": 0.13}
+SHARES = {"machine": 0.08, "smoke": 0.15, "tests": 0.31, "steps": 0.24, "earlier": 0.15}
 """Of the time, at most. What a part does not need goes to `grid`, which has what is left before `earlier`."""
 
 WORKLOADS = ("treelstm", "bilstm")
@@ -44,7 +46,7 @@ GRID = (
 )  # fmt: skip
 """Those of the bars first."""
 
-FOLDERS = ("device", "programs", "nn", "models", "ops", "optim", "run", "parity")
+FOLDERS = ("programs", "nn", "models", "ops", "optim", "run", "parity", "device")
 FILES = (
     "backward", "cells", "reuse", "expressions", "constants", "containers", "conveniences", "copies", "check_finite",
     "empty", "errors", "expansion", "forcing", "indexing", "lifetimes", "numpy_functions", "patterns", "planned",
@@ -61,7 +63,7 @@ LARGE = {
 
 FEW = ("tests/programs/test_fixed_programs.py", "tests/optim/test_clip.py", "tests/nn/test_matrices.py")
 PINNED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-TEST_SECONDS, STEP_SECONDS, CELL_SECONDS, SPARE_SECONDS = 75.0, 75.0, 50.0, 8.0
+STEP_SECONDS, CELL_SECONDS, SPARE_SECONDS = 75.0, 50.0, 8.0
 
 
 class Check:
@@ -96,6 +98,7 @@ class Check:
                 Results(self.out / f"{part}.jsonl").add("part", ok=False, error=f"{type(error).__name__}: {error}")
             (self.out / "summary.md").write_text(summary(self.out), "utf-8")
         print(f"{time.monotonic() - self.start:5.0f} s  done\n\n{summary(self.out)}")
+        print("\n".join(table_of_bars(all_bars(self.out))))  # at the end, too: only that may be seen
         return is_good(self.out)
 
     def _part(self, part: str, until: float) -> None:
@@ -105,7 +108,7 @@ class Check:
             results.add(f"process: {job.name}", how=how, seconds=round(seconds, 1))
 
         make = {
-            "machine": lambda: [self._own("machine", 40.0)],
+            "machine": lambda: [self._own("machine", 40.0), *self._warmed()],
             "smoke": self._smoke,
             "tests": self._tests,
             "steps": lambda: [self._steps("steps", name, 256, 256, STEP_SECONDS) for name in WORKLOADS],
@@ -117,7 +120,8 @@ class Check:
     def _own(self, part: str, seconds: float, *more: str, slots: int = 1, file: str = "", tries: int = 5) -> Job:
         command = [*self.python, "-m", "benchmarks.gpu.parts", part, "--out", str(self.out / f"{file or part}.jsonl")]
         command += [*more, *(["--rehearse"] if self.rehearse else [])]
-        return Job(f"{part} {' '.join(more)}".strip(), command, seconds, slots, (0,), self.environment, ROOT, tries)
+        name = f"{part} {' '.join(more)}".strip()
+        return Job(name, command, seconds, slots, (0, NO_DEVICE), self.environment, ROOT, tries)
 
     def _smoke(self) -> list[Job]:
         n = min(self.n_slots, 12)
@@ -142,19 +146,27 @@ class Check:
             command = [*self.python, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", "--backend", backend]
             command += ["-p", "benchmarks.gpu.outcomes", "-W", "default:CUDA path could not be detected:UserWarning"]
             command += [*(["-n", str(n)] if n > 1 else []), path]
-            jobs.append(Job(path, command, TEST_SECONDS, min(n, self.n_slots), (0, 1, 5), environment, ROOT))
+            # one in which tests failed (1) is started once more: it may have been ended by a test that hung
+            jobs.append(Job(path, command, self.seconds, min(n, self.n_slots), (0, 2, 3, 4, 5), environment, ROOT))
         return jobs
 
+    def _warmed(self) -> list[Job]:
+        """What compiles the functions of the earlier commit, while there is time; without its tree nothing."""
+        try:
+            return [self._of_then(earlier.WARMED, 1)]
+        except RuntimeError:  # which is raised again when it is measured
+            return []
+
     def _earlier(self) -> list[Job]:
+        return [self._of_then(option, self.n_slots) for option in earlier.OPTIONS]
+
+    def _of_then(self, option: str, slots: int) -> Job:
         tree = self.other.resolve() if self.other else unpacked(self.scratch / "earlier")
-        environment = {**self.environment, "PYTHONPATH": str(tree)}
-        script, each = str(Path(earlier.__file__).resolve()), SHARES["earlier"] * self.seconds / len(earlier.OPTIONS)
-        jobs = []
-        for option in earlier.OPTIONS:
-            command = [*self.python, "-P", script, "--out", str(self.out / "earlier.jsonl"), "--option", option]
-            command += ["--rehearse"] if self.rehearse else []
-            jobs.append(Job(option, command, each, self.n_slots, (0,), environment, tree, 2))
-        return jobs
+        environment = {**self.environment, "PYTHONPATH": with_path(tree)}
+        script, seconds = str(Path(earlier.__file__).resolve()), SHARES["earlier"] * self.seconds / len(earlier.OPTIONS)
+        command = [*self.python, "-P", script, "--out", str(self.out / "earlier.jsonl"), "--option", option]
+        command += ["--rehearse"] if self.rehearse else []
+        return Job(f"earlier {option}", command, seconds, slots, (0,), environment, tree, 2)
 
 
 def files_of_tests() -> list[str]:
@@ -165,9 +177,16 @@ def files_of_tests() -> list[str]:
     return sorted(names, key=lambda name: -LARGE.get(name, 0))
 
 
+def with_path(first: Path) -> str:
+    """PYTHONPATH with this folder before what is there."""
+    return os.pathsep.join([str(first), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def writable_caches(scratch: Path) -> dict[str, str | None]:
-    """Variables that send caches to a temporary folder, where those that are set, or the usual ones, are read-only."""
-    found: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    """Variables for the processes. Caches go to a temporary folder where those that are set, or the usual ones, are
+    read-only."""
+    found: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    found["PYTHONPATH"] = with_path(ROOT)
     for variable, usual in {"AUTOBATCH_CACHE_DIR": "~/.cache/autobatch", "CUPY_CACHE_DIR": "~/.cupy"}.items():
         folder = Path(os.environ.get(variable) or os.path.expanduser(usual))
         there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
@@ -179,6 +198,8 @@ def writable_caches(scratch: Path) -> dict[str, str | None]:
 
 def unpacked(folder: Path) -> Path:
     """The tree of the earlier commit, from this repository. Raises where it is none, or has no such commit."""
+    if folder.exists():
+        return folder
     command = ["git", "-C", str(ROOT), "archive", earlier.COMMIT]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     if done.returncode:
@@ -199,5 +220,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--other", type=Path, metavar="FOLDER", help=f"the tree of commit {earlier.COMMIT}")
     parser.add_argument("--rehearse", action="store_true", help="without a GPU")
     options = parser.parse_args(arguments)
+    if options.other is not None and not (options.other / "benchmarks" / "gpu").is_dir():
+        parser.error(f"--other {options.other}: this is not the tree of a commit")
     with tempfile.TemporaryDirectory(prefix="autobatch-check-", ignore_cleanup_errors=True) as scratch:
         return int(not Check(options, Path(scratch)).run())

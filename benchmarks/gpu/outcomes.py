@@ -1,20 +1,23 @@
 """A plugin of pytest for the check: `-p benchmarks.gpu.outcomes` keeps the outcome of each test as soon as it is there.
 
 The file is named by the environment variable below. Tests that it has already are left out: a session that hung or
-crashed is started again and goes on behind the test that broke it. A process in which a kernel faulted ends.
+crashed is started again and goes on behind the test that broke it. A process ends in which a kernel faulted, or a test
+takes too long.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.gpu.results import Results, is_ruined, leave
+from benchmarks.gpu.results import Results, is_ruined, leave, watched
 
 VARIABLE = "AUTOBATCH_GPU_OUTCOMES"
+MOST_SECONDS = 40.0  # of one test
 
 
 class Outcomes:
@@ -35,6 +38,12 @@ class Outcomes:
         """A test begins."""
         if self.reports:
             self.results.add(nodeid, begun=True)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self) -> Iterator[Any]:
+        """A test runs."""
+        with watched(MOST_SECONDS):
+            return (yield)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Setup, call and teardown each report; those that passed setup or teardown say nothing."""

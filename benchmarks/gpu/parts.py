@@ -17,10 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autobatch.errors import BackendError, MissingExtraError
 from benchmarks import measure
 from benchmarks.gpu import idle, smoke, steps
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.where import Where, on_the_device
+
+SMOKE_SECONDS = 40.0  # of one small program
+NO_DEVICE = 2
+"""Exit status where there is no GPU."""
 
 
 def machine(results: Results, options: argparse.Namespace) -> None:
@@ -78,7 +83,7 @@ def small_programs(results: Results, where: Where, options: argparse.Namespace) 
     every = where.sizes.smoke_every
     chosen = [(name, check) for k, (name, check) in enumerate(smoke.checks()) if k < every or k % every == 0]
     for name, check in chosen[shard::of]:
-        results.measure(name, check)
+        results.measure(name, check, SMOKE_SECONDS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -96,12 +101,16 @@ def main(arguments: Sequence[str]) -> int:
     if options.part == "machine":
         machine(results, options)
         return 0
-    with on_the_device(options.rehearse) as where:
-        if options.part == "smoke":
-            small_programs(results, where, options)
-        else:
-            everything = options.part == "steps"
-            steps.measure(results, where, options.workload, options.dim, options.batch, everything)
+    try:
+        with on_the_device(options.rehearse) as where:
+            if options.part == "smoke":
+                small_programs(results, where, options)
+            else:
+                everything = options.part == "steps"
+                steps.measure(results, where, options.workload, options.dim, options.batch, everything)
+    except (BackendError, MissingExtraError) as error:
+        results.add("device", ok=False, error=str(error))
+        return NO_DEVICE
     return 0
 
 

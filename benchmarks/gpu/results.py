@@ -7,11 +7,15 @@ program that hangs or ruins the device costs the others nothing.
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import fcntl
 import json
 import os
+import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +56,9 @@ class Results:
         line = (json.dumps({"name": name, **kept}, default=str) + "\n").encode()
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
+            fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file).st_size + len(line) <= MOST_BYTES:
-                os.write(file, line)  # one call: lines of several processes do not mix
+                os.write(file, line)
         finally:
             os.close(file)
 
@@ -76,15 +81,16 @@ class Results:
         heard = self.outcomes()
         return list(dict.fromkeys(line["name"] for line in self.lines() if line["name"] not in heard))
 
-    def measure(self, name: str, action: Callable[[], Mapping[str, Any] | None]) -> None:
+    def measure(self, name: str, action: Callable[[], Mapping[str, Any] | None], seconds: float | None = None) -> None:
         """Do something that no process before this one began, and keep what it gives, or how it failed. Leaves the
-        process if the device is ruined."""
+        process if the device is ruined, or if it takes longer than it may."""
         if name in self.begun_before:
             return
         self.add(name, begun=True)
         start = time.perf_counter()
         try:
-            found = dict(action() or {})
+            with watched(seconds):
+                found = dict(action() or {})
         except Exception as error:
             text = traceback.format_exc()
             self.add(name, ok=False, seconds=time.perf_counter() - start, error=one_line(error), traceback=text)
@@ -108,6 +114,18 @@ def is_ruined(text: str) -> bool:
     """
     lowered = text.lower()
     return any(fault in lowered for fault in _FAULTS)
+
+
+@contextlib.contextmanager
+def watched(seconds: float | None) -> Iterator[None]:
+    """End the process with status 1 if the block takes longer, also while it waits for a driver; where it was is
+    printed."""
+    if seconds is not None:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def leave() -> None:

@@ -24,7 +24,6 @@ from benchmarks.workload import CELLS_REUSED, Workload, load
 
 WARM_EPOCHS = 3
 MOST_SECONDS = 20.0
-CROWDED_BYTES = 1 << 20
 
 
 def measure(results: Results, where: Where, name: str, dim: int, batch: int, everything: bool) -> None:
@@ -38,8 +37,8 @@ def measure(results: Results, where: Where, name: str, dim: int, batch: int, eve
         return
     results.measure(f"timeline: {at}", lambda: where_time_goes(where, workload, dim, batches))
     results.measure(f"profile: {at}", lambda: profiles(workload, dim, batches))
-    results.measure(f"growth: {at}", lambda: growth(where, workload, dim, batches))
     results.measure(f"out of memory: {at}", lambda: out_of_memory(where, workload, dim, batches))
+    results.measure(f"growth: {at}", lambda: growth(where, workload, dim, batches))
 
 
 def steps(results: Results, where: Where, workload: Workload, dim: int, batches: Sequence[list[Any]]) -> dict[str, Any]:
@@ -109,7 +108,7 @@ def out_of_memory(where: Where, workload: Workload, dim: int, batches: Sequence[
 
     expected = loss_of(batches[0])
     gc.collect()
-    where.memory.limit(CROWDED_BYTES)
+    where.memory.limit(where.sizes.room)
     said, kind = "", ""
     try:
         loss_of(batches[0] * where.sizes.crowded)

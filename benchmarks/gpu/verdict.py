@@ -19,26 +19,36 @@ Lines = dict[str, dict[str, Any]]
 
 
 class Found:
-    """What one part has found: the last line of each name, those that were lost, and how its processes ended."""
+    """What one part has found: the last line of each name, those that were lost, and how its processes ended.
+
+    A test that takes too long ends its process; those that run when the time of the part is over are cut off.
+    """
 
     def __init__(self, folder: Path, part: str) -> None:
         results = Results(folder / f"{part}.jsonl")
         outcomes = results.outcomes()
         self.processes = [line for line in results.lines() if line["name"].startswith("process: ")]
         self.lines: Lines = {name: line for name, line in outcomes.items() if not name.startswith("process: ")}
-        self.lost = results.lost()
+        killed = tuple(name for name, how in self._last_ends().items() if how.startswith("killed"))
+        lost = results.lost()
+        self.cut_off = [name for name in lost if part == "tests" and name.startswith(killed)]
+        self.lost = [name for name in lost if name not in self.cut_off]
 
     def failures(self) -> list[tuple[str, str]]:
         """Names and reasons."""
         wrong = [line for line in self.lines.values() if line.get("ok") is False or line.get("outcome") == "failed"]
         return [(line["name"], _reason(line)) for line in wrong] + [
-            (name, "crashed, or was killed because it did not end") for name in self.lost
+            (name, "crashed, or did not end in time") for name in self.lost
         ]
+
+    def _last_ends(self) -> dict[str, str]:
+        """How the last process of each name ended."""
+        return {line["name"].removeprefix("process: "): line["how"] for line in self.processes}
 
     def is_complete(self) -> bool:
         """Whether the last process of each name came to its end."""
-        last = {line["name"]: line["how"] for line in self.processes}
-        return bool(last) and all(how in ("exit 0", "exit 1", "exit 5") for how in last.values())
+        last = self._last_ends()
+        return bool(last) and all(how in ("exit 0", "exit 5") for how in last.values())
 
     def starting(self, beginning: str) -> list[dict[str, Any]]:
         """Lines that went well, by the beginning of their names."""
@@ -100,7 +110,8 @@ def _tables(part: str, found: Found) -> Iterator[str]:
                 yield f"* {line['name']}: " + "; ".join(f"{k} {v}" for k, v in line.items() if k not in _COMMON)
     elif part in ("smoke", "tests"):
         counts = Counter(line.get("outcome") or ("passed" if line["ok"] else "failed") for line in found.lines.values())
-        yield f"{', '.join(f'{n} {how}' for how, n in sorted(counts.items()))}, {len(found.lost)} lost"
+        counts.update({"lost": len(found.lost), "cut off": len(found.cut_off)})
+        yield ", ".join(f"{n} {how}" for how, n in counts.items())
     elif part == "steps":
         for line in found.starting("timeline: "):
             yield from _timeline(line)

@@ -68,12 +68,15 @@ class Sizes:
     crowded: int
     """So many times the minibatch are mapped at once where memory is to run out."""
 
+    room: int
+    """Bytes that it then has."""
+
     smoke_every: int
     """Of the samples of ops, each of so many."""
 
 
-FULL = Sizes(None, None, 6, 0.9, COPIED, 1000, 20, 1)
-REHEARSED = Sizes(6, 2, 3, 0.0, 1 << 12, 12, 60, 40)
+FULL = Sizes(None, None, 6, 0.9, COPIED, 1000, 20, 64 << 20, 1)
+REHEARSED = Sizes(6, 2, 3, 0.0, 1 << 12, 12, 60, 1 << 20, 40)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.gpu import check, command, earlier, jobs, outcomes, parts, place, results, smoke, steps, verdict, where
+from benchmarks.gpu import (
+    check,
+    command,
+    earlier,
+    idle,
+    jobs,
+    outcomes,
+    parts,
+    place,
+    results,
+    smoke,
+    steps,
+    verdict,
+    where,
+)
 from benchmarks.gpu.jobs import Job, run_jobs
 from benchmarks.gpu.results import RUINED, Results
 from benchmarks.gpu.timeline import kinds, spans, watched
@@ -69,6 +83,16 @@ def test_a_process_leaves_when_a_kernel_faulted(tmp_path: Path, monkeypatch: pyt
 
     Results(tmp_path / "a.jsonl").measure("a", fault)
     assert left == [RUINED]
+
+
+def test_what_takes_too_long_ends_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    code = "import pathlib, sys, time; from benchmarks.gpu.results import Results;"
+    code += "kept = Results(pathlib.Path(sys.argv[1])); kept.measure('quick', lambda: None, 60.0);"
+    code += "kept.measure('slow', lambda: time.sleep(600), 0.5)"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 1 and b"Timeout" in done.stderr
+    assert Results(path).lost() == ["slow"] and Results(path).outcomes()["quick"]["ok"]
 
 
 # Processes.
@@ -229,6 +253,12 @@ def test_small_programs_run_and_a_wrong_one_is_found(tmp_path: Path, monkeypatch
     assert len(found.outcomes()) == len(few) and all(line["ok"] for line in found.outcomes().values())
 
 
+def test_parts_say_that_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert parts.main(["cell", "--out", str(tmp_path / "a.jsonl")]) == parts.NO_DEVICE
+    assert "CuPy is not installed" in Results(tmp_path / "a.jsonl").outcomes()["device"]["error"]
+
+
 def test_numbers_that_differ_are_found() -> None:
     smoke.near([1.0, 2.0], [1.0, 2.0001], "same")
     for found, said in (([1.0, 2.1], "differs by 0.1"), ([np.nan, 2.0], "1 of 2 numbers"), ([1.0], "shape")):
@@ -373,7 +403,9 @@ def _filled(folder: Path) -> None:
     for k in range(verdict.MOST_FAILURES + 1):
         tests.add(f"t::{k}", outcome="failed", traceback="def test():\nE  ValueError: wrong\n")
     tests.add("t::hangs", begun=True)
-    tests.add("process: t", how="killed after 75 s", seconds=75.0)
+    tests.add("other::runs", begun=True)
+    tests.add("process: t", how="ended by SIGSEGV", seconds=3.0)
+    tests.add("process: other", how="killed after 75 s", seconds=75.0)
     made = Results(folder / "steps.jsonl")
     made.add("so far: treelstm", ok=True, cell={**cell, "programs": {}})
     made.add("cell: treelstm", ok=True, cell=cell)
@@ -397,11 +429,13 @@ def test_the_verdict_has_bars_failures_and_tables(tmp_path: Path) -> None:
         f"| bytes that memory grows: {CELLS} | treelstm, 1000 steps | 512.00 | ≤ 0 | **not met** |",
         "| out of memory: a clear error, and goes on | treelstm | 1.00 | ≥ 1 | met |",
         "* host: cpu a CPU",
-        "1 failed, 1 passed, 0 lost",
+        "1 passed, 1 failed, 0 lost, 0 cut off",
         "* FAILED op b: ValueError: no",
         "* FAILED t::0: ValueError: wrong",
         "* and 2 more",
-        "* process t: killed after 75 s (75.0 s)",
+        f"1 passed, {verdict.MOST_FAILURES + 1} failed, 1 lost, 1 cut off",
+        "* process t: ended by SIGSEGV (3.0 s)",
+        "* process other: killed after 75 s (75.0 s)",
         "  * product: 1 calls, 2.0 µs, 3.00 TFLOP/s",
         "* graphs: bilstm: a: no figures ValueError: no",
         "* out of memory: treelstm: nothing was raised; loss 1.0, then 1.0",
@@ -430,14 +464,24 @@ def test_the_whole_check_with_parts_that_do_nothing(
     assert "tests that fail on the device" in capsys.readouterr().out
     given = [" ".join(words) for words in commands]
     assert sum("--shard" in words for words in given) >= 2 and sum("-m pytest" in words for words in given) == 3
-    assert sum("--option" in words for words in given) == len(earlier.OPTIONS)
+    assert sum("--option" in words for words in given) == 1 + len(earlier.OPTIONS)
 
     def fails(*arguments: Any) -> None:
         raise OSError("no more processes")
 
+    def fails_to_unpack(folder: Path) -> Path:
+        raise RuntimeError("no such commit")
+
     monkeypatch.setattr(check, "run_jobs", fails)
+    monkeypatch.setattr(check, "unpacked", fails_to_unpack)
     assert command.main(["--check", "--out", str(tmp_path / "out")]) == 1
     assert "* FAILED part: OSError: no more processes" in (tmp_path / "out" / "summary.md").read_text("utf-8")
+
+
+def test_a_tree_that_is_not_there_is_refused(tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--check", "--out", str(tmp_path), "--other", str(tmp_path)])
+    assert "this is not the tree of a commit" in capsys.readouterr().err
 
 
 def test_the_tests_that_run_are_there() -> None:
@@ -472,7 +516,8 @@ def test_the_earlier_tree_comes_from_git_or_it_is_said_why_not(tmp_path: Path, m
     git("add", "file")
     git("commit", "-q", "-m", "then")
     monkeypatch.setattr(earlier, "COMMIT", git("rev-parse", "HEAD"))
-    assert (check.unpacked(tmp_path / "tree") / "file").read_text("utf-8") == "then"
+    for _ in range(2):
+        assert (check.unpacked(tmp_path / "tree") / "file").read_text("utf-8") == "then"
 
 
 @on_the_stand_in
@@ -482,6 +527,10 @@ def test_an_option_is_measured_by_another_tree(tmp_path: Path, monkeypatch: pyte
     assert earlier.main(["--out", str(kept), "--option", "graphs", "--rehearse"]) == 0
     line = json.loads(kept.read_text("utf-8").splitlines()[-1])
     assert line["ok"] and CELLS_REUSED in line["cell"]["programs"]
+    warmed: list[Any] = []
+    monkeypatch.setattr(idle, "host_times", lambda *arguments, **more: warmed.append(arguments), raising=False)
+    assert earlier.main(["--out", str(kept), "--option", earlier.WARMED]) == 0
+    assert warmed == [("treelstm", 6, 2)]
 
 
 def test_an_earlier_tree_runs_on_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
