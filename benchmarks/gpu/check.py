@@ -53,11 +53,10 @@ FILES = (
     "profile", "randomness", "readme", "saving", "signatures", "tasks", "threads",
 )  # fmt: skip
 LARGE = {
-    "tests/ops/test_declared_ops.py": 5,
-    "tests/programs/test_random_programs.py": 2,
+    "tests/ops/test_declared_ops.py": 6,
+    "tests/programs/test_random_programs.py": 3,
+    "tests/test_empty.py": 3,
     "tests/ops/test_dtypes.py": 2,
-    "tests/nn/test_layers.py": 2,
-    "tests/test_empty.py": 2,
 }
 """Files of tests that run in several processes, first."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.parameter import SparseRows
+from tests.requested import host
 
 from .cases import Array, Arrays, Shapes
 
@@ -60,7 +61,7 @@ class Run:
                 ab.mean(losses).backward()
                 norm = optim.clip_grad_norm(net.parameters(), CLIPPED)
                 optimizer.step()
-                after.append([*(p.numpy().copy() for p in net.parameters()), np.array(norm)])
+                after.append([*(p.numpy().copy() for p in net.parameters()), np.array(host(norm))])
             return named(after)
         starts, gradients = self.parts(given)
         parameters = [ab.Parameter(start, dtype=self.dtype) for start in starts]
