@@ -8,6 +8,7 @@ the queue and then runs without gaps: the device's own time.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +20,10 @@ extern "C" __global__ void spin(long long cycles) {
     while (clock64() - start < cycles) {}
 }
 """
+
+
+USUAL_KILOHERTZ = 2_000_000
+"""Of a GPU that does not say."""
 
 
 class Clock(Protocol):
@@ -59,7 +64,7 @@ class DeviceClock:
     def __init__(self) -> None:
         self._cupy = require_cupy()
         self._spin = self._cupy.RawKernel(_SPIN, "spin")
-        self._kilohertz = self._cupy.cuda.Device().attributes["ClockRate"]
+        self._kilohertz = int(self._cupy.cuda.Device().attributes.get("ClockRate") or USUAL_KILOHERTZ)
 
     def mark(self) -> Any:
         event = self._cupy.cuda.Event()
@@ -94,18 +99,30 @@ class Place:
         return self.torch_device == "cuda"
 
 
+def _said(ask: Callable[[Any], str], cupy: Any) -> str:
+    """What is known of the machine; that it cannot be asked is no reason not to measure."""
+    try:
+        return ask(cupy)
+    except Exception as error:
+        return f"unknown ({type(error).__name__}: {error})"
+
+
+def _card(cupy: Any) -> str:
+    found = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+    memory, processors = found["totalGlobalMem"] / 2**30, found["multiProcessorCount"]
+    return f"{found['name'].decode()}, {memory:.0f} GiB, {processors} multiprocessors"
+
+
+def _versions(cupy: Any) -> str:
+    runtime, driver = cupy.cuda.runtime.runtimeGetVersion(), cupy.cuda.runtime.driverGetVersion()
+    cublas = cupy.cuda.cublas.getVersion(cupy.cuda.Device().cublas_handle)
+    return f"runtime {runtime}, driver {driver}, cuBLAS {cublas}"
+
+
 def gpu() -> Place:
     """The GPU of this machine. Raises `BackendError` or `MissingExtraError` where there is none."""
     cupy = require_cupy()
-    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-    runtime, driver = cupy.cuda.runtime.runtimeGetVersion(), cupy.cuda.runtime.driverGetVersion()
-    cublas = cupy.cuda.cublas.getVersion(cupy.cuda.Device().cublas_handle)
-    about = {
-        "gpu": f"{properties['name'].decode()}, {properties['totalGlobalMem'] / 2**30:.0f} GiB, "
-        f"{properties['multiProcessorCount']} multiprocessors",
-        "cuda": f"runtime {runtime}, driver {driver}, cuBLAS {cublas}",
-        "cupy": str(cupy.__version__),
-    }
+    about = {"gpu": _said(_card, cupy), "cuda": _said(_versions, cupy), "cupy": str(cupy.__version__)}
     torch_device = ""
     try:
         import torch

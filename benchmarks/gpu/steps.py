@@ -6,7 +6,9 @@ Each measurement is kept as soon as it is made, and one that fails does not keep
 from __future__ import annotations
 
 import gc
+import math
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +21,7 @@ from benchmarks.gpu.peers import peers
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.timeline import timeline, watched
 from benchmarks.gpu.where import Where
+from benchmarks.measure import one_line
 from benchmarks.runner import cut
 from benchmarks.workload import CELLS_REUSED, Workload, load
 
@@ -49,7 +52,11 @@ def steps(results: Results, where: Where, workload: Workload, dim: int, batches:
     def keep(cell: dict[str, Any]) -> None:
         results.add(f"so far: {workload.name}, dim {dim}, batch {cell['batch']}", ok=True, cell=cell)
 
-    copied = bandwidth(place.clock, sizes.copied)
+    try:
+        copied = bandwidth(place.clock, sizes.copied)
+    except Exception as error:
+        results.add("copy", ok=False, error=one_line(error), traceback=traceback.format_exc())
+        copied = math.nan
     cell = measure_cell(workload, programs, dim, batches, place, sizes.seconds, copied, keep)
     return {"cell": cell, "copy, TB/s": copied / 1e12}
 

@@ -307,6 +307,18 @@ def test_calls_that_are_watched() -> None:
     assert rates["product 2x3x4"] == pytest.approx(48e-6) and rates["zero"] is None
 
 
+@on_the_stand_in
+def test_steps_are_measured_where_a_copy_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bandwidth(*arguments: Any) -> float:
+        raise RuntimeError("no copy")
+
+    monkeypatch.setattr(steps, "bandwidth", bandwidth)
+    kept = tmp_path / "grid.jsonl"
+    assert parts.main(["cell", "--rehearse", "--out", str(kept), "--workload", "treelstm"]) == 0
+    found = Results(kept).outcomes()
+    assert found["copy"]["error"] == "RuntimeError: no copy" and found["cell: treelstm, dim 6, batch 2"]["ok"]
+
+
 def test_memory_of_the_pool_is_limited() -> None:
     said: list[Any] = []
     pool = SimpleNamespace(
@@ -370,6 +382,7 @@ def test_the_clock_of_the_device_and_its_description(monkeypatch: pytest.MonkeyP
     found = place.gpu()
     assert found.about["gpu"] == "a GPU, 1 GiB, 3 multiprocessors"
     assert found.about["cuda"] == "runtime 13000, driver 13010, cuBLAS 130005"
+    assert place._said(place._card, None).startswith("unknown (AttributeError")
     clock = found.clock
     assert clock.milliseconds(clock.mark(), clock.mark()) == 1.5
     clock.hold(2.0)
