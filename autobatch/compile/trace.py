@@ -267,10 +267,11 @@ class Builder:
         lifted = [self._lift(x, op, k) for k, x in enumerate(operands)]
         outer, self._op = self._op, self._op or op.name
         try:
-            values = self._unify(op, lifted)
+            weak = all(not isinstance(x, Tracer) or x._weak for x in lifted)
+            weak = weak and (op.batch == "elementwise" or op.body is not None)
+            values = self._unify(op, lifted, weak)
             if op.body is not None:
                 return op.body(*values, *attrs)
-            weak = op.batch == "elementwise" and all(not isinstance(x, Tracer) or x._weak for x in lifted)
             return self._add(op, values, attrs, weak)
         finally:
             self._op = outer
@@ -313,32 +314,32 @@ class Builder:
             )
         return max(levels, default=SHARED)
 
-    def _unify(self, op: Op, values: list[Any]) -> list[Tracer]:
+    def _unify(self, op: Op, values: list[Any], weak: bool) -> list[Tracer]:
+        """Operands of one dtype. `weak` says that the result takes the dtype of what it meets, as numbers do."""
         if op.dtypes == "keep":
             return [v if isinstance(v, Tracer) else self.constant(v, _weak_dtype(v)) for v in values]
         if op.dtypes == "count":
             return [self._as(v, counted(_weak_dtype(v))) for v in values]
         start = 1 if op.dtypes == "where" else 0
-        dtype = self._common(values[start:])
+        dtype = self._common(values[start:], weak)
         if op.dtypes == "float":
-            strong = any(isinstance(v, Tracer) and not v._weak for v in values)
-            dtype = float_dtype(dtype) if strong or dtype.kind == "f" else FLOAT64
+            dtype = FLOAT64 if weak and dtype.kind != "f" else float_dtype(dtype)
         if start and not (isinstance(values[0], Tracer) and values[0].dtype.kind == "b"):
             raise op_error(op.name, "the condition is not boolean", expected="bool[...]", got=repr(values[0]))
         head = [self._as(values[0], np.dtype(np.bool_))] if start else []
         return head + [self._as(v, dtype) for v in values[start:]]
 
-    def _common(self, values: Sequence[Any]) -> np.dtype[Any]:
+    def _common(self, values: Sequence[Any], keep_weak: bool) -> np.dtype[Any]:
         strong: np.dtype[Any] | None = None
         for v in values:
             if isinstance(v, Tracer) and not v._weak:
                 strong = v.dtype if strong is None else promote(strong, v.dtype)
         weak = [_weak_dtype(v) for v in values if not isinstance(v, Tracer) or v._weak]
         if strong is None:
-            traced = any(isinstance(v, Tracer) for v in values)
+            precise = keep_weak and any(isinstance(v, Tracer) for v in values)
             kinds = {w.kind for w in weak}
             return (
-                (FLOAT64 if traced else default_dtype()) if "f" in kinds else INT64 if "i" in kinds else np.dtype(bool)
+                (FLOAT64 if precise else default_dtype()) if "f" in kinds else INT64 if "i" in kinds else np.dtype(bool)
             )
         if any(w.kind == "f" for w in weak) and strong.kind != "f":
             return default_dtype()

@@ -205,3 +205,14 @@ def test_wrong_draws_raise_at_their_line(wrong: Callable[[], Any]) -> None:
 
 def test_every_arithmetic_op_is_tried() -> None:
     assert {op.name for op in OPS.values() if op.batch == "elementwise"} == {op.name for op in ARITY}
+
+
+def test_numbers_chosen_by_a_condition_take_the_default_dtype() -> None:
+    """Also where both are numbers of the example: the condition is a value, so the result is no number any more."""
+    condition = ab.tensor([True, False])
+    choose = ab.cell(lambda c, k: ab.where(c, k, 0.0))
+    for usual in ("float32", "float64"):
+        ab.set_default_dtype(usual)
+        for chosen in (ab.where(condition, 1.0, 0.0), ab.where(condition, 1.0, 0), choose(condition, 0.5)):
+            assert chosen.dtype == usual
+            assert chosen.numpy().dtype == usual
