@@ -16,6 +16,7 @@ Nothing is installed or downloaded; caches are kept in a temporary folder where 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import os
 import subprocess
@@ -143,6 +144,7 @@ class Check:
         jobs = []
         for path in found:
             n = 2 if self.rehearse and path == FEW[0] else LARGE.get(path, 1)
+            n = n if importlib.util.find_spec("xdist") else 1
             command = [*self.python, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", "--backend", backend]
             command += ["-p", "benchmarks.gpu.outcomes", "-W", "default:CUDA path could not be detected:UserWarning"]
             command += [*(["-n", str(n)] if n > 1 else []), path]
