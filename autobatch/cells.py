@@ -135,11 +135,35 @@ class Cell:
             if entry.guard.prints == now.prints:
                 entry.guard, entry.fn, entry.objects = now, self.fn, tuple(map(weakly, objects))
                 return entry
-        entry = self._trace(owner, flat, n_args, named, inside)
+        entry = self._settled(now, owner, flat, n_args, named, inside)
         about = (*entry.signature.shared, *flat.held, *entry.guard.leaves)
         tied[:] = [reference for reference in tied if reference() is not None][-KEPT + 1 :]
         tied.append(Tied(entry, [x for x in about if isinstance(x, Shared)]))
         return entry
+
+    def _settled(
+        self, now: Guard, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]
+    ) -> Traced:
+        """What is traced when the function changes no attribute, global or variable of a closure that it reads.
+
+        It may do so once, such as to keep what it works out. Raises `CellError` if it does so each time.
+        """
+        entry = self._trace(owner, flat, n_args, named, inside)
+        if now.is_bound_anew(entry.guard):
+            before = entry.guard
+            entry = self._trace(owner, flat, n_args, named, inside)
+            if before.is_bound_anew(entry.guard):
+                raise self._changes_what_it_reads()
+        return entry
+
+    def _changes_what_it_reads(self) -> CellError:
+        return CellError(
+            message(
+                f"cell {self.name}: it changes what it reads, and its Python runs only when it is traced",
+                where=user_line(2),
+                repair="pass the value as an argument and return the new one, or leave out @ab.cell",
+            )
+        )
 
     def traced(self, owner: Any = None) -> list[Traced]:
         """What was traced, of one `self` or of all."""
@@ -149,7 +173,7 @@ class Cell:
 
     def _trace(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Traced:
         self.traces += 1
-        builder = Builder(is_cell=True)
+        builder = Builder(is_cell=True, is_frozen=bool if is_frozen() else is_frozen)
         slots: list[Slot] = []
         data = ""
         lists = 0
@@ -201,6 +225,8 @@ class Cell:
         finally:
             # Again: Ctrl-C may have come before.
             state.builder, state.training, tape.is_aside, flags.traced = None, before, is_aside, False
+        if inside and any(cells[k].cell_contents is not x for k, x in zip(inside, traced[-len(inside) :], strict=True)):
+            raise self._changes_what_it_reads()
         if any(builder.draws.values()):
             data += "ii"
         results, types_ = [], []
@@ -434,9 +460,12 @@ def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) ->
     values is one operand of any length. Python numbers are data of the call; strings, bools, enums, None and the
     arguments named in `static` belong to the signature. Tensors caught by closure become operands. What `self` holds is
     guarded, and what the code reads through the user's own functions that it calls: globals, closures, attributes of
-    objects and classes; a change traces anew. Results are the same with and without the decorator.
+    objects and classes; a change traces anew. Results are the same with and without the decorator. What differs each
+    time that it is read (random numbers of Python and NumPy, the time, an iterator) is read once, when the function is
+    traced: use `ab.uniform`, `ab.normal` and `ab.dropout`, or pass it as an argument.
 
-    Raises `CellError` for a value forced inside, and for a number used as shape, axis, bound, index or condition.
+    Raises `CellError` for a value forced inside, for a number used as shape, axis, bound, index or condition, and where
+    the function changes what it reads.
 
     >>> import autobatch as ab
     >>> @ab.cell

@@ -29,7 +29,7 @@ from .run.device.layout import DeviceRun
 from .run.expand import Expansion
 from .run.program import PAYLOAD
 from .running import gradient_of_nodes, run_tape
-from .shared import Expression, Shared, checking, frozen, is_frozen, refuse_if_kept
+from .shared import Expression, Shared, checking, frozen, is_frozen, refuse_if_kept, refuse_in_cell
 from .signature import Signature
 from .stages import active, timed
 from .tape import DONE, ENDED, GUARDED, OPEN, Recording, is_under_way, state
@@ -187,6 +187,7 @@ before_change.append(run_pending)
 def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) -> None:
     """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
     refuse_if_kept("a value is forced")
+    refuse_in_cell("pending work is run")
     if state.tape is tape:
         state.tape = None
     else:
@@ -255,7 +256,7 @@ class check_finite:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if kind is None:
+            if kind is None and state.builder is None:  # what a cell computes is looked at when it runs
                 run_own_pending()
         finally:
             checking.set(self._before)

@@ -89,6 +89,15 @@ class Guard:
     unseen: tuple[str, ...]
     checked: int
 
+    def is_bound_anew(self, now: Guard) -> bool:
+        """Whether anything was bound anew, attributes of modules included; what containers hold may have changed.
+
+        `now` is a guard about the same code and objects.
+        """
+        if now.checked != self.checked and now.prints != self.prints:
+            return True  # attributes of modules are no facts: setting one moves the epoch
+        return not (same(self.facts, ()) and same(self.lasting, ()))
+
     def unchanged(self) -> bool:
         """Whether nothing was bound anew or changed in place. Only for the very objects that the guard is about."""
         return self.checked == epoch[0] and same(self.facts, self.contents) and same(self.lasting, self.large)

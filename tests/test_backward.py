@@ -56,3 +56,16 @@ def test_a_gradient_that_is_zero_everywhere_is_none_of_these():
     table = ab.Parameter([[1.0, 2.0]])
     ab.sum(ab.map(lambda i: table[i].sum() * 0.0, [0])).backward()
     assert table.grad.to_dense().tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_what_only_a_detached_value_leads_to_has_no_gradient(batched):
+    """Also where something else leads to it, in the same launches, that is not reversed now."""
+    a, b = ab.Parameter([1.0, 2.0]), ab.Parameter([3.0, 4.0])
+    h = ab.map(lambda k: a * k, [2.0], batched=batched)[0]
+    first, second = (h.detach() * b).sum(), (h * b).sum()
+    first.backward(retain=True)
+    assert a.grad is None
+    assert b.grad.tolist() == [2.0, 4.0]
+    second.backward()
+    assert a.grad.tolist() == [6.0, 8.0]

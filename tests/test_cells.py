@@ -1061,3 +1061,87 @@ def test_disabled_cells_run_their_python() -> None:
     assert Stepping.calls == 5
     for y in results:
         np.testing.assert_allclose(y.numpy(), 2.0 * np.tanh([1.0, 2.0]), rtol=1e-6)
+
+
+def test_no_gradient_flows_through_what_a_cell_computes_under_no_grad() -> None:
+    w = ab.Parameter([2.0, 3.0])
+
+    def scaled(x: Any) -> Any:
+        return (x * w).sum()
+
+    def whole(x: Any) -> Any:
+        with ab.no_grad():
+            scale = scaled(x)
+            stacked = ab.stack([scale, scale])
+        return (x * scale).sum() + (x * stacked).sum()
+
+    @ab.cell
+    def listed(xs: list[Any]) -> Any:
+        with ab.no_grad():
+            total = ab.sum([x * w for x in xs])
+        return (total * w).sum()
+
+    gradients = []
+    for fn in (whole, ab.cell(whole)):
+        for results in (lambda fn=fn: [fn(w * vector(1, 1))], lambda fn=fn: ab.map(lambda k: fn(w * k), [1.0])):
+            w.grad = None
+            ab.sum(results()).backward()
+            gradients.append(np.array(w.grad))
+    np.testing.assert_allclose(gradients, [gradients[0]] * 4, rtol=1e-6)
+    np.testing.assert_allclose(gradients[0], [26.0, 26.0], rtol=1e-6)
+    w.grad = None
+    listed([vector(1, 2), vector(3, 4)]).backward()
+    np.testing.assert_allclose(w.grad, [4 * 2.0, 6 * 3.0], rtol=1e-6)
+
+
+COUNT = 0
+
+
+def test_a_cell_that_changes_what_it_reads_is_refused() -> None:
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            self.h: Any = ab.zeros(2)
+            self.n = 0
+            self.mask: Any = None
+
+        @ab.cell
+        def step(self, x: Any) -> Any:
+            self.h = ab.tanh(self.h + x)
+            return self.h
+
+        @ab.cell
+        def count(self, x: Any) -> Any:
+            self.n += 1
+            return x * self.n
+
+        @ab.cell
+        def masked(self, x: Any) -> Any:
+            if self.mask is None:
+                self.mask = np.array([1.0, 0.0])
+            return (x * self.mask).sum()
+
+    @ab.cell
+    def global_count(x: Any) -> Any:
+        global COUNT
+        COUNT += 1
+        return x * COUNT
+
+    state, n = vector(0, 0), 0
+
+    @ab.cell
+    def nonlocal_state(x: Any) -> Any:
+        nonlocal state
+        state = state + x
+        return state
+
+    @ab.cell
+    def nonlocal_count(x: Any) -> Any:
+        nonlocal n
+        n += 1
+        return x * n
+
+    model = Stateful()
+    for cell in (model.step, model.count, global_count, nonlocal_state, nonlocal_count):
+        with pytest.raises(CellError, match="argument"):
+            cell(vector(1, 2))
+    assert [float(model.masked(vector(1, 2))) for _ in range(2)] == [1.0, 1.0]  # it settles

@@ -174,3 +174,16 @@ def test_the_block_looks_at_what_is_pending_when_it_ends_and_at_nothing_else() -
         kept = ab.log(ab.tensor(0.0))
         raise ZeroDivisionError
     assert float(kept) == -np.inf
+
+
+def test_a_block_inside_a_cell_looks_at_nothing_by_itself() -> None:
+    w = ab.Parameter([2.0, 3.0])
+
+    @ab.cell
+    def checked(x: Any) -> Any:
+        with ab.check_finite():
+            total = (x * w).sum()
+        return total * 2.0
+
+    assert float(checked(w * 1.0)) == 26.0
+    assert [float(y) for y in ab.map(lambda k: checked(w * k), [1.0, 2.0])] == [26.0, 52.0]

@@ -22,7 +22,7 @@ Cost: once per signature, a few microseconds an op.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,7 +30,7 @@ import numpy as np
 from ..errors import CellError, OpTypeError, message, op_error, user_line, user_place
 from ..graph import CONST, NODE, SHARED, Graph, Origin
 from ..ops.declare import Attrs, Op, apply, recorder
-from ..ops.elementwise import ADD, CAST, float_dtype
+from ..ops.elementwise import ADD, CAST, STOP_GRADIENT, float_dtype
 from ..ops.index import BOUNDED, lowest_index
 from ..ops.movement import concat, reshape
 from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
@@ -211,9 +211,10 @@ class TracedList:
 class Builder:
     """Writes a single graph. One builder belongs to one trace."""
 
-    def __init__(self, is_cell: bool = False) -> None:
+    def __init__(self, is_cell: bool = False, is_frozen: Callable[[], bool] = bool) -> None:
         self.graph = Graph()
         self.is_cell = is_cell  # then the graph says which line of the user's recorded which node
+        self.is_frozen = is_frozen  # whether no gradient flows through what is recorded now
         self._op = ""  # the outermost of those that are being recorded
         self.shared: list[Any] = []
         self.arrays: dict[Any, Any] = {}
@@ -250,7 +251,13 @@ class Builder:
     def _lift(self, x: Any, op: Any = "cell", k: int = 0) -> Any:
         if isinstance(x, Tracer):
             if x._builder is not self:
-                raise CellError(message("cell: a value of another trace was kept and used here", where=user_line(1)))
+                raise CellError(
+                    message(
+                        "cell: a value of another trace was kept and used here",
+                        where=user_line(1),
+                        repair="return it from the cell, and pass it as an argument",
+                    )
+                )
             return x
         enter = getattr(x, "_enter", None)
         if enter is not None:
@@ -270,11 +277,14 @@ class Builder:
             weak = all(not isinstance(x, Tracer) or x._weak for x in lifted)
             weak = weak and (op.batch == "elementwise" or op.body is not None)
             values = self._unify(op, lifted, weak)
-            if op.body is not None:
-                return op.body(*values, *attrs)
-            return self._add(op, values, attrs, weak)
+            result = self._add(op, values, attrs, weak) if op.body is None else op.body(*values, *attrs)
         finally:
             self._op = outer
+        return self._constant(result) if not outer and self.is_frozen() else result
+
+    def _constant(self, x: Tracer) -> Tracer:
+        """The same value, through which no gradient flows."""
+        return x if x._weak or x.dtype.kind != "f" else self._add(STOP_GRADIENT, (x,), ())
 
     def _add(self, op: Op, values: Sequence[Tracer], attrs: Attrs, weak: bool = False) -> Tracer:
         assert op.infer is not None
@@ -410,7 +420,7 @@ class Builder:
                 )
             )
         if kind == "stack":
-            return StackedTracer(real)
+            return StackedTracer(self._constant(real) if self.is_frozen() else real)
         op = {"sum": LIST_SUM, "max": LIST_MAX, "mean": LIST_MEAN}[kind]
         return self.record(op, (real,), (k,))
 

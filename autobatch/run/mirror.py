@@ -203,7 +203,7 @@ def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool
     target = np.zeros(int(tape.value_of[-1]), np.uint8)
     target[[run.expansion.value(value) for value in seeds]] = 1
     wanted, is_mixed = _wanted(
-        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable, run.needs, target,
+        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable, table.frozen, run.needs, target,
         schedule.nodes, schedule.launch_of,
     )  # fmt: skip
     return wanted.tolist(), bool(is_mixed)
@@ -211,10 +211,10 @@ def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool
 
 @njit
 def _wanted(  # type: ignore[no-untyped-def]
-    sig, slot_of, arg_of, args, value_of, trainable, needs, target, nodes, launch_of
+    sig, slot_of, arg_of, args, value_of, trainable, frozen, needs, target, nodes, launch_of
 ):
     n = sig.size
-    linked, frozen = np.zeros(n, np.uint8), np.zeros(trainable.size, np.int32)
+    linked = np.zeros(n, np.uint8)
     for i in range(n):
         linked[i] = needs[i] != 0 and trainable[sig[i]] == 0
     leads = gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, linked, target)
