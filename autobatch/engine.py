@@ -40,6 +40,9 @@ from .types import Type
 Array = np.ndarray[Any, Any]
 
 
+LAST = 64
+"""Values at the end of a recording that are looked at first: a loss that somebody holds is there."""
+
 SPARE = 1 << 16
 """Most tensors that a thread keeps to use them again."""
 
@@ -181,6 +184,15 @@ def run_pending() -> None:
 
 
 before_change.append(run_pending)
+
+
+def give_up_unheld() -> None:
+    """Let go of the open recording if nobody holds a tensor of it any more: there is nothing to be computed."""
+    tape = own_tape()
+    if tape is not None and tape.count and not tape.is_interrupted:
+        last = max(tape.count - LAST, 0)
+        if not held_tensors(tape, last) and not held_tensors(tape):
+            state.tape = None
 
 
 @passing_on

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from .collector import go_on
-from .engine import flush, run_own_pending
+from .engine import flush, give_up_unheld, run_own_pending
 from .errors import CellError, RecordingError, message, user_line
 from .interrupts import original
 from .random import _sync, example_stream, map_stream, signed
@@ -84,6 +84,8 @@ def map(
     alone = not batched and not state.unbatched
     if alone:
         run_own_pending()
+    elif not state.depth:
+        give_up_unheld()
     try:
         try:
             state.depth += 1

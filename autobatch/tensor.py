@@ -73,6 +73,11 @@ class RecordedTensor(Tensor):
             return record(WINDOW, (self, start), (length, step))
         return slice_axis(self, axis, start, length, step)
 
+    def detach(self) -> Any:
+        """The same numbers as a constant; also of a value that is still there after its recording has ended."""
+        value = known_value(self) if self._tape is not None and self._tape.state == ENDED else None
+        return super().detach() if value is None else tensor(value, self.dtype)
+
     def _enter(self, builder: Builder) -> Any:
         raise OpTypeError(
             message(

@@ -498,3 +498,50 @@ def test_a_value_without_gradient_that_is_kept_holds_its_number_only() -> None:
         assert float(kept) == number
         assert [float(loss) for loss in losses] == numbers
         assert float(kept * 2.0) == pytest.approx(2.0 * number)
+
+
+def test_recordings_whose_tensors_are_gone_go_with_the_next_map() -> None:
+    """A loss that nobody used, a map that raised, one that was only explained."""
+    models = []
+
+    def example(x: float, model: nn.Linear, fault: bool) -> Any:
+        y = model(ab.tensor(np.full(100, x))).sum()
+        if fault:
+            raise KeyError
+        return y
+
+    for k in range(6):
+        model = nn.Linear(100, 100)
+        models.append(weakref.ref(model.weight))
+        if k % 3 == 0:
+            ab.mean(ab.map(lambda x, model=model: example(x, model, False), [1.0, 2.0]))
+        elif k % 3 == 1:
+            with pytest.raises(KeyError):
+                ab.map(lambda x, model=model: example(x, model, True), [1.0, 2.0])
+        else:
+            ab.explain(ab.mean(ab.map(lambda x, model=model: example(x, model, False), [1.0, 2.0])))
+        del model
+    gc.collect()
+    assert sum(reference() is not None for reference in models) <= 1
+
+
+def test_losses_of_several_maps_stay_together() -> None:
+    w = ab.Parameter([1.0, 2.0])
+    losses = [ab.mean(ab.map(lambda x: (w * x).sum(), [1.0, 2.0]))]
+    ab.map(lambda x: (w * x).sum(), range(100))  # more values than are looked at first, which nobody holds
+    losses.append(ab.mean(ab.map(lambda x: (w * x).sum(), [3.0])))
+    ab.sum(losses).backward()
+    np.testing.assert_allclose(w.grad, [4.5, 4.5])
+
+
+def test_a_result_is_detached_after_its_recording_has_ended() -> None:
+    """As in backpropagation through time that is cut into pieces."""
+    w, h = ab.Parameter([0.5, 2.0]), vector(1, 1)
+    for _ in range(3):
+        (h,) = ab.map(lambda x, h=h: ab.tanh(h * w) + x, [0.1])
+        before = h.numpy()
+        h.sum().backward()
+        h = h.detach()
+        np.testing.assert_array_equal(h.numpy(), before)
+    with pytest.raises(RecordingError):
+        ab.map(lambda x: (w * x).sum(), [1.0])[0].detach().backward()
