@@ -24,7 +24,7 @@ from .cell_fast import Entry, limits
 from .compile.trace import SHADOW, Builder, StackedTracer, Tracer
 from .errors import CellError, OpIndexError, message, op_error, user_line
 from .graph import NODE
-from .guarding import Guard, guard, weakly
+from .guarding import Guard, guard, is_filled, weakly
 from .guards import Noted, changed, epoch
 from .ops.index import not_in_range
 from .random import _sync, in_mode, signed
@@ -68,9 +68,10 @@ class Cell:
         self.fn = fn
         self.name = fn.__name__
         self.signature = inspect.signature(fn)
-        unknown = set(static) - set(self.signature.parameters)
+        unknown = set(static) - {*self.signature.parameters, *fn.__code__.co_freevars}
         if unknown:
-            raise TypeError(f"cell {self.name}: static names {sorted(unknown)}, which are no arguments of it")
+            what = "which are neither arguments of it nor variables that it catches"
+            raise TypeError(f"cell {self.name}: static names {sorted(unknown)}, {what}")
         self.static = frozenset(static)
         self.is_method = next(iter(self.signature.parameters), "") == "self"
         self.entries: dict[Any, list[Tied[Traced]]] = _entries_of(fn)
@@ -118,9 +119,13 @@ class Cell:
         chosen = tuple(
             k
             for k, name in enumerate(names)
-            if name != "__class__" and _is_filled(cells[k]) and is_operand(cells[k].cell_contents)
+            if name != "__class__" and is_filled(cells[k]) and self._is_argument(name, cells[k].cell_contents)
         )
         return chosen, tuple(cells[k].cell_contents for k in chosen)
+
+    def _is_argument(self, name: str, value: Any) -> bool:
+        """Whether a variable of the closure acts as an argument; those named in `static` are guarded by value."""
+        return name not in self.static and is_operand(value)
 
     def _find(self, owner: Any, flat: Flat, n_args: int, named: tuple[str, ...], inside: tuple[int, ...]) -> Traced:
         key = (flat.key, is_frozen(), state.training, default_dtype(), n_args, named, inside)
@@ -130,7 +135,7 @@ class Cell:
         for entry in entries:
             if entry.holds(self.fn, objects):
                 return entry
-        now = guard((self.fn,), objects, skip=is_operand)
+        now = guard((self.fn,), objects, skip=self._is_argument)
         for entry in entries:
             if entry.guard.prints == now.prints:
                 entry.guard, entry.fn, entry.objects = now, self.fn, tuple(map(weakly, objects))
@@ -250,7 +255,7 @@ class Cell:
             draws=any(builder.draws.values()),
         )
         objects = (*flat.objects, owner)
-        read = guard((self.fn,), objects, skip=is_operand)
+        read = guard((self.fn,), objects, skip=self._is_argument)
         for what in read.unseen:
             warnings.warn(
                 f"cell {self.name} reads {what}: a change in place is not noticed; make it an ab.constant or nn.Buffer",
@@ -337,14 +342,6 @@ class Cell:
             *(key[1] if isinstance(key, tuple) else key for key in flat.fast_key),
             *entry.types,
         )
-
-
-def _is_filled(c: types.CellType) -> bool:
-    try:
-        c.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
 
 
 def _entries_of(fn: Callable[..., Any]) -> dict[Any, list[Tied[Traced]]]:
@@ -455,14 +452,16 @@ def _first_leaf(structure: Any) -> int:
 def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) -> Any:
     """Trace a function once per signature; a call is then one node of the recording.
 
-    Any callable will do: functions, methods of all kinds, `functools.partial`; a module is returned itself, with a cell
-    as its `forward`. Arguments: tensors, arrays, nested tuples, lists and dicts of them, modules. A list of same-shaped
-    values is one operand of any length. Python numbers are data of the call; strings, bools, enums, None and the
-    arguments named in `static` belong to the signature. Tensors caught by closure become operands. What `self` holds is
-    guarded, and what the code reads through the user's own functions that it calls: globals, closures, attributes of
-    objects and classes; a change traces anew. Results are the same with and without the decorator. What differs each
-    time that it is read (random numbers of Python and NumPy, the time, an iterator) is read once, when the function is
-    traced: use `ab.uniform`, `ab.normal` and `ab.dropout`, or pass it as an argument.
+    Any callable will do: functions, methods of all kinds, `functools.partial`; a module is returned itself, with a
+    cell as its `forward`. Arguments: tensors, arrays, nested tuples, lists and dicts of them, modules. A list of
+    same-shaped values is one operand of any length. Python numbers are data of the call; strings, bools, enums, None
+    and what is named in `static`, arguments or variables of the enclosing function, belong to the signature. Tensors
+    caught by closure become operands. What `self` holds is guarded, and what the code reads through the user's own
+    functions that it calls: globals, closures, attributes of objects and classes; a change traces anew. Results are
+    the same with and without the decorator. What differs each time that it is read (random numbers of Python and
+    NumPy, the time, an iterator) is read once, when the function is traced: use `ab.uniform`, `ab.normal` and
+    `ab.dropout`, or pass it as an argument. Not noticed are attributes and globals whose names are worked out at run
+    time, classes registered with an ABC, and what changes inside the elements of a container of more than 64.
 
     Raises `CellError` for a value forced inside, for a number used as shape, axis, bound, index or condition, and where
     the function changes what it reads.

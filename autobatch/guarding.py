@@ -2,9 +2,10 @@
 
 Input: a function, and objects that it is handed. Output: a `Guard`. Followed are, through the user's own functions:
 globals that their bytecode loads, closures, defaults, attributes of modules, of other objects those that the code
-names, class attributes and methods that it names, in all classes of the user; lists, tuples, dicts, sets, deques and
-arrays by what they hold. Parameters and tensors count by identity. Of this library, of NumPy, of the standard library
-and of what is installed beside them only the name's binding counts.
+names, and their class, class attributes and methods that it names, in all classes of the user; containers, arrays and
+the environment by what they hold, context variables and weak references by what they stand for. Parameters and tensors
+count by identity. Of this library, of NumPy, of the standard library and of what is installed beside them only the
+name's binding counts.
 
     prints   flat description, equal where code would read the same; compared in full, never by hash alone
     facts    `function(argument) is value`: whether anything was bound anew, without describing it again
@@ -20,6 +21,7 @@ Cost: a fact 50 ns; a walk some microseconds for each object.
 from __future__ import annotations
 
 import array
+import contextvars
 import dis
 import enum
 import functools
@@ -28,7 +30,7 @@ import os
 import sys
 import types
 import weakref
-from collections import deque
+from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -45,8 +47,15 @@ FOLLOWED = 64
 LARGE_ARRAY = 1 << 16
 """Bytes of an array from which on it counts by identity."""
 
+Skip = Callable[[str, Any], bool]
+"""Says of the name and contents of a variable of a closure whether it is left out."""
+
 _LIBRARY = __name__.partition(".")[0]
-_CONTAINERS = (list, tuple, set, frozenset, dict, deque)
+_CONTAINERS = (list, tuple, set, frozenset, dict, deque, types.MappingProxyType)
+_MADE_OF_ATTRIBUTES = (UserDict, UserList, UserString, ChainMap, type(os.environ))
+"""Containers of the standard library that hold their elements in attributes which no code of the user names."""
+_ENVIRONMENT = {"environ": os.environ, "getenv": os.environ}
+"""What the user's code reads of `os` that may change, by the names it reads it by."""
 _DESCRIBED = "__dict__", "vars", "asdict", "astuple", "fields"
 """Names by which code reads all attributes of an object."""
 _CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
@@ -112,12 +121,12 @@ def same(facts: Iterable[Any], contents: Iterable[Any]) -> bool:
         for function, argument, value, *_ in contents:
             if function(argument) != value:
                 return False
-    except (LookupError, AttributeError, ValueError):  # a name, attribute or variable of a closure is gone
+    except (LookupError, AttributeError, ValueError, ReferenceError):  # what was read is gone
         return False
     return True
 
 
-def guard(functions: Sequence[Any], objects: Sequence[Any] = (), skip: Callable[[Any], bool] | None = None) -> Guard:
+def guard(functions: Sequence[Any], objects: Sequence[Any] = (), skip: Skip | None = None) -> Guard:
     """Look at functions and objects, and at all that the functions' code reads of them and of their surroundings.
 
     `skip` says which contents of the functions' own closures are left out, since cells take them as arguments.
@@ -133,7 +142,7 @@ def fingerprint(x: Any) -> Any:
 class _Walk:
     """One look. Objects get numbers in the order in which they are met; each is described once, in that order."""
 
-    def __init__(self, functions: Sequence[Any], objects: Sequence[Any], skip: Callable[[Any], bool] | None) -> None:
+    def __init__(self, functions: Sequence[Any], objects: Sequence[Any], skip: Skip | None) -> None:
         self.checked = epoch[0]
         self.prints: list[Any] = []
         self.facts: list[Fact] = []
@@ -184,7 +193,12 @@ class _Walk:
 
     def token(self, x: Any, lasting: bool) -> Any:
         """A value as part of the prints: itself, or the number of an object that is described elsewhere."""
-        if x is None or x.__class__ in (bool, int, str, bytes) or isinstance(x, enum.Enum):
+        if x is None or x.__class__ in (bool, int, str, bytes):
+            return x.__class__, x
+        if isinstance(x, enum.Enum):
+            if id(x) not in self.number:
+                self.number[id(x)] = len(self.met)
+                self.met.append((x, lasting))
             return x.__class__, x
         if isinstance(x, float):
             return x.__class__, float.hex(x)
@@ -215,7 +229,11 @@ class _Walk:
             if isinstance(x, Expression):  # until a parameter changes
                 self.fact(False, _operand, x, x.operand, x, "{h}.operand is not {v}")
                 self.prints.append(id(x.operand))
+        elif isinstance(x, enum.Enum):
+            self._class(x.__class__, lasting)
+            self.watched.append(_Holder(x.__dict__, "object"))
         elif isinstance(x, type):
+            self._class(x.__class__, lasting)
             self._class(x, lasting)
             self._leaf(x)
             for c in x.__mro__:
@@ -228,9 +246,11 @@ class _Walk:
                 self.watched.append(_Holder(x.__dict__, "module", lasting))
             else:
                 self._leaf(x)
+                if x is os:
+                    self.watched.append(_Holder(_ENVIRONMENT, "module"))
         elif isinstance(x, _CONTAINERS):
             self._container(x)
-        elif isinstance(x, array.array | np.ndarray | np.generic):
+        elif isinstance(x, array.array | bytearray | memoryview | np.ndarray | np.generic):
             self._array(x)
         elif isinstance(x, types.BuiltinFunctionType) or x.__class__.__module__.partition(".")[0] == "numpy":
             self._leaf(x)  # functions of NumPy have attributes, too
@@ -238,10 +258,21 @@ class _Walk:
             self._function(x, lasting)
         elif isinstance(x, types.MethodType):
             self.prints += ("method", self.token(x.__func__, lasting), self.token(x.__self__, False))
-        elif isinstance(x, functools.partial):
+        elif isinstance(x, functools.partial | functools.partialmethod):
             self.prints += ("partial", *(self.token(y, lasting) for y in (x.func, x.args, x.keywords)))
         elif isinstance(x, property):
             self.prints += ("property", *(self.token(f, lasting) for f in (x.fget, x.fset) if f is not None))
+        elif isinstance(x, contextvars.ContextVar):
+            value = _value_of(x)
+            self.fact(False, _value_of, x, value, None, "")
+            self.prints += ("context", self.token(value, False))
+        elif isinstance(x, weakref.ref):
+            self.contents.append(Content(_id_of_referent, x, _id_of_referent(x)))
+            self.prints += ("weak", self.token(x(), False))
+        elif isinstance(x, operator.attrgetter):
+            names = x.__reduce__()[1]
+            self.words.update(part for name in names for part in name.split("."))
+            self.prints += ("getter", *names)
         elif (inner := _wrapped(x)) is not None:
             self.prints += (x.__class__.__name__, self.token(inner, lasting))
         else:
@@ -252,13 +283,14 @@ class _Walk:
         self.prints.append(("is", id(x)))
 
     def _container(self, x: Any) -> None:
-        parts = (*x, *x.values()) if isinstance(x, dict) else tuple(x)
+        is_mapping = isinstance(x, dict | types.MappingProxyType)
+        parts = (*x, *x.values()) if is_mapping else tuple(x)
         if not isinstance(x, tuple | frozenset):
             where = self.contents
             if len(x) > FOLLOWED:
                 where = self.large
                 self.contents.append(Content(len, x, len(x)))
-            ids = _ids_of_dict if isinstance(x, dict) else _ids
+            ids = _ids_of_dict if is_mapping else _ids
             where.append(Content(ids, x, ids(x), parts))
         if len(x) > FOLLOWED:
             self.leaves += parts
@@ -277,8 +309,8 @@ class _Walk:
             self.unseen.append(f"an array of shape {x.shape}")
             self._leaf(x)
         else:
-            kind = (x.typecode, len(x)) if isinstance(x, array.array) else (str(x.dtype), x.shape)
-            self.prints.append(("array", *kind, x.tobytes()))
+            kind = getattr(x, "dtype", getattr(x, "typecode", getattr(x, "format", "")))
+            self.prints.append(("array", str(kind), *_bytes(x)))
             if not isinstance(x, np.generic):
                 self.contents.append(Content(_bytes, x, _bytes(x)))
 
@@ -288,10 +320,11 @@ class _Walk:
             self.prints += ("cell", tuple(sorted(cell.static)), self.token(cell.fn, lasting))
             return
         if not self._is_users(f.__globals__.get("__name__"), f.__code__.co_filename):
-            inner = f.__dict__.get("__wrapped__")
             self._leaf(f)
-            if inner is not None:
-                self.prints.append(self.token(inner, lasting))
+            found = (f.__dict__[name] for name in ("__wrapped__", "registry") if name in f.__dict__)
+            self.prints += (self.token(inner, lasting) for inner in found)  # the second is of functools.singledispatch
+            if f is os.getenv:
+                self.prints.append(self.token(os.environ, False))
             return
         code = f.__code__
         self.leaves.append(code)
@@ -303,9 +336,11 @@ class _Walk:
         if f.__kwdefaults__ is not None:
             self.fact(lasting, _kwdefaults, f, f.__kwdefaults__, f, "{h}.__kwdefaults__ is not {v}")
             self.prints.append(self.token(f.__kwdefaults__, False))
+        if f.__dict__:
+            self.watched.append(_Holder(f.__dict__, "function"))
         skip = self.skip if any(f is g for g in self.roots) else None
-        for variable in f.__closure__ or ():
-            self._variable(variable, lasting, skip)
+        for name, variable in zip(code.co_freevars, f.__closure__ or (), strict=True):
+            self._variable(name, variable, lasting, skip)
         reads = _reads(code)
         self.words |= reads.attributes
         self.counters |= reads.counters
@@ -315,13 +350,13 @@ class _Walk:
         for name in reads.globals:
             self._global(f.__globals__, name)
 
-    def _variable(self, variable: types.CellType, lasting: bool, skip: Callable[[Any], bool] | None) -> None:
-        try:
-            value = variable.cell_contents
-        except ValueError:
+    def _variable(self, name: str, variable: types.CellType, lasting: bool, skip: Skip | None) -> None:
+        if not is_filled(variable):
+            self.fact(False, is_filled, variable, False, None, "")
             self.prints.append("empty")
             return
-        if skip is not None and skip(value):
+        value = variable.cell_contents
+        if skip is not None and skip(name, value):
             return
         self.prints.append(self.token(value, lasting))
         self.fact(lasting, _contents, variable, value, variable, "{h}.cell_contents is not {v}")
@@ -347,10 +382,13 @@ class _Walk:
         self.leaves.append(kind)
         self.prints.append(("object", id(kind)))
         is_module, is_noted = hasattr(kind, "training"), isinstance(kind, Noted)
+        if not is_noted and kind.__flags__ & _HEAP_TYPE:
+            self.fact(False, _class_of, weakref.proxy(x) if kind.__weakrefoffset__ else x, kind, None, "")
         if is_module:
             self.prints.append(bool(x.training))  # of the class, until it is set
         if attributes is not None:
-            self.watched.append(_Holder(attributes, "object", whole=is_module, is_noted=is_noted))
+            is_whole = is_module or isinstance(x, _MADE_OF_ATTRIBUTES)
+            self.watched.append(_Holder(attributes, "object", whole=is_whole, is_noted=is_noted))
             if not is_noted:
                 self.contents.append(Content(len, attributes, len(attributes)))
         if slots:
@@ -376,9 +414,9 @@ class _Walk:
         chosen = sorted(held) if whole else [] if holder.whole else [word for word in words if word in held]
         if holder.whole and "training" in chosen:
             chosen.remove("training")  # described with the object
-        if holder.kind == "class":
+        if holder.kind in ("class", "function"):
             chosen = [n for n in chosen if not (n in self.counters and isinstance(held[n], int | float))]
-            if first:
+            if first and holder.kind == "class":
                 chosen += [n for n, v in held.items() if n[:2] == "__" and n not in _SELDOM_CALLED and _is_code(v)]
         for name in chosen:
             value = held[name] if holder.is_noted else self.item(holder.lasting, held, name)
@@ -393,7 +431,7 @@ class _Walk:
 
 @dataclass(slots=True)
 class _Holder:
-    """The attributes of an object, class or Python module.
+    """The attributes of an object, function, class or Python module.
 
     whole: whether all are read, not only those that are named; is_noted: whether the epoch says of changes
     """
@@ -496,6 +534,19 @@ def _wrapped(x: Any) -> Any:
     return x.__wrapped__ if isinstance(x, functools._lru_cache_wrapper) else None
 
 
+def is_filled(variable: types.CellType) -> bool:
+    """Whether a variable of a closure is bound."""
+    try:
+        variable.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _id_of_referent(x: weakref.ref[Any]) -> int:
+    return id(x())
+
+
 def _is_code(x: Any) -> bool:
     return isinstance(x, types.FunctionType | classmethod | staticmethod | property)
 
@@ -542,9 +593,13 @@ def _ids_of_array(x: Any) -> list[int]:
 
 
 def _bytes(x: Any) -> tuple[Any, bytes]:
-    return getattr(x, "shape", None), x.tobytes()
+    return getattr(x, "shape", None), bytes(x) if isinstance(x, bytearray) else x.tobytes()
 
 
+_HEAP_TYPE = 1 << 9
+"""The flag of classes that are defined in Python: those of objects that can get another class."""
+_value_of = operator.methodcaller("get", None)
+_class_of = operator.attrgetter("__class__")
 _code = operator.attrgetter("__code__")
 _defaults = operator.attrgetter("__defaults__")
 _kwdefaults = operator.attrgetter("__kwdefaults__")

@@ -1145,3 +1145,35 @@ def test_a_cell_that_changes_what_it_reads_is_refused() -> None:
         with pytest.raises(CellError, match="argument"):
             cell(vector(1, 2))
     assert [float(model.masked(vector(1, 2))) for _ in range(2)] == [1.0, 1.0]  # it settles
+
+
+def test_a_caught_variable_can_be_named_in_static() -> None:
+    def made(n: int, factors: list[float], static: tuple[str, ...]) -> Any:
+        table = {"k2": 1.0, "k3": 10.0}
+
+        @ab.cell(static=static)
+        def step(x: Any) -> Any:
+            for _ in range(n):
+                x = x * factors[0]
+            return x * table[f"k{n}"]
+
+        return step
+
+    x = ab.tensor(1.0)
+    factors = [2.0]
+    step = made(2, factors, ("n", "factors"))
+    assert float(step(x)) == 4
+    factors[0] = 3.0
+    assert float(step(x)) == 9
+    assert float(made(3, [2.0], ("n", "factors"))(x)) == 80
+    with pytest.raises(CellError, match=r"(?s)loop bound.*static"):
+        made(2, [2.0], ())(x)
+    with pytest.raises(TypeError, match="neither arguments of it nor variables"):
+        made(2, [2.0], ("m",))
+
+
+def test_a_number_of_a_cell_is_no_text() -> None:
+    table = {"k2": 1.0}
+    for read in (lambda n: table[f"k{n}"], lambda n: table["k" + str(n)]):
+        with pytest.raises(CellError, match=r"(?s)used as a text.*static"):
+            ab.cell(lambda x, n, read=read: x * read(n), static=("read",))(ab.tensor(1.0), 2)

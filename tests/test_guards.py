@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import functools
+import operator
+import os
 import types
+import weakref
 from array import array
-from collections import deque
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -446,3 +450,158 @@ def test_guards_that_hold_are_cheap_to_check() -> None:
     assert not read.facts
     assert not read.contents
     assert read.unchanged()
+
+
+def _stale_cases() -> dict[str, Callable[[], tuple[Callable[[Any], Any], Callable[[], Any]]]]:
+    """Makers of functions that double their argument, and of changes after which they triple it."""
+
+    class One:
+        k = 2.0
+
+        def by(self, n: int, x: Any) -> Any:
+            return x * self.k * n
+
+        once = functools.partialmethod(by, 1)
+
+    class Three:
+        k = 3.0
+
+    def numbers(made: Any, held: Any) -> Any:
+        return (lambda x: x * made[0]), (lambda: held.__setitem__(0, 3))
+
+    def named(made: Any, held: Any) -> Any:
+        return (lambda x: x * made["k"]), (lambda: held.__setitem__("k", 3.0))
+
+    def of_a_view() -> Any:
+        held = bytearray([2])
+        return numbers(memoryview(held), held)
+
+    def of_a_bytearray() -> Any:
+        held = bytearray([2])
+        return numbers(held, held)
+
+    def of_a_user_list() -> Any:
+        held = UserList([2.0])
+        return numbers(held, held)
+
+    def of_a_user_dict() -> Any:
+        held = UserDict(k=2.0)
+        return named(held, held)
+
+    def of_a_chain() -> Any:
+        held = {"k": 2.0}
+        return named(ChainMap({}, held), held)
+
+    def of_a_proxy() -> Any:
+        held = {"k": 2.0}
+        return named(types.MappingProxyType(held), held)
+
+    def of_a_function() -> Any:
+        def helper(x: Any) -> Any:
+            return x * helper.k  # type: ignore[attr-defined]
+
+        helper.k = 2.0  # type: ignore[attr-defined]
+        return helper, lambda: setattr(helper, "k", 3.0)
+
+    def of_a_member() -> Any:
+        Two = enum.Enum("Two", ["A"])
+        Two.A.k = 2.0  # type: ignore[attr-defined]
+        return (lambda x: x * Two.A.k), (lambda: setattr(Two.A, "k", 3.0))  # type: ignore[attr-defined]
+
+    def of_a_metaclass() -> Any:
+        class Meta(type):
+            k = 2.0
+
+        class Made(metaclass=Meta):
+            pass
+
+        return (lambda x: x * Made.k), (lambda: setattr(Meta, "k", 3.0))
+
+    def another_class() -> Any:
+        held = One()
+        return (lambda x: x * held.k), (lambda: setattr(held, "__class__", Three))
+
+    def of_a_method_of_parts() -> Any:
+        class Two(One):
+            pass
+
+        held = Two()
+        return (lambda x: held.once(x)), (lambda: setattr(Two, "k", 3.0))
+
+    def behind_a_weak_reference() -> Any:
+        held = One()
+        weak = weakref.ref(held)
+        return (lambda x: x * weak().k), (lambda held=held: setattr(held, "k", 3.0))  # type: ignore[union-attr]
+
+    def behind_a_getter() -> Any:
+        held, get = One(), operator.attrgetter("k")
+        return (lambda x: x * get(held)), (lambda: setattr(held, "k", 3.0))
+
+    def of_a_context() -> Any:
+        held = contextvars.ContextVar("held", default=2.0)
+        return (lambda x: x * held.get()), (lambda: held.set(3.0))
+
+    def a_variable_bound_later() -> Any:
+        def f(x: Any) -> Any:
+            try:
+                return x * later
+            except NameError:
+                return x * 2.0
+
+        def change() -> None:
+            nonlocal later
+            later = 3.0
+
+        later: float
+        return f, change
+
+    def of_single_dispatch() -> Any:
+        @functools.singledispatch
+        def factor(_: Any) -> float:
+            return 2.0
+
+        return (lambda x: x * factor(1)), (lambda: factor.register(int, lambda _: 3.0))
+
+    return {name: made for name, made in locals().items() if isinstance(made, types.FunctionType) and "_" in name}
+
+
+@pytest.mark.parametrize("how", ["cell", "method", "reuse"])
+@pytest.mark.parametrize("name", _stale_cases())
+def test_what_is_read_by_other_ways_is_noticed(name: str, how: str) -> None:
+    f, change = _stale_cases()[name]()
+    cell = ab.cell(f)
+
+    class Holder(nn.Module):
+        @ab.cell
+        def call(self, x: Any) -> Any:
+            return f(x)
+
+    holder = Holder()
+
+    def value() -> float:
+        if how == "reuse":
+            return float(ab.map(lambda x: f(ab.tensor(x[0])), [(1.0,)], reuse=True)[0])
+        return float((cell if how == "cell" else holder.call)(ab.tensor(1.0)))
+
+    assert [value(), value()] == [2, 2]
+    change()
+    assert [value(), value()] == [3, 3]
+
+
+@pytest.mark.parametrize("read", [lambda: os.environ["AB_K"], lambda: os.getenv("AB_K")])
+def test_the_environment_is_noticed(read: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    f = ab.cell(lambda x: x * float(read()))
+    for k in 2, 3:
+        monkeypatch.setenv("AB_K", str(k))
+        assert float(f(ab.tensor(1.0))) == k
+
+
+def test_a_count_kept_in_a_function_is_not_guarded() -> None:
+    def f(x: Any) -> Any:
+        f.calls += 1  # type: ignore[attr-defined]
+        return x * 2.0
+
+    f.calls = 0  # type: ignore[attr-defined]
+    cell = ab.cell(f)
+    assert [float(cell(ab.tensor(1.0))) for _ in range(3)] == [2, 2, 2]
+    assert cell.cell.traces == 1

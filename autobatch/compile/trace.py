@@ -83,7 +83,7 @@ class Tracer(Tensor):
                 message(
                     f"cell: a number passed to a cell cannot be used as {what}: it is data, not part of the signature",
                     where=user_line(2),
-                    repair="name the argument in @ab.cell(static=(...,))",
+                    repair="name it in @ab.cell(static=(...,))",
                 )
             )
         raise CellError(
@@ -117,6 +117,14 @@ class Tracer(Tensor):
 
     def __float__(self) -> float:
         self._refuse("a Python float")
+
+    def __str__(self) -> str:
+        if self._weak:
+            self._refuse("a text")
+        return repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
 
     def numpy(self) -> NoReturn:
         """Raises `CellError`: nothing has a value while it is traced."""
@@ -194,7 +202,7 @@ class TracedList:
             message(
                 "cell: the length of a list is data, not part of the signature",
                 where=user_line(1),
-                repair="use ab.mean for averages, or name the argument in @ab.cell(static=(...,))",
+                repair="use ab.mean for averages, or name the list in @ab.cell(static=(...,))",
             )
         )
 
@@ -203,7 +211,7 @@ class TracedList:
             message(
                 "cell: elements of a list of varying length are not indexed",
                 where=user_line(1),
-                repair="iterate over it, pass the element as an argument, or use static=",
+                repair="iterate over it, pass the element as an argument, or name the list in static=",
             )
         )
 
@@ -319,7 +327,7 @@ class Builder:
                     f"cell: {what} in {op.name}; a list of any length is traced once for all elements",
                     where=user_line(1),
                     repair="combine elements by ab.sum, ab.mean, ab.max or ab.stack, "
-                    "or name the argument in @ab.cell(static=(...,))",
+                    "or name it in @ab.cell(static=(...,))",
                 )
             )
         return max(levels, default=SHARED)
