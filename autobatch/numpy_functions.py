@@ -256,11 +256,11 @@ def array_function(self: Tensor, func: Function, types: Any, args: Any, options:
     name = f"{getattr(func, '__module__', None) or 'numpy'}.{func.__name__}"
     if func not in FUNCTIONS:
         known = {fn.__name__: fn for fn in FUNCTIONS}
-        nearest = difflib.get_close_matches(func.__name__, known, 1, cutoff=0.0)[0]
+        near = [f"numpy.{n}" for n in difflib.get_close_matches(func.__name__, known, 3, cutoff=0.5)]
         raise op_error(
             name,
             "not on recorded values",
-            repair=f"the nearest that is: numpy.{nearest}; x.numpy() gives the numbers",
+            repair=f"the nearest that are: {', '.join(near) or 'none'}; x.numpy() gives the numbers",
         )
     allowed = _SIGNATURES[func].parameters
     is_open = any(p.kind is p.VAR_KEYWORD for p in allowed.values())

@@ -25,7 +25,7 @@ from .backends.transfer import copy_of, is_on_device, to_device, to_host
 from .compile.simplify import simplify
 from .compile.trace import Builder
 from .compile.vjp import vjp
-from .errors import BackendError, CellError, OpTypeError, RecordingError, message, op_error, user_line
+from .errors import AutobatchError, BackendError, CellError, OpTypeError, RecordingError, message, op_error, user_line
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
@@ -374,7 +374,17 @@ def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
             got=f"{x.mask.sum()} of {x.size} masked",
             repair="x.filled(number) puts one in their place; ab.where chooses",
         )
-    array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")
+    try:
+        array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")
+    except ValueError as error:
+        if isinstance(error, AutobatchError) or not isinstance(x, list | tuple):
+            raise
+        raise op_error(
+            "tensor",
+            "nested lists are an array only if all rows have one length",
+            got=repr(x)[:60],
+            repair="make a tensor of each row",
+        ) from None
     if dtype is not None and array.dtype == HALF:
         array = array.astype(value_dtype("tensor", HALF))
     if array.dtype.kind == "f" and dtype is None:

@@ -124,6 +124,8 @@ class Team:
 
     def stop(self) -> None:
         """End all workers, whatever they do."""
+        if not self.workers and self.folder is None:
+            return
         with uninterrupted():
             for worker in self.workers:
                 worker.kill()

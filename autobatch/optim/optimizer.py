@@ -87,7 +87,8 @@ class Optimizer(ABC):
     settings: ClassVar[tuple[str, ...]] = ("lr",)
 
     def __init__(self, params: Iterable[Parameter], lr: float) -> None:
-        self.params = list({id(parameter): parameter for parameter in params}.values())
+        listed = params if isinstance(params, Iterable) else [params]
+        self.params = list({id(parameter): parameter for parameter in listed}.values())
         if not self.params:
             raise ValueError(f"{self._name}: there is no parameter to train")
         for parameter in self.params:
