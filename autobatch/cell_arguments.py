@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+import functools
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import EllipsisType
+from types import EllipsisType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,9 @@ def flatten_arguments(args: Sequence[Any], static: Sequence[bool], tape: Recordi
 def is_operand(x: Any) -> bool:
     """Whether what a closure of a cell holds is an argument of it: values, numbers, and containers of them."""
     if isinstance(x, list):
-        return bool(x) and all(isinstance(e, tuple | _VALUES) and is_operand(e) for e in x)
+        return (
+            bool(x) and not _has_own_code(type(x)) and all(isinstance(e, tuple | _VALUES) and is_operand(e) for e in x)
+        )
     if isinstance(x, tuple | dict):
         return bool(x) and all(map(is_operand, x.values() if isinstance(x, dict) else x))
     return isinstance(x, _VALUES | str | bytes | enum.Enum | None)
@@ -109,7 +113,10 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         return "tuple", kind, tuple(_part(e, flat, tape) for e in x)
     if isinstance(x, dict):
         flat.lifted = True
-        return "dict", tuple(x), tuple(_part(e, flat, tape) for e in x.values())
+        if type(x) is not dict:
+            factory = x.default_factory if isinstance(x, defaultdict) else None
+            flat.objects += (type(x), factory, _attributes(x))
+        return "dict", tuple(x), tuple(_part(e, flat, tape) for e in x.values()), x
     if isinstance(x, list):
         return _list(x, flat, tape)
     if hasattr(x, "__dict__") or callable(x):
@@ -124,7 +131,47 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
     )
 
 
+def _attributes(x: dict[Any, Any]) -> dict[str, Any] | None:
+    """The attributes of an object of a class derived from dict, where these are not its items."""
+    return vars(x) if type(x).__dictoffset__ and vars(x) is not x else None
+
+
+def _like(x: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dict of the class and with the attributes of `x` that holds other items."""
+    if type(x) is dict:
+        return dict(items)
+    made: dict[Any, Any] = dict.__new__(type(x))
+    put = OrderedDict.__setitem__ if isinstance(x, OrderedDict) else dict.__setitem__
+    for key, value in items:
+        put(made, key, value)
+    if isinstance(x, defaultdict):
+        object.__setattr__(made, "default_factory", x.default_factory)
+    if type(x).__dictoffset__:
+        attributes = _attributes(x)
+        object.__setattr__(made, "__dict__", made if attributes is None else dict(attributes))
+    return made
+
+
+@functools.cache
+def _has_own_code(kind: type) -> bool:
+    """Whether a class derived from list has methods or properties of its own."""
+    return kind is not list and any(
+        isinstance(v, FunctionType | property) and name != "__init__"
+        for c in kind.__mro__
+        for name, v in c.__dict__.items()
+    )
+
+
 def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
+    if _has_own_code(type(x)):
+        raise CellError(
+            message(
+                "cell: a list argument is traced once for any length, and loses its class",
+                got=f"a {type(x).__name__}, which has methods of its own",
+                where=user_line(5),
+                repair="pass list(...) of it, and a function or object for what its methods do",
+            )
+        )
     if not x:
         return ("empty",)
     columns: list[list[Any]] = []
@@ -173,7 +220,7 @@ def _key(part: Any) -> Any:
     if part[0] == "object":
         return part[:2]
     if part[0] in ("tuple", "dict"):
-        return part[0], part[1], tuple(_key(p) for p in part[2])
+        return part[0], part[1], tuple(_key(p) for p in part[2]), *map(type, part[3:])
     if part[0] == "list":
         return "list", _key(part[1])
     if part[0] == "static" and part[1] is float:
@@ -192,8 +239,18 @@ def _show(part: Any) -> str:
 Leaf = Callable[[str, Any, int], Any]
 
 
-def rebuild(structure: Any, leaf: Leaf, new_list: Callable[[], int], builder: Builder, slots: list[Any]) -> list[Any]:
-    """Arguments again, with tracers in place of values and numbers."""
+Built = tuple[Any, tuple[Any, ...]]
+"""A list or dict, and what it held."""
+
+
+def rebuild(
+    structure: Any, leaf: Leaf, new_list: Callable[[], int], builder: Builder, slots: list[Any], built: list[Built]
+) -> list[Any]:
+    """Arguments again, with tracers in place of values and numbers. Lists and dicts are noted in `built`."""
+
+    def note(x: Any) -> Any:
+        built.append((x, _held(x)))
+        return x
 
     def part(p: Any, level: int) -> Any:
         kind = p[0]
@@ -208,9 +265,9 @@ def rebuild(structure: Any, leaf: Leaf, new_list: Callable[[], int], builder: Bu
         if kind == "slice":
             return slice(*p[1])
         if kind == "empty":
-            return []
+            return note([])
         if kind == "dict":
-            return dict(zip(p[1], (part(e, level) for e in p[2]), strict=True))
+            return note(_like(p[3], zip(p[1], (part(e, level) for e in p[2]), strict=True)))
         if kind == "tuple":
             parts = [part(e, level) for e in p[2]]
             return p[1](*parts) if hasattr(p[1], "_fields") else tuple(parts)
@@ -221,6 +278,18 @@ def rebuild(structure: Any, leaf: Leaf, new_list: Callable[[], int], builder: Bu
         return TracedList(builder, k, (real, shadow))
 
     return [part(p, 0) for p in structure]
+
+
+def are_unchanged(built: list[Built]) -> bool:
+    """Whether lists and dicts hold what they held."""
+    return all(
+        len(before) == len(now := _held(x)) and all(a is b for a, b in zip(before, now, strict=True))
+        for x, before in built
+    )
+
+
+def _held(x: Any) -> tuple[Any, ...]:
+    return (*dict.keys(x), *dict.values(x)) if isinstance(x, dict) else tuple(x)
 
 
 def _shadow(p: Any, builder: Builder, first: int, k: int) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .cell_arguments import Flat, flatten_arguments, is_operand, rebuild
+from .cell_arguments import Built, Flat, are_unchanged, flatten_arguments, is_operand, rebuild
 from .cell_fast import Entry, limits
 from .compile.trace import SHADOW, Builder, StackedTracer, Tracer
 from .errors import CellError, OpIndexError, message, op_error, user_line
@@ -161,10 +161,10 @@ class Cell:
                 raise self._changes_what_it_reads()
         return entry
 
-    def _changes_what_it_reads(self) -> CellError:
+    def _changes_what_it_reads(self, what: str = "what it reads") -> CellError:
         return CellError(
             message(
-                f"cell {self.name}: it changes what it reads, and its Python runs only when it is traced",
+                f"cell {self.name}: it changes {what}, and its Python runs only when it is traced",
                 where=user_line(2),
                 repair="pass the value as an argument and return the new one, or leave out @ab.cell",
             )
@@ -202,7 +202,8 @@ class Cell:
             lists += 1
             return lists
 
-        traced = rebuild(flat.structure, leaf, new_list, builder, slots)
+        built: list[Built] = []
+        traced = rebuild(flat.structure, leaf, new_list, builder, slots, built)
         builder.draw_inputs = (
             builder.input("data", len(data), tensor_type(INT64, ()), weak=True),
             builder.input("data", len(data) + 1, tensor_type(INT64, ()), weak=True),
@@ -232,6 +233,8 @@ class Cell:
             state.builder, state.training, tape.is_aside, flags.traced = None, before, is_aside, False
         if inside and any(cells[k].cell_contents is not x for k, x in zip(inside, traced[-len(inside) :], strict=True)):
             raise self._changes_what_it_reads()
+        if not are_unchanged(built):
+            raise self._changes_what_it_reads("a list or dict that it is given")
         if any(builder.draws.values()):
             data += "ii"
         results, types_ = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import operator
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -1177,3 +1178,71 @@ def test_a_number_of_a_cell_is_no_text() -> None:
     for read in (lambda n: table[f"k{n}"], lambda n: table["k" + str(n)]):
         with pytest.raises(CellError, match=r"(?s)used as a text.*static"):
             ab.cell(lambda x, n, read=read: x * read(n), static=("read",))(ab.tensor(1.0), 2)
+
+
+class Named(dict[str, Any]):
+    """Its items are attributes, too."""
+
+    __getattr__ = dict.__getitem__
+    factor = 1.0
+
+    def twice(self) -> Any:
+        return self["k"] * 2.0 * self.factor
+
+
+class Itself(dict[str, Any]):
+    def __init__(self, **items: Any) -> None:
+        super().__init__(**items)
+        self.__dict__ = self
+
+
+def test_a_dict_keeps_its_class_inside_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    caught = Named(k=5.0)
+
+    @ab.cell
+    def step(x: Any, held: Named) -> Any:
+        return held.twice() + held.k * x + caught.k
+
+    for k in 2.0, 3.0:
+        assert float(step(ab.tensor(1.0), Named(k=ab.tensor(k)))) == 3 * k + 5
+    assert step.cell.traces == 1
+    held = Named(k=ab.tensor(2.0))
+    held.factor = 2.0
+    assert float(step(ab.tensor(1.0), held)) == 15
+    monkeypatch.setattr(Named, "twice", lambda self: self["k"])
+    assert float(step(ab.tensor(1.0), held)) == 9
+
+    read = ab.cell(lambda held: held.k)
+    assert [float(read(Itself(k=ab.tensor(k)))) for k in (1.0, 2.0)] == [1, 2]
+    assert read.cell.traces == 1
+    assert float(ab.cell(lambda d: d["a"] + d.default_factory())(defaultdict(lambda: 2.0, a=ab.tensor(1.0)))) == 3
+    ordered = OrderedDict(a=ab.tensor(1.0), b=ab.tensor(2.0))
+    assert float(ab.cell(lambda d: next(iter(d.values())) - d["b"])(ordered)) == -1
+    assert float(ab.cell(lambda d: d["a"] * 1.0)(Counter("aa"))) == 2
+
+
+@pytest.mark.parametrize("given", [{}, {"a": 1.0}, [], Named(a=1.0)], ids=["empty", "dict", "list", "own"])
+def test_a_container_that_a_cell_fills_is_refused(given: Any) -> None:
+    @ab.cell
+    def step(x: Any, into: Any) -> Any:
+        into.append(x) if isinstance(into, list) else into.update(y=x)
+        return x
+
+    with pytest.raises(CellError, match="changes a list or dict that it is given"):
+        step(ab.tensor(1.0), given)
+
+
+def test_a_list_with_methods_of_its_own_is_refused() -> None:
+    class Total(list[Any]):
+        def total(self) -> Any:
+            return ab.sum(list(self))
+
+    class Plain(list[Any]):
+        pass
+
+    w = ab.Parameter(np.array([2.0, 3.0]))
+    with pytest.raises(CellError, match=r"loses its class"):
+        ab.cell(lambda xs: xs.total())(Total([w, w]))
+    caught = Total([w, w])
+    assert ab.cell(lambda x: x * caught.total())(ab.tensor(1.0)).numpy().tolist() == [4, 6]
+    assert ab.cell(lambda xs: ab.sum(xs))(Plain([w, w])).numpy().tolist() == [4, 6]
