@@ -383,7 +383,7 @@ class _Walk:
         self.prints.append(("object", id(kind)))
         is_module, is_noted = hasattr(kind, "training"), isinstance(kind, Noted)
         if not is_noted and kind.__flags__ & _HEAP_TYPE:
-            self.fact(False, _class_of, weakref.proxy(x) if kind.__weakrefoffset__ else x, kind, None, "")
+            self.fact(False, _class_of, weakref.proxy(x) if type(x).__weakrefoffset__ else x, kind, None, "")
         if is_module:
             self.prints.append(bool(x.training))  # of the class, until it is set
         if attributes is not None:

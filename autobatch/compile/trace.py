@@ -124,6 +124,8 @@ class Tracer(Tensor):
         return repr(self)
 
     def __format__(self, spec: str) -> str:
+        if spec:
+            self._refuse("a text")
         return str(self)
 
     def numpy(self) -> NoReturn:
