@@ -7,10 +7,7 @@ would raise it. Then recording goes on with tensors from before.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -21,41 +18,10 @@ from autobatch import nn
 from autobatch.errors import RecordingError
 from autobatch.shared import checking, frozen, is_frozen, without_cells
 from autobatch.tape import state
+from tests.instructions import breaking
 
-PACKAGE = str(Path(ab.__file__).parent)
 MOST = 160
 """Most instructions of a path at which an exception is raised: all of short ones, evenly chosen of long ones."""
-
-
-class Broken(BaseException):
-    """What is raised in the middle of an op."""
-
-
-def breaking(action: Callable[[], Any], at: int) -> tuple[Any, int, bool]:
-    """Run `action`, raising before its nth instruction in the library: result, instructions seen, whether it raised."""
-    seen = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            seen += 1
-            if seen == at:
-                raise Broken
-        return trace
-
-    before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for one such frame as it begins
-    sys.settrace(trace)
-    try:
-        result = action()
-    except Broken:
-        return None, seen, True
-    finally:
-        sys.settrace(before)
-    return result, seen, False
 
 
 class Model(nn.Module):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
 
 import autobatch as ab
 from autobatch import tape as tape_module
+from tests.instructions import counted
 
 
 @ab.cell
@@ -43,22 +43,9 @@ def by_turns(x: Any, n: int) -> Any:
 
 def instructions(action: Callable[[], Any]) -> int:
     """How many instructions of Python an action takes."""
-    seen = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
-        frame.f_trace_opcodes = True
-        seen += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for one such frame as it begins
-    sys.settrace(trace)
-    try:
+    with counted() as count:
         action()
-    finally:
-        sys.settrace(before)
-    return seen
+    return count.n
 
 
 @pytest.mark.parametrize("program", [chain, pairs, by_turns])

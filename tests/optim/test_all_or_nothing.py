@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 import autobatch as ab
 from autobatch import optim, parameter
 from autobatch.parameter import SparseRows
+from tests.instructions import Broken, breaking
 from tests.requested import of_the_host
 
 Make = Callable[[list[ab.Parameter]], optim.Optimizer]
@@ -156,38 +156,8 @@ def test_gradients_that_do_not_fit_are_all_named_and_nothing_moves(make: Make) -
 # Exceptions that another thread sends come between any two instructions.
 
 
-class Sent(BaseException):
-    """What the other thread sends."""
-
-
-PACKAGE = str(Path(ab.__file__).parent)
 MOST = 150
 """Most instructions of an action at which an exception is raised, evenly chosen."""
-
-
-def run_with(action: Callable[[], object], at: int) -> int:
-    """Run an action with an exception at its nth instruction inside the library; how many there were by then."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal count
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            count += 1
-            if count == at:
-                raise Sent
-        return trace
-
-    previous = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for one such frame as it begins
-    sys.settrace(trace)
-    try:
-        action()
-    finally:
-        sys.settrace(previous)
-    return count
 
 
 def check_every_instruction(prepare: Callable[[], tuple[Callable[[], object], Callable[[], Any]]]) -> None:
@@ -195,16 +165,14 @@ def check_every_instruction(prepare: Callable[[], tuple[Callable[[], object], Ca
     before = state()
     action()
     after = state()
-    n = run_with(prepare()[0], -1)
+    _, n, _ = breaking(prepare()[0], -1)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     seen = set()
     for at in range(1, n + 1, max(1, n // MOST)):
         action, state = prepare()
-        try:
-            run_with(action, at)
-            is_sent = False  # where threads help there are more instructions at one time than at another
-        except Sent:
-            is_sent = True
+        _, _, is_sent = breaking(
+            action, at
+        )  # where threads help there are more instructions at one time than at another
         outcome = state()
         assert outcome in (before, after), f"half way at instruction {at} of {n}"
         assert is_sent or outcome == after
@@ -278,7 +246,7 @@ def test_exceptions_that_a_thread_sends() -> None:
                     give_gradients(params)
                     optimizer.step()
                     steps += 1
-            except Sent:
+            except Broken:
                 caught += 1
                 counts.append(optimizer._steps[:3].tolist())
 
@@ -287,7 +255,7 @@ def test_exceptions_that_a_thread_sends() -> None:
     try:
         until = time.monotonic() + 3.0
         while caught < 100 and time.monotonic() < until:
-            send(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Sent))
+            send(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Broken))
             time.sleep(0.002)
     finally:
         is_done.set()
