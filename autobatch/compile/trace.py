@@ -123,11 +123,6 @@ class Tracer(Tensor):
             self._refuse("a text")
         return repr(self)
 
-    def __format__(self, spec: str) -> str:
-        if spec:
-            self._refuse("a text")
-        return str(self)
-
     def numpy(self) -> NoReturn:
         """Raises `CellError`: nothing has a value while it is traced."""
         self._refuse("an array")
