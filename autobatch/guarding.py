@@ -11,7 +11,7 @@ name's binding counts.
     facts    `function(argument) is value`: whether anything was bound anew, without describing it again
     lasting  facts about globals, and functions and classes reached through these, which generated code can check
     contents `function(argument) == value`: which objects a container holds, the bytes of an array
-    large    contents of what is long: looked at once for each recording, in between their length is
+    large    contents of what is long, and code of methods: looked at once for each recording, in between the length is
 
 A number that the code itself counts up in a class (`Model.calls += 1`) is not guarded. An array of more than 64 KB
 counts by identity (`unseen` names it). What a container of more than 64 elements holds is followed no deeper.
@@ -328,7 +328,10 @@ class _Walk:
             return
         code = f.__code__
         self.leaves.append(code)
-        self.fact(lasting, _code, f, code, f, "{h}.__code__ is not {v}")
+        if lasting:
+            self.fact(lasting, _code, f, code, f, "{h}.__code__ is not {v}")
+        else:  # a method: it is replaced by being set in its class, and seldom given other code
+            self.large.append(Content(_code, f, code))
         self.prints.append(("function", id(code)))
         if f.__defaults__ is not None:
             self.fact(lasting, _defaults, f, f.__defaults__, f, "{h}.__defaults__ is not {v}")
