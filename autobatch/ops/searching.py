@@ -48,6 +48,10 @@ def _searcher(code: CodeType, at: int) -> tuple[str, str]:
             break
         k = before
         earlier = instructions[k]
+        if isinstance(earlier.argval, tuple):  # two in one, in Python 3.13: the last name is pushed last
+            names = earlier.argval[::-1] if earlier.opname == "LOAD_FAST_LOAD_FAST" else earlier.argval[-1:]
+            if n_pushed <= n_arguments < n_pushed + len(names):
+                return "LOAD_FAST", names[n_arguments - n_pushed]
         if n_pushed == n_arguments and earlier.opname.startswith("LOAD_"):
             return earlier.opname, earlier.argval if isinstance(earlier.argval, str) else ""
         if earlier.opname != "PUSH_NULL" or n_pushed != n_arguments:  # which stands after the function in Python 3.13
