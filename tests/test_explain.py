@@ -437,7 +437,8 @@ def test_method_is_explained_for_its_own_module() -> None:
     assert ab.explain(one.node, stage="graph").startswith("node(whole number, shared f32[4, 2])")
     with pytest.raises(ab.errors.CellError, match="has not been traced"):
         ab.explain(two.node, stage="graph")
-    assert ab.explain(ChildSum.node, stage="graph") == ab.explain(one.node, stage="graph")
+    # The class has the traces of other modules, too, that are not collected yet.
+    assert ab.explain(one.node, stage="graph") in ab.explain(ChildSum.node, stage="graph")
 
 
 def test_shared_value_is_in_no_launch() -> None:
