@@ -233,10 +233,16 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
 
 def _is_constant(tape: Recording) -> bool:
     """Whether no value that somebody held at the flush has a gradient, so that nothing can be reversed."""
-    if tape.links or tape.arrays is None:
-        return False
-    nodes = np.searchsorted(tape.arrays.value_of, [id for id, _ in tape.held], side="right") - 1
-    return all(tape.signatures[s].frozen for s in set(tape.arrays.sig[nodes].tolist()))
+    return not tape.links and tape.arrays is not None and bool(_frozen(tape, tape.held).all())
+
+
+def _frozen(tape: Recording, values: Sequence[tuple[int, Type]]) -> Array:
+    """Which values of a recording that became arrays are of nodes through which no gradient flows."""
+    assert tape.arrays is not None
+    frozen_signatures = np.array([s.frozen for s in tape.signatures], np.bool_)
+    nodes = np.searchsorted(tape.arrays.value_of, [id for id, _ in values], side="right") - 1
+    flags: Array = frozen_signatures[tape.arrays.sig[nodes]]
+    return flags
 
 
 def _run_inside_map(tape: Recording) -> None:
@@ -423,9 +429,7 @@ def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
     stays = [one for one in held if one[0] in results]
     if len(stays) < len(held) and tape.arrays is not None:
         others = [one for one in held if one[0] not in results]
-        constant = np.array([s.frozen for s in tape.signatures])
-        nodes = np.searchsorted(tape.arrays.value_of, [id for id, _ in others], side="right") - 1
-        stays += [others[k] for k in np.flatnonzero(constant[tape.arrays.sig[nodes]])]
+        stays += [others[k] for k in np.flatnonzero(_frozen(tape, others))]
     groups: dict[Type, list[int]] = {}
     for id, type in stays:
         groups.setdefault(type, []).append(id)
