@@ -1,7 +1,10 @@
-"""Instructions of Python: counted, and broken off by an exception, as a signal handler or another thread raises it."""
+"""Instructions and lines of Python: counted, and broken off by an exception, as a signal handler or another thread
+raises it."""
 
 from __future__ import annotations
 
+import gc
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,3 +61,38 @@ def breaking(action: Callable[[], Any], at: int) -> tuple[Any, int, bool]:
     except Broken:
         return None, count.n, True
     return result, count.n, False
+
+
+def interrupted(action: Callable[[], object], at: int, within: str | tuple[str, ...] = "") -> tuple[int, bool]:
+    """Run `action` with Ctrl-C at its nth line in files whose names begin so: lines seen, whether it was hit."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        if not frame.f_code.co_filename.startswith(within) or _in_finaliser(frame):
+            return None
+        if event == "line":
+            lines += 1
+            if lines == at:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before, collects = sys.gettrace(), gc.isenabled()
+    gc.disable()  # Python swallows what is raised in a callback that its collector runs
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        return lines, True
+    finally:
+        sys.settrace(before)
+        if collects:
+            gc.enable()
+    return lines, False
+
+
+def _in_finaliser(frame: FrameType | None) -> bool:
+    """Whether a `__del__` is running: Python swallows what is raised there, too."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None

@@ -6,9 +6,8 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from autobatch import nn, optim
 from autobatch.errors import NonFiniteError, OpIndexError, OpTypeError, RecordingError
 from autobatch.tape import state
 from tests import requested
+from tests.instructions import interrupted
 
 PACKAGE = str(Path(ab.__file__).parent)
 
@@ -104,44 +104,15 @@ class Training:
         assert self.snapshot() != before
 
 
-def in_finaliser(frame: FrameType | None) -> bool:
-    """Whether a `__del__` is running: Python swallows what is raised there."""
-    while frame is not None and frame.f_code.co_name != "__del__":
-        frame = frame.f_back
-    return frame is not None
-
-
-def interrupted(action: Callable[[], object], line: int) -> tuple[int, bool]:
-    """Run `action` with Ctrl-C at its nth line in the library or here: lines seen, and whether it was interrupted."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal count
-        name = frame.f_code.co_filename
-        if not (name.startswith((PACKAGE, "<")) or name == __file__) or in_finaliser(frame):
-            return None
-        if event == "line":
-            count += 1
-            if count == line:
-                signal.raise_signal(signal.SIGINT)
-        return trace
-
-    previous = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    except KeyboardInterrupt:
-        return count, True
-    finally:
-        sys.settrace(previous)
-    return count, False
+WITHIN = (PACKAGE, "<", __file__)
+"""The library, what it generates, and the programs here."""
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_ctrl_c_at_many_lines_of_a_step(part: int) -> None:
     warm = Training()
     warm.step()
-    total, _ = interrupted(warm.step, -1)
+    total, _ = interrupted(warm.step, -1, WITHIN)
     assert total > 1000
     lines = np.unique(np.linspace(1, total, 120).astype(int))[part::4]
     for line in lines.tolist():
@@ -149,7 +120,7 @@ def test_ctrl_c_at_many_lines_of_a_step(part: int) -> None:
         training.step()
         before = training.snapshot()
         ab.seed(2)
-        _, hit = interrupted(training.step, line)
+        _, hit = interrupted(training.step, line, WITHIN)
         now = training.snapshot()
         if now != before:
             other = Training()
@@ -163,9 +134,9 @@ def test_ctrl_c_at_many_lines_of_a_step(part: int) -> None:
 
 
 def test_ctrl_c_while_a_cell_is_traced() -> None:
-    total, _ = interrupted(lambda: Training().step(), -1)
+    total, _ = interrupted(lambda: Training().step(), -1, WITHIN)
     for line in np.linspace(1, total * 0.6, 40).astype(int).tolist():
-        interrupted(lambda: Training().step(), line)
+        interrupted(lambda: Training().step(), line, WITHIN)
         assert state.builder is None
         assert state.depth == 0
     Training().check()
@@ -182,10 +153,10 @@ def test_ctrl_c_at_every_line_of_a_few_ops() -> None:
 
     expected = None
     line, hits = 0, 0
-    total, _ = interrupted(lambda: action().backward(), -1)
+    total, _ = interrupted(lambda: action().backward(), -1, WITHIN)
     while line < min(total, 400):
         line += 1
-        hits += interrupted(action, line)[1]
+        hits += interrupted(action, line, WITHIN)[1]
         ab.seed(0)
         weight.grad = None
         kept = ab.tanh(ab.tensor([1.0, 2.0]))

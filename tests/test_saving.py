@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn
+from tests.instructions import interrupted
 
 DTYPES = ["bool", "float16", "float32", "float64"]
 DTYPES += [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -102,7 +101,9 @@ def test_a_save_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytes
 
 
 # A file that Ctrl-C catches between `open` and `with` is closed by the garbage collector, which warns.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+FILES = tuple(str(Path(ab.__file__).with_name(name)) for name in ("saving.py", "files.py"))
+
+
 @pytest.mark.parametrize("unnamed", [True, False])
 def test_ctrl_c_at_any_line_leaves_the_old_file_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
@@ -115,25 +116,8 @@ def test_ctrl_c_at_any_line_leaves_the_old_file_or_the_new(
     while not finished:
         line += 1
         ab.save(path, {"x": np.zeros(2)})
-        count = 0
-
-        def trace(frame: FrameType, event: str, _: Any, line: int = line) -> Any:
-            nonlocal count
-            if event == "line" and frame.f_code.co_filename.endswith(("saving.py", "files.py")):
-                count += 1
-                if count == line:
-                    signal.raise_signal(signal.SIGINT)
-            return trace
-
-        previous = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            ab.save(path, {"x": np.ones(2)})
-            finished = True
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(previous)
+        lines, _ = interrupted(lambda: ab.save(path, {"x": np.ones(2)}), line, FILES)
+        finished = lines < line
         values = ab.load(path)["x"].tolist()
         assert values in ([0, 0], [1, 1])
         assert names(tmp_path) == ["state"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import guards, nn
+from tests.instructions import interrupted
 from tests.requested import of_the_host
 
 
@@ -257,30 +255,12 @@ def test_load_state_dict_under_ctrl_c_changes_all_or_nothing() -> None:
     state = {name: np.ones(2) for name in model.state_dict()}
     outcomes = set()
     for line in range(100_000):
-        count = 0
-
-        def trace(frame: FrameType, event: str, _: Any, line: int = line) -> Any:
-            nonlocal count
-            if event == "line":
-                count += 1
-                if count == line + 1:
-                    signal.raise_signal(signal.SIGINT)
-            return trace
-
-        interrupted = False
-        previous = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            model.load_state_dict(state)
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            sys.settrace(previous)
-        if count <= line:
+        lines, stopped = interrupted(lambda: model.load_state_dict(state), line + 1)
+        if lines <= line:
             break
         sums = {float(parameter.numpy().sum()) for parameter in model.parameters()}
         assert len(sums) == 1, f"only some parameters were loaded at line {line}"
-        outcomes |= {(interrupted, *sums)}
+        outcomes |= {(stopped, *sums)}
         for parameter in model.parameters():
             parameter.value = np.zeros(2)
     assert {(True, 0.0), (True, 2.0)} <= outcomes

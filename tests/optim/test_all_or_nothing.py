@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import ctypes
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ import pytest
 import autobatch as ab
 from autobatch import optim, parameter
 from autobatch.parameter import SparseRows
-from tests.instructions import Broken, breaking
+from tests.instructions import Broken, breaking, interrupted
 from tests.requested import of_the_host
 
 Make = Callable[[list[ab.Parameter]], optim.Optimizer]
@@ -54,29 +52,6 @@ def snapshot(params: list[ab.Parameter], optimizer: optim.Optimizer) -> list[byt
     return [p.numpy().tobytes() for p in params] + [x.tobytes() for x in optimizer.state_dict().values()]
 
 
-def interrupted(action: Callable[[], object], line: int) -> tuple[bool, bool]:
-    """Run `action` with Ctrl-C at its nth line: whether it has so many lines, and whether it was interrupted."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal count
-        if event == "line":
-            count += 1
-            if count == line:
-                signal.raise_signal(signal.SIGINT)
-        return trace
-
-    previous = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    except KeyboardInterrupt:
-        return True, True
-    finally:
-        sys.settrace(previous)
-    return count >= line, False
-
-
 def check_every_line(prepare: Callable[[], tuple[Callable[[], object], Callable[[], list[bytes]]]]) -> None:
     """Ctrl-C at each line of an action: its state afterwards is that before it, or that of a whole one."""
     action, state = prepare()
@@ -88,8 +63,8 @@ def check_every_line(prepare: Callable[[], tuple[Callable[[], object], Callable[
     while True:
         line += 1
         action, state = prepare()
-        reached, stopped = interrupted(action, line)
-        if not reached:
+        lines, stopped = interrupted(action, line)
+        if lines < line:
             break
         outcome = state()
         assert outcome in (before, after), f"stopped half way at line {line}"
