@@ -6,12 +6,13 @@ from .backends import backend, set_backend
 from .backends.products import products, products_in_use, set_products
 from .backends.threads import get_num_threads, set_num_threads
 from .cells import cell, disable_cells
-from .engine import check_finite, evaluate, no_grad
+from .engine import check_finite, evaluate
 from .errors import AutobatchError
 from .explain import explain
 from .fast_ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .grad import grad, value_and_grad
 from .mapping import map
+from .modes import no_grad
 from .ops.composite import log_softmax, logsumexp, softmax, squared_error
 from .ops.elementwise import absolute as abs
 from .ops.elementwise import maximum, minimum, power, where

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,21 @@ from .backends.transfer import copy_of, is_on_device, to_host
 from .collector import flushed
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .finite import name_shared
-from .forcing import Forcing
+from .forced_values import Forcing
+from .forcing import engine
+from .gradient_flow import carries_gradient
 from .interrupts import passing_on
 from .parameter import accumulate, before_change
 from .planned import outlined
 from .references import referenced
 from .reverse import gradients_of, gradients_of_shared
 from .run.device.layout import DeviceRun
-from .run.expand import Expansion
 from .run.program import PAYLOAD
-from .running import gradient_of_nodes, run_tape
-from .shared import Expression, Shared, checking, frozen, is_frozen, refuse_if_kept, refuse_in_cell
-from .signature import Signature
+from .running import run_tape
+from .shared import Expression, Shared, checking, refuse_if_kept, refuse_in_cell
 from .stages import active, timed
-from .tape import DONE, ENDED, GUARDED, OPEN, Recording, is_under_way, state
-from .tasks import current_task
-from .tensor import RecordedTensor, interrupted, is_constant, is_constant_value, iterate_tensors, known_value, own_tape
+from .tape import DONE, ENDED, OPEN, Recording, is_under_way, state
+from .tensor import RecordedTensor, interrupted, is_constant_value, iterate_tensors, known_value, own_tape
 from .types import Type
 
 Array = np.ndarray[Any, Any]
@@ -280,13 +279,6 @@ class check_finite:
             checking.set(self._before)
 
 
-def signature_of_value(tape: Recording, value: int) -> Signature | None:
-    """The signature of the node that a value is a result of; None where it is no longer known."""
-    if tape.arrays is None:
-        return None
-    return tape.signatures[int(tape.arrays.sig[tape.node_of(value)])]
-
-
 # Gradients.
 
 
@@ -330,7 +322,7 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
     tape.results.add(loss._id)
     with np.errstate(all="ignore"):
         gradients, visited = gradients_of({tape: {loss._id: np.ones((), loss.dtype)}})
-        if not gradients and not carries_gradient(loss):
+        if not gradients and not carries_gradient(tape, loss._id):
             raise _no_gradient(_why_constant(loss))
         accumulate(gradients)
     if not retain:
@@ -346,25 +338,8 @@ def _end_all(recordings: Sequence[Recording]) -> None:
         _let_go(reference())
 
 
-def carries_gradient(t: RecordedTensor) -> bool:
-    """Whether a parameter leads to a value that was computed, through ops that have derivatives."""
-    if t._tape.lines is not None:
-        return not is_constant(t)
-    waiting, seen = [(t._tape, t._id)], set()
-    while waiting:
-        tape, value = waiting.pop()
-        if tape.arrays is None or (tape, value) in seen:
-            continue
-        seen.add((tape, value))
-        needs = gradient_of_nodes(tape, Expansion(tape.arrays), [value])
-        if (needs & tape.arrays.signatures.trainable[tape.arrays.sig]).any():
-            return True
-        waiting += [(old, there) for here, old, there in tape.links if needs[tape.node_of(here)]]
-    return False
-
-
 def _why_constant(t: RecordedTensor) -> str:
-    signature = signature_of_value(t._tape, t._id)
+    signature = t._tape.signature_of(t._id)
     if signature is None or signature.kind == PAYLOAD:
         return "it is an array from outside"
     if signature.name == "stop_gradient":
@@ -438,59 +413,6 @@ def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
     ]
 
 
-# Modes.
-
-
-class no_grad:
-    """Context manager and decorator: what is recorded inside is constant, no gradient flows through it.
-
-    >>> import autobatch as ab
-    >>> w = ab.Parameter(2.0)
-    >>> with ab.no_grad():
-    ...     y = w * 3
-    >>> (w * y).backward(); float(w.grad)
-    6.0
-    """
-
-    def __enter__(self) -> None:
-        self._before = is_frozen()
-        self._in_task = current_task() is not None
-        state.frozen_tasks += self._in_task
-        try:
-            freeze(True)
-        except BaseException:  # Ctrl-C
-            self.__exit__()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            state.frozen_tasks -= self._in_task
-            self._in_task = False
-            freeze(self._before)
-        finally:
-            freeze(self._before)  # again: Ctrl-C may have cut the first one short
-
-    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with no_grad():
-                return fn(*args, **kwargs)
-
-        wrapped.__name__, wrapped.__doc__ = fn.__name__, fn.__doc__
-        return wrapped
-
-
-def freeze(flag: bool) -> None:
-    """Record constants from now on, or values that have gradients."""
-    tape = own_tape()
-    if tape is not None:
-        if flag and not is_frozen():
-            tape.frozen_from = tape.count
-        tape.cache = tape.caches[flag]
-        if state.frozen_tasks:
-            tape.room = GUARDED
-    frozen.set(flag)
-
-
 @passing_on
 def shared_backward(x: Shared, retain: bool) -> None:
     """Backward pass of a scalar that is computed from parameters alone."""
@@ -519,3 +441,7 @@ def shared_backward(x: Shared, retain: bool) -> None:
         accumulate(gradients)
     if isinstance(x, Expression) and not retain:
         x.settle(number)
+
+
+engine.compute, engine.backward, engine.backward_of_shared = compute, backward, shared_backward
+engine.carries_gradient = carries_gradient

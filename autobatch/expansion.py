@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from .compile.ahead import Half, reads_of_weights, run_ahead
 from .patterns import Place, join_recording
-from .run.expand import Expansion, Part, expand, own_chains
-from .run.program import KERNEL, LIST, ONE, Tape
+from .run.expand import Part, expand, own_chains
+from .run.program import KERNEL, LIST, ONE, Expansion, Tape
 from .signature import Result, Signature, Slot
 from .tape import signature_table
 

@@ -1,33 +1,28 @@
-"""Values forced inside `ab.map`: each runs what is pending, and so splits the recording of all examples."""
+"""What a value asks of the engine: its numbers, its gradients. The engine fills this in as it is loaded, so that the
+classes of values need not import it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import Any
 
-__all__ = ["Forcing"]
+import numpy as np
+
+__all__ = ["engine"]
 
 
-@dataclass(eq=False, slots=True)
-class Forcing:
-    """What was forced inside one call of `ab.map`; the recordings that it was split into share it.
-
-    lines: user's line → how often, and how many launches ran then
+class _Engine:
+    """
+    compute: the array of a tensor, run together with all that is pending
+    backward: adds gradients of a tensor to those of the parameters; True retains the recording
+    backward_of_shared: the same for a value made of parameters alone
+    carries_gradient: whether a parameter leads to a value (recording, number)
     """
 
-    lines: dict[str, tuple[int, int]] = field(default_factory=dict)
+    compute: Callable[[Any], np.ndarray[Any, Any]]
+    backward: Callable[[Any, bool], None]
+    backward_of_shared: Callable[[Any, bool], None]
+    carries_gradient: Callable[[Any, int], bool]
 
-    def note(self, line: str, times: int, n_launches: int) -> None:
-        """Count values forced at a line."""
-        before = self.lines.get(line, (0, 0))
-        self.lines[line] = before[0] + times, before[1] + n_launches
 
-    def describe(self, launches: int, together: int) -> list[str]:
-        """Lines of text: what splitting cost, and where it was done; none where nothing was forced."""
-        times = sum(n for n, _ in self.lines.values())
-        if not times:
-            return []
-        found = [f"{times:,} {'value' if times == 1 else 'values'} forced inside ab.map, each of which ran what was "
-                 f"pending: {launches:,} launches in all, {together:,} had none been forced"]  # fmt: skip
-        for line, (n, ran) in sorted(self.lines.items(), key=lambda item: -item[1][1]):
-            found.append(f"  {n:>6,}  at {line}: {ran:,} {'launch' if ran == 1 else 'launches'}")
-        return found
+engine = _Engine()

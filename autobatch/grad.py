@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from .compile.vjp import vjp
-from .engine import freeze
 from .errors import CellError, OpTypeError, RecordingError, message, user_line
 from .graph import NODE, Graph
+from .modes import freeze
 from .ops.declare import apply
 from .ops.index import SCATTER_ADD
 from .ops.value import Tensor

@@ -21,6 +21,8 @@ _flows: weakref.WeakKeyDictionary[Recording, np.ndarray[Any, Any]] = weakref.Wea
 
 def carries_gradient(recording: Recording, value: int) -> bool:
     """Whether a parameter leads to a value by ops that have derivatives, in its recording or in earlier ones."""
+    if recording.lines is not None:
+        return value in recording.lines and value not in recording.constants
     if recording.state == OPEN and state.tape is not recording:
         return False  # of another thread or given up: it cannot be read
     waiting = [recording]

@@ -21,9 +21,8 @@ from .backends import current_backend
 from .engine import held_tensors
 from .errors import OpTypeError, RecordingError, message, user_line
 from .run.execute import Run
-from .run.expand import Expansion
 from .run.place import place
-from .run.program import KERNEL, PAYLOAD, SLICE_ROWS, Plan, Schedule, Tape
+from .run.program import KERNEL, PAYLOAD, SLICE_ROWS, Expansion, Plan, Schedule, Tape
 from .run.schedule import leading_to, schedule
 from .running import prepared
 from .signature import Signature

@@ -22,9 +22,8 @@ import numpy as np
 
 from .compile.ahead import reads_of_weights
 from .compile.chain import Chain
-from .run.expand import Expansion
 from .run.join import Pattern, join, rules_of
-from .run.program import FIXED, KERNEL, ONE, Ints, Tape
+from .run.program import FIXED, KERNEL, ONE, Expansion, Ints, Tape
 from .run.recurring import EITHER, LAUNCH, PASSES, Facts, Recurring, recurring
 from .run.schedule import schedule
 from .signature import Result, Signature, Slot

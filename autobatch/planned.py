@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .run.expand import Expansion
 from .run.layout import Layout, lay_out
-from .run.program import FROM_DATA, Plan, Schedule, Tape
+from .run.program import FROM_DATA, Expansion, Plan, Schedule, Tape
 from .shared import Shared, in_order
 from .signature import Signature
 from .tape import Recording, listed, parsed, signature_table

@@ -12,7 +12,7 @@ from typing import Any
 from .backends.device import installed_device
 from .compile.stacks import products_in, read_in_place
 from .compile.steps import Loop, Read, gathered_concats
-from .forcing import Forcing
+from .forced_values import Forcing
 from .graph import INPUT
 from .run.layout import resolve_extents
 from .run.merged import Piece, counts_together

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .forcing import Forcing
+from .forced_values import Forcing
 from .graph import Graph
 from .inspection import Inspected, inspect_recordings
 from .ops.declare import OPS

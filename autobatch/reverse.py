@@ -19,10 +19,10 @@ from .finite import is_finite
 from .parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
 from .run.device.layout import DeviceRun
 from .run.device.mirror import mirror_on_device
-from .run.expand import Expansion
 from .run.loop import LoopRun
 from .run.memory import Loan
 from .run.mirror import mirror
+from .run.program import Expansion
 from .running import check_versions, gradient_of_nodes, new_reverse_pieces, one_by_one, run_tape
 from .shared import Shared, SharedExpression, checking, device_of, evaluate_shared, pull_back
 from .stages import timed

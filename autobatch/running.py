@@ -27,11 +27,10 @@ from .run.device.execute import execute_on_device
 from .run.device.layout import DeviceRun
 from .run.device.layout import lay_out as lay_out_on_device
 from .run.execute import Run, execute, gradient_needed
-from .run.expand import Expansion
 from .run.layout import gradients_wanted, load
 from .run.loop import LoopRun
 from .run.place import place
-from .run.program import KERNEL, Tape
+from .run.program import KERNEL, Expansion, Tape
 from .run.schedule import schedule
 from .shared import Shared, checking, evaluate_in_order, in_order
 from .signature import Signature

@@ -26,6 +26,7 @@ from .compile.simplify import simplify
 from .compile.trace import Builder
 from .compile.vjp import vjp
 from .errors import AutobatchError, BackendError, CellError, OpTypeError, RecordingError, message, op_error, user_line
+from .forcing import engine
 from .graph import Graph, _hashable
 from .ops.declare import Attrs, Op, apply, recorder
 from .ops.elementwise import STOP_GRADIENT
@@ -175,9 +176,7 @@ class Shared(Tensor):
         Raises `OpTypeError` for a non-scalar, `RecordingError` inside `ab.map`, where no parameter leads to the value,
         when one has changed since it was computed, and a second time unless the first was with `retain`.
         """
-        from .engine import shared_backward
-
-        shared_backward(self, retain)
+        engine.backward_of_shared(self, retain)
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of the current numbers."""

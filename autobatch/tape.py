@@ -32,13 +32,12 @@ import numpy as np
 
 from .compile.trace import Builder
 from .errors import line_of
-from .forcing import Forcing
+from .forced_values import Forcing
 from .integers import as_int32
 from .jit import njit
 from .parameter import now
-from .run.expand import Expansion
 from .run.merged import Piece
-from .run.program import EACH, LIST, SignatureTable, Tape
+from .run.program import EACH, LIST, Expansion, SignatureTable, Tape
 from .signature import Signature
 from .tasks import Task
 from .types import Type, on_change
@@ -201,6 +200,10 @@ class Recording:
     def n_nodes(self) -> int:
         """How many nodes were recorded."""
         return len(self.places) + sum(block.places.size for block in self.blocks)
+
+    def signature_of(self, value: int) -> Signature | None:
+        """The signature of the node that a value is a result of; None where it is no longer known."""
+        return None if self.arrays is None else self.signatures[int(self.arrays.sig[self.node_of(value)])]
 
     def node_of(self, value: int) -> int:
         """The node that a value is a result of; O(log n) unless it was replayed."""

@@ -15,7 +15,7 @@ import numpy as np
 from .backends.transfer import is_on_device, to_host
 from .compile.trace import Builder, in_range, no_operand
 from .errors import _PACKAGE, OpIndexError, OpTypeError, RecordingError, line_of, message, op_error, user_line
-from .gradient_flow import carries_gradient
+from .forcing import engine
 from .graph import NODE, _hashable
 from .ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from .ops.elementwise import STOP_GRADIENT
@@ -93,7 +93,7 @@ class RecordedTensor(Tensor):
         return to_host(value, self._tape.moment) if is_on_device(value) else np.array(value)
 
     def _carries_gradient(self) -> bool:
-        return carries_gradient(self._tape, self._id)
+        return self.dtype.kind == "f" and engine.carries_gradient(self._tape, self._id)
 
     def backward(self, retain: bool = False) -> None:
         """Add d self / d parameter to `.grad` of every parameter reached, and end the recording unless `retain`.
@@ -101,16 +101,12 @@ class RecordedTensor(Tensor):
         Raises `OpTypeError` for a non-scalar, `RecordingError` inside `ab.map`, after the recording has ended, when a
         parameter has changed since, and where no parameter leads to the value.
         """
-        from .engine import backward
-
-        backward(self, retain)
+        engine.backward(self, retain)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Copies and pickles hold the numbers; they have no gradient."""
-        from .engine import carries_gradient
-
         numbers = self.numpy()
-        if carries_gradient(self):
+        if self._carries_gradient():
             raise copy_with_gradient()
         return tensor, (numbers, self.dtype)
 
@@ -439,11 +435,9 @@ def is_constant(t: RecordedTensor) -> bool:
 
 def is_constant_value(tape: Recording, id: int) -> bool:
     """The same for a floating value of a recording."""
-    from .engine import signature_of_value
-
     if tape.lines is not None:
         return id in tape.constants
-    signature = signature_of_value(tape, id)
+    signature = tape.signature_of(id)
     if signature is None:
         return True
     links = tape.links
@@ -908,9 +902,7 @@ def forced(t: RecordedTensor) -> np.ndarray[Any, Any]:
     """The array of a tensor, computed if need be together with all live pending work; not a copy."""
     value = known_value(t)
     if value is None:
-        from .engine import compute
-
-        value = compute(t)
+        value = engine.compute(t)
     return value
 
 

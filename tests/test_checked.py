@@ -16,7 +16,7 @@ import autobatch as ab
 from autobatch import planned, tape
 from autobatch.errors import CompilerBug
 from autobatch.run import place, schedule
-from autobatch.run.expand import Expansion
+from autobatch.run.program import Expansion
 from tests import checked
 
 TABLE = np.random.default_rng(0).normal(size=(5, 3))

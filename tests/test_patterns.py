@@ -15,7 +15,7 @@ from autobatch import expansion, nn, patterns
 from autobatch.errors import NonFiniteError, OpIndexError
 from autobatch.reasons import batching_reasons, why_not_together
 from autobatch.run import recurring
-from autobatch.run.expand import Expansion
+from autobatch.run.program import Expansion
 from autobatch.tensor import _signatures
 
 D, WORDS = 4, 7

@@ -16,11 +16,10 @@ import numpy as np
 
 from ..jit import njit
 from ..types import Type
-from .expand import Expansion
 from .feed import Feed, feed, form_of, from_lengths
 from .interpret import interpret
 from .layout import Array, Call, Launch, Same
-from .program import Plan, Schedule, Tape
+from .program import Expansion, Plan, Schedule, Tape
 
 
 @njit

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import CompilerBug
 from ..jit import njit
-from .program import Ints, SignatureTable, Tape
+from .program import Expansion, Ints, SignatureTable, Tape
 
-__all__ = ["Expansion", "Part", "expand", "own_chains"]
+__all__ = ["Part", "expand", "own_chains"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,42 +41,6 @@ class Part:
     results: tuple[int, ...]
     ints: tuple[int, ...] = ()
     floats: tuple[int, ...] = ()
-
-
-@dataclass(slots=True)
-class Expansion:
-    """A tape to schedule and its relation to the recorded one.
-
-    tape: what is scheduled
-    number: [values recorded] the value of `tape` that a recorded value is, -1: it is none; None: the same number
-    origin: [nodes] the recorded node that a node is a part of, or the first of those joined; None: the same number
-    """
-
-    tape: Tape
-    number: Ints | None = None
-    origin: Ints | None = None
-
-    def value(self, recorded: int) -> int:
-        """The number in `tape` of a recorded value."""
-        if self.number is None:
-            return recorded
-        number = int(self.number[recorded])
-        if number < 0:
-            raise CompilerBug(f"expand: value {recorded} stays inside a node, and is asked for\n{self.tape}")
-        return number
-
-    def node(self, node: int) -> int:
-        """The recorded node of a node of `tape`."""
-        return node if self.origin is None else int(self.origin[node])
-
-    def then(self, second: Expansion) -> Expansion:
-        """This expansion and one of its tape, as one."""
-        if second.number is None or second.origin is None:
-            return self
-        if self.number is None or self.origin is None:
-            return second
-        number = np.where(self.number >= 0, second.number[self.number], -1).astype(np.int32)
-        return Expansion(second.tape, number, self.origin[second.origin])
 
 
 def expand(tape: Tape, parts: Sequence[Sequence[Part] | None], table: SignatureTable) -> Expansion:

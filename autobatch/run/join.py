@@ -22,8 +22,8 @@ import numpy as np
 
 from ..errors import CompilerBug
 from ..jit import njit
-from .expand import Expansion, _bounds, _lists
-from .program import Ints, SignatureTable, Tape
+from .expand import _bounds, _lists
+from .program import Expansion, Ints, SignatureTable, Tape
 
 __all__ = ["Pattern", "Rules", "check_join", "join", "rules_of"]
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..types import Dim, Type, size_of
-from .expand import Expansion
 from .memory import Lease
-from .program import Plan, Schedule, Tape
+from .program import Expansion, Plan, Schedule, Tape
 
 Array = np.ndarray[Any, Any]
 

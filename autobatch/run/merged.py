@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .expand import Expansion
-from .program import CONCAT_ROWS, Ints, Tape
+from .program import CONCAT_ROWS, Expansion, Ints, Tape
 from .schedule import lower_bound, schedule
 
 __all__ = ["Piece", "counts_together", "merge"]

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from autobatch.errors import CompilerBug
 from autobatch.run import recurring as search
-from autobatch.run.expand import Expansion
 from autobatch.run.join import Pattern, check_join, join, rules_of
-from autobatch.run.program import KERNEL, LIST, SignatureTable, Tape
+from autobatch.run.program import KERNEL, LIST, Expansion, SignatureTable, Tape
 from autobatch.run.recurring import EITHER, Facts, recurring
 from autobatch.run.schedule import schedule
 

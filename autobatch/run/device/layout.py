@@ -19,10 +19,9 @@ from ...compile.cuda.lower import CudaProgram
 from ...jit import njit
 from ...types import Type
 from ..execute import Run
-from ..expand import Expansion
 from ..layout import Array, places_of, pool_number, rows_shape
 from ..memory import Lease
-from ..program import Plan, Schedule
+from ..program import Expansion, Plan, Schedule
 from .expressions import evaluate
 from .memory import Room
 from .parcel import Parcel
