@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autobatch.cli import main
+from autobatch.demo.cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,123 +1,34 @@
-"""Every error the library raises on purpose, and the form of its message.
-
-A message says the operation, what was expected, what came, where the user recorded it, and the repair:
-
-    OpTypeError: matmul: inner sizes differ
-      expected f[n, m] @ f[m], got f32[7, 64] @ f32[32]
-      recorded at model.py:41 in compose
-      repair: pass w.T, or check the width of the input
-"""
+"""The errors that the library raises, all of them `AutobatchError`, but for the warning."""
 
 from __future__ import annotations
 
-import os
-import sys
-from types import CodeType, FrameType
+from .base.errors import (
+    AutobatchError,
+    BackendError,
+    CacheWarning,
+    CellError,
+    CompilerBug,
+    DeviceMemoryError,
+    MissingExtraError,
+    NonFiniteError,
+    OpIndexError,
+    OpTypeError,
+    RecordingError,
+)
 
-import numpy as np
+__all__ = [
+    "AutobatchError",
+    "BackendError",
+    "CacheWarning",
+    "CellError",
+    "CompilerBug",
+    "DeviceMemoryError",
+    "MissingExtraError",
+    "NonFiniteError",
+    "OpIndexError",
+    "OpTypeError",
+    "RecordingError",
+]
 
-from .tracebacks import PACKAGE, hide_library
-
-_PACKAGE = PACKAGE
-_NOT_THE_USERS = (PACKAGE, os.path.dirname(np.__file__) + os.sep)
-
-
-class AutobatchError(Exception):
-    """Base of all errors that the library raises because of what it was given.
-
-    Its traceback ends at the user's line; with `AUTOBATCH_TRACEBACK=full` in the environment it shows the library, too.
-    """
-
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)
-        hide_library(self, sys._getframe(1))
-
-
-class OpTypeError(AutobatchError, TypeError, ValueError):
-    """Shapes, dtypes or ranks that an op does not take."""
-
-
-class OpIndexError(AutobatchError, IndexError):
-    """An index outside its axis or table."""
-
-    node = -1
-    """The node that met it, where the one-by-one loop did."""
-
-
-class CellError(AutobatchError, TypeError):
-    """Something that cannot be done while a cell is traced, such as forcing a value or branching on one."""
-
-
-class RecordingError(AutobatchError, RuntimeError):
-    """A tensor or recording used after it ended, from another thread, or with changed parameters."""
-
-
-class NonFiniteError(AutobatchError, FloatingPointError):
-    """The first NaN or infinity under `autobatch.check_finite`."""
-
-
-class BackendError(AutobatchError, RuntimeError):
-    """A backend that is unknown, missing, or not where the operands live."""
-
-
-class DeviceMemoryError(AutobatchError, MemoryError):
-    """A device has no room for what a recording needs; nothing is held, and smaller recordings go on."""
-
-
-class MissingExtraError(AutobatchError, ImportError):
-    """An optional package is needed; the message names the extra that brings it."""
-
-
-class CacheWarning(UserWarning):
-    """The kernel cache on disk cannot be used as it is; what is compiled is right, but it may be compiled again."""
-
-
-class CompilerBug(Exception):
-    """A fault of the library's own: an invariant between two stages does not hold."""
-
-
-def message(what: str, *, expected: str = "", got: str = "", where: str = "", repair: str = "") -> str:
-    """Put the parts of an error together; an empty part is left out.
-
-    >>> print(message("matmul: inner sizes differ", expected="f[n, m] @ f[m]", got="f32[7, 64] @ f32[32]"))
-    matmul: inner sizes differ
-      expected f[n, m] @ f[m], got f32[7, 64] @ f32[32]
-    """
-    lines = [what]
-    wanted = ", ".join(part for part in (expected and f"expected {expected}", got and f"got {got}") if part)
-    lines += [
-        f"  {part}" for part in (wanted, where and f"recorded at {where}", repair and f"repair: {repair}") if part
-    ]
-    return "\n".join(lines)
-
-
-def user_line(skip: int = 1) -> str:
-    """`file:line in function` of the innermost frame outside the library, or an empty string."""
-    return line_of(*user_place(skip + 1))
-
-
-def user_place(skip: int = 1) -> tuple[CodeType | None, int]:
-    """Code object and instruction of the innermost frame outside the library."""
-    frame: FrameType | None = sys._getframe(skip)
-    while frame is not None:
-        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
-            return frame.f_code, frame.f_lasti
-        frame = frame.f_back
-    return None, 0
-
-
-def line_of(code: CodeType | None, instruction: int) -> str:
-    """Resolve a code object and instruction offset, kept while recording, to `file:line in function`."""
-    if code is None:
-        return ""
-    line = code.co_firstlineno
-    for start, end, number in code.co_lines():
-        if start <= instruction < end and number is not None:
-            line = number
-            break
-    return f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}"
-
-
-def op_error(op: str, what: str, *, expected: str = "", got: str = "", repair: str = "") -> OpTypeError:
-    """An `OpTypeError` at the user's current line."""
-    return OpTypeError(message(f"{op}: {what}", expected=expected, got=got, where=user_line(2), repair=repair))
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # tracebacks name it so

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 import autobatch as ab
-from autobatch.run.place import place
-from autobatch.run.program import Tape
-from autobatch.run.schedule import POLICIES, lower_bound, schedule
-from autobatch.tape import assemble, state
+from autobatch.record.tape import assemble, state
+from autobatch.schedule.place import place
+from autobatch.schedule.schedule import POLICIES, lower_bound, schedule
+from autobatch.schedule.structures import Tape
 from benchmarks.autobatch_trainer import AutobatchTrainer
 from benchmarks.gpu.idle import host_time
 from benchmarks.treelstm import WORKLOAD

@@ -52,7 +52,7 @@ class ProductFloor:
             function(*operands)
 
     def _make(self, products: Sequence[Shape]) -> list[Made]:
-        from autobatch.backends import products as library
+        from autobatch.backends.host import matmul as library
 
         made: list[Made] = []
         readers = Counter(_parts(product)[1][0] for product in products)

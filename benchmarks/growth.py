@@ -25,10 +25,10 @@ import numpy as np
 
 import autobatch as ab
 from autobatch import nn, optim
-from autobatch.run.place import place
-from autobatch.run.program import Tape
-from autobatch.run.schedule import schedule
-from autobatch.tape import Recording, assemble, state
+from autobatch.record.tape import Recording, assemble, state
+from autobatch.schedule.place import place
+from autobatch.schedule.schedule import schedule
+from autobatch.schedule.structures import Tape
 from benchmarks import measure
 
 STAGES = ("list → tape", "tape → schedule", "schedule → plan")

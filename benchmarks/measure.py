@@ -113,7 +113,7 @@ def peak_megabytes() -> float:
 
 def _blas_kernels() -> str:
     """For which processor NumPy's OpenBLAS runs its kernels, where it can be asked."""
-    from autobatch.models.blas_threads import blas_function
+    from autobatch.demo.blas_threads import blas_function
 
     name = blas_function("get_corename")
     if name is None:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 import autobatch as ab
+from autobatch.backends.host.arena import arena
 from autobatch.run.execute import Run
-from autobatch.run.memory import arena
-from autobatch.run.program import CONCAT_ROWS, SLICE_ROWS
+from autobatch.schedule.structures import CONCAT_ROWS, SLICE_ROWS
 from benchmarks import measure
 from benchmarks.workload import CELLS, NO_CELLS, WORKLOADS, Workload, load, minibatches
 

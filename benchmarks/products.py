@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from autobatch.backends.products import LIBRARIES, Library
+from autobatch.backends.host.matmul import LIBRARIES, Library
 from autobatch.errors import AutobatchError
 from benchmarks import measure
 

@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
-from autobatch import inspection, patterns, running
+from autobatch.engine import forward as running
+from autobatch.expand import patterns
+from autobatch.explain import inspection
 from autobatch.run.execute import Run
-from autobatch.run.place import check_plan
-from autobatch.run.program import Plan, Schedule, Tape
-from autobatch.run.schedule import check_schedule
+from autobatch.schedule.place import check_plan
+from autobatch.schedule.schedule import check_schedule
+from autobatch.schedule.structures import Plan, Schedule, Tape
 
 MOST = 2000
 """Most nodes of a tape that is checked."""

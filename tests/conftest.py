@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 
 import autobatch as ab
 from autobatch.errors import AutobatchError
-from autobatch.shared import checking, flags, frozen, without_cells
-from autobatch.tape import state
+from autobatch.record.shared import checking, flags, frozen, without_cells
+from autobatch.record.tape import state
 from tests import requested
 from tests.checked import check_stages
 

@@ -23,7 +23,7 @@ _chosen: list[str] = []
 def request(name: str) -> None:
     """Choose a backend for the whole session. Raises where it is missing."""
     if name == "cupy":
-        from autobatch.backends.cupy_missing import require_cupy
+        from autobatch.backends.cuda.cupy_missing import require_cupy
 
         require_cupy()
     elif name == "stand-in":

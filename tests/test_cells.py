@@ -15,7 +15,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn
 from autobatch.errors import CellError
-from autobatch.tape import state
+from autobatch.record.tape import state
 
 
 @pytest.fixture(autouse=True)

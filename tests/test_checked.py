@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import planned, tape
+from autobatch.engine import kept_plans as planned
 from autobatch.errors import CompilerBug
-from autobatch.run import place, schedule
-from autobatch.run.program import Expansion
+from autobatch.record import tape
+from autobatch.schedule import place, schedule
+from autobatch.schedule.structures import Expansion
 from tests import checked
 
 TABLE = np.random.default_rng(0).normal(size=(5, 3))

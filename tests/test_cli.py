@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from autobatch.cli import main
 from autobatch.data import Tree
+from autobatch.demo.cli import main
 from tests.stand_in import kernels
 from tests.stand_in.session import on_stand_in
 

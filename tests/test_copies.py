@@ -12,7 +12,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn, optim
-from autobatch.parameter import SparseRows
+from autobatch.record.parameter import SparseRows
 
 COPIES: dict[str, Callable[[Any], Any]] = {"deepcopy": copy.deepcopy}
 for number in range(2, pickle.HIGHEST_PROTOCOL + 1):

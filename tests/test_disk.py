@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from autobatch import disk
-from autobatch.cli import main
+from autobatch.base import disk
+from autobatch.demo.cli import main
 from autobatch.errors import CacheWarning
 
 NAME = "loop-" + "0" * 32 + ".nbc"

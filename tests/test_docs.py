@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autobatch.explain import STAGES
+from autobatch.explain.explain import STAGES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -13,7 +13,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn, optim
-from autobatch.reuse.store import own_store
+from autobatch.map.store import own_store
 
 DIM = 6
 EXAMPLES = [np.full(DIM, float(k)) for k in range(3)]

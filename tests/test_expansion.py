@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import expansion, nn
+from autobatch import nn
 from autobatch.errors import NonFiniteError
+from autobatch.expand import expand as expansion
 
 D, H = 3, 4
 LENGTHS = (5, 1, 7, 0, 3)

@@ -15,9 +15,9 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn
-from autobatch.engine import run_pending
-from autobatch.explain import STAGES
-from autobatch.reasons import Reason, Reasons, batching_reasons
+from autobatch.engine.flush import run_pending
+from autobatch.explain.explain import STAGES
+from autobatch.explain.reasons import Reason, Reasons, batching_reasons
 
 GOLDEN = Path(__file__).parent / "golden"
 

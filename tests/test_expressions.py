@@ -14,7 +14,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import NonFiniteError, RecordingError
-from autobatch.parameter import move
+from autobatch.record.parameter import move
 from tests.requested import host
 
 CHANGES = {

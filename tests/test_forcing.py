@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.reasons import batching_reasons
+from autobatch.explain.reasons import batching_reasons
 
 
 class Greedy:

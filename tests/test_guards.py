@@ -20,7 +20,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn
-from autobatch.guarding import guard
+from autobatch.record.cells.guard import guard
 from tests import other_user_module
 from tests.other_user_module import scaled
 

@@ -16,8 +16,8 @@ import pytest
 import autobatch as ab
 from autobatch import nn
 from autobatch.errors import RecordingError
-from autobatch.shared import checking, frozen, is_frozen, without_cells
-from autobatch.tape import state
+from autobatch.record.shared import checking, frozen, is_frozen, without_cells
+from autobatch.record.tape import state
 from tests.instructions import breaking
 
 MOST = 160

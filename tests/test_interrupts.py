@@ -16,7 +16,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import NonFiniteError, OpIndexError, OpTypeError, RecordingError
-from autobatch.tape import state
+from autobatch.record.tape import state
 from tests import requested
 from tests.instructions import interrupted
 

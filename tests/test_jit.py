@@ -14,10 +14,10 @@ from typing import Any
 import numba
 import pytest
 
-from autobatch import disk, jit
-from autobatch.compile import cache
+from autobatch.base import disk, jit
+from autobatch.base.jit import CompiledFunction, compiled, identity, njit
+from autobatch.compile.host import cache
 from autobatch.errors import CacheWarning
-from autobatch.jit import CompiledFunction, compiled, identity, njit
 
 INTEGERS = (numba.types.int64,)
 
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plus(n: int) -> Any:
     """A function of its own for each n."""
-    return cache.load(f"from autobatch.jit import njit\n\n\n@njit\ndef loop(x):\n    return x + {n}\n")
+    return cache.load(f"from autobatch.base.jit import njit\n\n\n@njit\ndef loop(x):\n    return x + {n}\n")
 
 
 def again(function: Any) -> Any:
@@ -168,7 +168,7 @@ import importlib, pkgutil, sys
 import autobatch
 from autobatch.jit import CompiledFunction, identity
 for found in pkgutil.walk_packages(autobatch.__path__, "autobatch."):
-    if found.name not in ("autobatch.__main__", "autobatch.cli") and ".models" not in found.name:
+    if found.name not in ("autobatch.__main__", "autobatch.demo.cli") and ".models" not in found.name:
         importlib.import_module(found.name)
 seen = {}
 for name, module in sorted(sys.modules.items()):

@@ -14,8 +14,8 @@ import pytest
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import RecordingError
+from autobatch.record.tape import Recording, state
 from autobatch.run.execute import Run
-from autobatch.tape import Recording, state
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import gradient_flow
 from autobatch.errors import CellError, OpTypeError
-from autobatch.numpy_functions import FUNCTIONS
+from autobatch.expand import gradient_flow
+from autobatch.record.numpy_functions import FUNCTIONS
 from tests.requested import host
 
 X, Y = np.array([[0.3, -1.2, 2.5], [1.1, 0.4, -0.7]]), np.array([[1.5, 0.6, -2.0], [0.9, 1.3, 0.2]])

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import expansion, nn, patterns
+from autobatch import nn
 from autobatch.errors import NonFiniteError, OpIndexError
-from autobatch.reasons import batching_reasons, why_not_together
-from autobatch.run import recurring
-from autobatch.run.program import Expansion
-from autobatch.tensor import _signatures
+from autobatch.expand import expand as expansion
+from autobatch.expand import find as recurring
+from autobatch.expand import patterns
+from autobatch.explain.reasons import batching_reasons, why_not_together
+from autobatch.record.tensor import _signatures
+from autobatch.schedule.structures import Expansion
 
 D, WORDS = 4, 7
 Tree = Any

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import nn, planned, running
+from autobatch import nn
+from autobatch.engine import forward as running
+from autobatch.engine import kept_plans as planned
 from autobatch.errors import OpIndexError
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import references
-from autobatch.engine import SPARE
-from autobatch.integers import as_int32
-from autobatch.references import asked, memory_is_readable, referenced
-from autobatch.tape import state
+from autobatch.base import cpython
+from autobatch.base.cpython import as_int32, asked, memory_is_readable, referenced
+from autobatch.engine.flush import SPARE
+from autobatch.record.tape import state
 
 
 class Thing:
@@ -31,7 +30,7 @@ def test_memory_is_read_where_objects_are_as_expected() -> None:
 @pytest.mark.parametrize("n", [9, 500])
 def test_held_and_watched(monkeypatch: pytest.MonkeyPatch, n: int, first: int, readable: bool) -> None:
     if not readable:
-        monkeypatch.setattr(references, "memory_is_readable", lambda: False)
+        monkeypatch.setattr(cpython, "memory_is_readable", lambda: False)
     rng = np.random.default_rng(n)
     things: list[Any] = [Thing() for _ in range(n)]
     for k in rng.integers(0, n, size=n // 8).tolist():

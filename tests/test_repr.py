@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import autobatch as ab
-from autobatch import tape as tape_module
+from autobatch.record import tape as tape_module
 from tests.instructions import counted
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import OpTypeError, RecordingError
-from autobatch.reuse import store as reuse
-from autobatch.tape import assemble, state
-from autobatch.tensor import iterate_tensors
+from autobatch.map import store as reuse
+from autobatch.record.tape import assemble, state
+from autobatch.record.tensor import iterate_tensors
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, Model, Program, programs, run
 from tests.test_interrupts import TREES, Training, interrupted
 

@@ -101,7 +101,7 @@ def test_a_save_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytes
 
 
 # A file that Ctrl-C catches between `open` and `with` is closed by the garbage collector, which warns.
-FILES = tuple(str(Path(ab.__file__).with_name(name)) for name in ("saving.py", "files.py"))
+FILES = tuple(str(Path(ab.__file__).parent / name) for name in ("nn/saving.py", "base/files.py"))
 
 
 @pytest.mark.parametrize("unnamed", [True, False])

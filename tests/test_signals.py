@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autobatch.interrupts import uninterrupted
+from autobatch.base.interrupts import uninterrupted
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="signals of POSIX")
 

@@ -11,8 +11,8 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn
-from autobatch.shared import SharedExpression
-from autobatch.tensor import RecordedTensor
+from autobatch.record.shared import SharedExpression
+from autobatch.record.tensor import RecordedTensor
 
 Function = Callable[[Any], Any]
 

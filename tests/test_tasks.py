@@ -15,7 +15,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import NonFiniteError, RecordingError
-from autobatch.tape import state
+from autobatch.record.tape import state
 from tests.requested import host
 
 

@@ -107,7 +107,7 @@ def test_a_fault_of_the_library_keeps_all_frames(monkeypatch: pytest.MonkeyPatch
     def broken(*_: Any) -> Any:
         raise CompilerBug("between two stages")
 
-    monkeypatch.setattr("autobatch.running.schedule", broken)
+    monkeypatch.setattr("autobatch.engine.forward.schedule", broken)
     with ab.backend("numpy"):
         names = functions(raised(lambda: float(ab.tensor(1.0) * 2.0 + 3.0)))
     assert names[-1] == "broken"

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from autobatch.interrupts import uninterrupted
+from autobatch.base.interrupts import uninterrupted
 
 
 def test_a_signal_waits_for_the_end_of_the_block() -> None:

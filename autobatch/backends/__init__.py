@@ -1,5 +1,9 @@
-"""Where kernels run: `numpy`, the reference, each op a call; `numba`, the default, generated loops, BLAS products;
-`cupy`, generated CUDA C on a GPU."""
+"""Where kernels run: `numpy`, the reference, each op a call; `numba`, the default, generated loops and matrix products
+of the host; `cupy`, generated CUDA C on a GPU.
+
+In reading order: this file says which backend is chosen, `device` what a device has to offer, `transfer` what lies
+where; `host/` and `cuda/` are the two kinds of machine. Nothing here knows of nodes, launches or ops.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import contextlib
 import contextvars
 from collections.abc import Iterator
 
-from ..errors import BackendError
+from ..base.errors import BackendError
 from .device import current_device
 from .transfer import DEVICES
 

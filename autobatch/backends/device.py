@@ -133,7 +133,7 @@ def installed_device() -> Device | None:
 def current_device() -> Device:
     """The device in use; the GPU where none was installed. Raises what `require_cupy` does where there is none."""
     if not _in_use:
-        from .cupy_device import CupyDevice
+        from .cuda.cupy_device import CupyDevice
 
         _in_use.append(CupyDevice())
     return _in_use[0]

@@ -1,0 +1,9 @@
+"""Once per signature: from the graph of one node to a kernel that runs many.
+
+In: a `Graph`. Out: a `Kernel`, whose pieces are programs. Nothing here knows of recordings or of the rows that are
+read.
+
+In reading order: `kernel` holds the stages together. `batch` makes a graph of n nodes of the graph of one, `split`
+cuts it into what runs forward, in reverse and at the end, `fuse` makes `steps` of the ops: loops and matrix products.
+`rewrites/` are passes between them; `host/` and `cuda/` write the programs.
+"""

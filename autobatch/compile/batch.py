@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CompilerBug
-from ..graph import CONST, INPUT, NODE, Graph, Node
+from ..base.errors import CompilerBug
+from ..base.types import Dim, tensor_type
+from ..ir.graph import CONST, INPUT, NODE, Graph, Node
+from ..ir.trace import Builder, Tracer
 from ..ops.declare import apply
 from ..ops.index import ARANGE, SCATTER_ADD, TAKE
 from ..ops.linalg import PRODUCT
 from ..ops.movement import broadcast_to, reshape, transpose
 from ..ops.segment import SEGMENT_MAX
-from ..types import Dim, tensor_type
-from .trace import Builder, Tracer
 
 INT64 = np.dtype(np.int64)
 

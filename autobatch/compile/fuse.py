@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import CONST, INPUT, Graph
+from ..base.types import Dim, size_of
+from ..ir.graph import CONST, INPUT, Graph
 from ..ops.elementwise import CAST, EQUAL, NOT_EQUAL, STOP_GRADIENT, WHERE
 from ..ops.index import ARANGE, TAKE
 from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
 from ..ops.reduce import MAX, SUM
-from ..types import Dim, size_of
-from .stacks import ROWS, STACKED
+from .rewrites.stacks import ROWS, STACKED
 from .steps import Domain, Extent, Loop, Read, Steps, Store, gathered_concats, rows_domain, splits
 
 NEVER = 1 << 30

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from ..backends.transfer import DEVICES
-from ..graph import Graph
+from ..ir.graph import Graph
+from ..ir.simplify import simplify
 from .batch import batch
 from .cuda.lower import CudaProgram, lower_cuda
-from .join import derive, join_products
-from .lower import Program, graph_inputs, lower, steps_of
-from .simplify import simplify
+from .host.lower import Program, graph_inputs, lower, steps_of
+from .rewrites.join import derive, join_products
 from .split import Pieces, split
 from .steps import Steps
 

@@ -16,15 +16,15 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from ..graph import CONST, INPUT, Graph
+from ..base.types import Dim, Type, is_float
+from ..ir.graph import CONST, INPUT, Graph
+from ..ir.simplify import simplify
+from ..ir.vjp import vjp
 from ..ops.elementwise import ADD
 from ..ops.index import SCATTER_ADD
 from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
-from ..types import Dim, Type, is_float
-from .beside import read_beside
-from .simplify import simplify
-from .stacks import concats_in_place, is_in_pool, is_stack
-from .vjp import vjp
+from .rewrites.beside import read_beside
+from .rewrites.stacks import concats_in_place, is_in_pool, is_stack
 
 CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange"))
 

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..graph import INPUT, Graph
+from ..base.types import Dim, Type, size_of
+from ..ir.graph import INPUT, Graph
 from ..ops.movement import CONCAT
-from ..types import Dim, Type, size_of
 
 Extent = int | Dim
 

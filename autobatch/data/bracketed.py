@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from ..errors import AutobatchError, message
+from ..base.errors import AutobatchError, message
 from .trees import Tree
 
 __all__ = ["TreeFormatError", "class_label", "parse_trees", "read_trees"]

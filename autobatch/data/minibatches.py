@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..errors import message
+from ..base.errors import message
 
 __all__ = ["Minibatches", "minibatches"]
 

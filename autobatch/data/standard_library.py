@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import message
+from ..base.errors import message
 
 __all__ = ["LibraryModule", "largest_modules", "outermost_functions"]
 

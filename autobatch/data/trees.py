@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from ..errors import message
+from ..base.errors import message
 
 __all__ = ["Tree"]
 

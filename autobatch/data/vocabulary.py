@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import message
+from ..base.errors import message
 from .trees import Tree
 
 __all__ = ["Vocabulary"]

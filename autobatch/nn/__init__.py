@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..parameter import Buffer
+from ..record.parameter import Buffer
 from .dropout import Dropout
 from .embedding import Embedding
 from .gru_cell import GRUCell

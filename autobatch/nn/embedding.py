@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..parameter import Parameter
+from ..record.parameter import Parameter
 from . import init
 from .module import Module
 

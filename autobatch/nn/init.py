@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ..parameter import Parameter
-from ..random import initial_generator
+from ..record.parameter import Parameter
+from ..record.random import initial_generator
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> Parameter:

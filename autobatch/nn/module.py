@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from ..errors import message
-from ..guards import Noted, changed
-from ..parameter import Buffer, Parameter, forget_gradients, move, replace
-from ..random import in_mode
-from ..saving import as_array
-from ..tape import state
+from ..base.errors import message
+from ..base.module_epoch import Noted, changed
+from ..record.parameter import Buffer, Parameter, forget_gradients, move, replace
+from ..record.random import in_mode
+from ..record.tape import state
+from .saving import as_array
 
 _CONTAINERS = (list, tuple, dict)
 

@@ -1,4 +1,12 @@
-"""What can be computed on one example: every op, declared once."""
+"""What can be computed on one example: every op, declared once.
+
+In: operands and attributes. Out: a type, and for the reference a NumPy array. Nothing is recorded here; who records is
+asked through `declare.recorder`.
+
+In reading order: `declare` (what an op says of itself), `elementwise`, `movement`, `index`, `linalg`, `reduce`,
+`segment` (reductions over lists), `random`, `searching`; `composite` ops are made of others; `value` has the operators
+of tensors.
+"""
 
 from . import composite, elementwise, index, linalg, movement, random, reduce, segment
 from .declare import OPS, Op, Sample, apply

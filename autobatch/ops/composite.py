@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OpIndexError, OpTypeError, message, op_error, user_line
+from ..base.errors import OpIndexError, OpTypeError, message, op_error, user_line
 from .declare import Attrs, Op, Sample, apply, as_value, declare
 from .elementwise import STOP_GRADIENT, absolute, exp, less, log, where
 from .index import BOUNDED, TAKE, check_whole, not_in_range

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import op_error
-from ..types import Type
+from ..base.errors import op_error
+from ..base.types import Type
 
 Attrs = tuple[Any, ...]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OpTypeError, op_error
-from ..types import HALF, INT64, Type, broadcast_shapes, default_dtype, tensor_type, value_dtype
+from ..base.errors import OpTypeError, op_error
+from ..base.types import HALF, INT64, Type, broadcast_shapes, default_dtype, tensor_type, value_dtype
 from .declare import Attrs, Op, Sample, apply, as_value, declare
 
 Samples = Callable[[np.random.Generator], list[Sample]]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OpIndexError, OpTypeError, message, op_error, user_line
-from ..types import Type, broadcast_shapes, tensor_type
+from ..base.errors import OpIndexError, OpTypeError, message, op_error, user_line
+from ..base.types import Type, broadcast_shapes, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .movement import STACK, reshape, slice_axis, transpose
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OpTypeError, op_error
-from ..types import Type, broadcast_shapes, tensor_type
+from ..base.errors import OpTypeError, op_error
+from ..base.types import Type, broadcast_shapes, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .movement import reshape, transpose
 from .reduce import SUM

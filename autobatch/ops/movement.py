@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OpTypeError, op_error
-from ..types import Dim, Type, broadcast_shapes, size_of, tensor_type
+from ..base.errors import OpTypeError, op_error
+from ..base.types import Dim, Type, broadcast_shapes, size_of, tensor_type
 from .declare import Attrs, Op, Sample, apply, as_value, declare, elements
 
 

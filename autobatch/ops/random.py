@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..types import Type, tensor_type
+from ..base.types import Type, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .elementwise import cast, less_equal
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OpTypeError, op_error
-from ..types import Type, counted, tensor_type
+from ..base.errors import OpTypeError, op_error
+from ..base.types import Type, counted, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .elementwise import cast, equal, float_dtype
 from .movement import broadcast_to, reshape

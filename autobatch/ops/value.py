@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import op_error
-from ..types import Shape
+from ..base.errors import op_error
+from ..base.types import Shape
 from .searching import COMPARE, looks_for_an_object
 
 if TYPE_CHECKING:
-    from ..types import Type
+    from ..base.types import Type
     from .declare import Op
 
 

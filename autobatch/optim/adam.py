@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..backends.parts import ALONE, parts_done, take_part
-from ..parameter import Parameter, SparseRows
+from ..backends.host.parts import ALONE, parts_done, take_part
+from ..record.parameter import Parameter, SparseRows
 from .on_device import DeviceMove, Gradient, bits
 from .optimizer import Array, Move, Optimizer, compiled_loop, flat, table_shape, with_decay
 

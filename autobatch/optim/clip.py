@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.parts import ALONE, parts_done, take_part
+from ..backends.host.parts import ALONE, parts_done, take_part
 from ..backends.transfer import is_on_device
-from ..errors import BackendError
-from ..interrupts import run_whole
-from ..parameter import Parameter, SparseRows
+from ..base.errors import BackendError
+from ..base.interrupts import run_whole
+from ..record.parameter import Parameter, SparseRows
 from .on_device import clip
 from .optimizer import Array, compiled_loop, flat
 

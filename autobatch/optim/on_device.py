@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backends.cuda import HEADER
 from ..backends.device import Device, current_device
-from ..parameter import SparseRows
+from ..record.parameter import SparseRows
 
 Array = Any
 

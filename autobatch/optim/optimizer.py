@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..backends.parts import ALONE, SHARED, rows_of_a_part, share_counted
+from ..backends.host.parts import ALONE, SHARED, rows_of_a_part, share_counted
 from ..backends.transfer import is_on_device, to_device, to_host
-from ..errors import BackendError, message
-from ..interrupts import passing_on
-from ..jit import njit
-from ..parameter import Parameter, SparseRows, forget_gradients, update
-from ..types import short_dtype
+from ..base.errors import BackendError, message
+from ..base.interrupts import passing_on
+from ..base.jit import njit
+from ..base.types import short_dtype
+from ..record.parameter import Parameter, SparseRows, forget_gradients, update
 from .on_device import DeviceMove
 
 Array = np.ndarray[Any, Any]

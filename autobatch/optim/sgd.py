@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from ..backends.parts import parts_done, take_part
-from ..parameter import Parameter, SparseRows
+from ..backends.host.parts import parts_done, take_part
+from ..record.parameter import Parameter, SparseRows
 from .on_device import DeviceMove, Gradient, bits
 from .optimizer import Array, Move, Optimizer, compiled_loop, flat, table_shape, with_decay
 

@@ -1,0 +1,9 @@
+"""A plan is executed: forward, and in reverse.
+
+In: an `Expansion`, a `Schedule`, a `Plan`, kernels. Out: pools that hold values, and gradients of what is shared. No
+decision is taken here that changes what is computed.
+
+In reading order: `layout` binds launches to memory, `feed` and `execute` run them, `backward` runs them in reverse,
+where `first_writes` says which gradient rows are stored rather than added to. `one_by_one` interprets node after node:
+the reference. `device/` has the same stages for a GPU.
+"""

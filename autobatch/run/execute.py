@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..jit import njit
-from ..types import Type
+from ..base.jit import njit
+from ..base.types import Type
+from ..ir.interpret import interpret
+from ..schedule.structures import Expansion, Plan, Schedule, Tape
 from .feed import Feed, feed, form_of, from_lengths
-from .interpret import interpret
 from .layout import Array, Call, Launch, Same
-from .program import Expansion, Plan, Schedule, Tape
 
 
 @njit

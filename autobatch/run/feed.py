@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..types import Type
+from ..base.types import Type
 
 Array = np.ndarray[Any, Any]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..jit import njit
+from ..base.jit import njit
 from .execute import Run
 from .layout import Array, pool_number
 

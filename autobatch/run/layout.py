@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..types import Dim, Type, size_of
-from .memory import Lease
-from .program import Expansion, Plan, Schedule, Tape
+from ..backends.host.arena import Lease
+from ..base.types import Dim, Type, size_of
+from ..schedule.structures import Expansion, Plan, Schedule, Tape
 
 Array = np.ndarray[Any, Any]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from autobatch.backends.cupy_missing import require_cupy
+from autobatch.backends.cuda.cupy_missing import require_cupy
 
 _SPIN = """
 extern "C" __global__ void spin(long long cycles) {

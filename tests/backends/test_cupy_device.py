@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.backends import cupy_device
-from autobatch.backends.cupy_device import CupyDevice
+from autobatch.backends.cuda import cupy_device
+from autobatch.backends.cuda.cupy_device import CupyDevice
 from autobatch.backends.device import use_device
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from autobatch.backends.cupy_missing import require_cupy
+from autobatch.backends.cuda.cupy_missing import require_cupy
 from autobatch.errors import BackendError, MissingExtraError
 from tests import conftest
 

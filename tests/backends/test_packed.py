@@ -9,8 +9,8 @@ import pytest
 
 import autobatch as ab
 from autobatch import optim
-from autobatch.backends import packed
-from autobatch.backends.packed import forget, kept, kept_bytes
+from autobatch.backends.host import packed_weights as packed
+from autobatch.backends.host.packed_weights import forget, kept, kept_bytes
 
 
 def matrix(*shape: int) -> np.ndarray:

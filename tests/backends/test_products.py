@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.backends import mkl, tiles
-from autobatch.backends.products import (
+from autobatch.backends.host import mkl, tiles
+from autobatch.backends.host.matmul import (
     LIBRARIES,
     add_stacked,
     product,

@@ -16,7 +16,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import optim
-from autobatch.backends import parts, threads, tiles
+from autobatch.backends.host import parts, threads, tiles
 from autobatch.compile import kernel
 from autobatch.optim import optimizer
 

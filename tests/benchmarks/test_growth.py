@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 
 import autobatch as ab
-from autobatch.run.place import check_plan, place
-from autobatch.run.schedule import check_schedule, schedule
-from autobatch.tape import assemble
+from autobatch.record.tape import assemble
+from autobatch.schedule.place import check_plan, place
+from autobatch.schedule.schedule import check_schedule, schedule
 from benchmarks import growth, memory
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from autobatch.graph import CONST, Graph
+from autobatch.base.types import tensor_type
+from autobatch.ir.graph import CONST, Graph
 from autobatch.ops.declare import Op
-from autobatch.types import tensor_type
 
 
 class Build:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from autobatch.compile.beside import read_beside
+from autobatch.compile.rewrites.beside import read_beside
 from autobatch.compile.split import split
-from autobatch.graph import Graph
+from autobatch.ir.graph import Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, SLICE, TRANSPOSE

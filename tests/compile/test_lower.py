@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autobatch.backends.numba_verbs import gather_into
+from autobatch.backends.host.numba_verbs import gather_into
+from autobatch.base.types import Dim
 from autobatch.compile.fuse import fuse
-from autobatch.compile.lower import graph_inputs, lower, steps_of
-from autobatch.compile.passes import plan_passes
-from autobatch.compile.rewrite import rewrite
+from autobatch.compile.host.lower import graph_inputs, lower, steps_of
+from autobatch.compile.host.passes import plan_passes
+from autobatch.compile.rewrites.rewrite import rewrite
 from autobatch.compile.steps import Loop
 from autobatch.errors import OpIndexError
-from autobatch.graph import CONST, INPUT, Graph
+from autobatch.ir.graph import CONST, INPUT, Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
 from autobatch.ops.segment import SEGMENT_MAX
-from autobatch.types import Dim
 from tests.compile.by_hand import Build
 
 M = Dim(0)
@@ -432,8 +432,8 @@ def test_two_results_added_to_the_same_rows_of_one_pool(backend):
 
 
 def test_loops_promise_that_their_arrays_are_apart() -> None:
-    from autobatch.compile import cache
-    from autobatch.compile.loops import write_loop
+    from autobatch.compile.host import cache
+    from autobatch.compile.host.loops import write_loop
 
     build = Build()
     x, y = build.input("rows", 0, M, 3), build.input("rows", 1, M, 3)
@@ -449,7 +449,7 @@ def test_loops_promise_that_their_arrays_are_apart() -> None:
 
 
 def test_gradients_of_one_pool_are_added_through_one_argument() -> None:
-    from autobatch.compile.loops import ArrayArgument, write_loop
+    from autobatch.compile.host.loops import ArrayArgument, write_loop
 
     build = Build()
     x, y = build.input("cotangent", 0, M, 3), build.input("rows", 1, M, 3)

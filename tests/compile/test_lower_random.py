@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.backends import parts, threads
-from autobatch.compile import cache
-from autobatch.compile.lower import lower
+from autobatch.backends.host import parts, threads
+from autobatch.base.types import Dim
+from autobatch.compile.host import cache
+from autobatch.compile.host.lower import lower
 from autobatch.errors import OpTypeError
-from autobatch.graph import Graph
+from autobatch.ir.graph import Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.index import ARANGE, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
-from autobatch.types import Dim
 
 _spec = importlib.util.spec_from_file_location("lower_cases", Path(__file__).with_name("test_lower.py"))
 cases: Any = importlib.util.module_from_spec(_spec)

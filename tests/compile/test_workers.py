@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.compile import cache, kernel, workers
-from autobatch.compile.workers import Task, Team
+from autobatch.compile import kernel
+from autobatch.compile.host import cache, workers
+from autobatch.compile.host.workers import Task, Team
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +105,7 @@ def test_one_core_and_few_loops_start_no_worker(monkeypatch: pytest.MonkeyPatch)
 
 def tasks(n: int) -> list[Task]:
     """Loops that take a while."""
-    head = "from math import tanh\n\nfrom autobatch.jit import njit\n\n\n@njit\ndef loop(n, x):\n"
+    head = "from math import tanh\n\nfrom autobatch.base.jit import njit\n\n\n@njit\ndef loop(n, x):\n"
     texts = [f"{head}    for i in range(n):\n        x[i] = tanh(x[i]) + {k}\n" for k in range(n)]
     return [Task("loop", "int float64:1", text) for text in texts]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autobatch.compile.passes import CALL
+from autobatch.compile.host.passes import CALL
 from autobatch.ops import Op
 from tests.ops.test_accuracy import SWEPT, check_accuracy
 from tests.stand_in.device import StandIn

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.engine import flush
+from autobatch.engine.flush import flush
 from autobatch.errors import DeviceMemoryError, NonFiniteError, OpIndexError
 from tests.device.reader import SENTENCES, Reader
 from tests.stand_in.device import StandIn

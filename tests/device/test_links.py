@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.engine import run_pending
+from autobatch.engine.flush import run_pending
 from tests.device.reader import numbers
 from tests.stand_in.device import StandIn
 

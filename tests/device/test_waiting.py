@@ -11,7 +11,7 @@ import numpy as np
 import autobatch as ab
 from autobatch import optim
 from autobatch.backends.transfer import is_on_device
-from autobatch.engine import flush, run_pending
+from autobatch.engine.flush import flush, run_pending
 from tests.device.reader import SENTENCES, Reader
 from tests.stand_in.device import StandIn
 

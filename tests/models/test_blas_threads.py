@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import autobatch as ab
-from autobatch.models import blas_threads as module
-from autobatch.models.blas_threads import blas_threads
+from autobatch.demo import blas_threads as module
+from autobatch.demo.blas_threads import blas_threads
 
 
 @pytest.mark.skipif(module._openblas() is None, reason="this NumPy does not bring its own OpenBLAS")

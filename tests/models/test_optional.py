@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from autobatch.demo.optional import demo_package
 from autobatch.errors import MissingExtraError
-from autobatch.models.optional import demo_package
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):

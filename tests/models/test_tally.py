@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from autobatch.models.tally import Tally
+from autobatch.demo.tally import Tally
 
 
 def one_hot(*answers):

@@ -8,8 +8,8 @@ import pytest
 import autobatch as ab
 from autobatch import optim
 from autobatch.data import Tree, minibatches
+from autobatch.demo.training import TrainingOptions, evaluate, train_epoch
 from autobatch.models import BinaryTreeClassifier, ChildSumTreeClassifier
-from autobatch.models.training import TrainingOptions, evaluate, train_epoch
 from tests.requested import host
 
 N_WORDS, N_CLASSES = 7, 3

@@ -10,7 +10,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn
-from autobatch.parameter import SparseRows
+from autobatch.record.parameter import SparseRows
 from tests.requested import host
 
 Tree = tuple[int, list[Any]]  # word, children

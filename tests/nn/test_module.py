@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import guards, nn
+from autobatch import nn
+from autobatch.base import module_epoch as guards
 from tests.instructions import interrupted
 from tests.requested import of_the_host
 

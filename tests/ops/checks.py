@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 import autobatch as ab
-from autobatch.compile.trace import Builder
-from autobatch.compile.vjp import vjp
-from autobatch.graph import CONST, INPUT, NODE, Graph
+from autobatch.base.types import default_dtype, tensor_type
+from autobatch.ir.graph import CONST, INPUT, NODE, Graph
+from autobatch.ir.interpret import interpret
+from autobatch.ir.trace import Builder
+from autobatch.ir.vjp import vjp
 from autobatch.ops import OPS, Op, Sample, apply
 from autobatch.ops.segment import LIST_SUM
-from autobatch.run.interpret import interpret
-from autobatch.tensor import record_list
-from autobatch.types import default_dtype, tensor_type
+from autobatch.record.tensor import record_list
 from tests.requested import host
 
 Array = np.ndarray[Any, Any]

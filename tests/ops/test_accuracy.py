@@ -14,10 +14,10 @@ import pytest
 from numba import njit
 
 import autobatch as ab
-from autobatch.backends import scalar_functions
-from autobatch.backends.scalar_functions import FLOAT_FUNCTIONS
+from autobatch.backends.host import scalar_functions
+from autobatch.backends.host.scalar_functions import FLOAT_FUNCTIONS
+from autobatch.ir.interpret import interpret
 from autobatch.ops import Op, apply
-from autobatch.run.interpret import interpret
 from tests import requested
 from tests.ops.checks import GOOD, Values, default, differentiate, trace
 

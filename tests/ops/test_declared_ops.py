@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import autobatch as ab
+from autobatch.ir.interpret import interpret
 from autobatch.ops import OPS, Op, apply
-from autobatch.run.interpret import interpret
 from tests import requested
 from tests.ops.checks import (
     GOOD,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autobatch import running
+from autobatch.base.types import tensor_type
+from autobatch.engine import forward as running
 from autobatch.errors import CompilerBug
 from autobatch.ops import OPS, Op, Sample, apply
 from autobatch.ops.elementwise import ABS, ADD, EXP, MAXIMUM, MUL, POWER_OF, SIGMOID, TANH, WHERE
@@ -18,9 +19,8 @@ from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, SLICE, TRANSPOSE
 from autobatch.ops.reduce import MAX, SUM
 from autobatch.ops.segment import LIST_MAX, LIST_SUM, SPREAD
-from autobatch.run.place import place
-from autobatch.run.schedule import check_schedule, schedule
-from autobatch.types import tensor_type
+from autobatch.schedule.place import place
+from autobatch.schedule.schedule import check_schedule, schedule
 from tests.ops.checks import cases, check_batched, check_types, check_vjp, default, has_floats, masks, trace
 
 Change = dict[str, Any]

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import optim, parameter
-from autobatch.parameter import SparseRows
+from autobatch import optim
+from autobatch.record import parameter
+from autobatch.record.parameter import SparseRows
 from tests.instructions import Broken, breaking, interrupted
 from tests.requested import of_the_host
 

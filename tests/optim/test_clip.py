@@ -9,7 +9,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import optim
-from autobatch.parameter import SparseRows
+from autobatch.record.parameter import SparseRows
 from tests.requested import host, of_the_host
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import autobatch as ab
 from autobatch import nn, optim
-from autobatch.parameter import SparseRows
+from autobatch.record.parameter import SparseRows
 from tests.requested import host
 
 from .cases import Array, Arrays, Shapes

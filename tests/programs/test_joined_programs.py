@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import autobatch as ab
-from autobatch import patterns, running
-from autobatch.run import recurring
-from autobatch.tensor import _signatures
+from autobatch.engine import forward as running
+from autobatch.expand import find as recurring
+from autobatch.expand import patterns
+from autobatch.record.tensor import _signatures
 from tests import requested
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, PLAIN, Model, Program, programs
 from tests.programs.test_random_programs import check_against_loop

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import strategies as st
 
 import autobatch as ab
-from autobatch.run.program import (
+from autobatch.schedule.structures import (
     AS_SLOT,
     CONCAT_ROWS,
     EACH,

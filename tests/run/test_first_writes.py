@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.run import mirror
+from autobatch.run import backward as mirror
 from autobatch.run.first_writes import FirstWrites, first_writes
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import autobatch as ab
-from autobatch.run.memory import Arena, Lease, Loan, arena, lend
+from autobatch.backends.host.arena import Arena, Lease, Loan, arena, lend
 
 
 class Holder:

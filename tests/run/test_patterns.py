@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autobatch.errors import CompilerBug
-from autobatch.run import recurring as search
-from autobatch.run.join import Pattern, check_join, join, rules_of
-from autobatch.run.program import KERNEL, LIST, Expansion, SignatureTable, Tape
-from autobatch.run.recurring import EITHER, Facts, recurring
-from autobatch.run.schedule import schedule
+from autobatch.expand import find as search
+from autobatch.expand.find import EITHER, Facts, recurring
+from autobatch.expand.match import Pattern, check_join, join, rules_of
+from autobatch.schedule.schedule import schedule
+from autobatch.schedule.structures import KERNEL, LIST, Expansion, SignatureTable, Tape
 
 Draw = Callable[[str, str], Tape]
 TIMES = 10

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autobatch.errors import CompilerBug
-from autobatch.run.place import check_plan, place
-from autobatch.run.program import Plan, Schedule, Tape
-from autobatch.run.schedule import POLICIES, schedule
+from autobatch.schedule.place import check_plan, place
+from autobatch.schedule.schedule import POLICIES, schedule
+from autobatch.schedule.structures import Plan, Schedule, Tape
 
 Draw = Callable[[str, str], Tape]
 
@@ -55,7 +55,7 @@ def test_random_tapes(policy: str, data: st.DataObject, tapes: st.SearchStrategy
 def test_the_printed_example(draw: Draw) -> None:
     text = "a = leaf\nb = leaf\nc = cell a b\nd = leaf\ne = cell c d\ny = out a\nz = out e"
     _, plan = placed(draw(text, "y z"))
-    assert indent(str(plan), "    ") in (import_module("autobatch.run.place").__doc__ or "")
+    assert indent(str(plan), "    ") in (import_module("autobatch.schedule.place").__doc__ or "")
 
 
 def test_payloads_then_blocks(draw: Draw) -> None:

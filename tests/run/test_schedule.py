@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autobatch.backends.host.arena import Lease
 from autobatch.errors import CompilerBug
-from autobatch.run import frontier
-from autobatch.run.memory import Lease
-from autobatch.run.program import Tape
-from autobatch.run.schedule import POLICIES, _waits, check_schedule, lower_bound, schedule
+from autobatch.schedule import frontier
+from autobatch.schedule.schedule import POLICIES, _waits, check_schedule, lower_bound, schedule
+from autobatch.schedule.structures import Tape
 
 Draw = Callable[[str, str], Tape]
 policies = pytest.mark.parametrize("policy", POLICIES)
@@ -81,7 +81,7 @@ def test_random_tapes(policy: str, data: st.DataObject, tapes: st.SearchStrategy
 
 def test_the_printed_example(draw: Draw) -> None:
     result = schedule(draw(EXAMPLE, "y z"), "agenda")
-    assert indent(str(result), "    ") in (import_module("autobatch.run.schedule").__doc__ or "")
+    assert indent(str(result), "    ") in (import_module("autobatch.schedule.schedule").__doc__ or "")
 
 
 def test_agenda_waits_where_depth_does_not(draw: Draw) -> None:

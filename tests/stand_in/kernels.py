@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from autobatch import disk
 from autobatch.backends.cuda import HEADER
+from autobatch.base import disk
 
 COMPILER = shutil.which("g++") or ""
 MISSING = "" if COMPILER else "there is no C++ compiler (g++) to build kernels with"

@@ -15,7 +15,7 @@ import autobatch as ab
 from autobatch.backends.device import use_device
 from autobatch.compile import kernel
 from autobatch.compile.cuda.lower import CudaProgram, lower_cuda
-from autobatch.graph import Graph
+from autobatch.ir.graph import Graph
 from tests.stand_in.device import StandIn
 
 

@@ -1,4 +1,7 @@
-"""What generated CUDA kernels have in common: `HEADER`, the text that stands before the kernels of a program."""
+"""A GPU: `cupy_device` is the device that CuPy gives, `cupy_missing` says what it lacks where there is none.
+
+`HEADER`, the file `kernels.h`, is what generated kernels have in common. Nothing here is imported where no GPU is used.
+"""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...graph import CONST, INPUT, Graph
+from ...base.types import Dim, size_of
+from ...ir.graph import CONST, INPUT, Graph
 from ...ops.index import SCATTER_ADD
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
 from ...ops.random import NORMAL
 from ...ops.reduce import MAX, SUM
 from ...ops.segment import SEGMENT_MAX
-from ...types import Dim, size_of
 from ..steps import Loop, Read, Steps, Store
 from .products import matrix
 from .scalars import INT64

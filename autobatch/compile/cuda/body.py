@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...graph import INPUT, Graph
+from ...base.types import Dim, size_of
+from ...ir.graph import INPUT, Graph
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
-from ...types import Dim, size_of
 from ..steps import Loop, Read, Store, rows_domain
 from .arrange import REDUCTIONS, SEGMENTS, Arrangement
 from .loops import write_loop, write_node

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ...graph import CONST, Graph
-from ...types import size_of
+from ...base.types import size_of
+from ...ir.graph import CONST, Graph
 from ..steps import Domain, Loop, Read, Store, splits
 from .arrange import needed_nodes
 from .scalars import INT32, DType, affine, c_type, elementwise, literal

@@ -28,9 +28,9 @@ from typing import Any
 
 from ...backends.cuda import HEADER
 from ...backends.device import Device
-from ...graph import Graph
-from ...types import FLOATS
-from ..lower import argument_lines, count_lines, function_name, graph_inputs, steps_of, unpacked
+from ...base.types import FLOATS
+from ...ir.graph import Graph
+from ..host.lower import argument_lines, count_lines, function_name, graph_inputs, steps_of, unpacked
 from .arrange import arrange
 from .body import ADD, IN_ORDER, STORE, Body, Kernels
 

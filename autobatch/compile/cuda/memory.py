@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...types import Dim
+from ...base.types import Dim
 from .writer import extent_name
 
 ALIGNMENT = 256

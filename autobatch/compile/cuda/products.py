@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...graph import Graph
+from ...base.types import Dim, size_of
+from ...ir.graph import Graph
 from ...ops.movement import SLICE, TRANSPOSE
-from ...types import Dim, size_of
 from .scalars import c_type
 from .writer import Kernel, Writer
 

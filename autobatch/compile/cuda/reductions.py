@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...graph import Graph
+from ...base.types import Dim, size_of
+from ...ir.graph import Graph
 from ...ops.reduce import MAX
-from ...types import Dim, size_of
 from .scalars import DType, c_type
 from .writer import Kernel, Writer, extent_name
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...graph import Graph
+from ...base.types import Dim, size_of
+from ...ir.graph import Graph
 from ...ops.segment import SEGMENT_MAX
-from ...types import Dim, size_of
 from .scalars import INT32, INT64, DType, affine, c_type
 from .writer import Kernel, Writer
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import CompilerBug
-from ...graph import Node
+from ...base.errors import CompilerBug
+from ...ir.graph import Node
 from ...ops.elementwise import CAST, POWER_OF
 from ...ops.movement import BROADCAST, RESHAPE
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...graph import Graph
+from ...base.types import Dim, size_of
+from ...ir.graph import Graph
 from ...ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE, lowest_index
 from ...ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from ...ops.random import NORMAL, UNIFORM
-from ...types import Dim, size_of
 from .scalars import INT64, affine, c_type, literal
 
 if TYPE_CHECKING:

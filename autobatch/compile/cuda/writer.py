@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import CompilerBug
-from ...graph import CONST, INPUT, Graph
-from ...types import Dim, size_of
+from ...base.errors import CompilerBug
+from ...base.types import Dim, size_of
+from ...ir.graph import CONST, INPUT, Graph
 from ..steps import rows_domain
 from .scalars import INT32, DType, affine, c_type, elementwise, literal
 from .seen import RULES

@@ -13,8 +13,8 @@ import numpy as np
 
 from ...backends.device import Device
 from ...compile.cuda.lower import lower_cuda
-from ...compile.lower import graph_inputs
-from ...graph import Graph
+from ...compile.host.lower import graph_inputs
+from ...ir.graph import Graph
 from ...ops.index import BOUNDED
 from .faults import raise_fault
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...backends.device import Device
-from ...errors import OpIndexError
+from ...base.errors import OpIndexError
 
 
 def raise_fault(device: Device) -> None:

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...backends.transfer import to_host
-from ...types import Type
+from ...base.types import Type
+from ..backward import GiveDense, GiveRows, cotangent_types
 from ..layout import Array, rows_shape
-from ..mirror import GiveDense, GiveRows, cotangent_types
 from .execute import fixed_inputs
 from .layout import DeviceLaunch
 from .rows import take_rows
 
 if TYPE_CHECKING:
-    from .mirror import Reverse
+    from .backward import Reverse
 
 
 @dataclass(slots=True)

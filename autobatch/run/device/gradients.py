@@ -13,10 +13,10 @@ import numpy as np
 
 from ...backends.device import Device
 from ..layout import Array
-from .parcel import Parcel
 from .rows import add_rows
 from .rows import merge_rows as launch_merge
 from .segments import sorted_rows
+from .staging import Parcel
 
 
 def merge_rows(device: Device, ids: Array, parts: Sequence[Any], shape: tuple[int, ...]) -> tuple[Array, Any]:

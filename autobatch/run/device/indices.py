@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from ...backends.transfer import is_on_device
-from ...compile.lower import graph_inputs, lower
-from ...graph import INPUT, Graph
+from ...base.types import Dim
+from ...compile.host.lower import graph_inputs, lower
+from ...ir.graph import INPUT, Graph
 from ...ops.index import BOUNDED
-from ...types import Dim
 from ..feed import from_lengths
 from ..layout import Array, resolve
 from .layout import DeviceRun

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 
 from ...backends.device import Device
+from ...backends.host.arena import Lease
 from ...backends.transfer import is_on_device
+from ...base.jit import njit
+from ...base.types import Type
 from ...compile.cuda.lower import CudaProgram
-from ...jit import njit
-from ...types import Type
+from ...schedule.structures import Expansion, Plan, Schedule
 from ..execute import Run
 from ..layout import Array, places_of, pool_number, rows_shape
-from ..memory import Lease
-from ..program import Expansion, Plan, Schedule
 from .expressions import evaluate
 from .memory import Room
-from .parcel import Parcel
 from .rows import take_rows
+from .staging import Parcel
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.device import Device
-from ...errors import DeviceMemoryError, message
+from ...base.errors import DeviceMemoryError, message
 
 ALIGNMENT = 256
 

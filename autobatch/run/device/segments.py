@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...jit import njit
+from ...base.jit import njit
 
 Array = np.ndarray[Any, Any]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from autobatch.base.types import Dim
 from autobatch.compile.cuda.lower import CudaProgram, lower_cuda
-from autobatch.compile.lower import graph_inputs, lower
-from autobatch.graph import INPUT, Graph
-from autobatch.types import Dim
+from autobatch.compile.host.lower import graph_inputs, lower
+from autobatch.ir.graph import INPUT, Graph
 from tests.stand_in import kernels
 from tests.stand_in.device import StandIn
 

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autobatch.base.types import Dim
 from autobatch.compile.cuda import loops
 from autobatch.compile.cuda.scalars import elementwise
 from autobatch.compile.cuda.writer import Writer
-from autobatch.graph import INPUT, Graph
+from autobatch.ir.graph import INPUT, Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
 from autobatch.ops.segment import SEGMENT_MAX
-from autobatch.types import Dim
 from tests.compile.by_hand import Build
 from tests.compile.cuda.agreement import Agreement, Sizes, at, resolve
 from tests.stand_in import kernels

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autobatch.graph import INPUT, Graph
+from autobatch.ir.graph import INPUT, Graph
 from tests.compile.cuda.agreement import Agreement, Sizes, build_all, resolve
 from tests.stand_in import kernels
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autobatch.base.types import tensor_type
 from autobatch.compile.kernel import Kernel
-from autobatch.compile.trace import Builder
-from autobatch.graph import NODE, SHARED, Graph
+from autobatch.ir.graph import NODE, SHARED, Graph
+from autobatch.ir.interpret import interpret
+from autobatch.ir.trace import Builder
 from autobatch.ops import Op, apply
 from autobatch.ops.segment import LIST_SUM
-from autobatch.run.interpret import interpret
-from autobatch.types import tensor_type
 from tests.compile.cuda.agreement import Agreement, Sizes, build_all, resolve
 from tests.ops.checks import FLOAT64, GOOD, INT64, Case, converted, default, masks, varied
 from tests.stand_in import kernels

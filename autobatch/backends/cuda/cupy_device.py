@@ -1,0 +1,232 @@
+"""A GPU through CuPy: memory, copies, generated kernels and the products of cuBLAS, all in one stream.
+
+Written against CuPy 14. Products go to cuBLAS by a handle: `cupy.matmul` takes several times as long on the host. The
+stream is the thread's current one, CuPy's default unless the user chose another.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+
+from ..device import Host
+from .cupy_missing import require_cupy
+
+_N, _T = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
+_EXACT, _TF32 = 0, 3  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
+_FACTORS_FROM_HOST = 0  # CUBLAS_POINTER_MODE_HOST
+_DEVICE_TO_DEVICE = 3  # cudaMemcpyDeviceToDevice
+
+
+class CupyDevice:
+    """The current GPU. See `Device`."""
+
+    name = "cupy"
+    tf32 = False
+    launched = 0
+
+    def __init__(self) -> None:
+        self._cupy = cupy = require_cupy()
+        self._runtime = cupy.cuda.runtime
+        self._blas = cupy.cuda.cublas
+        self._of_thread = _OfThread()
+        self._reader: Any = None
+        self._modules: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
+        self._pinned: collections.deque[tuple[Any, Any]] = collections.deque()  # (buffer, event after its copy)
+        self._factors = {np.dtype(t): np.array([0, 1], t) for t in (np.float32, np.float64)}
+        self._factor_at = {  # addresses of 0 and 1
+            kind: (int(both.ctypes.data), int(both.ctypes.data) + kind.itemsize) for kind, both in self._factors.items()
+        }
+        self._fault_words = cupy.zeros(3, np.int64)
+        self.faults = int(self._fault_words.data.ptr)
+
+    @property
+    def _stream(self) -> int:
+        return int(self._cupy.cuda.get_current_stream().ptr)
+
+    # Memory.
+
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        """See `Device`."""
+        return self._cupy.empty(shape, dtype)
+
+    def array(self, host: Host) -> Any:
+        """See `Device`."""
+        return self._cupy.array(host, order="C")
+
+    def mark(self) -> Any:
+        """See `Device`."""
+        event = self._cupy.cuda.Event(disable_timing=True)
+        event.record(self._cupy.cuda.get_current_stream())
+        return event
+
+    def numpy(self, array: Any, moment: Any = None) -> Host:
+        """See `Device`. What is read as of an earlier moment goes by another stream, past all that came since."""
+        if moment is not None:
+            if self._reader is None:
+                self._reader = self._cupy.cuda.Stream(non_blocking=True)
+            self._reader.wait_event(moment)
+        found: Host = array.get() if moment is None else array.get(stream=self._reader)
+        return found
+
+    def upload(self, host: Host) -> Any:
+        """See `Device`. The copy goes out of a pinned buffer, which is written again once the copy is done."""
+        made = self.empty(host.shape, host.dtype)
+        if host.nbytes:
+            buffer, event = self._staging(host.nbytes)
+            np.frombuffer(buffer, np.uint8, host.nbytes)[:] = np.ascontiguousarray(host).reshape(-1).view(np.uint8)
+            made.data.copy_from_host_async(buffer.ptr, host.nbytes, self._cupy.cuda.get_current_stream())
+            event.record(self._cupy.cuda.get_current_stream())
+            self._pinned.append((buffer, event))
+        return made
+
+    def _staging(self, n_bytes: int) -> tuple[Any, Any]:
+        """A pinned buffer that no copy is reading, and its event."""
+        for _ in range(len(self._pinned)):
+            buffer, event = self._pinned.popleft()
+            if event.done and buffer.size() >= n_bytes:
+                return buffer, event
+            if not event.done:
+                self._pinned.append((buffer, event))
+        rounded = 1 << max(n_bytes - 1, 65535).bit_length()
+        return self._cupy.cuda.alloc_pinned_memory(rounded), self._cupy.cuda.Event(disable_timing=True)
+
+    def zero(self, address: int, n_bytes: int) -> None:
+        """See `Device`."""
+        self.launched += 1
+        self._runtime.memsetAsync(address, 0, n_bytes, self._stream)
+
+    def copy(self, target: int, source: int, n_bytes: int) -> None:
+        """See `Device`."""
+        self.launched += 1
+        self._runtime.memcpyAsync(target, source, n_bytes, _DEVICE_TO_DEVICE, self._stream)
+
+    def free_bytes(self) -> int:
+        """See `Device`: what the GPU has, and what CuPy keeps for later."""
+        pool = self._cupy.get_default_memory_pool()
+        free = int(self._runtime.memGetInfo()[0]) + int(pool.free_bytes())
+        limit = int(pool.get_limit())
+        return min(free, limit - int(pool.used_bytes())) if limit else free
+
+    def synchronize(self) -> None:
+        """See `Device`."""
+        self._cupy.cuda.get_current_stream().synchronize()
+
+    # Kernels.
+
+    def kernel(self, source: str, name: str) -> Any:
+        """See `Device`. CuPy keeps what NVRTC makes on disk, in `CUPY_CACHE_DIR`."""
+        found = self._kernels.get((source, name))
+        if found is None:
+            module = self._modules.get(source)
+            if module is None:
+                module = self._modules[source] = self._cupy.RawModule(code=source, options=("--std=c++17",))
+            found = self._kernels[source, name] = module.get_function(name)
+        return found
+
+    def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
+        """See `Device`. CuPy passes Python's whole numbers as `long long`."""
+        if blocks:
+            self.launched += 1
+            kernel((blocks,), (threads,), arguments)
+
+    # Products. cuBLAS reads matrices column by column: C = A B there is Cᵀ = Bᵀ Aᵀ here.
+
+    def product(
+        self,
+        n: int,
+        k: int,
+        p: int,
+        a: int,
+        lead_a: int,
+        flip_a: bool,
+        b: int,
+        lead_b: int,
+        flip_b: bool,
+        c: int,
+        lead_c: int,
+        dtype: Any,
+        add: bool,
+    ) -> None:
+        """See `Device`."""
+        if n == 0 or p == 0:
+            return
+        gemm, start, one, factor = self._product_of("gemm", dtype, flip_a, flip_b, add)
+        gemm(*start, p, n, k, one, b, lead_b or 1, a, lead_a or 1, factor, c, lead_c or 1)
+
+    def products(
+        self,
+        count: int,
+        n: int,
+        k: int,
+        p: int,
+        a: int,
+        lead_a: int,
+        flip_a: bool,
+        step_a: int,
+        b: int,
+        lead_b: int,
+        flip_b: bool,
+        step_b: int,
+        c: int,
+        lead_c: int,
+        step_c: int,
+        dtype: Any,
+    ) -> None:
+        """See `Device`."""
+        if count == 0 or n == 0 or p == 0:
+            return
+        gemm, start, one, zero = self._product_of("gemmStridedBatched", dtype, flip_a, flip_b, False)
+        of_a, of_b, of_c = (a, lead_a or 1, step_a), (b, lead_b or 1, step_b), (c, lead_c or 1, step_c)
+        gemm(*start, p, n, k, one, *of_b, *of_a, zero, *of_c, count)
+
+    def _product_of(
+        self, form: str, dtype: Any, flip_a: bool, flip_b: bool, add: bool
+    ) -> tuple[Any, tuple[int, int, int], int, int]:
+        """For one call of cuBLAS: the function, the arguments that it begins with, where 1 lies and where the factor of
+        C does."""
+        self.launched += 1
+        kind = np.dtype(dtype)
+        zero, one = self._factor_at[kind]
+        own = self._of_thread
+        if own.cublas is None:
+            own.cublas = _Cublas(self._blas)
+        start = own.cublas.ready(self.tf32), _T if flip_b else _N, _T if flip_a else _N
+        return getattr(self._blas, ("s" if kind.itemsize == 4 else "d") + form), start, one, one if add else zero
+
+    # Sorting.
+
+    def argsort(self, address: int, n: int) -> Any:
+        """See `Device`. CuPy sorts by Thrust, whose `stable_sort` this is."""
+        cuda = self._cupy.cuda
+        memory = cuda.UnownedMemory(address, 8 * n, self, self._runtime.getDevice())
+        numbers = self._cupy.ndarray((n,), np.int64, memptr=cuda.MemoryPointer(memory, 0))
+        return self._cupy.argsort(numbers, kind="stable")
+
+
+class _Cublas:
+    """A handle of cuBLAS. Nobody else has it, so that it is told only what changes; CuPy sets the stream."""
+
+    def __init__(self, blas: Any) -> None:
+        self._blas, self._handle = blas, int(blas.create())
+        weakref.finalize(self, blas.destroy, self._handle).atexit = False
+        blas.setPointerMode(self._handle, _FACTORS_FROM_HOST)
+        self._tf32: bool | None = None
+
+    def ready(self, tf32: bool) -> int:
+        """The handle, in this mode of arithmetic."""
+        if self._tf32 is not tf32:
+            self._blas.setMathMode(self._handle, _TF32 if tf32 else _EXACT)
+            self._tf32 = tf32
+        return self._handle
+
+
+class _OfThread(threading.local):
+    """The handle of a thread, made for its first product."""
+
+    cublas: _Cublas | None = None

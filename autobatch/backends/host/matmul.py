@@ -1,0 +1,280 @@
+"""Which library multiplies matrices, and the verbs by which compiled programs ask for it.
+
+    own     tiles compiled for this machine (`tiles`), the default
+    numpy   `np.matmul`, with the BLAS that NumPy brings
+    mkl     Intel's library, from the optional package `mkl` (`mkl`)
+
+It is chosen when autobatch is imported, by AUTOBATCH_PRODUCTS, or by `set_products`; which code runs for a product then
+depends on dtype, shapes and strides alone, never on a measurement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+
+from ...base.errors import BackendError
+from . import mkl, tiles
+from .packed_weights import kept
+from .verbs import add_rows, gather, store_rows
+
+Array = np.ndarray[Any, Any]
+
+Operand = Any
+"""One matrix for all, or a matrix for each node: an array of them, or (pool, rows, n, is turned) where each is n rows
+of a pool, or the transpose of that."""
+
+Terms = Sequence[tuple[Operand, Operand]]
+RowsOf = tuple[Array, Array, int]
+
+
+class Library(ABC):
+    """Products of operands of one floating dtype into an array whose last axis is contiguous."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The library, and what of it runs here."""
+
+    @abstractmethod
+    def product(self, x: Array, w: Array, y: Array) -> None:
+        """y = x w."""
+
+    @abstractmethod
+    def product_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
+        """y = x vᵀ; `keep` says that v is a shared operand, which further products will read."""
+
+    @abstractmethod
+    def product_many(self, x: Array, w: Array, y: Array) -> None:
+        """y[b] = x[b] w[b]."""
+
+    def product_stacked(self, terms: Terms, y: Array) -> None:
+        """y[b] = Σ x[b] w[b] over the terms (x, w); here of copies of the operands."""
+        for number, (x, w) in enumerate(terms):
+            left, right = _gathered(x), _gathered(w)
+            if left.ndim == 2:
+                left = np.broadcast_to(left, (len(y), *left.shape))
+            if number == 0:
+                self.product_many(left, right, y)
+            else:
+                term = np.empty_like(y)
+                self.product_many(left, right, term)
+                y += term
+
+    def add_stacked(self, terms: Terms, target: RowsOf, n: int, add: bool) -> None:
+        """The same, each matrix added to n rows of a pool, or stored there; here of an array that is added."""
+        pool, rows, _ = target
+        y = np.empty((len(rows) // n, n, pool.shape[1]), pool.dtype)
+        self.product_stacked(terms, y)
+        (add_rows if add else store_rows)(target, y)
+
+    def product_summed(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
+        """y = Σ_b x[b] v[b]ᵀ for each part v, side by side; here of copies in which the sum is the inner index."""
+        left = _gathered(x).transpose(1, 0, 2).reshape(y.shape[0], -1)
+        start = 0
+        for part in parts:
+            v = _gathered(part)
+            right = v.transpose(0, 2, 1).reshape(-1, v.shape[1])
+            self.product(left, right, y[:, start : start + v.shape[1]])
+            start += v.shape[1]
+
+
+def _gathered(x: Operand) -> Array:
+    """An operand as an array."""
+    if not isinstance(x, tuple):
+        found: Array = x
+        return found
+    pool, rows, n, is_turned = x
+    stack = gather(pool, rows, -1).reshape(len(rows) // n, n, pool.shape[1])
+    return stack.transpose(0, 2, 1) if is_turned else stack
+
+
+def _placed(x: Operand) -> tuple[Array, Array, bool]:
+    """An operand as tiles take it: the matrices or a pool, row numbers if it is a pool, whether each is turned."""
+    if isinstance(x, tuple):
+        pool, rows, n, is_turned = x
+        return (pool[None] if len(rows) else pool[:0].reshape(0, n, pool.shape[1])), rows, is_turned
+    return (x if x.ndim == 3 else x[None]), tiles.NO_ROWS, False
+
+
+class Numpy(Library):
+    """`np.matmul`."""
+
+    def describe(self) -> str:
+        return f"NumPy, {np.show_config(mode='dicts')['Build Dependencies']['blas']['name']}"
+
+    def product(self, x: Array, w: Array, y: Array) -> None:
+        np.matmul(x, w, y)
+
+    def product_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
+        np.matmul(x, v.T, y)
+
+    def product_many(self, x: Array, w: Array, y: Array) -> None:
+        np.matmul(x, w, y)
+
+
+class Own(Library):
+    """Tiles. A product with one column is a sum along rows, which they are not made for: that is NumPy's."""
+
+    def describe(self) -> str:
+        return f"own tiles, {8 * tiles.VECTOR_BYTES}-bit vectors, {llvmlite.binding.get_host_cpu_name()}"
+
+    def product(self, x: Array, w: Array, y: Array) -> None:
+        if y.shape[1] == 1:
+            np.matmul(x, w, y)
+        elif w.strides[1] == w.itemsize:
+            tiles.multiply(x, w, y)
+        elif w.strides[0] == w.itemsize:
+            tiles.multiply_panels(x, tiles.panels(w.T), y)
+        else:
+            tiles.multiply(x, np.ascontiguousarray(w), y)
+
+    def product_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
+        if y.shape[1] == 1:
+            np.matmul(x, v.T, y)
+        elif v.strides[1] == v.itemsize:
+            tiles.multiply_panels(x, kept(v) if keep else tiles.panels(v), y)
+        else:
+            self.product(x, v.T, y)
+
+    def product_many(self, x: Array, w: Array, y: Array) -> None:
+        if y.shape[2] > 1 and w.strides[2] == w.itemsize:
+            tiles.multiply_many(x, w, y)
+        else:
+            np.matmul(x, w, y)
+
+    def product_stacked(self, terms: Terms, y: Array) -> None:
+        if y.shape[2] != 1:
+            tiles.multiply_stacked([(_placed(x), _placed(w)) for x, w in terms], y)
+        elif all(isinstance(x, tuple) for x, _ in terms):
+            for number, ((pool, rows, n, is_turned), w) in enumerate(terms):
+                tiles.multiply_columns(pool, rows, n, is_turned, _gathered(w), y, add=number > 0)
+        else:
+            super().product_stacked(terms, y)
+
+    def add_stacked(self, terms: Terms, target: RowsOf, n: int, add: bool) -> None:
+        pool, rows, _ = target
+        tiles.multiply_stacked([(_placed(x), _placed(w)) for x, w in terms], pool[None], rows, n, add)
+
+    def product_summed(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
+        if all(isinstance(v, tuple) or v.strides[2] == v.itemsize for v in parts):
+            tiles.multiply_summed(_placed(x), [_placed(v) for v in parts], y)
+        else:
+            super().product_summed(x, parts, y)
+
+
+class Mkl(Library):
+    """MKL; NumPy where it cannot read operands as they lie."""
+
+    def __init__(self) -> None:
+        self.library = mkl.load()
+
+    def describe(self) -> str:
+        return f"MKL {self.library.version}, one thread, deterministic mode"
+
+    def product(self, x: Array, w: Array, y: Array) -> None:
+        self.product_many(x[None], w[None], y[None])
+
+    def product_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
+        self.product_many(x[None], v.T[None], y[None])
+
+    def product_many(self, x: Array, w: Array, y: Array) -> None:
+        if not self.library.multiply_many(x, w, y):
+            np.matmul(x, w, y)
+
+
+LIBRARIES: dict[str, type[Library]] = {"own": Own, "numpy": Numpy, "mkl": Mkl}
+
+
+def _made(name: str) -> Library:
+    if name not in LIBRARIES:
+        raise BackendError(f"set_products: no library is called {name!r}\n  expected one of {', '.join(LIBRARIES)}")
+    return LIBRARIES[name]()
+
+
+_chosen = [_made(os.environ.get("AUTOBATCH_PRODUCTS", "own"))]
+
+
+def set_products(name: str) -> None:
+    """Multiply matrices by "own" (default), "numpy" or "mkl" from now on, in all threads.
+
+    "own" are loops compiled for the vectors of this machine, "numpy" is `np.matmul`, "mkl" Intel's library from the
+    extra `autobatch-compiler[mkl]`. The environment variable AUTOBATCH_PRODUCTS chooses at start. Recordings that are
+    pending run with the library chosen when they run. On the backend "numpy" products are always `np.matmul`.
+
+    Raises `BackendError` for another name, `MissingExtraError` where MKL is not installed.
+
+    >>> import autobatch as ab
+    >>> ab.set_products("own")
+    """
+    _chosen[0] = _made(name)
+
+
+@contextlib.contextmanager
+def products(name: str) -> Iterator[None]:
+    """Multiply matrices by another library inside the block, in all threads.
+
+    >>> import autobatch as ab
+    >>> with ab.products("numpy"):
+    ...     ab.products_in_use()
+    'NumPy, ...'
+    """
+    before = _chosen[0]
+    _chosen[0] = _made(name)
+    try:
+        yield
+    finally:
+        _chosen[0] = before
+
+
+def products_in_use() -> str:
+    """The library that multiplies matrices, and what of it runs on this machine.
+
+    >>> import autobatch as ab
+    >>> ab.products_in_use()
+    'own tiles, ...'
+    """
+    return _chosen[0].describe()
+
+
+def is_own() -> bool:
+    """Whether our own tiles multiply."""
+    return isinstance(_chosen[0], Own)
+
+
+# Verbs of compiled programs.
+
+
+def product(x: Array, w: Array, y: Array) -> None:
+    """y = x w for matrices."""
+    _chosen[0].product(x, w, y)
+
+
+def product_transposed(x: Array, v: Array, y: Array, keep: bool) -> None:
+    """y = x vᵀ for matrices."""
+    _chosen[0].product_transposed(x, v, y, keep)
+
+
+def product_many(x: Array, w: Array, y: Array) -> None:
+    """y[b] = x[b] w[b]."""
+    _chosen[0].product_many(x, w, y)
+
+
+def product_stacked(terms: Terms, y: Array) -> None:
+    """y[b] = Σ x[b] w[b] over the terms (x, w)."""
+    _chosen[0].product_stacked(terms, y)
+
+
+def add_stacked(terms: Terms, target: RowsOf, n: int, add: bool) -> None:
+    """The same, each matrix added to n rows of a pool, (pool, rows, block), or stored there."""
+    _chosen[0].add_stacked(terms, target, n, add)
+
+
+def product_summed(x: Operand, parts: Sequence[Operand], y: Array) -> None:
+    """y = Σ_b x[b] v[b]ᵀ for each part v, side by side."""
+    _chosen[0].product_summed(x, parts, y)

@@ -1,0 +1,708 @@
+"""Tiles: matrix products of the library's own, written as vectors of the machine; no call of a BLAS.
+
+    multiply(x, w, y)                 y = x w, the columns of w side by side
+    multiply_panels(x, panels(v), y)  y = x vᵀ
+    multiply_many(x, w, y)            y[b] = x[b] w[b]
+    multiply_stacked(terms, y)        y[b] = Σ x[b] w[b] over the terms (x, w)
+    multiply_columns(pool, …, w, y)   y[b] = x[b] w[b] for vectors w[b]
+    multiply_summed(x, …, v, …, y)    y = Σ_b x[b] v[b]ᵀ
+
+The last three read matrices in a pool, where each is some rows, and the first of them leaves its results there.
+
+A tile is at most `ROWS` rows of x by `PANEL_BYTES` of columns of w. Its sums stay in registers while the inner
+index runs; every sum adds its terms one after the other, in the order of the inner index, whatever the tile's size, the
+alignment of the arrays or the number of threads, so that a row of a product has the same bits among few rows and among
+many. Vectors as wide as the machine's are asked for explicitly: loops that a compiler vectorises by itself keep sums in
+memory. Blocks of rows and of the inner index are chosen so that what is read again stays in the second-level cache.
+
+Weights lie as (outputs, inputs), while a tile wants its columns side by side: the forward pass of a linear map reads
+`panels` of its weights; gradients of rows and of weights read their operands where they are.
+
+All of it is one file but `parts`, since Numba's cache knows when a file changed, not what the file imports.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ...base.jit import compiled, njit
+from .parts import ALONE, parts_done, share_parts, take_part
+from .threads import is_help_likely
+
+
+def _machine() -> tuple[int, int, int]:
+    """Bytes of a vector, vectors in a row of a tile, rows of a tile: their product has to fit the vector registers."""
+    features = llvmlite.binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64, 4, 6
+    if features.get("avx"):
+        return 32, 2, 6
+    if features.get("neon"):
+        return 16, 4, 6
+    return 16, 2, 4
+
+
+VECTOR_BYTES, VECTORS, ROWS = _machine()
+PANEL_BYTES = VECTORS * VECTOR_BYTES
+"""Columns of a full tile, in bytes."""
+
+
+_INDEX = ir.IntType(64)
+_INT = ir.IntType(32)
+
+
+class _Vectors:
+    """Vectors of one dtype in a function that is being built."""
+
+    def __init__(self, builder: Any, real: Any, bits: int) -> None:
+        self.builder = builder
+        self.lanes = 8 * VECTOR_BYTES // bits
+        self.bytes = bits // 8
+        self.type = ir.VectorType(real, self.lanes)
+        self.zero = ir.Constant(self.type, [0.0] * self.lanes)
+        self.bools = ir.VectorType(ir.IntType(1), self.lanes)
+        pointer, align = self.type.as_pointer(), _INT
+        self.fma = self._function("fmuladd", self.type, [self.type] * 3, bits)
+        self.masked_load = self._function(
+            "masked.load", self.type, [pointer, align, self.bools, self.type], bits, ".p0"
+        )
+        self.masked_store = self._function(
+            "masked.store", ir.VoidType(), [self.type, pointer, align, self.bools], bits, ".p0"
+        )
+
+    def _function(self, name: str, result: Any, arguments: list[Any], bits: int, end: str = "") -> Any:
+        kind = ir.FunctionType(result, arguments)
+        declare: Any = cgutils.get_or_insert_function
+        return declare(self.builder.module, kind, f"llvm.{name}.v{self.lanes}f{bits}{end}")
+
+    def _splat(self, x: Any, kind: Any) -> Any:
+        undefined = ir.Constant(kind, ir.Undefined)
+        one = self.builder.insert_element(undefined, x, ir.Constant(_INT, 0))
+        return self.builder.shuffle_vector(
+            one, undefined, ir.Constant(ir.VectorType(_INT, self.lanes), [0] * self.lanes)
+        )
+
+    def splat(self, x: Any) -> Any:
+        """A number in every lane."""
+        return self._splat(x, self.type)
+
+    def masks(self, columns: Any) -> list[Any]:
+        """Which lanes of each vector of a row lie below `columns`."""
+        counts = ir.VectorType(_INT, self.lanes)
+        limit = self._splat(self.builder.trunc(columns, _INT), counts)
+        lanes = [ir.Constant(counts, list(range(v * self.lanes, (v + 1) * self.lanes))) for v in range(VECTORS)]
+        return [self.builder.icmp_signed("<", numbers, limit) for numbers in lanes]
+
+    def _at(self, row: Any, v: int) -> Any:
+        where = self.builder.gep(row, [ir.Constant(_INDEX, v * self.lanes)])
+        return self.builder.bitcast(where, self.type.as_pointer())
+
+    def load(self, row: Any, masks: list[Any] | None) -> list[Any]:
+        """A row of vectors, as many as there are masks (None: as a full tile has); masked lanes are zero."""
+        if masks is None:
+            return [self.builder.load(self._at(row, v), align=self.bytes) for v in range(VECTORS)]
+        align = ir.Constant(_INT, self.bytes)
+        return [
+            self.builder.call(self.masked_load, [self._at(row, v), align, mask, self.zero])
+            for v, mask in enumerate(masks)
+        ]
+
+    def store(self, values: list[Any], row: Any, masks: list[Any] | None) -> None:
+        """Write a row of vectors."""
+        align = ir.Constant(_INT, self.bytes)
+        for v, value in enumerate(values):
+            if masks is None:
+                self.builder.store(value, self._at(row, v), align=self.bytes)
+            else:
+                self.builder.call(self.masked_store, [value, self._at(row, v), align, masks[v]])
+
+
+def _tile(  # type: ignore[no-untyped-def]
+    typing_context, rows, x, x_at, x_row, x_inner, w, w_at, w_row, n_inner, y, y_at, y_row, columns, add
+):
+    """One tile; places and steps count elements from the first; with `add` the sums start from what y holds.
+
+    y[y_at + i y_row + j] = Σ_k x[x_at + i x_row + k x_inner] · w[w_at + k w_row + j]        i < rows, j < columns
+    """
+    index = types.intp
+    signature = types.void(index, x, *[index] * 3, w, *[index] * 3, y, *[index] * 4)
+    bits = x.dtype.bitwidth
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        rows, x, x_at, x_row, x_inner, w, w_at, w_row, n_inner, y, y_at, y_row, columns, add = args
+
+        def start(position: int, array: Any, at: Any) -> Any:
+            return builder.gep(context.make_array(signature.args[position])(context, builder, array).data, [at])
+
+        x, w, y = start(1, x, x_at), start(5, w, w_at), start(9, y, y_at)
+        vectors = _Vectors(builder, ir.FloatType() if bits == 32 else ir.DoubleType(), bits)
+        masks = vectors.masks(columns)
+        again = builder.icmp_signed("!=", add, ir.Constant(_INDEX, 0))
+        end = builder.append_basic_block("tile.end")
+        for name, n_columns, only in (
+            ("full", VECTORS * vectors.lanes, None),
+            ("wide", vectors.lanes + 1, masks),
+            ("thin", 0, masks[:1]),
+        ):
+            here, next_kind = builder.append_basic_block(f"tile.{name}"), builder.append_basic_block("tile.other")
+            builder.cbranch(builder.icmp_signed(">=", columns, ir.Constant(_INDEX, n_columns)), here, next_kind)
+            builder.position_at_end(here)
+            choice = builder.switch(rows, end)
+            for n_rows in range(1, ROWS + 1):
+                case = builder.append_basic_block(f"tile.{name}.{n_rows}")
+                choice.add_case(ir.Constant(_INDEX, n_rows), case)
+                builder.position_at_end(case)
+                _sums(builder, vectors, n_rows, (x, x_row, x_inner), (w, w_row), n_inner, (y, y_row), again, only)
+                builder.branch(end)
+            builder.position_at_end(next_kind)
+        builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return signature, build
+
+
+tile: Any = intrinsic(_tile)
+
+
+def _sums(
+    builder: Any,
+    vectors: _Vectors,
+    n_rows: int,
+    left: tuple[Any, Any, Any],
+    right: tuple[Any, Any],
+    n_inner: Any,
+    result: tuple[Any, Any],
+    again: Any,
+    masks: list[Any] | None,
+) -> None:
+    """The loop over the inner index for one number of rows."""
+    (x, x_row, x_inner), (w, w_row), (y, y_row) = left, right, result
+    before = builder.block
+    old, head, body, after = (builder.append_basic_block(f"tile.{name}") for name in ("old", "head", "body", "after"))
+
+    def row(base: Any, step: Any, i: int) -> Any:
+        return builder.gep(base, [builder.mul(step, ir.Constant(_INDEX, i))])
+
+    outputs = [row(y, y_row, i) for i in range(n_rows)]
+    builder.cbranch(again, old, head)
+    builder.position_at_end(old)
+    held = [vectors.load(output, masks) for output in outputs]
+    builder.branch(head)
+
+    builder.position_at_end(head)
+
+    def phi(kind: Any, from_before: Any, from_old: Any) -> Any:
+        node = builder.phi(kind)
+        node.add_incoming(from_before, before)
+        node.add_incoming(from_old, old)
+        return node
+
+    zero = ir.Constant(_INDEX, 0)
+    k, x_k, w_k = phi(_INDEX, zero, zero), phi(x.type, x, x), phi(w.type, w, w)
+    sums = [[phi(vectors.type, vectors.zero, value) for value in values] for values in held]
+    builder.cbranch(builder.icmp_signed("<", k, n_inner), body, after)
+
+    builder.position_at_end(body)
+    factors = vectors.load(w_k, masks)
+    for i in range(n_rows):
+        number = vectors.splat(builder.load(row(x_k, x_row, i)))
+        for total, factor in zip(sums[i], factors, strict=True):
+            total.add_incoming(builder.call(vectors.fma, [number, factor, total]), body)
+    k.add_incoming(builder.add(k, ir.Constant(_INDEX, 1)), body)
+    x_k.add_incoming(builder.gep(x_k, [x_inner]), body)
+    w_k.add_incoming(builder.gep(w_k, [w_row]), body)
+    builder.branch(head)
+
+    builder.position_at_end(after)
+    for values, output in zip(sums, outputs, strict=True):
+        vectors.store(values, output, masks)
+
+
+def _transpose_block(typing_context, v, v_at, v_row, out, out_at, out_row):  # type: ignore[no-untyped-def]
+    """out[out_at + i out_row + j] = v[v_at + j v_row + i] for a square as wide as a vector."""
+    index = types.intp
+    signature = types.void(v, index, index, out, index, index)
+    bits = v.dtype.bitwidth
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        real = ir.FloatType() if bits == 32 else ir.DoubleType()
+        lanes = 8 * VECTOR_BYTES // bits
+        pointer = ir.VectorType(real, lanes).as_pointer()
+        numbers = ir.VectorType(_INT, lanes)
+
+        def places(position: int) -> list[Any]:
+            base = context.make_array(signature.args[position])(context, builder, args[position]).data
+            base = builder.gep(base, [args[position + 1]])
+            steps = [builder.mul(args[position + 2], ir.Constant(_INDEX, i)) for i in range(lanes)]
+            return [builder.bitcast(builder.gep(base, [step]), pointer) for step in steps]
+
+        rows = [builder.load(place, align=bits // 8) for place in places(0)]
+        step = 1
+        while step < lanes:  # rows i and i + step exchange the lanes in which their numbers differ
+            low = [lane if not lane & step else lanes + lane - step for lane in range(lanes)]
+            high = [lane + step if not lane & step else lanes + lane for lane in range(lanes)]
+            for i in range(lanes):
+                if not i & step:
+                    a, b = rows[i], rows[i + step]
+                    rows[i] = builder.shuffle_vector(a, b, ir.Constant(numbers, low))
+                    rows[i + step] = builder.shuffle_vector(a, b, ir.Constant(numbers, high))
+            step *= 2
+        for row, place in zip(rows, places(3), strict=True):
+            builder.store(row, place, align=bits // 8)
+        return context.get_dummy_value()
+
+    return signature, build
+
+
+transpose_block: Any = intrinsic(_transpose_block)
+
+
+def _prefetch(typing_context, address):  # type: ignore[no-untyped-def]
+    """Ask for the cache line at an address, which will be read soon."""
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        where = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [where.type, _INT, _INT, _INT])
+        declare: Any = cgutils.get_or_insert_function
+        hints = [ir.Constant(_INT, hint) for hint in (0, 2, 1)]  # to read; for the second-level cache; data
+        builder.call(declare(builder.module, kind, "llvm.prefetch.p0"), [where, *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), build
+
+
+prefetch: Any = intrinsic(_prefetch)
+LINE = 64
+"""Bytes of a cache line."""
+
+
+N_INNER, N_ROWS = (512, 240) if VECTOR_BYTES == 64 else (256, 120)
+"""Rows and inner index of a block: 480 KB of x in float32 with the widest vectors, 120 KB elsewhere."""
+
+
+NONE = np.int64(0)
+"""Nothing, for compiled functions: for a plain 0 Numba would compile what is called once more."""
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
+@njit(**_OPTIONS)
+def _block(x, w, panel, width, y, i0, i1, first, last, add, soon, end, also, also_end):  # type: ignore[no-untyped-def]
+    """Rows i0 to i1, at most N_ROWS, of panels `first` to `last`; with `add` the sums start from what y holds.
+
+    What lies at addresses `soon` to `end`, and `also` to its end, is read next: it is asked for meanwhile, a share for
+    each tile, since all of it at once would hold the tiles up.
+    """
+    k = x.shape[1]
+    n = y.shape[1]
+    size = x.itemsize
+    x_row, x_inner = x.strides[0] // size, x.strides[1] // size
+    w_row, y_row = w.strides[0] // size, y.strides[0] // size
+    if k == 0 and add == 0:
+        y[i0:i1, first * width : last * width] = 0
+    n_tiles = max(1, (last - first) * ((i1 - i0 + ROWS - 1) // ROWS) * ((k + N_INNER - 1) // N_INNER))
+    share, also_share = (end - soon + n_tiles - 1) // n_tiles, (also_end - also + n_tiles - 1) // n_tiles
+    for k0 in range(0, k, N_INNER):
+        n_inner = min(N_INNER, k - k0)
+        for p in range(first, last):
+            w_at = p * panel + k0 * w_row
+            columns = min(width, n - p * width)
+            for i in range(i0, i1, ROWS):
+                for address in range(soon, min(soon + share, end), LINE):
+                    prefetch(address)
+                for address in range(also, min(also + also_share, also_end), LINE):
+                    prefetch(address)
+                soon += share
+                also += also_share
+                x_at = i * x_row + k0 * x_inner
+                y_at = i * y_row + p * width
+                tile(
+                    min(ROWS, i1 - i),
+                    x,
+                    x_at,
+                    x_row,
+                    x_inner,
+                    w,
+                    w_at,
+                    w_row,
+                    n_inner,
+                    y,
+                    y_at,
+                    y_row,
+                    columns,
+                    k0 + add,
+                )
+
+
+def _multiply(x, w, panel, width, y, parts):  # type: ignore[no-untyped-def]
+    """Parts are so many panels, counted through all blocks of rows."""
+    m, n = y.shape
+    n_panels = (n + width - 1) // width
+    n_all = (m + N_ROWS - 1) // N_ROWS * n_panels
+    n_done = 0
+    first, last = take_part(parts, 0, n_all)
+    while first < last:
+        while first < last:
+            i0, p = first // n_panels * N_ROWS, first % n_panels
+            p_end = min(n_panels, p + last - first)
+            _block(x, w, panel, width, y, i0, min(m, i0 + N_ROWS), p, p_end, NONE, NONE, NONE, NONE, NONE)
+            first += p_end - p
+        n_done += 1
+        first, last = take_part(parts, n_all, n_all)
+    return parts_done(parts, n_done)
+
+
+def _multiply_many(x, w, width, y, parts):  # type: ignore[no-untyped-def]
+    """Parts are so many products."""
+    n_panels = (y.shape[2] + width - 1) // width
+    n_done = 0
+    first, last = take_part(parts, 0, y.shape[0])
+    while first < last:
+        for b in range(first, last):
+            for i0 in range(0, y.shape[1], N_ROWS):
+                i1 = min(y.shape[1], i0 + N_ROWS)
+                _block(x[b], w[b], width, width, y[b], i0, i1, NONE, n_panels, NONE, NONE, NONE, NONE, NONE)
+        n_done += 1
+        first, last = take_part(parts, y.shape[0], y.shape[0])
+    return parts_done(parts, n_done)
+
+
+def _pack(v, lanes, out):  # type: ignore[no-untyped-def]
+    n, k = v.shape
+    width = out.shape[1]
+    v_row = v.strides[0] // v.itemsize
+    for p in range(out.shape[0] // max(k, 1)):
+        for j0 in range(0, width, lanes):
+            first = p * width + j0
+            n_blocks = k // lanes if first + lanes <= n else 0
+            for b in range(n_blocks):
+                transpose_block(v, first * v_row + b * lanes, v_row, out, (p * k + b * lanes) * width + j0, width)
+            for j in range(j0, j0 + lanes):
+                for kk in range(n_blocks * lanes, k):
+                    out[p * k + kk, j] = v[p * width + j, kk] if p * width + j < n else 0
+
+
+_pack_one = njit(**_OPTIONS)(_pack)
+
+
+@njit(**_OPTIONS)
+def _matrix(x, rows, n, b):  # type: ignore[no-untyped-def]
+    """Matrix b of a stack, of one matrix for all, or of a pool in which each is n rows: a copy if these lie apart."""
+    if rows.size == 0:
+        return x[b if x.shape[0] > 1 else 0]
+    first = rows[b * n]
+    if _is_run(rows, b * n, n):
+        return x[0, first : first + n]
+    copy = np.empty((n, x.shape[2]), x.dtype)
+    for k in range(n):
+        copy[k] = x[0, rows[b * n + k]]
+    return copy
+
+
+@njit(**_OPTIONS)
+def _place(x, rows, n, b, n_nodes):  # type: ignore[no-untyped-def]
+    """Addresses where matrix b of a pool begins and ends; nothing where there is none, or no pool.
+
+    Matrices lie anywhere in a pool, so that the processor does not guess where the next one begins.
+    """
+    if rows.size == 0 or b >= n_nodes:
+        return 0, 0
+    first = x.ctypes.data + rows[b * n] * x.strides[1]
+    return first, first + n * x.strides[1]
+
+
+@njit(**_OPTIONS)
+def _is_run(rows, at, n):  # type: ignore[no-untyped-def]
+    """Whether n row numbers follow one another."""
+    gaps = 0
+    for k in range(n):
+        gaps |= rows[at + k] - rows[at] - k
+    return gaps == 0
+
+
+def _multiply_stacked(  # type: ignore[no-untyped-def]
+    x, x_rows, x_is_turned, w, w_rows, u, u_rows, u_is_turned, v, v_rows, n_nodes, width, y, y_rows, n, add, parts
+):
+    """y[b] = x[b] w[b] + u[b] v[b], without the second product where v is empty; parts are so many nodes."""
+    n_x, n_w = x_rows.size // n_nodes, w_rows.size // n_nodes
+    n_u, n_v = u_rows.size // n_nodes, v_rows.size // n_nodes
+    n_terms = 2 if v.size > 0 else 1
+    n_panels = (y.shape[2] + width - 1) // width
+    n_done = 0
+    first, last = take_part(parts, 0, n_nodes)
+    while first < last:
+        for b in range(first, last):
+            apart = y_rows.size > 0 and not _is_run(y_rows, b * n, n)
+            if apart:
+                yb = np.empty((n, y.shape[2]), y.dtype)
+            elif y_rows.size > 0:
+                yb = y[0, y_rows[b * n] : y_rows[b * n] + n]
+            else:
+                yb = y[b]
+            for k in range(n_terms):  # one call of `_block`, which is long once it is compiled
+                if k == 0:
+                    left, right, is_turned = _matrix(x, x_rows, n_x, b), _matrix(w, w_rows, n_w, b), x_is_turned
+                else:
+                    left, right, is_turned = _matrix(u, u_rows, n_u, b), _matrix(v, v_rows, n_v, b), u_is_turned
+                if is_turned:
+                    left = left.T
+                again = 1 if k > 0 or (add and not apart) else 0
+                if k + 1 < n_terms:
+                    soon, end = _place(v, v_rows, n_v, b, last)
+                else:
+                    soon, end = _place(w, w_rows, n_w, b + 1, last)
+                for i0 in range(0, yb.shape[0], N_ROWS):
+                    i1 = min(yb.shape[0], i0 + N_ROWS)
+                    _block(left, right, width, width, yb, i0, i1, NONE, n_panels, again, soon, end, NONE, NONE)
+                    end = soon
+            if apart:
+                for k in range(n):
+                    row = y[0, y_rows[b * n + k]]
+                    for j in range(row.size):
+                        row[j] = row[j] + yb[k, j] if add else yb[k, j]
+        n_done += 1
+        first, last = take_part(parts, n_nodes, n_nodes)
+    return parts_done(parts, n_done)
+
+
+def _multiply_columns(pool, rows, n, is_turned, w, y, add, parts):  # type: ignore[no-untyped-def]
+    """y[b] = x[b] w[b] for vectors w[b], where x[b], or its transpose, is n rows of a pool; parts are so many nodes."""
+    n_done = 0
+    first, last = take_part(parts, 0, y.shape[0])
+    while first < last:
+        for b in range(first, last):
+            yb = y[b]
+            if not add:
+                yb[:] = 0
+            for k in range(n):
+                row = pool[rows[b * n + k]]
+                if is_turned:
+                    factor = w[b, k]
+                    for j in range(row.size):
+                        yb[j] += row[j] * factor
+                else:
+                    wb = w[b]
+                    total = pool.dtype.type(0)
+                    for j in range(row.size):
+                        total += row[j] * wb[j]
+                    yb[k] += total
+        n_done += 1
+        first, last = take_part(parts, y.shape[0], y.shape[0])
+    return parts_done(parts, n_done)
+
+
+@njit(**_OPTIONS)
+def _sum(x, x_rows, v, v_rows, u, u_rows, n_nodes, width, lanes, y, i0, i1, j0, j1):  # type: ignore[no-untyped-def]
+    """Rows i0 to i1, at most N_ROWS, of columns j0 to j1: each v[b] and u[b] is packed, and read from the cache."""
+    m, inner = y.shape[0], x.shape[2]
+    n_v = v_rows.size // n_nodes if v_rows.size else v.shape[1]
+    n_u = y.shape[1] - n_v
+    packed = np.empty(((j1 - j0 + width - 1) // width * inner, width), y.dtype)
+    for b in range(n_nodes):
+        xb = _matrix(x, x_rows, m, b)
+        also, also_end = _place(x, x_rows, m, b + 1, n_nodes)
+        for k in range(2):  # one call of `_block`, which is long once it is compiled
+            begin, end = (j0, min(j1, n_v)) if k == 0 else (max(j0, n_v), j1)
+            if begin >= end:
+                continue
+            if k == 0:
+                part = _matrix(v, v_rows, n_v, b)[begin:end]
+                soon, soon_end = _place(u, u_rows, n_u, b, n_nodes)
+            else:
+                part = _matrix(u, u_rows, n_u, b)[begin - n_v : end - n_v]
+                soon, soon_end = _place(v, v_rows, n_v, b + 1, n_nodes)
+            _pack_one(part, lanes, packed)
+            n_panels = (end - begin + width - 1) // width
+            yk = y[:, begin:end]
+            _block(xb, packed, width * inner, width, yk, i0, i1, 0, n_panels, b, soon, soon_end, also, also_end)
+            also = also_end
+
+
+def _multiply_summed(  # type: ignore[no-untyped-def]
+    x, x_rows, v, v_rows, u, u_rows, n_nodes, width, lanes, y, parts
+):
+    """y = Σ_b x[b] v[b]ᵀ beside Σ_b x[b] u[b]ᵀ; parts are so many panels, counted through all blocks of rows."""
+    m, n = y.shape
+    n_panels = (n + width - 1) // width
+    n_all = (m + N_ROWS - 1) // N_ROWS * n_panels
+    n_done = 0
+    first, last = take_part(parts, 0, n_all)
+    while first < last:
+        while first < last:
+            i0, p = first // n_panels * N_ROWS, first % n_panels
+            p_end = min(n_panels, p + last - first)
+            i1, j1 = min(m, i0 + N_ROWS), min(n, p_end * width)
+            _sum(x, x_rows, v, v_rows, u, u_rows, n_nodes, width, lanes, y, i0, i1, p * width, j1)
+            first += p_end - p
+        n_done += 1
+        first, last = take_part(parts, n_all, n_all)
+    return parts_done(parts, n_done)
+
+
+class _Compiled(dict[Any, Any]):
+    """A function compiled for a dtype when first asked for: once, whatever the strides, and for read-only operands."""
+
+    def __init__(self, function: Any, arguments: str, result: Any = types.void, **options: Any) -> None:
+        super().__init__()
+        self.function, self.arguments, self.result = function, arguments, result
+        self.options = _OPTIONS | options
+
+    def is_kept(self, dtype: np.dtype[Any]) -> bool:
+        """Whether it was compiled for a dtype before, by this process or by another."""
+        return dtype in self or njit(self.function, **self.options).is_kept(self._signature(dtype))
+
+    def __missing__(self, dtype: np.dtype[Any]) -> Any:
+        found = self[dtype] = compiled(self.function, self._signature(dtype), **self.options)
+        return found
+
+    def _signature(self, dtype: np.dtype[Any]) -> Any:
+        real = types.float32 if dtype == np.float32 else types.float64
+        kinds: dict[str, Any] = {"n": types.intp, "r": types.Array(types.int32, 1, "C", readonly=True)}
+        kinds["2c"], kinds["2cw"] = types.Array(real, 2, "C", readonly=True), types.Array(real, 2, "C")
+        for ndim in (2, 3):
+            kinds[f"{ndim}"] = types.Array(real, ndim, "A", readonly=True)
+            kinds[f"{ndim}w"] = types.Array(real, ndim, "A")
+        return self.result(*(kinds[name] for name in self.arguments.split()))
+
+
+_products = _Compiled(_multiply, "2 2 n n 2w n", types.intp)
+_stacked_products = _Compiled(_multiply_many, "3 3 n 3w n", types.intp)
+_sums_of_products = _Compiled(_multiply_stacked, "3 r n 3 r 3 r n 3 r n n 3w r n n n", types.intp)
+_columns = _Compiled(_multiply_columns, "2c r n n 2c 2cw n n", types.intp, fastmath={"reassoc", "contract"})
+_summed_products = _Compiled(_multiply_summed, "3 r 3 r 3 r n n n 2w n", types.intp)
+_packers = _Compiled(_pack, "2 n 2w")
+
+COMPILED = {"products": _products, "packing": _packers}
+"""What most programs call, by name: it can be compiled before it is called."""
+
+
+SHARED = 1 << 23
+"""Multiplications from which a product is shared among threads: 60 µs with the widest vectors."""
+
+PART = 1 << 21
+"""Multiplications of a part that is made of whole products, about."""
+
+
+def _run(x: Any, w: Any, panel: int, width: int, y: Any) -> None:
+    m, n = y.shape
+    n_parts = -(-m // N_ROWS) * -(-n // width)
+    if m * n * x.shape[1] >= SHARED and is_help_likely(n_parts):
+        share_parts(_products[y.dtype], (x, w, panel, width, y), n_parts)
+    else:
+        _products[y.dtype](x, w, panel, width, y, ALONE)
+
+
+def multiply(x: Any, w: Any, y: Any) -> None:
+    """y = x w for matrices of one floating dtype; the columns of w, and those of y, side by side."""
+    width = PANEL_BYTES // y.itemsize
+    _run(x, w, width, width, y)
+
+
+def multiply_panels(x: Any, packed: Any, y: Any) -> None:
+    """y = x vᵀ for `packed = panels(v)`."""
+    width = packed.shape[1]
+    _run(x, packed, width * x.shape[1], width, y)
+
+
+def multiply_many(x: Any, w: Any, y: Any) -> None:
+    """y[b] = x[b] w[b]; the columns of each w[b], and those of y[b], side by side."""
+    width = PANEL_BYTES // y.itemsize
+    of_each = y.shape[1] * y.shape[2] * x.shape[2]
+    size = max(1, PART // max(1, of_each))
+    if y.shape[0] * of_each >= SHARED and is_help_likely(-(-y.shape[0] // size)):
+        share_parts(_stacked_products[y.dtype], (x, w, width, y), y.shape[0], size)
+    else:
+        _stacked_products[y.dtype](x, w, width, y, ALONE)
+
+
+NO_ROWS = np.empty(0, np.int32)
+"""In place of row numbers where matrices are no rows of a pool."""
+
+Stack = tuple[Any, Any, bool]
+"""Matrices (b, m, k), or (1, m, k) for all; or a pool (1, rows, k) and row numbers; and whether each is turned."""
+
+
+def multiply_stacked(
+    terms: list[tuple[Stack, Stack]], y: Any, rows: Any = NO_ROWS, n: int = 0, add: bool = False
+) -> None:
+    """y[b] = Σ x[b] w[b] over the terms (x, w); with `rows` each is n rows of a pool y, stored there or added."""
+    n_nodes = len(rows) // n if n else y.shape[0]
+    width = PANEL_BYTES // y.itemsize
+    for k in range(0, len(terms), 2):
+        (x, x_rows, x_is_turned), w = terms[k][0], _columns_together(terms[k][1])
+        u, u_rows, u_is_turned, v = x[:0], NO_ROWS, False, (x[:0], NO_ROWS)
+        inner = len(w[1]) // max(1, n_nodes) if w[1].size else w[0].shape[1]
+        of_each = (n or y.shape[1]) * y.shape[2] * inner
+        if k + 1 < len(terms):
+            (u, u_rows, u_is_turned), v = terms[k + 1][0], _columns_together(terms[k + 1][1])
+        again = add or k > 0
+        arguments = (
+            x, x_rows, int(x_is_turned), *w, u, u_rows, int(u_is_turned), *v, n_nodes, width, y, rows, n, int(again)
+        )  # fmt: skip
+        size = max(1, PART // max(1, of_each))
+        can_share = n_nodes * of_each >= SHARED and not (add and n)  # rows that are added to may repeat
+        if can_share and is_help_likely(-(-n_nodes // size)):
+            share_parts(_sums_of_products[y.dtype], arguments, n_nodes, size)
+        elif n_nodes:
+            _sums_of_products[y.dtype](*arguments, ALONE)
+
+
+def _columns_together(w: Stack) -> tuple[Any, Any]:
+    """The right operand of a product, the columns of each matrix side by side."""
+    matrices, rows, _ = w
+    return (matrices if matrices.strides[2] == matrices.itemsize else np.ascontiguousarray(matrices)), rows
+
+
+def multiply_columns(pool: Any, rows: Any, n: int, is_turned: bool, w: Any, y: Any, add: bool = False) -> None:
+    """y[b] = x[b] w[b] for w (b, k, 1), where x[b], or its transpose, is n rows of a pool, all in order."""
+    vectors = np.ascontiguousarray(w).reshape(w.shape[:2])
+    arguments = (pool, rows, n, int(is_turned), vectors, y.reshape(y.shape[:2]), int(add))
+    of_each = n * pool.shape[1]
+    size = max(1, PART // max(1, 16 * of_each))  # reads each number once: as long as 16 multiplications elsewhere
+    if 16 * y.shape[0] * of_each >= SHARED and is_help_likely(-(-y.shape[0] // size)):
+        share_parts(_columns[y.dtype], arguments, y.shape[0], size)
+    else:
+        _columns[y.dtype](*arguments, ALONE)
+
+
+def multiply_summed(x: Stack, parts: list[Stack], y: Any) -> None:
+    """y = Σ_b x[b] v[b]ᵀ for each part v, side by side; the columns of each v[b] lie side by side."""
+    of_x, x_rows, _ = x
+    m = y.shape[0]
+    n_nodes = len(x_rows) // m if x_rows.size else of_x.shape[0]
+    n_inner = n_nodes * of_x.shape[2]
+    if n_inner == 0:
+        y[...] = 0
+        return
+    width, start = PANEL_BYTES // y.itemsize, 0
+    for k in range(0, len(parts), 2):
+        two = [*parts[k : k + 2], (of_x[:0], NO_ROWS, False)]
+        n = sum(len(rows) // n_nodes if rows.size else v.shape[1] for v, rows, _ in parts[k : k + 2])
+        target = y[:, start : start + n]
+        arguments = (of_x, x_rows, *two[0][:2], *two[1][:2], n_nodes, width, width // VECTORS, target)
+        n_parts = -(-m // N_ROWS) * -(-n // width)
+        if m * n * n_inner >= SHARED and is_help_likely(n_parts):
+            share_parts(_summed_products[y.dtype], arguments, n_parts)
+        else:
+            _summed_products[y.dtype](*arguments, ALONE)
+        start += n
+
+
+def panels(v: Any) -> Any:
+    """Matrix v (n, k), its columns side by side, transposed: f[panels · k, width], zeros beyond n.
+
+    >>> float(panels(np.ones((2, 3), np.float32)).sum())
+    6.0
+    """
+    width = PANEL_BYTES // v.itemsize
+    out = np.empty((-(-v.shape[0] // width) * v.shape[1], width), v.dtype)
+    _packers[v.dtype](v, width // VECTORS, out)
+    return out

@@ -1,0 +1,189 @@
+"""Types of values: a dtype and a shape, interned so that equal types are one object.
+
+Shapes of recorded values are plain integers. Shapes inside a batched graph may start with a `Dim`, a count that is
+known only when a launch runs: the number of nodes of the launch, or the number of rows of one of its lists.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import OpTypeError, op_error
+from .module_epoch import changed
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """A run-time count times a constant: `Dim(0)` is the nodes of a launch, `Dim(k)` the elements of its list k."""
+
+    index: int
+    factor: int = 1
+
+    def __mul__(self, other: int) -> Dim:
+        return Dim(self.index, self.factor * other)
+
+    __rmul__ = __mul__
+
+    def __str__(self) -> str:
+        name = "m" if self.index == 0 else f"n{self.index}"
+        return name if self.factor == 1 else f"{self.factor}{name}"
+
+    __repr__ = __str__
+
+
+Extent = int | Dim
+Shape = tuple[Any, ...]
+
+
+class Type:
+    """dtype and shape of one value. Compare with `is`; make with `tensor_type`.
+
+    `rows` and `width` say how the value lies in its pool: rank 0 and 1 are one row, a higher rank has its leading
+    axis as rows and the product of the others as width.
+    """
+
+    __slots__ = ("dtype", "ndim", "rows", "shape", "width")
+
+    def __init__(self, dtype: np.dtype[Any], shape: Shape) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.ndim = len(shape)
+        concrete = all(type(n) is int for n in shape)
+        self.rows = (shape[0] if self.ndim > 1 else 1) if concrete else -1
+        self.width = (size_of(shape[1:] if self.ndim > 1 else shape)) if concrete else -1
+
+    def __repr__(self) -> str:
+        return f"{short_dtype(self.dtype)}[{', '.join(map(str, self.shape))}]"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tensor_type, (self.dtype, self.shape)
+
+
+_interned: dict[tuple[np.dtype[Any], Shape], Type] = {}
+
+
+def tensor_type(dtype: Any, shape: Shape) -> Type:
+    """The one `Type` of this dtype and shape.
+
+    >>> tensor_type(np.float32, (7, 64))
+    f32[7, 64]
+    """
+    key = (np.dtype(dtype), shape)
+    found = _interned.get(key)
+    if found is None:
+        found = _interned.setdefault(key, Type(*key))
+    return found
+
+
+def size_of(shape: Shape) -> Any:
+    """Product of the extents; at most one of them may be a `Dim`."""
+    total: Any = 1
+    for extent in shape:
+        total = total * extent if not isinstance(extent, Dim) else extent * total
+    return total
+
+
+def short_dtype(dtype: np.dtype[Any]) -> str:
+    """`f32`, `i64`, `bool`, …"""
+    return "bool" if dtype.kind == "b" else f"{dtype.kind}{dtype.itemsize * 8}"
+
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+INT64 = np.dtype(np.int64)
+DTYPES = (*FLOATS, np.dtype(np.int32), INT64, np.dtype(np.bool_))
+
+
+HALF = np.dtype(np.float16)
+
+
+def value_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+    """The dtype of values that op `name` is asked for; of float16 it is float32, in which they are held and computed.
+
+    >>> value_dtype("cast", "float16")
+    dtype('float32')
+    """
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError:
+        wanted = np.dtype(object)
+    if wanted not in DTYPES and wanted != HALF:
+        raise op_error(
+            name,
+            "no value holds this dtype",
+            expected="float32, float64, int32, int64, bool, or float16, which is computed in float32",
+            got=str(dtype),
+        )
+    return FLOATS[0] if wanted == HALF else wanted
+
+
+class _Default(threading.local):
+    dtype = np.dtype(np.float32)
+
+
+_default = _Default()
+
+on_change: list[Callable[[], None]] = []
+"""Called after the default dtype has changed; `tape.py` forgets here which op gives which type."""
+
+
+def default_dtype() -> np.dtype[Any]:
+    """dtype of NumPy float arrays, parameters and Python numbers where nothing else decides: float32 at first."""
+    return _default.dtype
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Set the default floating dtype of this thread, float32 or float64.
+
+    >>> import autobatch as ab
+    >>> ab.set_default_dtype("float64"); ab.zeros(2).dtype
+    dtype('float64')
+    >>> ab.set_default_dtype("float32")
+    """
+    wanted = np.dtype(dtype)
+    if wanted not in FLOATS:
+        raise OpTypeError(f"set_default_dtype: expected float32 or float64, got {wanted}")
+    _default.dtype = wanted
+    for hook in on_change:
+        hook()
+    changed()
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether values of this dtype have gradients."""
+    return dtype.kind == "f"
+
+
+def promote(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """dtype of a result of two tensors: floats win over integers and keep their width, else NumPy's rule."""
+    if a == b:
+        return a
+    if a.kind == "f" and b.kind != "f":
+        return a
+    if b.kind == "f" and a.kind != "f":
+        return b
+    return np.promote_types(a, b)
+
+
+def counted(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """dtype of a sum: truth values are counted and whole numbers added in int64, as in NumPy."""
+    return dtype if dtype.kind == "f" else INT64
+
+
+def broadcast_shapes(*shapes: Shape) -> Shape | None:
+    """NumPy's broadcasting, over extents that may be `Dim`s; None where the shapes do not fit."""
+    ndim = max(map(len, shapes), default=0)
+    result: list[Extent] = []
+    for axis in range(-ndim, 0):
+        extent: Extent = 1
+        for shape in shapes:
+            if -axis <= len(shape) and shape[axis] != 1:
+                if extent != 1 and extent != shape[axis]:
+                    return None
+                extent = shape[axis]
+        result.append(extent)
+    return tuple(result)

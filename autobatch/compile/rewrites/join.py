@@ -1,0 +1,193 @@
+"""join: products of one launch that share a sum or an operand → one product.
+
+Input and output: a batched `Graph`. Weights are operands that are the same for all nodes.
+
+    x @ A + h @ B          →  concat(x, h) @ concat(A, B)        the operands are gathered side by side
+    x @ A, x @ B           →  (x @ concat(A, B))[:, :a], […]     the results are parts of one
+
+A launch of few rows is bound by reading its weights and by the call, and one product with a longer inner side runs
+nearer to the peak than two with shorter ones; what has to be kept for the reverse pass becomes one array. Weights that
+are put together are made once in a run (see `derive`).
+
+Invariants: the results keep their order, types and values (within rounding: the terms of a sum are added in another
+order). Cost: O(nodes), once per signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...base.types import Dim, tensor_type
+from ...ir.graph import INPUT, Graph
+from ...ops.elementwise import ADD
+from ...ops.linalg import PRODUCT
+from ...ops.movement import CONCAT, SLICE, TRANSPOSE, VIEWS
+
+COLUMNS = 8
+"""Fewest columns of a product that is worth joining to another."""
+
+
+def varying(graph: Graph) -> list[bool]:
+    """Which nodes differ from node to node of a launch, or from launch to launch."""
+    found: list[bool] = []
+    for node in graph.nodes:
+        own = node.op is INPUT and node.attrs[0] not in ("shared", "derived")
+        own = own or any(isinstance(n, Dim) for n in node.type.shape)
+        found.append(own or any(found[j] for j in node.inputs))
+    return found
+
+
+def join_products(graph: Graph) -> Graph:
+    """Apply both rules: sums first, so that products that become equal in their left operand meet the second."""
+    return _Joiner(_Joiner(graph).sums()).operands()
+
+
+class _Joiner:
+    """The graph that is read; the one that is written has what does not vary first, so that it can be put together."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.old = graph
+        self.nodes = graph.nodes
+        self.varies = varying(graph)
+        self.new = Graph()
+        self.number: dict[int, int] = {}
+        for i in range(len(graph.nodes)):
+            if not self.varies[i]:
+                self.copy(i)
+        self.uses = [0] * len(graph.nodes)
+        for node, live in zip(graph.nodes, graph.live(), strict=True):
+            for j in node.inputs if live else ():
+                self.uses[j] += 1
+        for i in graph.outputs:
+            self.uses[i] += 1
+
+    def copy(self, i: int) -> None:
+        """The same node in the new graph."""
+        node = self.nodes[i]
+        inputs = tuple(self.number[j] for j in node.inputs)
+        self.number[i] = self.new.add(node.op, inputs, node.attrs, node.type, node.level)
+
+    def finish(self) -> Graph:
+        """The new graph."""
+        self.new.outputs = tuple(self.number[i] for i in self.old.outputs)
+        return self.new.pruned().check()
+
+    def is_weighted(self, i: int) -> bool:
+        """Whether a node is a product of rows with weights, wide enough."""
+        node = self.nodes[i]
+        if node.op is not PRODUCT or any(self.nodes[j].type.ndim != 2 for j in node.inputs):
+            return False
+        x, w = node.inputs
+        return self.varies[x] and not self.varies[w] and self.nodes[w].type.shape[1] >= COLUMNS
+
+    def side_by_side(self, operands: Sequence[int], axis: int) -> int:
+        """The concat of nodes of the new graph; of transposes it is the transpose of the concat."""
+        nodes = [self.new.nodes[i] for i in operands]
+        if all(node.op is TRANSPOSE and node.attrs[0] == (1, 0) for node in nodes):
+            inner = self.side_by_side([node.inputs[0] for node in nodes], -3 - axis)
+            flipped = tensor_type(nodes[0].type.dtype, self.new.nodes[inner].type.shape[::-1])
+            return self.new.add(TRANSPOSE, (inner,), ((1, 0),), flipped, nodes[0].level)
+        shape = list(nodes[0].type.shape)
+        shape[axis] = sum(node.type.shape[axis] for node in nodes)
+        type = tensor_type(nodes[0].type.dtype, tuple(shape))
+        return self.new.add(CONCAT, tuple(operands), (axis,), type, max(node.level for node in nodes))
+
+    # x @ A + h @ B.
+
+    def sums(self) -> Graph:
+        """Join the products that are terms of one sum."""
+        joined = False
+        for i, node in enumerate(self.nodes):
+            if not self.varies[i]:
+                continue
+            terms = self.terms(i)
+            products = [j for j in terms if self.uses[j] == 1 and self.is_weighted(j)]
+            lefts = [self.nodes[j].inputs[0] for j in products]
+            if len(products) < 2 or len(set(lefts)) < len(lefts):
+                self.copy(i)
+                continue
+            x = self.side_by_side([self.number[j] for j in lefts], -1)
+            w = self.side_by_side([self.number[self.nodes[j].inputs[1]] for j in products], -2)
+            total = self.new.add(PRODUCT, (x, w), (), node.type, node.level)
+            for j in terms:
+                if j not in products:
+                    total = self.new.add(ADD, (total, self.number[j]), (), node.type, node.level)
+            self.number[i] = total
+            joined = True
+        return self.finish() if joined else self.old
+
+    def terms(self, i: int) -> list[int]:
+        """The terms of a sum that is no part of a longer one; [] for anything else."""
+        if self.nodes[i].op is not ADD:
+            return []
+        found: list[int] = []
+        waiting = list(self.nodes[i].inputs[::-1])
+        while waiting:
+            j = waiting.pop()
+            node = self.nodes[j]
+            if node.op is ADD and self.uses[j] == 1 and node.type is self.nodes[i].type:
+                waiting.extend(node.inputs[::-1])
+            else:
+                found.append(j)
+        return found
+
+    # x @ A and x @ B.
+
+    def operands(self) -> Graph:
+        """Join the products that have their left operand in common."""
+        groups: dict[int, list[int]] = {}
+        for i, live in enumerate(self.old.live()):
+            if live and self.varies[i] and self.is_weighted(i):
+                groups.setdefault(self.nodes[i].inputs[0], []).append(i)
+        if all(len(group) == 1 for group in groups.values()):
+            return self.old
+        for i in range(len(self.nodes)):
+            if self.varies[i] and i not in self.number:
+                node = self.nodes[i]
+                group = groups.get(node.inputs[0], []) if node.op is PRODUCT else []
+                if i in group and len(group) > 1:
+                    self.join(group)
+                else:
+                    self.copy(i)
+        return self.finish()
+
+    def join(self, group: list[int]) -> None:
+        first = self.nodes[group[0]]
+        w = self.side_by_side([self.number[self.nodes[j].inputs[1]] for j in group], -1)
+        rows, columns = first.type.shape[0], self.new.nodes[w].type.shape[1]
+        type = tensor_type(first.type.dtype, (rows, columns))
+        whole = self.new.add(PRODUCT, (self.number[first.inputs[0]], w), (), type, first.level)
+        start = 0
+        for j in group:
+            node = self.nodes[j]
+            length = node.type.shape[1]
+            self.number[j] = self.new.add(SLICE, (whole,), (-1, start, length, 1), node.type, node.level)
+            start += length
+
+
+def derive(graph: Graph, known: list[Graph]) -> Graph:
+    """Take out what is made of shared operands alone and is more than a view: it is computed once in a run.
+
+    Args:
+        graph: a batched graph.
+        known: the expressions, each under its number; what is new is added.
+
+    Returns: the graph, reading the expressions as inputs of the kind "derived".
+    """
+    varies = varying(graph)
+    reads_shared: list[bool] = []
+    for node in graph.nodes:
+        reads_shared.append(node.op is INPUT or any(reads_shared[j] for j in node.inputs))
+
+    def expression(i: int) -> tuple[str, int] | None:
+        op = graph.nodes[i].op
+        if varies[i] or not reads_shared[i] or op is INPUT or op in VIEWS:
+            return None
+        found = graph.part([i], lambda _: None)
+        keys = [other.key() for other in known]
+        if found.key() not in keys:
+            known.append(found)
+            keys.append(found.key())
+        return "derived", keys.index(found.key())
+
+    return graph.part(graph.outputs, expression)

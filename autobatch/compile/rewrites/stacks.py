@@ -1,0 +1,238 @@
+"""stacks: products of stacked matrices, one matrix for each node, that are read and written where they lie.
+
+Input: a batched graph, before it is fused, and which results are added to rows. Output: an equal graph, in which
+
+    product(W, x), product(x, y)        →  stacked(W, x), stacked(x, y)        where a matrix is read in its pool
+    product(W, concat(a, b))            →  stacked(W[:, :k], a, W[:, k:], b)   the concat is not made
+    slice(product(W, x)) + product(…)   →  stacked(W[s], x, …)                 where the sum is added to rows
+    product(gᵀ, xᵀ) over all columns    →  summed(g, x)
+
+`stacked(x, w, u, v)` is x[b] w[b] + u[b] v[b] for each b; an operand may be one matrix for all. `summed(g, a, b)` is
+Σ_b g[b] a[b]ᵀ beside Σ_b g[b] b[b]ᵀ. A matrix of n rows lies in n rows of its pool, nearly always one after the other,
+so that a product finds it there, or leaves it there, without a loop that copies it.
+
+Invariants: results keep their order, types and values (within rounding: the terms of a sum are added in another order).
+Cost: O(nodes), once per signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...base.types import Dim, Type, tensor_type
+from ...ir.graph import INPUT, Graph, Node
+from ...ops.declare import Op
+from ...ops.elementwise import ADD
+from ...ops.linalg import PRODUCT
+from ...ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
+
+COLUMNS = 16
+"""Columns of matrices from which on their products are made one by one."""
+
+ROWS = ("rows", "reverse")
+"""Kinds of operand that come as rows of a pool."""
+
+TURNED = (0, 2, 1)
+
+STACKED = Op("stacked", "sum of products of stacked matrices: x, w, u, v → x[b] w[b] + u[b] v[b]")
+SUMMED = Op("summed", "sums of products of stacked matrices: g, a, b → Σ g[b] a[b]ᵀ beside Σ g[b] b[b]ᵀ")
+
+
+def is_stack(type: Type) -> bool:
+    """Whether a value is a matrix for each node, of several rows."""
+    return type.ndim == 3 and isinstance(type.shape[0], Dim) and type.dtype.kind == "f" and type.shape[1] > 1
+
+
+def is_in_pool(node: Node) -> bool:
+    """Whether a node is a stack of matrices whose rows lie in a pool."""
+    return node.op is INPUT and node.attrs[0] in ROWS and is_stack(node.type)
+
+
+def concats_in_place(graph: Graph) -> set[int]:
+    """Concats of matrices in pools that only products with one matrix for all read: they need not be made."""
+    nodes = graph.nodes
+    found = {
+        i
+        for i, node in enumerate(nodes)
+        if node.op is CONCAT
+        and node.attrs[0] == -2
+        and is_stack(node.type)
+        and node.type.shape[2] >= COLUMNS
+        and all(is_in_pool(nodes[j]) for j in node.inputs)
+    }
+    for node, live in zip(nodes, graph.live(), strict=True):
+        for place, j in enumerate(node.inputs if live else ()):
+            if node.op is not PRODUCT or place == 0 or nodes[node.inputs[0]].type.ndim != 2:
+                found.discard(j)
+    return found - set(graph.outputs)
+
+
+def read_in_place(graph: Graph) -> set[int]:
+    """Stacks in pools that nothing reads but `stacked` and `summed`, after `stack_products`."""
+    nodes = graph.nodes
+    readers: dict[int, list[int]] = {}
+    for i, node in enumerate(nodes):
+        for j in node.inputs:
+            readers.setdefault(j, []).append(i)
+
+    def reads(i: int, j: int) -> bool:
+        node = nodes[i]
+        if node.op is TRANSPOSE and node.attrs[0] == TURNED:
+            left = all(nodes[k].op is STACKED and i not in nodes[k].inputs[1::2] for k in readers.get(i, []))
+            return left and i not in graph.outputs
+        return node.op in (STACKED, SUMMED)
+
+    stacks = {j for j, node in enumerate(nodes) if is_in_pool(node)} - set(graph.outputs)
+    return {j for j in stacks if all(reads(i, j) for i in readers.get(j, []))}
+
+
+def products_in(graph: Graph, i: int) -> list[tuple[Any, ...]]:
+    """(extents before the matrices, m, k, n) of the products (m, k) @ (k, n) that a node makes."""
+    node = graph.nodes[i]
+    shapes = [graph.nodes[j].type.shape for j in node.inputs]
+    if node.op is PRODUCT:
+        return [(node.type.shape[:-2], node.type.shape[-2], shapes[0][-1], node.type.shape[-1])]
+    if node.op is STACKED:
+        return [(node.type.shape[:1], node.type.shape[1], left[-1], node.type.shape[2]) for left in shapes[::2]]
+    if node.op is SUMMED:
+        (lead, m, k), *parts = shapes
+        return [((), m, lead * k, part[1]) for part in parts]
+    return []
+
+
+def stack_products(graph: Graph, accumulate: Sequence[bool]) -> Graph:
+    """Rewrite the products of stacked matrices."""
+    if not any(is_stack(node.type) for node in graph.nodes):
+        return graph
+    return _Stacker(graph, accumulate).run()
+
+
+class _Stacker:
+    def __init__(self, graph: Graph, accumulate: Sequence[bool]) -> None:
+        self.old, self.nodes = graph, graph.nodes
+        self.new = Graph()
+        self.number: dict[int, int] = {}
+        self.uses: list[list[int]] = [[] for _ in graph.nodes]
+        for i, (node, live) in enumerate(zip(graph.nodes, graph.live(), strict=True)):
+            for j in node.inputs if live else ():
+                self.uses[j].append(i)
+        results = list(graph.outputs)
+        self.results = set(results)
+        self.sums = {i for i, add in zip(results, accumulate, strict=True) if add and results.count(i) == 1}
+        self.unmade = concats_in_place(graph)
+
+    def run(self) -> Graph:
+        """The rewritten graph."""
+        for i, (node, live) in enumerate(zip(self.nodes, self.old.live(), strict=True)):
+            if live:
+                self.number[i] = self.stacked(i) or self.summed(i) or self.copy(i, node)
+        self.new.outputs = tuple(self.number[i] for i in self.old.outputs)
+        return self.new.pruned()
+
+    def copy(self, i: int, node: Node) -> int:
+        """The same node in the new graph."""
+        return self.new.add(node.op, tuple(self.number[j] for j in node.inputs), node.attrs, node.type, node.level)
+
+    # Products of one matrix for each node.
+
+    def stacked(self, i: int) -> int:
+        """The node that makes a product, or a sum of products that goes to rows; 0 where node i stays as it is."""
+        node = self.nodes[i]
+        if not is_stack(node.type):
+            return 0
+        if i in self.sums and not self.uses[i] and node.type.shape[2] >= COLUMNS:
+            terms = self.terms(i)
+        else:
+            terms = self.product(i) if node.op is PRODUCT and self.is_in_place(i) else []
+        inputs = [j for x, w in terms for j in (x, w)]
+        return self.new.add(STACKED, tuple(inputs), (), node.type, node.level) if inputs else 0
+
+    def is_in_place(self, i: int) -> bool:
+        """Whether a product reads a matrix where it lies; or a concat that is not made."""
+        x, w = self.nodes[i].inputs
+        if self.nodes[x].op is TRANSPOSE and self.nodes[x].attrs[0] == TURNED:
+            x = self.nodes[x].inputs[0]
+        return is_in_pool(self.nodes[x]) or is_in_pool(self.nodes[w]) or w in self.unmade
+
+    def product(self, i: int) -> list[tuple[int, int]]:
+        """The terms of a product, if it is one of stacks."""
+        x, w = self.nodes[i].inputs
+        left, right = self.nodes[x].type, self.nodes[w].type
+        if right.ndim != 3 or left.ndim not in (2, 3) or self.is_turned(w):
+            return []
+        if right.shape[0] != self.nodes[i].type.shape[0] or (left.shape[0] != right.shape[0] and left.ndim == 3):
+            return []
+        if left.ndim == 2 and isinstance(left.shape[0], Dim):
+            return []
+        if w not in self.unmade:
+            return [(self.number[x], self.number[w])]
+        found, start = [], 0
+        for j in self.nodes[w].inputs:
+            n = self.nodes[j].type.shape[1]
+            found.append((self.part(self.number[x], -1, start, n), self.number[j]))
+            start += n
+        return found
+
+    def is_turned(self, i: int) -> bool:
+        """Whether the columns of matrices do not lie side by side."""
+        node = self.nodes[i]
+        return node.op is TRANSPOSE and self.nodes[node.inputs[0]].type.shape[-1] > 1
+
+    def part(self, x: int, axis: int, start: int, length: int) -> int:
+        """A slice of a node of the new graph."""
+        node = self.new.nodes[x]
+        shape = list(node.type.shape)
+        shape[axis] = length
+        type = tensor_type(node.type.dtype, tuple(shape))
+        return self.new.add(SLICE, (x,), (axis, start, length, 1), type, node.level)
+
+    def terms(self, i: int) -> list[tuple[int, int]]:
+        """The products that a value is the sum of; [] where it is anything else."""
+        node = self.nodes[i]
+        if node.op is ADD and all(self.nodes[j].type is node.type and self.is_own(j) for j in node.inputs):
+            parts = [self.terms(j) for j in node.inputs]
+            return [term for part in parts for term in part] if all(parts) else []
+        if node.op is PRODUCT:
+            return self.product(i)
+        if node.op is SLICE and node.attrs[0] == -2 and node.attrs[3] == 1:
+            source = node.inputs[0]
+            product = self.nodes[source]
+            all_parts = all(self.nodes[u].op is SLICE and self.nodes[u].attrs[0] == -2 for u in self.uses[source])
+            if product.op is PRODUCT and all_parts and source not in self.results:
+                _, start, length, _ = node.attrs
+                return [(self.part(x, -2, start, length), w) for x, w in self.product(source)]
+        return []
+
+    def is_own(self, i: int) -> bool:
+        """Whether a value is read once, and is no result."""
+        return len(self.uses[i]) == 1 and i not in self.results
+
+    # Sums over all nodes.
+
+    def summed(self, i: int) -> int:
+        """The node that makes a product over the columns of stacked matrices, Σ_b x[b] v[b]ᵀ; 0 for another."""
+        node = self.nodes[i]
+        if node.op is not PRODUCT or node.type.ndim != 2 or node.type.dtype.kind != "f":
+            return 0
+        left, right = node.inputs
+        flipped = self.nodes[left]
+        x = self.stack(flipped.inputs[0]) if flipped.op is TRANSPOSE and flipped.attrs[0] == (1, 0) else -1
+        v = self.stack(right)
+        if x < 0 or v < 0 or self.nodes[v].type.shape[2] < COLUMNS:
+            return 0
+        concat = self.nodes[v]
+        in_pool = (
+            concat.op is CONCAT and concat.attrs[0] == -2 and all(is_in_pool(self.nodes[j]) for j in concat.inputs)
+        )
+        parts = concat.inputs if in_pool else (v,)
+        return self.new.add(SUMMED, tuple(self.number[j] for j in (x, *parts)), (), node.type, node.level)
+
+    def stack(self, i: int) -> int:
+        """The stack f[n, m, p] whose columns, one below the other, are the rows of matrix i; -1 for another matrix."""
+        node = self.nodes[i]
+        turned = self.nodes[node.inputs[0]] if node.op is RESHAPE else node
+        if turned.op is not TRANSPOSE or turned.attrs[0] != TURNED:
+            return -1
+        n, p, m = turned.type.shape
+        return turned.inputs[0] if node.type.shape == (n * p, m) else -1

@@ -1,0 +1,84 @@
+"""The end of a recording: what stays readable is copied out, and the rest let go of."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends.transfer import copy_of, is_on_device
+from ..base.types import Type
+from ..record.tape import ENDED, Recording, state
+from ..record.tensor import is_constant_value, known_value
+from ..run.device.layout import DeviceRun
+
+Array = np.ndarray[Any, Any]
+
+
+def end_all(recordings: Sequence[Recording]) -> None:
+    """End recordings; of those that were ended before them only numbers and lines of held values stay."""
+    earlier, state.ended = state.ended, [weakref.ref(recording) for recording in recordings]
+    for recording in recordings:
+        end(recording)
+    for reference in earlier:
+        _let_go(reference())
+
+
+def end(tape: Recording) -> None:
+    """End a recording: copy out what stays readable, and let go of the rest."""
+    tape.left = _left(tape)
+    if isinstance(tape.run, DeviceRun):
+        tape.moment = tape.run.device.mark()
+    tape.run = None
+    tape.state = ENDED
+    tape.payloads = []
+
+
+def _let_go(tape: Recording | None) -> None:
+    """Give the tensors of a recording that has ended their numbers, and keep of it where these were recorded."""
+    if tape is None or tape.lines is not None:
+        return
+    held = [t for t in (reference() for reference in tape.holders) if t is not None]
+    if not any(is_on_device(copies) for _, copies in tape.left):  # a device copies them together, or takes long
+        for t in held:
+            if known_value(t) is not None:
+                t._value = copy_of(t._value)
+        tape.left = []
+    constants = {t._id for t in held if is_constant_value(tape, t._id)}
+    tape.lines = {t._id: tape.place(tape.node_of(t._id)) for t in held}
+    tape.constants, tape.holders = constants, []
+    tape.arrays = tape.outline = tape.targets = None
+    tape.signatures, tape.number, tape.imports, tape.links, tape.held, tape.results = [], {}, {}, [], [], set()
+    tape.codes, tape.places, tape.beyond, tape.blocks = [(0, None)], [], [], []
+
+
+def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
+    """Copies of the values that stay readable, of tensors that somebody held: of constants, and of results."""
+    held, results = tape.held, tape.results
+    stays = [one for one in held if one[0] in results]
+    if len(stays) < len(held) and tape.arrays is not None:
+        others = [one for one in held if one[0] not in results]
+        stays += [others[k] for k in np.flatnonzero(_frozen(tape, others))]
+    groups: dict[Type, list[int]] = {}
+    for id, type in stays:
+        groups.setdefault(type, []).append(id)
+    return [
+        (dict(zip(ids, itertools.count(), strict=False)), tape.run.copies(ids, type)) for type, ids in groups.items()
+    ]
+
+
+def is_constant_recording(tape: Recording) -> bool:
+    """Whether no value that somebody held at the flush has a gradient, so that nothing can be reversed."""
+    return not tape.links and tape.arrays is not None and bool(_frozen(tape, tape.held).all())
+
+
+def _frozen(tape: Recording, values: Sequence[tuple[int, Type]]) -> Array:
+    """Which values of a recording that became arrays are of nodes through which no gradient flows."""
+    assert tape.arrays is not None
+    frozen_signatures = np.array([s.frozen for s in tape.signatures], np.bool_)
+    nodes = np.searchsorted(tape.arrays.value_of, [id for id, _ in values], side="right") - 1
+    flags: Array = frozen_signatures[tape.arrays.sig[nodes]]
+    return flags

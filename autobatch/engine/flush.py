@@ -1,0 +1,131 @@
+"""A recording becomes arrays, which run; a tensor used later is brought over by a link, through which its cotangent
+returns."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+
+from ..base.clocks import active, timed
+from ..base.cpython import referenced
+from ..base.errors import user_line
+from ..base.interrupts import passing_on
+from ..record.forced_values import Forcing
+from ..record.parameter import before_change
+from ..record.shared import refuse_if_kept, refuse_in_cell
+from ..record.tape import DONE, Recording, state
+from ..record.tensor import RecordedTensor, interrupted, own_tape
+from .ending import end_all, is_constant_recording
+from .forward import run_tape
+from .gc_pause import flushed
+from .kept_plans import outlined
+
+LAST = 64
+"""Values at the end of a recording that are looked at first: a loss that somebody holds is there."""
+
+SPARE = 1 << 16
+"""Most tensors that a thread keeps to use them again."""
+
+
+def held_tensors(tape: Recording, first: int = 0) -> list[RecordedTensor]:
+    """Tensors that somebody besides the recording holds, of its values from one on and of those that were replayed."""
+    listed, _ = referenced(tape.tensors, RecordedTensor, first, tape.count)
+    return [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
+
+
+def _held_replayed(tape: Recording) -> list[RecordedTensor]:
+    if not tape.replayed:
+        return []
+    listed, _ = referenced(tape.replayed, RecordedTensor, 0, len(tape.replayed))
+    return [tape.replayed[k] for k in listed.tolist()]
+
+
+def _keep_spare(tape: Recording, taken: set[int]) -> None:
+    """Leave the tensors of an ending recording to the next one, but for those that somebody knows."""
+    spare, tape.tensors = tape.tensors, []
+    del spare[SPARE if tape.solid is None else min(tape.solid, SPARE) :]
+    for k in taken:
+        if k < len(spare):
+            spare[k] = t = RecordedTensor.__new__(RecordedTensor)
+            t._id = k
+    for t in itertools.islice(spare, tape.count):
+        t._tape = None
+    if state.spare is None or len(state.spare) < len(spare):
+        state.spare = spare
+
+
+def run_own_pending() -> None:
+    """Run the live pending work of this thread, or of the asyncio task that runs in it, if there is any."""
+    refuse_if_kept("pending work is run")
+    tape = own_tape()
+    if tape is not None and tape.count and not tape.is_interrupted:
+        flush(tape, None)
+    state.tape = None  # it may be empty, and was begun before what changes now
+
+
+def run_pending() -> None:
+    """Run the live pending work of this thread, if there is any, of all asyncio tasks in it."""
+    run_own_pending()
+    for tape in list(state.others.values()):
+        if tape.count:
+            flush(tape, None)
+    state.others.clear()
+
+
+before_change.append(run_pending)
+
+
+def give_up_unheld() -> None:
+    """Let go of the open recording if nobody holds a tensor of it any more: there is nothing to be computed."""
+    tape = own_tape()
+    if tape is not None and tape.count and not tape.is_interrupted:
+        last = max(tape.count - LAST, 0)
+        if not held_tensors(tape, last) and not held_tensors(tape):
+            state.tape = None
+
+
+@passing_on
+def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) -> None:
+    """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
+    refuse_if_kept("a value is forced")
+    refuse_in_cell("pending work is run")
+    if state.tape is tape:
+        state.tape = None
+    else:
+        state.others.pop(tape.task, None)
+    if tape.is_interrupted:
+        raise interrupted()
+    finished, state.finished = state.finished, None
+    if finished is not None and (earlier := finished()) is not None and earlier.state == DONE:
+        end_all([earlier])
+    listed, watched = referenced(tape.tensors, RecordedTensor, 0, tape.count)
+    held = [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
+    if target is not None and all(t is not target for t in held):
+        held.append(target)
+    tape.held = [(t._id, t._type) for t in held]
+    tape.holders = list(map(weakref.ref, held))
+    roots = sorted({t._id for t in held})
+    with timed("assemble"):
+        tape.arrays, tape.outline = outlined(tape, roots)
+    _keep_spare(tape, {*listed.tolist(), *watched.tolist(), *({target._id} if target is not None else ())})
+    tape.let_go()
+    flushed()
+    tape.targets = [target._id] if only and target is not None else None
+    if state.depth and not tape.unbatched:
+        _run_inside_map(tape)
+    else:
+        tape.run = run_tape(tape, tape.targets)
+    tape.state = DONE
+    if is_constant_recording(tape):
+        state.finished = weakref.ref(tape)
+
+
+def _run_inside_map(tape: Recording) -> None:
+    """Run what is pending for a value that is forced inside `ab.map`, and note what that took."""
+    if tape.forcing is None:
+        tape.forcing = state.forcing = Forcing()
+    tape.run = run_tape(tape, tape.targets)
+    line, n_launches = user_line(3), len(tape.run.launches)
+    tape.forcing.note(line, 1, n_launches)
+    for profile in active.profiles:
+        profile.forced.note(line, 1, n_launches)

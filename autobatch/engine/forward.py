@@ -1,0 +1,329 @@
+"""From what was recorded, as arrays, to values: expand → schedule → place → execute, on the backend in use.
+
+Input: a `Recording` whose arrays are assembled. Output: its run, which holds the values until the recording ends.
+Invariant: the recording is not changed; a run that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends import current_backend
+from ..backends.device import current_device
+from ..backends.transfer import DEVICES, to_host
+from ..base.clocks import active, timed
+from ..base.errors import OpIndexError, RecordingError, message, user_line
+from ..base.jit import njit
+from ..compile.host.workers import compile_ahead
+from ..compile.kernel import Kernel
+from ..expand.expand import expand_recording
+from ..record.parameter import Held
+from ..record.shared import Shared, checking, evaluate_in_order, in_order
+from ..record.signature import Signature
+from ..record.tape import Recording, signature_table
+from ..run.device.execute import execute_on_device
+from ..run.device.layout import DeviceRun
+from ..run.device.layout import lay_out as lay_out_on_device
+from ..run.execute import Run, execute, gradient_needed
+from ..run.layout import gradients_wanted, load
+from ..run.one_by_one import LoopRun
+from ..schedule.place import place
+from ..schedule.schedule import schedule
+from ..schedule.structures import KERNEL, Expansion, Tape
+from .finite import check_launches, name_node
+from .kept_plans import Planned, numbered
+
+__all__ = ["check_versions", "gradient_of_nodes", "new_reverse_pieces", "prepared", "run_tape"]
+
+Array = np.ndarray[Any, Any]
+
+
+def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True) -> Any:
+    """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only;
+    `joined`: runs of nodes that match a pattern become one node."""
+    assert tape.arrays is not None
+    memo: dict[Shared, Array] = {}
+    check_versions(tape)
+    backend = current_backend()
+    device = current_device() if backend in DEVICES else None
+    with timed("shared"):
+        evaluate_in_order(operands(tape), memo, device, _on_host if tape.unbatched and device is not None else None)
+    if tape.imports and (device is None or tape.unbatched):
+        tape.payloads = [(id, to_host(array)) for id, array in tape.payloads]
+    if tape.unbatched:
+        with timed("forward"):
+            return _one_by_one(tape, memo)
+    with timed("expand"):
+        joined = joined and checking.get() is None  # what is not finite is to be found at its own op
+        outline = tape.outline
+        asked = outline.asked(tape.signatures, targets, joined) if outline is not None else None
+        known = outline.plans.get(asked) if outline is not None else None
+    if known is None:
+        known = _planned(tape, targets, joined, asked, backend)
+    with timed("allocate"):
+        run = _laid_out(tape, known, backend, device, memo)
+    with timed("forward"):
+        try:
+            check = check_launches(tape, run, lambda: one_by_one(tape)) if checking.get() else None
+            if isinstance(run, DeviceRun):
+                execute_on_device(run, check)
+            else:
+                execute(run, check)
+        except OpIndexError:
+            one_by_one(tape)  # raises it at its own op; an op that nobody reads has none
+            if not joined:
+                raise
+            return run_tape(tape, targets, joined=False)
+    for profile in active.profiles:
+        profile.note(run, tape)
+    return run
+
+
+def one_by_one(tape: Recording) -> LoopRun:
+    """Run a recording once more by the loop; under `check_finite` it names the first op that gives NaN or infinity."""
+    memo: dict[Shared, Array] = {}
+    evaluate_in_order(operands(tape), memo, None, _on_host)
+    return _one_by_one(tape, memo)
+
+
+def _one_by_one(tape: Recording, memo: dict[Shared, Array]) -> LoopRun:
+    assert tape.arrays is not None
+    live = schedule(tape.arrays, "depth").live
+    payloads = {id: to_host(array) for id, array in tape.payloads}
+    try:
+        return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)
+    except OpIndexError as error:
+        signature = tape.signatures[tape.arrays.sig[error.node]]
+        raise OpIndexError(message(f"{error} in {signature}", where=tape.where(error.node))) from None
+
+
+def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, asked: Any, backend: str) -> Planned:
+    """Expand, schedule and place a recording, and compile what this process meets for the first time.
+
+    With places in its data instead of data, and kept, where a recording of its structure was asked the same before.
+    """
+    assert tape.arrays is not None
+    outline = tape.outline
+    is_met = outline is not None and asked in outline.plans
+    with timed("expand"):
+        whole = numbered(tape.arrays) if is_met else tape.arrays
+        expansion, signatures, needs = prepared(tape, whole, targets, joined)
+    with timed("forward"):
+        team = compile_ahead(_new_pieces(expansion, signatures, needs, targets is not None), backend)
+    with team:
+        with timed("schedule"):
+            launches = schedule(expansion.tape)
+        keep = bool((needs & launches.live).any())
+        with timed("place"):
+            plan = place(expansion.tape, launches, keep)
+        planned = Planned(expansion, signatures, needs, launches, plan)
+        if outline is not None:
+            outline.keep(asked, planned if is_met else None)
+        with timed("forward"):
+            team.finish()
+    return planned
+
+
+def _laid_out(tape: Recording, known: Planned, backend: str, device: Any, memo: dict[Shared, Array]) -> Run:
+    """The run of a recording by a plan of its own, or by one that is kept."""
+    assert tape.arrays is not None
+    if device is not None:
+        plan = known if known.places is None else known.of(tape.arrays)
+        wanted = gradients_wanted(plan.expansion, plan.schedule, plan.needs, len(plan.signatures))
+        return lay_out_on_device(
+            plan.expansion, plan.schedule, plan.plan, plan.signatures, memo, plan.needs, wanted, tape, device
+        )
+    lease: Any = None
+    if known.places is None:
+        layout = known.layout(backend)
+    else:
+        layout, lease = known.layout_of(tape.arrays, backend)
+    load(layout, tape.payloads)
+    return Run(
+        layout.expansion, known.schedule, layout.plan, known.signatures, backend, memo, layout.pools, known.needs,
+        lease, layout.launches, layout.kept, layout.wanted, known.facts, layout,
+    )  # fmt: skip
+
+
+def _on_host(x: Shared) -> Any:
+    """The numbers of a parameter that lies on the device, or of a constant, for the one-by-one loop."""
+    if isinstance(x, Held) and current_backend() in DEVICES:
+        x._array_on(current_device())
+        return x._on_host()
+    return x._array()
+
+
+def _new_pieces(
+    expansion: Expansion, signatures: Sequence[Signature], needs: Any, with_reverse: bool
+) -> list[tuple[Kernel, str]]:
+    """Pieces of kernels that this process runs for the first time: going forward, and in reverse as well."""
+    unknown = [s for s, x in enumerate(signatures) if x.kind == KERNEL and "_met" not in x.__dict__]
+    if not unknown:
+        return []
+    used, wanting = _uses(expansion.tape.sig, needs, len(signatures))
+    pieces = []
+    for s in unknown:
+        if used[s]:
+            signatures[s].__dict__["_met"] = True
+            pieces.append((signatures[s].kernel.on_host, "forward" if wanting[s] else "inference"))
+    return pieces + (new_reverse_pieces([signatures[s] for s in unknown if wanting[s]]) if with_reverse else [])
+
+
+@njit
+def _uses(sig, needs, n_sigs):  # type: ignore[no-untyped-def]
+    """Which signatures have nodes, and which have nodes that carry gradient."""
+    used, wanting = np.zeros(n_sigs, np.bool_), np.zeros(n_sigs, np.bool_)
+    for i in range(sig.size):
+        used[sig[i]] = True
+        if needs[i]:
+            wanting[sig[i]] = True
+    return used, wanting
+
+
+def new_reverse_pieces(signatures: Sequence[Signature]) -> list[tuple[Kernel, str]]:
+    """Pieces of kernels that this process reverses for the first time."""
+    unknown = [s for s in signatures if s.kind == KERNEL and "_met_in_reverse" not in s.__dict__]
+    for s in unknown:
+        s.__dict__["_met_in_reverse"] = True
+    kernels = [s.kernel.on_host for s in unknown]
+    return [(k, piece) for k in kernels for piece in ("backward", "final") if k.graph_of(piece).outputs]
+
+
+def prepared(
+    tape: Recording, arrays: Tape, targets: Sequence[int] | None, joined: bool = True
+) -> tuple[Expansion, list[Signature], Any]:
+    """What is scheduled: tape, signatures, and which nodes carry gradient (to `targets`, or to any value)."""
+    if tape.unbatched:
+        expansion, signatures = Expansion(arrays), list(tape.signatures)
+    else:
+        expansion, signatures = expand_recording(arrays, tape.signatures, tape.place, joined)
+    needs = gradient_of_nodes(tape, expansion, targets)
+    if targets is not None:
+        expansion = dataclasses.replace(expansion, tape=_apart(expansion.tape, signatures, needs))
+    if not tape.unbatched:
+        _note_constants(expansion.tape, signatures, needs)
+    return expansion, signatures, needs
+
+
+def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Any:
+    arrays = expansion.tape
+    table = arrays.signatures
+    n_values = int(arrays.value_of[-1])
+    linked = np.zeros(arrays.sig.size, np.uint8)
+    links = [expansion.value(id) for id, _, _ in tape.links]
+    linked[np.searchsorted(arrays.value_of, links, side="right") - 1] = 1
+    target = np.ones(n_values, np.uint8)
+    if targets is not None:
+        target[:] = 0
+        target[[expansion.value(value) for value in targets]] = 1
+    return gradient_needed(
+        arrays.sig,
+        arrays.slot_of,
+        arrays.arg_of,
+        arrays.args,
+        arrays.value_of,
+        table.trainable,
+        table.frozen,
+        linked,
+        target,
+    )
+
+
+def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
+    """Give nodes without gradient a signature of their own, so that they share no launch with nodes that have one."""
+    kinds = arrays.signatures.kind
+    sig = arrays.sig.copy()
+    for s in np.unique(arrays.sig[(needs == 0) & (kinds[arrays.sig] == KERNEL)]).tolist():
+        here = arrays.sig == s
+        if signatures[s].frozen or not needs[here].any():
+            continue
+        variant = signatures[s].__dict__.get("_constant")
+        if variant is None:
+            variant = signatures[s].__dict__["_constant"] = dataclasses.replace(signatures[s], frozen=True)
+            variant.__dict__["late"] = True
+        sig[here & (needs == 0)] = len(signatures)
+        signatures.append(variant)
+    if len(signatures) == kinds.size:
+        return arrays
+    pools = {pool: k for k, pool in enumerate(arrays.pools)}
+    table = signature_table(signatures, pools)
+    return dataclasses.replace(arrays, sig=sig, signatures=table, pools=list(pools))
+
+
+def _note_constants(arrays: Tape, signatures: list[Signature], needs: Any) -> None:
+    """Where all nodes of a signature read values without gradient in a slot, put a variant in its place, whose reverse
+    pass computes nothing for that slot: the input of a network, say.
+
+    The first recording of a signature says which slots these are. Later ones may take slots away, but add none, so that
+    few variants are compiled.
+    """
+    table = arrays.signatures
+    passed, reads = _gradients_passed(
+        arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, needs, table.slot_of
+    )
+    for s, signature in enumerate(signatures):
+        first, last = int(table.slot_of[s]), int(table.slot_of[s + 1])
+        if signature.kind != KERNEL or first == last or not reads[s] or not signature.trainable:
+            continue  # without parameters there are no products to be saved, and a signature that all models share
+        before: frozenset[int] | None = signature.__dict__.get("constants")
+        if before is not None and not before:
+            continue
+        slots = enumerate(zip(signature.slots, passed[first:last].tolist(), strict=True))
+        now = frozenset(k for k, (slot, is_passed) in slots if not is_passed and slot.type.dtype.kind == "f")
+        found = signature.__dict__["constants"] = now if before is None else before & now
+        if found:
+            variants: dict[frozenset[int], Signature] = signature.__dict__.setdefault("variants", {})
+            if found not in variants:
+                variants[found] = dataclasses.replace(signature, constant=found)
+            signatures[s] = variants[found]
+
+
+@njit
+def _gradients_passed(sig, slot_of, arg_of, args, value_of, needs, sig_slot_of):  # type: ignore[no-untyped-def]
+    """For each slot of the signatures whether a node with gradient reads a value with gradient in it; for each
+    signature whether it has a node with gradient."""
+    n = sig.size
+    carries = np.zeros(value_of[n], np.bool_)
+    passed = np.zeros(sig_slot_of[sig_slot_of.size - 1], np.bool_)
+    reads = np.zeros(sig_slot_of.size - 1, np.bool_)
+    for i in range(n):
+        if needs[i] == 0:
+            continue
+        for v in range(value_of[i], value_of[i + 1]):
+            carries[v] = True
+        reads[sig[i]] = True
+        slot = sig_slot_of[sig[i]]
+        for q in range(slot_of[i], slot_of[i + 1]):
+            if not passed[slot]:
+                for a in range(arg_of[q], arg_of[q + 1]):
+                    if carries[args[a]]:
+                        passed[slot] = True
+                        break
+            slot += 1
+    return passed, reads
+
+
+def operands(tape: Recording) -> list[Shared]:
+    """What the signatures of a recording share, after all that it is made of."""
+    if tape.outline is not None:
+        found: list[Shared] = tape.outline.operands
+        return found
+    return in_order(x for s in tape.signatures for x in s.shared)
+
+
+def check_versions(tape: Recording) -> None:
+    """Raise unless every parameter is as it was when the recording was made."""
+    born = tape.born
+    for p in operands(tape):
+        if isinstance(p, Held) and p._version > born:
+            raise RecordingError(
+                message(
+                    f"a recording meets a parameter {p._type} that changed after it was made",
+                    where=user_line(2),
+                    repair="record again after changing parameters",
+                )
+            )

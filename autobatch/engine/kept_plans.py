@@ -1,0 +1,199 @@
+"""Plans that are kept: a recording with the structure of earlier ones takes over how those were expanded, scheduled,
+placed and laid out.
+
+Minibatches of a fixed shape record the same nodes every time, on other numbers; expanding, scheduling and placing a few
+hundred nodes takes as long as many a launch, and so does putting together what each launch reads. Two recordings have
+the same structure if their signatures, the arguments of all nodes, and the values that are asked for are the same,
+compared in full. The first with a structure leaves its arrays, the second what was planned, with places in its data
+instead of data, and its layout when its run has gone; all later ones fill in their own numbers.
+
+Kept with a signature of the recording, and so as long as the parameters that it reads.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..record.shared import Shared, in_order
+from ..record.signature import Signature
+from ..record.tape import Recording, listed, parsed, signature_table
+from ..run.layout import Layout, lay_out
+from ..schedule.structures import FROM_DATA, Expansion, Plan, Schedule, Tape
+
+__all__ = ["Outline", "Planned", "numbered", "outlined"]
+
+LARGEST = 1000
+"""Most nodes of a recording whose plan is kept; in larger ones cells may still be found."""
+
+MOST = 32
+"""Most structures kept with one signature."""
+
+LAYOUTS = 8
+"""Plans whose layout waits for their next run: those used last."""
+
+LAYOUT_BYTES = 1 << 23
+"""Most memory of a layout that waits. Larger runs give theirs back, and the rest of a step hides what that costs."""
+
+
+class _Waiting(weakref.ref["Use"]):
+    """A use of a layout, and the layout, which waits when the use has gone."""
+
+    __slots__ = ("layout",)
+    layout: Layout
+
+
+Idle = collections.deque[_Waiting]
+"""Where the layout of a plan waits: at most one."""
+
+_used: list[weakref.ref[Idle]] = []
+"""Where the layouts of the plans that ran last wait, the latest at the end."""
+
+
+@dataclass(slots=True)
+class Planned:
+    """What follows from the structure of a recording alone: the results of the stages before the first launch.
+
+    facts: what later stages find out from these, by what they were asked
+    places: of the data in that of the recording: whole numbers of tape and plan, then other numbers of both
+    idle: where its layout waits for the next run
+    """
+
+    expansion: Expansion
+    signatures: list[Signature]
+    needs: Any
+    schedule: Schedule
+    plan: Plan
+    facts: dict[Any, Any] = field(default_factory=dict)
+    places: tuple[Any, Any, Any, Any] | None = None
+    idle: Idle = field(default_factory=lambda: collections.deque(maxlen=1))
+
+    def of(self, arrays: Tape) -> Planned:
+        """The same for a recording of this structure, with its data in place of places in it."""
+        assert self.places is not None
+        ints, planned_ints, floats, planned_floats = self.places
+        tape = self.expansion.tape.with_data(arrays.ints[ints], arrays.floats[floats])
+        plan = dataclasses.replace(self.plan, ints=arrays.ints[planned_ints], floats=arrays.floats[planned_floats])
+        expansion = Expansion(tape, self.expansion.number, self.expansion.origin)
+        return Planned(expansion, self.signatures, self.needs, self.schedule, plan, self.facts)
+
+    def layout(self, backend: str) -> Layout:
+        """Memory and launches of its own."""
+        return lay_out(self.expansion, self.schedule, self.plan, self.signatures, self.needs, backend)
+
+    def layout_of(self, arrays: Tape, backend: str) -> tuple[Layout, Use]:
+        """Memory and launches for a recording of this structure, and a use of them, after which they wait."""
+        assert self.places is not None
+        try:
+            layout = self.idle.pop().layout
+        except IndexError:
+            layout = None
+        _note_use(self.idle)
+        if layout is None or layout.backend != backend:
+            layout = self.of(arrays).layout(backend)
+        else:
+            use = Use(layout, self.idle)
+            for numbers, parts, taken in (
+                (arrays.ints, self.places[:2], (layout.tape.ints, layout.plan.ints)),
+                (arrays.floats, self.places[2:], (layout.tape.floats, layout.plan.floats)),
+            ):
+                if numbers.size:
+                    for part, into in zip(parts, taken, strict=True):
+                        numbers.take(part, out=into, mode="clip")  # to check the places again would copy twice
+            return layout, use
+        return layout, Use(layout, self.idle)
+
+
+class Use:
+    """A run's use of a layout, which waits for the next run when this one goes; nobody may hold a view then.
+
+    It puts itself there by no line of Python: an exception that a signal handler raises in a finaliser is lost.
+    """
+
+    __slots__ = ("__weakref__", "waiting")
+
+    def __init__(self, layout: Layout, idle: Idle) -> None:
+        layout.is_shared = True
+        waiting = _Waiting(self, idle.append)
+        waiting.layout = layout
+        self.waiting: _Waiting | None = waiting
+        self.note_size(layout)
+
+    def note_size(self, layout: Layout) -> None:
+        """Let go of the layout with its run if it has become too large to wait."""
+        if layout.n_bytes > LAYOUT_BYTES:
+            self.waiting = None
+
+
+def _note_use(idle: Idle) -> None:
+    """Note where the layout of a plan waits; the one that was used longest ago is let go of."""
+    if _used and _used[-1]() is idle:
+        return
+    others = [place for place in (reference() for reference in _used) if place is not None and place is not idle]
+    for place in others[: 1 - LAYOUTS]:
+        place.clear()
+    _used[:] = [weakref.ref(place) for place in (*others[1 - LAYOUTS :], idle)]
+
+
+@dataclass(slots=True)
+class Outline:
+    """What recordings of one structure have in common.
+
+    arrays: theirs, but for the data
+    operands: what their signatures share, after all that it is made of
+    plans: what was planned, by what was asked; None: it was asked once
+    """
+
+    arrays: Tape
+    operands: list[Shared]
+    plans: dict[Any, Planned | None] = field(default_factory=dict)
+
+    def asked(self, signatures: Sequence[Signature], targets: Sequence[int] | None, joined: bool) -> Any:
+        """What a plan depends on beside the structure: the question, and what was found out of its signatures."""
+        found = [("cut" in s.__dict__) + 2 * len(s.__dict__.get("patterns", ())) for s in signatures]
+        return None if targets is None else tuple(targets), joined, *found
+
+    def keep(self, asked: Any, planned: Planned | None) -> None:
+        """Keep a plan of the numbered recording, or a note that it was asked for."""
+        if planned is not None:
+            tape, plan = planned.expansion.tape, planned.plan
+            planned.places = tape.ints, plan.ints, tape.floats.astype(np.int64), plan.floats.astype(np.int64)
+        if len(self.plans) >= MOST and asked not in self.plans:
+            self.plans.clear()
+        self.plans[asked] = planned
+
+
+def numbered(arrays: Tape) -> Tape:
+    """A recording with the place of each datum instead of the datum."""
+    return arrays.with_data(np.arange(arrays.ints.size), np.arange(arrays.floats.size, dtype=np.float64))
+
+
+def outlined(recording: Recording, roots: Sequence[int]) -> tuple[Tape, Outline | None]:
+    """The arrays of a recording, and its outline; None where its plan depends on data, or is not worth keeping."""
+    signatures = recording.signatures
+    pools: dict[tuple[int, Any], int] = {}
+    table = signature_table(signatures, pools)
+    stream = listed(recording, "stream", np.int32)
+    holder = next((s for s in signatures if s.shared), None)
+    if holder is None or recording.unbatched or recording.links or recording.n_nodes > LARGEST:
+        return parsed(recording, stream, table, pools, roots), None
+    kept: dict[Any, Outline] = holder.__dict__.setdefault("outlines", {})
+    key = (id(table), stream.tobytes(), *roots)
+    outline = kept.get(key)
+    if outline is not None and outline.arrays.signatures is table:
+        ints, floats = listed(recording, "ints", np.int64), listed(recording, "floats", np.float64)
+        return outline.arrays.with_data(ints, floats), outline
+    arrays = parsed(recording, stream, table, pools, roots)
+    if (table.result_rule == FROM_DATA).any():
+        return arrays, None
+    if len(kept) >= MOST:
+        kept.clear()
+    operands = in_order(x for s in signatures for x in s.shared)
+    outline = kept[key] = Outline(arrays.with_data(arrays.ints[:0], arrays.floats[:0]), operands)
+    return arrays, outline

@@ -1,0 +1,261 @@
+"""Gradients of runs: every recording that a loss reaches is reversed, the latest first.
+
+Input: cotangents of values of recordings that ran. Output: gradients of parameters, each its own; nothing is changed.
+A recording that brought values over from an earlier one hands their cotangents on to it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from typing import Any
+
+import numpy as np
+
+from ..backends.host.arena import Loan
+from ..backends.transfer import copy_of, is_on_device, plus, to_device, to_host
+from ..base.clocks import timed
+from ..base.errors import NonFiniteError, RecordingError, message, user_line
+from ..compile.host.workers import compile_ahead
+from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
+from ..record.shared import Shared, SharedExpression, checking, device_of, evaluate_shared, pull_back
+from ..record.tape import CHANGED, ENDED, Recording
+from ..run.backward import mirror
+from ..run.device.backward import mirror_on_device
+from ..run.device.layout import DeviceRun
+from ..run.one_by_one import LoopRun
+from ..schedule.structures import Expansion
+from .finite import is_finite
+from .forward import check_versions, gradient_of_nodes, new_reverse_pieces, one_by_one, run_tape
+
+Array = np.ndarray[Any, Any]
+
+
+def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
+    """Gradients of all parameters reached, and the recordings on the way; nothing is changed."""
+    total = _Gradients()
+    heap = [(-tape.serial, tape) for tape in seeds]
+    heapq.heapify(heap)
+    visited: list[Recording] = []
+    while heap:
+        _, tape = heapq.heappop(heap)
+        if tape is CHANGED:
+            raise RecordingError(
+                message(
+                    "backward: it reaches a value of parameters that have changed since it was computed",
+                    where=user_line(3),
+                    repair="compute it anew after changing parameters, or use .detach() of it",
+                )
+            )
+        if tape.state == ENDED:
+            raise RecordingError(
+                message(
+                    "backward: it reaches a recording that has ended",
+                    where=user_line(3),
+                    repair="call the earlier backward with retain=True, or detach",
+                )
+            )
+        check_versions(tape)
+        visited.append(tape)
+        with timed("reverse"):
+            outside = _reverse(tape, seeds[tape], total)
+        for old, value, g in outside:
+            if old not in seeds:
+                seeds[old] = {}
+                heapq.heappush(heap, (-old.serial, old))
+            seeds[old][value] = plus(seeds[old][value], g) if value in seeds[old] else g
+    return total.collect(), visited
+
+
+class _Gradients:
+    """Cotangents of shared operands, dense or as rows; `merged` are those whose only rows are there once, ascending."""
+
+    def __init__(self) -> None:
+        self.dense: dict[Shared, Array] = {}
+        self.sparse: dict[Shared, list[tuple[Array, Array]]] = {}
+        self.merged: set[Shared] = set()
+
+    def merge_rows(self) -> None:
+        """Put the rows of each operand together: parts may lie in memory that is used again."""
+        for x, parts in self.sparse.items():
+            if x not in self.merged:
+                self.sparse[x] = [_merged(parts, x)]
+                self.merged.add(x)
+
+    def merge(self, other: _Gradients) -> None:
+        for x, g in other.dense.items():
+            self.dense[x] = self.dense[x] + g if x in self.dense else g
+        for x, parts in other.sparse.items():
+            if x in self.sparse or x not in other.merged:
+                self.merged.discard(x)
+            else:
+                self.merged.add(x)
+            self.sparse.setdefault(x, []).extend(parts)
+
+    def finite(self) -> bool:
+        parts = [*self.dense.values(), *(rows for pairs in self.sparse.values() for _, rows in pairs)]
+        return all(bool(np.isfinite(g).all()) for g in parts)
+
+    def collect(self) -> list[tuple[Parameter, Gradient]]:
+        """One gradient of its own for each parameter."""
+        collected: list[tuple[Parameter, Gradient]] = []
+        given: set[int] = set()
+        for x in {**self.dense, **self.sparse}:
+            if not isinstance(x, Parameter):
+                continue
+            dense, sparse = self.dense.get(x), self.sparse.get(x)
+            rows = None
+            if sparse:
+                rows = SparseRows(*(sparse[0] if x in self.merged else _merged(sparse, x)), x.shape)
+            if dense is None:
+                assert rows is not None
+                if rows.rows.size:  # of a table that nothing was looked up in there is none
+                    collected.append((x, rows))
+                continue
+            is_own = (is_on_device(dense) or isinstance(dense.base, Loan)) and id(dense) not in given
+            given.add(id(dense))
+            g = (dense if is_own else copy_of(dense)).reshape(x.shape)
+            if rows is not None:
+                add_to_rows(g, rows)
+            collected.append((x, g))
+        return collected
+
+
+def _merged(parts: list[tuple[Array, Array]], x: Shared) -> tuple[Array, Array]:
+    """Row numbers and rows of a table, put together."""
+    found = merge_rows([ids for ids, _ in parts], [g for _, g in parts], x.shape)
+    return found.rows, found.values
+
+
+def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
+    check = checking.get()
+    checking.set(None)  # where something is not finite, the loop names the op in which it began
+    try:
+        part, outside = _reversed(tape, seeds)
+    finally:
+        checking.set(check)
+    if check is not None and not (part.finite() and all(is_finite(g) for _, _, g in outside)):
+        _reverse_run(tape, one_by_one(tape), seeds)  # which raises at the op
+        raise NonFiniteError(message("backward: a gradient is not finite", where=user_line(4)))
+    total.merge(part)
+    return outside
+
+
+def _reversed(tape: Recording, seeds: dict[int, Array]) -> tuple[_Gradients, list[tuple[Recording, int, Array]]]:
+    """Gradients of a recording, and cotangents of earlier recordings' values."""
+    run = tape.run
+    part, outside, is_mixed = _reverse_run(tape, run, seeds)
+    joined = not isinstance(run, LoopRun) and any(s.members for s in run.signatures)
+    if joined and not is_mixed and isinstance(run, DeviceRun):
+        joined = not _all_lead_to(tape, seeds)  # what follows waits for the device
+    if (is_mixed or joined) and not part.finite():
+        # What does not lead to the loss shared a launch, or was joined, with what does; run again, apart.
+        part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds), joined=False), seeds)
+    return part, outside
+
+
+def _all_lead_to(tape: Recording, seeds: dict[int, Array]) -> bool:
+    """Whether every recorded node that is live and carries gradient leads to a seed."""
+    assert tape.arrays is not None
+    roots = tape.arrays.roots.tolist()
+    if roots == sorted(seeds):
+        return True
+    recorded = Expansion(tape.arrays)
+    live = gradient_of_nodes(tape, recorded, roots)
+    return bool((live == gradient_of_nodes(tape, recorded, list(seeds))).all())
+
+
+def _links_to(tape: Recording, seeds: dict[int, Array]) -> list[tuple[int, Recording, int]]:
+    """Values that were brought over from earlier recordings, and whose gradients lead to the seeds."""
+    if not tape.links:
+        return []
+    assert tape.arrays is not None
+    needs = gradient_of_nodes(tape, Expansion(tape.arrays), list(seeds))
+    nodes = np.searchsorted(tape.arrays.value_of, [id for id, _, _ in tape.links], side="right") - 1
+    return [link for link, is_needed in zip(tape.links, needs[nodes].tolist(), strict=True) if is_needed]
+
+
+def _reverse_run(
+    tape: Recording, run: Any, seeds: dict[int, Array]
+) -> tuple[_Gradients, list[tuple[Recording, int, Array]], bool]:
+    """Gradients, cotangents of earlier recordings' values, and whether a launch was reversed for some of its nodes."""
+    own = _Gradients()
+
+    def dense(x: Shared, g: Array) -> None:
+        own.dense[x] = own.dense[x] + g if x in own.dense else g
+
+    def rows(x: Shared, ids: Array, g: Array) -> None:
+        own.sparse.setdefault(x, []).append((ids, g))
+
+    outside, is_mixed, links = [], False, _links_to(tape, seeds)
+    if isinstance(run, LoopRun):
+        grads = run.reverse({value: to_host(g) for value, g in seeds.items()}, dense, rows)
+        outside = [(old, value, grads[id]) for id, old, value in links if id in grads]
+    elif isinstance(run, DeviceRun):
+        linked = [id for id, _, _ in links if run.is_placed(id)]
+        cotangents, is_mixed = mirror_on_device(run, seeds, linked, dense, rows)
+        for id, old, value in links:
+            if id in cotangents:
+                outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
+    else:
+        if not run.layout.reverse:  # else all pieces have run before
+            needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
+            with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
+                team.finish()
+        linked = [id for id, _, _ in links if run.is_placed(id)]
+        reversed_run = mirror(run, seeds, linked, dense, rows)
+        own.merge_rows()
+        is_mixed = reversed_run.is_mixed
+        for id, old, value in links:
+            if run.is_placed(id):
+                pool, where = run.rows(id)
+                g = np.array(reversed_run.pools[pool][where])
+                outside.append((old, value, g.reshape(tape_payload(tape, id).shape)))
+    final = _Gradients()
+    expressions: dict[Shared, Array] = {x: g for x, g in own.dense.items() if isinstance(x, SharedExpression)}
+    for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:
+        merged = merge_rows([i for i, _ in own.sparse[x]], [g for _, g in own.sparse[x]], x.shape).to_dense()
+        expressions[x] = expressions[x] + merged if x in expressions else merged
+    final.dense = {x: g for x, g in own.dense.items() if x not in expressions}
+    final.sparse = {x: parts for x, parts in own.sparse.items() if x not in expressions}
+    final.merged = own.merged & set(final.sparse)
+
+    def give(x: Shared, g: Array) -> None:
+        final.dense[x] = final.dense[x] + g if x in final.dense else g
+
+    pull_back(expressions, run.memo, give)
+    if isinstance(run, LoopRun):
+        _to_places(final)
+    return final, outside, is_mixed
+
+
+def _to_places(own: _Gradients) -> None:
+    """Move gradients that were computed on the host to where their parameters lie."""
+    for x, g in own.dense.items():
+        if (device_of([x]) is not None) is not is_on_device(g):
+            own.dense[x] = to_device(np.asarray(g, x.dtype))
+    for x, parts in own.sparse.items():
+        if device_of([x]) is not None:
+            own.sparse[x] = [(ids, to_device(np.asarray(g, x.dtype))) for ids, g in parts]
+
+
+def tape_payload(tape: Recording, id: int) -> Array:
+    """The array from outside with this value number."""
+    return tape.payloads[bisect.bisect_left(tape.payloads, (id,))][1]
+
+
+def gradients_of_shared(x: Shared) -> tuple[list[tuple[Parameter, Gradient]], Array]:
+    """Gradients of a scalar that is computed from parameters alone, and its number."""
+    memo: dict[Shared, Array] = {}
+    number = copy_of(evaluate_shared([x], memo, device_of([x]))[0])
+    total = _Gradients()
+
+    def give(leaf: Shared, g: Array) -> None:
+        total.dense[leaf] = total.dense[leaf] + g if leaf in total.dense else g
+
+    pull_back({x: np.ones((), x.dtype)}, memo, give)
+    return [(p, _as(g, p.dtype)) for p, g in total.collect()], number
+
+
+def _as(g: Any, dtype: np.dtype[Any]) -> Any:
+    return g.astype(dtype, copy=False) if is_on_device(g) else np.asarray(g, dtype)

@@ -1,0 +1,137 @@
+"""Values that are asked for, and whether they are finite."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from ..backends.transfer import to_host
+from ..base.errors import CellError, RecordingError, message, user_line
+from ..base.interrupts import passing_on
+from ..base.types import Type
+from ..record.forcing import engine
+from ..record.shared import Shared, checking
+from ..record.tape import DONE, ENDED, OPEN, is_under_way, state
+from ..record.tensor import RecordedTensor, iterate_tensors, known_value
+from ..run.device.layout import DeviceRun
+from .finite import name_shared
+from .flush import flush, run_own_pending
+
+Array = np.ndarray[Any, Any]
+
+
+@passing_on
+def compute(t: RecordedTensor) -> Array:
+    """The array of a tensor: run all live pending work if it is pending."""
+    if state.builder is not None:
+        raise CellError(
+            message(
+                "cell: a value cannot be forced inside a cell",
+                where=user_line(2),
+                repair="force it before, and pass the number as an argument",
+            )
+        )
+    tape = t._tape
+    if tape.state == OPEN:
+        if tape.thread != threading.get_ident():
+            raise RecordingError(
+                message(
+                    "a pending tensor of another thread cannot be forced here",
+                    where=user_line(2),
+                    repair="force it in its own thread first",
+                )
+            )
+        if not is_under_way(tape):
+            raise RecordingError(
+                message(
+                    "the recording of this tensor was given up after an error",
+                    where=user_line(2),
+                    repair="record it anew",
+                )
+            )
+        flush(tape, t)
+    if tape.state == ENDED or tape.run is None:
+        raise RecordingError(
+            message(
+                "a tensor is read after its recording has ended",
+                where=user_line(2),
+                repair="force it before backward(), return it from ab.map, or keep x.detach()",
+            )
+        )
+    value: Array = tape.run.value(t._id, t._type)
+    t._value = value
+    return value
+
+
+@passing_on
+def evaluate(tree: Any) -> Any:
+    """Force every tensor in nested lists, tuples and dicts; the same nesting of NumPy arrays.
+
+    >>> import autobatch as ab
+    >>> ab.evaluate({"a": ab.tensor(1.0) + 1, "b": [3]})
+    {'a': array(2., dtype=float32), 'b': [3]}
+    """
+    if state.builder is not None:
+        raise CellError(
+            message(
+                "cell: values cannot be forced inside a cell",
+                where=user_line(2),
+                repair="force them before, and pass the numbers as arguments",
+            )
+        )
+    together: dict[tuple[Any, Type], list[RecordedTensor]] = {}
+    for t in iterate_tensors(tree):
+        if known_value(t) is None:
+            if t._tape.state == DONE and isinstance(t._tape.run, DeviceRun):
+                together.setdefault((t._tape, t._type), []).append(t)
+            else:
+                compute(t)
+    on_host: dict[int, Array] = {}
+    for (tape, type), group in together.items():
+        block = tape.run.block([t._id for t in group], type)
+        for k, (t, numbers) in enumerate(zip(group, to_host(block), strict=True)):
+            t._value, on_host[id(t)] = block[k], np.asarray(numbers)
+    return _replace(tree, on_host)
+
+
+def _replace(tree: Any, on_host: dict[int, Array]) -> Any:
+    if isinstance(tree, RecordedTensor) and id(tree) in on_host:
+        return np.array(on_host[id(tree)])
+    if isinstance(tree, RecordedTensor | Shared):
+        return tree.numpy()
+    if isinstance(tree, dict):
+        return {k: _replace(v, on_host) for k, v in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(_replace(v, on_host) for v in tree))
+    if isinstance(tree, list | tuple):
+        return type(tree)(_replace(v, on_host) for v in tree)
+    return tree
+
+
+class check_finite:
+    """Context manager: inside the block the first NaN or infinity computed raises `NonFiniteError`.
+
+    It names the op and the user's line, those inside of a cell, too. Looked at are values, one by one or batched,
+    gradients, and what is computed from parameters alone.
+
+    >>> import autobatch as ab
+    >>> with ab.check_finite():
+    ...     float(ab.log(ab.tensor(1.0)))
+    0.0
+    """
+
+    def __enter__(self) -> None:
+        self._before = checking.get()
+        checking.set(name_shared)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None and state.builder is None:  # what a cell computes is looked at when it runs
+                run_own_pending()
+        finally:
+            checking.set(self._before)
+
+
+engine.compute = compute

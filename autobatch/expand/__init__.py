@@ -1,0 +1,9 @@
+"""Recorded nodes become the nodes that are scheduled.
+
+In: a `Tape` as recorded. Out: an `Expansion`: the tape to schedule, and how recorded values are numbered in it. The
+decisions are taken once per signature.
+
+In reading order: `expand` holds the room together. Cells found: `patterns` are made of runs of nodes that `find` finds
+recurring, joined by `chain`; `match` matches them. Cells cut: `hoist` says what can run ahead of a recurrence, `cut`
+cuts. `gradient_flow` says which values carry a gradient.
+"""

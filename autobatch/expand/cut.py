@@ -1,0 +1,198 @@
+"""Turn calls of cells into the nodes that are scheduled.
+
+Input: a `Tape` as recorded, and for each of its signatures the `Parts` that a node of it becomes, or None where it
+stays as it is. Output: an `Expansion`: the tape of the parts, and how recorded values are numbered in it.
+
+A cell of which some work does not depend on what is computed step by step, such as the projection of the inputs of a
+recurrent network, becomes two nodes: one for that work, which can then run for all steps at once, and one for the rest.
+
+Invariants: the input is not changed; every recorded value has its number in the new tape; the arguments of a node are
+smaller than its own values. Cost: O(nodes + arguments), in one compiled loop; nothing where no signature has parts.
+
+    cell(x, h)  ──expand──>  z = cell.ahead(x), cell(h, z)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..base.jit import njit
+from ..schedule.structures import Expansion, Ints, SignatureTable, Tape
+
+__all__ = ["Part", "expand", "own_chains"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the nodes that a recorded node becomes.
+
+    sig: its signature in the new table
+    slots: for each slot the recorded slot that it reads, or -1 - r for result r of the parts before, counted together
+    results: for each result the recorded result that it is, or -1
+    ints, floats: columns of the recorded data that it reads
+    """
+
+    sig: int
+    slots: tuple[int, ...]
+    results: tuple[int, ...]
+    ints: tuple[int, ...] = ()
+    floats: tuple[int, ...] = ()
+
+
+def expand(tape: Tape, parts: Sequence[Sequence[Part] | None], table: SignatureTable) -> Expansion:
+    """The tape whose nodes are the parts to schedule.
+
+    Args:
+        tape: what was recorded; not changed.
+        parts: for each of its signatures the parts in order; None: the signature stays, under its number.
+        table: the signatures of the new tape: those of the old one first.
+    """
+    if not any(parts):
+        return Expansion(tape)
+    whole = tape.signatures
+    n_sigs = len(whole.kind)
+    own = [
+        Part(
+            s,
+            tuple(range(whole.slot_of[s + 1] - whole.slot_of[s])),
+            tuple(range(whole.result_of[s + 1] - whole.result_of[s])),
+            tuple(range(whole.n_ints[s])),
+            tuple(range(whole.n_floats[s])),
+        )
+        for s in range(n_sigs)
+    ]
+    rules = [found or [own[s]] for s, found in enumerate(parts)]
+    flat = [part for rule in rules for part in rule]
+    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, number, origin = _expand(
+        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.int_of, tape.float_of, tape.ints,
+        tape.floats, _bounds(map(len, rules)), np.array([part.sig for part in flat], np.int32),
+        *_lists([part.slots for part in flat]), *_lists([part.results for part in flat]),
+        *_lists([part.ints for part in flat]), *_lists([part.floats for part in flat]),
+    )  # fmt: skip
+    new = dataclasses.replace(
+        tape, signatures=table, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
+        float_of=float_of, ints=ints, floats=floats, roots=number[tape.roots],
+    )  # fmt: skip
+    return Expansion(new, number, origin)
+
+
+def _bounds(lengths: object) -> Ints:
+    found = np.fromiter(lengths, np.int32)  # type: ignore[call-overload]
+    return np.concatenate([np.zeros(1, np.int32), np.cumsum(found, dtype=np.int32)])
+
+
+def _lists(lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
+    return _bounds(map(len, lists)), np.array([x for one in lists for x in one], np.int32)
+
+
+@njit
+def _expand(  # type: ignore[no-untyped-def]
+    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats,
+    part_of, part_sig, part_slot_of, part_slots, part_result_of, part_results, part_int_of, part_ints, part_float_of,
+    part_floats,
+):  # fmt: skip
+    n = sig.size
+    n_nodes = 0
+    n_slots = 0
+    n_args = 0
+    n_values = 0
+    n_ints = 0
+    n_floats = 0
+    for i in range(n):
+        for p in range(part_of[sig[i]], part_of[sig[i] + 1]):
+            n_nodes += 1
+            n_values += part_result_of[p + 1] - part_result_of[p]
+            n_ints += part_int_of[p + 1] - part_int_of[p]
+            n_floats += part_float_of[p + 1] - part_float_of[p]
+            n_slots += part_slot_of[p + 1] - part_slot_of[p]
+            for q in range(part_slot_of[p], part_slot_of[p + 1]):
+                k = part_slots[q]
+                n_args += 1 if k < 0 else arg_of[slot_of[i] + k + 1] - arg_of[slot_of[i] + k]
+    new_sig = np.empty(n_nodes, np.int32)
+    new_slot_of = np.empty(n_nodes + 1, np.int32)
+    new_arg_of = np.empty(n_slots + 1, np.int32)
+    new_args = np.empty(n_args, np.int32)
+    new_value_of = np.empty(n_nodes + 1, np.int32)
+    new_int_of = np.empty(n_nodes + 1, np.int32)
+    new_float_of = np.empty(n_nodes + 1, np.int32)
+    new_ints = np.empty(n_ints, np.int64)
+    new_floats = np.empty(n_floats, np.float64)
+    number = np.full(value_of[n], -1, np.int32)
+    origin = np.empty(n_nodes, np.int32)
+    node = 0
+    slot = 0
+    arg = 0
+    value = 0
+    at_int = 0
+    at_float = 0
+    for i in range(n):
+        first = value
+        for p in range(part_of[sig[i]], part_of[sig[i] + 1]):
+            new_sig[node] = part_sig[p]
+            new_slot_of[node] = slot
+            new_value_of[node] = value
+            new_int_of[node] = at_int
+            new_float_of[node] = at_float
+            origin[node] = i
+            node += 1
+            for q in range(part_slot_of[p], part_slot_of[p + 1]):
+                new_arg_of[slot] = arg
+                slot += 1
+                k = part_slots[q]
+                if k < 0:
+                    new_args[arg] = first - 1 - k
+                    arg += 1
+                else:
+                    for a in range(arg_of[slot_of[i] + k], arg_of[slot_of[i] + k + 1]):
+                        new_args[arg] = number[args[a]]
+                        arg += 1
+            for r in range(part_result_of[p], part_result_of[p + 1]):
+                if part_results[r] >= 0:
+                    number[value_of[i] + part_results[r]] = value
+                value += 1
+            for c in range(part_int_of[p], part_int_of[p + 1]):
+                new_ints[at_int] = ints[int_of[i] + part_ints[c]]
+                at_int += 1
+            for c in range(part_float_of[p], part_float_of[p + 1]):
+                new_floats[at_float] = floats[float_of[i] + part_floats[c]]
+                at_float += 1
+    new_slot_of[node] = slot
+    new_arg_of[slot] = arg
+    new_value_of[node] = value
+    new_int_of[node] = at_int
+    new_float_of[node] = at_float
+    return (
+        new_sig, new_slot_of, new_arg_of, new_args, new_value_of, new_int_of, new_float_of, new_ints, new_floats,
+        number, origin,
+    )  # fmt: skip
+
+
+@njit
+def own_chains(sig, slot_of, arg_of, args, value_of, s, n_slots):  # type: ignore[no-untyped-def]
+    """How signature `s` depends on itself: (nodes, longest chain, which slots lead back to it [n_slots])."""
+    n = sig.size
+    producer = np.empty(value_of[n], np.int32)
+    chain = np.zeros(n, np.int32)
+    leads_back = np.zeros(n_slots, np.uint8)
+    n_nodes = 0
+    longest = 0
+    for i in range(n):
+        for value in range(value_of[i], value_of[i + 1]):
+            producer[value] = i
+        length = 0
+        for q in range(slot_of[i], slot_of[i + 1]):
+            for a in range(arg_of[q], arg_of[q + 1]):
+                source = chain[producer[args[a]]]
+                length = max(length, source)
+                if source > 0 and sig[i] == s:
+                    leads_back[q - slot_of[i]] = 1
+        if sig[i] == s:
+            length += 1
+            n_nodes += 1
+            longest = max(longest, length)
+        chain[i] = length
+    return n_nodes, longest, leads_back

@@ -1,0 +1,144 @@
+"""From recorded nodes to those that are scheduled: runs that match a pattern are joined, then cells are cut into parts.
+
+Which signatures are cut is decided once per signature, from how the first recordings use it.
+
+A part of a cell that can run ahead of its recurrence does so where that pays. Run with the rest, its weights are read
+once for each launch of the chain; run ahead, once, but what it makes goes through memory, forward and in reverse. The
+decision of a signature is taken on the first tape in which it depends on itself often enough, and stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from ..record.signature import Result, Signature, Slot
+from ..record.tape import signature_table
+from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Tape
+from .cut import Part, expand, own_chains
+from .hoist import Half, reads_of_weights, run_ahead
+from .patterns import Place, join_recording
+
+__all__ = ["expand_recording"]
+
+LONG = 4
+"""Nodes of one signature that depend on each other before it is decided upon."""
+
+PASSES = 1 / 16
+"""Reading one weight in every launch costs as much as this many numbers that go through memory."""
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class Cut:
+    """A signature that is cut: the signatures of its parts, and the parts but for their numbers."""
+
+    signatures: tuple[Signature, Signature]
+    parts: tuple[Part, Part]
+
+
+def expand_recording(
+    tape: Tape, signatures: Sequence[Signature], place: Place, joined: bool = True
+) -> tuple[Expansion, list[Signature]]:
+    """The tape to schedule, and its signatures: the recorded ones, those of patterns and those of parts.
+
+    Args:
+        tape: what was recorded; not changed.
+        signatures: of its nodes.
+        place: the code object and the instruction that recorded a node.
+        joined: whether runs of nodes that match a pattern become one node.
+    """
+    first = Expansion(tape)
+    if joined:
+        first, signatures = join_recording(tape, signatures, place)
+    second, found = _cut(first.tape, signatures)
+    return first.then(second), found
+
+
+def _cut(tape: Tape, signatures: Sequence[Signature]) -> tuple[Expansion, list[Signature]]:
+    found = list(signatures)
+    parts: list[list[Part] | None] = []
+    for s, signature in enumerate(signatures):
+        cut = _cut_of(tape, s, signature)
+        if cut is None:
+            parts.append(None)
+            continue
+        first = len(found)
+        found.extend(cut.signatures)
+        parts.append([dataclasses.replace(part, sig=first + k) for k, part in enumerate(cut.parts)])
+    if not any(parts):
+        return Expansion(tape), found
+    pools = {pool: k for k, pool in enumerate(tape.pools)}
+    table = signature_table(found, pools)
+    return expand(dataclasses.replace(tape, pools=list(pools)), parts, table), found
+
+
+def _cut_of(tape: Tape, s: int, signature: Signature) -> Cut | None:
+    """How a signature is cut, decided here if it was not yet."""
+    if "cut" in signature.__dict__:
+        cut: Cut | None = signature.__dict__["cut"]
+        return cut
+    decided, cut = _decide(tape, s, signature)
+    if decided:
+        signature.__dict__["cut"] = cut
+    return cut
+
+
+def _decide(tape: Tape, s: int, signature: Signature) -> tuple[bool, Cut | None]:
+    """Whether a decision can be taken on this tape, and what it is."""
+    if signature.kind != KERNEL or signature.by_rows or any(slot.kind not in (ONE, LIST) for slot in signature.slots):
+        return True, None
+    lists = [k for k, slot in enumerate(signature.slots) if slot.kind == LIST]
+    reads = reads_of_weights(signature.graph)
+    if len(reads) < 2 or not signature.slots or all(len(slots) == len(signature.slots) for slots, *_ in reads):
+        return True, None
+    n_nodes, chain, leads_back = own_chains(
+        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, s, len(signature.slots)
+    )
+    if chain < LONG:
+        return False, None
+    early = {k for k, slot in enumerate(signature.slots) if not leads_back[k] and slot.kind == ONE}
+    saved = sum(inner * columns for slots, inner, columns in reads if slots <= early) * (chain - 1)
+    through_memory = sum(columns for slots, _, columns in reads if slots <= early) * n_nodes
+    if saved * PASSES <= through_memory:
+        return True, None
+    found = run_ahead(signature.graph, early, lists)
+    if found is None:
+        return True, None
+    handed = tuple(Result(type.width, type.dtype, rows=type.rows) for type in found.types)
+    extra = tuple(Slot(ONE, type) for type in found.types)
+    n_handed = len(handed)
+    first = _half(signature, found.ahead, f"{signature.name}.ahead", handed, extra)
+    second = _half(signature, found.rest, signature.name, signature.results, extra)
+    parts = (
+        Part(0, found.ahead.rows, (-1,) * n_handed, *_columns(signature, found.ahead)),
+        Part(1, found.rest.rows, tuple(range(len(signature.results))), *_columns(signature, found.rest)),
+    )
+    return True, Cut((first, second), parts)
+
+
+def _half(whole: Signature, half: Half, name: str, results: tuple[Result, ...], extra: tuple[Slot, ...]) -> Signature:
+    renumber = {k: new for new, k in enumerate(half.rows)}
+    results = tuple(dataclasses.replace(r, ref=renumber.get(r.ref, 0)) if r.ref else r for r in results)
+    data = "".join(whole.data[k] for k in half.data)
+    made = dataclasses.replace(
+        whole,
+        name=name,
+        slots=tuple(whole.slots[k] if k >= 0 else extra[-1 - k] for k in half.rows),
+        results=results,
+        n_ints=data.count("i"),
+        n_floats=data.count("f"),
+        graph=half.graph,
+        shared=tuple(whole.shared[k] for k in half.shared),
+        data=data,
+    )
+    made.__dict__["cut"] = None
+    return made
+
+
+def _columns(whole: Signature, half: Half) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Columns of the int and the float data of the whole that a half reads."""
+    column = [whole.data[:k].count(kind) for k, kind in enumerate(whole.data)]
+    return (
+        tuple(column[k] for k in half.data if whole.data[k] == "i"),
+        tuple(column[k] for k in half.data if whole.data[k] == "f"),
+    )

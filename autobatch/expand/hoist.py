@@ -1,0 +1,153 @@
+"""ahead: a single graph → the part that can run ahead of the rest, and the rest.
+
+Input: the graph of one cell, and which of its operands are ready early: those that are not computed step by step by
+the same cell. Output: `Ahead`, two graphs that together make the same results. What runs ahead is every product with a
+shared operand whose other operand comes from early operands alone, with all that it needs: the projection of the
+inputs of a recurrent network, for all steps in one product.
+
+Invariants: the two graphs have the results of the one, in value and type; each reads only what it uses.
+Cost: once per signature.
+
+    %0 = rows(0), %1 = rows(1)                     ahead:  %2 = product(rows(0), shared(0))
+    %2 = product(%0, shared(0))                    rest:   %4 = add(rows(1), product(rows(0), shared(0)))
+    %3 = product(%1, shared(1))            →
+    %4 = add(%2, %3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from ..base.types import Type
+from ..ir.graph import INPUT, NODE, SHARED, Graph
+from ..ops.linalg import PRODUCT
+from ..ops.movement import VIEWS
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """One of the two graphs.
+
+    graph: it reads rows, data and shared operands under new numbers
+    rows: for each of its rows operands the operand of the whole graph; -1 - r: result r of the half before
+    data, shared: for each of its own the operand of the whole graph
+    """
+
+    graph: Graph
+    rows: tuple[int, ...]
+    data: tuple[int, ...]
+    shared: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The two halves. `types` are those of the values handed from one to the other."""
+
+    ahead: Half
+    rest: Half
+    types: tuple[Type, ...]
+
+    def __str__(self) -> str:
+        return f"ahead:\n{self.ahead.graph}\n\nrest:\n{self.rest.graph}"
+
+
+def reads_of_weights(graph: Graph) -> list[tuple[frozenset[int], int, int]]:
+    """The products with a shared operand: (rows operands that the other depends on, inner size, columns)."""
+    depends = _dependencies(graph)
+    found = []
+    for i, node in enumerate(graph.nodes):
+        if node.op is PRODUCT and any(graph.nodes[j].level == SHARED for j in node.inputs):
+            weights = next(graph.nodes[j] for j in node.inputs if graph.nodes[j].level == SHARED)
+            columns = max(node.type.width, 1)
+            found.append((depends[i], max(weights.type.rows * weights.type.width // columns, 1), columns))
+    return found
+
+
+def _dependencies(graph: Graph) -> list[frozenset[int]]:
+    depends: list[frozenset[int]] = []
+    for node in graph.nodes:
+        if node.op is INPUT and node.attrs[0] == "rows":
+            depends.append(frozenset([node.attrs[1]]))
+        else:
+            depends.append(frozenset().union(*(depends[j] for j in node.inputs)))
+    return depends
+
+
+def run_ahead(graph: Graph, early: Collection[int], lists: Collection[int] = ()) -> Ahead | None:
+    """Cut a graph.
+
+    Args:
+        graph: a single graph.
+        early: the rows operands that are ready early.
+        lists: the rows operands that are lists; the rest has all of them, so that lists keep their numbers.
+
+    Returns: None where nothing can run ahead.
+    """
+    nodes, live = graph.nodes, graph.live()
+    late = [False] * len(nodes)  # depends on what is not ready early, or on elements of a list
+    works = [False] * len(nodes)  # has a product with a shared operand in it
+    for i, node in enumerate(nodes):
+        if node.op is INPUT:
+            kind, k = node.attrs
+            late[i] = node.level > NODE or kind not in ("rows", "data", "shared") or (kind == "rows" and k not in early)
+            continue
+        late[i] = node.level > NODE or any(late[j] for j in node.inputs)
+        shared = [nodes[j].level == SHARED for j in node.inputs]
+        works[i] = not late[i] and (
+            any(works[j] for j in node.inputs) or (node.op is PRODUCT and any(shared) and not all(shared))
+        )
+    cuts: list[int] = []
+
+    def cut(i: int) -> None:
+        while nodes[i].op in VIEWS:  # a view is made again where it is read, rather than kept
+            i = nodes[i].inputs[0]
+        if i not in cuts:
+            cuts.append(i)
+
+    for i, node in enumerate(nodes):
+        if live[i] and late[i]:
+            for j in node.inputs:
+                if works[j]:
+                    cut(j)
+    if not cuts:
+        return None
+    for i in graph.outputs:
+        if works[i]:
+            cut(i)
+    cuts.sort()
+    place = {i: r for r, i in enumerate(cuts)}
+    ahead = _half(graph, cuts, lambda i: None)
+    rest = _half(graph, list(graph.outputs), place.get, lists)
+    return Ahead(ahead, rest, tuple(nodes[i].type for i in cuts))
+
+
+def _half(graph: Graph, outputs: list[int], handed: Callable[[int], int | None], keep: Collection[int] = ()) -> Half:
+    nodes = graph.nodes
+    needed: set[int] = set()
+    stack = list(outputs)
+    while stack:
+        i = stack.pop()
+        if i not in needed:
+            needed.add(i)
+            if handed(i) is None:
+                stack.extend(nodes[i].inputs)
+    read: dict[str, set[int]] = {"rows": set(keep), "data": set(), "shared": set()}
+    results: set[int] = set()
+    for i in needed:
+        r = handed(i)
+        if r is not None:
+            results.add(r)
+        elif nodes[i].op is INPUT and nodes[i].attrs[0] in read:
+            read[nodes[i].attrs[0]].add(nodes[i].attrs[1])
+    rows = [*sorted(read["rows"]), *(-1 - r for r in sorted(results))]
+    order = {"rows": rows, "data": sorted(read["data"]), "shared": sorted(read["shared"])}
+    renumber = {(kind, old): new for kind, olds in order.items() for new, old in enumerate(olds)}
+
+    def operand(i: int) -> tuple[str, int] | None:
+        r, node = handed(i), nodes[i]
+        if r is not None:
+            return "rows", renumber["rows", -1 - r]
+        return (node.attrs[0], renumber[node.attrs]) if node.op is INPUT and node.attrs[0] in order else None
+
+    return Half(graph.part(outputs, operand), tuple(rows), tuple(order["data"]), tuple(order["shared"]))

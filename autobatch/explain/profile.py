@@ -1,0 +1,232 @@
+"""profile: what a block of code cost, stage by stage and kernel by kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from ..backends.device import installed_device
+from ..base.clocks import active
+from ..compile.rewrites.stacks import products_in, read_in_place
+from ..compile.steps import Loop, Read, gathered_concats
+from ..ir.graph import INPUT
+from ..record.forced_values import Forcing
+from ..record.tape import Recording
+from ..run.layout import resolve_extents
+from ..schedule.merged import Piece, counts_together
+from ..schedule.schedule import lower_bound
+
+READ, GATHERED, COPIED = "read", "gathered", "copied"
+"""How a program reads rows: in a loop; as one array, which is a copy unless they follow one another; into another array
+by a loop or call that does nothing else with them."""
+
+STAGES = ("record", "assemble", "shared", "expand", "schedule", "place", "allocate", "forward", "reverse", "update")
+
+LAUNCHING = ("shared", "forward", "reverse", "update")
+"""Stages that start something on a device."""
+
+
+class Profile:
+    """Figures of one block; see `profile`.
+
+    seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
+    forced: values forced inside `ab.map`: `forced.lines` gives for each line how often, and the launches that ran then;
+    together: launches that there would have been had none been forced; `bound` counts across forced values, too
+    bytes_copied: of rows copied so that a product or call finds them in one piece: gathered, or put side by side;
+    bytes_in_place: of rows read where they lie: as one block, or by loops that follow row numbers; both count every
+        time a row is read, and the reverse pass where gradients are kept for
+    peak_bytes: largest pools; replayed: examples whose recordings were reused
+    kernels: name → (launches, nodes); kernel_bytes: name → (bytes copied, bytes read in place)
+    device_launches: what was started on a device: kernels, products, fills, copies
+    products: (count, m, k, n) of the matrix products (m, k) @ (k, n) of these launches and, where gradients are kept
+        for, of their reverse pass: what the arithmetic of a step comes down to
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.launches = 0
+        self.forced = Forcing()
+        self.nodes = 0
+        self.rows = 0
+        self.bytes_copied = 0
+        self.bytes_in_place = 0
+        self.peak_bytes = 0
+        self.replayed = 0
+        self.kernels: dict[str, list[int]] = {}
+        self.kernel_bytes: dict[str, list[int]] = {}
+        self.products: list[tuple[int, int, int, int]] = []
+        self.device_launches = 0
+        self._inner = 0.0
+        self._counted = [0, 0]  # launches together, and bound, of recordings that are not split
+        self._split: dict[Forcing, dict[int, Piece]] = {}
+
+    def note(self, run: Any, tape: Recording) -> None:
+        """Count one run of a recording."""
+        self.launches += len(run.launches)
+        self.nodes += int(run.schedule.nodes.size)
+        if tape.forcing is not None:
+            self._split.setdefault(tape.forcing, {})[tape.serial] = tape.piece(run.expansion, run.signatures)
+        else:
+            self._count(len(run.launches), lower_bound(run.tape, run.schedule))
+        self.peak_bytes = max(self.peak_bytes, int(run.plan.peak_bytes))
+        for launch in run.launches:
+            signature, accesses = run.signatures[launch.sig], run.accesses(launch)
+            self.rows += sum(rows.size for _, rows, _ in accesses)
+            entry = self.kernels.setdefault(signature.name, [0, 0])
+            entry[0] += 1
+            entry[1] += launch.sizes[0]
+            for piece in ("forward", "backward") if run.needs_sig[launch.sig] else ("inference",):
+                self._note_reads(signature, piece, run.backend, accesses)
+        self._note_products(run)
+
+    def _count(self, together: int, bound: int) -> None:
+        self._counted[0] += together
+        self._counted[1] += bound
+
+    def _end(self) -> None:
+        """Count what was split, and forget it."""
+        self._counted, self._split = self._counts(), {}
+
+    def _counts(self) -> list[int]:
+        split = [counts_together(list(pieces.values())) for pieces in self._split.values()]
+        return [sum(column) for column in zip(self._counted, *split, strict=True)]
+
+    @property
+    def together(self) -> int:
+        """Launches that there would have been, had no value been forced inside `ab.map`."""
+        return min(self._counts()[0], self.launches)  # what was done is an order of the whole, too
+
+    @property
+    def bound(self) -> int:
+        """Launches that no order can do without, counted across values forced inside `ab.map`."""
+        return self._counts()[1]
+
+    @property
+    def launch_seconds(self) -> float:
+        """Seconds of the host for each launch on a device, in the stages that start some."""
+        return sum(self.seconds.get(stage, 0.0) for stage in LAUNCHING) / max(self.device_launches, 1)
+
+    def _note_reads(self, signature: Any, piece: str, backend: str, accesses: Any) -> None:
+        entry = self.kernel_bytes.setdefault(signature.name, [0, 0])
+        for k, how in _row_reads(signature.kernel.on(backend), piece, backend):
+            pool, rows, block = accesses[k]
+            n_bytes = rows.size * pool.shape[1] * pool.itemsize
+            if how is COPIED or (how is GATHERED and block < 0):
+                entry[0] += n_bytes
+                self.bytes_copied += n_bytes
+            else:
+                entry[1] += n_bytes
+                self.bytes_in_place += n_bytes
+
+    def _note_products(self, run: Any) -> None:
+        totals: dict[int, list[int]] = {}
+        reverse: list[list[tuple[int, int, int, int]]] = []
+        for launch in run.launches:
+            kernel, s = run.signatures[launch.sig].kernel.on(run.backend), launch.sig
+            if not run.needs_sig[s]:
+                self.products += _products(kernel, "inference", run.backend, launch.sizes)
+                continue
+            self.products += _products(kernel, "forward", run.backend, launch.sizes)
+            reverse.append(_products(kernel, "backward", run.backend, launch.sizes))
+            total = totals.setdefault(s, [0] * len(launch.sizes))
+            totals[s] = [a + b for a, b in zip(total, launch.sizes, strict=True)]
+        self.products += [product for products in reversed(reverse) for product in products]
+        for s, sizes in totals.items():
+            self.products += _products(run.signatures[s].kernel.on(run.backend), "final", run.backend, sizes)
+
+    def table(self) -> str:
+        """A readable table."""
+        total = sum(self.seconds.values())
+        lines = [f"{'stage':<12}{'ms':>10}{'share':>8}"]
+        for stage in (*STAGES, *(s for s in self.seconds if s not in STAGES)):
+            if stage in self.seconds:
+                share = self.seconds[stage] / total if total else 0.0
+                lines.append(f"{stage:<12}{self.seconds[stage] * 1e3:>10.3f}{share:>8.1%}")
+        lines.append(
+            f"{self.nodes:,} nodes → {self.launches:,} launches (bound {self.bound:,}), {self.rows:,} rows read, "
+            f"pools of {self.peak_bytes:,} bytes"
+        )
+        lines.append(
+            f"{self.bytes_copied:,} bytes of rows copied for products and calls, {self.bytes_in_place:,} read in place"
+        )
+        lines += self.forced.describe(self.launches, self.together)
+        if self.replayed:
+            lines.append(f"recordings of {self.replayed:,} examples reused")
+        if self.device_launches:
+            lines.append(
+                f"{self.device_launches:,} launches on the device, {self.launch_seconds * 1e6:.1f} µs of the host each"
+            )
+        lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}{'bytes copied':>16}{'read in place':>16}")
+        for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
+            copied, in_place = self.kernel_bytes[name]
+            lines.append(f"{name:<28}{launches:>10,}{nodes:>10,}{copied:>16,}{in_place:>16,}")
+        return "\n".join(lines)
+
+
+@functools.cache
+def _row_reads(kernel: Any, piece: str, backend: str) -> list[tuple[int, str]]:
+    """Each read of rows by the program of a piece: the slot, and how it is read."""
+    steps = kernel.steps(piece, backend)
+    nodes = steps.graph.nodes
+    concats, parts = gathered_concats(steps.graph) if backend == "numba" else (set(), set())
+    in_place = read_in_place(steps.graph) if backend == "numba" else set()
+    found: list[tuple[int, str]] = []
+    for step in steps.order:
+        if not isinstance(step, Loop):
+            if step in in_place:
+                found.append((nodes[step].attrs[1], READ))
+            elif nodes[step].op is INPUT and nodes[step].attrs[0] == "rows" and step not in parts:
+                found.append((nodes[step].attrs[1], GATHERED))
+            if step in concats:
+                found += [(nodes[j].attrs[1], COPIED) for j in nodes[step].inputs]
+            continue
+        computed = [r for operands in step.reads.values() for r in operands if isinstance(r, Read)]
+        added = [s.value for s in step.stores if s.kind == "add" and isinstance(s.value, Read)]
+        moved = [s.value for s in step.stores if s.kind != "add" and isinstance(s.value, Read)]
+        for reads, how in (({*computed, *added}, READ), (moved, COPIED)):
+            found += [(nodes[read.node].attrs[1], how) for read in reads if read.in_pool]
+    return found
+
+
+@functools.cache
+def _product_extents(kernel: Any, piece: str, backend: str) -> list[tuple[Any, ...]]:
+    steps = kernel.steps(piece, backend)
+    return [found for i in steps.order if isinstance(i, int) for found in products_in(steps.graph, i)]
+
+
+def _products(kernel: Any, piece: str, backend: str, sizes: Any) -> list[tuple[int, int, int, int]]:
+    """The products of one piece in a launch of these sizes."""
+    found = []
+    for lead, *extents in _product_extents(kernel, piece, backend):
+        m, k, n = resolve_extents(extents, sizes)
+        found.append((math.prod(resolve_extents(lead, sizes)), m, k, n))
+    return found
+
+
+@contextlib.contextmanager
+def profile() -> Iterator[Profile]:
+    """Measure a block: seconds per stage, launches, nodes, rows, bytes copied and read in place.
+
+    >>> import autobatch as ab
+    >>> with ab.profile() as prof:
+    ...     y = float(ab.tensor(2.0) * ab.tensor(3.0))
+    >>> prof.nodes, prof.launches, prof.bound
+    (1, 1, 1)
+    """
+    measured = Profile()
+    before = active.profiles
+    active.profiles = (*before, measured)
+    device = installed_device()
+    launched = device.launched if device is not None else 0
+    try:
+        yield measured
+    finally:
+        active.profiles = before
+        measured._end()
+        now = installed_device()
+        if now is not None:
+            measured.device_launches = now.launched - (launched if now is device else 0)

@@ -1,0 +1,8 @@
+"""The typed graph of ops, and what makes one graph of another.
+
+In: functions on values, ops and their rules. Out: a `Graph`. No graph is run here but by the interpreter, which is the
+reference that all kernels are held equal to; nothing here knows of batches.
+
+In reading order: `graph`, `trace` (a function becomes a graph), `vjp` (the graph of a derivative), `simplify`,
+`interpret`.
+"""

@@ -1,0 +1,69 @@
+"""interpret: run a single graph on one example with NumPy, op by op. This is the specification of every kernel.
+
+Values of list level are Python lists, one array per element; nothing here knows of batches, rows or pools.
+Cost: a few microseconds an op; meant for tests, debugging and `batched=False`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..base.errors import CompilerBug
+from .graph import CONST, INPUT, NODE, Graph
+
+Read = Callable[[str, int], Any]
+
+
+def interpret(graph: Graph, read: Read, see: Callable[[int, Any], None] | None = None) -> list[Any]:
+    """Results of the graph; `read(kind, k)` gives an operand, a list of arrays where it is of list level. `see` is
+    called with each node's number and value."""
+    values: list[Any] = []
+    lists = {}
+    nodes = graph.nodes
+    for number, node in enumerate(nodes):
+        if node.op is INPUT:
+            kind, k = node.attrs
+            value = read(kind, k)
+            if node.level > NODE:
+                lists[node.level] = len(value)
+            if kind in ("data", "lengths"):
+                value = np.asarray(value, node.type.dtype)
+            elif kind == "positions":
+                value = [np.asarray(position, node.type.dtype) for position in value]
+        elif node.op is CONST:
+            value = np.asarray(node.attrs[0], node.type.dtype)
+        elif node.op.batch == "list":
+            x = values[node.inputs[0]]
+            if node.op.name == "spread":
+                value = [x] * _length(read, lists, node.attrs[0])
+            elif nodes[node.inputs[0]].level <= NODE:
+                value = node.op.numpy([x] * _length(read, lists, node.attrs[0]), *node.attrs)  # type: ignore[misc]
+            else:
+                value = node.op.numpy(x, *node.attrs) if x else np.zeros(node.type.shape, node.type.dtype)  # type: ignore[misc]
+        elif node.level > NODE:
+            length = _length(read, lists, node.level)
+            columns = [values[j] if nodes[j].level > NODE else [values[j]] * length for j in node.inputs]
+            value = [_call(node, [column[e] for column in columns]) for e in range(length)]
+        else:
+            value = _call(node, [values[j] for j in node.inputs])
+        values.append(value)
+        if see is not None:
+            see(number, value)
+    return [values[i] for i in graph.outputs]
+
+
+def _length(read: Read, lists: dict[int, int], k: int) -> int:
+    if k not in lists:
+        lists[k] = int(read("lengths", k))
+    return lists[k]
+
+
+def _call(node: Any, operands: Sequence[Any]) -> Any:
+    if node.op.numpy is None:
+        raise CompilerBug(f"{node.op} has no reference")
+    with np.errstate(all="ignore"):
+        value = np.asarray(node.op.numpy(*operands, *node.attrs))
+    return value if value.dtype == node.type.dtype else value.astype(node.type.dtype)

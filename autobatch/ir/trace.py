@@ -1,0 +1,522 @@
+"""trace: a function and the types of its operands → `Graph`, the program of one example.
+
+Input: a Python function that is called once with tracers in place of its operands.
+Output: `Builder.graph`, a single graph, and what the builder noted beside it: shared operands, random draws, bounds.
+Invariants: nodes are in topological order; operands of an op have one dtype; a node that depends on elements of a
+list carries the list's number as its level.
+Cost: once per signature, a few microseconds an op.
+
+    >>> from autobatch.ir.trace import Builder
+    >>> from autobatch.ops.elementwise import tanh
+    >>> from autobatch.base.types import tensor_type
+    >>> builder = Builder()
+    >>> x = builder.input("rows", 0, tensor_type("float32", (4,)))
+    >>> print(builder.finish([tanh(x) * 2.0]))
+    %0 = rows(0)      f32[4]
+    %1 = tanh(%0)     f32[4]
+    %2 = const(2.0)   f32[] shared
+    %3 = mul(%1, %2)  f32[4]
+    return %3
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..base.errors import CellError, OpTypeError, message, op_error, user_line, user_place
+from ..base.types import INT64, Dim, Type, counted, default_dtype, promote, tensor_type
+from ..ops.declare import Attrs, Op, apply, recorder
+from ..ops.elementwise import ADD, CAST, STOP_GRADIENT, float_dtype
+from ..ops.index import BOUNDED, lowest_index
+from ..ops.movement import concat, reshape
+from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
+from ..ops.value import Tensor
+from .graph import CONST, NODE, SHARED, Graph, Origin
+
+SHADOW = 1000
+"""Level of the second representative of list k is SHADOW + k: a loop over a list is traced with two elements, and the
+second trace must equal the first, so that code which treats elements differently is found."""
+
+FLOAT64 = np.dtype(np.float64)
+
+
+class Tracer(Tensor):
+    """A value while a cell is traced. `_weak` marks numbers, which take the dtype of what they meet."""
+
+    __slots__ = ("_builder", "_id", "_type", "_weak")
+    _priority = 3
+
+    def __init__(self, builder: Builder, id: int, weak: bool = False) -> None:
+        self._builder = builder
+        self._id = id
+        self._type = builder.graph.nodes[id].type
+        self._weak = weak
+
+    @property
+    def level(self) -> int:
+        """SHARED, NODE, or the number of the list whose elements this is."""
+        return self._builder.graph.nodes[self._id].level
+
+    def _record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        if self._weak and any(isinstance(x, list | tuple) for x in operands):
+            self._refuse("how often a sequence is repeated")
+        if any(isinstance(x, np.ndarray | list | tuple) for x in operands):
+            return recorder[0](op, operands, attrs)
+        return self._builder.record(op, operands, attrs)
+
+    def _record_list(self, kind: str, values: Sequence[Any]) -> Any:
+        return self._builder.record_list(kind, values)
+
+    def _list_length(self, k: int) -> Any:
+        return self._builder.input("lengths", k, tensor_type(INT64, ()), NODE)
+
+    def __repr__(self) -> str:
+        return f"<traced %{self._id}: {self._type}>"
+
+    def _refuse(self, what: str) -> NoReturn:
+        if self._weak:
+            raise CellError(
+                message(
+                    f"cell: a number passed to a cell cannot be used as {what}: it is data, not part of the signature",
+                    where=user_line(2),
+                    repair="name it in @ab.cell(static=(...,))",
+                )
+            )
+        raise CellError(
+            message(
+                f"cell: a value cannot be forced inside a cell (used as {what})",
+                where=user_line(2),
+                repair="take the decision outside the cell, or use ab.where; ab.stack puts values together",
+            )
+        )
+
+    def _is(self, other: Any) -> bool:
+        if self._weak:
+            self._refuse("something to look for in a container")
+        return self is other
+
+    def __hash__(self) -> int:
+        if self._weak:
+            self._refuse("a key")
+        return object.__hash__(self)
+
+    __eq__ = Tensor.__eq__
+
+    def __bool__(self) -> bool:  # noqa: PLE0304
+        self._refuse("a condition")
+
+    def __index__(self) -> int:  # noqa: PLE0305
+        self._refuse("a shape, axis, loop bound or list index")
+
+    def __int__(self) -> int:
+        self._refuse("a Python int")
+
+    def __float__(self) -> float:
+        self._refuse("a Python float")
+
+    def __str__(self) -> str:
+        if self._weak:
+            self._refuse("a text")
+        return repr(self)
+
+    def numpy(self) -> NoReturn:
+        """Raises `CellError`: nothing has a value while it is traced."""
+        self._refuse("an array")
+
+    def backward(self, retain: bool = False) -> NoReturn:
+        """Raises `CellError`: nothing can be run while it is traced."""
+        raise _no_backward()
+
+
+class StackedTracer(Tensor):
+    """`stack` of a list of varying length: ops that carry the rows along run on each element."""
+
+    __slots__ = ("_each", "_type")
+    _priority = 4
+
+    def __init__(self, each: Tracer) -> None:
+        self._each = each
+        self._type = tensor_type(each.dtype, (Dim(each.level), *each.shape))
+
+    def _record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        stacked = [isinstance(x, StackedTracer) for x in operands]
+        ndims = [len(getattr(x, "shape", np.shape(x) if not hasattr(x, "_type") else ())) for x in operands]
+        shared = [getattr(x, "_priority", 0) <= 1 for x in operands]
+        rows = op.over_rows(ndims, attrs) if op.over_rows and len(operands) == 1 else None
+        if rows is not None:
+            return apply(rows, (self._each,), (self._each.level,))
+        lifted = op.lead(ndims, shared, attrs) if op.lead else None
+        if lifted is None or any(a and not b for a, b in zip(stacked, lifted, strict=True)):
+            raise op_error(
+                op.name,
+                "this op mixes the rows of a stacked list whose length varies",
+                repair="reduce with ab.sum, ab.mean or ab.max over axis 0, or work on the elements",
+            )
+        inner = tuple(x._each if isinstance(x, StackedTracer) else x for x in operands)
+        return StackedTracer(apply(op, inner, attrs))
+
+    def numpy(self) -> NoReturn:
+        """Raises `CellError`: nothing has a value while it is traced."""
+        self._each._refuse("an array")
+
+    def backward(self, retain: bool = False) -> NoReturn:
+        """Raises `CellError`: nothing can be run while it is traced."""
+        raise _no_backward()
+
+    def __len__(self) -> int:
+        raise CellError(message("cell: the length of a list varies, it is no Python number here", where=user_line(1)))
+
+    def __iter__(self) -> Iterator[Any]:
+        raise CellError(message("cell: iterate over the list itself, not over its stack", where=user_line(1)))
+
+
+class TracedList:
+    """A list argument of a cell: any number of elements, one trace. It is never empty: emptiness is a signature."""
+
+    __slots__ = ("_builder", "_elements", "_k")
+
+    def __init__(self, builder: Builder, k: int, elements: tuple[Any, Any]) -> None:
+        self._builder = builder
+        self._k = k
+        self._elements = elements
+
+    def __iter__(self) -> Iterator[Any]:
+        real, shadow = self._elements
+        with self._builder.looping(self._k) as again:
+            yield real
+            again()
+            yield shadow
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        raise CellError(
+            message(
+                "cell: the length of a list is data, not part of the signature",
+                where=user_line(1),
+                repair="use ab.mean for averages, or name the list in @ab.cell(static=(...,))",
+            )
+        )
+
+    def __getitem__(self, index: Any) -> Any:
+        raise CellError(
+            message(
+                "cell: elements of a list of varying length are not indexed",
+                where=user_line(1),
+                repair="iterate over it, pass the element as an argument, or name the list in static=",
+            )
+        )
+
+
+class Builder:
+    """Writes a single graph. One builder belongs to one trace."""
+
+    def __init__(self, is_cell: bool = False, is_frozen: Callable[[], bool] = bool) -> None:
+        self.graph = Graph()
+        self.is_cell = is_cell  # then the graph says which line of the user's recorded which node
+        self.is_frozen = is_frozen  # whether no gradient flows through what is recorded now
+        self._op = ""  # the outermost of those that are being recorded
+        self.shared: list[Any] = []
+        self.arrays: dict[Any, Any] = {}
+        """Constants made of arrays that the traced code wrote down, by their numbers."""
+        self.bounds: list[tuple[int, int, int]] = []
+        """Numbers of the data that are indices: which, the lowest that it may be, and what it must be below."""
+        self.draws: dict[int, int] = {}
+        self.draw_inputs: tuple[Tracer, Tracer] | None = None
+        self._twin: dict[int, int | None] = {}
+        self._loop: int = 0
+        self._replay: list[tuple[int, dict[int, int]]] = []
+
+    # Operands.
+
+    def input(self, kind: str, k: int, type: Type, level: int = NODE, weak: bool = False) -> Tracer:
+        """The tracer of an operand."""
+        id = self.graph.input(kind, k, type, level)
+        if level >= SHADOW:
+            self._twin[id] = self.graph.input(kind, k, type, level - SHADOW)
+        return Tracer(self, id, weak)
+
+    def shared_operand(self, value: Any) -> Tracer:
+        """The tracer of an array that is the same for all nodes."""
+        k = next((k for k, other in enumerate(self.shared) if other is value), len(self.shared))
+        if k == len(self.shared):
+            self.shared.append(value)
+        return self.input("shared", k, value._type, SHARED)
+
+    def constant(self, value: Any, dtype: np.dtype[Any]) -> Tracer:
+        """A number that is part of the graph."""
+        number = dtype.type(value).item()
+        return Tracer(self, self.graph.add(CONST, (), (number,), tensor_type(dtype, ()), SHARED))
+
+    def _lift(self, x: Any, op: Any = "cell", k: int = 0) -> Any:
+        if isinstance(x, Tracer):
+            if x._builder is not self:
+                raise CellError(
+                    message(
+                        "cell: a value of another trace was kept and used here",
+                        where=user_line(1),
+                        repair="return it from the cell, and pass it as an argument",
+                    )
+                )
+            return x
+        enter = getattr(x, "_enter", None)
+        if enter is not None:
+            return enter(self)
+        if isinstance(x, bool | int | float | np.number | np.bool_):
+            number = x.item() if isinstance(x, np.generic) else x
+            return in_range(op, number) if type(number) is int else number
+        raise no_operand(op, k, x)
+
+    # Ops.
+
+    def record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        """Add one op: lift its operands, bring them to one dtype, infer the type, add the node or run the body."""
+        lifted = [self._lift(x, op, k) for k, x in enumerate(operands)]
+        outer, self._op = self._op, self._op or op.name
+        try:
+            weak = all(not isinstance(x, Tracer) or x._weak for x in lifted)
+            weak = weak and (op.batch == "elementwise" or op.body is not None)
+            values = self._unify(op, lifted, weak)
+            result = self._add(op, values, attrs, weak) if op.body is None else op.body(*values, *attrs)
+        finally:
+            self._op = outer
+        return self._constant(result) if not outer and self.is_frozen() else result
+
+    def _constant(self, x: Tracer) -> Tracer:
+        """The same value, through which no gradient flows."""
+        return x if x._weak or x.dtype.kind != "f" else self._add(STOP_GRADIENT, (x,), ())
+
+    def _add(self, op: Op, values: Sequence[Tracer], attrs: Attrs, weak: bool = False) -> Tracer:
+        assert op.infer is not None
+        inputs = tuple(v._id for v in values)
+        type = op.infer([v._type for v in values], attrs)
+        level = self._join(op, [v.level for v in values])
+        if op.batch == "list":
+            k = attrs[0]
+            shadow = SHADOW if any(v.level >= SHADOW for v in values) else 0
+            level = k + shadow if op.name == "spread" else NODE
+        if op is BOUNDED:
+            node = self.graph.nodes[inputs[0]]
+            if node.is_input and node.attrs[0] == "data":
+                self.bounds.append((node.attrs[1], lowest_index(attrs), attrs[0]))
+        id = self.graph.add(op, inputs, attrs, type, level)
+        if self.is_cell and id not in self.graph.origins:
+            self.graph.origins[id] = Origin(self._op or op.name, *user_place())
+        if level >= SHADOW:
+            real = [self._twin.get(i, i) for i in inputs]
+            known = [i for i in real if i is not None]
+            same = len(known) == len(real)
+            self._twin[id] = self.graph.find(op, tuple(known), attrs, type, level - SHADOW) if same else None
+        return Tracer(self, id, weak)
+
+    def _join(self, op: Op, levels: Sequence[int]) -> int:
+        lists = {level for level in levels if level > NODE}
+        if len(lists) > 1:
+            same = len({level % SHADOW for level in lists}) == 1
+            what = "two elements of one list meet" if same else "elements of two different lists meet"
+            raise CellError(
+                message(
+                    f"cell: {what} in {op.name}; a list of any length is traced once for all elements",
+                    where=user_line(1),
+                    repair="combine elements by ab.sum, ab.mean, ab.max or ab.stack, "
+                    "or name it in @ab.cell(static=(...,))",
+                )
+            )
+        return max(levels, default=SHARED)
+
+    def _unify(self, op: Op, values: list[Any], weak: bool) -> list[Tracer]:
+        """Operands of one dtype. `weak` says that the result takes the dtype of what it meets, as numbers do."""
+        if op.dtypes == "keep":
+            return [v if isinstance(v, Tracer) else self.constant(v, _weak_dtype(v)) for v in values]
+        if op.dtypes == "count":
+            return [self._as(v, counted(_weak_dtype(v))) for v in values]
+        start = 1 if op.dtypes == "where" else 0
+        dtype = self._common(values[start:], weak)
+        if op.dtypes == "float":
+            dtype = FLOAT64 if weak and dtype.kind != "f" else float_dtype(dtype)
+        if start and not (isinstance(values[0], Tracer) and values[0].dtype.kind == "b"):
+            raise op_error(op.name, "the condition is not boolean", expected="bool[...]", got=repr(values[0]))
+        head = [self._as(values[0], np.dtype(np.bool_))] if start else []
+        return head + [self._as(v, dtype) for v in values[start:]]
+
+    def _common(self, values: Sequence[Any], keep_weak: bool) -> np.dtype[Any]:
+        strong: np.dtype[Any] | None = None
+        for v in values:
+            if isinstance(v, Tracer) and not v._weak:
+                strong = v.dtype if strong is None else promote(strong, v.dtype)
+        weak = [_weak_dtype(v) for v in values if not isinstance(v, Tracer) or v._weak]
+        if strong is None:
+            precise = keep_weak and any(isinstance(v, Tracer) for v in values)
+            kinds = {w.kind for w in weak}
+            return (
+                (FLOAT64 if precise else default_dtype()) if "f" in kinds else INT64 if "i" in kinds else np.dtype(bool)
+            )
+        if any(w.kind == "f" for w in weak) and strong.kind != "f":
+            return default_dtype()
+        if any(w.kind == "i" for w in weak) and strong.kind == "b":
+            return INT64
+        return strong
+
+    def _as(self, v: Any, dtype: np.dtype[Any]) -> Tracer:
+        if not isinstance(v, Tracer):
+            return self.constant(v, dtype)
+        if v.dtype == dtype:
+            return v
+        node = self.graph.nodes[v._id]
+        if node.op is CONST:
+            return self.constant(node.attrs[0], dtype)
+        return self._add(CAST, (v,), (dtype,))
+
+    # Lists.
+
+    @contextlib.contextmanager
+    def looping(self, k: int) -> Iterator[Any]:
+        """Trace the body of a loop over list k for the first element, and again for the second."""
+        before, outer = dict(self.draws), self._loop
+        self._loop = k
+
+        def again() -> None:
+            per_element = self.draws.get(k, 0) - before.get(k, 0)
+            if per_element > 1:
+                raise CellError(
+                    message(
+                        "cell: two random draws for each element of one loop over a list",
+                        where=user_line(1),
+                        repair="draw in two loops, one draw each",
+                    )
+                )
+            self.draws = before
+            self._loop = SHADOW + k
+
+        yield again
+        self._loop = outer
+
+    def record_list(self, kind: str, values: Sequence[Any]) -> Any:
+        """sum, mean, max or stack over a list of values of one shape."""
+        if isinstance(values, TracedList):
+            values = list(values)
+        lifted = [self._lift(v) for v in values]
+        tracers = [v for v in lifted if isinstance(v, Tracer)]
+        levels = {v.level for v in tracers}
+        k = next((level for level in levels if NODE < level < SHADOW), 0)
+        if not k and not any(level >= SHADOW for level in levels):
+            return _fold(kind, [v if isinstance(v, Tracer) else self.constant(v, _weak_dtype(v)) for v in lifted])
+        if len(lifted) != 2 or len(tracers) != 2 or tracers[0].level != k or tracers[1].level != SHADOW + k:
+            raise CellError(
+                message(
+                    f"cell: {kind} of a list that mixes elements of a varying list with other values",
+                    where=user_line(1),
+                    repair="reduce the list first, then add the others",
+                )
+            )
+        real, shadow = tracers
+        if self._twin.get(shadow._id) != real._id:
+            raise CellError(
+                message(
+                    f"cell: {kind} over a list whose elements are not treated alike",
+                    where=user_line(1),
+                    repair="a loop over a list runs once for all elements: carry no value from one "
+                    "element to the next, and use no Python counter",
+                )
+            )
+        if kind == "stack":
+            return StackedTracer(self._constant(real) if self.is_frozen() else real)
+        op = {"sum": LIST_SUM, "max": LIST_MAX, "mean": LIST_MEAN}[kind]
+        return self.record(op, (real,), (k,))
+
+    # Random draws.
+
+    def draw(self) -> tuple[Any, Any]:
+        """Stream and number of the next random draw."""
+        if self.draw_inputs is None:
+            raise CellError(message("cell: a random draw is not possible here", where=user_line(1)))
+        stream, first = self.draw_inputs
+        number: Any = first
+        for k, count in sorted(self.draws.items()):
+            if count:
+                number = number + (count if k == 0 else self.input("lengths", k, tensor_type(INT64, ())) * count)
+        if self._loop:
+            k = self._loop % SHADOW
+            number = number + self.input("positions", k, tensor_type(INT64, ()), self._loop)
+            self.draws[k] = self.draws.get(k, 0) + 1
+        else:
+            self.draws[0] = self.draws.get(0, 0) + 1
+        return stream, number
+
+    # The end.
+
+    def finish(self, outputs: Sequence[Any]) -> Graph:
+        """Set the results and return the pruned graph."""
+        ids = []
+        for x in outputs:
+            value = self._lift(x)
+            if not isinstance(value, Tracer):
+                value = self.constant(value, default_dtype() if isinstance(value, float) else _weak_dtype(value))
+            if value.level >= SHADOW:
+                raise CellError(message("cell: a single element of a varying list is returned", where=user_line(1)))
+            if value._weak and value.dtype == FLOAT64:
+                value = self._as(value, default_dtype())
+            ids.append(value._id)
+        self.graph.outputs = tuple(ids)
+        return self.graph.pruned()
+
+
+def _no_backward() -> CellError:
+    return CellError(
+        message("backward: not possible inside a cell", where=user_line(3), repair="call it on what the cell returns")
+    )
+
+
+def in_range(op: Any, number: int, bits: int = 64) -> int:
+    """A whole number that fits into so many bits."""
+    if -(1 << (bits - 1)) <= number < 1 << (bits - 1):
+        return number
+    raise op_error(
+        str(op),
+        f"a whole number does not fit into {bits} bits",
+        got=f"{number:.4g}" if abs(number) < 10**300 else f"a number of {number.bit_length()} bits",
+        repair="write it as a floating number",
+    )
+
+
+def no_operand(op: Any, k: int, x: Any) -> OpTypeError:
+    """The error for operand k, counted from 0, of a kind that no op takes."""
+    return op_error(
+        str(op),
+        f"operand {k + 1} is neither a value nor a number",
+        got=f"{type(x).__name__}{'' if x is None else f' {x!r}'[:60]}",
+    )
+
+
+def _weak_dtype(v: Any) -> np.dtype[Any]:
+    if isinstance(v, Tracer):
+        return v.dtype
+    if isinstance(v, bool):
+        return np.dtype(np.bool_)
+    return INT64 if isinstance(v, int) else default_dtype()
+
+
+def _fold(kind: str, values: Sequence[Tracer]) -> Any:
+    shape = values[0].shape
+    for v in values:
+        if v.shape != shape:
+            raise OpTypeError(
+                message(
+                    f"{kind}: values of a list differ in shape",
+                    expected=str(shape),
+                    got=str(v.shape),
+                    where=user_line(1),
+                )
+            )
+    if kind == "sum":
+        total: Any = values[0].astype(counted(values[0].dtype))
+        for v in values[1:]:
+            total = apply(ADD, (total, v))
+        return total
+    stacked = concat([reshape(v, (1, *shape)) for v in values], 0)
+    return stacked if kind == "stack" else getattr(stacked, kind)(axis=0)

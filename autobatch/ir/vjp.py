@@ -1,0 +1,142 @@
+"""vjp: a graph → the same graph continued by the cotangents of its operands. Works on single and batched graphs.
+
+Input: a graph and the operands to differentiate. Output: a graph whose results are the cotangents of those operands;
+it reads the cotangents of the old results as inputs of kind "cotangent".
+Invariants: written in ops, so the result can be differentiated again; a cotangent has type and level of its value.
+Cost: once per signature, a few ops for each op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..base.errors import CompilerBug
+from ..base.types import is_float
+from ..ops.declare import apply
+from ..ops.movement import SLICE, broadcast_to, concat, reshape
+from ..ops.reduce import SUM
+from ..ops.segment import LIST_SUM, SPREAD
+from .graph import CONST, INPUT, NODE, Graph
+from .trace import Builder, Tracer
+
+
+@dataclass(slots=True)
+class Vjp:
+    """The continued graph. Nodes below `n_forward` are those of the original; `cotangents` has None for zero."""
+
+    graph: Graph
+    n_forward: int
+    cotangents: list[int | None]
+
+
+def vjp(graph: Graph, wrt: Sequence[int]) -> Vjp:
+    """Cotangents of the nodes `wrt` (inputs) given those of the results."""
+    builder = Builder()
+    forward: list[Tracer] = []
+    for node in graph.nodes:
+        forward.append(Tracer(builder, builder.graph.add(node.op, node.inputs, node.attrs, node.type, node.level)))
+    builder.graph.origins = dict(graph.origins)
+    wanted = _depends(graph, wrt)
+    sums = _Sums(builder, forward)
+    for k, i in enumerate(graph.outputs):
+        if wanted[i]:
+            node = graph.nodes[i]
+            sums.add(i, builder.input("cotangent", k, node.type, max(node.level, NODE)))
+    for i in range(len(graph.nodes) - 1, -1, -1):
+        node = graph.nodes[i]
+        if not wanted[i] or node.op in (INPUT, CONST) or not sums.has(i):
+            continue
+        if node.op is SLICE and node.attrs[0] == -1 and node.attrs[3] == 1:
+            sums.add_piece(node.inputs[0], node.attrs[1], node.attrs[2], sums.total(i))
+            continue
+        if node.op.vjp is None:
+            raise CompilerBug(f"{node.op} has no VJP\n{graph}")
+        n_before = len(builder.graph.nodes)
+        operands = tuple(forward[j] for j in node.inputs)
+        parts = node.op.vjp(sums.total(i), forward[i], operands, node.attrs)
+        for j, part in zip(node.inputs, parts, strict=True):
+            if part is not None and wanted[j]:
+                sums.add(j, part)
+        if i in graph.origins:
+            builder.graph.origins.update(dict.fromkeys(range(n_before, len(builder.graph.nodes)), graph.origins[i]))
+    cotangents = [sums.total(i)._id if sums.has(i) else None for i in wrt]
+    builder.graph.outputs = tuple(i for i in cotangents if i is not None)
+    return Vjp(builder.graph, len(graph.nodes), cotangents)
+
+
+def _depends(graph: Graph, wrt: Sequence[int]) -> list[bool]:
+    wanted = [False] * len(graph.nodes)
+    for i in wrt:
+        wanted[i] = is_float(graph.nodes[i].type.dtype)
+    for i, node in enumerate(graph.nodes):
+        if node.inputs and is_float(node.type.dtype) and node.op.name != "stop_gradient":
+            wanted[i] = any(wanted[j] for j in node.inputs)
+    return wanted
+
+
+class _Sums:
+    """Cotangents as they come in, brought to shape and level of their value, and added up."""
+
+    def __init__(self, builder: Builder, forward: list[Tracer]) -> None:
+        self.builder = builder
+        self.forward = forward
+        self.parts: dict[int, Any] = {}
+        self.pieces: dict[int, list[tuple[int, int, Any]]] = {}
+
+    def has(self, i: int) -> bool:
+        return i in self.parts or i in self.pieces
+
+    def add(self, i: int, part: Any) -> None:
+        part = self.fit(part, self.forward[i])
+        self.parts[i] = self.parts[i] + part if i in self.parts else part
+
+    def add_piece(self, i: int, start: int, length: int, part: Any) -> None:
+        pieces = self.pieces.setdefault(i, [])
+        if any(start < s + n and s < start + length for s, n, _ in pieces):
+            self.flush(i)
+            pieces = self.pieces.setdefault(i, [])
+        pieces.append((start, length, part))
+
+    def flush(self, i: int) -> None:
+        """Join the cotangents of disjoint slices of one value; zeros where there is none."""
+        pieces = sorted(self.pieces.pop(i), key=lambda piece: piece[0])
+        value = self.forward[i]
+        joined, at = [], 0
+        for start, length, part in [*pieces, (value.shape[-1], 0, None)]:
+            if start > at:
+                zero = self.builder.constant(0, value.dtype)
+                joined.append(broadcast_to(zero, (*value.shape[:-1], start - at)))
+            if part is not None:
+                joined.append(part)
+            at = start + length
+        self.add(i, concat(joined, -1))
+
+    def total(self, i: int) -> Any:
+        if i in self.pieces:
+            self.flush(i)
+        return self.parts[i]
+
+    def fit(self, g: Any, value: Tracer) -> Any:
+        """Sum a cotangent over what was broadcast, in level and in shape."""
+        if not isinstance(g, Tracer):
+            g = self.builder.constant(g, value.dtype)
+        if g.level > NODE and value.level <= NODE:
+            g = apply(LIST_SUM, (g,), (g.level,))
+        elif g.level <= NODE < value.level:
+            g = apply(SPREAD, (g,), (value.level,))
+        extra = len(g.shape) - len(value.shape)
+        if extra > 0:
+            g = apply(SUM, (g,), (tuple(range(-len(g.shape), -len(value.shape))), False))
+        repeated = tuple(
+            axis
+            for axis in range(-len(value.shape), 0)
+            if -axis <= len(g.shape) and value.shape[axis] == 1 and g.shape[axis] != 1
+        )
+        if repeated:
+            g = apply(SUM, (g,), (repeated, True))
+        if g.shape != value.shape:
+            ones = (1,) * (len(value.shape) - len(g.shape))
+            g = broadcast_to(reshape(g, ones + g.shape), value.shape)
+        return g.astype(value.dtype)

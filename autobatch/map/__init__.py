@@ -1,0 +1,7 @@
+"""`ab.map`: the examples of a minibatch are recorded one after the other, or replayed.
+
+In: a function and examples. Out: results that wait to be computed. Nothing is computed here.
+
+In reading order: `map`; recordings that are used again: `store`, `encoded` (what an example recorded, relative to it),
+`arrays` (its columns), `templates` of results, `surroundings` (what a recording depends on beside its example).
+"""

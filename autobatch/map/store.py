@@ -1,0 +1,465 @@
+"""Recordings reused: what each example recorded is kept, and replayed when the same example comes again.
+
+Input: an open recording and, for the examples of one `ab.map`, where each begins and ends in its lists. `Store.keep`
+writes them down relative to the example (`encoded.py`, `arrays.py`); `Store.replay` puts any of them, in any order,
+into another recording as one `Block`.
+
+What belongs to the recording rather than to an example, such as a parameter that is read as a row, is recorded first
+where it is not there yet. Keys of random draws are written anew, from the example's present stream.
+
+Parameters are not kept alive: what belongs to a signature or row that is made of a parameter lives as long as that.
+
+Invariants: a replay equals what the function would have recorded here, up to the place of those shared rows; an example
+is kept wholly or not at all. Cost of a replay: a few µs an example and a few ns a node.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from ..base.clocks import active
+from ..base.errors import RecordingError, message
+from ..base.interrupts import uninterrupted
+from ..record.cells.guard import weakly
+from ..record.shared import Tied
+from ..record.signature import Signature
+from ..record.tape import Block, Recording
+from ..record.tensor import RecordedTensor, import_array, shared_row
+from .arrays import COLUMNS, KINDS, Column, replay
+from .encoded import Encoded, Mark, Path
+from .surroundings import Surroundings
+from .templates import Template
+
+LIMIT_BYTES = 1 << 30
+"""What one thread keeps at most; the examples whose recordings were used longest ago are given up first."""
+
+_ROW_BYTES = 600  # of the objects that go with a recording: its row of the table, its entry, its result
+_BY_VALUE = frozenset((int, float, str, bytes, bool, type(None), np.bool_, np.int32, np.int64, np.float32, np.float64))
+_LEFT_AFTER_EVICTION = 0.75
+_VALUES = 2 * len(COLUMNS)  # the column of the table that counts values
+
+Array = np.ndarray[Any, Any]
+_new = object.__new__
+
+
+def keys_of(columns: Sequence[Sequence[Any]]) -> list[Any]:
+    """What examples are known by: numbers and strings by value, all else by identity."""
+    keys = [[(x.__class__, repr(x)) if x.__class__ in _BY_VALUE else id(x) for x in column] for column in columns]
+    return keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
+
+
+@dataclass(eq=False, slots=True)
+class Context:
+    """Recordings that were made in the same surroundings: key of the example → row of the store.
+
+    leaves: weak references to what counts by identity; where one of them is gone, the recordings are of no use
+    """
+
+    surroundings: Any
+    leaves: tuple[Callable[[], Any], ...]
+    rows: dict[Any, int] = field(default_factory=dict)
+
+    def lives(self) -> bool:
+        """Whether the surroundings can come again."""
+        return all(leaf() is not None for leaf in self.leaves)
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is kept of an example beside its ranges of the columns.
+
+    needs: numbers of its signatures, and of the values it reads that belong to the recording, in order of appearance
+    """
+
+    context: Context
+    key: Any
+    example: Any
+    needs: tuple[tuple[int, ...], tuple[int, ...]]
+    payloads: tuple[tuple[int, Array], ...]
+    template: Template
+    n_bytes: int
+
+
+class Store:
+    """The recordings that one thread keeps."""
+
+    def __init__(self) -> None:
+        self.surroundings = Surroundings()
+        self.contexts: dict[Any, Context] = {}
+        self.signatures: list[Tied[Signature] | None] = []
+        self.signature_number: weakref.WeakKeyDictionary[Signature, int] = weakref.WeakKeyDictionary()
+        self.outside: list[Any] = []
+        self.outside_number: dict[Any, int] = {}
+        self.lines: list[Any] = []
+        self.line_number: dict[Any, int] = {}
+        self.paths: dict[Path, int] = {}
+        self.needs: dict[Any, Any] = {}
+        self.path_of: Array = np.zeros(1, np.int64)
+        self.steps: Array = np.zeros((0, 2), np.int64)
+        self.tick = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin with empty columns."""
+        self.columns = {
+            "code": Column(np.int32),
+            "kind": Column(np.uint8),
+            "ints": Column(np.int64),
+            "floats": Column(np.float64),
+            "places": Column(np.int32),
+            "keys": Column(np.int64),
+            "key_path": Column(np.int32),
+        }
+        self.table: Array = np.zeros((0, _VALUES + 1), np.int64)
+        self.used: Array = np.zeros(0, np.int64)
+        self.kept: list[Kept] = []
+        self.n_bytes = 0
+
+    def context(self, fn: Callable[..., Any]) -> Context:
+        """The recordings that may be replayed for this function, as things are now."""
+        surroundings, leaves = self.surroundings.of(fn)
+        found = self.contexts.get(surroundings)
+        if found is None or not found.lives():
+            if not all(context.lives() for context in self.contexts.values()):
+                with uninterrupted():
+                    self._evict(LIMIT_BYTES)
+            found = Context(surroundings, tuple(map(weakly, leaves)))  # it joins the others when something is kept
+        return found
+
+    def rows(self, context: Context, keys: Sequence[Any]) -> list[int | None]:
+        """The recordings of examples in these surroundings; None where there is none, or none any more."""
+        rows = [context.rows.get(key) for key in keys]
+        needs = {id(k.needs): k.needs for k in (self.kept[row] for row in rows if row is not None)}
+        if all(map(self._is_there, needs.values())):
+            return rows
+        for k, row in enumerate(rows):
+            if row is not None and not self._is_there(self.kept[row].needs):
+                rows[k] = None
+                context.rows.pop(keys[k], None)
+        return rows
+
+    def _is_there(self, needs: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+        """Whether the parameters live that a recording needs."""
+        return all(self._signature(s) is not None for s in needs[0]) and all(
+            self.outside[o] is not None and (self.outside[o][0] == "import" or self.outside[o][1][0]() is not None)
+            for o in needs[1]
+        )
+
+    def _signature(self, number: int) -> Signature | None:
+        tied = self.signatures[number]
+        return None if tied is None else tied()
+
+    # Replaying.
+
+    def replay(self, tape: Recording, rows: list[int], indices: Sequence[int], parent: int, call: int) -> list[Any]:
+        """Put kept recordings into an open one, as examples `indices` of a map; their results."""
+        self.tick += 1
+        chosen = np.array(rows, np.int64)
+        self.used[chosen] = self.tick
+        kept = [self.kept[row] for row in rows]
+        needs = list({id(k.needs): k.needs for k in kept}.values())  # equal ones are one object
+        numbers = np.zeros((2, max(len(self.signatures), len(self.outside))), np.int64)
+        for s in dict.fromkeys(chain.from_iterable(signatures for signatures, _ in needs)):
+            signature = self._signature(s)
+            assert signature is not None
+            numbers[0, s] = tape.signature_number(signature)
+        for o in dict.fromkeys(chain.from_iterable(outside for _, outside in needs)):
+            numbers[1, o] = _record_outside(self.outside[o], tape)
+        first = tape.count
+        columns = self.columns
+        stream, ints, floats, places, bases = replay(
+            chosen,
+            self.table,
+            columns["code"].array,
+            columns["kind"].array,
+            columns["ints"].array,
+            columns["floats"].array,
+            columns["places"].array,
+            columns["keys"].array,
+            columns["key_path"].array,
+            self.path_of,
+            self.steps,
+            np.uint64(parent),
+            call,
+            np.array(indices, np.int64),
+            first,
+            numbers,
+        )
+        at = (len(tape.stream), len(tape.ints), len(tape.floats))
+        n_values = int(self.table[chosen, _VALUES].sum())
+        block = Block(at, tape.n_nodes, first, n_values, stream, ints, floats, places, self.lines)
+        payloads: list[tuple[int, Array]] = []
+        tensors: list[RecordedTensor] = []
+        results = []
+        for k, base in zip(kept, bases.tolist(), strict=True):
+            if k.payloads:
+                payloads += [(base + value, array) for value, array in k.payloads]
+            alone = k.template.alone
+            if alone is not None:
+                number, type = alone
+                t: RecordedTensor = _new(RecordedTensor)
+                t._tape = tape
+                t._id = base + number
+                t._type = type
+                tensors.append(t)
+                results.append(t)
+            else:
+                results.append(k.template.build(tape, base, numbers[1], tensors))
+        if places.size or tensors:
+            tape.put(block, payloads, tensors)
+        for profile in active.profiles:
+            profile.replayed += len(rows)
+        return results
+
+    # Keeping.
+
+    def keep(
+        self,
+        tape: Recording,
+        context: Context,
+        marks: list[Mark],
+        examples: Sequence[Any],
+        results: Sequence[Any],
+        paths: dict[int, Path],
+    ) -> None:
+        """Keep what the marked examples recorded, or compare it with what is kept of them already.
+
+        `paths` leads from the stream of an example to the streams of maps inside it. Raises `RecordingError` where
+        something cannot be replayed, and where what is kept differs.
+        """
+        new = Encoded(self, tape, marks, results, paths)
+        unknown: dict[Any, int] = {}
+        with uninterrupted():
+            for r, m in enumerate(marks):
+                row = context.rows.get(m.key)
+                if row is not None:
+                    self._compare(row, new, r)
+                else:
+                    unknown.setdefault(m.key, r)
+            if unknown:
+                self._add(context, new, list(unknown.values()), examples)
+            if self.n_bytes > LIMIT_BYTES:
+                self._evict(int(LIMIT_BYTES * _LEFT_AFTER_EVICTION))
+
+    def _add(self, context: Context, new: Encoded, which: list[int], examples: Sequence[Any]) -> None:
+        self.contexts[context.surroundings] = context
+        first, count = len(self.kept), len(which)
+        more = first + count - len(self.used)
+        if more > 0:
+            more = max(more, first // 2)
+            self.table = np.concatenate([self.table, np.zeros((more, _VALUES + 1), np.int64)])
+            self.used = np.concatenate([self.used, np.zeros(more, np.int64)])
+        table = self.table[first : first + count]
+        table[:, _VALUES] = new.n_values[which]
+        n_bytes = np.full(count, _ROW_BYTES)
+        for name, column in self.columns.items():
+            parts = [new.part(r, name) for r in which]
+            start = column.extend(np.concatenate(parts))
+            lengths = np.array([len(part) for part in parts])
+            n_bytes += lengths * column.array.itemsize
+            if name in COLUMNS:
+                k = 2 * COLUMNS.index(name)
+                table[:, k + 1] = start + np.cumsum(lengths)
+                table[:, k] = table[:, k + 1] - lengths
+        self.used[first : first + count] = self.tick
+        for row, (r, size) in enumerate(zip(which, n_bytes.tolist(), strict=True), first):
+            m, payloads = new.marks[r], new.payloads[r]
+            needs = new.needs(r)
+            size += sum(array.nbytes for _, array in payloads)
+            size += sum(x.nbytes for x in examples[m.index] if isinstance(x, np.ndarray))
+            self.kept.append(
+                Kept(
+                    context,
+                    m.key,
+                    examples[m.index],
+                    self.needs.setdefault(needs, needs),
+                    payloads,
+                    new.templates[r],
+                    size,
+                )
+            )
+            self.n_bytes += size
+            context.rows[m.key] = row
+
+    def _compare(self, row: int, new: Encoded, r: int) -> None:
+        kept, parts = self.kept[row], {name: new.part(r, name) for name in self.columns}
+        old = {name: self._range(row, name) for name in self.columns}
+        what = ""
+        if not np.array_equal(old["kind"], parts["kind"]) or not self._same_code(old, parts):
+            what = "other ops, or ops on other values"
+        elif any(old[name].tobytes() != parts[name].tobytes() for name in ("ints", "keys", "key_path")):
+            what = "other whole numbers"
+        elif old["floats"].tobytes() != parts["floats"].tobytes():
+            what = "other numbers"
+        elif not _same_payloads(kept.payloads, new.payloads[r]):
+            what = "other arrays"
+        elif not kept.template.same(new.templates[r]):
+            what = "another result"
+        if what:
+            error = RecordingError(
+                message(
+                    f"map: a recording that is reused is out of date: recorded anew it holds {what}",
+                    where=new.line(new.first_node(r)),
+                    repair="call ab.forget() after changing an example, or what the function reads beside it",
+                )
+            )
+            error.add_note(f"in example {new.marks[r].index} of ab.map")
+            raise error
+
+    def _same_code(self, old: dict[str, Array], parts: dict[str, Array]) -> bool:
+        """Whether two codes of the same kinds are equal; signatures that were made twice compare by content."""
+        at = np.flatnonzero(old["code"] != parts["code"])
+        if (old["kind"][at] != KINDS["signature"]).any():
+            return False
+        pairs = {(int(a), int(b)) for a, b in zip(old["code"][at], parts["code"][at], strict=True)}
+        both = ((self._signature(a), self._signature(b)) for a, b in pairs)
+        return all(x is not None and y is not None and x.key() == y.key() for x, y in both)
+
+    def _range(self, row: int, name: str) -> Array:
+        k = 2 * COLUMNS.index({"kind": "code", "key_path": "keys"}.get(name, name))
+        first, last = self.table[row, k : k + 2]
+        return self.columns[name].array[first:last]
+
+    def _evict(self, limit: int) -> None:
+        """Give up what is of no use, and what was used longest ago until the rest fits; close the gaps."""
+        order = np.argsort(-self.used[: len(self.kept)], kind="stable").tolist()
+        total = 0
+        stay = []
+        alive = {id(context): context.lives() for context in self.contexts.values()}
+        order = [row for row in order if alive.get(id(self.kept[row].context)) and self._is_there(self.kept[row].needs)]
+        for row in order:
+            total += self.kept[row].n_bytes
+            if total > limit:
+                break
+            stay.append(row)
+        stay.sort()
+        old, table, used, columns = self.kept, self.table, self.used, self.columns
+        gathered = {
+            name: [self._range(row, name) for row in stay] or [column.array[:0]] for name, column in columns.items()
+        }
+        for context in self.contexts.values():
+            context.rows.clear()
+        self.clear()
+        for name, column in self.columns.items():
+            column.extend(np.concatenate(gathered[name]))
+        self.table, self.used = np.zeros((len(stay), _VALUES + 1), np.int64), used[stay]
+        self.table[:, _VALUES] = table[stay, _VALUES]
+        for k in range(len(COLUMNS)):
+            last = np.cumsum(table[stay, 2 * k + 1] - table[stay, 2 * k])
+            self.table[:, 2 * k + 1] = last
+            self.table[1:, 2 * k] = last[:-1]
+        for row, before in enumerate(stay):
+            kept = old[before]
+            self.kept.append(kept)
+            kept.context.rows[kept.key] = row
+            self.n_bytes += kept.n_bytes
+        self.contexts = {key: context for key, context in self.contexts.items() if context.rows}
+        self.needs = {kept.needs: kept.needs for kept in self.kept}
+        _drop(self.signatures, self.signature_number, set(chain.from_iterable(needs for needs, _ in self.needs)))
+        _drop(self.outside, self.outside_number, set(chain.from_iterable(needs for _, needs in self.needs)))
+        self.n_bytes += sum(map(_n_bytes, self.outside))
+
+    def number_of_signature(self, signature: Signature) -> int:
+        """The store's own number."""
+        tied = None if signature in self.signature_number else Tied(signature, signature.shared)
+        return _number(signature, tied, self.signature_number, self.signatures)
+
+    def number_of_outside(self, what: Any) -> int:
+        """The number of a value that belongs to the recording: a parameter as a row, or an array brought over."""
+        known = len(self.outside)
+        key = what[:2]
+        if what[0] == "row":
+            x, frozen = what[1]
+            key = "row", id(x), frozen
+            before = self.outside_number.get(key)
+            if before is not None and self.outside[before][1][0]() is not x:
+                del self.outside_number[key]
+            what = ("row", (Tied(x, (x,)), frozen), what[2])
+        found = _number(key, what, self.outside_number, self.outside)
+        if found == known:
+            self.n_bytes += _n_bytes(what)
+        return found
+
+    def numbers_of_lines(self, places: list[tuple[CodeType | None, int]]) -> Array:
+        """The numbers of users' lines, given as code object and instruction."""
+        keys = [(id(code), instruction) for code, instruction in places]  # `lines` holds the code objects
+        numbers = list(map(self.line_number.get, keys))
+        if None in numbers:
+            for k, key in enumerate(keys):
+                numbers[k] = _number(key, places[k], self.line_number, self.lines)
+        return np.array(numbers, np.int32)
+
+    def number_of_path(self, path: Path) -> int:
+        """The number of a way from the example's stream to that of a map inside it."""
+        found = self.paths.get(path)
+        if found is None:
+            paths = [*self.paths, path]
+            self.steps = np.array([step for p in paths for step in p], np.int64).reshape(-1, 2)
+            self.path_of = np.cumsum([0, *map(len, paths)])
+            found = self.paths[path] = len(self.paths)  # last: Ctrl-C may come before
+        return found
+
+
+def _number(key: Any, what: Any, known: MutableMapping[Any, int], things: list[Any]) -> int:
+    found = known.get(key)
+    if found is None:
+        things.append(what)
+        found = known[key] = len(things) - 1
+    return found
+
+
+def _drop(things: list[Any], known: MutableMapping[Any, int], needed: set[int]) -> None:
+    """Let go of what no recording needs; the numbers of the others stay."""
+    for k in range(len(things)):
+        if k not in needed:
+            things[k] = None
+    for key in [key for key, k in known.items() if k not in needed]:
+        del known[key]
+
+
+def _n_bytes(outside: Any) -> int:
+    return int(outside[2].nbytes) if outside is not None and outside[0] == "import" else 0
+
+
+def _record_outside(what: Any, tape: Recording) -> int:
+    if what[0] == "row":
+        return shared_row(what[1][0](), tape, what[1][1], what[2])._id
+    return import_array(what[1], what[2], tape)
+
+
+def _same_payloads(old: Sequence[tuple[int, Array]], new: Sequence[tuple[int, Array]]) -> bool:
+    return len(old) == len(new) and all(
+        i == j and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for (i, a), (j, b) in zip(old, new, strict=True)
+    )
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.store = Store()
+
+
+_local = _Local()
+
+
+def own_store() -> Store:
+    """The recordings that this thread keeps."""
+    return _local.store
+
+
+def forget() -> None:
+    """Let go of all recordings that `ab.map(..., reuse=True)` keeps in this thread, and of their examples.
+
+    >>> import autobatch as ab
+    >>> _ = ab.map(lambda x: ab.tensor(x) * 2, [1.0, 2.0], reuse=True)
+    >>> ab.forget()
+    """
+    _local.store = Store()

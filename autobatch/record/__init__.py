@@ -1,0 +1,10 @@
+"""User code becomes nodes on a tape.
+
+In: calls of ops and cells. Out: lists of integers that become a `Tape` at a flush. Nothing is optimised, scheduled or
+computed here; a value that is asked for goes through the hooks of `forcing`.
+
+In reading order: `shared` (values that are the same for every example) and `parameter`; `signature` (what nodes have
+in common that share a launch); `tape` (the open recording); `forcing`; `tensor` (values of an example); `ops` that are
+recorded fast; `reductions`, `random` and `numpy_functions`; `modes`; `grad` (derivatives as functions);
+`forced_values` (counted by line). `cells/` are whole functions recorded as one node.
+"""

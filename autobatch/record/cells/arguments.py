@@ -1,0 +1,309 @@
+"""Arguments of a cell call: taken apart into operands, data and signature, and put together again from tracers."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import EllipsisType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from ...base.errors import CellError, message, op_error, user_line
+from ...ir.trace import SHADOW, Builder, TracedList, in_range
+from ...ops.value import Tensor
+from ..shared import Shared, as_array
+from ..tape import Recording
+from ..tensor import RecordedTensor, lift, remember_array, shared_row
+
+
+@dataclass(slots=True)
+class Flat:
+    """A call taken apart.
+
+    structure: nested tuples that say where everything was, types of tensors included; it is the key
+    slots: a tensor, or for a list of varying length a list of tensors, in order
+    numbers: data, in order; objects: what is guarded; held: kept alive for the sake of identity
+    """
+
+    structure: Any = None
+    key: Any = None
+    slots: list[Any] = field(default_factory=list)
+    numbers: list[Any] = field(default_factory=list)
+    objects: list[Any] = field(default_factory=list)
+    held: tuple[Any, ...] = ()
+    fast_key: list[Any] = field(default_factory=list)
+    lifted: bool = False
+
+
+def flatten_arguments(args: Sequence[Any], static: Sequence[bool], tape: Recording, owner: Any) -> Flat:
+    """Take a call apart. `owner` is `self` of a method, which is guarded apart."""
+    flat = Flat()
+    parts = []
+    for k, (x, fixed) in enumerate(zip(args, static, strict=True)):
+        if k == 0 and owner is not None and x is owner:
+            parts.append(("object", "self", owner))
+        elif fixed:
+            parts.append(_static(x, flat))
+        else:
+            parts.append(_part(x, flat, tape))
+    flat.structure = tuple(parts)
+    flat.key = tuple(_key(p) for p in parts)
+    return flat
+
+
+def is_operand(x: Any) -> bool:
+    """Whether what a closure of a cell holds is an argument of it: values, numbers, and containers of them."""
+    if isinstance(x, list):
+        return (
+            bool(x) and not _has_own_code(type(x)) and all(isinstance(e, tuple | _VALUES) and is_operand(e) for e in x)
+        )
+    if isinstance(x, tuple | dict):
+        return bool(x) and all(map(is_operand, x.values() if isinstance(x, dict) else x))
+    return isinstance(x, _VALUES | str | bytes | enum.Enum | None)
+
+
+_VALUES = Tensor | np.ndarray | np.generic | bool | int | float
+
+
+def _static(x: Any, flat: Flat) -> Any:
+    try:
+        hash(x)
+    except TypeError:
+        raise CellError(
+            message("cell: a static argument must be hashable", got=repr(x)[:60], where=user_line(4))
+        ) from None
+    flat.held = (*flat.held, x)
+    flat.fast_key.append((type(x), x))
+    return "static", type(x), x
+
+
+def _part(x: Any, flat: Flat, tape: Recording) -> Any:
+    if isinstance(x, RecordedTensor):
+        flat.slots.append(x)
+        flat.fast_key.append(x._type)
+        return "T", x._type
+    if isinstance(x, slice) and all(b is None or isinstance(b, int | np.integer) for b in (x.start, x.stop, x.step)):
+        flat.lifted = True
+        return "slice", tuple(b if b is None else int(b) for b in (x.start, x.stop, x.step))
+    if isinstance(x, bool | np.bool_ | str | bytes | enum.Enum | EllipsisType | None):
+        return _static(bool(x) if isinstance(x, np.bool_) else x, flat)
+    if isinstance(x, int | np.integer):
+        flat.numbers.append(in_range("cell", int(x)))
+        return ("i",)
+    if isinstance(x, float | np.floating):
+        flat.numbers.append(float(x))
+        return ("f",)
+    if isinstance(x, Shared):
+        inner = x.operand
+        if x.ndim <= 1 or inner is None:
+            return _part(shared_row(x, tape), flat, tape)
+        flat.held = (*flat.held, inner)
+        flat.lifted = True
+        return "P", inner
+    if isinstance(x, np.ndarray):
+        lifted = lift(as_array(x), tape)
+        remember_array(x, lifted, tape)
+        return _part(lifted, flat, tape)
+    if isinstance(x, tuple):
+        kind = type(x) if hasattr(x, "_fields") else tuple
+        return "tuple", kind, tuple(_part(e, flat, tape) for e in x)
+    if isinstance(x, dict):
+        flat.lifted = True
+        if type(x) is not dict:
+            factory = x.default_factory if isinstance(x, defaultdict) else None
+            flat.objects += (type(x), factory, _attributes(x))
+        return "dict", tuple(x), tuple(_part(e, flat, tape) for e in x.values()), x
+    if isinstance(x, list):
+        return _list(x, flat, tape)
+    if hasattr(x, "__dict__") or callable(x):
+        flat.objects.append(x)
+        flat.lifted = True
+        return "object", x.__class__, x
+    raise op_error(
+        "cell",
+        f"an argument of type {type(x).__name__} is neither value, number nor module",
+        got=repr(x)[:60],
+        repair="name it in static= if it belongs to the signature",
+    )
+
+
+def _attributes(x: dict[Any, Any]) -> dict[str, Any] | None:
+    """The attributes of an object of a class derived from dict, where these are not its items."""
+    return vars(x) if type(x).__dictoffset__ and vars(x) is not x else None
+
+
+def _like(x: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dict of the class and with the attributes of `x` that holds other items."""
+    if type(x) is dict:
+        return dict(items)
+    made: dict[Any, Any] = dict.__new__(type(x))
+    put = OrderedDict.__setitem__ if isinstance(x, OrderedDict) else dict.__setitem__
+    for key, value in items:
+        put(made, key, value)
+    if isinstance(x, defaultdict):
+        object.__setattr__(made, "default_factory", x.default_factory)
+    if type(x).__dictoffset__:
+        attributes = _attributes(x)
+        object.__setattr__(made, "__dict__", made if attributes is None else dict(attributes))
+    return made
+
+
+@functools.cache
+def _has_own_code(kind: type) -> bool:
+    """Whether a class derived from list has methods or properties of its own."""
+    return kind is not list and any(
+        isinstance(v, FunctionType | property) and name != "__init__"
+        for c in kind.__mro__
+        for name, v in c.__dict__.items()
+    )
+
+
+def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
+    if _has_own_code(type(x)):
+        raise CellError(
+            message(
+                "cell: a list argument is traced once for any length, and loses its class",
+                got=f"a {type(x).__name__}, which has methods of its own",
+                where=user_line(5),
+                repair="pass list(...) of it, and a function or object for what its methods do",
+            )
+        )
+    if not x:
+        return ("empty",)
+    columns: list[list[Any]] = []
+    shape: Any = None
+    for e in x:
+        one = Flat()
+        structure = _part(_as_value(e, tape), one, tape)
+        if any(not isinstance(s, RecordedTensor) for s in one.slots) or one.objects:
+            raise op_error(
+                "cell",
+                "a list argument holds something else than values or tuples of values",
+                repair="name the argument in static=, or pass tuples",
+            )
+        if one.numbers:
+            raise op_error("cell", "a list argument holds numbers beside values", repair="pass ab.tensor(number)")
+        if shape is None:
+            shape = structure
+            columns = [[] for _ in one.slots]
+        elif _key(structure) != _key(shape):
+            raise op_error(
+                "cell",
+                "elements of a list argument differ in structure, shape or dtype",
+                expected=_show(shape),
+                got=_show(structure),
+                repair="name the argument in static=",
+            )
+        flat.held = (*flat.held, *one.held)
+        flat.lifted = flat.lifted or one.lifted or not isinstance(e, RecordedTensor | tuple)
+        for column, t in zip(columns, one.slots, strict=True):
+            column.append(t)
+    flat.slots.extend(columns)
+    flat.fast_key.extend(c[0]._type for c in columns)
+    return "list", shape
+
+
+def _as_value(x: Any, tape: Recording) -> Any:
+    if isinstance(x, int | float | np.number) and not isinstance(x, bool):
+        return lift(as_array(x), tape)
+    return x
+
+
+def _key(part: Any) -> Any:
+    """A part of the structure with parameters replaced by their identity, and objects, which are guarded, left out."""
+    if part[0] == "P":
+        return part[0], id(part[1])
+    if part[0] == "object":
+        return part[:2]
+    if part[0] in ("tuple", "dict"):
+        return part[0], part[1], tuple(_key(p) for p in part[2]), *map(type, part[3:])
+    if part[0] == "list":
+        return "list", _key(part[1])
+    if part[0] == "static" and part[1] is float:
+        return "static", float, part[2].hex()
+    return part
+
+
+def _show(part: Any) -> str:
+    if part[0] == "T":
+        return str(part[1])
+    if part[0] == "tuple":
+        return f"({', '.join(_show(p) for p in part[2])})"
+    return str(part[0])
+
+
+Leaf = Callable[[str, Any, int], Any]
+
+
+Built = tuple[Any, tuple[Any, ...]]
+"""A list or dict, and what it held."""
+
+
+def rebuild(
+    structure: Any, leaf: Leaf, new_list: Callable[[], int], builder: Builder, slots: list[Any], built: list[Built]
+) -> list[Any]:
+    """Arguments again, with tracers in place of values and numbers. Lists and dicts are noted in `built`."""
+
+    def note(x: Any) -> Any:
+        built.append((x, _held(x)))
+        return x
+
+    def part(p: Any, level: int) -> Any:
+        kind = p[0]
+        if kind == "T":
+            return leaf("T", p[1], level)
+        if kind in ("i", "f"):
+            return leaf(kind, None, level)
+        if kind == "P":
+            return leaf("P", p[1], level)
+        if kind in ("static", "object"):
+            return p[2]
+        if kind == "slice":
+            return slice(*p[1])
+        if kind == "empty":
+            return note([])
+        if kind == "dict":
+            return note(_like(p[3], zip(p[1], (part(e, level) for e in p[2]), strict=True)))
+        if kind == "tuple":
+            parts = [part(e, level) for e in p[2]]
+            return p[1](*parts) if hasattr(p[1], "_fields") else tuple(parts)
+        k = new_list()
+        first = len(slots)
+        real = part(p[1], k)
+        shadow = _shadow(p[1], builder, first, k)
+        return TracedList(builder, k, (real, shadow))
+
+    return [part(p, 0) for p in structure]
+
+
+def are_unchanged(built: list[Built]) -> bool:
+    """Whether lists and dicts hold what they held."""
+    return all(
+        len(before) == len(now := _held(x)) and all(a is b for a, b in zip(before, now, strict=True))
+        for x, before in built
+    )
+
+
+def _held(x: Any) -> tuple[Any, ...]:
+    return (*dict.keys(x), *dict.values(x)) if isinstance(x, dict) else tuple(x)
+
+
+def _shadow(p: Any, builder: Builder, first: int, k: int) -> Any:
+    """The second representative of a list's elements: the same slots, at shadow level."""
+    at = first
+
+    def part(p: Any) -> Any:
+        nonlocal at
+        if p[0] == "T":
+            at += 1
+            return builder.input("rows", at - 1, p[1], SHADOW + k)
+        if p[0] == "tuple":
+            parts = [part(e) for e in p[2]]
+            return p[1](*parts) if hasattr(p[1], "_fields") else tuple(parts)
+        return p[2] if p[0] in ("static", "object") else p[1]
+
+    return part(p)

@@ -1,0 +1,63 @@
+"""Modes of recording: without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..base.tasks import current_task
+from .shared import frozen, is_frozen
+from .tape import GUARDED, state
+from .tensor import own_tape
+
+__all__ = ["freeze", "no_grad"]
+
+
+class no_grad:
+    """Context manager and decorator: what is recorded inside is constant, no gradient flows through it.
+
+    >>> import autobatch as ab
+    >>> w = ab.Parameter(2.0)
+    >>> with ab.no_grad():
+    ...     y = w * 3
+    >>> (w * y).backward(); float(w.grad)
+    6.0
+    """
+
+    def __enter__(self) -> None:
+        self._before = is_frozen()
+        self._in_task = current_task() is not None
+        state.frozen_tasks += self._in_task
+        try:
+            freeze(True)
+        except BaseException:  # Ctrl-C
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            state.frozen_tasks -= self._in_task
+            self._in_task = False
+            freeze(self._before)
+        finally:
+            freeze(self._before)  # again: Ctrl-C may have cut the first one short
+
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return fn(*args, **kwargs)
+
+        wrapped.__name__, wrapped.__doc__ = fn.__name__, fn.__doc__
+        return wrapped
+
+
+def freeze(flag: bool) -> None:
+    """Record constants from now on, or values that have gradients."""
+    tape = own_tape()
+    if tape is not None:
+        if flag and not is_frozen():
+            tape.frozen_from = tape.count
+        tape.cache = tape.caches[flag]
+        if state.frozen_tasks:
+            tape.room = GUARDED
+    frozen.set(flag)

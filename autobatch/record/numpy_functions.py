@@ -1,0 +1,294 @@
+"""NumPy's functions on values: one table says which there are, with NumPy's argument names, and what each records.
+
+NumPy hands a call over by `__array_ufunc__` (np.tanh, np.add, …) or `__array_function__` (np.sum, np.stack, …). Entries
+of the table are functions of the same arguments; what an entry does not name, as `out=`, raises unless it is None. What
+is not in the table raises and names what is nearest to it.
+
+    np.maximum(array, t)          →   ab.maximum(array, t)
+    np.concatenate([t, u], 1)     →   ab.concat([t, u], 1)
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..base.errors import op_error
+from ..ops import elementwise, linalg, movement
+from ..ops.declare import apply, as_value
+from ..ops.value import Tensor
+from . import reductions
+from .shared import full
+
+__all__ = ["FUNCTIONS"]
+
+Function = Callable[..., Any]
+
+
+def _operator(op: Any) -> Function:
+    return lambda x1, x2: apply(op, (x1, x2))
+
+
+def _swapped(op: Any) -> Function:
+    return lambda x1, x2: apply(op, (x2, x1))
+
+
+def _reduction(fn: Function) -> Function:
+    def function(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
+        return fn(as_value(a), axis, bool(keepdims))
+
+    return function
+
+
+def _logical(fn: Function) -> Function:
+    return lambda *xs: fn(*(_truth(x) for x in xs))
+
+
+def _truth(x: Any) -> Any:
+    x = as_value(x)
+    return x if x.dtype.kind == "b" else x != 0
+
+
+def _squeeze(a: Any, axis: Any = None) -> Any:
+    shape = as_value(a).shape
+    axes = range(len(shape)) if axis is None else _axes("squeeze", axis, len(shape))
+    if axis is not None and any(shape[k] != 1 for k in axes):
+        raise op_error("squeeze", "an axis is longer than 1", got=f"{shape}, axis {axis}")
+    return movement.reshape(a, tuple(n for k, n in enumerate(shape) if k not in axes or n != 1))
+
+
+def _expand_dims(a: Any, axis: Any) -> Any:
+    shape = list(as_value(a).shape)
+    axes = _axes("expand_dims", axis, len(shape) + (len(axis) if movement.is_many(axis) else 1))
+    for k in sorted(axes):
+        shape.insert(k, 1)
+    return movement.reshape(a, tuple(shape))
+
+
+def _axes(name: str, axis: Any, ndim: int) -> list[int]:
+    return [movement.negative_axis(name, k, ndim) + ndim for k in movement.extents(axis)]
+
+
+def _swapaxes(a: Any, axis1: int, axis2: int) -> Any:
+    a = as_value(a)
+    order = list(range(len(a.shape)))
+    first, second = _axes("swapaxes", (axis1, axis2), len(order))
+    order[first], order[second] = second, first
+    return movement.transpose(a, order)
+
+
+def _moveaxis(a: Any, source: Any, destination: Any) -> Any:
+    a = as_value(a)
+    ndim = len(a.shape)
+    old, new = _axes("moveaxis", source, ndim), _axes("moveaxis", destination, ndim)
+    order = [k for k in range(ndim) if k not in old]
+    for at, k in sorted(zip(new, old, strict=True)):
+        order.insert(at, k)
+    return movement.transpose(a, order)
+
+
+def _dot(a: Any, b: Any) -> Any:
+    a, b = as_value(a), as_value(b)
+    if not len(a.shape) or not len(b.shape):
+        return apply(elementwise.MUL, (a, b))
+    if len(b.shape) > 2:
+        raise op_error("dot", "not for a second operand of rank 3 and more", repair="np.matmul says what is batched")
+    return linalg.matmul(a, b)
+
+
+def _outer(a: Any, b: Any) -> Any:
+    return apply(elementwise.MUL, (movement.reshape(a, (-1, 1)), movement.reshape(b, (1, -1))))
+
+
+def _vstack(tup: Any) -> Any:
+    return movement.concat([x if len(x.shape) > 1 else movement.reshape(x, (1, -1)) for x in map(as_value, tup)])
+
+
+def _hstack(tup: Any) -> Any:
+    values = [x if len(x.shape) else movement.reshape(x, (1,)) for x in map(as_value, tup)]
+    return movement.concat(values, 0 if len(values[0].shape) == 1 else 1)
+
+
+def _concatenate(arrays: Any, axis: Any = 0) -> Any:
+    if axis is None:
+        return movement.concat([movement.reshape(x, -1) for x in arrays])
+    return movement.concat(arrays, axis)
+
+
+def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if x is None or y is None:
+        raise op_error(
+            "where", "three arguments are needed: the places of true values are not known when it is recorded"
+        )
+    return elementwise.where(_truth(condition), x, y)
+
+
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    for lowest in (a_min, min):
+        a = a if lowest is None else elementwise.maximum(a, lowest)
+    for highest in (a_max, max):
+        a = a if highest is None else elementwise.minimum(a, highest)
+    return a
+
+
+def _flip(m: Any, axis: Any = None) -> Any:
+    m = as_value(m)
+    axes = range(len(m.shape)) if axis is None else _axes("flip", axis, len(m.shape))
+    return m[tuple(slice(None, None, -1 if k in axes else None) for k in range(len(m.shape)))]
+
+
+def _like(fill_value: Any) -> Function:
+    return lambda a, dtype=None: full(a.shape, fill_value, a.dtype if dtype is None else dtype)
+
+
+def _of_numbers(fn: Function) -> Function:
+    """A function whose result is a Python truth value: of the numbers, if no gradient is lost."""
+    return lambda a, b, **options: fn(np.asarray(a), np.asarray(b), **options)
+
+
+def _of_size(test: Function) -> Function:
+    return lambda x: test(elementwise.absolute(as_value(x)))
+
+
+FUNCTIONS: dict[Function, Function] = {
+    # One element.
+    np.add: _operator(elementwise.ADD),
+    np.subtract: _operator(elementwise.SUB),
+    np.multiply: _operator(elementwise.MUL),
+    np.true_divide: _operator(elementwise.DIV),
+    np.floor_divide: _operator(elementwise.FLOOR_DIVIDE),
+    np.remainder: _operator(elementwise.REMAINDER),
+    np.divmod: lambda x1, x2: (apply(elementwise.FLOOR_DIVIDE, (x1, x2)), apply(elementwise.REMAINDER, (x1, x2))),
+    np.power: elementwise.power,
+    np.maximum: elementwise.maximum,
+    np.minimum: elementwise.minimum,
+    np.less: _operator(elementwise.LESS),
+    np.less_equal: _operator(elementwise.LESS_EQUAL),
+    np.greater: _swapped(elementwise.LESS),
+    np.greater_equal: _swapped(elementwise.LESS_EQUAL),
+    np.equal: _operator(elementwise.EQUAL),
+    np.not_equal: _operator(elementwise.NOT_EQUAL),
+    np.bitwise_and: _operator(elementwise.BITS_AND),
+    np.bitwise_or: _operator(elementwise.BITS_OR),
+    np.bitwise_xor: _operator(elementwise.BITS_XOR),
+    np.invert: lambda x: apply(elementwise.INVERT, (x,)),
+    np.logical_and: _logical(_operator(elementwise.BITS_AND)),
+    np.logical_or: _logical(_operator(elementwise.BITS_OR)),
+    np.logical_xor: _logical(_operator(elementwise.BITS_XOR)),
+    np.logical_not: _logical(lambda x: apply(elementwise.INVERT, (x,))),
+    np.isnan: lambda x: x != x,
+    np.isfinite: _of_size(lambda size: size < float("inf")),
+    np.isinf: _of_size(lambda size: size == float("inf")),
+    np.negative: lambda x: apply(elementwise.NEG, (x,)),
+    np.positive: lambda x: x,
+    np.absolute: elementwise.absolute,
+    np.sign: elementwise.sign,
+    np.square: lambda x: apply(elementwise.MUL, (x, x)),
+    np.exp: elementwise.exp,
+    np.log: elementwise.log,
+    np.sqrt: elementwise.sqrt,
+    np.tanh: elementwise.tanh,
+    np.rint: elementwise.nearest,
+    np.round: lambda a, decimals=0: elementwise.nearest(a, decimals),
+    np.clip: _clip,
+    np.where: _where,
+    # Axes.
+    np.sum: _reduction(reductions.sum),
+    np.mean: _reduction(reductions.mean),
+    np.max: _reduction(reductions.max),
+    np.amax: _reduction(reductions.max),
+    np.matmul: linalg.matmul,
+    np.dot: _dot,
+    np.outer: _outer,
+    # Shapes.
+    np.shape: lambda a: as_value(a).shape,
+    np.ndim: lambda a: len(as_value(a).shape),
+    np.size: lambda a, axis=None: as_value(a).size if axis is None else as_value(a).shape[axis],
+    np.reshape: lambda a, shape: movement.reshape(a, shape),
+    np.ravel: lambda a: movement.reshape(a, -1),
+    np.transpose: lambda a, axes=None: movement.transpose(a, axes),
+    np.matrix_transpose: lambda x: as_value(x).mT,
+    np.swapaxes: _swapaxes,
+    np.moveaxis: _moveaxis,
+    np.squeeze: _squeeze,
+    np.expand_dims: _expand_dims,
+    np.broadcast_to: lambda array, shape: movement.broadcast_to(array, movement.extents(shape)),
+    np.concatenate: _concatenate,
+    np.stack: lambda arrays, axis=0: reductions.stack(arrays, axis),
+    np.vstack: _vstack,
+    np.hstack: _hstack,
+    np.split: lambda ary, indices_or_sections, axis=0: movement.split(ary, indices_or_sections, axis),
+    np.copy: lambda a: a,
+    np.zeros_like: _like(0),
+    np.ones_like: _like(1),
+    np.full_like: lambda a, fill_value, dtype=None: full(a.shape, fill_value, a.dtype if dtype is None else dtype),
+    np.flip: _flip,
+    # Numbers.
+    np.allclose: _of_numbers(np.allclose),
+    np.array_equal: _of_numbers(np.array_equal),
+}
+"""NumPy's functions and what they record on values."""
+
+_REDUCES: dict[Function, Function] = {np.add: np.sum, np.maximum: np.max}
+_DEFAULTS = {"casting": ("same_kind",), "order": ("K", "C", "A"), "subok": (True,), "where": (True,)}
+"""What options may be that mean nothing to values, beside None."""
+
+_SIGNATURES = {fn: inspect.signature(here) for fn, here in FUNCTIONS.items()}
+
+
+def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+    """NumPy's protocol for its functions of one element."""
+    if method == "reduce" and ufunc in _REDUCES:
+        return array_function(self, _REDUCES[ufunc], (), inputs, {"axis": 0, **options})
+    if method == "__call__" and not options and ufunc in FUNCTIONS:
+        return FUNCTIONS[ufunc](*inputs)
+    if method != "__call__":
+        raise op_error(f"numpy.{ufunc.__name__}.{method}", "not on recorded values")
+    return array_function(self, ufunc, (), inputs, options)
+
+
+def array_function(self: Tensor, func: Function, types: Any, args: Any, options: dict[str, Any]) -> Any:
+    """NumPy's protocol for all other functions."""
+    name = f"{getattr(func, '__module__', None) or 'numpy'}.{func.__name__}"
+    if func not in FUNCTIONS:
+        known = {fn.__name__: fn for fn in FUNCTIONS}
+        near = [f"numpy.{n}" for n in difflib.get_close_matches(func.__name__, known, 3, cutoff=0.5)]
+        raise op_error(
+            name,
+            "not on recorded values",
+            repair=f"the nearest that are: {', '.join(near) or 'none'}; x.numpy() gives the numbers",
+        )
+    allowed = _SIGNATURES[func].parameters
+    is_open = any(p.kind is p.VAR_KEYWORD for p in allowed.values())
+    for option, value in options.items():
+        if option in allowed or is_open or _is_default(option, value):
+            continue
+        raise op_error(
+            name,
+            f"{option}= is not there for recorded values",
+            got=f"{option}={value!r}"[:80],
+            repair="a value never changes: write y = x + y, not y += x"
+            if option == "out"
+            else _REPAIRS.get(option, ""),
+        )
+    kept = {option: value for option, value in options.items() if option in allowed or is_open}
+    try:
+        arguments = _SIGNATURES[func].bind(*args, **{k: v for k, v in kept.items() if v is not np._NoValue})
+    except TypeError as error:
+        raise op_error(name, str(error)) from None
+    return FUNCTIONS[func](*arguments.args, **arguments.kwargs)
+
+
+_REPAIRS = {"dtype": "convert the result by .astype(dtype)", "where": "choose by ab.where"}
+
+
+def _is_default(option: str, value: Any) -> bool:
+    return value is None or value is np._NoValue or any(value is one for one in _DEFAULTS.get(option, ()))
+
+
+Tensor.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
+Tensor.__array_function__ = array_function  # type: ignore[attr-defined]

@@ -1,0 +1,251 @@
+"""Random draws whose key is the example, not the batch: seed, stream, number of the draw in the stream, element.
+
+A stream is the path of (map call, index) pairs that led to the example; outside any map it is the thread's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..base.errors import CellError, RecordingError, message, op_error, user_line
+from ..base.interrupts import run_whole
+from ..base.types import default_dtype, is_float, value_dtype
+from ..ops.declare import Op, apply
+from ..ops.elementwise import cast
+from ..ops.movement import extents, whole
+from ..ops.random import DROPOUT, NORMAL, UNIFORM
+from .shared import refuse_if_kept
+from .tape import state
+
+_MASK = (1 << 64) - 1
+_seed = [0, 0]  # seed, and how often it was set
+_threads = threading.local()
+
+
+def mixed(z: int) -> int:
+    """SplitMix64's finaliser on a Python int."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
+
+
+def child_stream(parent: int, call: int, index: int) -> int:
+    """The stream of example `index` of map call `call` made in stream `parent`."""
+    return example_stream(map_stream(parent, call), index)
+
+
+def map_stream(parent: int, call: int) -> int:
+    """The stream of map call `call` made in stream `parent`."""
+    return mixed((parent + (call + 1) * 0x9E3779B97F4A7C15) & _MASK)
+
+
+def example_stream(whole: int, index: int) -> int:
+    """The stream of example `index` of a map call whose stream is `whole`."""
+    return mixed((whole + (index + 1) * 0xD1B54A32D192ED03) & _MASK)
+
+
+def signed(key: int) -> int:
+    """A 64-bit key as int64."""
+    return key - (1 << 64) if key >> 63 else key
+
+
+def seed(n: int) -> None:
+    """Start all random streams over: draws of values, masks, shuffles and initial parameters.
+
+    >>> import autobatch as ab
+    >>> ab.seed(1); a = ab.normal(3).numpy(); ab.seed(1); bool((ab.normal(3).numpy() == a).all())
+    True
+    """
+    _seed[0] = n & _MASK
+    _seed[1] += 1
+    _threads.generator = None
+    _sync()
+
+
+def _sync() -> None:
+    """Bring this thread's own stream in line with the last seed."""
+    if getattr(_threads, "epoch", -1) != _seed[1] and not state.depth:
+        own = (
+            0
+            if threading.current_thread() is threading.main_thread()
+            else sum(threading.current_thread().name.encode())
+        )
+        _threads.generator = None
+        state.stream = mixed((_seed[0] + own * 0x9E3779B97F4A7C15) & _MASK)
+        state.draws = 0
+        state.maps = 0
+        _threads.epoch = _seed[1]
+
+
+def random_state() -> dict[str, np.ndarray[Any, Any]]:
+    """Where the random streams of this thread are, as small arrays by name, in the flat form that `ab.save` takes.
+
+    Draws of values, masks, maps of examples, `rng` and initial parameters go on after `set_random_state` as they would
+    have here. Orders of `ab.data.minibatches` have a state of their own. Raises `RecordingError` inside `ab.map`.
+
+    >>> import autobatch as ab
+    >>> before = ab.random_state()
+    >>> a = ab.normal(3).numpy(); ab.set_random_state(before); bool((ab.normal(3).numpy() == a).all())
+    True
+    """
+    _outside("random_state")
+    _sync()
+    generator = initial_generator().bit_generator.state
+    words = [generator["state"]["state"], generator["state"]["inc"]]
+    numbers = [part for word in words for part in (word & _MASK, word >> 64)]
+    return {
+        "seed": np.array(_seed[0], np.uint64),
+        "stream": np.array(state.stream, np.uint64),
+        "draws": np.array(state.draws, np.int64),
+        "maps": np.array(state.maps, np.int64),
+        "generator": np.array([*numbers, generator["has_uint32"], generator["uinteger"]], np.uint64),
+    }
+
+
+def set_random_state(saved: Mapping[str, Any]) -> None:
+    """Take the random streams of this thread to where `random_state` found them; those of other threads start over.
+
+    Arguments:
+        saved: what `random_state` gave, its arrays as such, as lists or as numbers.
+
+    Raises ValueError where it is none, and changes nothing then; `RecordingError` inside `ab.map`.
+    """
+    _outside("set_random_state")
+    try:
+        seed, stream, draws, maps = (int(saved[name]) for name in ("seed", "stream", "draws", "maps"))
+        low, high, inc_low, inc_high, has_uint32, uinteger = map(int, saved["generator"])
+        generator = np.random.default_rng()
+        generator.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": low + (high << 64), "inc": inc_low + (inc_high << 64)},
+            "has_uint32": has_uint32,
+            "uinteger": uinteger,
+        }
+    except (KeyError, TypeError, ValueError, OverflowError) as fault:
+        what = "set_random_state: this is no state of the random streams"
+        raise ValueError(message(what, got=f"{fault.__class__.__name__}: {fault}", where=user_line(2))) from None
+
+    def change() -> None:
+        _seed[0] = seed & _MASK
+        _seed[1] += 1
+        _threads.epoch, _threads.generator = _seed[1], generator
+        state.stream, state.draws, state.maps = stream & _MASK, draws, maps
+
+    run_whole(change)
+
+
+def _outside(name: str) -> None:
+    if state.depth or state.builder is not None:
+        raise RecordingError(
+            message(
+                f"{name}: not possible inside ab.map or a cell",
+                where=user_line(3),
+                repair="call it between maps: each example has a stream of its own there",
+            )
+        )
+
+
+def next_key() -> tuple[Any, Any]:
+    """Stream and number of the next draw; inside a cell both are operands of the cell."""
+    if state.builder is not None:
+        return state.builder.draw()
+    _sync()
+    number = state.draws
+    state.draws = number + 1
+    return signed(state.stream), number
+
+
+def in_mode(training: bool, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call `fn`; `dropout` inside follows `training`."""
+    before = state.training
+    if before is training:
+        return fn(*args, **kwargs)
+    try:
+        try:
+            state.training = training
+            return fn(*args, **kwargs)
+        finally:
+            state.training = before
+    finally:
+        state.training = before  # again: Ctrl-C may have come before
+
+
+def initial_generator() -> np.random.Generator:
+    """The generator that initial parameters are drawn from, started over by `seed`."""
+    _sync()
+    if getattr(_threads, "generator", None) is None:
+        _threads.generator = np.random.default_rng([_seed[0] & 0xFFFFFFFF, _seed[0] >> 32, 7])
+    generator: np.random.Generator = _threads.generator
+    return generator
+
+
+def rng() -> np.random.Generator:
+    """A NumPy generator of the current example's own; each call gives a fresh one, drawn from the example's stream.
+
+    >>> import autobatch as ab
+    >>> ab.seed(0); int(ab.rng().integers(10)) in range(10)
+    True
+    """
+    if state.builder is not None:
+        raise CellError(
+            message(
+                "rng: a NumPy generator cannot be traced",
+                where=user_line(2),
+                repair="draw outside the cell and pass the number as an argument",
+            )
+        )
+    refuse_if_kept("a NumPy generator is asked for")
+    stream, number = next_key()
+    return np.random.default_rng([stream & 0xFFFFFFFF, (stream >> 32) & 0xFFFFFFFF, number])
+
+
+def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
+    wanted = value_dtype(op.name, dtype or default_dtype())
+    if not is_float(wanted):
+        raise op_error(op.name, "draws are floating numbers", got=str(wanted))
+    sizes = tuple(whole(op.name, n) for n in extents(shape))
+    drawn = apply(op, next_key(), (sizes, wanted))
+    return drawn if dtype is None else cast(drawn, dtype)
+
+
+def uniform(shape: Any = (), dtype: Any = None) -> Any:
+    """Draws from [0, 1) for the current example; they do not depend on the batch, the schedule or the backend.
+
+    >>> import autobatch as ab
+    >>> ab.uniform((2, 3)).shape
+    (2, 3)
+    """
+    return _drawn(UNIFORM, shape, dtype)
+
+
+def normal(shape: Any = (), dtype: Any = None) -> Any:
+    """Standard normal draws for the current example (Box & Muller 1958).
+
+    >>> import autobatch as ab
+    >>> ab.normal(4).shape
+    (4,)
+    """
+    return _drawn(NORMAL, shape, dtype)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool | None = None) -> Any:
+    """Set elements to zero with probability `p` and divide the others by 1 - p (Srivastava et al. 2014).
+
+    Does nothing in evaluation mode: that of the module whose method, cell or `forward` is running, else training;
+    `training` decides where it is given.
+
+    >>> import autobatch as ab
+    >>> sorted(set(ab.dropout(ab.ones(100), 0.5).numpy().tolist()))
+    [0.0, 2.0]
+    """
+    if not 0.0 <= p <= 1.0:
+        raise op_error("dropout", "the probability is outside [0, 1]", got=str(p))
+    if p == 0.0 or not (state.training if training is None else training):
+        return x
+    if p == 1.0:
+        return x * 0.0
+    return apply(DROPOUT, (x, *next_key()), (float(p),))

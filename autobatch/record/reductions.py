@@ -1,0 +1,151 @@
+"""`sum`, `mean`, `max` of one value over axes, or elementwise over a list of values; `stack` of a list."""
+
+from __future__ import annotations
+
+import builtins
+from collections import deque
+from collections.abc import Iterable, Iterator, ValuesView
+from typing import Any
+
+import numpy as np
+
+from ..base.errors import OpTypeError, message, op_error, user_line
+from ..base.types import counted
+from ..ir.trace import TracedList, Tracer
+from ..ops.declare import apply, elements
+from ..ops.movement import STACK, negative_axis
+from ..ops.reduce import reduced_alone, reduction
+from ..ops.value import Tensor
+from .parameter import Held
+from .shared import alias, zeros
+from .tape import state
+from .tensor import record_known_list, tensor
+
+Axis = int | tuple[int, ...] | None
+
+
+def _is_list(x: Any) -> bool:
+    return isinstance(x, list | tuple | TracedList)
+
+
+def _listed(x: Any) -> Any:
+    """What is meant as a list, as a list: generators and other iterators, values of a dict, deques."""
+    return list(x) if isinstance(x, Iterator | ValuesView | deque) else x
+
+
+def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
+    if x.__class__ is list and axis is None and not keepdims:
+        known = record_known_list(kind, x)
+        if known is not None:
+            return known
+    x = _listed(x)
+    if not _is_list(x):
+        if not isinstance(x, Tensor):
+            x = tensor(x)
+        return reduction(kind, x, axis, keepdims)
+    if axis is not None or keepdims:
+        raise OpTypeError(
+            message(
+                f"{kind}: a list of values is reduced elementwise, without axis",
+                where=user_line(3),
+                repair="use ab.stack(values) to reduce over axes",
+            )
+        )
+    return over_list(kind, x)
+
+
+def over_list(kind: str, values: Any) -> Any:
+    """Reduce or stack a list of values of one shape; whoever of them has the highest priority writes it down."""
+    if isinstance(values, TracedList):
+        values = list(values)
+    if not len(values):
+        raise OpTypeError(
+            message(
+                f"{kind}: an empty list has no {kind}",
+                where=user_line(3),
+                repair="pass shape= or like= to ab.sum" if kind == "sum" else "guard the call with an if",
+            )
+        )
+    if kind != "stack":
+        _check_elements(kind, values)
+    values = [x if isinstance(x, Tensor) else tensor(x) for x in values]
+    best = builtins.max(values, key=lambda x: x._priority)
+    if len(values) == 1 and kind != "stack" and state.builder is None:
+        return reduced_alone(kind, alias(best) if isinstance(best, Held) else best)
+    return best._record_list(kind, values)
+
+
+def _check_elements(kind: str, values: Any) -> None:
+    """Raise for elements that are no values: what a function returned by mistake."""
+    for k, x in enumerate(values):
+        if isinstance(x, Tensor | np.ndarray | np.generic | int | float):
+            continue
+        if isinstance(x, list | tuple) and not any(isinstance(e, Tensor | list | tuple) or e is None for e in x):
+            continue
+        is_group = isinstance(x, list | tuple | dict)
+        raise op_error(
+            kind,
+            f"element {k} of the list is {'None' if x is None else f'a {type(x).__name__}'}",
+            expected="values of one shape",
+            got=f"a {type(x).__name__} of {len(x)}" if is_group else repr(x)[:60],
+            repair="does the function that gave it return a value? A `return` may be missing"
+            if x is None
+            else f"take the parts apart first: losses, others = zip(*results), then ab.{kind}(losses)"
+            if is_group
+            else "",
+        )
+
+
+def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, shape: Any = None, like: Any = None) -> Any:
+    """Sum of one value over axes, or of a list of values of one shape, elementwise.
+
+    The length of a list is data: lists of all lengths share a signature. An empty list needs `shape`, or a value it
+    is `like`; then it gives zeros.
+
+    >>> import autobatch as ab
+    >>> float(ab.sum(ab.ones((2, 3)))), ab.sum([ab.ones(2), ab.ones(2)]).numpy().tolist(), ab.sum([], shape=(1,)).shape
+    (6.0, [2.0, 2.0], (1,))
+    """
+    x = x if x.__class__ is list else _listed(x)
+    if (shape is not None or like is not None) and _is_list(x) and not isinstance(x, TracedList) and not len(x):
+        return zeros(shape) if like is None else zeros(like.shape, counted(like.dtype))
+    return _reduce("sum", x, axis, keepdims)
+
+
+def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Mean of one value over axes, or of a list of values of one shape, elementwise; an empty one raises.
+
+    >>> import autobatch as ab
+    >>> float(ab.mean([ab.tensor(1.0), ab.tensor(3.0)]))
+    2.0
+    """
+    return _reduce("mean", x, axis, keepdims)
+
+
+def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Largest element of one value over axes, or of a list of values, elementwise; an empty one raises.
+
+    >>> import autobatch as ab
+    >>> ab.max([ab.tensor([1.0, 5.0]), ab.tensor([3.0, 2.0])]).numpy()
+    array([3., 5.], dtype=float32)
+    """
+    return _reduce("max", x, axis, keepdims)
+
+
+def stack(xs: Iterable[Any], axis: int = 0) -> Any:
+    """Values of one shape joined along a new axis; along the first this is a view.
+
+    >>> import autobatch as ab
+    >>> ab.stack([ab.zeros(3), ab.ones(3)]).shape
+    (2, 3)
+    """
+    if isinstance(xs, TracedList):
+        xs = list(xs)
+    values = elements("stack", xs)
+    if axis == 0 and any(isinstance(x, Tracer) for x in values):
+        return over_list("stack", values)
+    if not values:
+        raise OpTypeError(
+            message("stack: an empty list has no shape", where=user_line(2), repair="guard it with an if")
+        )
+    return apply(STACK, tuple(values), (negative_axis("stack", axis, len(getattr(values[0], "shape", ())) + 1),))

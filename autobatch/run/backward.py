@@ -1,0 +1,318 @@
+"""mirror: the launches of a `Run` reversed → gradients.
+
+Input: a run and cotangents of some of its values. Output: cotangents of shared operands and of values from outside.
+Reading rows mirrors to storing to the same rows of the gradient pools, or to adding to them where another launch came
+before (see `first_writes`), in launch order, so that sums are repeatable; what a signature owes to its shared operands
+is computed once, over all its launches together.
+Cost: one loop over the launches, then one program per signature.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backends.host.arena import Lease, lend
+from ..base.jit import njit
+from ..base.types import Type, size_of
+from ..ir.graph import Graph
+from .execute import Code, Run, code_of, gradient_needed, note_same, rows_of_launch, same_for_all, unchanged
+from .feed import batched
+from .first_writes import FirstWrites, clear_rows, first_writes
+from .layout import Array, Call, Launch, Same, pool_number, resolve
+
+GiveDense = Callable[[Any, Array], None]
+GiveRows = Callable[[Any, Array, Array], None]
+
+_LARGE = 1 << 13
+"""Numbers in a gradient from which on its memory is used again, though its layout is not."""
+
+_FREE = 2
+"""References to an array that nobody holds but the list it is in, as `sys.getrefcount` sees it."""
+
+
+@dataclass(slots=True)
+class Final:
+    """What a signature owes to its shared operands, over all its launches.
+
+    arguments: of the program; joined: those of them that are put together from several launches: place, parts, shape
+    room: arrays for the results, where there are any: shapes and dtypes are `types`
+    dense, sparse: whose gradients the results are; and those that come as rows: operand, row numbers and rows, in parts
+    """
+
+    program: Callable[..., list[Any]]
+    sizes: tuple[int, ...]
+    arguments: list[Any]
+    joined: list[tuple[int, list[Array], tuple[int, ...]]]
+    types: list[Type]
+    room: list[Any]
+    dense: list[Any]
+    sparse: list[tuple[Any, list[Array], list[Array]]]
+
+
+@dataclass(slots=True)
+class Reverse:
+    """A reverse pass, ready to run.
+
+    pools: of cotangents, leased; clear: these and their rows to be zeroed
+    seeds: for each seed a block of a pool, or a pool and row numbers
+    calls, finals: each put together when it is asked for, unless they are lists
+    is_mixed: whether a launch is reversed for the sake of some of its nodes, while others in it do not lead to a seed
+    """
+
+    lease: Lease
+    pools: list[Array]
+    clear: list[tuple[Array, Array]]
+    seeds: list[tuple[Array, Any]]
+    calls: Iterable[Call]
+    finals: Iterable[Final]
+    same: Same
+    is_mixed: bool
+
+
+def mirror(run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows) -> Reverse:
+    """Reverse a run.
+
+    `outside` are the values whose cotangents are read afterwards, from the pools of what is returned.
+    """
+    layout, asked = run.layout, (tuple(seeds), tuple(outside))
+    ready = layout.reverse.get(asked)
+    if ready is None or not unchanged(ready.same, run):
+        ready = _reverse(run, seeds, outside)
+        if layout.is_shared:
+            ready.calls = list(ready.calls)
+            ready.finals = list(ready.finals)
+            layout.reverse[asked] = ready
+            layout.n_bytes = layout.lease.n_bytes + sum(map(_n_bytes, layout.reverse.values()))
+            run.lease.note_size(layout)
+    for pool, zero in ready.clear:
+        clear_rows(pool, zero)
+    for (pool, where), g in zip(ready.seeds, seeds.values(), strict=True):
+        if where is None:
+            pool += g.reshape(pool.shape)
+        else:
+            np.add.at(pool, where, g.reshape(len(where), pool.shape[1]))
+    with np.errstate(all="ignore"):
+        for program, n, sizes, arguments, outputs, _ in ready.calls:
+            program(n, sizes, arguments, outputs)
+        for final in ready.finals:
+            _finish(final, dense, rows, layout.is_shared)
+    return ready
+
+
+def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Reverse:
+    """Lay out a reverse pass."""
+    wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
+    lease = Lease()
+    pools: list[Any] = []
+    clear = []
+    for values, zero in zip(run.pools, first.zero, strict=True):
+        pools.append(lease.empty(values.shape, values.dtype) if values.dtype.kind == "f" else values)
+        if values.dtype.kind == "f" and zero.any():
+            clear.append((pools[-1], zero))
+    places = []
+    for value in seeds:
+        pool, where = run.rows(value)
+        places.append((pools[pool][where], None) if isinstance(where, slice) else (pools[pool], where))
+    same: Same = []
+    used: dict[int, list[Launch]] = {}
+
+    def calls() -> Iterator[Call]:
+        codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
+        for number in range(len(wanted) - 1, -1, -1):
+            if not wanted[number]:
+                continue
+            launch = run.launches[number]
+            s, sizes = launch.sig, launch.sizes
+            add = not first.stores[number] or not slots[s]
+            used.setdefault(s, []).append(launch)
+            found = codes.get((s, add))
+            if found is None:
+                into = [(k, pools[pool_number(run, run.signatures[s].slots[k])]) for k in slots[s]]
+                found = codes[s, add] = code_of(run, s, "backward", add), into
+                note_same(same, s, found[0])
+            code, into = found
+            accesses = launch.accesses
+            outputs: list[Any] = [(pool, accesses[k][1], accesses[k][2]) for k, pool in into]
+            code.keep(launch, outputs)
+            if not outputs:
+                continue
+            read = []
+            for k, form in code.feed.cotangents:
+                pool_of, start, n = launch.writes[k]
+                read.append(batched(pools[pool_of][start : start + n], form, sizes))
+            kept = run.kept.get(s, [])
+            for k, form in code.feed.kept:
+                start = launch.at[form.index] * form.factor
+                rows_here = kept[k][start : start + sizes[form.index] * form.factor]
+                read.append(batched(rows_here, form, sizes))
+            yield code.program, sizes[0], sizes, code.arguments(launch, *read), outputs, number
+
+    def finals() -> Iterator[Final]:
+        for s in sorted(used):
+            yield _final(run, s, used[s], pools, same)
+
+    return Reverse(lease, pools, clear, places, calls(), finals(), same, is_mixed)
+
+
+def _n_bytes(ready: Reverse) -> int:
+    sizes = (size_of(t.shape) * t.dtype.itemsize for final in ready.finals for t in final.types)
+    return ready.lease.n_bytes + sum(sizes)
+
+
+def to_reverse(
+    run: Run, seeds: dict[int, Any], outside: Sequence[int]
+) -> tuple[list[bool], bool, list[Sequence[int]], FirstWrites]:
+    """What a reverse pass will do: which launches it reverses, whether some of them only for some of their nodes, the
+    slots of each signature whose cotangents it writes, and where it stores them. Found out once for a run, or for all
+    runs of a plan that is kept."""
+    asked = (tuple(seeds), tuple(outside))
+    if asked not in run.facts:
+        run.facts[asked] = _to_reverse(run, seeds, outside)
+    found: tuple[list[bool], bool, list[Sequence[int]], FirstWrites] = run.facts[asked]
+    return found
+
+
+def _to_reverse(
+    run: Run, seeds: dict[int, Any], outside: Sequence[int]
+) -> tuple[list[bool], bool, list[Sequence[int]], FirstWrites]:
+    wanted, is_mixed = wanted_launches(run, seeds)
+    wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
+    reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
+    slots = [s.kernel.on_host.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
+    return wanted, is_mixed, slots, first_writes(run, wanted, [*seeds, *outside], slots)
+
+
+def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool]:
+    """Which launches hold a node that leads to a seed, and whether one of them holds nodes that do not beside it."""
+    tape, table, schedule = run.tape, run.tape.signatures, run.schedule
+    target = np.zeros(int(tape.value_of[-1]), np.uint8)
+    target[[run.expansion.value(value) for value in seeds]] = 1
+    wanted, is_mixed = _wanted(
+        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable, table.frozen, run.needs, target,
+        schedule.nodes, schedule.launch_of,
+    )  # fmt: skip
+    return wanted.tolist(), bool(is_mixed)
+
+
+@njit
+def _wanted(  # type: ignore[no-untyped-def]
+    sig, slot_of, arg_of, args, value_of, trainable, frozen, needs, target, nodes, launch_of
+):
+    n = sig.size
+    linked = np.zeros(n, np.uint8)
+    for i in range(n):
+        linked[i] = needs[i] != 0 and trainable[sig[i]] == 0
+    leads = gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, linked, target)
+    wanted = np.zeros(launch_of.size - 1, np.bool_)
+    is_mixed = False
+    for l in range(wanted.size):
+        count = 0
+        for k in range(launch_of[l], launch_of[l + 1]):
+            if leads[nodes[k]] != 0 and needs[nodes[k]] != 0:
+                count += 1
+        wanted[l] = count > 0
+        is_mixed = is_mixed or 0 < count < launch_of[l + 1] - launch_of[l]
+    return wanted, is_mixed
+
+
+def cotangent_types(graph: Graph) -> dict[int, Type]:
+    """Types of the cotangents that a piece reads, by result."""
+    return {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
+
+
+def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: Same) -> Final:
+    signature = run.signatures[s]
+    kernel = signature.kernel.on_host
+    pieces = kernel.pieces
+    stored = run.kept.get(s, [])
+    every = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
+    sizes = tuple(sum(launch.sizes[k] for launch in launches) for k in range(len(launches[0].sizes)))
+    if len(every) == len(launches):
+        launches, kept = every, [[array] for array in stored]
+    else:
+        launches = launches[::-1]
+        kept = [[rows_of_launch(a, t, launch) for launch in launches] for a, t in zip(stored, pieces.kept, strict=True)]
+    arguments: list[Any] = []
+    joined = []
+    cotangents = cotangent_types(pieces.final)
+    for kind, k in kernel.inputs("final") if pieces.dense else ():
+        if kind == "kept":
+            parts, shape = kept[k], resolve(pieces.kept[k], sizes)
+        elif kind in ("rows", "reverse"):
+            of_each = (launch.accesses[k] if kind == "rows" else _written(launch, k, pools) for launch in launches)
+            arguments.append(_together(list(of_each)))
+            continue
+        elif kind == "data":
+            parts, shape = [launch.data[k] for launch in launches], (-1,)
+        elif kind == "cotangent":
+            parts = _cotangents(launches, k, pools)
+            shape = resolve(cotangents[k], sizes)
+        else:
+            array = same_for_all(run, s, kind, k)
+            same.append((s, kind, k, array))
+            arguments.append(array)
+            continue
+        if len(parts) > 1:
+            joined.append((len(arguments), parts, shape))
+        arguments.append(parts[0].reshape(shape) if len(parts) == 1 else None)
+    types = [pieces.final.nodes[i].type for i in pieces.final.outputs] if pieces.dense else []
+    program = kernel.program("final", run.backend).run if pieces.dense else _nothing
+    dense = [signature.shared[k] for k in pieces.dense]
+    sparse = []
+    for k, gradient in pieces.sparse:
+        found = _cotangents(launches, gradient.rows, pools) if gradient.of_result else kept[gradient.rows]
+        sparse.append((signature.shared[k], kept[gradient.ids], found))
+    return Final(program, sizes, arguments, joined, types, [None] * len(types), dense, sparse)
+
+
+def _cotangents(launches: list[Launch], k: int, pools: list[Array]) -> list[Array]:
+    """The cotangents of result k of some launches."""
+    return [pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)]
+
+
+def _written(launch: Launch, k: int, pools: list[Array]) -> tuple[Any, Array, int]:
+    """The rows of a launch's result in its gradient pool."""
+    pool, start, n = launch.writes[k]
+    return pools[pool], np.arange(start, start + n, dtype=np.int32), start
+
+
+def _together(accesses: list[tuple[Any, Array, int]]) -> tuple[Any, Array, int]:
+    """The rows that several launches read or wrote in one pool, in their order."""
+    if len(accesses) == 1:
+        return accesses[0]
+    return accesses[0][0], np.concatenate([rows for _, rows, _ in accesses]), -1
+
+
+def _nothing(*_: Any) -> list[Any]:
+    """The program of a signature all of whose gradients are rows."""
+    return []
+
+
+def _finish(final: Final, dense: GiveDense, rows: GiveRows, again: bool) -> None:
+    """Hand over what a signature owes; `again` says that its layout will be used again."""
+    arguments = final.arguments.copy()
+    for place, parts, shape in final.joined:
+        arguments[place] = np.concatenate(parts).reshape(shape)
+    room = final.room
+    for k, type in enumerate(final.types):
+        if again:
+            if room[k] is None or sys.getrefcount(room[k]) > _FREE:  # a gradient that somebody holds is theirs
+                room[k] = lend(type.shape, type.dtype)
+        elif size_of(type.shape) >= _LARGE:
+            room[k] = lend(type.shape, type.dtype)
+    results = final.program(final.sizes[0], final.sizes, arguments, room)
+    for x, g in zip(final.dense, results, strict=True):
+        dense(x, g)
+    for x, ids, values in final.sparse:
+        numbers, found = _whole(ids), _whole(values)
+        rows(x, numbers.reshape(-1), found.reshape(numbers.size, math.prod(x.shape[1:])))
+
+
+def _whole(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

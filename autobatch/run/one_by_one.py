@@ -1,0 +1,279 @@
+"""loop: run and reverse a tape node by node with the interpreter: *the* one-by-one loop that batching is held against.
+
+Input: the same tape that the batched stages take. Output: `LoopRun`, with the same two questions answered: the value
+of a number, and cotangents. Nothing here is shared with scheduling, placement or kernels.
+Cost: tens of microseconds a node.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..base.errors import OpIndexError
+from ..base.types import Type, is_float
+from ..ir.graph import Graph, Origin
+from ..ir.interpret import Read, interpret
+from ..ir.vjp import vjp
+from ..ops.elementwise import ADD
+from ..ops.index import SCATTER_ADD
+from ..schedule.structures import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
+from .backward import GiveDense, GiveRows
+from .layout import Array
+
+Name = Callable[[int, Origin | None, str, Array], NoReturn]
+"""Raises for a node, the op in it where that is known, "value" or "gradient", and numbers that are not finite."""
+
+
+class LoopRun:
+    """Values of one tape, each an array of its own. With `name` the first NaN or infinity raises."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        signatures: Sequence[Any],
+        live: Any,
+        payloads: dict[int, Array],
+        memo: dict[Any, Array],
+        name: Name | None = None,
+    ) -> None:
+        self.tape = tape
+        self.signatures = signatures
+        self.live = live
+        self.memo = memo
+        self.name = name
+        self.values: list[Any] = [None] * int(tape.value_of[-1])
+        for node in range(tape.sig.size):
+            if live[node]:
+                try:
+                    self._node(node, payloads)
+                except OpIndexError as error:
+                    error.node = node
+                    raise
+
+    def value(self, value: int, type: Type) -> Array:
+        """A copy of one value."""
+        return np.array(self.values[value]).reshape(type.shape)
+
+    def copies(self, values: Sequence[int], type: Type) -> list[Array]:
+        """Copies of values of one type."""
+        return [self.value(value, type) for value in values]
+
+    def _arguments(self, node: int) -> list[list[int]]:
+        tape = self.tape
+        bounds = range(tape.slot_of[node], tape.slot_of[node + 1])
+        return [tape.args[tape.arg_of[s] : tape.arg_of[s + 1]].tolist() for s in bounds]
+
+    def _node(self, node: int, payloads: dict[int, Array]) -> None:
+        signature = self.signatures[self.tape.sig[node]]
+        first = int(self.tape.value_of[node])
+        slots = self._arguments(node)
+        if signature.kind == PAYLOAD:
+            self.values[first] = payloads[first]
+        elif signature.kind == CONCAT_ROWS:
+            join = np.stack if signature.attrs[0] == "stack" else np.concatenate
+            self.values[first] = join([self.values[a] for a in slots[0]])
+        elif signature.kind == SLICE_ROWS:
+            self.values[first] = self.values[slots[0][0]][self._picked(node, signature)]
+        else:
+            for k, result in enumerate(self._run(node, signature, slots)):
+                self.values[first + k] = result
+
+    def _picked(self, node: int, signature: Any) -> Any:
+        start, step, count = self.tape.ints[self.tape.int_of[node] : self.tape.int_of[node] + 3].tolist()
+        return start if signature.attrs[0] == "pick" else start + step * np.arange(count)
+
+    def _reader(self, node: int, signature: Any, slots: list[list[int]], row: int, cotangents: Any = None) -> Any:
+        ints = self.tape.ints[self.tape.int_of[node] : self.tape.int_of[node + 1]].tolist()
+        floats = self.tape.floats[self.tape.float_of[node] : self.tape.float_of[node + 1]].tolist()
+        data = [ints.pop(0) if c == "i" else floats.pop(0) for c in signature.data]
+
+        def operand(k: int) -> Any:
+            kind = signature.slots[k].kind
+            if kind == LIST:
+                return [self.values[a] for a in slots[k]]
+            value = self.values[slots[k][0]]
+            return list(value) if kind == EACH else value[row] if signature.by_rows else value
+
+        def read(kind: str, k: int) -> Any:
+            if kind == "rows":
+                return operand(k)
+            if kind == "data":
+                return data[k]
+            if kind == "shared":
+                return self.memo[signature.shared[k]]
+            if kind == "cotangent":
+                return cotangents[k]
+            length = len(operand(signature.lists[k - 1]))
+            return length if kind == "lengths" else list(range(length))
+
+        return read
+
+    def _run(self, node: int, signature: Any, slots: list[list[int]]) -> list[Any]:
+        if signature.by_rows:
+            n = len(self.values[slots[0][0]])
+            rows = [self._interpret(node, signature.graph, self._reader(node, signature, slots, r)) for r in range(n)]
+            if not rows:
+                types = [signature.graph.nodes[i].type for i in signature.graph.outputs]
+                return [np.zeros((0, *t.shape), t.dtype) for t in types]
+            return [np.stack(column) for column in zip(*rows, strict=True)]
+        results = self._interpret(node, signature.graph, self._reader(node, signature, slots, 0))
+        done = []
+        for result, i, where in zip(results, signature.graph.outputs, signature.results, strict=True):
+            if where.rule == PER_ELEMENT:
+                type = signature.graph.nodes[i].type
+                done.append(np.stack(result) if result else np.zeros((0, *type.shape), type.dtype))
+            else:
+                done.append(result)
+        return done
+
+    def _interpret(self, node: int, graph: Graph, read: Read, what: str = "value") -> list[Any]:
+        """Results of a graph of a node."""
+        results = interpret(graph, read)
+        if self.name is not None and not all(map(_is_finite, results)):
+            self._find(node, graph, read, what, self.name)
+        return results
+
+    def _find(self, node: int, graph: Graph, read: Read, what: str, name: Name) -> None:
+        """Interpret a graph once more, and name the first op in it whose value is not finite."""
+
+        def see(i: int, value: Any) -> None:
+            if not _is_finite(value):
+                name(node, graph.origins.get(i), what, np.asarray(value))
+
+        interpret(graph, read, see)
+
+    # Reverse.
+
+    def reverse(self, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows) -> dict[int, Array]:
+        """Cotangents of all values that have one; those of shared operands are given to `dense` and `rows`."""
+        grads: dict[int, Array] = {v: np.array(g) for v, g in seeds.items()}
+        for node in range(self.tape.sig.size - 1, -1, -1):
+            first, last = int(self.tape.value_of[node]), int(self.tape.value_of[node + 1])
+            signature = self.signatures[self.tape.sig[node]]
+            if not self.live[node] or signature.frozen or not any(v in grads for v in range(first, last)):
+                continue
+            slots = self._arguments(node)
+            if signature.kind == CONCAT_ROWS:
+                at = 0
+                for a in slots[0]:
+                    n = 1 if signature.attrs[0] == "stack" else len(self.values[a])
+                    part = grads[first][at : at + n]
+                    self._add(grads, a, part[0] if signature.attrs[0] == "stack" else part)
+                    at += n
+            elif signature.kind == SLICE_ROWS:
+                whole = np.zeros_like(self.values[slots[0][0]])
+                whole[self._picked(node, signature)] = grads[first]
+                self._add(grads, slots[0][0], whole)
+            else:
+                self._reverse_node(node, signature, slots, grads, first, dense, rows)
+        return grads
+
+    def _add(self, grads: dict[int, Array], value: int, part: Array) -> None:
+        grads[value] = grads[value] + part if value in grads else np.array(part)
+
+    def _reverse_node(
+        self,
+        node: int,
+        signature: Any,
+        slots: list[list[int]],
+        grads: dict[int, Array],
+        first: int,
+        dense: GiveDense,
+        rows: GiveRows,
+    ) -> None:
+        graph, wanted = reverse_graph(signature)
+        count = len(self.values[slots[0][0]]) if signature.by_rows else 1
+        for row in range(count):
+            cotangents = []
+            for k, where in enumerate(signature.results):
+                g = grads.get(first + k)
+                g = np.zeros_like(self.values[first + k]) if g is None else g
+                cotangents.append(list(g) if where.rule == PER_ELEMENT else g[row] if signature.by_rows else g)
+            read = self._reader(node, signature, slots, row, cotangents)
+            results = iter(self._interpret(node, graph, read, "gradient"))
+            for kind, k in wanted:
+                g = next(results)
+                if kind == "lookup":
+                    table = signature.shared[k]
+                    rows(table, *_table_rows(g, next(results), self.memo[table]))
+                elif kind == "shared":
+                    dense(signature.shared[k], g)
+                elif signature.slots[k].kind == LIST:
+                    for a, part in zip(slots[k], g, strict=True):
+                        self._add(grads, a, part)
+                elif signature.by_rows:
+                    whole = np.zeros_like(self.values[slots[k][0]])
+                    whole[row] = g
+                    self._add(grads, slots[k][0], whole)
+                elif signature.slots[k].kind == EACH:
+                    self._add(grads, slots[k][0], np.reshape(g, self.values[slots[k][0]].shape))
+                else:
+                    self._add(grads, slots[k][0], g)
+
+
+def _is_finite(x: Any) -> bool:
+    """Whether an array, or the arrays of the elements of a list, hold neither NaN nor infinity."""
+    return all(part.dtype.kind != "f" or bool(np.isfinite(part).all()) for part in (x if isinstance(x, list) else [x]))
+
+
+def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
+    """VJP of a signature's single graph, and the operands its results belong to.
+
+    A table that is only looked up has "lookup" entries instead of one "shared", each with two results: row numbers and
+    the gradients of those rows.
+    """
+    found = signature.__dict__.get("_reverse")
+    if found is None:
+        graph = signature.graph
+        wrt = [
+            i
+            for i, n in enumerate(graph.nodes)
+            if n.is_input
+            and is_float(n.type.dtype)
+            and (n.attrs[0] == "rows" or (n.attrs[0] == "shared" and n.attrs[1] in signature.trainable))
+        ]
+        result = vjp(graph, wrt)
+        wanted: list[tuple[str, int]] = []
+        outputs: list[int] = []
+        for w, c in zip(wrt, result.cotangents, strict=True):
+            if c is None:
+                continue
+            kind, k = graph.nodes[w].attrs
+            lookups = _lookups(result.graph, c) if kind == "shared" else None
+            if lookups is None:
+                wanted.append((kind, k))
+                outputs.append(c)
+            else:
+                wanted += [("lookup", k)] * len(lookups)
+                outputs += [i for pair in lookups for i in pair]
+        result.graph.outputs = tuple(outputs)
+        found = signature.__dict__["_reverse"] = (result.graph.pruned(), wanted)
+    return found
+
+
+def _lookups(graph: Graph, i: int) -> list[tuple[int, int]] | None:
+    """(row numbers, rows) of every leaf where node i is a sum of scatters to a table, else None."""
+    leaves, stack = [], [i]
+    while stack:
+        node = graph.nodes[stack.pop()]
+        if node.op is ADD or node.op.name == "list_sum":
+            stack.extend(node.inputs[::-1])
+        elif node.op is SCATTER_ADD and isinstance(node.attrs[0], int):
+            rows, ids = node.inputs
+            leaves.append((ids, rows))
+        else:
+            return None
+    return leaves
+
+
+def _table_rows(ids: Any, rows: Any, table: Array) -> tuple[Array, Array]:
+    """Row numbers i[n] and rows f[n, width], from the values of one lookup or of a list of them."""
+    if isinstance(ids, list) or isinstance(rows, list):
+        length = len(ids if isinstance(ids, list) else rows)
+        ids = np.array(ids if isinstance(ids, list) else [ids] * length, np.int64)
+        rows = np.array(rows if isinstance(rows, list) else [rows] * length, table.dtype)
+    return ids.reshape(-1), rows.reshape(ids.size, math.prod(table.shape[1:]))

@@ -1,0 +1,8 @@
+"""Which nodes share a launch, in which order launches run, and where every value lies.
+
+In: a `Tape`, flat integer arrays. Out: a `Schedule`, then a `Plan`. No array of the user is touched, and no Python
+object is made for a node.
+
+In reading order: `structures` (Tape, Expansion, Schedule, Plan), `schedule` with its `policies` and `frontier`,
+`place`; `merged` counts recordings that were split as if they were one.
+"""
