@@ -16,8 +16,8 @@ REPORT := $(VENV)/test-report.xml
 
 # What depends on the interpreter: its bytecode, memory, frames and signals, and what is computed by NumPy and Numba.
 # Left out: single ops and stages, models, data, benchmarks, devices and their kernels, documents.
-CORE := autobatch tests/nn tests/optim tests/parity tests/programs \
-	$(filter-out tests/test_cli.py tests/test_docs.py tests/test_examples.py tests/test_readme.py,$(wildcard tests/test_*.py))
+CORE := autobatch tests/test_architecture.py tests/test_checked.py \
+	$(addprefix tests/,base engine expand explain map nn optim parity programs record)
 
 # Only what is installed in $(VENV) counts, whatever the shell has set up.
 export PYTHONNOUSERSITE := 1

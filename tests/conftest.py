@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 import autobatch as ab
 from autobatch.errors import AutobatchError
 from autobatch.record.shared import checking, flags, frozen, without_cells
 from autobatch.record.tape import state
+from autobatch.schedule.structures import Tape
 from tests import requested
 from tests.checked import check_stages
+from tests.tapes import draw_tape, random_tapes
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -64,3 +67,21 @@ def initial_state() -> Iterator[None]:
     ab.seed(0)
     ab.set_default_dtype("float32")
     ab.set_backend(requested.backend())
+
+
+@pytest.fixture
+def on_the_host() -> None:
+    """For what looks at memory and launches of the host, whichever backend was requested."""
+    ab.set_backend("numba")
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[[str, str], Tape]:
+    """`draw(lines, roots)`: a tape from the lines that `tests/tapes.py` explains."""
+    return draw_tape
+
+
+@pytest.fixture(scope="session")
+def tapes() -> st.SearchStrategy[Tape]:
+    """Small tapes with views, lists, data, several results, empty values and dead nodes."""
+    return random_tapes()

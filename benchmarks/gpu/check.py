@@ -56,7 +56,7 @@ FILES = (
 LARGE = {
     "tests/ops/test_declared_ops.py": 6,
     "tests/programs/test_random_programs.py": 3,
-    "tests/test_empty.py": 3,
+    "tests/programs/test_empty.py": 3,
     "tests/programs/test_joined_programs.py": 2,
     "tests/ops/test_dtypes.py": 2,
 }

@@ -11,6 +11,8 @@ import autobatch as ab
 from autobatch.run import backward as mirror
 from autobatch.run.first_writes import FirstWrites, first_writes
 
+pytestmark = pytest.mark.usefixtures("on_the_host")
+
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, FirstWrites]]:

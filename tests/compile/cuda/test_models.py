@@ -18,10 +18,10 @@ import autobatch as ab
 from autobatch.backends.cuda import HEADER
 from benchmarks.workload import CELLS, NO_CELLS, WORKLOADS, load
 from tests import nvrtc
+from tests.explain.test_explain import PROGRAMS
 from tests.requested import host
 from tests.stand_in import kernels
 from tests.stand_in.session import captured, on_stand_in
-from tests.test_explain import PROGRAMS
 
 DIM, BATCH = 6, 3
 TOLERANCE = 1e-4

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 from autobatch.ir.graph import INPUT, Graph
 from tests.compile.cuda.agreement import Agreement, Sizes, build_all, resolve
+from tests.compile.host import test_lower_random as cases
 from tests.stand_in import kernels
-
-_spec = importlib.util.spec_from_file_location("random_cases", Path(__file__).parent.parent / "test_lower_random.py")
-assert _spec is not None and _spec.loader is not None
-cases: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 
 SEEDS = range(100)
 pytestmark = pytest.mark.skipif(bool(kernels.MISSING), reason=kernels.MISSING)

@@ -7,9 +7,12 @@ import sys
 from typing import Any
 
 import numpy as np
+import pytest
 
 import autobatch as ab
 from autobatch.backends.host.arena import Arena, Lease, Loan, arena, lend
+
+pytestmark = pytest.mark.usefixtures("on_the_host")
 
 
 class Holder:

@@ -8,7 +8,7 @@ import pytest
 import autobatch as ab
 from autobatch.engine.flush import flush
 from autobatch.errors import DeviceMemoryError, NonFiniteError, OpIndexError
-from tests.device.reader import SENTENCES, Reader
+from tests.run.device.reader import SENTENCES, Reader
 from tests.stand_in.device import StandIn
 
 

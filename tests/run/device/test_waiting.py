@@ -12,7 +12,7 @@ import autobatch as ab
 from autobatch import optim
 from autobatch.backends.transfer import is_on_device
 from autobatch.engine.flush import flush, run_pending
-from tests.device.reader import SENTENCES, Reader
+from tests.run.device.reader import SENTENCES, Reader
 from tests.stand_in.device import StandIn
 
 WAITS = ("numpy", "synchronize")

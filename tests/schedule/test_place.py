@@ -19,6 +19,9 @@ from autobatch.schedule.place import check_plan, place
 from autobatch.schedule.schedule import POLICIES, schedule
 from autobatch.schedule.structures import Plan, Schedule, Tape
 
+pytestmark = pytest.mark.usefixtures("on_the_host")
+
+
 Draw = Callable[[str, str], Tape]
 
 

@@ -110,13 +110,13 @@ def test_in_another_process(tmp_path: Path) -> None:
     code = """
 import json, sys
 from pathlib import Path
-import tests.test_resuming as here
+import tests.programs.test_resuming as here
 run = here.Run()
 run.load(Path(sys.argv[1]), 4)
 run.go(9)
 print(json.dumps(run.content()))
 """
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     out = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "half.safetensors")], cwd=root, capture_output=True, text=True
     )

@@ -10,7 +10,7 @@ from autobatch.ir.graph import Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, SLICE, TRANSPOSE
-from tests.compile.test_lower import Build, M, check
+from tests.compile.host.test_lower import Build, M, check
 
 
 def compose(late: bool) -> Graph:

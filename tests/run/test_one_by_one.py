@@ -12,6 +12,9 @@ import autobatch as ab
 from autobatch import optim
 from autobatch.record.parameter import SparseRows
 
+pytestmark = pytest.mark.usefixtures("on_the_host")
+
+
 Loss = Callable[[ab.Parameter, Any], Any]
 
 

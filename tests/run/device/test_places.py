@@ -11,7 +11,7 @@ import autobatch as ab
 from autobatch import nn, optim
 from autobatch.backends.transfer import is_on_device
 from autobatch.errors import BackendError
-from tests.device.reader import SENTENCES, Reader, agree, gradients, numbers
+from tests.run.device.reader import SENTENCES, Reader, agree, gradients, numbers
 from tests.stand_in.device import StandIn
 
 

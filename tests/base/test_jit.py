@@ -193,7 +193,7 @@ def test_all_functions_of_the_library_are_the_same_in_every_process() -> None:
 
 
 def test_no_function_of_the_library_reads_what_its_identity_does_not_say() -> None:
-    package = str(Path(jit.__file__).parent)
+    package = str(Path(jit.__file__).parents[1])
     for module in list(sys.modules.values()):
         for value in vars(module).values() if str(getattr(module, "__file__", "")).startswith(package) else ():
             if isinstance(value, CompiledFunction):

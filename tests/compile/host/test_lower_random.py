@@ -5,10 +5,8 @@ Run as a script with two numbers, it tries that range of seeds.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +24,8 @@ from autobatch.ops.index import ARANGE, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
+from tests.compile.host import test_lower as cases
 
-_spec = importlib.util.spec_from_file_location("lower_cases", Path(__file__).with_name("test_lower.py"))
-cases: Any = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cases)
 M, N = cases.M, cases.N
 
 

@@ -18,6 +18,9 @@ from autobatch.expand.match import Pattern, check_join, join, rules_of
 from autobatch.schedule.schedule import schedule
 from autobatch.schedule.structures import KERNEL, LIST, Expansion, SignatureTable, Tape
 
+pytestmark = pytest.mark.usefixtures("on_the_host")
+
+
 Draw = Callable[[str, str], Tape]
 TIMES = 10
 

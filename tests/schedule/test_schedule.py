@@ -20,6 +20,9 @@ from autobatch.schedule import frontier
 from autobatch.schedule.schedule import POLICIES, _waits, check_schedule, lower_bound, schedule
 from autobatch.schedule.structures import Tape
 
+pytestmark = pytest.mark.usefixtures("on_the_host")
+
+
 Draw = Callable[[str, str], Tape]
 policies = pytest.mark.parametrize("policy", POLICIES)
 

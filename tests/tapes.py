@@ -15,14 +15,11 @@ A signature is a name with the forms of its operands and results. Everything is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import strategies as st
 
-import autobatch as ab
 from autobatch.schedule.structures import (
     AS_SLOT,
     CONCAT_ROWS,
@@ -41,12 +38,6 @@ from autobatch.schedule.structures import (
 
 KINDS = {"join": CONCAT_ROWS, "slice": SLICE_ROWS, "payload": PAYLOAD}
 RESULT = re.compile(r"(\w+?)(?:\*(\d+))?(?:([~^])(\d+))?(?:@(\d+))?$")
-
-
-@pytest.fixture(autouse=True)
-def on_the_host() -> None:
-    """Memory and launches of the host are looked at here, whichever backend was requested."""
-    ab.set_backend("numba")
 
 
 class Drawing:
@@ -211,15 +202,3 @@ def random_tapes(choose: st.DrawFn) -> Tape:
             text = f"{name}*2^0 = twice {some(single)} {pick(usual)} # {i} 7"
         names += drawing.line(text)
     return drawing.tape(choose(st.lists(st.sampled_from(names), min_size=1, max_size=4)))
-
-
-@pytest.fixture(scope="session")
-def draw() -> Callable[[str, str], Tape]:
-    """`draw(lines, roots)`: a tape from the lines that this file explains."""
-    return draw_tape
-
-
-@pytest.fixture(scope="session")
-def tapes() -> st.SearchStrategy[Tape]:
-    """Small tapes with views, lists, data, several results, empty values and dead nodes."""
-    return random_tapes()

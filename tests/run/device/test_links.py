@@ -9,7 +9,7 @@ import pytest
 
 import autobatch as ab
 from autobatch.engine.flush import run_pending
-from tests.device.reader import numbers
+from tests.run.device.reader import numbers
 from tests.stand_in.device import StandIn
 
 

@@ -20,8 +20,8 @@ from autobatch.errors import OpTypeError, RecordingError
 from autobatch.map import store as reuse
 from autobatch.record.tape import assemble, state
 from autobatch.record.tensor import iterate_tensors
+from tests.engine.test_interrupts import TREES, Training, interrupted
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, Model, Program, programs, run
-from tests.test_interrupts import TREES, Training, interrupted
 
 
 @pytest.fixture(autouse=True)

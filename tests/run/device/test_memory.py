@@ -7,7 +7,7 @@ from typing import Any
 
 import autobatch as ab
 from autobatch import optim
-from tests.device.reader import SENTENCES, Reader
+from tests.run.device.reader import SENTENCES, Reader
 from tests.stand_in.device import StandIn
 
 

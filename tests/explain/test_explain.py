@@ -1,6 +1,6 @@
 """`ab.explain`: golden texts of small programs, and the rules that the texts follow.
 
-`pytest tests/test_explain.py --update-golden` writes the texts anew; review them as a diff.
+`pytest tests/explain/test_explain.py --update-golden` writes the texts anew; review them as a diff.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import optim
-from tests.device.reader import SENTENCES, Reader, agree, gradients
+from tests.run.device.reader import SENTENCES, Reader, agree, gradients
 from tests.stand_in.device import StandIn
 
 MAKERS: dict[str, Callable[[Any], Any]] = {
