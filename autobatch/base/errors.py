@@ -13,10 +13,13 @@ from __future__ import annotations
 import os
 import sys
 from types import CodeType, FrameType
+from typing import TypeVar
 
 import numpy as np
 
 from .tracebacks import PACKAGE, hide_library
+
+E = TypeVar("E", bound=Exception)
 
 _NOT_THE_USERS = (PACKAGE, os.path.dirname(np.__file__) + os.sep)
 
@@ -90,19 +93,29 @@ def message(what: str, *, expected: str = "", got: str = "", where: str = "", re
     return "\n".join(lines)
 
 
-def user_line(skip: int = 1) -> str:
+def user_line() -> str:
     """`file:line in function` of the innermost frame outside the library, or an empty string."""
-    return line_of(*user_place(skip + 1))
+    return line_of(*user_place())
 
 
-def user_place(skip: int = 1) -> tuple[CodeType | None, int]:
-    """Code object and instruction of the innermost frame outside the library."""
-    frame: FrameType | None = sys._getframe(skip)
+def user_place() -> tuple[CodeType | None, int]:
+    """Code object and instruction of the innermost frame outside the library and NumPy."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        if not of_library[frame.f_code.co_filename]:
             return frame.f_code, frame.f_lasti
         frame = frame.f_back
     return None, 0
+
+
+class _OfLibrary(dict[str, bool]):
+    def __missing__(self, file: str) -> bool:
+        self[file] = found = file.startswith(_NOT_THE_USERS)
+        return found
+
+
+of_library = _OfLibrary()
+"""Whether a file is of the library or of NumPy."""
 
 
 def line_of(code: CodeType | None, instruction: int) -> str:
@@ -117,6 +130,11 @@ def line_of(code: CodeType | None, instruction: int) -> str:
     return f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}"
 
 
+def user_error(kind: type[E], what: str, *, expected: str = "", got: str = "", repair: str = "") -> E:
+    """An error at the user's current line."""
+    return kind(message(what, expected=expected, got=got, where=user_line(), repair=repair))
+
+
 def op_error(op: str, what: str, *, expected: str = "", got: str = "", repair: str = "") -> OpTypeError:
-    """An `OpTypeError` at the user's current line."""
-    return OpTypeError(message(f"{op}: {what}", expected=expected, got=got, where=user_line(2), repair=repair))
+    """An `OpTypeError` of an op at the user's current line."""
+    return user_error(OpTypeError, f"{op}: {what}", expected=expected, got=got, repair=repair)

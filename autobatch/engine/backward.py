@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..base.errors import OpTypeError, RecordingError, message, user_line
+from ..base.errors import OpTypeError, RecordingError, user_error
 from ..base.interrupts import passing_on
 from ..expand.gradient_flow import carries_gradient
 from ..record.forcing import engine
@@ -23,35 +23,27 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
     """See `Tensor.backward`."""
     _outside()
     if loss.shape:
-        raise OpTypeError(
-            message(
-                "backward: only a scalar can be differentiated",
-                expected="f[]",
-                got=str(loss._type),
-                where=user_line(2),
-                repair="reduce it with ab.sum or ab.mean",
-            )
+        raise user_error(
+            OpTypeError,
+            "backward: only a scalar can be differentiated",
+            expected="f[]",
+            got=str(loss._type),
+            repair="reduce it with ab.sum or ab.mean",
         )
     if loss.dtype.kind != "f":
-        raise OpTypeError(
-            message("backward: only a floating value can be differentiated", got=str(loss._type), where=user_line(2))
-        )
+        raise user_error(OpTypeError, "backward: only a floating value can be differentiated", got=str(loss._type))
     tape = loss._tape
     if tape.state == ENDED:
-        raise RecordingError(
-            message(
-                "backward: the recording has ended",
-                where=user_line(2),
-                repair="call the first backward with retain=True, or record again",
-            )
+        raise user_error(
+            RecordingError,
+            "backward: the recording has ended",
+            repair="call the first backward with retain=True, or record again",
         )
     if tape.state == OPEN and not is_under_way(tape):
-        raise RecordingError(
-            message(
-                "backward: the recording belongs to another thread or was given up",
-                where=user_line(2),
-                repair="record again in this thread",
-            )
+        raise user_error(
+            RecordingError,
+            "backward: the recording belongs to another thread or was given up",
+            repair="record again in this thread",
         )
     if tape.state == OPEN:
         flush(tape, loss, only=not retain)
@@ -70,23 +62,19 @@ def shared_backward(x: Shared, retain: bool) -> None:
     """Backward pass of a scalar that is computed from parameters alone."""
     _outside()
     if x.shape or x.dtype.kind != "f":
-        raise OpTypeError(
-            message(
-                "backward: only a floating scalar can be differentiated",
-                got=str(x._type),
-                where=user_line(2),
-                repair="reduce it with ab.sum or ab.mean",
-            )
+        raise user_error(
+            OpTypeError,
+            "backward: only a floating scalar can be differentiated",
+            got=str(x._type),
+            repair="reduce it with ab.sum or ab.mean",
         )
     if not x.trainable:
         raise _no_gradient("it is computed from constants, under no_grad, or detached")
     if x.operand is None:
-        raise RecordingError(
-            message(
-                "backward: the value was reversed before, or a parameter that it is computed from has changed since",
-                where=user_line(2),
-                repair="compute it anew, or call the first backward with retain=True",
-            )
+        raise user_error(
+            RecordingError,
+            "backward: the value was reversed before, or a parameter that it is computed from has changed since",
+            repair="compute it anew, or call the first backward with retain=True",
         )
     with np.errstate(all="ignore"):
         gradients, number = gradients_of_shared(x.operand)
@@ -107,23 +95,19 @@ def _why_constant(t: RecordedTensor) -> str:
 
 
 def _no_gradient(why: str) -> RecordingError:
-    return RecordingError(
-        message(
-            f"backward: no parameter leads to the value: {why}",
-            where=user_line(3),
-            repair="check that the loss is computed from parameters, outside of ab.no_grad() and without .detach()",
-        )
+    return user_error(
+        RecordingError,
+        f"backward: no parameter leads to the value: {why}",
+        repair="check that the loss is computed from parameters, outside of ab.no_grad() and without .detach()",
     )
 
 
 def _outside() -> None:
     if state.depth or state.builder is not None:
-        raise RecordingError(
-            message(
-                "backward: not possible inside ab.map or a cell",
-                where=user_line(3),
-                repair="use ab.grad there, and call backward on the result of ab.map",
-            )
+        raise user_error(
+            RecordingError,
+            "backward: not possible inside ab.map or a cell",
+            repair="use ab.grad there, and call backward on the result of ab.map",
         )
 
 

@@ -125,7 +125,7 @@ def _run_inside_map(tape: Recording) -> None:
     if tape.forcing is None:
         tape.forcing = state.forcing = Forcing()
     tape.run = run_tape(tape, tape.targets)
-    line, n_launches = user_line(3), len(tape.run.launches)
+    line, n_launches = user_line(), len(tape.run.launches)
     tape.forcing.note(line, 1, n_launches)
     for profile in active.profiles:
         profile.forced.note(line, 1, n_launches)

@@ -16,7 +16,7 @@ from ..backends import current_backend
 from ..backends.device import current_device
 from ..backends.transfer import DEVICES, to_host
 from ..base.clocks import active, timed
-from ..base.errors import OpIndexError, RecordingError, message, user_line
+from ..base.errors import OpIndexError, RecordingError, message, user_error
 from ..base.jit import njit
 from ..compile.host.workers import compile_ahead
 from ..compile.kernel import Kernel
@@ -320,10 +320,8 @@ def check_versions(tape: Recording) -> None:
     born = tape.born
     for p in operands(tape):
         if isinstance(p, Held) and p._version > born:
-            raise RecordingError(
-                message(
-                    f"a recording meets a parameter {p._type} that changed after it was made",
-                    where=user_line(2),
-                    repair="record again after changing parameters",
-                )
+            raise user_error(
+                RecordingError,
+                f"a recording meets a parameter {p._type} that changed after it was made",
+                repair="record again after changing parameters",
             )

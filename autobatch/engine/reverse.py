@@ -15,7 +15,7 @@ import numpy as np
 from ..backends.host.arena import Loan
 from ..backends.transfer import copy_of, is_on_device, plus, to_device, to_host
 from ..base.clocks import timed
-from ..base.errors import NonFiniteError, RecordingError, message, user_line
+from ..base.errors import NonFiniteError, RecordingError, user_error
 from ..compile.host.workers import compile_ahead
 from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
 from ..record.shared import Shared, SharedExpression, checking, device_of, evaluate_shared, pull_back
@@ -40,20 +40,16 @@ def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[P
     while heap:
         _, tape = heapq.heappop(heap)
         if tape is CHANGED:
-            raise RecordingError(
-                message(
-                    "backward: it reaches a value of parameters that have changed since it was computed",
-                    where=user_line(3),
-                    repair="compute it anew after changing parameters, or use .detach() of it",
-                )
+            raise user_error(
+                RecordingError,
+                "backward: it reaches a value of parameters that have changed since it was computed",
+                repair="compute it anew after changing parameters, or use .detach() of it",
             )
         if tape.state == ENDED:
-            raise RecordingError(
-                message(
-                    "backward: it reaches a recording that has ended",
-                    where=user_line(3),
-                    repair="call the earlier backward with retain=True, or detach",
-                )
+            raise user_error(
+                RecordingError,
+                "backward: it reaches a recording that has ended",
+                repair="call the earlier backward with retain=True, or detach",
             )
         check_versions(tape)
         visited.append(tape)
@@ -136,7 +132,7 @@ def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> lis
         checking.set(check)
     if check is not None and not (part.finite() and all(is_finite(g) for _, _, g in outside)):
         _reverse_run(tape, one_by_one(tape), seeds)  # which raises at the op
-        raise NonFiniteError(message("backward: a gradient is not finite", where=user_line(4)))
+        raise user_error(NonFiniteError, "backward: a gradient is not finite")
     total.merge(part)
     return outside
 

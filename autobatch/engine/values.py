@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.transfer import to_host
-from ..base.errors import CellError, RecordingError, message, user_line
+from ..base.errors import CellError, RecordingError, user_error
 from ..base.interrupts import passing_on
 from ..base.types import Type
 from ..record.forcing import engine
@@ -26,39 +26,29 @@ Array = np.ndarray[Any, Any]
 def compute(t: RecordedTensor) -> Array:
     """The array of a tensor: run all live pending work if it is pending."""
     if state.builder is not None:
-        raise CellError(
-            message(
-                "cell: a value cannot be forced inside a cell",
-                where=user_line(2),
-                repair="force it before, and pass the number as an argument",
-            )
+        raise user_error(
+            CellError,
+            "cell: a value cannot be forced inside a cell",
+            repair="force it before, and pass the number as an argument",
         )
     tape = t._tape
     if tape.state == OPEN:
         if tape.thread != threading.get_ident():
-            raise RecordingError(
-                message(
-                    "a pending tensor of another thread cannot be forced here",
-                    where=user_line(2),
-                    repair="force it in its own thread first",
-                )
+            raise user_error(
+                RecordingError,
+                "a pending tensor of another thread cannot be forced here",
+                repair="force it in its own thread first",
             )
         if not is_under_way(tape):
-            raise RecordingError(
-                message(
-                    "the recording of this tensor was given up after an error",
-                    where=user_line(2),
-                    repair="record it anew",
-                )
+            raise user_error(
+                RecordingError, "the recording of this tensor was given up after an error", repair="record it anew"
             )
         flush(tape, t)
     if tape.state == ENDED or tape.run is None:
-        raise RecordingError(
-            message(
-                "a tensor is read after its recording has ended",
-                where=user_line(2),
-                repair="force it before backward(), return it from ab.map, or keep x.detach()",
-            )
+        raise user_error(
+            RecordingError,
+            "a tensor is read after its recording has ended",
+            repair="force it before backward(), return it from ab.map, or keep x.detach()",
         )
     value: Array = tape.run.value(t._id, t._type)
     t._value = value
@@ -74,12 +64,10 @@ def evaluate(tree: Any) -> Any:
     {'a': array(2., dtype=float32), 'b': [3]}
     """
     if state.builder is not None:
-        raise CellError(
-            message(
-                "cell: values cannot be forced inside a cell",
-                where=user_line(2),
-                repair="force them before, and pass the numbers as arguments",
-            )
+        raise user_error(
+            CellError,
+            "cell: values cannot be forced inside a cell",
+            repair="force them before, and pass the numbers as arguments",
         )
     together: dict[tuple[Any, Type], list[RecordedTensor]] = {}
     for t in iterate_tensors(tree):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import current_backend
-from ..base.errors import CellError, message, user_line
+from ..base.errors import CellError, user_error
 from ..base.types import short_dtype
 from ..compile.split import differentiable
 from ..ir.simplify import simplify
@@ -60,8 +60,7 @@ def explain(x: Any, stage: str = "schedule") -> str:
     one launch: number 0, of 2 nodes
     """
     if stage not in STAGES:
-        raise ValueError(message("explain: there is no such stage", expected=", ".join(STAGES), got=repr(stage),
-                                 where=user_line(2)))  # fmt: skip
+        raise user_error(ValueError, "explain: there is no such stage", expected=", ".join(STAGES), got=repr(stage))
     cell = getattr(x, "cell", None)
     if cell is not None:
         return _explain_cell(cell, getattr(x, "__self__", None), stage)
@@ -106,12 +105,15 @@ def _signatures(recordings: Sequence[Inspected]) -> Chosen:
 
 def _explain_cell(cell: Any, owner: Any, stage: str) -> str:
     if stage not in _KERNEL_STAGES:
-        raise CellError(message(f"explain: a cell has no stage {stage!r}", expected=", ".join(_KERNEL_STAGES),
-                                where=user_line(3), repair="pass a tensor that the cell gave"))  # fmt: skip
+        raise user_error(
+            CellError,
+            f"explain: a cell has no stage {stage!r}",
+            expected=", ".join(_KERNEL_STAGES),
+            repair="pass a tensor that the cell gave",
+        )
     traced = [entry.signature for entry in cell.traced(owner)]
     if not traced:
-        raise CellError(message(f"explain: cell {cell.name} has not been traced", where=user_line(3),
-                                repair="call it once"))  # fmt: skip
+        raise user_error(CellError, f"explain: cell {cell.name} has not been traced", repair="call it once")
     chosen = {s: (0, not s.frozen) for s in dict.fromkeys(traced)}
     return _explain_signatures(chosen, stage, current_backend())
 

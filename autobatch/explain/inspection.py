@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import current_backend
-from ..base.errors import OpTypeError, RecordingError, message, user_line
+from ..base.errors import OpTypeError, RecordingError, user_error
 from ..engine.flush import held_tensors
 from ..engine.forward import prepared
 from ..record.signature import Signature
@@ -165,8 +165,9 @@ def inspect_recordings(x: Any, whole: bool = False) -> list[Inspected]:
     for t in iterate_tensors(x):
         targets.setdefault(t._tape, set()).add(t._id)
     if not targets:
-        raise OpTypeError(message("explain: there is no tensor", expected="tensors, or a traced cell",
-                                  got=type(x).__name__, where=user_line(2)))  # fmt: skip
+        raise user_error(
+            OpTypeError, "explain: there is no tensor", expected="tensors, or a traced cell", got=type(x).__name__
+        )
     waiting = [(-recording.serial, recording) for recording in targets]
     heapq.heapify(waiting)
     found: list[Inspected] = []
@@ -191,8 +192,11 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
             what = "belongs to another thread" if another else "was given up after an error"
             if recording.lines is not None:
                 another, what = False, "has ended, and a later one, too: of it nothing but values is left"
-            raise RecordingError(message(f"explain: the recording {what}", where=user_line(4),
-                                         repair="explain it there" if another else "record it anew"))  # fmt: skip
+            raise user_error(
+                RecordingError,
+                f"explain: the recording {what}",
+                repair="explain it there" if another else "record it anew",
+            )
         held = {t._id for t in held_tensors(recording)} if whole else set()
         arrays = assemble(recording, sorted(values | held))
     if isinstance(run, Run):

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..base.errors import CellError, OpTypeError, message, op_error, user_line, user_place
+from ..base.errors import CellError, OpTypeError, op_error, user_error, user_place
 from ..base.types import INT64, Dim, Type, counted, default_dtype, promote, tensor_type
 from ..ops.declare import Attrs, Op, apply, recorder
 from ..ops.elementwise import ADD, CAST, STOP_GRADIENT, float_dtype
@@ -79,19 +79,15 @@ class Tracer(Tensor):
 
     def _refuse(self, what: str) -> NoReturn:
         if self._weak:
-            raise CellError(
-                message(
-                    f"cell: a number passed to a cell cannot be used as {what}: it is data, not part of the signature",
-                    where=user_line(2),
-                    repair="name it in @ab.cell(static=(...,))",
-                )
+            raise user_error(
+                CellError,
+                f"cell: a number passed to a cell cannot be used as {what}: it is data, not part of the signature",
+                repair="name it in @ab.cell(static=(...,))",
             )
-        raise CellError(
-            message(
-                f"cell: a value cannot be forced inside a cell (used as {what})",
-                where=user_line(2),
-                repair="take the decision outside the cell, or use ab.where; ab.stack puts values together",
-            )
+        raise user_error(
+            CellError,
+            f"cell: a value cannot be forced inside a cell (used as {what})",
+            repair="take the decision outside the cell, or use ab.where; ab.stack puts values together",
         )
 
     def _is(self, other: Any) -> bool:
@@ -168,10 +164,10 @@ class StackedTracer(Tensor):
         raise _no_backward()
 
     def __len__(self) -> int:
-        raise CellError(message("cell: the length of a list varies, it is no Python number here", where=user_line(1)))
+        raise user_error(CellError, "cell: the length of a list varies, it is no Python number here")
 
     def __iter__(self) -> Iterator[Any]:
-        raise CellError(message("cell: iterate over the list itself, not over its stack", where=user_line(1)))
+        raise user_error(CellError, "cell: iterate over the list itself, not over its stack")
 
 
 class TracedList:
@@ -195,21 +191,17 @@ class TracedList:
         return True
 
     def __len__(self) -> int:
-        raise CellError(
-            message(
-                "cell: the length of a list is data, not part of the signature",
-                where=user_line(1),
-                repair="use ab.mean for averages, or name the list in @ab.cell(static=(...,))",
-            )
+        raise user_error(
+            CellError,
+            "cell: the length of a list is data, not part of the signature",
+            repair="use ab.mean for averages, or name the list in @ab.cell(static=(...,))",
         )
 
     def __getitem__(self, index: Any) -> Any:
-        raise CellError(
-            message(
-                "cell: elements of a list of varying length are not indexed",
-                where=user_line(1),
-                repair="iterate over it, pass the element as an argument, or name the list in static=",
-            )
+        raise user_error(
+            CellError,
+            "cell: elements of a list of varying length are not indexed",
+            repair="iterate over it, pass the element as an argument, or name the list in static=",
         )
 
 
@@ -256,12 +248,10 @@ class Builder:
     def _lift(self, x: Any, op: Any = "cell", k: int = 0) -> Any:
         if isinstance(x, Tracer):
             if x._builder is not self:
-                raise CellError(
-                    message(
-                        "cell: a value of another trace was kept and used here",
-                        where=user_line(1),
-                        repair="return it from the cell, and pass it as an argument",
-                    )
+                raise user_error(
+                    CellError,
+                    "cell: a value of another trace was kept and used here",
+                    repair="return it from the cell, and pass it as an argument",
                 )
             return x
         enter = getattr(x, "_enter", None)
@@ -319,13 +309,10 @@ class Builder:
         if len(lists) > 1:
             same = len({level % SHADOW for level in lists}) == 1
             what = "two elements of one list meet" if same else "elements of two different lists meet"
-            raise CellError(
-                message(
-                    f"cell: {what} in {op.name}; a list of any length is traced once for all elements",
-                    where=user_line(1),
-                    repair="combine elements by ab.sum, ab.mean, ab.max or ab.stack, "
-                    "or name it in @ab.cell(static=(...,))",
-                )
+            raise user_error(
+                CellError,
+                f"cell: {what} in {op.name}; a list of any length is traced once for all elements",
+                repair="combine elements by ab.sum, ab.mean, ab.max or ab.stack, or name it in @ab.cell(static=(...,))",
             )
         return max(levels, default=SHARED)
 
@@ -383,12 +370,10 @@ class Builder:
         def again() -> None:
             per_element = self.draws.get(k, 0) - before.get(k, 0)
             if per_element > 1:
-                raise CellError(
-                    message(
-                        "cell: two random draws for each element of one loop over a list",
-                        where=user_line(1),
-                        repair="draw in two loops, one draw each",
-                    )
+                raise user_error(
+                    CellError,
+                    "cell: two random draws for each element of one loop over a list",
+                    repair="draw in two loops, one draw each",
                 )
             self.draws = before
             self._loop = SHADOW + k
@@ -407,22 +392,18 @@ class Builder:
         if not k and not any(level >= SHADOW for level in levels):
             return _fold(kind, [v if isinstance(v, Tracer) else self.constant(v, _weak_dtype(v)) for v in lifted])
         if len(lifted) != 2 or len(tracers) != 2 or tracers[0].level != k or tracers[1].level != SHADOW + k:
-            raise CellError(
-                message(
-                    f"cell: {kind} of a list that mixes elements of a varying list with other values",
-                    where=user_line(1),
-                    repair="reduce the list first, then add the others",
-                )
+            raise user_error(
+                CellError,
+                f"cell: {kind} of a list that mixes elements of a varying list with other values",
+                repair="reduce the list first, then add the others",
             )
         real, shadow = tracers
         if self._twin.get(shadow._id) != real._id:
-            raise CellError(
-                message(
-                    f"cell: {kind} over a list whose elements are not treated alike",
-                    where=user_line(1),
-                    repair="a loop over a list runs once for all elements: carry no value from one "
-                    "element to the next, and use no Python counter",
-                )
+            raise user_error(
+                CellError,
+                f"cell: {kind} over a list whose elements are not treated alike",
+                repair="a loop over a list runs once for all elements: carry no value from one "
+                "element to the next, and use no Python counter",
             )
         if kind == "stack":
             return StackedTracer(self._constant(real) if self.is_frozen() else real)
@@ -434,7 +415,7 @@ class Builder:
     def draw(self) -> tuple[Any, Any]:
         """Stream and number of the next random draw."""
         if self.draw_inputs is None:
-            raise CellError(message("cell: a random draw is not possible here", where=user_line(1)))
+            raise user_error(CellError, "cell: a random draw is not possible here")
         stream, first = self.draw_inputs
         number: Any = first
         for k, count in sorted(self.draws.items()):
@@ -458,7 +439,7 @@ class Builder:
             if not isinstance(value, Tracer):
                 value = self.constant(value, default_dtype() if isinstance(value, float) else _weak_dtype(value))
             if value.level >= SHADOW:
-                raise CellError(message("cell: a single element of a varying list is returned", where=user_line(1)))
+                raise user_error(CellError, "cell: a single element of a varying list is returned")
             if value._weak and value.dtype == FLOAT64:
                 value = self._as(value, default_dtype())
             ids.append(value._id)
@@ -467,9 +448,7 @@ class Builder:
 
 
 def _no_backward() -> CellError:
-    return CellError(
-        message("backward: not possible inside a cell", where=user_line(3), repair="call it on what the cell returns")
-    )
+    return user_error(CellError, "backward: not possible inside a cell", repair="call it on what the cell returns")
 
 
 def in_range(op: Any, number: int, bits: int = 64) -> int:
@@ -505,13 +484,8 @@ def _fold(kind: str, values: Sequence[Tracer]) -> Any:
     shape = values[0].shape
     for v in values:
         if v.shape != shape:
-            raise OpTypeError(
-                message(
-                    f"{kind}: values of a list differ in shape",
-                    expected=str(shape),
-                    got=str(v.shape),
-                    where=user_line(1),
-                )
+            raise user_error(
+                OpTypeError, f"{kind}: values of a list differ in shape", expected=str(shape), got=str(v.shape)
             )
     if kind == "sum":
         total: Any = values[0].astype(counted(values[0].dtype))

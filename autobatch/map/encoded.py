@@ -211,7 +211,7 @@ class Encoded:
         error = RecordingError(
             message(
                 f"map: a recording cannot be reused: {what}",
-                where=self.line(self.first_node(r) if node is None else node) or user_line(3),
+                where=self.line(self.first_node(r) if node is None else node) or user_line(),
                 repair="compute what it reads inside the function, return nested lists, tuples and dicts of all that "
                 "is wanted, or leave out reuse=True",
             )

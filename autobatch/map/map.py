@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from ..base.clocks import timed
-from ..base.errors import CellError, RecordingError, message, user_line
+from ..base.errors import CellError, RecordingError, user_error
 from ..base.interrupts import original
 from ..engine.flush import flush, give_up_unheld, run_own_pending
 from ..engine.gc_pause import go_on
@@ -61,12 +61,8 @@ def map(
     [3.0, 3.0]
     """
     if state.builder is not None:
-        raise CellError(
-            message(
-                "map: not possible inside a cell",
-                where=user_line(2),
-                repair="pass a list to the cell and iterate over it",
-            )
+        raise user_error(
+            CellError, "map: not possible inside a cell", repair="pass a list to the cell and iterate over it"
         )
     if not sequences:
         raise TypeError("map() needs at least one sequence")
@@ -192,12 +188,10 @@ def _call_or_replay(fn: Callable[..., Any], columns: list[list[Any]], call: int,
     if marks:
         now = store.context(fn)
         if now.surroundings != context.surroundings:
-            raise RecordingError(
-                message(
-                    "map: a recording cannot be reused: the function changes a module or name that it reads",
-                    where=user_line(3),
-                    repair="change it outside of the function, or leave out reuse=True",
-                )
+            raise user_error(
+                RecordingError,
+                "map: a recording cannot be reused: the function changes a module or name that it reads",
+                repair="change it outside of the function, or leave out reuse=True",
             )
         store.keep(tape, context, marks, list(zip(*columns, strict=True)), results, paths)
     return results

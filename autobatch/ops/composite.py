@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import OpIndexError, OpTypeError, message, op_error, user_line
+from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from .declare import Attrs, Op, Sample, apply, as_value, declare
 from .elementwise import STOP_GRADIENT, absolute, exp, less, log, where
 from .index import BOUNDED, TAKE, check_whole, not_in_range
@@ -185,7 +185,7 @@ def cross_entropy(logits: Any, index: Any) -> Any:
     if isinstance(index, int | np.integer) and logits.ndim == 1:
         n, index = logits.shape[0], int(index)
         if not 0 <= index < n:
-            raise OpIndexError(message(f"cross_entropy: {not_in_range(index, n, 0)}", where=user_line(2)))
+            raise user_error(OpIndexError, f"cross_entropy: {not_in_range(index, n, 0)}")
     return apply(CROSS_ENTROPY, (logits, index))
 
 

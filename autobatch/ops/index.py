@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import OpIndexError, OpTypeError, message, op_error, user_line
+from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from ..base.types import Type, broadcast_shapes, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .movement import STACK, reshape, slice_axis, transpose
@@ -306,7 +306,7 @@ def _expanded(x: Any, items: list[Any]) -> list[Any]:
     used = sum(0 if item is None or item is Ellipsis else item.ndim if _is_mask(item) else 1 for item in items)
     _check_rank(x, used)
     if sum(item is Ellipsis for item in items) > 1:
-        raise OpIndexError(message("an index has more than one ...", where=user_line(3)))
+        raise user_error(OpIndexError, "an index has more than one ...")
     found: list[Any] = []
     axis = 0
     for item in items:
@@ -315,13 +315,11 @@ def _expanded(x: Any, items: list[Any]) -> list[Any]:
             axis += ndim - used
         elif _is_mask(item):
             if item.shape != x.shape[axis : axis + item.ndim]:
-                raise OpIndexError(
-                    message(
-                        "index: a mask has other extents than the axes that it selects from",
-                        expected=str(x.shape[axis : axis + item.ndim]),
-                        got=str(item.shape),
-                        where=user_line(3),
-                    )
+                raise user_error(
+                    OpIndexError,
+                    "index: a mask has other extents than the axes that it selects from",
+                    expected=str(x.shape[axis : axis + item.ndim]),
+                    got=str(item.shape),
                 )
             found += np.nonzero(item)
             axis += item.ndim
@@ -338,7 +336,7 @@ def _is_mask(item: Any) -> bool:
 def _check_rank(x: Any, used: int) -> None:
     ndim = len(x.shape)
     if used > ndim:
-        raise OpIndexError(message(f"too many indices: {used} for a value of rank {ndim}", where=user_line(3)))
+        raise user_error(OpIndexError, f"too many indices: {used} for a value of rank {ndim}")
 
 
 def _broadcast_rank(arrays: list[Any]) -> int:
@@ -347,13 +345,11 @@ def _broadcast_rank(arrays: list[Any]) -> int:
     shape = broadcast_shapes(*(array.shape for array in arrays))
     if shape is None:
         shapes = " and ".join(str(array.shape) for array in arrays)
-        raise OpIndexError(
-            message(
-                "index: arrays of one index are paired, and these do not broadcast",
-                got=shapes,
-                where=user_line(3),
-                repair="for every row with every column use np.ix_",
-            )
+        raise user_error(
+            OpIndexError,
+            "index: arrays of one index are paired, and these do not broadcast",
+            got=shapes,
+            repair="for every row with every column use np.ix_",
         )
     return len(shape)
 
@@ -368,7 +364,7 @@ def _check_range(x: Any, index: Any, n: int) -> None:
 
 def _out_of_range(x: Any, index: int, n: int) -> OpIndexError:
     table = f"{'Parameter ' if hasattr(x, 'grad') else ''}{x._type}"
-    return OpIndexError(message(f"index {index} is out of range for an axis of {n} of {table}", where=user_line(3)))
+    return user_error(OpIndexError, f"index {index} is out of range for an axis of {n} of {table}")
 
 
 def _basic(x: Any, axis: int, items: Sequence[Any]) -> tuple[Any, int]:
@@ -419,4 +415,4 @@ def check_whole(name: str, value: Any) -> None:
     """Raise unless the value is a whole number or an integer value."""
     kind = value.dtype.kind if hasattr(value, "dtype") else "i" if type(value) is int else ""
     if kind not in ("i", "u"):
-        raise OpTypeError(message(f"{name}: expected a whole number", got=repr(value)[:60], where=user_line(2)))
+        raise user_error(OpTypeError, f"{name}: expected a whole number", got=repr(value)[:60])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import CellError, OpTypeError, RecordingError, message, user_line
+from ..base.errors import CellError, OpTypeError, RecordingError, user_error
 from ..base.types import Type, default_dtype, is_float, tensor_type
 from ..ir.graph import NODE, Graph
 from ..ir.vjp import vjp
@@ -64,18 +64,14 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if state.builder is not None:
-            raise CellError(
-                message(
-                    "grad: not possible inside a cell",
-                    where=user_line(2),
-                    repair="take the derivative of the function that calls the cell",
-                )
+            raise user_error(
+                CellError,
+                "grad: not possible inside a cell",
+                repair="take the derivative of the function that calls the cell",
             )
         for k in wanted:
             if not -len(args) <= k < len(args):
-                raise OpTypeError(
-                    message(f"grad: there is no argument {k}", got=f"{len(args)} arguments", where=user_line(2))
-                )
+                raise user_error(OpTypeError, f"grad: there is no argument {k}", got=f"{len(args)} arguments")
         places = [k % len(args) for k in wanted]
         substitution = _Substitution()
         constant = is_frozen()  # an outer no_grad makes the results constant; the function itself is differentiated
@@ -126,9 +122,7 @@ class _Substitution:
             return self._alias(x.operand)
         if isinstance(x, RecordedTensor | Shared):
             if not is_float(x.dtype):
-                raise OpTypeError(
-                    message("grad: only floating values can be differentiated", got=str(x._type), where=user_line(3))
-                )
+                raise user_error(OpTypeError, "grad: only floating values can be differentiated", got=str(x._type))
             source = shared_row(x, self.tape) if isinstance(x, Shared) else x
             return self._fresh(source)
         if isinstance(x, bool | str | None):
@@ -146,13 +140,11 @@ class _Substitution:
             return type(x)(map(self.replace, x))
         if isinstance(x, dict):
             return {k: self.replace(v) for k, v in x.items()}
-        raise OpTypeError(
-            message(
-                "grad: an argument cannot be differentiated",
-                got=type(x).__name__,
-                where=user_line(3),
-                repair="choose others by argnums",
-            )
+        raise user_error(
+            OpTypeError,
+            "grad: an argument cannot be differentiated",
+            got=type(x).__name__,
+            repair="choose others by argnums",
         )
 
     def _parameter(self, p: Parameter) -> None:
@@ -181,19 +173,15 @@ class _Substitution:
             value = shared_row(value, current_tape())
         if not isinstance(value, RecordedTensor) or value.shape or not is_float(value.dtype):
             got = str(getattr(value, "_type", type(value).__name__))
-            raise OpTypeError(
-                message("grad: the function must return a floating scalar", expected="f[]", got=got, where=user_line(3))
-            )
+            raise user_error(OpTypeError, "grad: the function must return a floating scalar", expected="f[]", got=got)
         tape = current_tape()
         if self.tape.is_interrupted:
             raise interrupted()
         if value._tape is not tape or any(s._tape is not tape for s in self.sources):
-            raise RecordingError(
-                message(
-                    "grad: a value was forced inside the function",
-                    where=user_line(3),
-                    repair="force values before or after, not inside, a differentiated function",
-                )
+            raise user_error(
+                RecordingError,
+                "grad: a value was forced inside the function",
+                repair="force values before or after, not inside, a differentiated function",
             )
         sweep = _Sweep(tape, self.first, {s._id for s in self.sources}, set(self.parameters))
         found = sweep.run(value, self.sources, self.parameters)

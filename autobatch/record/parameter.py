@@ -20,7 +20,7 @@ from ..backends.host.numba_verbs import scatter_add
 from ..backends.host.packed_weights import forget
 from ..backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_device, to_host
 from ..base.clocks import timed
-from ..base.errors import OpTypeError, message, user_line
+from ..base.errors import OpTypeError, user_error
 from ..base.interrupts import run_whole
 from ..base.types import tensor_type
 from ..run.device import gradients as on_device
@@ -112,13 +112,11 @@ class Held(Shared):
         refuse_in_cell("a parameter is changed")
         array = value if is_on_device(value) else np.asarray(value)
         if array.shape != self._data.shape:
-            raise OpTypeError(
-                message(
-                    f"{type(self).__name__}.value: the shape cannot change",
-                    expected=str(self._data.shape),
-                    got=str(array.shape),
-                    where=user_line(2),
-                )
+            raise user_error(
+                OpTypeError,
+                f"{type(self).__name__}.value: the shape cannot change",
+                expected=str(self._data.shape),
+                got=str(array.shape),
             )
         replace([(self, array)])
 
@@ -192,13 +190,11 @@ class Parameter(Held):
     def __init__(self, value: Any, dtype: Any = None) -> None:
         data = as_array(value, dtype)
         if data.dtype.kind != "f":
-            raise OpTypeError(
-                message(
-                    "Parameter: only floating numbers can be trained",
-                    got=str(data.dtype),
-                    where=user_line(2),
-                    repair="use nn.Buffer for other arrays",
-                )
+            raise user_error(
+                OpTypeError,
+                "Parameter: only floating numbers can be trained",
+                got=str(data.dtype),
+                repair="use nn.Buffer for other arrays",
             )
         super().__init__(data)
         self._grad: Gradient | None = None
@@ -235,13 +231,11 @@ class Parameter(Held):
         elif value is not None:
             value = _in_place_of(self._data, value, self.dtype)
         if value is not None and tuple(value.shape) != self.shape:
-            raise OpTypeError(
-                message(
-                    "Parameter.grad: the shape differs from the parameter's",
-                    expected=str(self.shape),
-                    got=str(value.shape),
-                    where=user_line(2),
-                )
+            raise user_error(
+                OpTypeError,
+                "Parameter.grad: the shape differs from the parameter's",
+                expected=str(self.shape),
+                got=str(value.shape),
             )
         self._grad = value
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import CellError, RecordingError, message, op_error, user_line
+from ..base.errors import CellError, RecordingError, op_error, user_error
 from ..base.interrupts import run_whole
 from ..base.types import default_dtype, is_float, value_dtype
 from ..ops.declare import Op, apply
@@ -127,7 +127,7 @@ def set_random_state(saved: Mapping[str, Any]) -> None:
         }
     except (KeyError, TypeError, ValueError, OverflowError) as fault:
         what = "set_random_state: this is no state of the random streams"
-        raise ValueError(message(what, got=f"{fault.__class__.__name__}: {fault}", where=user_line(2))) from None
+        raise user_error(ValueError, what, got=f"{fault.__class__.__name__}: {fault}") from None
 
     def change() -> None:
         _seed[0] = seed & _MASK
@@ -140,12 +140,10 @@ def set_random_state(saved: Mapping[str, Any]) -> None:
 
 def _outside(name: str) -> None:
     if state.depth or state.builder is not None:
-        raise RecordingError(
-            message(
-                f"{name}: not possible inside ab.map or a cell",
-                where=user_line(3),
-                repair="call it between maps: each example has a stream of its own there",
-            )
+        raise user_error(
+            RecordingError,
+            f"{name}: not possible inside ab.map or a cell",
+            repair="call it between maps: each example has a stream of its own there",
         )
 
 
@@ -191,12 +189,10 @@ def rng() -> np.random.Generator:
     True
     """
     if state.builder is not None:
-        raise CellError(
-            message(
-                "rng: a NumPy generator cannot be traced",
-                where=user_line(2),
-                repair="draw outside the cell and pass the number as an argument",
-            )
+        raise user_error(
+            CellError,
+            "rng: a NumPy generator cannot be traced",
+            repair="draw outside the cell and pass the number as an argument",
         )
     refuse_if_kept("a NumPy generator is asked for")
     stream, number = next_key()

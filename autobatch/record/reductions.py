@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import OpTypeError, message, op_error, user_line
+from ..base.errors import OpTypeError, op_error, user_error
 from ..base.types import counted
 from ..ir.trace import TracedList, Tracer
 from ..ops.declare import apply, elements
@@ -44,12 +44,10 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
             x = tensor(x)
         return reduction(kind, x, axis, keepdims)
     if axis is not None or keepdims:
-        raise OpTypeError(
-            message(
-                f"{kind}: a list of values is reduced elementwise, without axis",
-                where=user_line(3),
-                repair="use ab.stack(values) to reduce over axes",
-            )
+        raise user_error(
+            OpTypeError,
+            f"{kind}: a list of values is reduced elementwise, without axis",
+            repair="use ab.stack(values) to reduce over axes",
         )
     return over_list(kind, x)
 
@@ -59,12 +57,10 @@ def over_list(kind: str, values: Any) -> Any:
     if isinstance(values, TracedList):
         values = list(values)
     if not len(values):
-        raise OpTypeError(
-            message(
-                f"{kind}: an empty list has no {kind}",
-                where=user_line(3),
-                repair="pass shape= or like= to ab.sum" if kind == "sum" else "guard the call with an if",
-            )
+        raise user_error(
+            OpTypeError,
+            f"{kind}: an empty list has no {kind}",
+            repair="pass shape= or like= to ab.sum" if kind == "sum" else "guard the call with an if",
         )
     if kind != "stack":
         _check_elements(kind, values)
@@ -145,7 +141,5 @@ def stack(xs: Iterable[Any], axis: int = 0) -> Any:
     if axis == 0 and any(isinstance(x, Tracer) for x in values):
         return over_list("stack", values)
     if not values:
-        raise OpTypeError(
-            message("stack: an empty list has no shape", where=user_line(2), repair="guard it with an if")
-        )
+        raise user_error(OpTypeError, "stack: an empty list has no shape", repair="guard it with an if")
     return apply(STACK, tuple(values), (negative_axis("stack", axis, len(getattr(values[0], "shape", ())) + 1),))

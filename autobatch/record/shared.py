@@ -28,8 +28,8 @@ from ..base.errors import (
     CellError,
     OpTypeError,
     RecordingError,
-    message,
     op_error,
+    user_error,
     user_line,
 )
 from ..base.types import HALF, Type, counted, default_dtype, is_float, tensor_type, value_dtype
@@ -80,24 +80,20 @@ def is_kept() -> bool:
 def refuse_if_kept(what: str) -> None:
     """Raise where a recording that will be replayed is about to depend on something that will be different then."""
     if is_kept():
-        raise RecordingError(
-            message(
-                f"map: {what} inside a function whose recordings are reused",
-                where=user_line(3),
-                repair="do it outside and pass the result as an argument, or leave out reuse=True",
-            )
+        raise user_error(
+            RecordingError,
+            f"map: {what} inside a function whose recordings are reused",
+            repair="do it outside and pass the result as an argument, or leave out reuse=True",
         )
 
 
 def refuse_in_cell(what: str) -> None:
     """Raise where the trace of a cell is about to depend on numbers that change without another trace."""
     if flags.traced:
-        raise CellError(
-            message(
-                f"cell: {what}: a value cannot be forced inside a cell",
-                where=user_line(3),
-                repair="do it outside, and pass the number as an argument",
-            )
+        raise user_error(
+            CellError,
+            f"cell: {what}: a value cannot be forced inside a cell",
+            repair="do it outside, and pass the number as an argument",
         )
 
 
@@ -402,16 +398,14 @@ def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
         array = array.astype(np.int64)
     if array.dtype.kind not in "fib":
-        raise OpTypeError(
-            message(
-                f"tensor: no value holds dtype {array.dtype}",
-                where=user_line(2),
-                expected="float32, float64, int32, int64 or bool",
-                got=repr(x)[:60],
-            )
+        raise user_error(
+            OpTypeError,
+            f"tensor: no value holds dtype {array.dtype}",
+            expected="float32, float64, int32, int64 or bool",
+            got=repr(x)[:60],
         )
     if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        raise OpTypeError(message(f"tensor: no value holds dtype {array.dtype}", where=user_line(2)))
+        raise user_error(OpTypeError, f"tensor: no value holds dtype {array.dtype}")
     return array
 
 
@@ -436,7 +430,7 @@ class SharedExpression(Shared):
         self._trainable = not self._frozen and is_float(self.dtype) and any(p.trainable for p in self.parents)
         self._reverse: tuple[Graph, list[int]] | None = None
         self.current: Expression | None = None
-        self.where = user_line(3)
+        self.where = user_line()
         for x in in_order([self]):
             if not isinstance(x, SharedExpression | Constant):
                 gone = functools.partial(_forget_dependent, x._dependents, id(self))
@@ -549,12 +543,10 @@ class Expression(Shared):
     def _enter(self, builder: Builder) -> Any:
         held = self.operand
         if held is None:
-            raise RecordingError(
-                message(
-                    "cell: it meets a value that was computed from parameters which have changed since",
-                    where=user_line(2),
-                    repair="compute it inside the cell, pass it as an argument, or use .detach() of it",
-                )
+            raise user_error(
+                RecordingError,
+                "cell: it meets a value that was computed from parameters which have changed since",
+                repair="compute it inside the cell, pass it as an argument, or use .detach() of it",
             )
         return held._enter(builder)
 
@@ -577,12 +569,10 @@ class Expression(Shared):
 
 def copy_with_gradient() -> RecordingError:
     """The error for a copy or pickle of what is no parameter and has a gradient."""
-    return RecordingError(
-        message(
-            "a tensor that carries a gradient cannot be copied or pickled",
-            where=user_line(3),
-            repair="use x.detach(), or x.numpy() for the numbers alone",
-        )
+    return user_error(
+        RecordingError,
+        "a tensor that carries a gradient cannot be copied or pickled",
+        repair="use x.detach(), or x.numpy() for the numbers alone",
     )
 
 
@@ -683,7 +673,7 @@ def device_of(values: Iterable[Shared]) -> Device | None:
 def mixed_places(what: str, repair: str = "") -> BackendError:
     """The error for operands that do not lie where they are wanted."""
     everywhere = 'move all of the model, with model.to("cupy") or model.to("numba")'
-    return BackendError(message(what, where=user_line(3), repair=repair or everywhere))
+    return user_error(BackendError, what, repair=repair or everywhere)
 
 
 def pull_back(

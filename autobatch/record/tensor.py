@@ -13,9 +13,17 @@ from typing import Any
 import numpy as np
 
 from ..backends.transfer import is_on_device, to_host
-from ..base.errors import OpIndexError, OpTypeError, RecordingError, line_of, message, op_error, user_line
+from ..base.errors import (
+    OpIndexError,
+    OpTypeError,
+    RecordingError,
+    line_of,
+    of_library,
+    op_error,
+    user_error,
+    user_place,
+)
 from ..base.tasks import current_task
-from ..base.tracebacks import PACKAGE
 from ..base.types import INT64, Type, default_dtype, promote, tensor_type
 from ..ir.graph import NODE, _hashable
 from ..ir.trace import Builder, in_range, no_operand
@@ -80,12 +88,10 @@ class RecordedTensor(Tensor):
         return super().detach() if value is None else tensor(value, self.dtype)
 
     def _enter(self, builder: Builder) -> Any:
-        raise OpTypeError(
-            message(
-                "cell: a tensor reached the cell by neither argument nor closure",
-                where=user_line(2),
-                repair="pass it as an argument",
-            )
+        raise user_error(
+            OpTypeError,
+            "cell: a tensor reached the cell by neither argument nor closure",
+            repair="pass it as an argument",
         )
 
     def numpy(self) -> np.ndarray[Any, Any]:
@@ -212,12 +218,10 @@ def more_tensors(tape: Recording, id: int) -> None:
         raise interrupted()
     if tape.room == GUARDED:
         if tape.task != current_task():
-            raise RecordingError(
-                message(
-                    "a pending tensor of another asyncio task is used here, and a task is inside ab.no_grad()",
-                    where=user_line(2),
-                    repair="force it there, or pass it on as x.numpy()",
-                )
+            raise user_error(
+                RecordingError,
+                "a pending tensor of another asyncio task is used here, and a task is inside ab.no_grad()",
+                repair="force it there, or pass it on as x.numpy()",
             )
         if not state.frozen_tasks:
             tape.room = len(tape.tensors) - AHEAD
@@ -261,24 +265,11 @@ def own_tape() -> Recording | None:
 
 def interrupted() -> RecordingError:
     """The error for a recording that was broken off in the middle of an op."""
-    return RecordingError(
-        message(
-            "the recording was given up: an exception broke off an op while it was recorded",
-            where=user_line(2),
-            repair="record it anew, from ab.map on",
-        )
+    return user_error(
+        RecordingError,
+        "the recording was given up: an exception broke off an op while it was recorded",
+        repair="record it anew, from ab.map on",
     )
-
-
-_in_library: dict[str, bool] = {}
-
-
-def user_place() -> tuple[Any, int]:
-    """Code object and instruction of the innermost frame outside the library."""
-    frame: Any = _getframe(2)
-    while frame is not None and _is_inside(frame.f_code):
-        frame = frame.f_back
-    return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
 
 
 def place_from(frame: Any, tape: Recording) -> int:
@@ -287,8 +278,7 @@ def place_from(frame: Any, tape: Recording) -> int:
     while frame is not None:
         code = frame.f_code
         if code is not known:
-            inside = _in_library.get(code.co_filename)
-            if inside or (inside is None and _is_inside(code)):
+            if of_library[code.co_filename]:
                 frame = frame.f_back
                 continue
             tape.note_code(code)
@@ -296,13 +286,6 @@ def place_from(frame: Any, tape: Recording) -> int:
         return instruction
     tape.note_code(None)
     return 0
-
-
-def _is_inside(code: CodeType) -> bool:
-    inside = _in_library.get(code.co_filename)
-    if inside is None:
-        inside = _in_library[code.co_filename] = code.co_filename.startswith(PACKAGE)
-    return inside
 
 
 # Arrays from outside.
@@ -380,35 +363,27 @@ def _bring_over(t: RecordedTensor, tape: Recording) -> int:
     if old.state == OPEN and is_under_way(old):
         forced(t)  # it is another asyncio task's
     if old.thread != tape.thread and old.state == OPEN:
-        raise RecordingError(
-            message(
-                "a tensor of another thread's recording is used here",
-                where=user_line(2),
-                repair="force it there, or pass .detach() of a forced value",
-            )
+        raise user_error(
+            RecordingError,
+            "a tensor of another thread's recording is used here",
+            repair="force it there, or pass .detach() of a forced value",
         )
     constant = is_constant(t)
     if old.thread != tape.thread and not constant:
-        raise RecordingError(
-            message(
-                "a tensor of another thread's recording is used here",
-                where=user_line(2),
-                repair="pass .detach() of it: no gradient flows from thread to thread",
-            )
+        raise user_error(
+            RecordingError,
+            "a tensor of another thread's recording is used here",
+            repair="pass .detach() of it: no gradient flows from thread to thread",
         )
     if old.state == ENDED and not constant:
-        raise RecordingError(
-            message(
-                "a tensor is used after its recording has ended",
-                where=user_line(2),
-                repair="keep x.detach() instead of x, or call backward(retain=True)",
-            )
+        raise user_error(
+            RecordingError,
+            "a tensor is used after its recording has ended",
+            repair="keep x.detach() instead of x, or call backward(retain=True)",
         )
     if old.state == OPEN:
-        raise RecordingError(
-            message(
-                "a tensor of a recording that was given up is used here", where=user_line(2), repair="record it anew"
-            )
+        raise user_error(
+            RecordingError, "a tensor of a recording that was given up is used here", repair="record it anew"
         )
     linked = old.state == DONE and not constant
     return import_array(key, forced(t), tape, (old, t._id) if linked else None)
@@ -475,7 +450,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         table, index = operands
         n = table.shape[0]
         if not -n <= index < n:
-            raise OpIndexError(message(f"index {index} is out of range for an axis of {n}", where=user_line(2)))
+            raise user_error(OpIndexError, f"index {index} is out of range for an axis of {n}")
         return view_rows(table, index % n, 1, 1, "pick", table.shape[1:])
     tape = current_tape()
     if op is STACK or op is CONCAT:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...base.errors import CellError, message, op_error, user_line
+from ...base.errors import CellError, op_error, user_error
 from ...ir.trace import SHADOW, Builder, TracedList, in_range
 from ...ops.value import Tensor
 from ..shared import Shared, as_array
@@ -73,9 +73,7 @@ def _static(x: Any, flat: Flat) -> Any:
     try:
         hash(x)
     except TypeError:
-        raise CellError(
-            message("cell: a static argument must be hashable", got=repr(x)[:60], where=user_line(4))
-        ) from None
+        raise user_error(CellError, "cell: a static argument must be hashable", got=repr(x)[:60]) from None
     flat.held = (*flat.held, x)
     flat.fast_key.append((type(x), x))
     return "static", type(x), x
@@ -164,13 +162,11 @@ def _has_own_code(kind: type) -> bool:
 
 def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
     if _has_own_code(type(x)):
-        raise CellError(
-            message(
-                "cell: a list argument is traced once for any length, and loses its class",
-                got=f"a {type(x).__name__}, which has methods of its own",
-                where=user_line(5),
-                repair="pass list(...) of it, and a function or object for what its methods do",
-            )
+        raise user_error(
+            CellError,
+            "cell: a list argument is traced once for any length, and loses its class",
+            got=f"a {type(x).__name__}, which has methods of its own",
+            repair="pass list(...) of it, and a function or object for what its methods do",
         )
     if not x:
         return ("empty",)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...base.errors import CellError, OpIndexError, message, op_error, user_line
+from ...base.errors import CellError, OpIndexError, op_error, user_error
 from ...base.module_epoch import Noted, changed, epoch
 from ...base.types import INT64, Type, default_dtype, tensor_type
 from ...ir.graph import NODE
@@ -162,12 +162,10 @@ class Cell:
         return entry
 
     def _changes_what_it_reads(self, what: str = "what it reads") -> CellError:
-        return CellError(
-            message(
-                f"cell {self.name}: it changes {what}, and its Python runs only when it is traced",
-                where=user_line(2),
-                repair="pass the value as an argument and return the new one, or leave out @ab.cell",
-            )
+        return user_error(
+            CellError,
+            f"cell {self.name}: it changes {what}, and its Python runs only when it is traced",
+            repair="pass the value as an argument and return the new one, or leave out @ab.cell",
         )
 
     def traced(self, owner: Any = None) -> list[Traced]:
@@ -284,7 +282,7 @@ class Cell:
         for k, lowest, n in entry.bounds:
             index = flat.numbers[k]
             if not lowest <= index < n:
-                raise OpIndexError(message(f"{self.name}: {not_in_range(index, n, lowest)}", where=user_line(3)))
+                raise user_error(OpIndexError, f"{self.name}: {not_in_range(index, n, lowest)}")
         ids: list[int] = []
         lengths: list[int] = []
         for slot in flat.slots:
@@ -390,9 +388,7 @@ def _flatten_results(x: Any, leaves: list[Any], listed: list[int], builder: Buil
         _flatten_results(x[1], shadow, [], builder, element=True)
         for a, b in zip(leaves[mark:], shadow, strict=True):
             if builder._twin.get(b._id) != a._id:
-                raise CellError(
-                    message("cell: a list is returned whose elements are not treated alike", where=user_line(1))
-                )
+                raise user_error(CellError, "cell: a list is returned whose elements are not treated alike")
         listed.extend(range(mark, len(leaves)))
         return ("each", inner)
     if isinstance(x, tuple | list):
@@ -404,12 +400,10 @@ def _flatten_results(x: Any, leaves: list[Any], listed: list[int], builder: Buil
     if x is None or isinstance(x, str):
         return ("static", x)
     if not element and isinstance(x, Tracer) and x.level > NODE:
-        raise CellError(
-            message(
-                "cell: a single element of a varying list is returned",
-                where=user_line(1),
-                repair="return a list of all elements, or reduce it",
-            )
+        raise user_error(
+            CellError,
+            "cell: a single element of a varying list is returned",
+            repair="return a list of all elements, or reduce it",
         )
     leaves.append(x if isinstance(x, StackedTracer) else builder._lift(x) if not isinstance(x, Tracer) else x)
     return ("leaf", len(leaves) - 1)
@@ -505,10 +499,12 @@ def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) ->
 
 def _cell_of_callable(fn: Any, static: Sequence[str]) -> Any:
     if not callable(fn):
-        raise CellError(
-            message("cell: what is decorated cannot be called", got=type(fn).__name__, where=user_line(3),
-                    repair="decorate a function, a method or a module")
-        )  # fmt: skip
+        raise user_error(
+            CellError,
+            "cell: what is decorated cannot be called",
+            got=type(fn).__name__,
+            repair="decorate a function, a method or a module",
+        )
     method = None if isinstance(fn, type) else type(fn).__call__
     if isinstance(method, types.FunctionType):
         return types.MethodType(cell(method, static=static), fn)

@@ -38,7 +38,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ...base.errors import OpIndexError, message, user_line
+from ...base.errors import OpIndexError, user_error
 from ...base.module_epoch import changed, epoch
 from ...base.tracebacks import PACKAGE
 from ...ops.index import not_in_range
@@ -68,7 +68,7 @@ def limits(bounds: tuple[tuple[int, int, int], ...], n_numbers: int) -> tuple[in
 
 
 def _out_of_range(index: int, n: int, lowest: int) -> None:
-    raise OpIndexError(message(not_in_range(index, n, lowest), where=user_line(2)))
+    raise user_error(OpIndexError, not_in_range(index, n, lowest))
 
 
 class _Watched(NamedTuple):
