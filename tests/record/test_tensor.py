@@ -137,7 +137,7 @@ def test_gradients_of_whole_divisions() -> None:
 def test_errors_come_at_their_line(action: Callable[[Any, Any], Any], parts: list[str]) -> None:
     with pytest.raises(OpTypeError) as caught:
         action(ab.tensor([1.0, 2.0]) > 1.5, ab.tensor([1.0, 2.0]) * 1.0)
-    for part in [*parts, f"test_conveniences.py:{action.__code__.co_firstlineno}"]:
+    for part in [*parts, f"test_tensor.py:{action.__code__.co_firstlineno}"]:
         assert part in str(caught.value), caught.value
 
 
