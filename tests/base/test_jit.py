@@ -166,7 +166,7 @@ def test_options_and_signatures_have_files_of_their_own() -> None:
 IDENTITIES = """
 import importlib, pkgutil, sys
 import autobatch
-from autobatch.jit import CompiledFunction, identity
+from autobatch.base.jit import CompiledFunction, identity
 for found in pkgutil.walk_packages(autobatch.__path__, "autobatch."):
     if found.name not in ("autobatch.__main__", "autobatch.demo.cli") and ".models" not in found.name:
         importlib.import_module(found.name)
@@ -207,7 +207,7 @@ NOWHERE = """
 import os, sys, warnings
 warnings.simplefilter("always")
 import autobatch as ab
-from autobatch.jit import njit
+from autobatch.base.jit import njit
 print(njit(lambda x: x + 1)(1))
 """
 
@@ -223,10 +223,10 @@ def test_the_library_works_where_nothing_can_be_written(tmp_path: Path) -> None:
 
 INTERRUPTED = """
 import os, signal, sys, threading, time
-from autobatch.compile import cache
-from autobatch.jit import njit
+from autobatch.compile.host import cache
+from autobatch.base.jit import njit
 TEXT = '''from math import exp
-from autobatch.jit import njit
+from autobatch.base.jit import njit
 
 @njit
 def inner(x):

@@ -44,12 +44,7 @@ MOST = 8
 PATIENCE = 60.0
 """Seconds after which workers are given up, when nothing else is left to do."""
 
-_START = """
-import sys
-sys.path[:] = sys.argv[2:]
-from autobatch.compile.workers import work
-work(sys.argv[1])
-"""
+_START = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import work; work(sys.argv[1])"
 
 
 @dataclass(frozen=True, slots=True)

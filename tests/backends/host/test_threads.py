@@ -261,8 +261,8 @@ def test_control_c_waits_for_parts_that_others_have_begun(late):
 def test_a_forked_process_has_threads_of_its_own():
     command = """
 import os, numpy as np, autobatch as ab
-from autobatch.backends import tiles
-from autobatch.backends import parts
+from autobatch.backends.host import tiles
+from autobatch.backends.host import parts
 tiles.SHARED = parts.SHARED = parts.PART = 1
 ab.set_num_threads(2)
 x = np.ones((300, 300))

@@ -182,7 +182,7 @@ def test_a_full_disk_is_not_in_the_way(tmp_path: Path, where: str, monkeypatch: 
 INTERRUPTED = """
 import os, signal, sys, threading, time
 import autobatch as ab
-from autobatch.compile import workers
+from autobatch.compile.host import workers
 workers.MANY, workers.n_cores = 1, lambda: 2
 table = ab.Parameter([[1.0, 2.0], [3.0, 4.0]])
 
