@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 
 from autobatch.engine import forward as running
-from autobatch.expand import patterns
+from autobatch.expand import expand, patterns
 from autobatch.explain import inspection
 from autobatch.run.execute import Run
-from autobatch.schedule.place import check_plan
-from autobatch.schedule.schedule import check_schedule
+from autobatch.schedule.check import check_plan, check_schedule
 from autobatch.schedule.structures import Plan, Schedule, Tape
 
 MOST = 2000
@@ -32,7 +31,7 @@ Stage = Callable[..., Any]
 def check_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check what the stages give, as they are now, until the patch is undone."""
     checks = Checks()
-    monkeypatch.setattr(running, "expand_recording", checks.after_expand(running.expand_recording))
+    monkeypatch.setattr(expand, "join_and_cut", checks.after_expand(expand.join_and_cut))
     for module in (running, inspection, patterns):
         monkeypatch.setattr(module, "schedule", checks.after_schedule(module.schedule))
     for module in (running, inspection):
@@ -58,7 +57,7 @@ class Checks:
         return True
 
     def after_expand(self, expand: Stage) -> Stage:
-        """`expand_recording`, with the tapes before and after it checked."""
+        """`join_and_cut`, with the tapes before and after it checked."""
 
         def checked(tape: Tape, signatures: Sequence[Any], *rest: Any) -> Any:
             self.holds(tape)

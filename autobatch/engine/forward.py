@@ -6,7 +6,6 @@ Invariant: the recording is not changed; a run that fails leaves nothing behind.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,20 +23,20 @@ from ..expand.expand import expand_recording
 from ..record.parameter import Held
 from ..record.shared import Shared, checking, evaluate_in_order, in_order
 from ..record.signature import Signature
-from ..record.tape import Recording, signature_table
+from ..record.tape import Recording
 from ..run.device.execute import execute_on_device
 from ..run.device.layout import DeviceRun
 from ..run.device.layout import lay_out as lay_out_on_device
-from ..run.execute import Run, execute, gradient_needed
+from ..run.execute import Run, execute
 from ..run.layout import gradients_wanted, load
 from ..run.one_by_one import LoopRun
 from ..schedule.place import place
 from ..schedule.schedule import schedule
-from ..schedule.structures import KERNEL, Expansion, Tape
+from ..schedule.structures import KERNEL, Expansion
 from .finite import check_launches, name_node
 from .kept_plans import Planned, numbered
 
-__all__ = ["check_versions", "gradient_of_nodes", "new_reverse_pieces", "prepared", "run_tape"]
+__all__ = ["check_versions", "new_reverse_pieces", "run_tape"]
 
 Array = np.ndarray[Any, Any]
 
@@ -111,7 +110,7 @@ def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, asked
     is_met = outline is not None and asked in outline.plans
     with timed("expand"):
         whole = numbered(tape.arrays) if is_met else tape.arrays
-        expansion, signatures, needs = prepared(tape, whole, targets, joined)
+        expansion, signatures, needs = expand_recording(tape, whole, targets, joined)
     with timed("forward"):
         team = compile_ahead(_new_pieces(expansion, signatures, needs, targets is not None), backend)
     with team:
@@ -191,120 +190,6 @@ def new_reverse_pieces(signatures: Sequence[Signature]) -> list[tuple[Kernel, st
         s.__dict__["_met_in_reverse"] = True
     kernels = [s.kernel.on_host for s in unknown]
     return [(k, piece) for k in kernels for piece in ("backward", "final") if k.graph_of(piece).outputs]
-
-
-def prepared(
-    tape: Recording, arrays: Tape, targets: Sequence[int] | None, joined: bool = True
-) -> tuple[Expansion, list[Signature], Any]:
-    """What is scheduled: tape, signatures, and which nodes carry gradient (to `targets`, or to any value)."""
-    if tape.unbatched:
-        expansion, signatures = Expansion(arrays), list(tape.signatures)
-    else:
-        expansion, signatures = expand_recording(arrays, tape.signatures, tape.place, joined)
-    needs = gradient_of_nodes(tape, expansion, targets)
-    if targets is not None:
-        expansion = dataclasses.replace(expansion, tape=_apart(expansion.tape, signatures, needs))
-    if not tape.unbatched:
-        _note_constants(expansion.tape, signatures, needs)
-    return expansion, signatures, needs
-
-
-def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Any:
-    arrays = expansion.tape
-    table = arrays.signatures
-    n_values = int(arrays.value_of[-1])
-    linked = np.zeros(arrays.sig.size, np.uint8)
-    links = [expansion.value(id) for id, _, _ in tape.links]
-    linked[np.searchsorted(arrays.value_of, links, side="right") - 1] = 1
-    target = np.ones(n_values, np.uint8)
-    if targets is not None:
-        target[:] = 0
-        target[[expansion.value(value) for value in targets]] = 1
-    return gradient_needed(
-        arrays.sig,
-        arrays.slot_of,
-        arrays.arg_of,
-        arrays.args,
-        arrays.value_of,
-        table.trainable,
-        table.frozen,
-        linked,
-        target,
-    )
-
-
-def _apart(arrays: Tape, signatures: list[Signature], needs: Any) -> Tape:
-    """Give nodes without gradient a signature of their own, so that they share no launch with nodes that have one."""
-    kinds = arrays.signatures.kind
-    sig = arrays.sig.copy()
-    for s in np.unique(arrays.sig[(needs == 0) & (kinds[arrays.sig] == KERNEL)]).tolist():
-        here = arrays.sig == s
-        if signatures[s].frozen or not needs[here].any():
-            continue
-        variant = signatures[s].__dict__.get("_constant")
-        if variant is None:
-            variant = signatures[s].__dict__["_constant"] = dataclasses.replace(signatures[s], frozen=True)
-            variant.__dict__["late"] = True
-        sig[here & (needs == 0)] = len(signatures)
-        signatures.append(variant)
-    if len(signatures) == kinds.size:
-        return arrays
-    pools = {pool: k for k, pool in enumerate(arrays.pools)}
-    table = signature_table(signatures, pools)
-    return dataclasses.replace(arrays, sig=sig, signatures=table, pools=list(pools))
-
-
-def _note_constants(arrays: Tape, signatures: list[Signature], needs: Any) -> None:
-    """Where all nodes of a signature read values without gradient in a slot, put a variant in its place, whose reverse
-    pass computes nothing for that slot: the input of a network, say.
-
-    The first recording of a signature says which slots these are. Later ones may take slots away, but add none, so that
-    few variants are compiled.
-    """
-    table = arrays.signatures
-    passed, reads = _gradients_passed(
-        arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, needs, table.slot_of
-    )
-    for s, signature in enumerate(signatures):
-        first, last = int(table.slot_of[s]), int(table.slot_of[s + 1])
-        if signature.kind != KERNEL or first == last or not reads[s] or not signature.trainable:
-            continue  # without parameters there are no products to be saved, and a signature that all models share
-        before: frozenset[int] | None = signature.__dict__.get("constants")
-        if before is not None and not before:
-            continue
-        slots = enumerate(zip(signature.slots, passed[first:last].tolist(), strict=True))
-        now = frozenset(k for k, (slot, is_passed) in slots if not is_passed and slot.type.dtype.kind == "f")
-        found = signature.__dict__["constants"] = now if before is None else before & now
-        if found:
-            variants: dict[frozenset[int], Signature] = signature.__dict__.setdefault("variants", {})
-            if found not in variants:
-                variants[found] = dataclasses.replace(signature, constant=found)
-            signatures[s] = variants[found]
-
-
-@njit
-def _gradients_passed(sig, slot_of, arg_of, args, value_of, needs, sig_slot_of):  # type: ignore[no-untyped-def]
-    """For each slot of the signatures whether a node with gradient reads a value with gradient in it; for each
-    signature whether it has a node with gradient."""
-    n = sig.size
-    carries = np.zeros(value_of[n], np.bool_)
-    passed = np.zeros(sig_slot_of[sig_slot_of.size - 1], np.bool_)
-    reads = np.zeros(sig_slot_of.size - 1, np.bool_)
-    for i in range(n):
-        if needs[i] == 0:
-            continue
-        for v in range(value_of[i], value_of[i + 1]):
-            carries[v] = True
-        reads[sig[i]] = True
-        slot = sig_slot_of[sig[i]]
-        for q in range(slot_of[i], slot_of[i + 1]):
-            if not passed[slot]:
-                for a in range(arg_of[q], arg_of[q + 1]):
-                    if carries[args[a]]:
-                        passed[slot] = True
-                        break
-            slot += 1
-    return passed, reads
 
 
 def operands(tape: Recording) -> list[Shared]:

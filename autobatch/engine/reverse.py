@@ -17,6 +17,7 @@ from ..backends.transfer import copy_of, is_on_device, plus, to_device, to_host
 from ..base.clocks import timed
 from ..base.errors import NonFiniteError, RecordingError, user_error
 from ..compile.host.workers import compile_ahead
+from ..expand.gradient_flow import gradient_of_nodes, node_of
 from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
 from ..record.shared import Shared, SharedExpression, checking, device_of, evaluate_shared, pull_back
 from ..record.tape import CHANGED, ENDED, Recording
@@ -26,7 +27,7 @@ from ..run.device.layout import DeviceRun
 from ..run.one_by_one import LoopRun
 from ..schedule.structures import Expansion
 from .finite import is_finite
-from .forward import check_versions, gradient_of_nodes, new_reverse_pieces, one_by_one, run_tape
+from .forward import check_versions, new_reverse_pieces, one_by_one, run_tape
 
 Array = np.ndarray[Any, Any]
 
@@ -167,7 +168,7 @@ def _links_to(tape: Recording, seeds: dict[int, Array]) -> list[tuple[int, Recor
         return []
     assert tape.arrays is not None
     needs = gradient_of_nodes(tape, Expansion(tape.arrays), list(seeds))
-    nodes = np.searchsorted(tape.arrays.value_of, [id for id, _, _ in tape.links], side="right") - 1
+    nodes = node_of(tape.arrays, [id for id, _, _ in tape.links])
     return [link for link, is_needed in zip(tape.links, needs[nodes].tolist(), strict=True) if is_needed]
 
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from ..record.signature import Result, Signature, Slot
-from ..record.tape import signature_table
+from ..record.tape import Recording, signature_table
 from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Tape
 from .cut import Part, expand, own_chains
+from .gradient_flow import gradient_of_nodes, note_constants, set_apart
 from .hoist import Half, reads_of_weights, run_ahead
 from .patterns import Place, join_recording
 
-__all__ = ["expand_recording"]
+__all__ = ["expand_recording", "join_and_cut"]
 
 LONG = 4
 """Nodes of one signature that depend on each other before it is decided upon."""
@@ -37,16 +39,32 @@ class Cut:
 
 
 def expand_recording(
-    tape: Tape, signatures: Sequence[Signature], place: Place, joined: bool = True
-) -> tuple[Expansion, list[Signature]]:
-    """The tape to schedule, and its signatures: the recorded ones, those of patterns and those of parts.
+    recording: Recording, arrays: Tape, targets: Sequence[int] | None, joined: bool = True
+) -> tuple[Expansion, list[Signature], Any]:
+    """What is scheduled: tape, signatures, and which nodes carry a gradient.
 
     Args:
-        tape: what was recorded; not changed.
-        signatures: of its nodes.
-        place: the code object and the instruction that recorded a node.
+        recording: what was recorded, as `arrays`; not changed.
+        targets: values that gradients lead to; None: any value.
         joined: whether runs of nodes that match a pattern become one node.
     """
+    if recording.unbatched:
+        expansion, signatures = Expansion(arrays), list(recording.signatures)
+    else:
+        expansion, signatures = join_and_cut(arrays, recording.signatures, recording.place, joined)
+    needs = gradient_of_nodes(recording, expansion, targets)
+    if targets is not None:
+        expansion = dataclasses.replace(expansion, tape=set_apart(expansion.tape, signatures, needs))
+    if not recording.unbatched:
+        note_constants(expansion.tape, signatures, needs)
+    return expansion, signatures, needs
+
+
+def join_and_cut(
+    tape: Tape, signatures: Sequence[Signature], place: Place, joined: bool = True
+) -> tuple[Expansion, list[Signature]]:
+    """The tape to schedule, and its signatures: the recorded ones, those of patterns and those of parts. `place` gives
+    the code object and the instruction that recorded a node."""
     first = Expansion(tape)
     if joined:
         first, signatures = join_recording(tape, signatures, place)

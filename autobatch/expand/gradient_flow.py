@@ -1,22 +1,34 @@
-"""Whether a gradient would be lost if a value became an array: seen from what was recorded, before anything runs.
+"""Which nodes carry a gradient, and what signatures can leave out because of it.
 
-Cost: O(nodes) for each recording, once; while it is open, at every question.
+Before anything runs, a value asks whether a gradient would be lost if it became an array (`carries_gradient`). Of the
+tape that is scheduled, `expand` asks which nodes carry a gradient to the targets: those that do not get signatures of
+their own (`set_apart`), and slots that never read a gradient have none computed (`note_constants`).
+
+Cost: O(nodes) for each recording; `carries_gradient` while a recording is open, at every question.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..base.jit import njit
 from ..ops.elementwise import STOP_GRADIENT
 from ..record.forcing import engine
-from ..record.tape import OPEN, Recording, assemble, state
-from ..run.execute import gradient_needed
-from ..schedule.structures import Tape
+from ..record.signature import Signature
+from ..record.tape import OPEN, Recording, assemble, signature_table, state
+from ..run.backward import gradient_needed
+from ..schedule.structures import KERNEL, Expansion, Tape
 
-_flows: weakref.WeakKeyDictionary[Recording, np.ndarray[Any, Any]] = weakref.WeakKeyDictionary()
+__all__ = ["carries_gradient", "gradient_of_nodes", "node_of", "note_constants", "set_apart"]
+
+Flags = np.ndarray[Any, Any]
+
+_flows: weakref.WeakKeyDictionary[Recording, Flags] = weakref.WeakKeyDictionary()
 """Of recordings that ran, for each node whether its results carry a gradient."""
 
 
@@ -35,31 +47,122 @@ def carries_gradient(recording: Recording, value: int) -> bool:
         tape = waiting.pop()
         if tape is recording and tape.state == OPEN:
             arrays = assemble(tape, ())
-            return bool(_flow(tape, arrays)[_node(arrays, value)])
+            return bool(_flow(tape, arrays)[node_of(arrays, value)])
         if tape not in _flows:
             assert tape.arrays is not None
             _flows[tape] = _flow(tape, tape.arrays)
     assert recording.arrays is not None
-    return bool(_flows[recording][_node(recording.arrays, value)])
-
-
-def _node(arrays: Tape, value: int) -> int:
-    return int(np.searchsorted(arrays.value_of, value, side="right")) - 1
-
-
-def _flow(tape: Recording, arrays: Tape) -> np.ndarray[Any, Any]:
-    """For each node whether its results carry a gradient; recordings that values were brought from come first."""
-    linked = np.zeros(arrays.sig.size, np.uint8)
-    for lifted, old, number in tape.links:
-        assert old.arrays is not None
-        linked[_node(arrays, lifted)] = _flows[old][_node(old.arrays, number)]
-    frozen = np.array([s.frozen or s.name == STOP_GRADIENT.name for s in tape.signatures], np.int32)
-    every = np.ones(int(arrays.value_of[-1]), np.uint8)
-    trainable = arrays.signatures.trainable
-    flow: np.ndarray[Any, Any] = gradient_needed(
-        arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, trainable, frozen, linked, every
-    )
-    return flow
+    return bool(_flows[recording][node_of(recording.arrays, value)])
 
 
 engine.carries_gradient = carries_gradient
+
+
+def node_of(arrays: Tape, values: Any) -> Any:
+    """The nodes that make values."""
+    return np.searchsorted(arrays.value_of, values, side="right") - 1
+
+
+def _flow(tape: Recording, arrays: Tape) -> Flags:
+    """For each node whether its results carry a gradient; recordings that values were brought from come first."""
+    linked = []
+    for lifted, old, number in tape.links:
+        assert old.arrays is not None
+        if _flows[old][node_of(old.arrays, number)]:
+            linked.append(lifted)
+    frozen = np.array([s.frozen or s.name == STOP_GRADIENT.name for s in tape.signatures], np.int32)
+    return _needed(arrays, linked, frozen, None)
+
+
+def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Flags:
+    """For each node of an expansion whether it carries a gradient to `targets`, or to any value."""
+    linked = [expansion.value(value) for value, _, _ in tape.links]
+    wanted = None if targets is None else [expansion.value(value) for value in targets]
+    return _needed(expansion.tape, linked, expansion.tape.signatures.frozen, wanted)
+
+
+def _needed(arrays: Tape, linked: Sequence[int], frozen: Any, targets: Sequence[int] | None) -> Flags:
+    brought = np.zeros(arrays.sig.size, np.uint8)
+    brought[node_of(arrays, linked)] = 1
+    target = np.full(int(arrays.value_of[-1]), targets is None, np.uint8)
+    if targets is not None:
+        target[targets] = 1
+    found: Flags = gradient_needed(
+        arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, arrays.signatures.trainable, frozen,
+        brought, target,
+    )  # fmt: skip
+    return found
+
+
+def set_apart(arrays: Tape, signatures: list[Signature], needs: Flags) -> Tape:
+    """Give nodes without gradient a signature of their own, so that they share no launch with nodes that have one."""
+    kinds = arrays.signatures.kind
+    sig = arrays.sig.copy()
+    for s in np.unique(arrays.sig[(needs == 0) & (kinds[arrays.sig] == KERNEL)]).tolist():
+        here = arrays.sig == s
+        if signatures[s].frozen or not needs[here].any():
+            continue
+        variant = signatures[s].__dict__.get("_constant")
+        if variant is None:
+            variant = signatures[s].__dict__["_constant"] = dataclasses.replace(signatures[s], frozen=True)
+            variant.__dict__["late"] = True
+        sig[here & (needs == 0)] = len(signatures)
+        signatures.append(variant)
+    if len(signatures) == kinds.size:
+        return arrays
+    pools = {pool: k for k, pool in enumerate(arrays.pools)}
+    table = signature_table(signatures, pools)
+    return dataclasses.replace(arrays, sig=sig, signatures=table, pools=list(pools))
+
+
+def note_constants(arrays: Tape, signatures: list[Signature], needs: Flags) -> None:
+    """Where all nodes of a signature read values without gradient in a slot, put a variant in its place, whose reverse
+    pass computes nothing for that slot: the input of a network, say.
+
+    The first recording of a signature says which slots these are. Later ones may take slots away, but add none, so that
+    few variants are compiled.
+    """
+    table = arrays.signatures
+    passed, reads = _gradients_passed(
+        arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, needs, table.slot_of
+    )
+    for s, signature in enumerate(signatures):
+        first, last = int(table.slot_of[s]), int(table.slot_of[s + 1])
+        if signature.kind != KERNEL or first == last or not reads[s] or not signature.trainable:
+            continue  # without parameters there are no products to be saved, and a signature that all models share
+        before: frozenset[int] | None = signature.__dict__.get("constants")
+        if before is not None and not before:
+            continue
+        slots = enumerate(zip(signature.slots, passed[first:last].tolist(), strict=True))
+        now = frozenset(k for k, (slot, is_passed) in slots if not is_passed and slot.type.dtype.kind == "f")
+        found = signature.__dict__["constants"] = now if before is None else before & now
+        if found:
+            variants: dict[frozenset[int], Signature] = signature.__dict__.setdefault("variants", {})
+            if found not in variants:
+                variants[found] = dataclasses.replace(signature, constant=found)
+            signatures[s] = variants[found]
+
+
+@njit
+def _gradients_passed(sig, slot_of, arg_of, args, value_of, needs, sig_slot_of):  # type: ignore[no-untyped-def]
+    """For each slot of the signatures whether a node with gradient reads a value with gradient in it; for each
+    signature whether it has a node with gradient."""
+    n = sig.size
+    carries = np.zeros(value_of[n], np.bool_)
+    passed = np.zeros(sig_slot_of[sig_slot_of.size - 1], np.bool_)
+    reads = np.zeros(sig_slot_of.size - 1, np.bool_)
+    for i in range(n):
+        if needs[i] == 0:
+            continue
+        for v in range(value_of[i], value_of[i + 1]):
+            carries[v] = True
+        reads[sig[i]] = True
+        slot = sig_slot_of[sig[i]]
+        for q in range(slot_of[i], slot_of[i + 1]):
+            if not passed[slot]:
+                for a in range(arg_of[q], arg_of[q + 1]):
+                    if carries[args[a]]:
+                        passed[slot] = True
+                        break
+            slot += 1
+    return passed, reads

@@ -20,7 +20,7 @@ import numpy as np
 from ..backends import current_backend
 from ..base.errors import OpTypeError, RecordingError, user_error
 from ..engine.flush import held_tensors
-from ..engine.forward import prepared
+from ..expand.expand import expand_recording
 from ..record.signature import Signature
 from ..record.tape import CHANGED, OPEN, Recording, assemble, is_under_way
 from ..record.tensor import RecordedTensor, iterate_tensors
@@ -203,7 +203,7 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
         expansion, signatures, needs, backend = run.expansion, list(run.signatures), run.needs, run.backend
         launches = run.schedule
     else:
-        expansion, signatures, needs = prepared(recording, arrays, recording.targets)
+        expansion, signatures, needs = expand_recording(recording, arrays, recording.targets)
         launches, backend = schedule(expansion.tape), current_backend()
     if not whole:
         tape, launches = leading_to(expansion.tape, launches, [expansion.value(value) for value in values])

@@ -21,7 +21,7 @@ from ..backends.host.arena import Lease, lend
 from ..base.jit import njit
 from ..base.types import Type, size_of
 from ..ir.graph import Graph
-from .execute import Code, Run, code_of, gradient_needed, note_same, rows_of_launch, same_for_all, unchanged
+from .execute import Code, Run, code_of, note_same, rows_of_launch, same_for_all, unchanged
 from .feed import batched
 from .first_writes import FirstWrites, clear_rows, first_writes
 from .layout import Array, Call, Launch, Same, pool_number, resolve
@@ -198,6 +198,32 @@ def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool
         schedule.nodes, schedule.launch_of,
     )  # fmt: skip
     return wanted.tolist(), bool(is_mixed)
+
+
+@njit
+def gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, linked, target):  # type: ignore[no-untyped-def]
+    """Nodes whose results depend on something trainable and lead to a target value (`target` [V], all ones: any)."""
+    n = sig.size
+    producer = np.empty(value_of[n], np.int32)
+    needs = np.zeros(n, np.uint8)
+    for node in range(n):
+        for v in range(value_of[node], value_of[node + 1]):
+            producer[v] = node
+        s = sig[node]
+        need = trainable[s] != 0 or linked[node] != 0
+        for a in range(arg_of[slot_of[node]], arg_of[slot_of[node + 1]]):
+            need = need or needs[producer[args[a]]] != 0
+        needs[node] = need and (frozen[s] == 0 or linked[node] != 0)
+    wanted = target.copy()
+    for node in range(n - 1, -1, -1):
+        hit = False
+        for v in range(value_of[node], value_of[node + 1]):
+            hit = hit or wanted[v] != 0
+        if hit and needs[node]:
+            for a in range(arg_of[slot_of[node]], arg_of[slot_of[node + 1]]):
+                wanted[args[a]] = 1
+        needs[node] = needs[node] and hit
+    return needs
 
 
 @njit

@@ -4,5 +4,6 @@ In: a `Tape`, flat integer arrays. Out: a `Schedule`, then a `Plan`. No array of
 object is made for a node.
 
 In reading order: `structures` (Tape, Expansion, Schedule, Plan), `schedule` with its `policies` and `frontier`,
-`place`; `merged` counts recordings that were split as if they were one.
+`place` with its `free_rows`; `check` holds what both promise; `merged` counts recordings that were split as if they
+were one.
 """

@@ -4,7 +4,7 @@ Input: a `Tape`. Output: a `Schedule`, the launches in order. A launch runs node
 each other. Only nodes that some root needs are scheduled. Payloads are there from the start, and a view is there as
 soon as what it looks at is: neither is ever launched.
 
-Invariants, held by `check_schedule`: every live kernel node runs exactly once; what a node reads was made by an earlier
+Invariants, held by `check`: every live kernel node runs exactly once; what a node reads was made by an earlier
 launch; all nodes of a launch have its signature and stand in tape order. The same tape always gives the same schedule.
 
 Cost: O(nodes + arguments + launches × signatures), and for `frontier` what is said there, in compiled loops over flat
@@ -39,13 +39,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..backends.host.arena import Lease
-from ..base.errors import CompilerBug, message
+from ..base.errors import message
 from ..base.jit import njit
 from .frontier import by_frontier, longest_chains
 from .policies import by_agenda, by_depth
 from .structures import KERNEL, PAYLOAD, Ints, Schedule, Tape
 
-__all__ = ["POLICIES", "check_schedule", "leading_to", "lower_bound", "schedule"]
+__all__ = ["POLICIES", "leading_to", "lower_bound", "schedule"]
 
 
 def schedule(tape: Tape, policy: str = "frontier") -> Schedule:
@@ -174,61 +174,3 @@ POLICIES: dict[str, Callable[[Ints, Ints, Ints, Ints, Ints, Ints], tuple[Ints, i
 }
 """Each takes kind[S], sig[n], live[n], depth[n] and what each node waits for (source_of[n + 1], sources), and gives the
 launch of each node (-1 where it is not launched) and the number of launches."""
-
-
-def check_schedule(tape: Tape, schedule: Schedule) -> None:
-    """Hold the invariants of the stage, by loops that share nothing with it.
-
-    Raises:
-        CompilerBug: one of them is broken; the message shows both structures.
-    """
-    n, n_launches = len(tape.sig), len(schedule.launch_sig)
-    kind = tape.signatures.kind.tolist()
-    sig, live, depth, args = tape.sig.tolist(), schedule.live.tolist(), schedule.depth.tolist(), tape.args.tolist()
-    first_arg = tape.arg_of[tape.slot_of].tolist()
-    producer = np.repeat(np.arange(n), np.diff(tape.value_of)).tolist()
-
-    def hold(true: bool, what: str) -> None:
-        if not true:
-            raise CompilerBug(f"schedule: {what}\n{tape}\n{schedule}")
-
-    needed = [False] * n
-    for root in tape.roots.tolist():
-        needed[producer[root]] = True
-    for i in reversed(range(n)):
-        if needed[i]:
-            for value in args[first_arg[i] : first_arg[i + 1]]:
-                needed[producer[value]] = True
-    hold(len(live) == len(depth) == n, "not one entry for each node")
-    for i in range(n):
-        hold(live[i] == needed[i], f"node {i} is {'not ' * (not live[i])}live")
-
-    bounds, nodes = schedule.launch_of.tolist(), schedule.nodes.tolist()
-    hold(
-        len(bounds) == n_launches + 1 and bounds[0] == 0 and bounds[-1] == len(nodes), "launches do not cover the nodes"
-    )
-    launch = [-1] * n
-    for l, s in enumerate(schedule.launch_sig.tolist()):
-        members = nodes[bounds[l] : bounds[l + 1]]
-        hold(bool(members), f"launch {l} is empty")
-        for i, following in zip(members, [*members[1:], n], strict=True):
-            hold(0 <= i < following, f"launch {l} is not in tape order")
-            hold(sig[i] == s, f"node {i} in launch {l} has another signature")
-            hold(launch[i] < 0, f"node {i} runs twice")
-            launch[i] = l
-    made_by = [-1] * n  # the launch after which a node's values are there
-    for i in range(n):
-        hold((launch[i] >= 0) == (needed[i] and kind[sig[i]] == KERNEL), f"node {i} {'never ' * (launch[i] < 0)}runs")
-        if not needed[i]:
-            continue
-        made_by[i] = launch[i]
-        deepest = 0
-        for value in args[first_arg[i] : first_arg[i + 1]]:
-            source = producer[value]
-            deepest = max(deepest, depth[source])
-            if kind[sig[i]] == KERNEL:
-                hold(made_by[source] != launch[i], f"nodes {source} and {i} in launch {launch[i]} depend on each other")
-                hold(made_by[source] < launch[i], f"node {i} runs before node {source}, which it reads")
-            else:
-                made_by[i] = max(made_by[i], made_by[source])
-        hold(depth[i] == deepest + (kind[sig[i]] == KERNEL), f"node {i} is not at depth {depth[i]}")

@@ -8,8 +8,9 @@ import numpy as np
 
 import autobatch as ab
 from autobatch.record.tape import assemble
-from autobatch.schedule.place import check_plan, place
-from autobatch.schedule.schedule import check_schedule, schedule
+from autobatch.schedule.check import check_plan, check_schedule
+from autobatch.schedule.place import place
+from autobatch.schedule.schedule import schedule
 from benchmarks import growth, memory
 
 

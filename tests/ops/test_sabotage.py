@@ -19,8 +19,9 @@ from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, SLICE, TRANSPOSE
 from autobatch.ops.reduce import MAX, SUM
 from autobatch.ops.segment import LIST_MAX, LIST_SUM, SPREAD
+from autobatch.schedule.check import check_schedule
 from autobatch.schedule.place import place
-from autobatch.schedule.schedule import check_schedule, schedule
+from autobatch.schedule.schedule import schedule
 from tests.ops.checks import cases, check_batched, check_types, check_vjp, default, has_floats, masks, trace
 
 Change = dict[str, Any]

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import autobatch as ab
-from autobatch.engine import forward as running
+from autobatch.expand import expand, patterns
 from autobatch.expand import find as recurring
-from autobatch.expand import patterns
 from autobatch.record.tensor import _signatures
 from tests import requested
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, PLAIN, Model, Program, programs
@@ -51,7 +50,7 @@ def check(program: Program, often: int, monkeypatch: pytest.MonkeyPatch) -> int:
     forget()
     monkeypatch.setattr(recurring, "MIN_TIMES", often)
     joined = [0]
-    original = running.expand_recording
+    original = expand.join_and_cut
 
     def counted(tape: Any, *rest: Any) -> Any:
         expansion, found = original(tape, *rest)
@@ -60,7 +59,7 @@ def check(program: Program, often: int, monkeypatch: pytest.MonkeyPatch) -> int:
         return expansion, found
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "expand_recording", counted)
+        patch.setattr(expand, "join_and_cut", counted)
         check_against_loop(program, Model())
     return joined[0]
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autobatch.errors import CompilerBug
-from autobatch.schedule.place import check_plan, place
+from autobatch.schedule.check import check_plan
+from autobatch.schedule.place import place
 from autobatch.schedule.schedule import POLICIES, schedule
 from autobatch.schedule.structures import Plan, Schedule, Tape
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from autobatch.backends.host.arena import Lease
 from autobatch.errors import CompilerBug
 from autobatch.schedule import frontier
-from autobatch.schedule.schedule import POLICIES, _waits, check_schedule, lower_bound, schedule
+from autobatch.schedule.check import check_schedule
+from autobatch.schedule.schedule import POLICIES, _waits, lower_bound, schedule
 from autobatch.schedule.structures import Tape
 
 pytestmark = pytest.mark.usefixtures("on_the_host")
