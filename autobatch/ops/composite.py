@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from .elementwise import STOP_GRADIENT, absolute, exp, less, log, where
 from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
 from .reduce import MAX, SUM, normalise_axes
+
+if TYPE_CHECKING:
+    from .value import Tensor, TensorLike
 
 Axes = int | tuple[int, ...]
 """One negative axis, or several in ascending order."""
@@ -102,7 +105,7 @@ def _along(op: Op, x: Any, axis: Axes | None) -> Any:
     return apply(op, (x,), (axes[0] if len(axes) == 1 else axes,))
 
 
-def softmax(x: Any, axis: Axes | None = -1) -> Any:
+def softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis` of `x: f[...]`: one, several in a tuple, or None for all.
 
     A slice that is -inf everywhere gives NaN, as in NumPy.
@@ -114,7 +117,7 @@ def softmax(x: Any, axis: Axes | None = -1) -> Any:
     return _along(SOFTMAX, x, axis)
 
 
-def log_softmax(x: Any, axis: Axes | None = -1) -> Any:
+def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """log(softmax(x)) along `axis` of `x: f[...]` (one, several, None for all), without overflow.
 
     >>> import autobatch as ab
@@ -124,7 +127,7 @@ def log_softmax(x: Any, axis: Axes | None = -1) -> Any:
     return _along(LOG_SOFTMAX, x, axis)
 
 
-def logsumexp(x: Any, axis: Axes | None = -1) -> Any:
+def logsumexp(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are -inf.
 
     >>> import autobatch as ab
@@ -168,7 +171,7 @@ CROSS_ENTROPY = declare(
 )
 
 
-def cross_entropy(logits: Any, index: Any) -> Any:
+def cross_entropy(logits: TensorLike, index: Tensor | SupportsIndex) -> Tensor:
     """Negative log-likelihood of label `index` under softmax(`logits: f[classes]`); a scalar.
 
     Raises `OpIndexError` for a label outside the classes, negative ones included: here if it is a number, when it runs
@@ -209,7 +212,7 @@ SQUARED_ERROR = declare(
 )
 
 
-def squared_error(x: Any, y: Any) -> Any:
+def squared_error(x: TensorLike, y: TensorLike) -> Tensor:
     """Sum of squared differences of two values that broadcast; a scalar.
 
     >>> import autobatch as ab

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base.errors import op_error
 from ..base.types import Type
+
+if TYPE_CHECKING:
+    from .value import Tensor
 
 Attrs = tuple[Any, ...]
 
@@ -95,7 +98,7 @@ lifter: list[Callable[[Any], Any]] = [_no_lifter]
 """What makes a value of a number or of nested lists; `tensor.py` puts its own here."""
 
 
-def as_value(x: Any) -> Any:
+def as_value(x: Any) -> Tensor:
     """Something with a shape: lists and numbers become values, all else stays."""
     return x if hasattr(x, "shape") else lifter[0](x)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base.errors import OpTypeError, op_error
 from ..base.types import HALF, INT64, Type, broadcast_shapes, default_dtype, tensor_type, value_dtype
 from .declare import Attrs, Op, Sample, apply, as_value, declare
+
+if TYPE_CHECKING:
+    from .value import Tensor, TensorLike
 
 Samples = Callable[[np.random.Generator], list[Sample]]
 
@@ -442,8 +445,8 @@ def cast(x: Any, dtype: Any) -> Any:
     return x if getattr(x, "dtype", None) == wanted else apply(CAST, (x,), (wanted,))
 
 
-def _unary(op: Op, doc: str) -> Callable[[Any], Any]:
-    def function(x: Any) -> Any:
+def _unary(op: Op, doc: str) -> Callable[[TensorLike], Tensor]:
+    def function(x: TensorLike) -> Tensor:
         return apply(op, (x,))
 
     function.__name__ = function.__qualname__ = op.name
@@ -469,7 +472,7 @@ log = _unary(
     0.0
     """,
 )
-tanh: Callable[[Any], Any] = _unary(
+tanh: Callable[[TensorLike], Tensor] = _unary(
     TANH,
     """Elementwise hyperbolic tangent of `x: f[...]`.
 
@@ -478,7 +481,7 @@ tanh: Callable[[Any], Any] = _unary(
     0.0
     """,
 )
-sigmoid: Callable[[Any], Any] = _unary(
+sigmoid: Callable[[TensorLike], Tensor] = _unary(
     SIGMOID,
     """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
 
@@ -514,10 +517,10 @@ sqrt = _unary(
     2.0
     """,
 )
-sign: Callable[[Any], Any] = _unary(SIGN, "Elementwise sign of `x`: -1, 0 or 1.")
+sign: Callable[[TensorLike], Tensor] = _unary(SIGN, "Elementwise sign of `x`: -1, 0 or 1.")
 
 
-def absolute(x: Any) -> Any:
+def absolute(x: TensorLike) -> Tensor:
     """Elementwise |x|; the derivative at 0 is 0.
 
     >>> import autobatch as ab
@@ -527,7 +530,7 @@ def absolute(x: Any) -> Any:
     return apply(ABS, (x,))
 
 
-def maximum(x: Any, y: Any) -> Any:
+def maximum(x: TensorLike, y: TensorLike) -> Tensor:
     """Elementwise larger of two values; NaN wins, as NumPy; equal values share the derivative.
 
     >>> import autobatch as ab
@@ -537,7 +540,7 @@ def maximum(x: Any, y: Any) -> Any:
     return apply(MAXIMUM, (x, y))
 
 
-def minimum(x: Any, y: Any) -> Any:
+def minimum(x: TensorLike, y: TensorLike) -> Tensor:
     """Elementwise smaller of two values; NaN wins, as NumPy; equal values share the derivative.
 
     >>> import autobatch as ab
@@ -547,7 +550,7 @@ def minimum(x: Any, y: Any) -> Any:
     return apply(MINIMUM, (x, y))
 
 
-def power(x: Any, y: Any) -> Any:
+def power(x: TensorLike, y: TensorLike) -> Tensor:
     """x to the power y. A Python number as y is an attribute of the op; a value as y is an operand.
 
     Whole numbers to a whole Python number stay whole; a negative one raises, as in NumPy. All else is computed in
@@ -580,7 +583,7 @@ def nearest(x: Any, digits: int | None = None) -> Any:
     return apply(ROUND, (x * scale,)) / scale
 
 
-def _base(x: Any, exponent: float) -> Any:
+def _base(x: Any, exponent: float) -> Tensor:
     """The base in the dtype of the power."""
     if isinstance(exponent, int) and exponent.bit_length() > 63:
         raise op_error("power", "the exponent does not fit into 64 bits", got=f"one of {exponent.bit_length()} bits")
@@ -613,7 +616,7 @@ def equal(x: Any, y: Any) -> Any:
     return apply(EQUAL, (x, y))
 
 
-def where(condition: Any, x: Any, y: Any) -> Any:
+def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
     """Elementwise x where the condition holds, else y.
 
     >>> import autobatch as ab

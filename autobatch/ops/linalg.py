@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..base.types import Type, broadcast_shapes, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .movement import reshape, transpose
 from .reduce import SUM
+
+if TYPE_CHECKING:
+    from .value import Tensor, TensorLike
 
 
 def _infer_product(types: Sequence[Type], attrs: Attrs) -> Type:
@@ -121,7 +124,7 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
 MATMUL = declare(Op("matmul", "matrix product as NumPy's @", body=_matmul_body, lead=_lead, samples=_samples))
 
 
-def matmul(a: Any, b: Any) -> Any:
+def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     """Matrix product as NumPy's `@`, for ranks 1 to 3.
 
     >>> import autobatch as ab

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base.errors import OpTypeError, op_error
 from ..base.types import Dim, Type, broadcast_shapes, size_of, tensor_type
 from .declare import Attrs, Op, Sample, apply, as_value, declare, elements
+
+if TYPE_CHECKING:
+    from .value import ShapeLike, Tensor, TensorLike
 
 
 def negative_axis(op: str, axis: Any, ndim: int) -> int:
@@ -80,7 +83,7 @@ RESHAPE = declare(
 )
 
 
-def reshape(x: Any, shape: Any) -> Any:
+def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
     """The same elements, in row-major order, in another shape; one extent may be -1.
 
     >>> import autobatch as ab
@@ -131,7 +134,7 @@ TRANSPOSE = declare(
 )
 
 
-def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
+def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     """The axes in another order; reversed where none is given.
 
     >>> import autobatch as ab
@@ -238,7 +241,7 @@ CONCAT = declare(
 )
 
 
-def concat(xs: Iterable[Any], axis: int = 0) -> Any:
+def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     """Values joined along an existing axis, as `numpy.concatenate`.
 
     >>> import autobatch as ab
@@ -391,7 +394,7 @@ def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any
     return apply(SLICE, (x,), (axis, start, length, step))
 
 
-def split(x: Any, parts: Any, axis: int = 0) -> list[Any]:
+def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
     """Cut an axis into equal parts, or before the given positions, as `numpy.split`.
 
     >>> import autobatch as ab
@@ -404,16 +407,16 @@ def split(x: Any, parts: Any, axis: int = 0) -> list[Any]:
     axis = negative_axis("split", axis, len(x.shape))
     extent = x.shape[axis]
     if not is_many(parts):
-        parts = whole("split", parts, 1)
-        if isinstance(extent, Dim) or extent % parts:
+        n = whole("split", parts, 1)
+        if isinstance(extent, Dim) or extent % n:
             raise op_error(
                 "split",
-                f"axis {axis} does not divide into {parts} equal parts",
+                f"axis {axis} does not divide into {n} equal parts",
                 got=str(x.shape),
                 repair="pass the positions to cut at",
             )
-        edges = [extent // parts * i for i in range(parts + 1)]
+        edges = [extent // n * i for i in range(n + 1)]
     else:
-        cuts = [whole("split", p, None) for p in parts]
+        cuts = [whole("split", p, None) for p in extents(parts)]
         edges = [0, *(min(max(p + extent if p < 0 else p, 0), extent) for p in cuts), extent]
     return [slice_axis(x, axis, a, max(b - a, 0)) for a, b in itertools.pairwise(edges)]

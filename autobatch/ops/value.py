@@ -1,20 +1,22 @@
 """What every value of a program can do: Python operators and array-API methods, all by `apply`.
 
-Tensors of a recording, tracers inside a cell, parameters and what is computed from parameters alone inherit from
-`Tensor`; each of them says in `_record` how an op on it is written down. Ops therefore never know what they run on,
-and rules for derivatives are ordinary code on values.
+Tensors of a recording, tracers inside a cell, parameters and what is computed from parameters alone are subclasses,
+whose `_record` says how an op on them is recorded. Ops therefore never know what they run on, and rules for derivatives
+are ordinary code on values.
 """
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..base.errors import op_error
-from ..base.types import Shape
 from .searching import COMPARE, looks_for_an_object
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Tensor:
-    """An immutable lazy value of one example; parameters, constants and values inside a traced cell are such, too.
+    """An immutable lazy value of one example; so are parameters, constants and values inside a traced cell.
 
     Operators, indexing, `.T`, `.sum()`, … record; `.numpy()`, `.item()`, `float()`, `int()`, `bool()` force: they run
     all live pending work of this thread together. `repr` never runs anything.
@@ -34,17 +36,15 @@ class Tensor:
     array([3., 6.], dtype=float32)
     """
 
-    # `_priority` decides who writes down an op of mixed operands.
-
     __slots__ = ()
-    _priority = 0
+    _priority = 0  # decides which class records an op of mixed operands
     _type: Type
 
     def _record(self, op: Op, operands: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
         raise TypeError(f"{type(self).__name__} does not record ops")
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[int, ...]:
         """Extents, a tuple of ints."""
         return self._type.shape
 
@@ -61,17 +61,14 @@ class Tensor:
     @property
     def size(self) -> int:
         """Number of elements."""
-        total = 1
-        for extent in self._type.shape:
-            total *= extent
-        return total
+        return math.prod(self._type.shape)
 
     def __len__(self) -> int:
         if not self._type.shape:
             raise TypeError("len() of a value of rank 0")
         return int(self._type.shape[0])
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Tensor]:
         if not self._type.shape:
             raise TypeError("iteration over a value of rank 0")
         return iter([self[i] for i in range(self._type.shape[0])])
@@ -87,7 +84,7 @@ class Tensor:
         """Force, and return a copy as a NumPy array."""
         raise TypeError(f"{type(self).__name__} has no numbers")
 
-    def item(self) -> Any:
+    def item(self) -> float:
         """Force a value of one element, and return it as a Python number."""
         array = self.numpy()
         if array.size != 1:
@@ -97,7 +94,8 @@ class Tensor:
                 got=str(self._type),
                 repair="x.tolist() gives all of them; a condition on several needs ab.max, ab.sum or ab.where",
             )
-        return array.item()
+        number: float = array.item()
+        return number
 
     def tolist(self) -> Any:
         """Force, and return the numbers in nested lists; of rank 0 the number.
@@ -138,19 +136,25 @@ class Tensor:
         """Whether a parameter leads to it: its numbers alone would lose the gradient."""
         return False
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        if self._carries_gradient():
-            raise op_error(
-                "numpy",
-                "a value that carries a gradient does not become an array unasked",
-                got=str(self._type),
-                repair="call .numpy() for its numbers or .detach() for a constant; ab.stack puts values together, "
-                "with their gradients",
-            )
-        if copy is False:
-            raise ValueError("the numbers of a lazy value are always copied")
-        array = self.numpy()
-        return array if dtype is None else array.astype(dtype)
+    if TYPE_CHECKING:  # NumPy's functions record; a type with `__array__` would be taken for an array by NumPy's hints
+
+        def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Tensor: ...
+
+    else:
+
+        def __array__(self, dtype=None, copy=None):
+            if self._carries_gradient():
+                raise op_error(
+                    "numpy",
+                    "a value that carries a gradient does not become an array unasked",
+                    got=str(self._type),
+                    repair="call .numpy() for its numbers or .detach() for a constant; ab.stack puts values together, "
+                    "with their gradients",
+                )
+            if copy is False:
+                raise ValueError("the numbers of a lazy value are always copied")
+            array = self.numpy()
+            return array if dtype is None else array.astype(dtype)
 
     def backward(self, retain: bool = False) -> None:
         """Add d self / d parameter to `.grad` of every parameter reached, and end the recording unless `retain`."""
@@ -158,155 +162,163 @@ class Tensor:
 
     # Operators.
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: TensorLike) -> Tensor:
         return apply(ADD, (self, other))
 
-    def __radd__(self, other: Any) -> Any:
+    def __radd__(self, other: TensorLike) -> Tensor:
         return apply(ADD, (other, self))
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: TensorLike) -> Tensor:
         return apply(SUB, (self, other))
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: TensorLike) -> Tensor:
         return apply(SUB, (other, self))
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: TensorLike) -> Tensor:
         return apply(MUL, (self, other))
 
-    def __rmul__(self, other: Any) -> Any:
+    def __rmul__(self, other: TensorLike) -> Tensor:
         return apply(MUL, (other, self))
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self, other: TensorLike) -> Tensor:
         return apply(DIV, (self, other))
 
-    def __rtruediv__(self, other: Any) -> Any:
+    def __rtruediv__(self, other: TensorLike) -> Tensor:
         return apply(DIV, (other, self))
 
-    def __floordiv__(self, other: Any) -> Any:
+    def __floordiv__(self, other: TensorLike) -> Tensor:
         return apply(FLOOR_DIVIDE, (self, other))
 
-    def __rfloordiv__(self, other: Any) -> Any:
+    def __rfloordiv__(self, other: TensorLike) -> Tensor:
         return apply(FLOOR_DIVIDE, (other, self))
 
-    def __mod__(self, other: Any) -> Any:
+    def __mod__(self, other: TensorLike) -> Tensor:
         return apply(REMAINDER, (self, other))
 
-    def __rmod__(self, other: Any) -> Any:
+    def __rmod__(self, other: TensorLike) -> Tensor:
         return apply(REMAINDER, (other, self))
 
-    def __divmod__(self, other: Any) -> tuple[Any, Any]:
+    def __divmod__(self, other: TensorLike) -> tuple[Tensor, Tensor]:
         return self // other, self % other
 
-    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
-        return other // self, other % self
+    def __rdivmod__(self, other: TensorLike) -> tuple[Tensor, Tensor]:
+        return self.__rfloordiv__(other), self.__rmod__(other)
 
-    def __and__(self, other: Any) -> Any:
+    def __and__(self, other: TensorLike) -> Tensor:
         return apply(BITS_AND, (self, other))
 
-    def __rand__(self, other: Any) -> Any:
+    def __rand__(self, other: TensorLike) -> Tensor:
         return apply(BITS_AND, (other, self))
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: TensorLike) -> Tensor:
         return apply(BITS_OR, (self, other))
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self, other: TensorLike) -> Tensor:
         return apply(BITS_OR, (other, self))
 
-    def __xor__(self, other: Any) -> Any:
+    def __xor__(self, other: TensorLike) -> Tensor:
         return apply(BITS_XOR, (self, other))
 
-    def __rxor__(self, other: Any) -> Any:
+    def __rxor__(self, other: TensorLike) -> Tensor:
         return apply(BITS_XOR, (other, self))
 
-    def __invert__(self) -> Any:
+    def __invert__(self) -> Tensor:
         return apply(INVERT, (self,))
 
-    def __matmul__(self, other: Any) -> Any:
+    def __matmul__(self, other: TensorLike) -> Tensor:
         return apply(MATMUL, (self, other))
 
-    def __rmatmul__(self, other: Any) -> Any:
+    def __rmatmul__(self, other: TensorLike) -> Tensor:
         return apply(MATMUL, (other, self))
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self, other: TensorLike) -> Tensor:
         return power(self, other)
 
-    def __rpow__(self, other: Any) -> Any:
+    def __rpow__(self, other: TensorLike) -> Tensor:
         return power(other, self)
 
-    def __neg__(self) -> Any:
+    def __neg__(self) -> Tensor:
         return apply(NEG, (self,))
 
-    def __pos__(self) -> Any:
+    def __pos__(self) -> Tensor:
         return self
 
-    def __abs__(self) -> Any:
+    def __abs__(self) -> Tensor:
         return apply(ABS, (self,))
 
-    def __round__(self, digits: int | None = None) -> Any:
+    def __round__(self, digits: int | None = None) -> Tensor:
         return nearest(self, digits)
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: TensorLike) -> Tensor:
         return apply(LESS, (self, other))
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self, other: TensorLike) -> Tensor:
         return apply(LESS_EQUAL, (self, other))
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self, other: TensorLike) -> Tensor:
         return apply(LESS, (other, self))
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self, other: TensorLike) -> Tensor:
         return apply(LESS_EQUAL, (other, self))
 
-    def __eq__(self, other: Any) -> Any:
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
         frame = sys._getframe(1)
         if frame.f_code.co_code[frame.f_lasti] != COMPARE and looks_for_an_object(frame):
             return self._is(other)
         return apply(EQUAL, (self, other)) if isinstance(other, _COMPARED) else NotImplemented
 
-    def _is(self, other: Any) -> bool:
+    def _is(self, other: object) -> Any:
         """Whether a container that looks for one of the two has found it."""
         return self is other
 
-    def __ne__(self, other: Any) -> Any:
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
         return apply(NOT_EQUAL, (self, other)) if isinstance(other, _COMPARED) else NotImplemented
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Index) -> Tensor:
         return getitem(self, index)
 
     @property
-    def T(self) -> Any:
+    def T(self) -> Tensor:
         """The axes reversed."""
         return transpose(self)
 
     @property
-    def mT(self) -> Any:
+    def mT(self) -> Tensor:
         """The last two axes swapped."""
         return transpose(self, (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
 
-    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """`autobatch.sum` of this value."""
         return reduction("sum", self, axis, keepdims)
 
-    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """`autobatch.mean` of this value."""
         return reduction("mean", self, axis, keepdims)
 
-    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """`autobatch.max` of this value."""
         return reduction("max", self, axis, keepdims)
 
-    def reshape(self, *shape: Any) -> Any:
+    def reshape(self, *shape: ShapeLike) -> Tensor:
         """`autobatch.reshape` of this value."""
-        return reshape(self, shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape)
+        return reshape(self, shape[0] if len(shape) == 1 else shape)
 
-    def astype(self, dtype: Any) -> Any:
+    def astype(self, dtype: DTypeLike) -> Tensor:
         """The value converted to another dtype."""
         return cast(self, dtype)
 
-    def detach(self) -> Any:
+    def detach(self) -> Tensor:
         """The same numbers as a constant: no gradient flows through it."""
         return apply(STOP_GRADIENT, (self,))
 
+
+_Scalar = Tensor | np.ndarray[Any, Any] | np.generic | float
+TensorLike = _Scalar | Sequence[float] | Sequence[Sequence[float]] | Sequence[Sequence[Sequence[float]]]
+"""What ops take: tensors, arrays, numbers, and nested lists of numbers."""
+ShapeLike = SupportsIndex | list[int] | tuple[Any, ...]
+Axis = int | tuple[int, ...] | None
+_Part = Tensor | np.ndarray[Any, Any] | SupportsIndex | slice | EllipsisType | list[Any] | None
+Index = _Part | tuple[_Part, ...]
 
 _COMPARED = (Tensor, np.ndarray, np.generic, int, float, complex, list, tuple)
 """What a value is compared with by its elements; to all else it is unequal, as one object to another."""

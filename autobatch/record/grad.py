@@ -162,8 +162,8 @@ class _Substitution:
         self.parameters.append(op)
         return found
 
-    def _fresh(self, source: RecordedTensor) -> RecordedTensor:
-        fresh = source * 1.0
+    def _fresh(self, source: Tensor) -> Any:
+        fresh: Any = source * 1.0
         self.sources.append(fresh)
         return fresh
 
@@ -222,7 +222,7 @@ class _Sweep:
         self.nodes = _read(tape)
         self.tensors: dict[int, RecordedTensor] = {t._id: t for t in tape.live_tensors()}
         self.types: dict[int, Type] = {id: t._type for id, t in self.tensors.items()}
-        self.grads: dict[int, RecordedTensor] = {}
+        self.grads: dict[int, Any] = {}
         self.shared: dict[Shared, Any] = {}
         self.reaching: dict[Shared, bool] = {}
 
@@ -279,10 +279,10 @@ class _Sweep:
     def _value(self, id: int) -> RecordedTensor:
         return self.tensors[id]
 
-    def _add(self, id: int, g: RecordedTensor) -> None:
+    def _add(self, id: int, g: Tensor) -> None:
         self.grads[id] = self.grads[id] + g if id in self.grads else g
 
-    def _cotangent(self, id: int) -> RecordedTensor:
+    def _cotangent(self, id: int) -> Any:
         g = self.grads.get(id)
         t = self.tensors.get(id)
         if g is not None:

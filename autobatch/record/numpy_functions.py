@@ -290,5 +290,5 @@ def _is_default(option: str, value: Any) -> bool:
     return value is None or value is np._NoValue or any(value is one for one in _DEFAULTS.get(option, ()))
 
 
-Tensor.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
+Tensor.__array_ufunc__ = array_ufunc  # type: ignore[method-assign]
 Tensor.__array_function__ = array_function  # type: ignore[attr-defined]

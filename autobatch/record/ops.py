@@ -6,9 +6,9 @@ Each takes the place of the general function, and calls it where anything is out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from sys import _getframe
-from typing import Any
+from typing import Any, SupportsIndex
 
 from ..ops import composite, elementwise
 from ..ops.composite import CROSS_ENTROPY
@@ -19,13 +19,16 @@ from ..ops.linalg import MATMUL
 from ..ops.movement import CONCAT, SLICE
 from ..ops.movement import concat as _concat
 from ..ops.movement import split as _split
-from ..ops.value import Tensor
+from ..ops.value import ShapeLike, Tensor, TensorLike
 from .parameter import Parameter
 from .shared import Shared
 from .tape import WRITING, state
 from .tensor import SHARED_CLASSES, RecordedTensor, more_tensors, place_from, write_known
 
 __all__ = ["concat", "cross_entropy", "exp", "log", "relu", "sigmoid", "softplus", "split", "sqrt", "tanh"]
+
+Unary = Callable[[TensorLike], Tensor]
+Labelled = Callable[[TensorLike, Tensor | SupportsIndex], Tensor]
 
 
 def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -138,7 +141,7 @@ def _row(slow: Callable[[Any, Any], Any], depth: int) -> Callable[[Any, Any], An
     return _named(method, slow)
 
 
-def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _unary(op: Op, slow: Unary) -> Unary:
     """Of one tensor."""
 
     def function(x: Any) -> Any:
@@ -164,7 +167,7 @@ def _unary(op: Op, slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return _named(function, slow)
 
 
-def _labelled(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _labelled(op: Op, slow: Labelled) -> Labelled:
     """Of a vector and the number of one of its elements."""
 
     def function(logits: Any, index: Any) -> Any:
@@ -183,7 +186,7 @@ def _named(fast: Any, slow: Any) -> Any:
     return fast
 
 
-def split(x: Any, parts: int | Sequence[int], axis: int = 0) -> list[Any]:
+def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
     tape: Any = state.tape
     if x.__class__ is not RecordedTensor or x._tape is not tape or parts.__class__ is not int or parts == 1:
         return _split(x, parts, axis)
@@ -201,7 +204,7 @@ def split(x: Any, parts: int | Sequence[int], axis: int = 0) -> list[Any]:
     return [write_known(tape, hit, source, frame) for hit in hits]
 
 
-def concat(xs: Iterable[Any], axis: int = 0) -> Any:
+def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     tape: Any = state.tape
     if (axis == 0 or axis == -1) and (xs.__class__ is list or xs.__class__ is tuple):
         key: list[Any] = [CONCAT, (-1,)]

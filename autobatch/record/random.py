@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..base.errors import CellError, RecordingError, op_error, user_error
 from ..base.interrupts import run_whole
@@ -18,6 +19,7 @@ from ..ops.declare import Op, apply
 from ..ops.elementwise import cast
 from ..ops.movement import extents, whole
 from ..ops.random import DROPOUT, NORMAL, UNIFORM
+from ..ops.value import ShapeLike, Tensor
 from .shared import refuse_if_kept
 from .tape import state
 
@@ -208,7 +210,7 @@ def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
     return drawn if dtype is None else cast(drawn, dtype)
 
 
-def uniform(shape: Any = (), dtype: Any = None) -> Any:
+def uniform(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
     """Draws from [0, 1) for the current example; they do not depend on the batch, the schedule or the backend.
 
     >>> import autobatch as ab
@@ -218,7 +220,7 @@ def uniform(shape: Any = (), dtype: Any = None) -> Any:
     return _drawn(UNIFORM, shape, dtype)
 
 
-def normal(shape: Any = (), dtype: Any = None) -> Any:
+def normal(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
     """Standard normal draws for the current example (Box & Muller 1958).
 
     >>> import autobatch as ab
@@ -228,7 +230,7 @@ def normal(shape: Any = (), dtype: Any = None) -> Any:
     return _drawn(NORMAL, shape, dtype)
 
 
-def dropout(x: Any, p: float = 0.5, training: bool | None = None) -> Any:
+def dropout(x: Tensor, p: float = 0.5, training: bool | None = None) -> Tensor:
     """Set elements to zero with probability `p` and divide the others by 1 - p (Srivastava et al. 2014).
 
     Does nothing in evaluation mode: that of the module whose method, cell or `forward` is running, else training;

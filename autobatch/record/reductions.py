@@ -15,13 +15,11 @@ from ..ir.trace import TracedList, Tracer
 from ..ops.declare import apply, elements
 from ..ops.movement import STACK, negative_axis
 from ..ops.reduce import reduced_alone, reduction
-from ..ops.value import Tensor
+from ..ops.value import Axis, ShapeLike, Tensor, TensorLike
 from .parameter import Held
 from .shared import alias, zeros
 from .tape import state
 from .tensor import record_known_list, tensor
-
-Axis = int | tuple[int, ...] | None
 
 
 def _is_list(x: Any) -> bool:
@@ -92,7 +90,14 @@ def _check_elements(kind: str, values: Any) -> None:
         )
 
 
-def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, shape: Any = None, like: Any = None) -> Any:
+def sum(
+    x: TensorLike | Iterable[TensorLike],
+    axis: Axis = None,
+    keepdims: bool = False,
+    *,
+    shape: ShapeLike | None = None,
+    like: Tensor | None = None,
+) -> Tensor:
     """Sum of one value over axes, or of a list of values of one shape, elementwise.
 
     The length of a list is data: lists of all lengths share a signature. An empty list needs `shape`, or a value it
@@ -104,11 +109,11 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, shape: Any = None,
     """
     x = x if x.__class__ is list else _listed(x)
     if (shape is not None or like is not None) and _is_list(x) and not isinstance(x, TracedList) and not len(x):
-        return zeros(shape) if like is None else zeros(like.shape, counted(like.dtype))
+        return zeros(like.shape, counted(like.dtype)) if like is not None else zeros(shape)  # type: ignore[arg-type]
     return _reduce("sum", x, axis, keepdims)
 
 
-def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def mean(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean of one value over axes, or of a list of values of one shape, elementwise; an empty one raises.
 
     >>> import autobatch as ab
@@ -118,7 +123,7 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     return _reduce("mean", x, axis, keepdims)
 
 
-def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def max(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Largest element of one value over axes, or of a list of values, elementwise; an empty one raises.
 
     >>> import autobatch as ab
@@ -128,7 +133,7 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     return _reduce("max", x, axis, keepdims)
 
 
-def stack(xs: Iterable[Any], axis: int = 0) -> Any:
+def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     """Values of one shape joined along a new axis; along the first this is a view.
 
     >>> import autobatch as ab

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..backends.device import Device, current_device
 from ..backends.transfer import copy_of, is_on_device, to_device, to_host
@@ -42,7 +43,7 @@ from ..ops.declare import Attrs, Op, apply, recorder
 from ..ops.elementwise import STOP_GRADIENT
 from ..ops.movement import STACK, TRANSPOSE, transpose, whole
 from ..ops.movement import extents as extents_of
-from ..ops.value import Tensor
+from ..ops.value import ShapeLike, Tensor, TensorLike
 from ..run.device.expressions import evaluate
 from .forcing import engine
 
@@ -314,7 +315,7 @@ def filled(name: str, shape: Any, value: float | int | bool, dtype: Any = None) 
     return found
 
 
-def zeros(shape: Any, dtype: Any = None) -> Constant:
+def zeros(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
     """A shared constant of zeros; the default dtype unless given.
 
     >>> import autobatch as ab
@@ -324,7 +325,7 @@ def zeros(shape: Any, dtype: Any = None) -> Constant:
     return filled("zeros", shape, 0.0, dtype)
 
 
-def ones(shape: Any, dtype: Any = None) -> Constant:
+def ones(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
     """A shared constant of ones; the default dtype unless given.
 
     >>> import autobatch as ab
@@ -334,7 +335,7 @@ def ones(shape: Any, dtype: Any = None) -> Constant:
     return filled("ones", shape, 1.0, dtype)
 
 
-def full(shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
+def full(shape: ShapeLike, value: float, dtype: DTypeLike | None = None) -> Tensor:
     """A shared constant filled with one number; the dtype of the number (floats: the default dtype) unless given.
 
     >>> import autobatch as ab
@@ -344,7 +345,7 @@ def full(shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
     return filled("full", shape, value, dtype)
 
 
-def constant(x: Any, dtype: Any = None) -> Constant:
+def constant(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
     """A shared untrained array, copied now; one constant serves all examples.
 
     NumPy floats take the default dtype unless `dtype` is given.

@@ -6,11 +6,12 @@ import bisect
 import functools
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..backends.transfer import is_on_device, to_host
 from ..base.errors import (
@@ -32,7 +33,7 @@ from ..ops.elementwise import STOP_GRADIENT
 from ..ops.index import LOOKUP, WINDOW
 from ..ops.movement import CONCAT, STACK, slice_axis
 from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
-from ..ops.value import Tensor
+from ..ops.value import Tensor, TensorLike
 from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
 from .forcing import engine
 from .parameter import Buffer, Parameter
@@ -291,7 +292,7 @@ def place_from(frame: Any, tape: Recording) -> int:
 # Arrays from outside.
 
 
-def tensor(x: Any, dtype: Any = None) -> RecordedTensor:
+def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None) -> Tensor:
     """An array of the current example, copied now.
 
     NumPy floats and Python floats take the default dtype unless `dtype` is given. Tensors in nested lists are stacked,
@@ -302,13 +303,13 @@ def tensor(x: Any, dtype: Any = None) -> RecordedTensor:
     (2, 2)
     """
     if hasattr(x, "__next__"):
-        x = list(x)
+        x = list(x)  # type: ignore[arg-type]
     if isinstance(x, list | tuple) and holds_tensors(x):
         x = packed(x)
     if isinstance(x, Tensor):
-        return x if dtype is None else x.astype(dtype)  # type: ignore[return-value]
+        return x if dtype is None else x.astype(dtype)
     if state.builder is not None:
-        return _constant(as_array(x, dtype), state.builder)  # type: ignore[return-value]
+        return _constant(as_array(x, dtype), state.builder)
     return lift(as_array(x, dtype), current_tape())
 
 
