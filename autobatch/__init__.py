@@ -25,7 +25,7 @@ from .explain.profile import profile
 from .record.random import dropout, normal, random_state, rng, seed, set_random_state, uniform
 from .record.reductions import max, mean, stack, sum
 from .map.store import forget
-from .record.shared import constant, full, ones, zeros
+from .record.creation import constant, full, ones, zeros
 from .record.tensor import tensor
 from .base.types import set_default_dtype
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import autobatch as ab
 from autobatch.errors import AutobatchError
-from autobatch.record.shared import checking, flags, frozen, without_cells
+from autobatch.record.context import checking, flags, frozen, without_cells
 from autobatch.record.tape import state
 from autobatch.schedule.structures import Tape
 from tests import requested

@@ -10,9 +10,9 @@ from ..base.clocks import active, timed
 from ..base.cpython import referenced
 from ..base.errors import user_line
 from ..base.interrupts import passing_on
+from ..record.context import refuse_if_kept, refuse_in_cell
 from ..record.forced_values import Forcing
 from ..record.parameter import before_change
-from ..record.shared import refuse_if_kept, refuse_in_cell
 from ..record.tape import DONE, Recording, state
 from ..record.tensor import RecordedTensor, interrupted, own_tape
 from .ending import end_all, is_constant_recording

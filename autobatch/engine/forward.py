@@ -20,8 +20,9 @@ from ..base.jit import njit
 from ..compile.host.workers import compile_ahead
 from ..compile.kernel import Kernel
 from ..expand.expand import expand_recording
+from ..record.context import checking
 from ..record.parameter import Held
-from ..record.shared import Shared, checking, evaluate_in_order, in_order
+from ..record.shared import Shared, evaluate_in_order, in_order
 from ..record.signature import Signature
 from ..record.tape import Recording
 from ..run.device.execute import execute_on_device

@@ -18,8 +18,10 @@ from ..base.clocks import timed
 from ..base.errors import NonFiniteError, RecordingError, user_error
 from ..compile.host.workers import compile_ahead
 from ..expand.gradient_flow import gradient_of_nodes, node_of
+from ..record.context import checking
+from ..record.expressions import pull_back
 from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
-from ..record.shared import Shared, SharedExpression, checking, device_of, evaluate_shared, pull_back
+from ..record.shared import Shared, SharedExpression, device_of, evaluate_shared
 from ..record.tape import CHANGED, ENDED, Recording
 from ..run.backward import mirror
 from ..run.device.backward import mirror_on_device

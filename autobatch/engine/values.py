@@ -11,8 +11,9 @@ from ..backends.transfer import to_host
 from ..base.errors import CellError, RecordingError, user_error
 from ..base.interrupts import passing_on
 from ..base.types import Type
+from ..record.context import checking
 from ..record.forcing import engine
-from ..record.shared import Shared, checking
+from ..record.shared import Shared
 from ..record.tape import DONE, ENDED, OPEN, is_under_way, state
 from ..record.tensor import RecordedTensor, iterate_tensors, known_value
 from ..run.device.layout import DeviceRun

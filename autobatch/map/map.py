@@ -16,8 +16,8 @@ from ..base.errors import CellError, RecordingError, user_error
 from ..base.interrupts import original
 from ..engine.flush import flush, give_up_unheld, run_own_pending
 from ..engine.gc_pause import go_on
+from ..record.context import flags
 from ..record.random import _sync, example_stream, map_stream, signed
-from ..record.shared import flags, is_kept
 from ..record.tape import state
 from ..record.tensor import current_tape, iterate_tensors
 from .encoded import Mark, mark
@@ -75,7 +75,7 @@ def map(
     call = state.maps
     state.maps = call + 1
     saved = (state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth)
-    kept, paths = is_kept(), state.paths
+    kept, paths = flags.kept, state.paths
     collecting = gc.isenabled()
     alone = not batched and not state.unbatched
     if alone:

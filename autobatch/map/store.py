@@ -29,7 +29,7 @@ from ..base.clocks import active
 from ..base.errors import RecordingError, message
 from ..base.interrupts import uninterrupted
 from ..record.cells.guard import weakly
-from ..record.shared import Tied
+from ..record.expressions import Tied
 from ..record.signature import Signature
 from ..record.tape import Block, Recording
 from ..record.tensor import RecordedTensor, import_array, shared_row

@@ -13,7 +13,9 @@ from typing import Any
 from ..backends import current_backend
 from ..base.types import default_dtype
 from ..record.cells.guard import Guard, guard
-from ..record.shared import Shared, Tied, is_frozen, without_cells
+from ..record.context import is_frozen, without_cells
+from ..record.expressions import Tied
+from ..record.shared import Shared
 from ..record.tape import state
 
 __all__ = ["Surroundings"]

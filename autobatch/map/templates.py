@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..base.types import Type
-from ..record.shared import Shared, Tied
+from ..record.expressions import Tied
+from ..record.shared import Shared
 from ..record.tape import Recording
 from ..record.tensor import RecordedTensor
 

@@ -3,8 +3,8 @@
 In: calls of ops and cells. Out: lists of integers that become a `Tape` at a flush. Nothing is optimised, scheduled or
 computed here; a value that is asked for goes through the hooks of `forcing`.
 
-In reading order: `shared` (values that are the same for every example) and `parameter`; `signature` (what nodes have
-in common that share a launch); `tape` (the open recording); `forcing`; `tensor` (values of an example); `ops` that are
-recorded fast; `reductions`, `random` and `numpy_functions`; `modes`; `grad` (derivatives as functions);
-`forced_values` (counted by line). `cells/` are whole functions recorded as one node.
+In reading order: `context` (modes); `shared` (values that are the same for every example), `creation`, `expressions`
+and `parameter`; `signature` (what nodes have in common that share a launch); `tape` (the open recording); `forcing`;
+`tensor` (values of an example); `ops` that are recorded fast; `reductions`, `random` and `numpy_functions`; `modes`;
+`grad` (derivatives as functions); `forced_values` (counted by line). `cells/` are whole functions recorded as one node.
 """

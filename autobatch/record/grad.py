@@ -23,9 +23,10 @@ from ..ops.declare import apply
 from ..ops.index import SCATTER_ADD
 from ..ops.value import Tensor
 from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, PAYLOAD, PER_ELEMENT
+from .context import is_frozen
 from .modes import freeze
 from .parameter import Parameter
-from .shared import Expression, Shared, SharedExpression, alias, in_order, is_frozen
+from .shared import Expression, Shared, SharedExpression, alias, in_order
 from .signature import Result, Signature, Slot
 from .tape import Recording, state
 from .tensor import RecordedTensor, current_tape, interrupted, shared_row, tensor, value_number, view_rows, write

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..base.tasks import current_task
-from .shared import frozen, is_frozen
+from .context import frozen, is_frozen
 from .tape import GUARDED, state
 from .tensor import own_tape
 

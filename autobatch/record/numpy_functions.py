@@ -22,7 +22,7 @@ from ..ops import elementwise, linalg, movement
 from ..ops.declare import apply, as_value
 from ..ops.value import Tensor
 from . import reductions
-from .shared import full
+from .creation import full
 
 __all__ = ["FUNCTIONS"]
 

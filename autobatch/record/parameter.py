@@ -24,16 +24,10 @@ from ..base.errors import OpTypeError, user_error
 from ..base.interrupts import run_whole
 from ..base.types import tensor_type
 from ..run.device import gradients as on_device
-from .shared import (
-    Shared,
-    as_array,
-    attributes_of,
-    mixed_places,
-    refuse_if_kept,
-    refuse_in_cell,
-    set_attributes,
-    settle,
-)
+from .context import refuse_numbers
+from .creation import as_array
+from .expressions import settle
+from .shared import Shared, attributes_of, mixed_places, set_attributes
 
 _clock = itertools.count(1)
 
@@ -98,8 +92,7 @@ class Held(Shared):
     def value(self) -> np.ndarray[Any, Any]:
         """The numbers, read-only; assign an array of the same shape to replace them. On a GPU an array of CuPy, where
         nothing guards against changes; `numpy()` gives a copy on the host."""
-        refuse_if_kept("the numbers of a parameter are read")
-        refuse_in_cell("the numbers of a parameter are read")
+        refuse_numbers("the numbers of a parameter are read")
         if is_on_device(self._data):
             return self._data
         view = self._data.view()
@@ -108,8 +101,7 @@ class Held(Shared):
 
     @value.setter
     def value(self, value: Any) -> None:
-        refuse_if_kept("a parameter is changed")
-        refuse_in_cell("a parameter is changed")
+        refuse_numbers("a parameter is changed")
         array = value if is_on_device(value) else np.asarray(value)
         if array.shape != self._data.shape:
             raise user_error(
@@ -141,12 +133,10 @@ class Held(Shared):
     def _array_on(self, device: Device | None) -> Any:
         if is_on_device(self._data) is (device is not None):
             return self._data
-        here = place_of(self._data)
-        wanted = "the host" if device is None else device.name
-        to = "numba" if device is None else device.name
+        wanted, backend = ("the host", "numba") if device is None else (device.name, device.name)
         raise mixed_places(
-            f"{type(self).__name__} {self._type} lies on {here}, and kernels run on {wanted}",
-            repair=f'move it with model.to("{to}"), or run where it lies, by ab.set_backend',
+            f"{type(self).__name__} {self._type} lies on {place_of(self._data)}, and kernels run on {wanted}",
+            repair=f'move it with model.to("{backend}"), or run where it lies, by ab.set_backend',
         )
 
     def _on_host(self) -> np.ndarray[Any, Any]:
@@ -211,7 +201,6 @@ class Parameter(Held):
 
     @property
     def trainable(self) -> bool:
-        """True: a parameter has a gradient."""
         return True
 
     def _row_for_layer(self, index: Any) -> Any:

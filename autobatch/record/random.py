@@ -20,7 +20,7 @@ from ..ops.elementwise import cast
 from ..ops.movement import extents, whole
 from ..ops.random import DROPOUT, NORMAL, UNIFORM
 from ..ops.value import ShapeLike, Tensor
-from .shared import refuse_if_kept
+from .context import refuse_if_kept
 from .tape import state
 
 _MASK = (1 << 64) - 1

@@ -16,8 +16,9 @@ from ..ops.declare import apply, elements
 from ..ops.movement import STACK, negative_axis
 from ..ops.reduce import reduced_alone, reduction
 from ..ops.value import Axis, ShapeLike, Tensor, TensorLike
+from .creation import zeros
 from .parameter import Held
-from .shared import alias, zeros
+from .shared import alias
 from .tape import state
 from .tensor import record_known_list, tensor
 

@@ -11,29 +11,16 @@ from __future__ import annotations
 
 import functools
 import itertools
-import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..backends.device import Device, current_device
-from ..backends.transfer import copy_of, is_on_device, to_device, to_host
-from ..base.errors import (
-    AutobatchError,
-    BackendError,
-    CellError,
-    OpTypeError,
-    RecordingError,
-    op_error,
-    user_error,
-    user_line,
-)
-from ..base.types import HALF, Type, counted, default_dtype, is_float, tensor_type, value_dtype
+from ..backends.transfer import is_on_device, to_device, to_host
+from ..base.errors import BackendError, RecordingError, user_error, user_line
+from ..base.types import Type, counted, default_dtype, is_float, tensor_type
 from ..ir.graph import Graph, _hashable
 from ..ir.interpret import interpret
 from ..ir.simplify import simplify
@@ -41,62 +28,13 @@ from ..ir.trace import Builder
 from ..ir.vjp import vjp
 from ..ops.declare import Attrs, Op, apply, recorder
 from ..ops.elementwise import STOP_GRADIENT
-from ..ops.movement import STACK, TRANSPOSE, transpose, whole
-from ..ops.movement import extents as extents_of
-from ..ops.value import ShapeLike, Tensor, TensorLike
+from ..ops.movement import STACK, TRANSPOSE, transpose
+from ..ops.value import Tensor
 from ..run.device.expressions import evaluate
+from .context import checking, is_frozen, refuse_numbers
 from .forcing import engine
 
 _INTERN_LIMIT = 512
-
-T = TypeVar("T")
-
-
-class _Flags(threading.local):
-    kept: bool = False
-    traced: bool = False
-
-
-flags = _Flags()
-"""Per thread: `kept`, True while `ab.map` makes recordings that will be replayed; `traced`, while a cell is traced."""
-
-frozen: ContextVar[bool] = ContextVar("autobatch_no_grad", default=False)
-"""True under `no_grad`."""
-
-checking: ContextVar[Callable[[SharedExpression, Any, str], None] | None] = ContextVar("autobatch_check", default=None)
-"""Under `check_finite` called with each op on shared values, an array, and what that is: "value" or "gradient"."""
-
-without_cells: ContextVar[bool] = ContextVar("autobatch_disable_cells", default=False)
-"""True under `disable_cells`."""
-
-is_frozen = frozen.get
-"""Whether gradients are switched off."""
-
-
-def is_kept() -> bool:
-    """Whether what is recorded now will be replayed."""
-    return flags.kept
-
-
-def refuse_if_kept(what: str) -> None:
-    """Raise where a recording that will be replayed is about to depend on something that will be different then."""
-    if is_kept():
-        raise user_error(
-            RecordingError,
-            f"map: {what} inside a function whose recordings are reused",
-            repair="do it outside and pass the result as an argument, or leave out reuse=True",
-        )
-
-
-def refuse_in_cell(what: str) -> None:
-    """Raise where the trace of a cell is about to depend on numbers that change without another trace."""
-    if flags.traced:
-        raise user_error(
-            CellError,
-            f"cell: {what}: a value cannot be forced inside a cell",
-            repair="do it outside, and pass the number as an argument",
-        )
-
 
 _ages = itertools.count(1)
 
@@ -121,7 +59,7 @@ class Shared(Tensor):
 
     @property
     def trainable(self) -> bool:
-        """Whether a gradient may be wanted."""
+        """Whether a parameter is reached through ops that have derivatives."""
         return False
 
     @property
@@ -173,7 +111,7 @@ class Shared(Tensor):
             for v in values[1:]:
                 total = total + v
             return total
-        stacked = stack_values(values)
+        stacked = apply(STACK, tuple(values), (-len(values[0].shape) - 1,))
         return stacked if kind == "stack" else getattr(stacked, kind)(axis=0)
 
     def backward(self, retain: bool = False) -> None:
@@ -187,8 +125,7 @@ class Shared(Tensor):
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of the current numbers."""
         if not isinstance(self, Constant):
-            refuse_if_kept("the numbers of a parameter are read")
-            refuse_in_cell("the numbers of a parameter are read")
+            refuse_numbers("the numbers of a parameter are read")
         array = self._array()
         return to_host(array) if is_on_device(array) else np.array(array)
 
@@ -200,7 +137,7 @@ class Shared(Tensor):
 
 
 def youngest_of(operands: Iterable[Any]) -> Shared | None:
-    """The shared value among operands that was made last, with which what is made for all of them is kept."""
+    """The shared value that was made last, with which what is made for all operands is kept."""
     return max((x for x in operands if isinstance(x, Shared)), key=lambda x: x._age, default=None)
 
 
@@ -222,11 +159,6 @@ def alias(x: Shared, number: int = 0) -> Any:
     if inner is None:
         return x
     return _kept(("alias", number, id(inner)), (inner,), lambda: SharedExpression(None, (inner,), (), False))
-
-
-def stack_values(values: Any) -> Any:
-    """Values joined along a new first axis."""
-    return apply(STACK, tuple(values), (-len(values[0].shape) - 1,))
 
 
 class Constant(Shared):
@@ -283,133 +215,6 @@ def set_attributes(x: Tensor, attributes: dict[str, Any]) -> None:
         x.__dict__.update(attributes)
 
 
-_filled: dict[Any, Constant] = {}
-
-
-def filled(name: str, shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
-    """The one constant of this shape, number and dtype, that was asked for by this name."""
-    extents = tuple(whole(name, n) for n in extents_of(shape))
-    if not isinstance(value, int | float | np.generic) or np.asarray(value).dtype.kind not in "biuf":
-        raise op_error(
-            name,
-            "the filling is not a number",
-            got=f"{type(value).__name__}{'' if value is None else f' {value!r}'[:60]}",
-            repair="ab.ones(shape) * x fills with a value",
-        )
-    kind = (
-        value_dtype(name, dtype)
-        if dtype is not None
-        else default_dtype()
-        if isinstance(value, float | np.floating)
-        else np.asarray(value).dtype
-    )
-    if dtype is not None:
-        value = as_array(value, dtype).item()
-    key = (extents, kind, repr(value))
-    found = _filled.get(key)
-    if found is None:
-        if len(_filled) >= _INTERN_LIMIT:
-            _filled.clear()
-        found = _filled[key] = Constant(np.full(extents, value, kind))
-        found._age = 0  # it outlives all others
-    return found
-
-
-def zeros(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared constant of zeros; the default dtype unless given.
-
-    >>> import autobatch as ab
-    >>> ab.zeros(2).numpy()
-    array([0., 0.], dtype=float32)
-    """
-    return filled("zeros", shape, 0.0, dtype)
-
-
-def ones(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared constant of ones; the default dtype unless given.
-
-    >>> import autobatch as ab
-    >>> ab.ones((1, 2)).numpy()
-    array([[1., 1.]], dtype=float32)
-    """
-    return filled("ones", shape, 1.0, dtype)
-
-
-def full(shape: ShapeLike, value: float, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared constant filled with one number; the dtype of the number (floats: the default dtype) unless given.
-
-    >>> import autobatch as ab
-    >>> ab.full(2, 3).numpy()
-    array([3, 3])
-    """
-    return filled("full", shape, value, dtype)
-
-
-def constant(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared untrained array, copied now; one constant serves all examples.
-
-    NumPy floats take the default dtype unless `dtype` is given.
-
-    >>> import autobatch as ab
-    >>> ab.constant([[1.0, 2.0]]).shape
-    (1, 2)
-    """
-    return Constant(as_array(x, dtype))
-
-
-def holds_tensors(x: Any) -> bool:
-    """Whether there is a tensor in nested lists and tuples."""
-    stack = [x]
-    while stack:
-        part = stack.pop()
-        for kind in set(map(type, part)):
-            if issubclass(kind, Tensor):
-                return True
-            if issubclass(kind, list | tuple):
-                stack.extend(e for e in part if isinstance(e, list | tuple))
-    return False
-
-
-def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
-    """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise op_error(
-            "tensor",
-            "a masked array has elements without a number",
-            got=f"{x.mask.sum()} of {x.size} masked",
-            repair="x.filled(number) puts one in their place; ab.where chooses",
-        )
-    try:
-        array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")
-    except ValueError as error:
-        if isinstance(error, AutobatchError) or not isinstance(x, list | tuple):
-            raise
-        raise op_error(
-            "tensor",
-            "nested lists are an array only if all rows have one length",
-            got=repr(x)[:60],
-            repair="make a tensor of each row",
-        ) from None
-    if dtype is not None and array.dtype == HALF:
-        array = array.astype(value_dtype("tensor", HALF))
-    if array.dtype.kind == "f" and dtype is None:
-        array = array.astype(default_dtype(), copy=False)
-    if array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
-        raise op_error("tensor", "a whole number does not fit into 64 bits", got=str(array.max()))
-    if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "fib":
-        raise user_error(
-            OpTypeError,
-            f"tensor: no value holds dtype {array.dtype}",
-            expected="float32, float64, int32, int64 or bool",
-            got=repr(x)[:60],
-        )
-    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
-        raise user_error(OpTypeError, f"tensor: no value holds dtype {array.dtype}")
-    return array
-
-
 class SharedExpression(Shared):
     """An op on shared operands alone: a small graph over its operands. Without `op` it is its only operand again.
 
@@ -432,10 +237,9 @@ class SharedExpression(Shared):
         self._reverse: tuple[Graph, list[int]] | None = None
         self.current: Expression | None = None
         self.where = user_line()
-        for x in in_order([self]):
-            if not isinstance(x, SharedExpression | Constant):
-                gone = functools.partial(_forget_dependent, x._dependents, id(self))
-                x._dependents[id(self)] = weakref.ref(self, gone)
+        for x in held_by([self]):
+            gone = functools.partial(_forget_dependent, x._dependents, id(self))
+            x._dependents[id(self)] = weakref.ref(self, gone)
 
     def value(self) -> Expression:
         """The value for the numbers that the parameters have now."""
@@ -445,7 +249,6 @@ class SharedExpression(Shared):
 
     @property
     def trainable(self) -> bool:
-        """Whether a parameter is reached through ops that have derivatives."""
         return self._trainable
 
     def _enter(self, builder: Builder) -> Any:
@@ -458,11 +261,7 @@ class SharedExpression(Shared):
         return evaluate_shared([self], {}, device_of([self]))[0]
 
     def _evaluate(self, arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        if self.op is None:
-            return arrays[0]
-        if is_on_device(arrays[0]):
-            return evaluate(current_device(), self.graph, lambda kind, k: arrays[k])[0]
-        return interpret(self.graph, lambda kind, k: arrays[k])[0]
+        return arrays[0] if self.op is None else _computed(self.graph, arrays)[0]
 
     def _pull(self, g: Any, arrays: list[np.ndarray[Any, Any]]) -> list[tuple[Shared, np.ndarray[Any, Any]]]:
         """Cotangents of the parents."""
@@ -475,32 +274,15 @@ class SharedExpression(Shared):
             known = [self.graph.nodes[w].attrs[1] for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
             self._reverse = graph, known
         graph, known = self._reverse
-        if is_on_device(arrays[0]):
-            on_device = to_device(g)
-            results = evaluate(current_device(), graph, lambda kind, k: on_device if kind == "cotangent" else arrays[k])
-        else:
-            results = interpret(graph, lambda kind, k: g if kind == "cotangent" else arrays[k])
-        return [(self.parents[k], r) for k, r in zip(known, results, strict=True)]
+        return [(self.parents[k], r) for k, r in zip(known, _computed(graph, arrays, g), strict=True)]
 
 
-class Tied(Generic[T]):
-    """Holds an object as long as a parameter lives that the object is about; calling it gives the object, or None.
-
-    The object may lead to the parameter: the youngest parameter or buffer among `values` is what holds the object.
-    """
-
-    __slots__ = ("__weakref__", "_reference")
-
-    def __init__(self, what: T, values: Iterable[Shared]) -> None:
-        owners = [x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)]
-        if not owners:
-            self._reference: Callable[[], T | None] = lambda: what
-        else:
-            self._reference = weakref.ref(what)
-            max(owners, key=lambda x: x._age)._tied[self] = what
-
-    def __call__(self) -> T | None:
-        return self._reference()
+def _computed(graph: Graph, arrays: list[Any], cotangent: Any = None) -> list[Any]:
+    """The results of a graph, where the arrays lie."""
+    if not is_on_device(arrays[0]):
+        return interpret(graph, lambda kind, k: cotangent if kind == "cotangent" else arrays[k])
+    g = None if cotangent is None else to_device(cotangent)
+    return evaluate(current_device(), graph, lambda kind, k: g if kind == "cotangent" else arrays[k])
 
 
 def _forget_dependent(dependents: dict[int, Any], key: int, reference: Any) -> None:
@@ -525,7 +307,6 @@ class Expression(Shared):
 
     @property
     def trainable(self) -> bool:
-        """Whether a parameter is reached through ops that have derivatives."""
         return self._is_trainable
 
     @property
@@ -577,39 +358,6 @@ def copy_with_gradient() -> RecordingError:
     )
 
 
-class _Holder:
-    __slots__ = ("held",)
-
-    def __init__(self) -> None:
-        self.held = object()
-
-
-_holder = _Holder()
-_ALONE = sys.getrefcount(_holder.held)
-"""What `sys.getrefcount` says of an object that nobody holds but one attribute."""
-
-
-def settle(held: Iterable[Shared]) -> None:
-    """Before parameters change: values made of them that somebody holds get the numbers they have now."""
-    values: list[Expression] = []
-    for x in held:
-        for reference in list(x._dependents.values()) if x._dependents else ():
-            op = reference()
-            if op is not None and op.current is not None and sys.getrefcount(op.current) > _ALONE:
-                values.append(op.current)
-    if not values:
-        return
-    memo: Memo = {}
-    once = list({id(value): value for value in values}.values())
-    with np.errstate(all="ignore"):
-        for value in once:
-            if value._op is not None:
-                evaluate_shared([value._op], memo, device_of([value._op]))
-    for value in once:
-        if value._op is not None:
-            value.settle(copy_of(memo[value._op]))
-
-
 Memo = dict[Shared, np.ndarray[Any, Any]]
 
 
@@ -631,6 +379,11 @@ def in_order(wanted: Iterable[Shared]) -> list[Shared]:
         stack.append((x, True))
         stack.extend((p, False) for p in x.parents)
     return order
+
+
+def held_by(values: Iterable[Shared]) -> list[Shared]:
+    """The parameters and buffers that values are made of."""
+    return [x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)]
 
 
 def evaluate_shared(
@@ -661,34 +414,13 @@ def evaluate_in_order(
 
 def device_of(values: Iterable[Shared]) -> Device | None:
     """The device on which the parameters lie that these values are made of, None for the host."""
-    held = [x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)]
-    if not held or not is_on_device(held[0]._array()):
-        if any(is_on_device(x._array()) for x in held):
-            raise mixed_places("values are computed from parameters in two places")
-        return None
-    if not all(is_on_device(x._array()) for x in held):
+    places = {is_on_device(x._array()) for x in held_by(values)}
+    if len(places) > 1:
         raise mixed_places("values are computed from parameters in two places")
-    return current_device()
+    return current_device() if places == {True} else None
 
 
 def mixed_places(what: str, repair: str = "") -> BackendError:
     """The error for operands that do not lie where they are wanted."""
     everywhere = 'move all of the model, with model.to("cupy") or model.to("numba")'
     return user_error(BackendError, what, repair=repair or everywhere)
-
-
-def pull_back(
-    cotangents: dict[Shared, np.ndarray[Any, Any]], memo: Memo, give: Callable[[Shared, np.ndarray[Any, Any]], None]
-) -> None:
-    """Carry cotangents of shared values down to those that are no expressions, each handed to `give`."""
-    for x in reversed(in_order(cotangents)):
-        if x not in cotangents or not x.trainable:
-            continue
-        g = cotangents[x]
-        if not isinstance(x, SharedExpression):
-            give(x, g)
-            continue
-        for parent, part in x._pull(g, [memo[p] for p in x.parents]):
-            if (check := checking.get()) is not None:
-                check(x, part, "gradient")
-            cotangents[parent] = cotangents[parent] + part if parent in cotangents else part

@@ -35,20 +35,11 @@ from ..ops.movement import CONCAT, STACK, slice_axis
 from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from ..ops.value import Tensor, TensorLike
 from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
+from .context import is_frozen, refuse_if_kept
+from .creation import as_array, holds_tensors
 from .forcing import engine
 from .parameter import Buffer, Parameter
-from .shared import (
-    Constant,
-    Expression,
-    Shared,
-    SharedExpression,
-    as_array,
-    copy_with_gradient,
-    holds_tensors,
-    is_frozen,
-    refuse_if_kept,
-    youngest_of,
-)
+from .shared import Constant, Expression, Shared, SharedExpression, copy_with_gradient, youngest_of
 from .signature import Result, Signature, Slot, payload
 from .tape import AHEAD, CHANGED, DONE, ENDED, GUARDED, OPEN, WRITING, Recording, is_under_way, state
 

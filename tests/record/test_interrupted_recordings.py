@@ -16,7 +16,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn
 from autobatch.errors import RecordingError
-from autobatch.record.shared import checking, frozen, is_frozen, without_cells
+from autobatch.record.context import checking, frozen, is_frozen, without_cells
 from autobatch.record.tape import state
 from tests.instructions import breaking
 

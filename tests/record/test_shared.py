@@ -14,13 +14,13 @@ import pytest
 import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import NonFiniteError, RecordingError
-from autobatch.record.parameter import move
+from autobatch.record.parameter import move, replace
 from tests.requested import host
 
 CHANGES = {
     "assigned": lambda w: setattr(w, "value", np.array([5.0, 6.0])),
     "a step": lambda w: (setattr(w, "grad", np.array([-4.0, -4.0], np.float32)), optim.SGD([w], 1.0).step()),
-    "loaded": lambda w: ab.parameter.replace([(w, np.array([5.0, 6.0]))]),
+    "loaded": lambda w: replace([(w, np.array([5.0, 6.0]))]),
 }
 changes = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 
@@ -82,7 +82,7 @@ def test_reversing_what_has_changed_raises(change: Any) -> None:
     change(w)
     w.grad = None
     for loss in (lambda: penalty, lambda: penalty * 2.0, lambda: penalty + ab.tensor(1.0)):
-        with pytest.raises(RecordingError, match=r"changed since(.|\n)*test_expressions\.py"):
+        with pytest.raises(RecordingError, match=r"changed since(.|\n)*test_shared\.py"):
             loss().backward()
     assert w.grad is None
     (penalty.detach() * w.sum()).backward()
@@ -154,7 +154,7 @@ def test_values_hold_no_dropped_parameter_and_dropped_parameters_hold_no_memory(
 
 def test_the_first_number_that_is_not_finite_is_found() -> None:
     w = ab.Parameter([0.0, 1.0])
-    at_line = r"log: the first value that is not finite: -inf(.|\n)*test_expressions\.py"
+    at_line = r"log: the first value that is not finite: -inf(.|\n)*test_shared\.py"
     with pytest.raises(NonFiniteError, match=at_line), ab.check_finite():
         float(ab.log(w).sum())
     with pytest.raises(NonFiniteError, match="sqrt: the first gradient that is not finite: inf"), ab.check_finite():

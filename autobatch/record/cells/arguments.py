@@ -15,7 +15,8 @@ import numpy as np
 from ...base.errors import CellError, op_error, user_error
 from ...ir.trace import SHADOW, Builder, TracedList, in_range
 from ...ops.value import Tensor
-from ..shared import Shared, as_array
+from ..creation import as_array
+from ..shared import Shared
 from ..tape import Recording
 from ..tensor import RecordedTensor, lift, remember_array, shared_row
 

@@ -26,8 +26,10 @@ from ...ir.graph import NODE
 from ...ir.trace import SHADOW, Builder, StackedTracer, Tracer
 from ...ops.index import not_in_range
 from ...schedule.structures import EACH, KERNEL, LIST, ONE, PER_ELEMENT
+from ..context import flags, is_frozen, without_cells
+from ..expressions import Tied
 from ..random import _sync, in_mode, signed
-from ..shared import Shared, Tied, flags, is_frozen, without_cells
+from ..shared import Shared
 from ..signature import Result, Signature, Slot
 from ..tape import Recording, state
 from ..tensor import RecordedTensor, current_tape, value_number, view_rows, write

@@ -1,0 +1,138 @@
+"""Arrays become values: as `tensor` and `Parameter` take them, and constants that all examples share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..backends.transfer import is_on_device, to_host
+from ..base.errors import AutobatchError, op_error
+from ..base.types import HALF, default_dtype, value_dtype
+from ..ops.movement import extents as extents_of
+from ..ops.movement import whole
+from ..ops.value import ShapeLike, Tensor, TensorLike
+from .shared import Constant
+
+_LIMIT = 512
+"""Most constants that are kept for `zeros`, `ones` and `full`."""
+
+_filled: dict[Any, Constant] = {}
+
+
+def filled(name: str, shape: Any, value: float | int | bool, dtype: Any = None) -> Constant:
+    """The one constant of this shape, number and dtype, that was asked for by this name."""
+    extents = tuple(whole(name, n) for n in extents_of(shape))
+    if not isinstance(value, int | float | np.generic) or np.asarray(value).dtype.kind not in "biuf":
+        raise op_error(
+            name,
+            "the filling is not a number",
+            got=f"{type(value).__name__}{'' if value is None else f' {value!r}'[:60]}",
+            repair="ab.ones(shape) * x fills with a value",
+        )
+    if dtype is not None:
+        kind, value = value_dtype(name, dtype), as_array(value, dtype).item()
+    else:
+        kind = default_dtype() if isinstance(value, float | np.floating) else np.asarray(value).dtype
+    key = (extents, kind, repr(value))
+    found = _filled.get(key)
+    if found is None:
+        if len(_filled) >= _LIMIT:
+            _filled.clear()
+        found = _filled[key] = Constant(np.full(extents, value, kind))
+        found._age = 0  # it outlives all others
+    return found
+
+
+def zeros(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
+    """A shared constant of zeros; the default dtype unless given.
+
+    >>> import autobatch as ab
+    >>> ab.zeros(2).numpy()
+    array([0., 0.], dtype=float32)
+    """
+    return filled("zeros", shape, 0.0, dtype)
+
+
+def ones(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
+    """A shared constant of ones; the default dtype unless given.
+
+    >>> import autobatch as ab
+    >>> ab.ones((1, 2)).numpy()
+    array([[1., 1.]], dtype=float32)
+    """
+    return filled("ones", shape, 1.0, dtype)
+
+
+def full(shape: ShapeLike, value: float, dtype: DTypeLike | None = None) -> Tensor:
+    """A shared constant filled with one number; the dtype of the number (floats: the default dtype) unless given.
+
+    >>> import autobatch as ab
+    >>> ab.full(2, 3).numpy()
+    array([3, 3])
+    """
+    return filled("full", shape, value, dtype)
+
+
+def constant(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
+    """A shared untrained array, copied now; one constant serves all examples.
+
+    NumPy floats take the default dtype unless `dtype` is given.
+
+    >>> import autobatch as ab
+    >>> ab.constant([[1.0, 2.0]]).shape
+    (1, 2)
+    """
+    return Constant(as_array(x, dtype))
+
+
+def holds_tensors(x: Any) -> bool:
+    """Whether there is a tensor in nested lists and tuples."""
+    stack = [x]
+    while stack:
+        part = stack.pop()
+        for kind in set(map(type, part)):
+            if issubclass(kind, Tensor):
+                return True
+            if issubclass(kind, list | tuple):
+                stack.extend(e for e in part if isinstance(e, list | tuple))
+    return False
+
+
+def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
+    """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise op_error(
+            "tensor",
+            "a masked array has elements without a number",
+            got=f"{x.mask.sum()} of {x.size} masked",
+            repair="x.filled(number) puts one in their place; ab.where chooses",
+        )
+    try:
+        array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")
+    except ValueError as error:
+        if isinstance(error, AutobatchError) or not isinstance(x, list | tuple):
+            raise
+        raise op_error(
+            "tensor",
+            "nested lists are an array only if all rows have one length",
+            got=repr(x)[:60],
+            repair="make a tensor of each row",
+        ) from None
+    if dtype is not None and array.dtype == HALF:
+        array = array.astype(value_dtype("tensor", HALF))
+    if array.dtype.kind == "f" and dtype is None:
+        array = array.astype(default_dtype(), copy=False)
+    if array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
+        raise op_error("tensor", "a whole number does not fit into 64 bits", got=str(array.max()))
+    if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "fib" or (array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8)):
+        raise op_error(
+            "tensor",
+            f"no value holds dtype {array.dtype}",
+            expected="float32, float64, int32, int64 or bool",
+            got=repr(x)[:60],
+        )
+    return array
