@@ -6,5 +6,6 @@ computed here; a value that is asked for goes through the hooks of `forcing`.
 In reading order: `context` (modes); `shared` (values that are the same for every example), `creation`, `expressions`
 and `parameter`; `signature` (what nodes have in common that share a launch); `tape` (the open recording); `forcing`;
 `tensor` (values of an example); `ops` that are recorded fast; `reductions`, `random` and `numpy_functions`; `modes`;
-`grad` (derivatives as functions); `forced_values` (counted by line). `cells/` are whole functions recorded as one node.
+`containers` (of the user's, made again); `grad` and `derivatives`; `forced_values` (counted by line). `cells/` are
+whole functions recorded as one node.
 """
