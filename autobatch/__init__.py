@@ -1,41 +1,42 @@
 """autobatch: write the model for one example; train on minibatches; no padding, no masks."""
 
+# In the order of the rooms, from the ground up.
 from . import errors
-from .record import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on values)
-from .backends import backend, set_backend
-from .backends.host.matmul import products, products_in_use, set_products
-from .backends.host.threads import get_num_threads, set_num_threads
-from .record.cells.cell import cell, disable_cells
-from .engine import backward as _backward  # noqa: F401 (fills what tensors ask for)
-from .engine.values import check_finite, evaluate
+from .base.types import set_default_dtype
 from .errors import AutobatchError
-from .explain.explain import explain
-from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
-from .record.grad import grad, value_and_grad
-from .map.map import map
-from .record.modes import no_grad
 from .ops.composite import log_softmax, logsumexp, softmax, squared_error
 from .ops.elementwise import absolute as abs
 from .ops.elementwise import maximum, minimum, power, where
 from .ops.linalg import matmul
 from .ops.movement import reshape, transpose
-from .ops.value import Tensor
+from .ops.value import Tensor, TensorLike
+from .backends import backend, set_backend
+from .backends.host.matmul import products, products_in_use, set_products
+from .backends.host.threads import get_num_threads, set_num_threads
+from .record import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on tensors)
+from .record.cells.cell import cell, disable_cells
+from .record.creation import constant, full, ones, zeros
+from .record.grad import grad, value_and_grad
+from .record.modes import no_grad
+from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .record.parameter import Parameter
-from .explain.profile import profile
 from .record.random import dropout, normal, random_state, rng, seed, set_random_state, uniform
 from .record.reductions import max, mean, stack, sum
-from .map.store import forget
-from .record.creation import constant, full, ones, zeros
 from .record.tensor import tensor
-from .base.types import set_default_dtype
-
-from . import data, nn, optim  # isort: skip
-from .nn.saving import load, save  # isort: skip
+from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)
+from .engine.values import check_finite, evaluate
+from .map.map import map
+from .map.store import forget
+from .explain.explain import explain
+from .explain.profile import profile
+from . import data, nn, optim
+from .nn.saving import load, save
 
 __all__ = [
     "AutobatchError",
     "Parameter",
     "Tensor",
+    "TensorLike",
     "abs",
     "backend",
     "cell",
@@ -100,3 +101,7 @@ __all__ = [
     "where",
     "zeros",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -69,7 +69,7 @@ class Minibatches(Generic[Example]):
             if self._under_way is not None and self._under_way[0] == epoch:
                 self._under_way = None
 
-    def state_dict(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """The epoch, and how many of its minibatches were given, in the flat form that `ab.save` takes.
 
         >>> batches = minibatches("abcde", batch_size=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..backends.transfer import to_host
 from ..base.errors import CellError, RecordingError, user_error
 from ..base.interrupts import passing_on
 from ..base.types import Type
+from ..ops.value import Tensor
 from ..record.context import checking
 from ..record.forcing import engine
 from ..record.shared import Shared
@@ -21,6 +22,9 @@ from .finite import name_shared
 from .flush import flush, run_own_pending
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T", bound=Tensor)
+U = TypeVar("U", bound=Tensor)
+K = TypeVar("K")
 
 
 @passing_on
@@ -56,6 +60,18 @@ def compute(t: RecordedTensor) -> Array:
     return value
 
 
+@overload
+def evaluate(tree: Tensor) -> Array: ...
+@overload
+def evaluate(tree: list[T]) -> list[Array]: ...
+@overload
+def evaluate(tree: tuple[T, U]) -> tuple[Array, Array]: ...
+@overload
+def evaluate(tree: list[tuple[T, U]]) -> list[tuple[Array, Array]]: ...
+@overload
+def evaluate(tree: dict[K, T]) -> dict[K, Array]: ...
+@overload
+def evaluate(tree: Any) -> Any: ...
 @passing_on
 def evaluate(tree: Any) -> Any:
     """Force every tensor in nested lists, tuples and dicts; the same nesting of NumPy arrays.

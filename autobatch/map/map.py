@@ -9,7 +9,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
 from ..base.clocks import timed
 from ..base.errors import CellError, RecordingError, user_error
@@ -23,13 +23,36 @@ from ..record.tensor import current_tape, iterate_tensors
 from .encoded import Mark, mark
 from .store import keys_of, own_store
 
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+R = TypeVar("R")
+Reuse = bool | Literal["check"]
+Many = Iterable[Any]
 
+
+@overload
+def map(fn: Callable[[A], R], xs: Iterable[A], /, *, batched: bool = True, reuse: Reuse = False) -> list[R]: ...
+@overload
 def map(
-    fn: Callable[..., Any],
-    *sequences: Iterable[Any],
+    fn: Callable[[A, B], R], xs: Iterable[A], ys: Iterable[B], /, *, batched: bool = True, reuse: Reuse = False
+) -> list[R]: ...
+@overload
+def map(
+    fn: Callable[[A, B, C], R],
+    xs: Iterable[A],
+    ys: Iterable[B],
+    zs: Iterable[C],
+    /,
+    *,
     batched: bool = True,
-    reuse: bool | Literal["check"] = False,
-) -> list[Any]:
+    reuse: Reuse = False,
+) -> list[R]: ...
+@overload
+def map(
+    fn: Callable[..., R], a: Many, b: Many, c: Many, d: Many, /, *more: Many, batched: bool = True, reuse: Reuse = False
+) -> list[R]: ...
+def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True, reuse: Reuse = False) -> list[Any]:
     """Call `fn` for each example and return the list of its results, any nesting of tensors.
 
     With one sequence `fn(x)` is called for each x, with several `fn(x, y, …)` for corresponding elements; unequal

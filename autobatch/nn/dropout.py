@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import autobatch as ab
 
 from .module import Module
@@ -33,7 +31,7 @@ class Dropout(Module):
             raise ValueError(f"Dropout: p is a probability\n  expected 0 <= p <= 1, got {p}")
         self.p = p
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ab.Tensor) -> ab.Tensor:
         """x: f[...] → f[...] of the same shape."""
         return ab.dropout(x, self.p) if self.training else x
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+import autobatch as ab
 
 from ..record.parameter import Parameter
 from . import init
 from .module import Module
+
+Rows = ab.Tensor | np.ndarray[Any, Any] | SupportsIndex | list[Any]
 
 
 class Embedding(Module):
@@ -34,14 +40,14 @@ class Embedding(Module):
         self.dim = dim
         self.weight = init.normal((n, dim))
 
-    def forward(self, index: Any) -> Any:
+    def forward(self, index: Rows) -> ab.Tensor:
         """index: an integer, a traced number, or integers of shape [k] → f[dim] or f[k, dim].
 
         An index outside the table raises IndexError.
         """
         return self.weight[index]
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Rows) -> ab.Tensor:
         weight = self.weight
         return weight._row_for_layer(index) if weight.__class__ is Parameter else weight[index]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import autobatch as ab
 
 from . import init
@@ -43,7 +41,7 @@ class GRUCell(Module):
         self.bias_hh = init.uniform_by_width((3 * hidden_size,), hidden_size) if bias else None
 
     @ab.cell
-    def forward(self, x: Any, h: Any = None) -> Any:
+    def forward(self, x: ab.Tensor, h: ab.Tensor | None = None) -> ab.Tensor:
         """x: f[I], h: f[H], zeros if None → h': f[H].
 
         With a leading axis of n in both it is one step of n sequences.

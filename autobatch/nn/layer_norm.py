@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import autobatch as ab
 
 from . import init
@@ -34,7 +32,7 @@ class LayerNorm(Module):
         self.weight = init.ones((dim,))
         self.bias = init.zeros((dim,))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ab.Tensor) -> ab.Tensor:
         """x: f[..., dim] → f[..., dim]."""
         deviation = x - ab.mean(x, axis=-1, keepdims=True)
         variance = ab.mean(deviation * deviation, axis=-1, keepdims=True)

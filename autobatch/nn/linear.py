@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import autobatch as ab
 
 from . import init
 from .module import Module
@@ -34,7 +34,7 @@ class Linear(Module):
         self.weight = init.uniform_by_width((out_features, in_features), in_features)
         self.bias = init.uniform_by_width((out_features,), in_features) if bias else None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ab.Tensor) -> ab.Tensor:
         """x: f[in_features] or f[n, in_features] → f[out_features] or f[n, out_features]."""
         y = x @ self.weight.T
         return y if self.bias is None else y + self.bias

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import autobatch as ab
 
 from . import init
@@ -43,7 +41,7 @@ class LSTMCell(Module):
         self.bias_hh = init.uniform_by_width((4 * hidden_size,), hidden_size) if bias else None
 
     @ab.cell
-    def forward(self, x: Any, state: Any = None) -> tuple[Any, Any]:
+    def forward(self, x: ab.Tensor, state: tuple[ab.Tensor, ab.Tensor] | None = None) -> tuple[ab.Tensor, ab.Tensor]:
         """x: f[I], state: (h, c), both f[H], zeros if None → (h', c'), both f[H].
 
         With a leading axis of n in all of them it is one step of n sequences.

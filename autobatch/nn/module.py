@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,14 @@ from ..record.random import in_mode
 from ..record.tape import state
 from .saving import as_array
 
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
 _CONTAINERS = (list, tuple, dict)
+
+
+class _HasForward(Protocol[P, R]):
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 class Module(metaclass=Noted):
@@ -52,6 +59,9 @@ class Module(metaclass=Noted):
 
     if TYPE_CHECKING:
         forward: Callable[..., Any]
+
+        def __call__(self: _HasForward[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
     else:
 
         def forward(self, *args, **kwargs):
@@ -60,10 +70,10 @@ class Module(metaclass=Noted):
                 message(f"{name} cannot be called: it has no forward", repair=f"define {name}.forward(self, ...)")
             )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if state.training is self.training and not kwargs:  # as `in_mode`, with a frame less for all that is recorded
-            return self.forward(*args)
-        return in_mode(self.training, self.forward, args, kwargs)
+        def __call__(self, *args, **kwargs):
+            if state.training is self.training and not kwargs:  # as `in_mode`, with a frame less for all it records
+                return self.forward(*args)
+            return in_mode(self.training, self.forward, args, kwargs)
 
     # Compiled cells guard on what modules hold, and check again only after some module has changed.
 
@@ -141,7 +151,7 @@ class Module(metaclass=Noted):
 
     # State.
 
-    def state_dict(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of all parameters and buffers by name; what is tied stands under each of its names, as in PyTorch.
 
         A module that refers back to one that holds it is named once. Raises ValueError where two parameters have the

@@ -7,14 +7,14 @@ PyTorch's LSTM has: i, f, g, o. Weights are drawn from U(−1/√H, 1/√H), H b
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import autobatch as ab
 
 from . import init
 from .module import Module
 
-State = tuple[Any, Any]
+State = tuple[ab.Tensor, ab.Tensor]
 
 
 class TreeLSTMLeaf(Module):
@@ -44,7 +44,7 @@ class TreeLSTMLeaf(Module):
         self.bias_ih = init.uniform_by_width((3 * hidden_size,), hidden_size)
 
     @ab.cell
-    def forward(self, x: Any) -> State:
+    def forward(self, x: ab.Tensor) -> State:
         """x: f[I] → (h, c), both f[H]."""
         i, g, o = ab.split(x @ self.weight_ih.T + self.bias_ih, 3, axis=-1)
         c = ab.sigmoid(i) * ab.tanh(g)
@@ -127,7 +127,7 @@ class ChildSumTreeLSTMCell(Module):
         self.bias_ih = init.uniform_by_width((4 * hidden_size,), hidden_size)
 
     @ab.cell
-    def forward(self, x: Any, children: list[State]) -> State:
+    def forward(self, x: ab.Tensor, children: Sequence[State]) -> State:
         """x: f[I], children: a list of (h, c), all f[H] → (h, c), both f[H].
 
         Two kernels serve all trees: one for nodes with children, however many, and one for nodes without.

@@ -7,14 +7,14 @@ inside derivatives cannot mix. What it recorded is then walked backwards (`deriv
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
 from ..base.errors import CellError, OpTypeError, RecordingError, user_error
 from ..base.types import default_dtype, is_float
-from ..ops.value import Tensor
+from ..ops.value import Tensor, TensorLike
 from .containers import made_like, parts_of
 from .context import is_frozen
 from .derivatives import Sweep
@@ -24,6 +24,27 @@ from .tape import Recording, state
 from .tensor import RecordedTensor, current_tape, interrupted, shared_row, tensor
 
 
+class _HasParameters(Protocol):
+    def named_parameters(self) -> Iterable[tuple[str, Tensor]]: ...
+
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=_HasParameters)
+A = TypeVar("A", bound="list[Any] | tuple[Any, ...] | dict[Any, Any]")
+
+
+@overload
+def grad(
+    fn: Callable[Concatenate[Tensor, P], Tensor], argnums: Literal[0] = 0
+) -> Callable[Concatenate[TensorLike, P], Tensor]: ...
+@overload
+def grad(
+    fn: Callable[Concatenate[M, P], Tensor], argnums: Literal[0] = 0
+) -> Callable[Concatenate[M, P], dict[str, Tensor]]: ...
+@overload
+def grad(fn: Callable[Concatenate[A, P], Tensor], argnums: Literal[0] = 0) -> Callable[Concatenate[A, P], A]: ...
+@overload
+def grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]: ...
 def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """The function that gives d fn / d argument: for one argument its structure, for several a tuple.
 
@@ -45,7 +66,23 @@ def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[.
     return derivative
 
 
-def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Any, Any]]:
+@overload
+def value_and_grad(
+    fn: Callable[Concatenate[Tensor, P], Tensor], argnums: Literal[0] = 0
+) -> Callable[Concatenate[TensorLike, P], tuple[Tensor, Tensor]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[Concatenate[M, P], Tensor], argnums: Literal[0] = 0
+) -> Callable[Concatenate[M, P], tuple[Tensor, dict[str, Tensor]]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[Concatenate[A, P], Tensor], argnums: Literal[0] = 0
+) -> Callable[Concatenate[A, P], tuple[Tensor, A]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0
+) -> Callable[..., tuple[Tensor, Any]]: ...
+def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """Like `grad`, but the function gives (value, derivative).
 
     >>> import autobatch as ab

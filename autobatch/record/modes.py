@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from ..base.tasks import current_task
 from .context import frozen, is_frozen
@@ -11,6 +11,9 @@ from .tape import GUARDED, state
 from .tensor import own_tape
 
 __all__ = ["freeze", "no_grad"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class no_grad:
@@ -42,8 +45,8 @@ class no_grad:
         finally:
             freeze(self._before)  # again: Ctrl-C may have cut the first one short
 
-    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
             with no_grad():
                 return fn(*args, **kwargs)
 

@@ -15,7 +15,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -36,6 +36,8 @@ from ..tensor import RecordedTensor, current_tape, value_number, view_rows, writ
 from .arguments import Built, Flat, are_unchanged, flatten_arguments, is_operand, rebuild
 from .entry import Entry, limits
 from .guard import Guard, guard, is_filled, weakly
+
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
 
 KEPT = 32
 """Most traces that are kept of calls with arguments of one structure: the last ones."""
@@ -448,7 +450,11 @@ def _first_leaf(structure: Any) -> int:
     return int(structure[1])
 
 
-def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) -> Any:
+@overload
+def cell(fn: F, *, static: Sequence[str] = ()) -> F: ...
+@overload
+def cell(*, static: Sequence[str] = ()) -> Callable[[F], F]: ...
+def cell(fn: Any = None, *, static: Sequence[str] = ()) -> Any:
     """Trace a function once per signature; a call is then one node of the recording.
 
     Any callable will do: functions, methods of all kinds, `functools.partial`; a module is returned itself, with a
@@ -481,7 +487,7 @@ def cell(fn: Callable[..., Any] | None = None, *, static: Sequence[str] = ()) ->
     if isinstance(fn, functools.partial):
         return functools.partial(cell(fn.func, static=static), *fn.args, **fn.keywords)
     if isinstance(type(fn), Noted):
-        fn.forward = cell(fn.forward, static=static)  # type: ignore[attr-defined]
+        fn.forward = cell(fn.forward, static=static)
         return fn
     if not isinstance(fn, types.FunctionType):
         return _cell_of_callable(fn, static)
