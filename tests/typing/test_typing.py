@@ -59,6 +59,8 @@ def test_a_program_has_no_errors_and_each_mistake_is_found(checker):
     assert not expected - set(found)
 
 
+@pytest.mark.slow
+@pytest.mark.unchecked
 def test_the_program_runs(capsys):
     runpy.run_path(str(HERE / "program.py"), run_name="__main__")
     assert capsys.readouterr().out
