@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.engine import kept_plans as planned
 from autobatch.errors import CompilerBug
 from autobatch.record import tape
+from autobatch.run import kept_plans as planned
 from autobatch.schedule import place, schedule
 from autobatch.schedule.structures import Expansion
 from tests import checked
@@ -111,11 +111,11 @@ def test_spoiled_data_of_a_kept_plan_are_seen(backend: str, monkeypatch: pytest.
             ints, planned_ints, *rest = found.places
             found.places = ints, np.roll(planned_ints, 1), *rest
 
-    keep = planned.Outline.keep
+    keep = planned.PlanCache.keep
     with ab.backend(backend):
         steps()
         table = ab.Parameter(TABLE, "float64")
-        monkeypatch.setattr(planned.Outline, "keep", spoiled)
+        monkeypatch.setattr(planned.PlanCache, "keep", spoiled)
         with pytest.raises(CompilerBug, match="has other data"):
             steps()
 

@@ -5,7 +5,9 @@ Signatures with equal graphs share a kernel, whichever parameters they read.
 
 from __future__ import annotations
 
-from functools import cached_property
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backends.transfer import DEVICES
@@ -13,53 +15,60 @@ from ..ir.graph import Graph
 from ..ir.simplify import simplify
 from .batch import batch
 from .cuda.lower import CudaProgram, lower_cuda
+from .host.indices import IndexPart, index_part
 from .host.lower import Program, graph_inputs, lower, steps_of
 from .rewrites.join import derive, join_products
 from .split import Pieces, split
 from .steps import Steps
 
 
+@dataclass(eq=False, kw_only=True, slots=True)
 class Kernel:
     """The batched code of one graph.
 
-    `trainable` are the shared operands that want gradients, `constant` the slots whose values have none.
+    trainable: shared operands that want gradients; constant: slots whose values have none
+    in_place: whether its pieces read more where it lies, in pools, which the programs of the host can
+    expressions: what the "derived" operands of the pieces are, made of shared operands: graphs of one result
+    requested: pieces that this process has run, or is about to
     """
 
-    def __init__(
-        self,
-        name: str,
-        graph: Graph,
-        trainable: frozenset[int],
-        constant: frozenset[int] = frozenset(),
-        in_place: bool = False,
-    ) -> None:
-        self.name = name
-        self.graph = graph
-        self.trainable = trainable
-        self.constant = constant
-        self.in_place = in_place
-        self._programs: dict[tuple[str, str, bool], Program] = {}
-        self._device_programs: dict[tuple[str, bool], CudaProgram] = {}
-        self._graphs: dict[str, Graph] = {}
-        self.expressions: list[Graph] = []
-        """What the "derived" operands of the pieces are, made of shared operands: graphs of one result."""
+    name: str
+    graph: Graph
+    trainable: frozenset[int]
+    constant: frozenset[int] = frozenset()
+    in_place: bool = False
 
-    @cached_property
+    expressions: list[Graph] = field(init=False, default_factory=list)
+    requested: set[str] = field(init=False, default_factory=set)
+    _batched: Graph | None = field(init=False, default=None)
+    _pieces: Pieces | None = field(init=False, default=None)
+    _on_host: Kernel | None = field(init=False, default=None)
+    _graphs: dict[str, Graph] = field(init=False, default_factory=dict)
+    _programs: dict[tuple[str, str, bool], Program] = field(init=False, default_factory=dict)
+    _device_programs: dict[tuple[str, bool], CudaProgram] = field(init=False, default_factory=dict)
+    _index_parts: dict[tuple[str, frozenset[int]], IndexPart] = field(init=False, default_factory=dict)
+
+    @property
     def batched(self) -> Graph:
         """The graph of a launch."""
-        return join_products(simplify(batch(self.graph))[0].pruned())
+        if self._batched is None:
+            self._batched = join_products(simplify(batch(self.graph))[0].pruned())
+        return self._batched
 
-    @cached_property
+    @property
     def pieces(self) -> Pieces:
         """Forward, backward and final graph."""
-        return split(self.batched, set(self.trainable), self.constant, self.in_place)
+        if self._pieces is None:
+            self._pieces = split(self.batched, set(self.trainable), self.constant, self.in_place)
+        return self._pieces
 
-    @cached_property
+    @property
     def on_host(self) -> Kernel:
-        """The kernel whose pieces read more where it lies, in pools, which the programs of the host can."""
-        found = Kernel(self.name, self.graph, self.trainable, self.constant, in_place=True)
-        found.__dict__["batched"] = self.batched
-        return found
+        """The kernel as it runs on the host, `in_place`."""
+        if self._on_host is None:
+            self._on_host = dataclasses.replace(self, in_place=True)
+            self._on_host._batched = self.batched
+        return self._on_host
 
     def on(self, backend: str) -> Kernel:
         """The kernel as it runs on a backend."""
@@ -91,6 +100,23 @@ class Kernel:
             self._device_programs[piece, add] = found
         return found
 
+    def index_part(self, piece: str, slots: frozenset[int]) -> IndexPart:
+        """The part of a piece that makes indices of what the host knows: data, lengths, and the rows of some slots."""
+        found = self._index_parts.get((piece, slots))
+        if found is None:
+            pieces = self.pieces if piece == "forward" else None
+            found = index_part(self.graph_of(piece), f"{self.name}_indices", slots, pieces)
+            self._index_parts[piece, slots] = found
+        return found
+
+    def first_requests(self, *pieces: str) -> Iterator[tuple[Kernel, str]]:
+        """The kernel with each of these pieces that has outputs and was not requested before."""
+        for piece in pieces:
+            if piece not in self.requested:
+                self.requested.add(piece)
+                if self.graph_of(piece).outputs:
+                    yield self, piece
+
     def text(self, piece: str, backend: str) -> str:
         """The lowered piece, to read."""
         return (self.device_program(piece) if backend in DEVICES else self.program(piece, backend)).text
@@ -117,5 +143,5 @@ def kernel_of(name: str, graph: Graph, trainable: frozenset[int], constant: froz
     key = (graph.key(), trainable, constant)
     found = _kernels.get(key)
     if found is None:
-        found = _kernels.setdefault(key, Kernel(name, graph, trainable, constant))
+        found = _kernels.setdefault(key, Kernel(name=name, graph=graph, trainable=trainable, constant=constant))
     return found

@@ -50,7 +50,7 @@ def _let_go(tape: Recording | None) -> None:
     constants = {t._id for t in held if is_constant_value(tape, t._id)}
     tape.lines = {t._id: tape.place(tape.node_of(t._id)) for t in held}
     tape.constants, tape.holders = constants, []
-    tape.arrays = tape.outline = tape.targets = None
+    tape.arrays = tape.plan_cache = tape.targets = None
     tape.signatures, tape.number, tape.imports, tape.links, tape.held, tape.results = [], {}, {}, [], [], set()
     tape.codes, tape.places, tape.beyond, tape.blocks = [(0, None)], [], [], []
 

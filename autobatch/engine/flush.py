@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from ..base.clocks import active, timed
 from ..base.cpython import referenced
@@ -13,15 +17,20 @@ from ..base.interrupts import passing_on
 from ..record.context import refuse_if_kept, refuse_in_cell
 from ..record.forced_values import Forcing
 from ..record.parameter import before_change
-from ..record.tape import DONE, Recording, state
+from ..record.shared import Shared, in_order
+from ..record.tape import DONE, Recording, listed, parsed, signature_table, state
 from ..record.tensor import RecordedTensor, interrupted, own_tape
+from ..run.kept_plans import MOST, PlanCache
+from ..schedule.structures import FROM_DATA, Tape
 from .ending import end_all, is_constant_recording
 from .forward import run_tape
 from .gc_pause import flushed
-from .kept_plans import outlined
 
 LAST = 64
 """Values at the end of a recording that are looked at first: a loss that somebody holds is there."""
+
+LARGEST = 1000
+"""Most nodes of a recording whose plan is kept; in larger ones cells may still be found."""
 
 SPARE = 1 << 16
 """Most tensors that a thread keeps to use them again."""
@@ -106,7 +115,7 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
     tape.holders = list(map(weakref.ref, held))
     roots = sorted({t._id for t in held})
     with timed("assemble"):
-        tape.arrays, tape.outline = outlined(tape, roots)
+        tape.arrays, tape.plan_cache = _assembled(tape, roots)
     _keep_spare(tape, {*listed.tolist(), *watched.tolist(), *({target._id} if target is not None else ())})
     tape.let_go()
     flushed()
@@ -118,6 +127,33 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
     tape.state = DONE
     if is_constant_recording(tape):
         state.finished = weakref.ref(tape)
+
+
+def _assembled(tape: Recording, roots: Sequence[int]) -> tuple[Tape, PlanCache[Shared] | None]:
+    """The arrays of a recording, and the cache of its plans; None where these depend on data, or are not worth keeping.
+
+    The cache is kept with a signature of the recording, and so as long as the parameters that it reads.
+    """
+    pools: dict[tuple[int, Any], int] = {}
+    table = signature_table(tape.signatures, pools)
+    stream = listed(tape, "stream", np.int32)
+    holder = next((s for s in tape.signatures if s.shared), None)
+    if holder is None or tape.unbatched or tape.links or tape.n_nodes > LARGEST:
+        return parsed(tape, stream, table, pools, roots), None
+    kept = holder.decisions.plans
+    key = (id(table), stream.tobytes(), *roots)  # the table lives as long as the arrays of the cache
+    cache = kept.get(key)
+    if cache is not None:
+        ints, floats = listed(tape, "ints", np.int64), listed(tape, "floats", np.float64)
+        return cache.arrays.with_data(ints, floats), cache
+    arrays = parsed(tape, stream, table, pools, roots)
+    if (table.result_rule == FROM_DATA).any():
+        return arrays, None
+    if len(kept) >= MOST:
+        kept.clear()
+    operands = in_order(x for s in tape.signatures for x in s.shared)
+    cache = kept[key] = PlanCache(arrays.with_data(arrays.ints[:0], arrays.floats[:0]), operands)
+    return arrays, cache
 
 
 def _run_inside_map(tape: Recording) -> None:

@@ -29,13 +29,13 @@ from ..run.device.execute import execute_on_device
 from ..run.device.layout import DeviceRun
 from ..run.device.layout import lay_out as lay_out_on_device
 from ..run.execute import Run, execute
+from ..run.kept_plans import Planned, Question, numbered
 from ..run.layout import gradients_wanted, load
 from ..run.one_by_one import LoopRun
 from ..schedule.place import place
 from ..schedule.schedule import schedule
 from ..schedule.structures import KERNEL, Expansion
 from .finite import check_launches, name_node
-from .kept_plans import Planned, numbered
 
 __all__ = ["check_versions", "new_reverse_pieces", "run_tape"]
 
@@ -59,11 +59,11 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
             return _one_by_one(tape, memo)
     with timed("expand"):
         joined = joined and checking.get() is None  # what is not finite is to be found at its own op
-        outline = tape.outline
-        asked = outline.asked(tape.signatures, targets, joined) if outline is not None else None
-        known = outline.plans.get(asked) if outline is not None else None
+        version = sum([s.decisions.version for s in tape.signatures])  # none of them ever falls
+        question = (None if targets is None else tuple(targets), joined, version)
+        known = None if tape.plan_cache is None else tape.plan_cache.plans.get(question)
     if known is None:
-        known = _planned(tape, targets, joined, asked, backend)
+        known = _planned(tape, targets, joined, question, backend)
     with timed("allocate"):
         run = _laid_out(tape, known, backend, device, memo)
     with timed("forward"):
@@ -101,14 +101,14 @@ def _one_by_one(tape: Recording, memo: dict[Shared, Array]) -> LoopRun:
         raise OpIndexError(message(f"{error} in {signature}", where=tape.where(error.node))) from None
 
 
-def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, asked: Any, backend: str) -> Planned:
+def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, question: Question, backend: str) -> Planned:
     """Expand, schedule and place a recording, and compile what this process meets for the first time.
 
     With places in its data instead of data, and kept, where a recording of its structure was asked the same before.
     """
     assert tape.arrays is not None
-    outline = tape.outline
-    is_met = outline is not None and asked in outline.plans
+    cache = tape.plan_cache
+    is_met = cache is not None and question in cache.plans
     with timed("expand"):
         whole = numbered(tape.arrays) if is_met else tape.arrays
         expansion, signatures, needs = expand_recording(tape, whole, targets, joined)
@@ -121,8 +121,8 @@ def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, asked
         with timed("place"):
             plan = place(expansion.tape, launches, keep)
         planned = Planned(expansion, signatures, needs, launches, plan)
-        if outline is not None:
-            outline.keep(asked, planned if is_met else None)
+        if cache is not None:
+            cache.keep(question, planned if is_met else None)
         with timed("forward"):
             team.finish()
     return planned
@@ -161,16 +161,14 @@ def _new_pieces(
     expansion: Expansion, signatures: Sequence[Signature], needs: Any, with_reverse: bool
 ) -> list[tuple[Kernel, str]]:
     """Pieces of kernels that this process runs for the first time: going forward, and in reverse as well."""
-    unknown = [s for s, x in enumerate(signatures) if x.kind == KERNEL and "_met" not in x.__dict__]
-    if not unknown:
-        return []
     used, wanting = _uses(expansion.tape.sig, needs, len(signatures))
-    pieces = []
-    for s in unknown:
-        if used[s]:
-            signatures[s].__dict__["_met"] = True
-            pieces.append((signatures[s].kernel.on_host, "forward" if wanting[s] else "inference"))
-    return pieces + (new_reverse_pieces([signatures[s] for s in unknown if wanting[s]]) if with_reverse else [])
+    pieces: list[tuple[Kernel, str]] = []
+    for s, signature in enumerate(signatures):
+        if used[s] and signature.kind == KERNEL:
+            pieces += signature.kernel.on_host.first_requests("forward" if wanting[s] else "inference")
+    if with_reverse:
+        pieces += new_reverse_pieces([signature for s, signature in enumerate(signatures) if wanting[s]])
+    return pieces
 
 
 @njit
@@ -186,18 +184,14 @@ def _uses(sig, needs, n_sigs):  # type: ignore[no-untyped-def]
 
 def new_reverse_pieces(signatures: Sequence[Signature]) -> list[tuple[Kernel, str]]:
     """Pieces of kernels that this process reverses for the first time."""
-    unknown = [s for s in signatures if s.kind == KERNEL and "_met_in_reverse" not in s.__dict__]
-    for s in unknown:
-        s.__dict__["_met_in_reverse"] = True
-    kernels = [s.kernel.on_host for s in unknown]
-    return [(k, piece) for k in kernels for piece in ("backward", "final") if k.graph_of(piece).outputs]
+    kernels = [s.kernel.on_host for s in signatures if s.kind == KERNEL]
+    return [request for kernel in kernels for request in kernel.first_requests("backward", "final")]
 
 
 def operands(tape: Recording) -> list[Shared]:
     """What the signatures of a recording share, after all that it is made of."""
-    if tape.outline is not None:
-        found: list[Shared] = tape.outline.operands
-        return found
+    if tape.plan_cache is not None:
+        return tape.plan_cache.operands
     return in_order(x for s in tape.signatures for x in s.shared)
 
 

@@ -16,31 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Ints, SignatureTable, Tape
+from ..schedule.structures import Expansion, Ints, Part, SignatureTable, Tape
 
-__all__ = ["Part", "expand", "own_chains"]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One of the nodes that a recorded node becomes.
-
-    sig: its signature in the new table
-    slots: for each slot the recorded slot that it reads, or -1 - r for result r of the parts before, counted together
-    results: for each result the recorded result that it is, or -1
-    ints, floats: columns of the recorded data that it reads
-    """
-
-    sig: int
-    slots: tuple[int, ...]
-    results: tuple[int, ...]
-    ints: tuple[int, ...] = ()
-    floats: tuple[int, ...] = ()
+__all__ = ["expand", "own_chains"]
 
 
 def expand(tape: Tape, parts: Sequence[Sequence[Part] | None], table: SignatureTable) -> Expansion:

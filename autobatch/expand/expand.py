@@ -13,10 +13,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ..record.signature import Result, Signature, Slot
+from ..record.decisions import Cut
+from ..record.signature import Signature
 from ..record.tape import Recording, signature_table
-from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Tape
-from .cut import Part, expand, own_chains
+from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Part, Result, Slot, Tape
+from .cut import expand, own_chains
 from .gradient_flow import gradient_of_nodes, note_constants, set_apart
 from .hoist import Half, reads_of_weights, run_ahead
 from .patterns import Place, join_recording
@@ -28,14 +29,6 @@ LONG = 4
 
 PASSES = 1 / 16
 """Reading one weight in every launch costs as much as this many numbers that go through memory."""
-
-
-@dataclasses.dataclass(slots=True, frozen=True)
-class Cut:
-    """A signature that is cut: the signatures of its parts, and the parts but for their numbers."""
-
-    signatures: tuple[Signature, Signature]
-    parts: tuple[Part, Part]
 
 
 def expand_recording(
@@ -92,12 +85,11 @@ def _cut(tape: Tape, signatures: Sequence[Signature]) -> tuple[Expansion, list[S
 
 def _cut_of(tape: Tape, s: int, signature: Signature) -> Cut | None:
     """How a signature is cut, decided here if it was not yet."""
-    if "cut" in signature.__dict__:
-        cut: Cut | None = signature.__dict__["cut"]
-        return cut
+    if signature.decisions.is_cut_decided:
+        return signature.decisions.cut
     decided, cut = _decide(tape, s, signature)
     if decided:
-        signature.__dict__["cut"] = cut
+        signature.decisions.decide_cut(cut)
     return cut
 
 
@@ -143,13 +135,11 @@ def _half(whole: Signature, half: Half, name: str, results: tuple[Result, ...], 
         name=name,
         slots=tuple(whole.slots[k] if k >= 0 else extra[-1 - k] for k in half.rows),
         results=results,
-        n_ints=data.count("i"),
-        n_floats=data.count("f"),
         graph=half.graph,
         shared=tuple(whole.shared[k] for k in half.shared),
         data=data,
     )
-    made.__dict__["cut"] = None
+    made.decisions.decide_cut(None)
     return made
 
 

@@ -102,12 +102,11 @@ def set_apart(arrays: Tape, signatures: list[Signature], needs: Flags) -> Tape:
         here = arrays.sig == s
         if signatures[s].frozen or not needs[here].any():
             continue
-        variant = signatures[s].__dict__.get("_constant")
-        if variant is None:
-            variant = signatures[s].__dict__["_constant"] = dataclasses.replace(signatures[s], frozen=True)
-            variant.__dict__["late"] = True
+        decisions = signatures[s].decisions
+        if decisions.frozen_variant is None:
+            decisions.frozen_variant = dataclasses.replace(signatures[s], frozen=True, late=True)
         sig[here & (needs == 0)] = len(signatures)
-        signatures.append(variant)
+        signatures.append(decisions.frozen_variant)
     if len(signatures) == kinds.size:
         return arrays
     pools = {pool: k for k, pool in enumerate(arrays.pools)}
@@ -130,17 +129,17 @@ def note_constants(arrays: Tape, signatures: list[Signature], needs: Flags) -> N
         first, last = int(table.slot_of[s]), int(table.slot_of[s + 1])
         if signature.kind != KERNEL or first == last or not reads[s] or not signature.trainable:
             continue  # without parameters there are no products to be saved, and a signature that all models share
-        before: frozenset[int] | None = signature.__dict__.get("constants")
+        decisions = signature.decisions
+        before = decisions.constant_slots
         if before is not None and not before:
             continue
         slots = enumerate(zip(signature.slots, passed[first:last].tolist(), strict=True))
         now = frozenset(k for k, (slot, is_passed) in slots if not is_passed and slot.type.dtype.kind == "f")
-        found = signature.__dict__["constants"] = now if before is None else before & now
+        found = decisions.constant_slots = now if before is None else before & now
         if found:
-            variants: dict[frozenset[int], Signature] = signature.__dict__.setdefault("variants", {})
-            if found not in variants:
-                variants[found] = dataclasses.replace(signature, constant=found)
-            signatures[s] = variants[found]
+            if found not in decisions.constant_variants:
+                decisions.constant_variants[found] = dataclasses.replace(signature, constant=found)
+            signatures[s] = decisions.constant_variants[found]
 
 
 @njit

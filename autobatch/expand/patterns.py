@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from ..base.types import Type
-from ..record.signature import Result, Signature, Slot
+from ..record.decisions import FoundCell
+from ..record.signature import Signature
 from ..record.tape import signature_table
 from ..schedule.schedule import schedule
-from ..schedule.structures import FIXED, KERNEL, ONE, Expansion, Ints, Tape
+from ..schedule.structures import FIXED, KERNEL, ONE, Expansion, Ints, Result, Slot, Tape
 from .chain import Chain
 from .find import EITHER, LAUNCH, PASSES, Facts, Recurring, recurring
 from .hoist import reads_of_weights
@@ -54,18 +55,6 @@ Place = Callable[[int], tuple[CodeType | None, int]]
 """The code object and the instruction that recorded a node."""
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A pattern: the signatures of its nodes, what they read and make (as in `run.join.Pattern`), its own signature."""
-
-    members: tuple[Signature, ...]
-    slots: tuple[int, ...]
-    reads: tuple[int, ...]
-    results: tuple[int, ...]
-    signature: Signature
-    distinct: frozenset[Signature]
-
-
 @dataclass
 class _Effort:
     """Nodes recorded and nodes searched in this process."""
@@ -86,24 +75,24 @@ def join_recording(tape: Tape, signatures: Sequence[Signature], place: Place) ->
     n = tape.sig.size
     if n >= MIN_NODES:
         effort.recorded += n
-        unseen = np.array([s.kind == KERNEL and not s.__dict__.get("searches") for s in signatures])
+        unseen = np.array([s.kind == KERNEL and not s.decisions.searches for s in signatures])
         if int(np.count_nonzero(unseen[tape.sig])) >= MIN_NODES // 4:
             _search(tape, signatures, place)
     expansion, found, refused = _apply(tape, signatures, _known(signatures))
-    if refused >= max(MIN_NODES, n // 4) and max(s.__dict__.get("searches", 0) for s in signatures) < SEARCHES:
+    if refused >= max(MIN_NODES, n // 4) and max(s.decisions.searches for s in signatures) < SEARCHES:
         _search(tape, signatures, place)
         expansion, found, _ = _apply(tape, signatures, _known(signatures))
     return expansion, found
 
 
-def _known(signatures: Sequence[Signature]) -> list[Found]:
+def _known(signatures: Sequence[Signature]) -> list[FoundCell]:
     """The patterns whose nodes have these signatures."""
     here = frozenset(signatures)
-    return [p for s in signatures for p in s.__dict__.get("patterns", ()) if p.distinct <= here]
+    return [p for s in signatures for p in s.decisions.found_cells if p.distinct <= here]
 
 
 def _apply(
-    tape: Tape, signatures: Sequence[Signature], patterns: Sequence[Found]
+    tape: Tape, signatures: Sequence[Signature], patterns: Sequence[FoundCell]
 ) -> tuple[Expansion, list[Signature], int]:
     if not patterns:
         return Expansion(tape), list(signatures), 0
@@ -137,14 +126,14 @@ def _search(tape: Tape, signatures: Sequence[Signature], place: Place) -> None:
     patterns = _useful(head, signatures, _patterns(head, signatures, facts, place))
     for pattern in patterns:
         keeper = next((m for m in pattern.members if m.shared), pattern.members[0])
-        kept = keeper.__dict__.get("patterns", ())
+        kept = keeper.decisions.found_cells
         if len(kept) < MOST and all(known.signature is not pattern.signature for known in kept):
-            keeper.__dict__["patterns"] = (*kept, pattern)
+            keeper.decisions.keep_cell(pattern)
     counts = np.bincount(head.sig, minlength=len(signatures))
     joined = {m for p in patterns for m in p.members}
     for signature, count in zip(signatures, counts.tolist(), strict=True):
         if count >= MIN_NODES // 10 or signature in joined:
-            signature.__dict__["searches"] = signature.__dict__.get("searches", 0) + 1
+            signature.decisions.searches += 1
 
 
 def _head(tape: Tape, n: int) -> Tape:
@@ -195,7 +184,7 @@ def _constant(signature: Signature) -> int:
     return int(signature.frozen) if any(r.dtype.kind == "f" for r in signature.results) else EITHER
 
 
-def _patterns(tape: Tape, signatures: Sequence[Signature], facts: Facts, place: Place) -> list[Found]:
+def _patterns(tape: Tape, signatures: Sequence[Signature], facts: Facts, place: Place) -> list[FoundCell]:
     """The runs that recur as patterns, those that are the same joined."""
     n = tape.sig.size
     lines: dict[Any, int] = {}
@@ -206,7 +195,7 @@ def _patterns(tape: Tape, signatures: Sequence[Signature], facts: Facts, place: 
     same: dict[Any, list[Ints]] = {}
     for run in recurring(tape, facts, place_of):
         same.setdefault(_handing(tape, signatures, run), []).append(run.starts)
-    found: list[Found] = []
+    found: list[FoundCell] = []
     for (members, inside), starts in list(same.items())[:MOST]:
         name = _name(members, place, int(starts[0][0]))
         pattern = _pattern(tape, members, inside, np.sort(np.concatenate(starts)), last_reader, name)
@@ -229,7 +218,7 @@ def _handing(tape: Tape, signatures: Sequence[Signature], run: Recurring) -> Any
 
 def _pattern(
     tape: Tape, members: Sequence[Signature], inside: Sequence[int], starts: Ints, last_reader: Any, name: str
-) -> Found | None:
+) -> FoundCell | None:
     """The pattern of runs: what is read by two slots in all of them is one operand, what any reader outside wants is a
     result."""
     slots: list[int] = []
@@ -251,7 +240,7 @@ def _pattern(
         return None
     results = np.where(wanted, np.cumsum(wanted) - 1, -1).tolist()
     signature = _joined(members, slots, [forms[k] for k in reads], results, name)
-    return Found(tuple(members), tuple(slots), tuple(reads), tuple(results), signature, frozenset(members))
+    return FoundCell(tuple(members), tuple(slots), tuple(reads), tuple(results), signature, frozenset(members))
 
 
 def _joined(
@@ -259,11 +248,10 @@ def _joined(
 ) -> Signature:
     """The signature of a pattern."""
     keeper = next((m for m in members if m.shared), members[0])
-    cache = keeper.__dict__.setdefault("joined", {})
+    cache = keeper.decisions.joined
     key = (tuple(members), tuple(slots), tuple(forms), tuple(results))
     if key in cache:
-        signature: Signature = cache[key]
-        return signature
+        return cache[key]
     joiner = Chain()
     made: list[Result] = []
     lists: list[int] = []
@@ -285,15 +273,13 @@ def _joined(
             at += 1
     exported = [v for v, result in enumerate(results) if result >= 0]
     signature = cache[key] = Signature(
-        name,
-        KERNEL,
-        tuple(operands[k] for k in range(len(operands))),
-        tuple(made[v] for v in exported),
-        sum(m.n_ints for m in members),
-        sum(m.n_floats for m in members),
-        joiner.finish(exported),
-        tuple(joiner.shared),
-        "".join(m.data for m in members),
+        name=name,
+        kind=KERNEL,
+        slots=tuple(operands[k] for k in range(len(operands))),
+        results=tuple(made[v] for v in exported),
+        graph=joiner.finish(exported),
+        shared=tuple(joiner.shared),
+        data="".join(m.data for m in members),
         frozen=max(_constant(m) % EITHER for m in members) == 1 or all(m.frozen for m in members),
         members=tuple(members),
     )
@@ -310,11 +296,11 @@ def _name(members: Sequence[Signature], place: Place, first: int) -> str:
     return " ".join([m.name for m in members[:3]] + ["…"] * (len(members) > 3))
 
 
-def _useful(tape: Tape, signatures: Sequence[Signature], patterns: Sequence[Found]) -> list[Found]:
+def _useful(tape: Tape, signatures: Sequence[Signature], patterns: Sequence[FoundCell]) -> list[FoundCell]:
     """The patterns that a recording is better with: it takes no more launches than with none, and each makes it cheaper
     in launches, reads of weights and numbers that go through memory."""
 
-    def cost(patterns: Sequence[Found]) -> tuple[int, float]:
+    def cost(patterns: Sequence[FoundCell]) -> tuple[int, float]:
         expansion, found, _ = _apply(tape, signatures, patterns)
         new = expansion.tape
         launches = schedule(new)

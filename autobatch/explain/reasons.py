@@ -201,7 +201,7 @@ def _longest_chain(r: Inspected, members: Sequence[int]) -> int:
 
 def _is_late(r: Inspected, a: int, b: int) -> bool:
     """Whether one of two signatures became constant only because gradients are wanted of something else."""
-    return any(r.signatures[s].__dict__.get("late", False) for s in (a, b))
+    return any(r.signatures[s].late for s in (a, b))
 
 
 def differences(a: Signature, b: Signature, late: bool = False) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ each node one is appended that computes the cotangents of its operands: a kernel
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,9 +18,9 @@ from ..ir.graph import NODE, Graph
 from ..ir.vjp import vjp
 from ..ops.declare import apply
 from ..ops.index import SCATTER_ADD
-from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, ONE, PAYLOAD, PER_ELEMENT
+from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, ONE, PAYLOAD, PER_ELEMENT, Result, Slot
 from .shared import Shared, SharedExpression, in_order
-from .signature import Result, Signature, Slot
+from .signature import Signature
 from .tape import Recording
 from .tensor import RecordedTensor, tensor, value_number, view_rows, write
 
@@ -219,15 +218,11 @@ def _nodes(tape: Recording) -> Iterator[_Node]:
 
 # Signatures of derivatives.
 
-_derived: weakref.WeakKeyDictionary[Signature, dict[frozenset[int], tuple[Signature, Wrt]]] = (
-    weakref.WeakKeyDictionary()
-)
-
 
 def vjp_signature(signature: Signature, shared: frozenset[int]) -> tuple[Signature, Wrt]:
     """The signature of the VJP of a signature by its rows and some shared operands: it reads the operands, then the
     cotangents of the results."""
-    known = _derived.setdefault(signature, {})
+    known = signature.decisions.derivatives
     if shared not in known:
         by_elements = signature.by_rows and shared
         known[shared] = vjp_signature(_by_elements(signature), shared) if by_elements else _derive(signature, shared)
@@ -321,6 +316,9 @@ def _vjp_of_expression(x: SharedExpression) -> tuple[Signature, list[int]]:
         graph.outputs = result.graph.pruned().outputs
         types = [graph.nodes[i].type for i in graph.outputs]
         results = tuple(Result(type.width, type.dtype, rows=type.rows) for type in types)
-        signature = Signature("vjp of shared", KERNEL, (Slot(ONE, x._type),), results, graph=graph, shared=x.parents)
+        slots = (Slot(ONE, x._type),)
+        signature = Signature(
+            name="vjp of shared", kind=KERNEL, slots=slots, results=results, graph=graph, shared=x.parents
+        )
         found = x._signatures["pull"] = signature, keys
     return found

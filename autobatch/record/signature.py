@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from ..base.types import Type, short_dtype
 from ..compile.kernel import Kernel, kernel_of
 from ..compile.rewrites.rows import as_rows
 from ..ir.graph import Graph, _hashable
-from ..schedule.structures import CONCAT_ROWS, EACH, FIXED, KERNEL, LIST, ONE, PAYLOAD, SLICE_ROWS
+from ..run.feed import Feed
+from ..schedule.structures import EACH, LIST, ONE, PAYLOAD, SLICE_ROWS, Result, Slot
+from .decisions import Decisions
 from .shared import Shared
 
 
-@dataclass(slots=True, frozen=True)
-class Slot:
-    """One operand: ONE value, a LIST of values, or EACH row of one value. `type` is that of the value, or element."""
-
-    kind: int
-    type: Type
-    list: int = 0
-
-    @property
-    def pool(self) -> tuple[int, np.dtype[Any]]:
-        """Width and dtype of the rows read."""
-        return self.type.width, self.type.dtype
-
-
-@dataclass(slots=True, frozen=True)
-class Result:
-    """One result: width and dtype of its rows, and how many there are (see run/program.py)."""
-
-    width: int
-    dtype: np.dtype[Any]
-    rule: int = FIXED
-    ref: int = 0
-    rows: int = 1
-
-
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True, slots=True, weakref_slot=True)
 class Signature:
     """All that nodes of one launch have in common."""
 
@@ -49,8 +23,6 @@ class Signature:
     kind: int
     slots: tuple[Slot, ...]
     results: tuple[Result, ...]
-    n_ints: int = 0
-    n_floats: int = 0
     graph: Graph = field(default_factory=Graph)
     shared: tuple[Shared, ...] = ()
     data: str = ""
@@ -64,26 +36,39 @@ class Signature:
     """The signatures of the nodes that one of this signature stands for, where it was found as a pattern."""
     constant: frozenset[int] = frozenset()
     """Slots that read values without gradient: nothing is computed for theirs."""
+    late: bool = False
+    """Whether it is frozen only because gradients are wanted of something else."""
 
-    @cached_property
-    def trainable(self) -> frozenset[int]:
-        """Shared operands that want a gradient."""
-        return frozenset() if self.frozen else frozenset(k for k, x in enumerate(self.shared) if x.trainable)
+    n_ints: int = field(init=False)
+    n_floats: int = field(init=False)
+    trainable: frozenset[int] = field(init=False)
+    """Shared operands that want a gradient."""
+    lists: tuple[int, ...] = field(init=False)
+    """Slot that gives the length of list 1, 2, …"""
+    decisions: Decisions = field(init=False, repr=False, default_factory=Decisions)
+    feeds: dict[str, Feed] = field(init=False, repr=False, default_factory=dict)
+    """How the arguments of each piece come together."""
+    reverse_graph: tuple[Graph, list[tuple[str, int]]] | None = field(init=False, repr=False, default=None)
+    """The VJP of one node, and the operands its results belong to, for the one-by-one loop."""
+    _kernel: Kernel | None = field(init=False, repr=False, default=None)
 
-    @cached_property
-    def kernel(self) -> Kernel:
-        """The compiled code."""
-        graph = as_rows(self.graph, [slot.type.width for slot in self.slots], [result.width for result in self.results])
-        return kernel_of(self.name, graph, self.trainable, self.constant)
-
-    @cached_property
-    def lists(self) -> tuple[int, ...]:
-        """Slot that gives the length of list 1, 2, …"""
-        found: dict[int, int] = {}
+    def __post_init__(self) -> None:
+        self.n_ints = 3 if self.kind == SLICE_ROWS else self.data.count("i")
+        self.n_floats = self.data.count("f")
+        self.trainable = frozenset(k for k, x in enumerate(self.shared) if x.trainable and not self.frozen)
+        first: dict[int, int] = {}
         for k, slot in enumerate(self.slots):
             if slot.kind != ONE:
-                found.setdefault(slot.list, k)
-        return tuple(found[k] for k in sorted(found))
+                first.setdefault(slot.list, k)
+        self.lists = tuple(first[k] for k in sorted(first))
+
+    @property
+    def kernel(self) -> Kernel:
+        """The compiled code."""
+        if self._kernel is None:
+            operands, results = [slot.type.width for slot in self.slots], [result.width for result in self.results]
+            self._kernel = kernel_of(self.name, as_rows(self.graph, operands, results), self.trainable, self.constant)
+        return self._kernel
 
     def key(self) -> Any:
         """All of it, to be compared in full, with the lengths that may vary left out."""
@@ -121,7 +106,5 @@ class Signature:
 
 def payload(type: Type) -> Signature:
     """Signature of an array from outside."""
-    return Signature("tensor", PAYLOAD, (), (Result(type.width, type.dtype, rows=type.rows),), frozen=True)
-
-
-__all__ = ["CONCAT_ROWS", "KERNEL", "PAYLOAD", "SLICE_ROWS", "Result", "Signature", "Slot", "payload"]
+    result = Result(type.width, type.dtype, rows=type.rows)
+    return Signature(name="tensor", kind=PAYLOAD, slots=(), results=(result,), frozen=True)

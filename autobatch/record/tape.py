@@ -36,10 +36,12 @@ from ..base.jit import njit
 from ..base.tasks import Task
 from ..base.types import Type, on_change
 from ..ir.trace import Builder
+from ..run.kept_plans import PlanCache
 from ..schedule.merged import Piece
 from ..schedule.structures import EACH, LIST, Expansion, SignatureTable, Tape
 from .forced_values import Forcing
 from .parameter import now
+from .shared import Shared
 from .signature import Signature
 
 if TYPE_CHECKING:
@@ -106,10 +108,10 @@ class Recording:
         "links",
         "moment",
         "number",
-        "outline",
         "outside",
         "payloads",
         "places",
+        "plan_cache",
         "replayed",
         "results",
         "room",
@@ -163,7 +165,7 @@ class Recording:
         self.left: list[tuple[dict[int, int], Any]] = []  # copies of values that are there after the end: which, where
         self.moment: Any = None  # when its values on a device were made; None: they may still be being made
         self.arrays: Tape | None = None
-        self.outline: Any = None  # what it has in common with recordings of the same structure
+        self.plan_cache: PlanCache[Shared] | None = None  # of recordings of the same structure
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
         self.holders: list[weakref.ref[RecordedTensor]] = []  # those tensors

@@ -34,13 +34,25 @@ from ..ops.index import LOOKUP, WINDOW
 from ..ops.movement import CONCAT, STACK, slice_axis
 from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from ..ops.value import Tensor, TensorLike
-from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS
+from ..schedule.structures import (
+    AS_SLOT,
+    CONCAT_ROWS,
+    EACH,
+    FROM_DATA,
+    KERNEL,
+    LIST,
+    ONE,
+    PER_ELEMENT,
+    SLICE_ROWS,
+    Result,
+    Slot,
+)
 from .context import is_frozen, refuse_if_kept
 from .creation import as_array, holds_tensors
 from .forcing import engine
 from .parameter import Buffer, Parameter
 from .shared import Constant, Expression, Shared, SharedExpression, copy_with_gradient, youngest_of
-from .signature import Result, Signature, Slot, payload
+from .signature import Signature, payload
 from .tape import AHEAD, CHANGED, DONE, ENDED, GUARDED, OPEN, WRITING, Recording, is_under_way, state
 
 _getframe = sys._getframe
@@ -594,19 +606,17 @@ class _TracedOp:
     def signature(self, name: str, attrs: Attrs, frozen: bool, result: Result) -> Signature:
         floating = self.graph_type.dtype.kind == "f"
         return Signature(
-            name,
-            KERNEL,
-            self.slots,
-            (result,),
-            self.data.count("i"),
-            self.data.count("f"),
-            self.graph,
-            tuple(self.builder.shared),
-            self.data,
-            attrs,
-            frozen or not floating or name == STOP_GRADIENT.name,
-            self.by_rows,
-            any(n.op is not None and n.op.batch == "random" for n in self.graph.nodes),
+            name=name,
+            kind=KERNEL,
+            slots=self.slots,
+            results=(result,),
+            graph=self.graph,
+            shared=tuple(self.builder.shared),
+            data=self.data,
+            attrs=attrs,
+            frozen=frozen or not floating or name == STOP_GRADIENT.name,
+            by_rows=self.by_rows,
+            draws=any(n.op is not None and n.op.batch == "random" for n in self.graph.nodes),
         )
 
 
@@ -657,11 +667,10 @@ def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, sh
         if found is None:
             operand = tensor_type(t.dtype, (1, width))
             found = _views[key] = Signature(
-                "rows",
-                SLICE_ROWS,
-                (Slot(ONE, operand),),
-                (Result(width, t.dtype, FROM_DATA),),
-                3,
+                name="rows",
+                kind=SLICE_ROWS,
+                slots=(Slot(ONE, operand),),
+                results=(Result(width, t.dtype, FROM_DATA),),
                 attrs=(how,),
                 frozen=frozen,
             )
@@ -710,10 +719,10 @@ def _join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording)
         if found is None:
             operand = tensor_type(first.dtype, (width,) if how == "stack" else (1, width))
             found = _views[key] = Signature(
-                how,
-                CONCAT_ROWS,
-                (Slot(LIST, operand),),
-                (Result(width, first.dtype, PER_ELEMENT, 0, 1),),
+                name=how,
+                kind=CONCAT_ROWS,
+                slots=(Slot(LIST, operand),),
+                results=(Result(width, first.dtype, PER_ELEMENT, 0, 1),),
                 attrs=(how,),
                 frozen=frozen,
             )
@@ -748,14 +757,12 @@ def _new_row(x: Shared, tape: Recording, frozen: bool, place: tuple[CodeType | N
     builder = Builder()
     graph = builder.finish([x._enter(builder)])
     signature = Signature(
-        "shared row",
-        KERNEL,
-        (),
-        (Result(x._type.width, x.dtype, rows=x._type.rows),),
-        0,
-        0,
-        graph,
-        tuple(builder.shared),
+        name="shared row",
+        kind=KERNEL,
+        slots=(),
+        results=(Result(x._type.width, x.dtype, rows=x._type.rows),),
+        graph=graph,
+        shared=tuple(builder.shared),
         frozen=frozen or x.dtype.kind != "f",
     )
     id = write(tape, tape.signature_number(signature), (), (x._type,), place)[0]._id
@@ -851,10 +858,10 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
         graph = builder.finish([result])
         type = graph.nodes[graph.outputs[0]].type
         signature = Signature(
-            f"{kind} of list",
-            KERNEL,
-            (Slot(LIST, element, 1),),
-            (Result(type.width, type.dtype, rows=type.rows),),
+            name=f"{kind} of list",
+            kind=KERNEL,
+            slots=(Slot(LIST, element, 1),),
+            results=(Result(type.width, type.dtype, rows=type.rows),),
             graph=graph,
             frozen=frozen or type.dtype.kind != "f",
         )

@@ -4,6 +4,7 @@ In: an `Expansion`, a `Schedule`, a `Plan`, kernels. Out: pools that hold values
 decision is taken here that changes what is computed.
 
 In reading order: `layout` binds launches to memory, `feed` and `execute` run them, `backward` runs them in reverse,
-where `first_writes` says which gradient rows are stored rather than added to. `one_by_one` interprets node after node:
-the reference. `device/` has the same stages for a GPU.
+where `first_writes` says which gradient rows are stored rather than added to. `one_by_one` interprets node after
+node: the reference. `kept_plans`: plans and layouts of recordings of one structure. `protocols`: what is asked of
+signatures and shared operands. `device/` has the same stages for a GPU.
 """

@@ -141,13 +141,12 @@ def code_of(run: Run, s: int, piece: str, add: bool = True) -> Code:
     """The code of a piece of a signature, in this run."""
     signature = run.signatures[s]
     kernel = signature.kernel.on_host
-    feeds: dict[str, Feed] = signature.__dict__.setdefault("feeds", {})
-    found = feeds.get(piece)
+    found = signature.feeds.get(piece)
     if found is None:
         graph = kernel.graph_of(piece)
         cotangents = {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
         kept_types = () if piece == "inference" else kernel.pieces.kept
-        found = feeds[piece] = feed(
+        found = signature.feeds[piece] = feed(
             kernel.inputs(piece), len(signature.slots), len(signature.data), cotangents, kept_types
         )
     kept: list[tuple[Array, int, int]] = []

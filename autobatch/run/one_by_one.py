@@ -226,7 +226,7 @@ def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
     A table that is only looked up has "lookup" entries instead of one "shared", each with two results: row numbers and
     the gradients of those rows.
     """
-    found = signature.__dict__.get("_reverse")
+    found = signature.reverse_graph
     if found is None:
         graph = signature.graph
         wrt = [
@@ -251,7 +251,7 @@ def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
                 wanted += [("lookup", k)] * len(lookups)
                 outputs += [i for pair in lookups for i in pair]
         result.graph.outputs = tuple(outputs)
-        found = signature.__dict__["_reverse"] = (result.graph.pruned(), wanted)
+        found = signature.reverse_graph = (result.graph.pruned(), wanted)
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import CompilerBug
+from ..base.types import Type
 
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -26,6 +27,32 @@ ONE, LIST, EACH = 0, 1, 2
 FIXED, AS_SLOT, PER_ELEMENT, FROM_DATA = 0, 1, 2, 3
 """How many rows a result has: `rows`; as many as the value in slot `ref`; `rows` for each element of the LIST or EACH
 slot `ref`; the third int datum (SLICE_ROWS) """
+
+
+@dataclass(slots=True, frozen=True)
+class Slot:
+    """One operand: ONE value, a LIST of values, or EACH row of one value. `type` is that of the value, or element."""
+
+    kind: int
+    type: Type
+    list: int = 0
+
+    @property
+    def pool(self) -> tuple[int, np.dtype[Any]]:
+        """Width and dtype of the rows read."""
+        return self.type.width, self.type.dtype
+
+
+@dataclass(slots=True, frozen=True)
+class Result:
+    """One result: width and dtype of its rows, and how many there are."""
+
+    width: int
+    dtype: np.dtype[Any]
+    rule: int = FIXED
+    ref: int = 0
+    rows: int = 1
+
 
 _SHOWN = 12
 _KIND_NAMES = ("kernel", "concat", "slice", "payload")
@@ -256,3 +283,20 @@ class Expansion:
             return second
         number = np.where(self.number >= 0, second.number[self.number], -1).astype(np.int32)
         return Expansion(second.tape, number, self.origin[second.origin])
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the nodes that a recorded node becomes.
+
+    sig: its signature in the new table
+    slots: for each slot the recorded slot that it reads, or -1 - r for result r of the parts before, counted together
+    results: for each result the recorded result that it is, or -1
+    ints, floats: columns of the recorded data that it reads
+    """
+
+    sig: int
+    slots: tuple[int, ...]
+    results: tuple[int, ...]
+    ints: tuple[int, ...] = ()
+    floats: tuple[int, ...] = ()

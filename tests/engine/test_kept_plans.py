@@ -12,8 +12,8 @@ import pytest
 import autobatch as ab
 from autobatch import nn
 from autobatch.engine import forward as running
-from autobatch.engine import kept_plans as planned
 from autobatch.errors import OpIndexError
+from autobatch.run import kept_plans as planned
 
 
 @pytest.fixture(autouse=True)

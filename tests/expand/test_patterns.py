@@ -38,8 +38,9 @@ def from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def forget() -> None:
     for signature, _ in _signatures.values():
-        for name in ("patterns", "joined", "searches"):
-            signature.__dict__.pop(name, None)
+        decisions = signature.decisions
+        decisions.found_cells, decisions.searches, decisions.version = (), 0, decisions.version + 1
+        decisions.joined.clear()
 
 
 class Model(nn.Module):
@@ -342,7 +343,7 @@ def test_patterns_go_with_their_parameters() -> None:
     check(model, model.loss, trees())
     check(model, model.loss, trees(3))
     alive = weakref.ref(model.pair.weight)
-    assert any("patterns" in s.__dict__ for s in _known_signatures(model))
+    assert any(s.decisions.found_cells for s in _known_signatures(model))
     del model
     gc.collect()
     assert alive() is None
@@ -357,7 +358,7 @@ def test_two_models_of_one_shape_share_kernels() -> None:
     check(first, first.loss, trees())
     check(second, second.loss, trees())
     kernels = [
-        {p.signature.name: p.signature.kernel for s in _known_signatures(m) for p in s.__dict__.get("patterns", ())}
+        {p.signature.name: p.signature.kernel for s in _known_signatures(m) for p in s.decisions.found_cells}
         for m in (first, second)
     ]
     assert kernels[0].keys() == kernels[1].keys() != set()

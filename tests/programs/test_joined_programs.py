@@ -41,8 +41,9 @@ def join_whatever_recurs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def forget() -> None:
     """Ops on values alone have one signature in all programs: what was found for another program is no pattern here."""
     for signature, _ in _signatures.values():
-        for name in ("patterns", "joined", "searches"):
-            signature.__dict__.pop(name, None)
+        decisions = signature.decisions
+        decisions.found_cells, decisions.searches, decisions.version = (), 0, decisions.version + 1
+        decisions.joined.clear()
 
 
 def check(program: Program, often: int, monkeypatch: pytest.MonkeyPatch) -> int:

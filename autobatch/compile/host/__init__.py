@@ -4,5 +4,6 @@ In: the steps of a piece. Out: a function of pools, rows and data. The texts are
 same.
 
 In reading order: `lower` writes the driver, `loops` the loops, in `passes` over blocks of elements; `cache` keeps
-compiled loops on disk, and `workers` compile many side by side.
+compiled loops on disk, and `workers` compile many side by side. `indices`: row numbers that a GPU run can know before
+it starts, by NumPy.
 """

@@ -25,12 +25,12 @@ from ...base.types import INT64, Type, default_dtype, tensor_type
 from ...ir.graph import NODE
 from ...ir.trace import SHADOW, Builder, StackedTracer, Tracer
 from ...ops.index import not_in_range
-from ...schedule.structures import EACH, KERNEL, LIST, ONE, PER_ELEMENT
+from ...schedule.structures import EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
 from ..context import flags, is_frozen, without_cells
 from ..expressions import Tied
 from ..random import _sync, in_mode, signed
 from ..shared import Shared
-from ..signature import Result, Signature, Slot
+from ..signature import Signature
 from ..tape import Recording, state
 from ..tensor import RecordedTensor, current_tape, value_number, view_rows, write
 from .arguments import Built, Flat, are_unchanged, flatten_arguments, is_operand, rebuild
@@ -246,17 +246,14 @@ class Cell:
             types_.append(node.type)
         frozen = is_frozen() or not any(t.dtype.kind == "f" for t in types_)
         signature = Signature(
-            self.name,
-            KERNEL,
-            tuple(slots),
-            tuple(results),
-            data.count("i"),
-            data.count("f"),
-            graph,
-            tuple(builder.shared),
-            data,
-            (),
-            frozen,
+            name=self.name,
+            kind=KERNEL,
+            slots=tuple(slots),
+            results=tuple(results),
+            graph=graph,
+            shared=tuple(builder.shared),
+            data=data,
+            frozen=frozen,
             draws=any(builder.draws.values()),
         )
         objects = (*flat.objects, owner)

@@ -8,41 +8,21 @@ Cost: one program of a few NumPy calls a signature that looks something up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...backends.transfer import is_on_device
-from ...base.types import Dim
-from ...compile.host.lower import graph_inputs, lower
-from ...ir.graph import INPUT, Graph
-from ...ops.index import BOUNDED
+from ...compile.host.indices import varies
 from ..feed import from_lengths
 from ..layout import Array, resolve
 from .layout import DeviceRun
 
 
-@dataclass(slots=True)
-class Part:
-    """The part of a piece that makes indices.
-
-    run: its NumPy program; inputs: what it reads; types: of its results; kept: kept value → result; complete: whether
-    no index of the piece depends on anything else; whole: whether all launches of a signature can go through it at once
-    """
-
-    run: Any
-    inputs: list[tuple[str, int]]
-    types: list[Any]
-    kept: dict[int, int]
-    complete: bool
-    whole: bool
-
-
 def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
     """Compute the indices of a signature that the host can know; whether these are all of them."""
     slots = frozenset(k for k, slot in enumerate(run.signatures[s].slots) if _host_pool(run, slot) is not None)
-    part = _part_of(run.signatures[s].kernel, piece, slots)
+    part = run.signatures[s].kernel.index_part(piece, slots)
     if part.run is None:
         return part.complete
     launches: list[Any] = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
@@ -50,7 +30,7 @@ def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
     found: list[list[Array]] = [[] for _ in part.types]
     for group in groups:
         sizes = tuple(map(sum, zip(*(launch.sizes for launch in group), strict=True)))
-        outputs: list[Any] = [np.empty(resolve(t, sizes), t.dtype) if _varies(t) else None for t in part.types]
+        outputs: list[Any] = [np.empty(resolve(t, sizes), t.dtype) if varies(t) else None for t in part.types]
         arguments = [_argument(run, s, group, kind, k) for kind, k in part.inputs]
         part.run(sizes[0], sizes, arguments, outputs)
         for column, output in zip(found, outputs, strict=True):
@@ -59,10 +39,6 @@ def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
         if found[result]:
             run.indices[s, k] = np.concatenate([a.reshape(-1) for a in found[result]])
     return part.complete
-
-
-def _varies(type: Any) -> bool:
-    return bool(type.shape) and isinstance(type.shape[0], Dim)
 
 
 def _argument(run: DeviceRun, s: int, group: list[Any], kind: str, k: int) -> Any:
@@ -109,41 +85,3 @@ def host_pools(run: DeviceRun) -> dict[Any, Array]:
 
 def _pool_of(run: DeviceRun, recorded: int) -> Any:
     return run.tape.pools[run.rows(recorded)[0]]
-
-
-def _part_of(kernel: Any, piece: str, slots: frozenset[int]) -> Part:
-    cache = kernel.__dict__.setdefault("_index_parts", {})
-    found = cache.get((piece, slots))
-    if found is None:
-        found = cache[piece, slots] = _make_part(kernel, piece, slots)
-    return found
-
-
-def _make_part(kernel: Any, piece: str, slots: frozenset[int]) -> Part:
-    graph: Graph = kernel.graph_of(piece)
-    known: list[bool] = []
-    for node in graph.nodes:
-        if node.op is INPUT:
-            kind, k = node.attrs
-            known.append(kind in ("data", "lengths", "segments", "positions") or (kind == "rows" and k in slots))
-        else:
-            known.append(all(known[j] for j in node.inputs))
-    bounded = [i for i, node in enumerate(graph.nodes) if node.op is BOUNDED]
-    wanted = [i for i in bounded if known[i]]
-    kept: dict[int, int] = {}
-    if piece == "forward":
-        n_results = len(graph.outputs) - kernel.pieces.n_kept_forward
-        for k in {gradient.ids for _, gradient in kernel.pieces.sparse if gradient.ids < kernel.pieces.n_kept_forward}:
-            i = graph.outputs[n_results + k]
-            if known[i] and _varies(graph.nodes[i].type):
-                if i not in wanted:
-                    wanted.append(i)
-                kept[k] = wanted.index(i)
-    complete = all(known[i] for i in bounded)
-    if not wanted:
-        return Part(None, [], [], {}, complete, False)
-    part = graph.part(wanted, lambda _: None)
-    program = lower(part, f"{kernel.name}_indices", (False,) * len(wanted), "numpy")
-    inputs = graph_inputs(part)
-    whole = all(kind in ("data", "rows") for kind, _ in inputs)
-    return Part(program.run, inputs, [graph.nodes[i].type for i in wanted], kept, complete, whole)

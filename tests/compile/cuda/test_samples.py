@@ -53,7 +53,7 @@ class Whole:
         graph = trace(case.op, self.operands, case.sample.attrs, shared)
         types = [node.type for node in graph.nodes if node.is_input and node.attrs[0] == "shared"]
         trainable = frozenset(k for k, type in enumerate(types) if type.dtype.kind == "f")
-        self.kernel = Kernel("sample", graph, trainable)
+        self.kernel = Kernel(name="sample", graph=graph, trainable=trainable)
         self.programs: dict[tuple[str, bool], Agreement] = {}
         for piece in PIECES:
             found = self.kernel.graph_of(piece)

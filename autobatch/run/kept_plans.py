@@ -17,20 +17,15 @@ import dataclasses
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..record.shared import Shared, in_order
-from ..record.signature import Signature
-from ..record.tape import Recording, listed, parsed, signature_table
-from ..run.layout import Layout, lay_out
-from ..schedule.structures import FROM_DATA, Expansion, Plan, Schedule, Tape
+from ..schedule.structures import Expansion, Plan, Schedule, Tape
+from .layout import Layout, lay_out
+from .protocols import Shared, Signature
 
-__all__ = ["Outline", "Planned", "numbered", "outlined"]
-
-LARGEST = 1000
-"""Most nodes of a recording whose plan is kept; in larger ones cells may still be found."""
+__all__ = ["PlanCache", "Planned", "Question", "numbered"]
 
 MOST = 32
 """Most structures kept with one signature."""
@@ -40,6 +35,13 @@ LAYOUTS = 8
 
 LAYOUT_BYTES = 1 << 23
 """Most memory of a layout that waits. Larger runs give theirs back, and the rest of a step hides what that costs."""
+
+
+Question = tuple[tuple[int, ...] | None, bool, int]
+"""What a plan depends on beside the structure: the values that gradients are wanted of, whether cells are found, and
+the version of what is decided about the signatures."""
+
+S = TypeVar("S", bound=Shared)
 
 
 class _Waiting(weakref.ref["Use"]):
@@ -66,7 +68,7 @@ class Planned:
     """
 
     expansion: Expansion
-    signatures: list[Signature]
+    signatures: Sequence[Signature]
     needs: Any
     schedule: Schedule
     plan: Plan
@@ -142,58 +144,28 @@ def _note_use(idle: Idle) -> None:
 
 
 @dataclass(slots=True)
-class Outline:
+class PlanCache(Generic[S]):
     """What recordings of one structure have in common.
 
     arrays: theirs, but for the data
     operands: what their signatures share, after all that it is made of
-    plans: what was planned, by what was asked; None: it was asked once
+    plans: by what was asked, and the version of what is decided about the signatures; None: it was asked once
     """
 
     arrays: Tape
-    operands: list[Shared]
-    plans: dict[Any, Planned | None] = field(default_factory=dict)
+    operands: list[S]
+    plans: dict[Question, Planned | None] = field(default_factory=dict)
 
-    def asked(self, signatures: Sequence[Signature], targets: Sequence[int] | None, joined: bool) -> Any:
-        """What a plan depends on beside the structure: the question, and what was found out of its signatures."""
-        found = [("cut" in s.__dict__) + 2 * len(s.__dict__.get("patterns", ())) for s in signatures]
-        return None if targets is None else tuple(targets), joined, *found
-
-    def keep(self, asked: Any, planned: Planned | None) -> None:
+    def keep(self, question: Question, planned: Planned | None) -> None:
         """Keep a plan of the numbered recording, or a note that it was asked for."""
         if planned is not None:
             tape, plan = planned.expansion.tape, planned.plan
             planned.places = tape.ints, plan.ints, tape.floats.astype(np.int64), plan.floats.astype(np.int64)
-        if len(self.plans) >= MOST and asked not in self.plans:
+        if len(self.plans) >= MOST and question not in self.plans:
             self.plans.clear()
-        self.plans[asked] = planned
+        self.plans[question] = planned
 
 
 def numbered(arrays: Tape) -> Tape:
     """A recording with the place of each datum instead of the datum."""
     return arrays.with_data(np.arange(arrays.ints.size), np.arange(arrays.floats.size, dtype=np.float64))
-
-
-def outlined(recording: Recording, roots: Sequence[int]) -> tuple[Tape, Outline | None]:
-    """The arrays of a recording, and its outline; None where its plan depends on data, or is not worth keeping."""
-    signatures = recording.signatures
-    pools: dict[tuple[int, Any], int] = {}
-    table = signature_table(signatures, pools)
-    stream = listed(recording, "stream", np.int32)
-    holder = next((s for s in signatures if s.shared), None)
-    if holder is None or recording.unbatched or recording.links or recording.n_nodes > LARGEST:
-        return parsed(recording, stream, table, pools, roots), None
-    kept: dict[Any, Outline] = holder.__dict__.setdefault("outlines", {})
-    key = (id(table), stream.tobytes(), *roots)
-    outline = kept.get(key)
-    if outline is not None and outline.arrays.signatures is table:
-        ints, floats = listed(recording, "ints", np.int64), listed(recording, "floats", np.float64)
-        return outline.arrays.with_data(ints, floats), outline
-    arrays = parsed(recording, stream, table, pools, roots)
-    if (table.result_rule == FROM_DATA).any():
-        return arrays, None
-    if len(kept) >= MOST:
-        kept.clear()
-    operands = in_order(x for s in signatures for x in s.shared)
-    outline = kept[key] = Outline(arrays.with_data(arrays.ints[:0], arrays.floats[:0]), operands)
-    return arrays, outline

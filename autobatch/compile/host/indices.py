@@ -1,0 +1,69 @@
+"""indices: the part of a piece that makes row numbers of tables, as a NumPy program.
+
+Input: the graph of a piece, and which of its operands the host knows. Output: an `IndexPart`, which a device run calls
+before its launches. Cost: once per piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ...base.types import Dim, Type
+from ...ir.graph import INPUT, Graph
+from ...ops.index import BOUNDED
+from ..split import Pieces
+from .lower import graph_inputs, lower
+
+
+@dataclass(slots=True)
+class IndexPart:
+    """The part of a piece that makes indices.
+
+    run: its program, None if there is nothing to make; inputs: what it reads; types: of its results
+    kept: kept value → result; complete: whether no index of the piece depends on anything else
+    whole: whether all launches of a signature can go through it at once
+    """
+
+    run: Callable[..., list[Any]] | None
+    inputs: list[tuple[str, int]]
+    types: list[Type]
+    kept: dict[int, int]
+    complete: bool
+    whole: bool
+
+
+def index_part(graph: Graph, name: str, slots: frozenset[int], pieces: Pieces | None) -> IndexPart:
+    """The part of a piece that depends on data, lengths, and the rows of `slots`; `pieces`: for the forward piece."""
+    known: list[bool] = []
+    for node in graph.nodes:
+        if node.op is INPUT:
+            kind, k = node.attrs
+            known.append(kind in ("data", "lengths", "segments", "positions") or (kind == "rows" and k in slots))
+        else:
+            known.append(all(known[j] for j in node.inputs))
+    bounded = [i for i, node in enumerate(graph.nodes) if node.op is BOUNDED]
+    wanted = [i for i in bounded if known[i]]
+    kept: dict[int, int] = {}
+    if pieces is not None:
+        n_results = len(graph.outputs) - pieces.n_kept_forward
+        for k in {gradient.ids for _, gradient in pieces.sparse if gradient.ids < pieces.n_kept_forward}:
+            i = graph.outputs[n_results + k]
+            if known[i] and varies(graph.nodes[i].type):
+                if i not in wanted:
+                    wanted.append(i)
+                kept[k] = wanted.index(i)
+    complete = all(known[i] for i in bounded)
+    if not wanted:
+        return IndexPart(None, [], [], {}, complete, False)
+    part = graph.part(wanted, lambda _: None)
+    program = lower(part, name, (False,) * len(wanted), "numpy")
+    inputs = graph_inputs(part)
+    whole = all(kind in ("data", "rows") for kind, _ in inputs)
+    return IndexPart(program.run, inputs, [graph.nodes[i].type for i in wanted], kept, complete, whole)
+
+
+def varies(type: Type) -> bool:
+    """Whether the leading length depends on the launch."""
+    return bool(type.shape) and isinstance(type.shape[0], Dim)

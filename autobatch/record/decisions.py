@@ -1,0 +1,71 @@
+"""What recordings have decided about a signature. It is kept with the signature, and so as long as its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..run.kept_plans import PlanCache
+from ..schedule.structures import Part
+
+if TYPE_CHECKING:
+    from .shared import Shared
+    from .signature import Signature
+
+
+@dataclass(slots=True, frozen=True)
+class Cut:
+    """A signature that is cut: the signatures of its parts, and the parts but for their numbers."""
+
+    signatures: tuple[Signature, Signature]
+    parts: tuple[Part, Part]
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class FoundCell:
+    """A run of nodes that recurs: the signatures of its nodes, what they read and make (see `expand.match.Pattern`),
+    and the signature of the one node that takes their place."""
+
+    members: tuple[Signature, ...]
+    slots: tuple[int, ...]
+    reads: tuple[int, ...]
+    results: tuple[int, ...]
+    signature: Signature
+    distinct: frozenset[Signature]
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What recordings have decided about a signature.
+
+    version: grows when nodes are expanded differently from now on; a kept plan is valid for the versions it was made at
+    cut: how it is cut, if it is; is_cut_decided: whether that is decided
+    found_cells: those that are kept with it; searches: how many searches for them it was in
+    joined: signatures of found cells, by what they are made of
+    constant_slots: slots that no recording has read a value with gradient in; None: not looked at yet
+    constant_variants: the same signature with some slots constant; frozen_variant: without any gradient
+    plans: those that are kept, by the structure of the recording
+    derivatives: signatures of its VJP and the operands that the results belong to, by the shared operands wanted
+    """
+
+    version: int = 0
+    cut: Cut | None = None
+    is_cut_decided: bool = False
+    found_cells: tuple[FoundCell, ...] = ()
+    searches: int = 0
+    joined: dict[Any, Signature] = field(default_factory=dict)
+    constant_slots: frozenset[int] | None = None
+    constant_variants: dict[frozenset[int], Signature] = field(default_factory=dict)
+    frozen_variant: Signature | None = None
+    plans: dict[tuple[Any, ...], PlanCache[Shared]] = field(default_factory=dict)
+    derivatives: dict[frozenset[int], tuple[Signature, list[tuple[str, int]]]] = field(default_factory=dict)
+
+    def decide_cut(self, cut: Cut | None) -> None:
+        """Decide for good how the signature is cut."""
+        self.cut, self.is_cut_decided = cut, True
+        self.version += 1
+
+    def keep_cell(self, found: FoundCell) -> None:
+        """Keep a found cell with the signature."""
+        self.found_cells = (*self.found_cells, found)
+        self.version += 1

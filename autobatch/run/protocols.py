@@ -1,0 +1,57 @@
+"""What a run asks of signatures and of the operands that they share; both are made in rooms above."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..compile.kernel import Kernel
+from ..ir.graph import Graph
+from ..schedule.structures import Result, Slot
+from .feed import Feed
+
+
+class Shared(Protocol):
+    """A parameter, a constant, or what is computed from such alone: one for all nodes of a signature."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+
+class Signature(Protocol):
+    """What nodes of one launch have in common, see `record.signature`."""
+
+    feeds: dict[str, Feed]
+    reverse_graph: tuple[Graph, list[tuple[str, int]]] | None
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def slots(self) -> tuple[Slot, ...]: ...
+    @property
+    def results(self) -> tuple[Result, ...]: ...
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def shared(self) -> tuple[Shared, ...]: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def attrs(self) -> tuple[Any, ...]: ...
+    @property
+    def frozen(self) -> bool: ...
+    @property
+    def by_rows(self) -> bool: ...
+    @property
+    def members(self) -> tuple[Signature, ...]: ...
+    @property
+    def trainable(self) -> frozenset[int]: ...
+    @property
+    def lists(self) -> tuple[int, ...]: ...
+    @property
+    def kernel(self) -> Kernel: ...
