@@ -22,7 +22,7 @@ from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus
 from .record.parameter import Parameter
 from .record.random import dropout, normal, random_state, rng, seed, set_random_state, uniform
 from .record.reductions import max, mean, stack, sum
-from .record.tensor import tensor
+from .record.recorder import tensor
 from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)
 from .engine.values import check_finite, evaluate
 from .map.map import map

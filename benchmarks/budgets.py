@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 import autobatch as ab
-from autobatch.record.tape import assemble, state
+from autobatch.record.assemble import assemble
+from autobatch.record.tape import state
 from autobatch.schedule.place import place
 from autobatch.schedule.schedule import POLICIES, lower_bound, schedule
 from autobatch.schedule.structures import Tape

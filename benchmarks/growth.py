@@ -25,7 +25,8 @@ import numpy as np
 
 import autobatch as ab
 from autobatch import nn, optim
-from autobatch.record.tape import Recording, assemble, state
+from autobatch.record.assemble import assemble
+from autobatch.record.tape import Recording, state
 from autobatch.schedule.place import place
 from autobatch.schedule.schedule import schedule
 from autobatch.schedule.structures import Tape

@@ -14,7 +14,7 @@ import pytest
 
 import autobatch as ab
 from autobatch.errors import CompilerBug
-from autobatch.record import tape
+from autobatch.record import assemble
 from autobatch.run import kept_plans as planned
 from autobatch.schedule import place, schedule
 from autobatch.schedule.structures import Expansion
@@ -55,10 +55,10 @@ def roll(of: Callable[..., Any], which: int) -> Callable[..., Any]:
     return spoiled
 
 
-_PARSE = tape._parse
+_PARSE = assemble._parse
 
 SPOILED = {
-    "the tape": (tape, "_parse", parse_backwards, "record: "),
+    "the tape": (assemble, "_parse", parse_backwards, "record: "),
     "the launches": (schedule, "_gather", roll(schedule._gather, 0), "schedule: "),
     "what is live": (schedule, "_gather", roll(schedule._gather, 2), "schedule: "),
     "rows that are read": (place, "_read", roll(place._read, 0), "place: "),

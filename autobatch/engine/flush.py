@@ -3,7 +3,6 @@ returns."""
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -11,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..base.clocks import active, timed
-from ..base.cpython import referenced
 from ..base.errors import user_line
 from ..base.interrupts import passing_on
+from ..record.assemble import listed, parsed, signature_table
 from ..record.context import refuse_if_kept, refuse_in_cell
 from ..record.forced_values import Forcing
 from ..record.parameter import before_change
 from ..record.shared import Shared, in_order
-from ..record.tape import DONE, Recording, listed, parsed, signature_table, state
-from ..record.tensor import RecordedTensor, interrupted, own_tape
+from ..record.tape import DONE, Recording, interrupted, own_tape, state
+from ..record.tensor import RecordedTensor
 from ..run.kept_plans import MOST, PlanCache
 from ..schedule.structures import FROM_DATA, Tape
 from .ending import end_all, is_constant_recording
@@ -31,36 +30,6 @@ LAST = 64
 
 LARGEST = 1000
 """Most nodes of a recording whose plan is kept; in larger ones cells may still be found."""
-
-SPARE = 1 << 16
-"""Most tensors that a thread keeps to use them again."""
-
-
-def held_tensors(tape: Recording, first: int = 0) -> list[RecordedTensor]:
-    """Tensors that somebody besides the recording holds, of its values from one on and of those that were replayed."""
-    listed, _ = referenced(tape.tensors, RecordedTensor, first, tape.count)
-    return [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
-
-
-def _held_replayed(tape: Recording) -> list[RecordedTensor]:
-    if not tape.replayed:
-        return []
-    listed, _ = referenced(tape.replayed, RecordedTensor, 0, len(tape.replayed))
-    return [tape.replayed[k] for k in listed.tolist()]
-
-
-def _keep_spare(tape: Recording, taken: set[int]) -> None:
-    """Leave the tensors of an ending recording to the next one, but for those that somebody knows."""
-    spare, tape.tensors = tape.tensors, []
-    del spare[SPARE if tape.solid is None else min(tape.solid, SPARE) :]
-    for k in taken:
-        if k < len(spare):
-            spare[k] = t = RecordedTensor.__new__(RecordedTensor)
-            t._id = k
-    for t in itertools.islice(spare, tape.count):
-        t._tape = None
-    if state.spare is None or len(state.spare) < len(spare):
-        state.spare = spare
 
 
 def run_own_pending() -> None:
@@ -89,7 +58,7 @@ def give_up_unheld() -> None:
     tape = own_tape()
     if tape is not None and tape.count and not tape.is_interrupted:
         last = max(tape.count - LAST, 0)
-        if not held_tensors(tape, last) and not held_tensors(tape):
+        if not tape.held_tensors(last)[0] and not tape.held_tensors()[0]:
             state.tape = None
 
 
@@ -107,16 +76,16 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
     finished, state.finished = state.finished, None
     if finished is not None and (earlier := finished()) is not None and earlier.state == DONE:
         end_all([earlier])
-    listed, watched = referenced(tape.tensors, RecordedTensor, 0, tape.count)
-    held = [tape.tensors[k] for k in listed.tolist()] + _held_replayed(tape)
+    held, kept = tape.held_tensors()
     if target is not None and all(t is not target for t in held):
         held.append(target)
+        kept.append(target._id)
     tape.held = [(t._id, t._type) for t in held]
     tape.holders = list(map(weakref.ref, held))
     roots = sorted({t._id for t in held})
     with timed("assemble"):
         tape.arrays, tape.plan_cache = _assembled(tape, roots)
-    _keep_spare(tape, {*listed.tolist(), *watched.tolist(), *({target._id} if target is not None else ())})
+    tape.leave_tensors(kept)
     tape.let_go()
     flushed()
     tape.targets = [target._id] if only and target is not None else None

@@ -13,9 +13,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from ..record.assemble import signature_table
 from ..record.decisions import Cut
 from ..record.signature import Signature
-from ..record.tape import Recording, signature_table
+from ..record.tape import Recording
 from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Part, Result, Slot, Tape
 from .cut import expand, own_chains
 from .gradient_flow import gradient_of_nodes, note_constants, set_apart

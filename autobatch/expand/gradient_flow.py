@@ -18,9 +18,10 @@ import numpy as np
 
 from ..base.jit import njit
 from ..ops.elementwise import STOP_GRADIENT
+from ..record.assemble import assemble, signature_table
 from ..record.forcing import engine
 from ..record.signature import Signature
-from ..record.tape import OPEN, Recording, assemble, signature_table, state
+from ..record.tape import OPEN, Recording, state
 from ..run.backward import gradient_needed
 from ..schedule.structures import KERNEL, Expansion, Tape
 

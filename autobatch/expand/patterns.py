@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from ..base.types import Type
+from ..record.assemble import signature_table
 from ..record.decisions import FoundCell
 from ..record.signature import Signature
-from ..record.tape import signature_table
 from ..schedule.schedule import schedule
 from ..schedule.structures import FIXED, KERNEL, ONE, Expansion, Ints, Result, Slot, Tape
 from .chain import Chain

@@ -19,10 +19,10 @@ import numpy as np
 
 from ..backends import current_backend
 from ..base.errors import OpTypeError, RecordingError, user_error
-from ..engine.flush import held_tensors
 from ..expand.expand import expand_recording
+from ..record.assemble import assemble
 from ..record.signature import Signature
-from ..record.tape import CHANGED, OPEN, Recording, assemble, is_under_way
+from ..record.tape import CHANGED, OPEN, Recording, is_under_way
 from ..record.tensor import RecordedTensor, iterate_tensors
 from ..run.execute import Run
 from ..schedule.place import place
@@ -197,7 +197,7 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
                 f"explain: the recording {what}",
                 repair="explain it there" if another else "record it anew",
             )
-        held = {t._id for t in held_tensors(recording)} if whole else set()
+        held = {t._id for t in recording.held_tensors()[0]} if whole else set()
         arrays = assemble(recording, sorted(values | held))
     if isinstance(run, Run):
         expansion, signatures, needs, backend = run.expansion, list(run.signatures), run.needs, run.backend

@@ -16,10 +16,10 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from ..base.errors import RecordingError, line_of, message, user_line
-from ..engine.flush import held_tensors
+from ..record.assemble import signature_table
 from ..record.signature import Signature
-from ..record.tape import Recording, signature_table, state
-from ..record.tensor import RecordedTensor, interrupted, iterate_tensors
+from ..record.tape import Recording, interrupted, state
+from ..record.tensor import RecordedTensor, iterate_tensors
 from .arrays import KINDS, encode
 from .templates import Template, template_of
 
@@ -198,7 +198,7 @@ class Encoded:
         """Refuse tensors that a function put elsewhere than into its result: a replay would not."""
         returned = {t._id for t in iterate_tensors(results) if t._tape is self.tape} | self.tape.outside.keys()
         for last in (False, True):
-            held = {t._id for t in held_tensors(self.tape, self.marks[0].before[3])} - returned
+            held = {t._id for t in self.tape.held_tensors(self.marks[0].before[3])[0]} - returned
             if not held:
                 return
             if not last:

@@ -18,8 +18,8 @@ from ..engine.flush import flush, give_up_unheld, run_own_pending
 from ..engine.gc_pause import go_on
 from ..record.context import flags
 from ..record.random import _sync, example_stream, map_stream, signed
-from ..record.tape import state
-from ..record.tensor import current_tape, iterate_tensors
+from ..record.tape import current_tape, state
+from ..record.tensor import iterate_tensors
 from .encoded import Mark, mark
 from .store import keys_of, own_store
 

@@ -30,9 +30,10 @@ from ..base.errors import RecordingError, message
 from ..base.interrupts import uninterrupted
 from ..record.cells.guard import weakly
 from ..record.expressions import Tied
+from ..record.links import import_array, shared_row
 from ..record.signature import Signature
 from ..record.tape import Block, Recording
-from ..record.tensor import RecordedTensor, import_array, shared_row
+from ..record.tensor import RecordedTensor
 from .arrays import COLUMNS, KINDS, Column, replay
 from .encoded import Encoded, Mark, Path
 from .surroundings import Surroundings

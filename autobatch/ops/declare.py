@@ -94,7 +94,7 @@ def _no_lifter(x: Any) -> Any:
     raise TypeError("no lifter is installed")
 
 
-lifter: list[Callable[[Any], Any]] = [_no_lifter]
+lifter: list[Callable[..., Any]] = [_no_lifter]
 """What makes a value of a number or of nested lists; `tensor.py` puts its own here."""
 
 

@@ -19,10 +19,14 @@ from ..ir.vjp import vjp
 from ..ops.declare import apply
 from ..ops.index import SCATTER_ADD
 from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, ONE, PAYLOAD, PER_ELEMENT, Result, Slot
+from .links import value_number
+from .nodes import write
+from .recorder import tensor
 from .shared import Shared, SharedExpression, in_order
 from .signature import Signature
 from .tape import Recording
-from .tensor import RecordedTensor, tensor, value_number, view_rows, write
+from .tensor import RecordedTensor
+from .views import view_rows
 
 Wrt = list[tuple[str, int]]
 """What the results of a derivative belong to: ("rows", slot) or ("shared", number of the shared operand)."""

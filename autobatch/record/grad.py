@@ -18,10 +18,12 @@ from ..ops.value import Tensor, TensorLike
 from .containers import made_like, parts_of
 from .context import is_frozen
 from .derivatives import Sweep
+from .links import shared_row
 from .modes import freeze
+from .recorder import tensor
 from .shared import Expression, Shared, SharedExpression, alias
-from .tape import Recording, state
-from .tensor import RecordedTensor, current_tape, interrupted, shared_row, tensor
+from .tape import Recording, current_tape, interrupted, state
+from .tensor import RecordedTensor
 
 
 class _HasParameters(Protocol):

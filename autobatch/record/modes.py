@@ -7,8 +7,8 @@ from typing import ParamSpec, TypeVar
 
 from ..base.tasks import current_task
 from .context import frozen, is_frozen
-from .tape import GUARDED, state
-from .tensor import own_tape
+from .tape import own_tape, state
+from .tensor_list import GUARDED
 
 __all__ = ["freeze", "no_grad"]
 

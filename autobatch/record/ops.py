@@ -1,14 +1,23 @@
 """Fast paths of recording: ops on tensors of the open recording whose signature it knows already.
 
-Each takes the place of the general function, and calls it where anything is out of the ordinary. The lines of
-`tensor.write_known` stand in each of the shortest anew: a call would cost a tenth of the budget of an op.
+Each takes the place of the general function, and calls it where anything is out of the ordinary. They are generated:
+the lines that write a node stand in each, as a call would cost a tenth of the budget of an op. That of `tanh` is
+
+    def fast(x):
+        tape = state.tape
+        if x.__class__ is Tensor and x._tape is tape:
+            hit = tape.cache.get((op, (), x._type))
+            if hit is not None:
+                ...
+                return r0
+        return slow(x)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from sys import _getframe
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, TypeVar
 
 from ..ops import composite, elementwise
 from ..ops.composite import CROSS_ENTROPY
@@ -20,170 +29,76 @@ from ..ops.movement import CONCAT, SLICE
 from ..ops.movement import concat as _concat
 from ..ops.movement import split as _split
 from ..ops.value import ShapeLike, Tensor, TensorLike
+from .links import SHARED_CLASSES
+from .nodes import SCOPE, compiled, write_known, writing
 from .parameter import Parameter
 from .shared import Shared
-from .tape import WRITING, state
-from .tensor import SHARED_CLASSES, RecordedTensor, more_tensors, place_from, write_known
+from .tape import state
+from .tensor import RecordedTensor
 
 __all__ = ["concat", "cross_entropy", "exp", "log", "relu", "sigmoid", "softplus", "split", "sqrt", "tanh"]
 
-Unary = Callable[[TensorLike], Tensor]
-Labelled = Callable[[TensorLike, Tensor | SupportsIndex], Tensor]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _binary(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Of two tensors, or a tensor and a shared value or a float."""
+class _Case(NamedTuple):
+    """Operands that are written fast, as code: what they have to be, and what the recording's cache has them under."""
 
-    def method(self: Any, other: Any) -> Any:
-        tape: Any = state.tape
-        if self._tape is tape:
-            kind = other.__class__
-            if kind is RecordedTensor:
-                if other._tape is not tape:
-                    return slow(self, other)
-                hit = tape.cache.get((op, (), self._type, other._type))
-                if hit is None:
-                    return slow(self, other)
-                operands: tuple[int, ...] = (hit[0], self._id, other._id)
-            else:
-                if kind is float:
-                    hit = tape.cache.get((op, (), self._type, "f"))
-                elif kind in SHARED_CLASSES:
-                    hit = tape.cache.get((op, (), self._type, other))
-                else:
-                    hit = None
-                if hit is None:
-                    return slow(self, other)
-                operands = (hit[0], self._id)
-            n = tape.count
-            if n > tape.room:
-                more_tensors(tape, n)
-            frame = _getframe(1)
-            place = frame.f_lasti if frame.f_code is tape.user_code else place_from(frame, tape)
-            tape.count = WRITING
-            if kind is float:
-                tape.floats.append(other)
-            tape.stream.extend(operands)
-            tape.places.append(place)
-            t = tape.tensors[n]
-            t._tape = tape
-            t._type = hit[1]
-            tape.count = n + 1
-            return t
-        return slow(self, other)
-
-    return _named(method, slow)
+    condition: str
+    key: str
+    operands: tuple[str, ...] = ()
+    ints: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
+    check: str = ""
+    """What must hold of what the cache has."""
 
 
-def _reflected(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Of a float and a tensor."""
-
-    def method(self: Any, other: Any) -> Any:
-        tape: Any = state.tape
-        if other.__class__ is float and self._tape is tape:
-            hit = tape.cache.get((op, (), "f", self._type))
-            if hit is not None:
-                return write_known(tape, hit, (self._id,), _getframe(1), floats=(other,))
-        return slow(self, other)
-
-    return _named(method, slow)
-
-
-def _shared_left(op: Op, slow: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Of a shared value and a tensor."""
-
-    def method(self: Any, other: Any) -> Any:
-        if other.__class__ is RecordedTensor:
-            tape: Any = state.tape
-            if other._tape is tape:
-                hit = tape.cache.get((op, (), self, other._type))
-                if hit is not None:
-                    return write_known(tape, hit, (other._id,), _getframe(1))
-        return slow(self, other)
-
-    return _named(method, slow)
+_UNARY = _Case("x.__class__ is Tensor and x._tape is tape", "(op, (), x._type)", ("x._id",))
+_LABELLED = _Case(
+    "index.__class__ is int and logits.__class__ is Tensor and logits._tape is tape",
+    '(op, (), logits._type, "i")', ("logits._id",), ("index",), check="0 <= index < logits._type.shape[0]",
+)  # fmt: skip
+_BINARY = (
+    _Case("y.__class__ is Tensor and x._tape is tape is y._tape", "(op, (), x._type, y._type)", ("x._id", "y._id")),
+    _Case("y.__class__ is float and x._tape is tape", '(op, (), x._type, "f")', ("x._id",), floats=("y",)),
+    _Case("y.__class__ in SHARED_CLASSES and x._tape is tape", "(op, (), x._type, y)", ("x._id",)),
+)
+_REFLECTED = _Case("y.__class__ is float and x._tape is tape", '(op, (), "f", x._type)', ("x._id",), floats=("y",))
+_SHARED_LEFT = _Case("y.__class__ is Tensor and y._tape is tape", "(op, (), x, y._type)", ("y._id",))
+_ROW = _Case(
+    "y.__class__ is int and tape is not None and tape.count is not WRITING and not tape.is_aside",
+    "x", ints=("y",), check="0 <= y < hit[2]",
+)  # fmt: skip
 
 
-def _row(slow: Callable[[Any, Any], Any], depth: int) -> Callable[[Any, Any], Any]:
-    """Of a shared table, one row by its number; recorded by the function so many calls out."""
-
-    def method(self: Any, index: Any) -> Any:
-        tape: Any = state.tape
-        if index.__class__ is int and tape is not None:
-            try:
-                number, type, n_rows = tape.cache[self]
-            except KeyError:
-                number, type, n_rows = -1, None, 0
-            n = tape.count
-            if 0 <= index < n_rows and n is not WRITING and not tape.is_aside:
-                if n > tape.room:
-                    more_tensors(tape, n)
-                frame = _getframe(depth)
-                place = frame.f_lasti if frame.f_code is tape.user_code else place_from(frame, tape)
-                tape.count = WRITING
-                tape.ints.append(index)
-                tape.stream.append(number)
-                tape.places.append(place)
-                t = tape.tensors[n]
-                t._tape = tape
-                t._type = type
-                tape.count = n + 1
-                return t
-            if n_rows == 0 and state.builder is None:
-                t = slow(self, index)
-                tape = state.tape
-                hit = None if tape is None else tape.cache.get((LOOKUP, (), self, "i"))
-                if hit is not None:
-                    tape.cache[self] = (*hit, self._type.shape[0])
-                return t
-        return slow(self, index)
-
-    return _named(method, slow)
+def _fast(slow: F, op: Op, *cases: _Case, arguments: str = "x, y", depth: int = 1) -> F:
+    """A function that writes these cases fast; `depth` says how many calls out it may be the user's."""
+    lines = ["tape = state.tape"]
+    for case in cases:
+        written = writing("hit[0]", case.operands, ["hit[1]"], case.ints, case.floats, f"getframe({depth})")
+        lines += [f"if {case.condition}:", f"    hit = tape.cache.get({case.key})"]
+        lines.append(f"    if hit is not None{case.check and ' and '}{case.check}:")
+        lines += [f"        {line}" for line in [*written, "return r0"]]
+    scope = {**SCOPE, "state": state, "SHARED_CLASSES": SHARED_CLASSES, "op": op, "slow": slow}
+    fast = compiled(f"def fast({arguments}):", [*lines, f"return slow({arguments})"], scope)
+    return _named(fast, slow)
 
 
-def _unary(op: Op, slow: Unary) -> Unary:
-    """Of one tensor."""
-
-    def function(x: Any) -> Any:
-        tape: Any = state.tape
-        if x.__class__ is RecordedTensor and x._tape is tape:
-            hit = tape.cache.get((op, (), x._type))
-            if hit is not None:
-                n = tape.count
-                if n > tape.room:
-                    more_tensors(tape, n)
-                frame = _getframe(1)
-                place = frame.f_lasti if frame.f_code is tape.user_code else place_from(frame, tape)
-                tape.count = WRITING
-                tape.stream.extend((hit[0], x._id))
-                tape.places.append(place)
-                t = tape.tensors[n]
-                t._tape = tape
-                t._type = hit[1]
-                tape.count = n + 1
-                return t
-        return slow(x)
-
-    return _named(function, slow)
-
-
-def _labelled(op: Op, slow: Labelled) -> Labelled:
-    """Of a vector and the number of one of its elements."""
-
-    def function(logits: Any, index: Any) -> Any:
-        tape: Any = state.tape
-        if index.__class__ is int and logits.__class__ is RecordedTensor and logits._tape is tape:
-            hit = tape.cache.get((op, (), logits._type, "i"))
-            if hit is not None and 0 <= index < logits._type.shape[0]:
-                return write_known(tape, hit, (logits._id,), _getframe(1), ints=(index,))
-        return slow(logits, index)
-
-    return _named(function, slow)
-
-
-def _named(fast: Any, slow: Any) -> Any:
+def _named(fast: Any, slow: F) -> F:
     fast.__name__, fast.__qualname__, fast.__doc__ = slow.__name__, slow.__name__, slow.__doc__
     return fast
+
+
+def _looked_up(self: Any, index: Any) -> Any:
+    """Of a shared table, one row by its number; from then on the recording has the number of rows, too."""
+    t = Tensor.__getitem__(self, index)
+    tape: Any = state.tape
+    if index.__class__ is int and tape is not None and state.builder is None:
+        hit = tape.cache.get((LOOKUP, (), self, "i"))
+        if hit is not None:
+            tape.cache[self] = (*hit, self._type.shape[0])
+    return t
 
 
 def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
@@ -223,20 +138,21 @@ def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
 
 split = _named(split, _split)
 concat = _named(concat, _concat)
-cross_entropy = _labelled(CROSS_ENTROPY, composite.cross_entropy)
-exp = _unary(EXP, elementwise.exp)
-log = _unary(LOG, elementwise.log)
-relu = _unary(RELU, elementwise.relu)
-sigmoid = _unary(SIGMOID, elementwise.sigmoid)
-softplus = _unary(SOFTPLUS, elementwise.softplus)
-sqrt = _unary(SQRT, elementwise.sqrt)
-tanh = _unary(TANH, elementwise.tanh)
+cross_entropy = _fast(composite.cross_entropy, CROSS_ENTROPY, _LABELLED, arguments="logits, index")
+exp = _fast(elementwise.exp, EXP, _UNARY, arguments="x")
+log = _fast(elementwise.log, LOG, _UNARY, arguments="x")
+relu = _fast(elementwise.relu, RELU, _UNARY, arguments="x")
+sigmoid = _fast(elementwise.sigmoid, SIGMOID, _UNARY, arguments="x")
+softplus = _fast(elementwise.softplus, SOFTPLUS, _UNARY, arguments="x")
+sqrt = _fast(elementwise.sqrt, SQRT, _UNARY, arguments="x")
+tanh = _fast(elementwise.tanh, TANH, _UNARY, arguments="x")
 
 for _name, _op in (("add", ADD), ("sub", SUB), ("mul", MUL), ("truediv", DIV), ("matmul", MATMUL)):
-    _plain = f"__{_name}__"
-    setattr(RecordedTensor, _plain, _binary(_op, getattr(Tensor, _plain)))
-    setattr(Shared, _plain, _shared_left(_op, getattr(Tensor, _plain)))
+    _slow = getattr(Tensor, f"__{_name}__")
+    setattr(RecordedTensor, _slow.__name__, _fast(_slow, _op, *_BINARY))
+    setattr(Shared, _slow.__name__, _fast(_slow, _op, _SHARED_LEFT))
 for _name, _op in (("radd", ADD), ("rsub", SUB), ("rmul", MUL)):
-    setattr(RecordedTensor, f"__{_name}__", _reflected(_op, getattr(Tensor, f"__{_name}__")))
-Shared.__getitem__ = _row(Tensor.__getitem__, 1)  # type: ignore[method-assign]
-Parameter._row_for_layer = _row(Tensor.__getitem__, 2)  # type: ignore[method-assign, assignment]
+    _slow = getattr(Tensor, f"__{_name}__")
+    setattr(RecordedTensor, _slow.__name__, _fast(_slow, _op, _REFLECTED))
+Shared.__getitem__ = _named(_fast(_looked_up, LOOKUP, _ROW), Tensor.__getitem__)  # type: ignore[method-assign]
+Parameter._row_for_layer = _fast(_looked_up, LOOKUP, _ROW, depth=2)  # type: ignore[method-assign]

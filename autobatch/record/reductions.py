@@ -18,9 +18,9 @@ from ..ops.reduce import reduced_alone, reduction
 from ..ops.value import Axis, ShapeLike, Tensor, TensorLike
 from .creation import zeros
 from .parameter import Held
+from .recorder import record_known_list, tensor
 from .shared import alias
 from .tape import state
-from .tensor import record_known_list, tensor
 
 
 def _is_list(x: Any) -> bool:

@@ -1,18 +1,14 @@
-"""record: user calls → flat lists; at a flush the lists become the integer arrays of `run.program.Tape`.
+"""record: user calls → flat lists, which become the integer arrays of `schedule.structures.Tape` at a flush.
 
-Input: one call of `tensor.write` per op or cell call (fast paths write the same lists inline). Output: `assemble`.
+Input: one call of `nodes.write` per op or cell call, or the same lines generated in place. Output: `assemble`.
 Invariants: operands of a node have smaller value numbers than its results; the nodes of an example are contiguous.
 Cost: well under a microsecond a node.
 
 A node is written whole or not at all. While one is being written `count` is `WRITING`, and nothing but the end of that
 write sets it to a number again: if an exception breaks a write off, later ones find `WRITING` and raise. What can
-fail by itself (a line is looked up, tensors are made) comes before. The stream holds, node by node, the signature's
-number, then for each slot one value number, or for a list its length and that many value numbers.
+fail by itself (a line is looked up, tensors are made) comes before.
 
-Nodes that are replayed (`reuse/`) come as a `Block`: arrays instead of list entries, and no tensors but the results.
-
-Tensors are used again: those that nobody holds when a recording ends are the next one's, the number of their value
-included. A recording's list has the tensor of value k at place k, and tensors for values to come.
+Nodes that are replayed (`map/`) come as a `Block`: arrays instead of list entries, and no tensors but the results.
 """
 
 from __future__ import annotations
@@ -23,45 +19,37 @@ import math
 import operator
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import CodeType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, FrameType
+from typing import Any
 
 import numpy as np
 
-from ..base.cpython import as_int32
-from ..base.errors import line_of
-from ..base.jit import njit
-from ..base.tasks import Task
+from ..base.errors import RecordingError, line_of, of_library, user_error
+from ..base.tasks import Task, current_task
 from ..base.types import Type, on_change
 from ..ir.trace import Builder
 from ..run.kept_plans import PlanCache
 from ..schedule.merged import Piece
-from ..schedule.structures import EACH, LIST, Expansion, SignatureTable, Tape
+from ..schedule.structures import Expansion, Tape
+from .assemble import Ints, parsed, signature_table
+from .context import is_frozen
 from .forced_values import Forcing
 from .parameter import now
 from .shared import Shared
 from .signature import Signature
-
-if TYPE_CHECKING:
-    from .tensor import RecordedTensor
+from .tensor import RecordedTensor
+from .tensor_list import AHEAD, GUARDED, TensorList
 
 OPEN, DONE, ENDED = "open", "done", "ended"
+
 
 _numbers = itertools.count(1)
 
 
-Ints = np.ndarray[Any, Any]
-
-GUARDED = -1 << 60
-"""The room of a recording while an asyncio task is inside of `no_grad`: every op asks whether its task runs."""
-
 WRITING: Any = math.inf
 """The count of a recording in which a node is being written: more than any recording has room for."""
-
-AHEAD = 16
-"""Most results of a node that finds its tensors without asking for each."""
 
 
 @dataclass(slots=True)
@@ -80,71 +68,25 @@ class Block:
     firsts: Ints | None = None  # [nodes + 1] first value of each, counted from `value`, once somebody has asked
 
 
-class Recording:
+class Recording(TensorList):
     """What one thread, or asyncio task, recorded since the last flush, and after the flush what came of it."""
 
     __slots__ = (
-        "__weakref__",
-        "arrays",
-        "beyond",
-        "blocks",
-        "born",
-        "cache",
-        "caches",
-        "codes",
-        "constants",
-        "count",
-        "examples",
-        "floats",
-        "forcing",
-        "frozen_from",
-        "held",
-        "holders",
-        "imports",
-        "ints",
-        "is_aside",
-        "left",
-        "lines",
-        "links",
-        "moment",
-        "number",
-        "outside",
-        "payloads",
-        "places",
-        "plan_cache",
-        "replayed",
-        "results",
-        "room",
-        "run",
-        "serial",
-        "signatures",
-        "solid",
-        "state",
-        "stream",
-        "sweeps",
-        "targets",
-        "task",
-        "tensors",
-        "thread",
-        "unbatched",
-        "user_code",
-    )
+        "__weakref__", "arrays", "beyond", "blocks", "born", "cache", "caches", "codes", "constants", "examples",
+        "floats", "forcing", "frozen_from", "held", "holders", "imports", "ints", "is_aside", "left", "lines",
+        "links", "moment", "number", "outside", "payloads", "places", "plan_cache", "results", "run", "serial",
+        "signatures", "state", "stream", "sweeps", "targets", "task", "thread", "unbatched", "user_code",
+    )  # fmt: skip
 
-    def __init__(
-        self, frozen: bool, unbatched: bool, spare: list[RecordedTensor] | None = None, task: Task = None
-    ) -> None:
+    def __init__(self, frozen: bool, unbatched: bool, task: Task = None) -> None:
+        super().__init__()
         self.stream: list[int] = []
         self.places: list[int] = []  # of each node, the instruction that recorded it
         self.beyond: list[int] = []  # for each result beyond the first of a node the value before it
         self.codes: list[tuple[int, CodeType | None]] = [(0, None)]  # from which node on it is one of which code
-        self.tensors: list[Any] = [] if spare is None else spare
-        self.room = len(self.tensors) - AHEAD  # a node whose first value is not beyond this has tensors
-        self.solid: int | None = None  # from here on places may be empty: there is nothing to use again
-        self.replayed: list[RecordedTensor] = []  # of values of blocks
         self.ints: list[int] = []
         self.floats: list[float] = []
         self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
-        self.count: int = 0  # of values
         self.examples = 0  # of `ab.map`
         self.user_code: CodeType | None = None  # the user's code that recorded last
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
@@ -192,6 +134,45 @@ class Recording:
         """Whether a node was broken off while it was written, so that nothing can be made of the recording."""
         return self.count is WRITING
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing is left of it but values."""
+        return self.state == ENDED
+
+    def more_tensors(self, id: int) -> None:
+        """See to it that there are tensors for value `id` and those after it.
+
+        Raises `RecordingError` where `id` is `WRITING`: something broke off the write of an earlier node.
+        """
+        if id == WRITING:
+            raise interrupted()
+        if self.room == GUARDED:
+            if self.task != current_task():
+                raise user_error(
+                    RecordingError,
+                    "a pending tensor of another asyncio task is used here, and a task is inside ab.no_grad()",
+                    repair="force it there, or pass it on as x.numpy()",
+                )
+            if not state.frozen_tasks:
+                self.room = len(self.tensors) - AHEAD
+            if id <= len(self.tensors) - AHEAD:
+                return
+        self.lengthen(id)
+
+    def place_from(self, frame: FrameType | None) -> int:
+        """The instruction of the first frame outside the library, from this one outwards; its code is noted."""
+        known = self.user_code
+        while frame is not None:
+            code = frame.f_code
+            if code is not known:
+                if of_library[code.co_filename]:
+                    frame = frame.f_back
+                    continue
+                self.note_code(code)
+            return frame.f_lasti
+        self.note_code(None)
+        return 0
+
     def note_code(self, code: CodeType | None) -> None:
         """Write down that instructions are of this code from now on."""
         self.user_code = None  # until it is written down: an exception may come between
@@ -236,17 +217,8 @@ class Recording:
         self.payloads += payloads
         self.blocks.append(block)
         self.replayed += tensors
-        n = len(self.tensors)
-        if n < after:
-            self.solid = n if self.solid is None else self.solid
-            self.tensors += [None] * (after - n)
-            self.room = after - AHEAD if self.room != GUARDED else GUARDED
+        self.skip_to(after)
         self.count = after
-
-    def live_tensors(self) -> list[RecordedTensor]:
-        """The tensors of this recording's values."""
-        made = [t for t in itertools.islice(self.tensors, self.count) if getattr(t, "_tape", None) is self]
-        return made + self.replayed
 
     def piece(self, expansion: Expansion, signatures: Sequence[Signature]) -> Piece:
         """What the recording is among those that it was split into."""
@@ -303,7 +275,6 @@ class State(threading.local):
 
     tape: Recording | None = None
     frozen_tasks: int = 0
-    spare: list[RecordedTensor] | None = None
     builder: Builder | None = None
     unbatched: bool = False
     stream: int = 0
@@ -329,6 +300,40 @@ def is_under_way(tape: Recording) -> bool:
     return state.tape is tape or state.others.get(tape.task) is tape
 
 
+def current_tape() -> Recording:
+    """The open recording of this thread, or of the asyncio task that runs in it."""
+    tape = own_tape()
+    if tape is None or tape.is_interrupted:
+        tape = state.tape = Recording(is_frozen(), state.unbatched, current_task())
+        tape.forcing = state.forcing
+        if state.frozen_tasks:
+            tape.room = GUARDED
+    return tape
+
+
+def own_tape() -> Recording | None:
+    """The open recording of this thread, or of the asyncio task that runs in it, if there is one."""
+    tape, task = state.tape, current_task()
+    if tape is None or tape.task != task:
+        if tape is not None and not tape.is_interrupted:
+            state.others[tape.task] = tape
+        tape = state.tape = state.others.pop(task, None)
+        if tape is not None:
+            tape.cache = tape.caches[is_frozen()]
+            if state.frozen_tasks:
+                tape.room = GUARDED
+    return tape
+
+
+def interrupted() -> RecordingError:
+    """The error for a recording that was broken off in the middle of an op."""
+    return user_error(
+        RecordingError,
+        "the recording was given up: an exception broke off an op while it was recorded",
+        repair="record it anew, from ab.map on",
+    )
+
+
 def _forget_types() -> None:
     if state.tape is not None:
         for cache in state.tape.caches.values():
@@ -336,167 +341,3 @@ def _forget_types() -> None:
 
 
 on_change.append(_forget_types)
-
-
-@njit
-def _count(stream, slot_of, slot_kind):  # type: ignore[no-untyped-def]
-    """Nodes, slots and arguments of a stream."""
-    n_nodes = 0
-    n_slots = 0
-    n_args = 0
-    at = 0
-    while at < stream.size:
-        s = stream[at]
-        at += 1
-        n_nodes += 1
-        for slot in range(slot_of[s], slot_of[s + 1]):
-            n_slots += 1
-            length = 1
-            if slot_kind[slot] == 1:
-                length = stream[at]
-                at += 1
-            n_args += length
-            at += length
-    return n_nodes, n_slots, n_args
-
-
-@njit
-def _parse(  # type: ignore[no-untyped-def]
-    stream, slot_of, slot_kind, n_results, n_ints, n_floats, sig, node_slot, arg_of, args, value_of, int_of, float_of
-):
-    """Fill: node signatures, slots, arguments, values and data positions."""
-    n_nodes = sig.size
-    at = 0
-    slots = 0
-    n_args = 0
-    values = 0
-    ints = 0
-    floats = 0
-    for node in range(n_nodes):
-        s = stream[at]
-        at += 1
-        sig[node] = s
-        node_slot[node] = slots
-        value_of[node] = values
-        int_of[node] = ints
-        float_of[node] = floats
-        for slot in range(slot_of[s], slot_of[s + 1]):
-            arg_of[slots] = n_args
-            slots += 1
-            length = 1
-            if slot_kind[slot] == 1:
-                length = stream[at]
-                at += 1
-            for _ in range(length):
-                args[n_args] = stream[at]
-                n_args += 1
-                at += 1
-        values += n_results[s]
-        ints += n_ints[s]
-        floats += n_floats[s]
-    node_slot[n_nodes] = slots
-    arg_of[slots] = n_args
-    value_of[n_nodes] = values
-    int_of[n_nodes] = ints
-    float_of[n_nodes] = floats
-
-
-_tables: dict[Any, tuple[list[weakref.ref[Signature]], SignatureTable, list[tuple[int, Any]]]] = {}
-"""By identity of the signatures and the pools before: whether the signatures are alive, the table, the pools after."""
-
-TABLES = 256
-"""Most tables that are kept."""
-
-
-def signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any], int]) -> SignatureTable:
-    """The signatures of one tape as arrays; pools that are new get the next number."""
-    key = (*map(id, signatures), *pools)
-    kept = _tables.get(key)
-    if kept is not None and all(reference() is not None for reference in kept[0]):
-        for one in kept[2]:
-            pools.setdefault(one, len(pools))
-        return kept[1]
-    table = _signature_table(signatures, pools)
-    if len(_tables) >= TABLES:
-        _tables.clear()
-    _tables[key] = [weakref.ref(s) for s in signatures], table, list(pools)
-    return table
-
-
-def _signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any], int]) -> SignatureTable:
-    def pool(width: int, dtype: Any) -> int:
-        return pools.setdefault((width, dtype), len(pools))
-
-    def ints(values: Any) -> Any:
-        return np.array(list(values), np.int32)
-
-    slots = [slot for s in signatures for slot in s.slots]
-    results = [r for s in signatures for r in s.results]
-    for slot in slots:
-        pool(*slot.pool)
-    return SignatureTable(
-        kind=ints(s.kind for s in signatures),
-        slot_of=ints(itertools.accumulate((len(s.slots) for s in signatures), initial=0)),
-        slot_kind=ints(slot.kind for slot in slots),
-        slot_rows=ints(slot.type.rows if slot.kind == LIST else 1 if slot.kind == EACH else 0 for slot in slots),
-        result_of=ints(itertools.accumulate((len(s.results) for s in signatures), initial=0)),
-        result_pool=ints(pool(r.width, r.dtype) for r in results),
-        result_rule=ints(r.rule for r in results),
-        result_ref=ints(r.ref for r in results),
-        result_rows=ints(r.rows for r in results),
-        n_ints=ints(s.n_ints for s in signatures),
-        n_floats=ints(s.n_floats for s in signatures),
-        frozen=ints(s.frozen for s in signatures),
-        trainable=ints(bool(s.trainable) for s in signatures),
-    )
-
-
-def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
-    """The integer arrays of what was recorded."""
-    pools: dict[tuple[int, Any], int] = {}
-    table = signature_table(recording.signatures, pools)
-    return parsed(recording, listed(recording, "stream", np.int32), table, pools, roots)
-
-
-def parsed(
-    recording: Recording, stream: Ints, table: SignatureTable, pools: Iterable[tuple[int, Any]], roots: Sequence[int]
-) -> Tape:
-    """The arrays of a recording whose stream and signatures are arrays already."""
-    n_results = np.diff(table.result_of).astype(np.int32)
-    n_nodes, n_slots, n_args = _count(stream, table.slot_of, table.slot_kind)
-    # Made by NumPy, which asks for large pages where arrays are large.
-    sig, args = np.empty(n_nodes, np.int32), np.empty(n_args, np.int32)
-    slot_of, value_of, int_of, float_of = (np.empty(n_nodes + 1, np.int32) for _ in range(4))
-    arg_of = np.empty(n_slots + 1, np.int32)
-    _parse(
-        stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats,
-        sig, slot_of, arg_of, args, value_of, int_of, float_of,
-    )  # fmt: skip
-    return Tape(
-        signatures=table,
-        sig=sig,
-        slot_of=slot_of,
-        arg_of=arg_of,
-        args=args,
-        value_of=value_of,
-        int_of=int_of,
-        float_of=float_of,
-        ints=listed(recording, "ints", np.int64),
-        floats=listed(recording, "floats", np.float64),
-        roots=np.array(roots, np.int32),
-        pools=list(pools),
-    )
-
-
-def listed(recording: Recording, name: str, dtype: Any) -> Ints:
-    """One of the lists as an array, with what blocks put into it."""
-    own = as_int32(recording.stream) if name == "stream" else np.array(getattr(recording, name), dtype)
-    if not recording.blocks:
-        return own
-    parts: list[Ints] = []
-    done = 0
-    k = ("stream", "ints", "floats").index(name)
-    for block in recording.blocks:
-        parts += [own[done : block.at[k]], getattr(block, name)]
-        done = block.at[k]
-    return np.concatenate([*parts, own[done:]])

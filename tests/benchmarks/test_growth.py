@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 import autobatch as ab
-from autobatch.record.tape import assemble
+from autobatch.record.assemble import assemble
 from autobatch.schedule.check import check_plan, check_schedule
 from autobatch.schedule.place import place
 from autobatch.schedule.schedule import schedule

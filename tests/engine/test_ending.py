@@ -240,14 +240,14 @@ def test_repr_runs_nothing() -> None:
     with ab.profile() as profile:
         text = repr(y)
         assert "f32[2]" in text
-        assert "test_lifetimes.py" in text
+        assert "test_ending.py" in text
         assert "0.76" not in text
         assert y in [y]
         assert len({y, y}) == 1
     assert profile.nodes == 0
     y.numpy()
     assert "0.76" in repr(y)
-    assert "test_lifetimes.py" in repr(y)
+    assert "test_ending.py" in repr(y)
 
 
 # Parameters that change.
@@ -455,7 +455,7 @@ def test_a_kept_loss_holds_its_number_only() -> None:
     assert each < 5_000, f"{each:.0f} bytes for each loss that is kept"
     for loss, value in few + many:
         assert float(loss) == pytest.approx(float(value), rel=1e-4)
-        assert "test_lifetimes.py" in repr(loss)
+        assert "test_ending.py" in repr(loss)
         with pytest.raises(RecordingError):
             (loss * 2.0).backward()
 

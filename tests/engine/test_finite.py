@@ -83,7 +83,7 @@ class TestEverywhere:
 
         text = self.run(fn, batched)
         assert text.startswith("log: the first value that is not finite: -inf")
-        assert f"recorded at test_check_finite.py:{LINES['fn']} in fn" in text
+        assert f"recorded at test_finite.py:{LINES['fn']} in fn" in text
 
     def test_a_gradient(self, batched: bool) -> None:
         def fn(x: Any) -> Any:
@@ -92,23 +92,23 @@ class TestEverywhere:
 
         text = self.run(fn, batched)
         assert text.startswith("sqrt: the first gradient that is not finite: inf")
-        assert f"recorded at test_check_finite.py:{LINES['fn']} in fn" in text
+        assert f"recorded at test_finite.py:{LINES['fn']} in fn" in text
 
     def test_a_gradient_in_a_cell(self, batched: bool) -> None:
         text = self.run(rooted, batched)
         assert text.startswith("sqrt in cell rooted: the first gradient that is not finite: inf")
-        assert f"recorded at test_check_finite.py:{LINES['rooted']} in rooted, called at test_check_finite.py" in text
+        assert f"recorded at test_finite.py:{LINES['rooted']} in rooted, called at test_check_finite.py" in text
 
     def test_a_value_in_a_cell(self, batched: bool) -> None:
         text = self.run(lambda x: ab.sum(logged(x, [x, x + 1.0])[1]), batched)
         assert text.startswith("log in cell logged: the first value that is not finite: -inf")
         inner = "<listcomp>" if sys.version_info < (3, 12) else "logged"
-        assert f"recorded at test_check_finite.py:{LINES['logged']} in {inner}, called at" in text
+        assert f"recorded at test_finite.py:{LINES['logged']} in {inner}, called at" in text
 
     def test_what_is_made_of_several_ops_is_named_by_its_own_name(self, batched: bool) -> None:
         text = self.run(normalised, batched)
         assert re.match(r"(mul|log_softmax) in cell normalised: the first value that is not finite: (-?inf|nan)", text)
-        assert f"recorded at test_check_finite.py:{LINES['normalised']} in normalised" in text
+        assert f"recorded at test_finite.py:{LINES['normalised']} in normalised" in text
 
     def test_a_gradient_alone_inside_the_block(self, batched: bool) -> None:
         """What was recorded and run before the block is looked at when it is reversed."""

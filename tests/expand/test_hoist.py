@@ -136,7 +136,7 @@ def test_errors_and_explanations_speak_of_recorded_nodes() -> None:
     model.u.value = np.full(model.u.shape, np.inf)
     with (
         ab.check_finite(),
-        pytest.raises(NonFiniteError, match=r"by_index: .*\n.*test_expansion.py:\d+ in run_by_index"),
+        pytest.raises(NonFiniteError, match=r"by_index: .*\n.*test_hoist.py:\d+ in run_by_index"),
     ):
         ab.evaluate(ab.map(model.run_by_index, [[1, 2, 3], [4]]))
     model = Recurrent()

@@ -17,7 +17,7 @@ from autobatch.expand import expand as expansion
 from autobatch.expand import find as recurring
 from autobatch.expand import patterns
 from autobatch.explain.reasons import batching_reasons, why_not_together
-from autobatch.record.tensor import _signatures
+from autobatch.record.op_signatures import signatures
 from autobatch.schedule.structures import Expansion
 
 D, WORDS = 4, 7
@@ -37,7 +37,7 @@ def from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def forget() -> None:
-    for signature, _ in _signatures.values():
+    for signature, _ in signatures.values():
         decisions = signature.decisions
         decisions.found_cells, decisions.searches, decisions.version = (), 0, decisions.version + 1
         decisions.joined.clear()

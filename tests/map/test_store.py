@@ -18,7 +18,8 @@ import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import OpTypeError, RecordingError
 from autobatch.map import store as reuse
-from autobatch.record.tape import assemble, state
+from autobatch.record.assemble import assemble
+from autobatch.record.tape import state
 from autobatch.record.tensor import iterate_tensors
 from tests.engine.test_interrupts import TREES, Training, interrupted
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, Model, Program, programs, run
@@ -513,7 +514,7 @@ def refused(fn: Any, examples: Any, match: str) -> None:
     for _ in range(2):
         with pytest.raises(RecordingError, match=match) as caught:
             ab.map(fn, examples, reuse=True)
-        assert "test_reuse.py" in str(caught.value)
+        assert "test_store.py" in str(caught.value)
         assert "repair: " in str(caught.value)
     assert not reuse.own_store().kept
     state.tape = None
@@ -623,7 +624,7 @@ def test_the_check_finds_what_was_edited() -> None:
         edit()
         with pytest.raises(RecordingError, match=f"out of date: recorded anew it holds {what}") as caught:
             ab.map(fn, FOREST, reuse="check")
-        assert "test_reuse.py" in str(caught.value)
+        assert "test_store.py" in str(caught.value)
         assert "ab.forget()" in str(caught.value)
         assert caught.value.__notes__[0].startswith("in example ")
         back()

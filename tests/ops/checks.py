@@ -17,7 +17,7 @@ from autobatch.ir.trace import Builder
 from autobatch.ir.vjp import vjp
 from autobatch.ops import OPS, Op, Sample, apply
 from autobatch.ops.segment import LIST_SUM
-from autobatch.record.tensor import record_list
+from autobatch.record.recorder import record_list
 from tests.requested import host
 
 Array = np.ndarray[Any, Any]

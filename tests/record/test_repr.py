@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import autobatch as ab
-from autobatch.record import tape as tape_module
+from autobatch.record import assemble
+from autobatch.record.tape import WRITING
 from tests.instructions import counted
 
 
@@ -53,7 +54,7 @@ def test_it_costs_the_same_in_long_and_short_recordings(
     program: Callable[[Any, int], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts, counts = [], []
-    monkeypatch.setattr(tape_module, "listed", lambda *_: pytest.fail("the whole recording is read"))
+    monkeypatch.setattr(assemble, "listed", lambda *_: pytest.fail("the whole recording is read"))
     for n in (11, 5_000):
         t = program(ab.tensor([1.0]), n)
         texts.append(repr(t))
@@ -105,5 +106,5 @@ def test_replayed_values_have_their_lines() -> None:
 
 def test_what_was_broken_off_has_no_line() -> None:
     t = ab.tensor([1.0]) * 2.0
-    t._tape.count = tape_module.WRITING
+    t._tape.count = WRITING
     assert repr(t) == "Tensor(f32[1])"

@@ -16,9 +16,10 @@ from ...base.errors import CellError, op_error, user_error
 from ...ir.trace import SHADOW, Builder, TracedList, in_range
 from ...ops.value import Tensor
 from ..creation import as_array
+from ..links import lift, remember_array, shared_row
 from ..shared import Shared
 from ..tape import Recording
-from ..tensor import RecordedTensor, lift, remember_array, shared_row
+from ..tensor import RecordedTensor
 
 
 @dataclass(slots=True)

@@ -28,11 +28,14 @@ from ...ops.index import not_in_range
 from ...schedule.structures import EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
 from ..context import flags, is_frozen, without_cells
 from ..expressions import Tied
+from ..links import value_number
+from ..nodes import write
 from ..random import _sync, in_mode, signed
 from ..shared import Shared
 from ..signature import Signature
-from ..tape import Recording, state
-from ..tensor import RecordedTensor, current_tape, value_number, view_rows, write
+from ..tape import Recording, current_tape, state
+from ..tensor import RecordedTensor
+from ..views import view_rows
 from .arguments import Built, Flat, are_unchanged, flatten_arguments, is_operand, rebuild
 from .entry import Entry, limits
 from .guard import Guard, guard, is_filled, weakly

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -42,8 +41,10 @@ from ...base.errors import OpIndexError, user_error
 from ...base.module_epoch import changed, epoch
 from ...base.tracebacks import PACKAGE
 from ...ops.index import not_in_range
-from ..tape import AHEAD, WRITING, state
-from ..tensor import RecordedTensor, known_row, more_tensors, place_from
+from ..links import known_row
+from ..nodes import SCOPE, writing
+from ..tape import state
+from ..tensor_list import AHEAD
 from .guard import Fact, can_be_weak, same
 
 DOORS = 4
@@ -104,15 +105,11 @@ class Entry:
         self.scope: dict[str, Any] = {
             self.prefix + name: value
             for name, value in {
+                **SCOPE,
                 "state": state,
-                "WRITING": WRITING,
-                "Tensor": RecordedTensor,
                 "epoch": epoch,
                 "same": same,
-                "getframe": sys._getframe,
-                "more_tensors": more_tensors,
                 "out_of_range": _out_of_range,
-                "place_from": place_from,
                 "row_of": known_row,
                 "cell": cell,
                 "none": type(None),
@@ -358,32 +355,9 @@ def _door(
             lines.append(f"            {p}out_of_range({name}, {n}, {lowest})")
     if not stream:
         lines.append(f"    if {p}tape.count is {p}WRITING or {p}tape.is_aside: break")
-    lines += [
-        f"    {p}n = {p}tape.count",
-        f"    if {p}n > {p}tape.room: {p}more_tensors({p}tape, {p}n)",
-        f"    {p}frame = {p}getframe(1)",
-        f"    if {p}frame.f_code is {p}tape.user_code: {p}place = {p}frame.f_lasti",
-        f"    else: {p}place = {p}place_from({p}frame, {p}tape)",
-        f"    {p}tape.count = {p}WRITING",
-    ]
-    for where, values in (("ints", ints), ("floats", floats)):
-        if len(values) == 1:
-            lines.append(f"    {p}tape.{where}.append({values[0]})")
-        elif values:
-            lines.append(f"    {p}tape.{where}.extend(({', '.join(values)}))")
-    lines += [
-        f"    {p}tape.stream.extend(({', '.join([f'{p}number', *stream])},))",
-        f"    {p}tape.places.append({p}place)",
-        *(f"    {p}tape.beyond.append({f'{p}n + {k}' if k else f'{p}n'})" for k in range(count - 1)),
-        f"    {p}made = {p}tape.tensors",
-    ]
-    for k in range(count):
-        lines += [
-            f"    {p}r{k} = {p}made[{p}n + {k}]" if k else f"    {p}r0 = {p}made[{p}n]",
-            f"    {p}r{k}._tape = {p}tape",
-            f"    {p}r{k}._type = {p}t{k}",
-        ]
+    types = [f"{p}t{k}" for k in range(count)]
+    lines += [f"    {line}" for line in writing(f"{p}number", stream, types, ints, floats, p=p)]
     made = ", ".join(f"{p}r{k}" for k in range(count))
-    lines += [f"    {p}tape.count = {p}n + {count}", f"    return {made}{',' if results == 1 else ''}"]
+    lines.append(f"    return {made}{',' if results == 1 else ''}")
     never = object()
     return (None, -1, None, None, None, *(never for _ in keys), *(None for _ in range(count))), lines

@@ -573,7 +573,7 @@ def test_misuse_of_a_list_raises(use: Callable[[Any, Any], Any]) -> None:
     _use[:] = [use]
     with pytest.raises((CellError, ab.errors.OpTypeError), match=r"repair|cell") as caught:
         cell([vector(1, 2), vector(3, 4), vector(5, 6)], vector(1, 1))
-    assert "test_cells.py" in str(caught.value)
+    assert "test_cell.py" in str(caught.value)
     np.testing.assert_array_equal(ab.cell(lambda x: x * 2)(vector(1, 2)).numpy(), [2, 4])
 
 
@@ -912,7 +912,7 @@ def test_numbers_of_a_call_that_decide_what_is_computed_are_refused(use: Any) ->
     for _ in range(2):
         with pytest.raises(CellError, match=r"static=") as caught:
             cell(vector(1, 2), 1)
-        assert "test_cells.py" in str(caught.value)
+        assert "test_cell.py" in str(caught.value)
     np.testing.assert_array_equal(ab.cell(static=("k",))(use)(vector(1, 2), 1).numpy(), use(vector(1, 2), 1).numpy())
 
 

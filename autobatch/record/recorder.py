@@ -1,0 +1,246 @@
+"""The general path of an op: operands of any kind become value numbers and data, and the op a node."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..base.errors import (
+    OpIndexError,
+    op_error,
+    user_error,
+)
+from ..base.types import promote
+from ..ir.trace import Builder, in_range, no_operand
+from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
+from ..ops.index import LOOKUP, WINDOW
+from ..ops.movement import CONCAT, STACK, slice_axis
+from ..ops.value import Tensor, TensorLike
+from .creation import as_array, holds_tensors
+from .links import SHARED_CLASSES, lift, shared_row, value_number
+from .nodes import write, write_known
+from .op_signatures import list_signature, op_signature
+from .shared import Constant, Expression, Shared
+from .tape import current_tape, state
+from .tensor import RecordedTensor
+from .views import join_rows, view_rows
+
+INT32, FLOAT64 = np.dtype(np.int32), np.dtype(np.float64)
+
+
+def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None) -> Tensor:
+    """An array of the current example, copied now.
+
+    NumPy floats and Python floats take the default dtype unless `dtype` is given. Tensors in nested lists are stacked,
+    with their gradients.
+
+    >>> import autobatch as ab
+    >>> ab.tensor([[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    if hasattr(x, "__next__"):
+        x = list(x)  # type: ignore[arg-type]
+    if isinstance(x, list | tuple) and holds_tensors(x):
+        x = packed(x)
+    if isinstance(x, Tensor):
+        return x if dtype is None else x.astype(dtype)
+    if state.builder is not None:
+        return _constant(as_array(x, dtype), state.builder)
+    return lift(as_array(x, dtype), current_tape())
+
+
+def packed(x: Any) -> Any:
+    """Nested lists with tensors in them as one value: stacked."""
+    parts = [packed(e) if isinstance(e, list | tuple) and holds_tensors(e) else e for e in elements("tensor", x)]
+    return apply(STACK, tuple(parts), (-len(getattr(parts[0], "shape", ())) - 1,))
+
+
+def _constant(array: np.ndarray[Any, Any], builder: Builder) -> Constant:
+    """An array as a constant of the cell that is traced, one for equal arrays: both passes of a loop read the same."""
+    key = (array.dtype, array.shape, array.tobytes())
+    found: Constant = builder.arrays.setdefault(key, Constant(array))
+    return found
+
+
+def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+    """Write one op on the tape, or into the cell that is being traced."""
+    if state.builder is not None:
+        values = [packed(x) if isinstance(x, list | tuple) and holds_tensors(x) else x for x in operands]
+        constants = (
+            _constant(_as_operand(x, operands), state.builder) if isinstance(x, np.ndarray | list | tuple) else x
+            for x in values
+        )
+        return state.builder.record(op, tuple(constants), attrs)
+    known = _record_known(op, operands, attrs)
+    if known is not None:
+        return known
+    if any(isinstance(x, list | tuple) and holds_tensors(x) for x in operands):
+        return apply(op, tuple(tensor(x) if isinstance(x, list | tuple) else x for x in operands), attrs)
+    if (
+        op is LOOKUP
+        and len(operands) == 2
+        and isinstance(operands[0], RecordedTensor)
+        and operands[0].ndim == 2
+        and isinstance(operands[1], int)
+    ):
+        table, index = operands
+        n = table.shape[0]
+        if not -n <= index < n:
+            raise user_error(OpIndexError, f"index {index} is out of range for an axis of {n}")
+        return view_rows(table, index % n, 1, 1, "pick", table.shape[1:])
+    tape = current_tape()
+    if op is STACK or op is CONCAT:
+        joined = join_rows(op, operands, attrs, tape)
+        if joined is not None:
+            return joined
+    keys: list[Any] = [op, attrs]
+    ids: list[int] = []
+    ints: list[int] = []
+    floats: list[float] = []
+    for k, x in enumerate(operands):
+        if isinstance(x, RecordedTensor):
+            ids.append(value_number(x, tape))
+            keys.append(x._type)
+        elif isinstance(x, Shared) and x.operand is not None:
+            keys.append(x)
+        elif isinstance(x, Expression):
+            ids.append(shared_row(x, tape)._id)
+            keys.append(x._type)
+        elif isinstance(x, bool | np.bool_):
+            keys.append(("static", bool(x)))
+        elif isinstance(x, int | np.integer) and not isinstance(x, np.bool_):
+            ints.append(in_range(op, int(x), _whole_bits(operands)))
+            keys.append("i")
+        elif isinstance(x, float | np.floating):
+            floats.append(float(x))
+            keys.append("f")
+        elif isinstance(x, np.ndarray | list | tuple):
+            lifted = lift(_as_operand(x, operands), tape)
+            ids.append(lifted._id)
+            keys.append(lifted._type)
+        else:
+            raise no_operand(op, k, x)
+    key = tuple(keys)
+    hit = tape.cache.get(key)
+    if hit is None:
+        kinds = tuple(k.operand if isinstance(k, Shared) else k for k in key[2:])
+        signature, type = op_signature(op, kinds, attrs, tape is not None and tape.cache is tape.caches[True])
+        hit = tape.cache[key] = (tape.signature_number(signature), type)
+    number, type = hit
+    return write(tape, number, ids, (type,), ints=ints, floats=floats)[0]
+
+
+def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTensor | None:
+    """Write an op whose signature this tape knows already, on tensors of this tape and shared values; else None."""
+    tape = state.tape
+    if tape is None:
+        return None
+    keys: list[Any] = [op, attrs]
+    ids: list[int] = []
+    ints: list[int] = []
+    floats: list[float] = []
+    for x in operands:
+        if x.__class__ is RecordedTensor:
+            if x._tape is not tape:
+                return None
+            ids.append(x._id)
+            keys.append(x._type)
+        elif x.__class__ in SHARED_CLASSES:
+            keys.append(x)
+        elif x.__class__ is int and -(1 << 31) <= x < 1 << 31:
+            ints.append(x)
+            keys.append("i")
+        elif x.__class__ is float:
+            floats.append(x)
+            keys.append("f")
+        else:
+            return None
+    hit = tape.cache.get(tuple(keys))
+    if hit is None or (not ids and (tape.is_interrupted or tape.is_aside)):
+        return None
+    return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
+
+
+def _whole_bits(operands: tuple[Any, ...]) -> int:
+    """How many bits a whole number has that meets these operands: 32 among values of int32 alone."""
+    dtypes = {x.dtype for x in operands if isinstance(x, Tensor)}
+    return 32 if dtypes == {INT32} else 64
+
+
+def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    wide = any(isinstance(o, Tensor) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
+    return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
+
+
+def record_known_list(kind: str, values: Any) -> RecordedTensor | None:
+    """sum, mean or max over tensors of this recording, of one type, where it knows how; else None."""
+    tape = state.tape
+    if tape is None or tape.is_aside or len(values) < 2:
+        return None
+    type = None
+    ids = [len(values)]
+    for x in values:
+        if x.__class__ is not RecordedTensor or x._tape is not tape:
+            return None
+        if x._type is not type:
+            if type is not None:
+                return None
+            type = x._type
+        ids.append(x._id)
+    hit = tape.cache.get(("list", kind, type))
+    if hit is None:
+        return None
+    return write_known(tape, hit, ids, sys._getframe(2))
+
+
+def record_list(kind: str, values: Sequence[Any]) -> Any:
+    """sum, mean, max or stack over a Python list of values of one shape; the length is data."""
+    if state.builder is not None:
+        return state.builder.record_list(kind, values)
+    tape = current_tape()
+    tensors = []
+    for x in values:
+        if not isinstance(x, RecordedTensor):
+            x = shared_row(x, tape) if isinstance(x, Shared) else tensor(x)
+        tensors.append(x)
+    first = tensors[0]
+    for x in tensors:
+        if x._type is not first._type:
+            if x.shape != first.shape:
+                raise op_error(kind, "values of a list differ in shape", expected=str(first._type), got=str(x._type))
+            wide = functools.reduce(promote, [t.dtype for t in tensors])
+            return record_list(kind, [t.astype(wide) for t in tensors])
+    if kind == "stack":
+        return apply(STACK, tuple(tensors), (-first.ndim - 1,))
+    key = ("list", kind, first._type)
+    hit = tape.cache.get(key)
+    if hit is None:
+        frozen = tape.cache is tape.caches[True]
+        signature, type = list_signature(kind, first._type, frozen)
+        hit = tape.cache[key] = (tape.signature_number(signature), type)
+    number, type = hit
+    ids = [value_number(x, tape) for x in tensors]
+    return write(tape, number, (len(ids), *ids), (type,))[0]
+
+
+def _slice(x: RecordedTensor, axis: int, start: int, length: int, step: int) -> Any:
+    if axis == 0 and x.ndim >= 2:
+        return view_rows(x, start, step, length, "slice", (length, *x.shape[1:]))
+    if axis == 0 and length:
+        return record(WINDOW, (x, start), (length, step))
+    return slice_axis(x, axis, start, length, step)
+
+
+recorder[0] = record
+lifter[0] = tensor
+for _name, _function in (
+    ("_record", lambda self, op, operands, attrs: record(op, operands, attrs)),
+    ("_record_list", lambda self, kind, values: record_list(kind, values)),
+    ("_slice", _slice),
+):
+    setattr(RecordedTensor, _name, _function)
