@@ -21,7 +21,8 @@ import numpy as np
 from ..base.errors import CompilerBug
 from ..base.types import Dim, tensor_type
 from ..ir.graph import CONST, INPUT, NODE, Graph, Node
-from ..ir.trace import Builder, Tracer
+from ..ir.trace import Builder
+from ..ir.tracers import Tracer
 from ..ops.declare import apply
 from ..ops.index import ARANGE, SCATTER_ADD, TAKE
 from ..ops.linalg import PRODUCT

@@ -16,12 +16,10 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from ..base.types import Dim, Type, is_float
+from ..base.types import Dim, Type
 from ..ir.graph import CONST, INPUT, Graph
 from ..ir.simplify import simplify
-from ..ir.vjp import vjp
-from ..ops.elementwise import ADD
-from ..ops.index import SCATTER_ADD
+from ..ir.vjp import differentiable, sum_of_scatters, vjp
 from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 from .rewrites.beside import read_beside
 from .rewrites.stacks import concats_in_place, is_in_pool, is_stack
@@ -91,8 +89,8 @@ def split(graph: Graph, trainable: set[int], constant: Container[int] = (), in_p
             pieces.slots.append(k)
             rows_out.append(c)
             continue
-        leaves = cut.sum_of_scatters(c)
-        if leaves is None:
+        leaves = sum_of_scatters(joint, c)
+        if leaves is None or any(_lead(joint.nodes[ids].type) is None for ids, _ in leaves):
             pieces.dense.append(k)
             shared_out.append(c)
         else:
@@ -125,20 +123,6 @@ def split(graph: Graph, trainable: set[int], constant: Container[int] = (), in_p
     pieces.backward = joint.part([*rows_out, *kept_backward], lambda i: kept.get(i) if i in is_forward else None)
     pieces.final = joint.part(shared_out, lambda i: cut.in_reverse_pool(i) or kept.get(i))
     return pieces
-
-
-def differentiable(graph: Graph, trainable: Container[int], constant: Container[int] = ()) -> list[int]:
-    """The inputs of a graph that have cotangents: floating rows but for the `constant`, and the shared `trainable`."""
-    return [
-        i
-        for i, node in enumerate(graph.nodes)
-        if node.is_input
-        and is_float(node.type.dtype)
-        and (
-            (node.attrs[0] == "rows" and node.attrs[1] not in constant)
-            or (node.attrs[0] == "shared" and node.attrs[1] in trainable)
-        )
-    ]
 
 
 class _Cut:
@@ -177,22 +161,6 @@ class _Cut:
     def is_cotangent(self, i: int) -> bool:
         node = self.graph.nodes[i]
         return node.op is INPUT and node.attrs[0] == "cotangent"
-
-    def sum_of_scatters(self, i: int) -> list[tuple[int, int]] | None:
-        """(row numbers, rows) of every leaf where node i is a sum of scatters to a table, else None."""
-        leaves, stack = [], [i]
-        while stack:
-            node = self.graph.nodes[stack.pop()]
-            if node.op is ADD:
-                stack.extend(node.inputs[::-1])
-            elif node.op is SCATTER_ADD and isinstance(node.attrs[0], int) and _lead(node.type) is None:
-                rows, ids = node.inputs
-                if _lead(self.graph.nodes[ids].type) is None:
-                    return None
-                leaves.append((ids, rows))
-            else:
-                return None
-        return leaves
 
     def final(self, outputs: list[int]) -> set[int]:
         """Nodes to run once after all launches: no lead, but made from values that have one; and views for them."""

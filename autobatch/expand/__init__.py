@@ -5,5 +5,5 @@ decisions are taken once per signature.
 
 In reading order: `expand` holds the room together. Cells found: `patterns` are made of runs of nodes that `find` finds
 recurring, joined by `chain`; `match` matches them. Cells cut: `hoist` says what can run ahead of a recurrence, `cut`
-cuts. `gradient_flow` says which values carry a gradient.
+cuts. `costs` is what both weigh. `gradient_flow` says which values carry a gradient.
 """

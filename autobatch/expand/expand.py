@@ -18,18 +18,16 @@ from ..record.decisions import Cut
 from ..record.signature import Signature
 from ..record.tape import Recording
 from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Part, Result, Slot, Tape
+from .costs import WEIGHT, reads_of_weights
 from .cut import expand, own_chains
 from .gradient_flow import gradient_of_nodes, note_constants, set_apart
-from .hoist import Half, reads_of_weights, run_ahead
+from .hoist import Half, run_ahead
 from .patterns import Place, join_recording
 
 __all__ = ["expand_recording", "join_and_cut"]
 
 LONG = 4
 """Nodes of one signature that depend on each other before it is decided upon."""
-
-PASSES = 1 / 16
-"""Reading one weight in every launch costs as much as this many numbers that go through memory."""
 
 
 def expand_recording(
@@ -110,7 +108,7 @@ def _decide(tape: Tape, s: int, signature: Signature) -> tuple[bool, Cut | None]
     early = {k for k, slot in enumerate(signature.slots) if not leads_back[k] and slot.kind == ONE}
     saved = sum(inner * columns for slots, inner, columns in reads if slots <= early) * (chain - 1)
     through_memory = sum(columns for slots, _, columns in reads if slots <= early) * n_nodes
-    if saved * PASSES <= through_memory:
+    if saved * WEIGHT <= through_memory:
         return True, None
     found = run_ahead(signature.graph, early, lists)
     if found is None:

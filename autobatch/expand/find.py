@@ -29,8 +29,9 @@ import numpy as np
 
 from ..base.jit import njit
 from ..schedule.structures import Ints, Tape
+from .costs import LAUNCH, WEIGHT
 
-__all__ = ["EITHER", "LAUNCH", "MAX_NODES", "NEARLY_ALWAYS", "PASSES", "Facts", "Recurring", "recurring"]
+__all__ = ["EITHER", "MAX_NODES", "NEARLY_ALWAYS", "Facts", "Recurring", "recurring"]
 
 NEARLY_ALWAYS = 0.9
 MAX_NODES = 64
@@ -41,11 +42,6 @@ MIN_SHARE = 0.001
 """A run recurs at least so often, and covers at least this part of the nodes."""
 
 EITHER = 2
-
-PASSES = 0.1
-LAUNCH = 3000
-"""Reading one weight in a launch costs as much as this many numbers that go through memory, forward and in reverse, and
-so does a launch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +238,7 @@ class _Search:
         saved -= longest * LAUNCH
         for k in (a, b):
             before = self._longest(whole, (self.symbol == k).astype(np.uint8))
-            saved += before * LAUNCH - int(max(longest - before, 0) * self.symbols[k].weights * PASSES)
+            saved += before * LAUNCH - int(max(longest - before, 0) * self.symbols[k].weights * WEIGHT)
         return saved > 0
 
     def _longest(self, groups: Any, flags: Any) -> int:

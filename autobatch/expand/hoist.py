@@ -52,28 +52,6 @@ class Ahead:
         return f"ahead:\n{self.ahead.graph}\n\nrest:\n{self.rest.graph}"
 
 
-def reads_of_weights(graph: Graph) -> list[tuple[frozenset[int], int, int]]:
-    """The products with a shared operand: (rows operands that the other depends on, inner size, columns)."""
-    depends = _dependencies(graph)
-    found = []
-    for i, node in enumerate(graph.nodes):
-        if node.op is PRODUCT and any(graph.nodes[j].level == SHARED for j in node.inputs):
-            weights = next(graph.nodes[j] for j in node.inputs if graph.nodes[j].level == SHARED)
-            columns = max(node.type.width, 1)
-            found.append((depends[i], max(weights.type.rows * weights.type.width // columns, 1), columns))
-    return found
-
-
-def _dependencies(graph: Graph) -> list[frozenset[int]]:
-    depends: list[frozenset[int]] = []
-    for node in graph.nodes:
-        if node.op is INPUT and node.attrs[0] == "rows":
-            depends.append(frozenset([node.attrs[1]]))
-        else:
-            depends.append(frozenset().union(*(depends[j] for j in node.inputs)))
-    return depends
-
-
 def run_ahead(graph: Graph, early: Collection[int], lists: Collection[int] = ()) -> Ahead | None:
     """Cut a graph.
 

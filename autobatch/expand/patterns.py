@@ -27,8 +27,8 @@ from ..record.signature import Signature
 from ..schedule.schedule import schedule
 from ..schedule.structures import FIXED, KERNEL, ONE, Expansion, Ints, Result, Slot, Tape
 from .chain import Chain
-from .find import EITHER, LAUNCH, PASSES, Facts, Recurring, recurring
-from .hoist import reads_of_weights
+from .costs import LAUNCH, WEIGHT, numbers_of, weights_of
+from .find import EITHER, Facts, Recurring, recurring
 from .match import Pattern, join, rules_of
 
 __all__ = ["Place", "join_recording"]
@@ -172,7 +172,7 @@ def _facts(signatures: Sequence[Signature]) -> Facts:
     return Facts(
         joinable=ints(s.kind == KERNEL and not s.by_rows and bool(s.slots or s.data) for s in signatures),
         constant=ints(_constant(s) for s in signatures),
-        weights=np.array([_weights(s) for s in signatures], np.int64),
+        weights=np.array([weights_of(s) for s in signatures], np.int64),
         slot_type=ints(
             types.setdefault(slot.type, len(types)) if slot.kind == ONE else -1 for s in signatures for slot in s.slots
         ),
@@ -304,10 +304,10 @@ def _useful(tape: Tape, signatures: Sequence[Signature], patterns: Sequence[Foun
         expansion, found, _ = _apply(tape, signatures, patterns)
         new = expansion.tape
         launches = schedule(new)
-        weights = np.array([_weights(s) for s in found])
-        numbers = np.array([_numbers(s) for s in found])
+        weights = np.array([weights_of(s) for s in found])
+        numbers = np.array([numbers_of(s) for s in found])
         n = launches.launch_sig.size
-        return n, n * LAUNCH + weights[launches.launch_sig].sum() * PASSES + numbers[new.sig[launches.nodes]].sum()
+        return n, n * LAUNCH + weights[launches.launch_sig].sum() * WEIGHT + numbers[new.sig[launches.nodes]].sum()
 
     most, kept = cost([])[0], list(patterns)
     now = cost(kept)
@@ -321,14 +321,3 @@ def _useful(tape: Tape, signatures: Sequence[Signature], patterns: Sequence[Foun
         if now[0] > most and pattern in kept and (without := cost(rest))[0] < now[0]:
             kept, now = rest, without
     return kept if now[0] <= most else []
-
-
-def _weights(signature: Signature) -> int:
-    """Numbers of shared operands that a launch reads in products."""
-    return sum(inner * columns for _, inner, columns in reads_of_weights(signature.graph))
-
-
-def _numbers(signature: Signature) -> int:
-    """Numbers that a node reads and makes."""
-    types = [slot.type for slot in signature.slots]
-    return sum(t.width * t.rows for t in types) + sum(r.width * r.rows for r in signature.results)

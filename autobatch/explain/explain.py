@@ -21,9 +21,8 @@ import numpy as np
 from ..backends import current_backend
 from ..base.errors import CellError, user_error
 from ..base.types import short_dtype
-from ..compile.split import differentiable
 from ..ir.simplify import simplify
-from ..ir.vjp import vjp
+from ..ir.vjp import differentiable, vjp
 from ..record.shared import Shared, SharedExpression, in_order
 from ..record.signature import Signature
 from ..record.tensor import RecordedTensor, iterate_tensors

@@ -110,6 +110,10 @@ class Graph:
         """The node that reads operand `k` of a kind."""
         return self.add(INPUT, (), (kind, k), type, level)
 
+    def types(self, kind: str) -> dict[int, Type]:
+        """Types of the operands of a kind, by number."""
+        return {n.attrs[1]: n.type for n in self.nodes if n.is_input and n.attrs[0] == kind}
+
     def live(self) -> list[bool]:
         """Which nodes the results need."""
         needed = [False] * len(self.nodes)

@@ -8,18 +8,21 @@ Cost: once per signature, a few ops for each op.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..base.errors import CompilerBug
 from ..base.types import is_float
 from ..ops.declare import apply
+from ..ops.elementwise import ADD, STOP_GRADIENT
+from ..ops.index import SCATTER_ADD
 from ..ops.movement import SLICE, broadcast_to, concat, reshape
 from ..ops.reduce import SUM
 from ..ops.segment import LIST_SUM, SPREAD
 from .graph import CONST, INPUT, NODE, Graph
-from .trace import Builder, Tracer
+from .trace import Builder
+from .tracers import Tracer
 
 
 @dataclass(slots=True)
@@ -66,12 +69,41 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Vjp:
     return Vjp(builder.graph, len(graph.nodes), cotangents)
 
 
+def differentiable(graph: Graph, trainable: Container[int], constant: Container[int] = ()) -> list[int]:
+    """The inputs of a graph that have cotangents: floating rows but for the `constant`, and the shared `trainable`."""
+    return [
+        i
+        for i, node in enumerate(graph.nodes)
+        if node.is_input
+        and is_float(node.type.dtype)
+        and (
+            (node.attrs[0] == "rows" and node.attrs[1] not in constant)
+            or (node.attrs[0] == "shared" and node.attrs[1] in trainable)
+        )
+    ]
+
+
+def sum_of_scatters(graph: Graph, i: int) -> list[tuple[int, int]] | None:
+    """(row numbers, rows) of every leaf where node i is a sum of scatters to a table, else None."""
+    leaves, stack = [], [i]
+    while stack:
+        node = graph.nodes[stack.pop()]
+        if node.op is ADD or node.op is LIST_SUM:
+            stack.extend(node.inputs[::-1])
+        elif node.op is SCATTER_ADD and isinstance(node.attrs[0], int):
+            rows, ids = node.inputs
+            leaves.append((ids, rows))
+        else:
+            return None
+    return leaves
+
+
 def _depends(graph: Graph, wrt: Sequence[int]) -> list[bool]:
     wanted = [False] * len(graph.nodes)
     for i in wrt:
         wanted[i] = is_float(graph.nodes[i].type.dtype)
     for i, node in enumerate(graph.nodes):
-        if node.inputs and is_float(node.type.dtype) and node.op.name != "stop_gradient":
+        if node.inputs and is_float(node.type.dtype) and node.op is not STOP_GRADIENT:
             wanted[i] = any(wanted[j] for j in node.inputs)
     return wanted
 

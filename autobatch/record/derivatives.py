@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import RecordingError
-from ..base.types import Type, is_float, tensor_type
+from ..base.types import Type, tensor_type
 from ..ir.graph import NODE, Graph
-from ..ir.vjp import vjp
+from ..ir.vjp import differentiable, vjp
 from ..ops.declare import apply
 from ..ops.index import SCATTER_ADD
 from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, ONE, PAYLOAD, PER_ELEMENT, Result, Slot
@@ -235,13 +235,7 @@ def vjp_signature(signature: Signature, shared: frozenset[int]) -> tuple[Signatu
 
 def _derive(signature: Signature, shared: frozenset[int]) -> tuple[Signature, Wrt]:
     graph = signature.graph
-    wrt = [
-        i
-        for i, n in enumerate(graph.nodes)
-        if n.is_input
-        and is_float(n.type.dtype)
-        and (n.attrs[0] == "rows" or (n.attrs[0] == "shared" and n.attrs[1] in shared))
-    ]
+    wrt = differentiable(graph, shared)
     result = vjp(graph, wrt)
     kept: Wrt = [graph.nodes[w].attrs for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
     cotangents = []

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..base.errors import OpTypeError, op_error, user_error
 from ..base.types import counted
-from ..ir.trace import TracedList, Tracer
+from ..ir.tracers import TracedList, Tracer
 from ..ops.declare import apply, elements
 from ..ops.movement import STACK, negative_axis
 from ..ops.reduce import reduced_alone, reduction

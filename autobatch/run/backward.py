@@ -20,7 +20,6 @@ import numpy as np
 from ..backends.host.arena import Lease, lend
 from ..base.jit import njit
 from ..base.types import Type, size_of
-from ..ir.graph import Graph
 from .execute import Code, Run, code_of, note_same, rows_of_launch, same_for_all, unchanged
 from .feed import batched
 from .first_writes import FirstWrites, clear_rows, first_writes
@@ -247,11 +246,6 @@ def _wanted(  # type: ignore[no-untyped-def]
     return wanted, is_mixed
 
 
-def cotangent_types(graph: Graph) -> dict[int, Type]:
-    """Types of the cotangents that a piece reads, by result."""
-    return {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
-
-
 def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: Same) -> Final:
     signature = run.signatures[s]
     kernel = signature.kernel.on_host
@@ -266,7 +260,7 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: S
         kept = [[rows_of_launch(a, t, launch) for launch in launches] for a, t in zip(stored, pieces.kept, strict=True)]
     arguments: list[Any] = []
     joined = []
-    cotangents = cotangent_types(pieces.final)
+    cotangents = pieces.final.types("cotangent")
     for kind, k in kernel.inputs("final") if pieces.dense else ():
         if kind == "kept":
             parts, shape = kept[k], resolve(pieces.kept[k], sizes)

@@ -144,10 +144,9 @@ def code_of(run: Run, s: int, piece: str, add: bool = True) -> Code:
     found = signature.feeds.get(piece)
     if found is None:
         graph = kernel.graph_of(piece)
-        cotangents = {n.attrs[1]: n.type for n in graph.nodes if n.is_input and n.attrs[0] == "cotangent"}
         kept_types = () if piece == "inference" else kernel.pieces.kept
         found = signature.feeds[piece] = feed(
-            kernel.inputs(piece), len(signature.slots), len(signature.data), cotangents, kept_types
+            kernel.inputs(piece), len(signature.slots), len(signature.data), graph.types("cotangent"), kept_types
         )
     kept: list[tuple[Array, int, int]] = []
     if piece != "inference":

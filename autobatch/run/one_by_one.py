@@ -14,12 +14,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..base.errors import OpIndexError
-from ..base.types import Type, is_float
+from ..base.types import Type
 from ..ir.graph import Graph, Origin
 from ..ir.interpret import Read, interpret
-from ..ir.vjp import vjp
-from ..ops.elementwise import ADD
-from ..ops.index import SCATTER_ADD
+from ..ir.vjp import differentiable, sum_of_scatters, vjp
 from ..schedule.structures import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
 from .backward import GiveDense, GiveRows
 from .layout import Array
@@ -229,13 +227,7 @@ def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
     found = signature.reverse_graph
     if found is None:
         graph = signature.graph
-        wrt = [
-            i
-            for i, n in enumerate(graph.nodes)
-            if n.is_input
-            and is_float(n.type.dtype)
-            and (n.attrs[0] == "rows" or (n.attrs[0] == "shared" and n.attrs[1] in signature.trainable))
-        ]
+        wrt = differentiable(graph, signature.trainable)
         result = vjp(graph, wrt)
         wanted: list[tuple[str, int]] = []
         outputs: list[int] = []
@@ -243,7 +235,7 @@ def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
             if c is None:
                 continue
             kind, k = graph.nodes[w].attrs
-            lookups = _lookups(result.graph, c) if kind == "shared" else None
+            lookups = sum_of_scatters(result.graph, c) if kind == "shared" else None
             if lookups is None:
                 wanted.append((kind, k))
                 outputs.append(c)
@@ -253,21 +245,6 @@ def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
         result.graph.outputs = tuple(outputs)
         found = signature.reverse_graph = (result.graph.pruned(), wanted)
     return found
-
-
-def _lookups(graph: Graph, i: int) -> list[tuple[int, int]] | None:
-    """(row numbers, rows) of every leaf where node i is a sum of scatters to a table, else None."""
-    leaves, stack = [], [i]
-    while stack:
-        node = graph.nodes[stack.pop()]
-        if node.op is ADD or node.op.name == "list_sum":
-            stack.extend(node.inputs[::-1])
-        elif node.op is SCATTER_ADD and isinstance(node.attrs[0], int):
-            rows, ids = node.inputs
-            leaves.append((ids, rows))
-        else:
-            return None
-    return leaves
 
 
 def _table_rows(ids: Any, rows: Any, table: Array) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ LENGTHS = (5, 1, 7, 0, 3)
 
 @pytest.fixture(params=["numpy", "numba"], autouse=True)
 def always_cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(expansion, "PASSES", float("inf"))
+    monkeypatch.setattr(expansion, "WEIGHT", float("inf"))
     monkeypatch.setattr(expansion, "LONG", 2)
     ab.set_backend(request.param)
     ab.set_default_dtype("float64")
@@ -124,7 +124,7 @@ def test_the_part_ahead_is_one_launch(name: str) -> None:
 
 
 def test_what_does_not_pay_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expansion, "PASSES", 0.0)
+    monkeypatch.setattr(expansion, "WEIGHT", 0.0)
     model = Recurrent()
     with ab.profile() as profile:
         ab.evaluate(ab.map(model.run_lstm, [[1, 2, 3, 4], [5, 1, 2]]))

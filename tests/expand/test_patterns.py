@@ -173,7 +173,7 @@ def test_weights_are_not_read_in_every_step(guard: str, monkeypatch: pytest.Monk
         monkeypatch.setattr(recurring._Search, "_pays", lambda *_: True)
     if guard == "none":
         monkeypatch.setattr(patterns, "_useful", lambda tape, signatures, found: list(found))
-    monkeypatch.setattr(expansion, "PASSES", 0.0)  # and it is not cut off again
+    monkeypatch.setattr(expansion, "WEIGHT", 0.0)  # and it is not cut off again
     model = Recurrent()
     examples = [np.ones((30, 400)) * k for k in (0.1, 0.2, 0.3)]
     gradients(model, model.loss, examples)

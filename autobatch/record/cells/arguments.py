@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import CellError, op_error, user_error
-from ...ir.trace import SHADOW, Builder, TracedList, in_range
+from ...ir.trace import SHADOW, Builder, in_range
+from ...ir.tracers import TracedList
 from ...ops.value import Tensor
 from ..creation import as_array
 from ..links import lift, remember_array, shared_row

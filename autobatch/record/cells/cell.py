@@ -23,7 +23,8 @@ from ...base.errors import CellError, OpIndexError, op_error, user_error
 from ...base.module_epoch import Noted, changed, epoch
 from ...base.types import INT64, Type, default_dtype, tensor_type
 from ...ir.graph import NODE
-from ...ir.trace import SHADOW, Builder, StackedTracer, Tracer
+from ...ir.trace import SHADOW, Builder
+from ...ir.tracers import StackedTracer, Tracer
 from ...ops.index import not_in_range
 from ...schedule.structures import EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
 from ..context import flags, is_frozen, without_cells

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...backends.transfer import to_host
 from ...base.types import Type
-from ..backward import GiveDense, GiveRows, cotangent_types
+from ..backward import GiveDense, GiveRows
 from ..layout import Array, rows_shape
 from .execute import fixed_inputs
 from .layout import DeviceLaunch
@@ -69,7 +69,7 @@ class Final:
             self.sparse.append((k, gradient, self._kept(gradient.rows)))
         if not pieces.dense:
             return 0
-        cotangents = cotangent_types(pieces.final)
+        cotangents = pieces.final.types("cotangent")
         for kind, k, fixed in fixed_inputs(run, s, "final"):
             if fixed:
                 self.inputs.append(fixed)
