@@ -184,9 +184,9 @@ show(
 )
 
 say("""
-`backward` is the *mirror*: the launches in reverse, where reading rows becomes adding to the same rows of a second
-set of pools. It ends the recording and frees its memory. A table that was only looked up gets its gradient as rows,
-so that an optimiser touches no other word.
+`backward` runs the launches in reverse order: where a launch read rows, cotangents are added to the same rows of a
+second set of pools. It ends the recording and frees its memory. A table that was only looked up gets its gradient as
+rows, so that an optimiser touches no other word.
 """)
 loss.backward()
 show(f"mix.weight.grad, {model.mix.weight.grad.shape}:\n{np.round(model.mix.weight.grad, 3)}")

@@ -33,7 +33,7 @@ from ..run.kept_plans import Planned, Question, numbered
 from ..run.layout import gradients_wanted, load
 from ..run.one_by_one import LoopRun
 from ..schedule.place import place
-from ..schedule.schedule import schedule
+from ..schedule.schedule import live_nodes, schedule
 from ..schedule.structures import KERNEL, Expansion
 from .finite import check_launches, name_node
 
@@ -92,7 +92,7 @@ def one_by_one(tape: Recording) -> LoopRun:
 
 def _one_by_one(tape: Recording, memo: dict[Shared, Array]) -> LoopRun:
     assert tape.arrays is not None
-    live = schedule(tape.arrays, "depth").live
+    live = live_nodes(tape.arrays)
     payloads = {id: to_host(array) for id, array in tape.payloads}
     try:
         return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)

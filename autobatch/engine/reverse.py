@@ -23,8 +23,8 @@ from ..record.expressions import pull_back
 from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
 from ..record.shared import Shared, SharedExpression, device_of, evaluate_shared
 from ..record.tape import CHANGED, ENDED, Recording
-from ..run.backward import mirror
-from ..run.device.backward import mirror_on_device
+from ..run.backward import run_backward
+from ..run.device.backward import run_backward_on_device
 from ..run.device.layout import DeviceRun
 from ..run.one_by_one import LoopRun
 from ..schedule.structures import Expansion
@@ -192,7 +192,7 @@ def _reverse_run(
         outside = [(old, value, grads[id]) for id, old, value in links if id in grads]
     elif isinstance(run, DeviceRun):
         linked = [id for id, _, _ in links if run.is_placed(id)]
-        cotangents, is_mixed = mirror_on_device(run, seeds, linked, dense, rows)
+        cotangents, is_mixed = run_backward_on_device(run, seeds, linked, dense, rows)
         for id, old, value in links:
             if id in cotangents:
                 outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
@@ -202,7 +202,7 @@ def _reverse_run(
             with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
                 team.finish()
         linked = [id for id, _, _ in links if run.is_placed(id)]
-        reversed_run = mirror(run, seeds, linked, dense, rows)
+        reversed_run = run_backward(run, seeds, linked, dense, rows)
         own.merge_rows()
         is_mixed = reversed_run.is_mixed
         for id, old, value in links:

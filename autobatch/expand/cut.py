@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Ints, Part, SignatureTable, Tape
+from ..schedule.structures import Expansion, Part, SignatureTable, Tape, bounds, ragged
 
 __all__ = ["expand", "own_chains"]
 
@@ -51,24 +51,15 @@ def expand(tape: Tape, parts: Sequence[Sequence[Part] | None], table: SignatureT
     flat = [part for rule in rules for part in rule]
     sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, number, origin = _expand(
         tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.int_of, tape.float_of, tape.ints,
-        tape.floats, _bounds(map(len, rules)), np.array([part.sig for part in flat], np.int32),
-        *_lists([part.slots for part in flat]), *_lists([part.results for part in flat]),
-        *_lists([part.ints for part in flat]), *_lists([part.floats for part in flat]),
+        tape.floats, bounds(map(len, rules)), np.array([part.sig for part in flat], np.int32),
+        *ragged([part.slots for part in flat]), *ragged([part.results for part in flat]),
+        *ragged([part.ints for part in flat]), *ragged([part.floats for part in flat]),
     )  # fmt: skip
     new = dataclasses.replace(
         tape, signatures=table, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
         float_of=float_of, ints=ints, floats=floats, roots=number[tape.roots],
     )  # fmt: skip
     return Expansion(new, number, origin)
-
-
-def _bounds(lengths: object) -> Ints:
-    found = np.fromiter(lengths, np.int32)  # type: ignore[call-overload]
-    return np.concatenate([np.zeros(1, np.int32), np.cumsum(found, dtype=np.int32)])
-
-
-def _lists(lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
-    return _bounds(map(len, lists)), np.array([x for one in lists for x in one], np.int32)
 
 
 @njit

@@ -20,12 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..base.errors import CompilerBug
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Ints, SignatureTable, Tape
-from .cut import _bounds, _lists
+from ..schedule.structures import Expansion, Ints, SignatureTable, Tape, bounds, ragged
 
-__all__ = ["Pattern", "Rules", "check_join", "join", "rules_of"]
+__all__ = ["Pattern", "Rules", "join", "rules_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +74,11 @@ def rules_of(patterns: Sequence[Pattern], n_sigs: int) -> Rules:
     arrays = (
         np.array([len(p.sigs) for p in patterns], np.int32),
         np.array([p.sig for p in patterns], np.int32),
-        *_lists([p.slots for p in patterns]),
-        *_lists([p.reads for p in patterns]),
-        *_lists([p.results for p in patterns]),
+        *ragged([p.slots for p in patterns]),
+        *ragged([p.reads for p in patterns]),
+        *ragged([p.results for p in patterns]),
     )
-    end_of = _bounds(map(len, ends))
+    end_of = bounds(map(len, ends))
     return Rules(table, end_of, np.array([p for here in ends for p in here], np.int32), arrays)
 
 
@@ -106,57 +104,6 @@ def join(tape: Tape, rules: Rules, table: SignatureTable) -> tuple[Expansion, in
         float_of=float_of, roots=number[tape.roots],
     )  # fmt: skip
     return Expansion(new, number, origin), int(refused)
-
-
-def check_join(tape: Tape, patterns: Sequence[Pattern], expansion: Expansion) -> None:
-    """Hold the invariants of the stage, by loops that share nothing with it.
-
-    Raises:
-        CompilerBug: one of them is broken; the message shows both tapes.
-    """
-    new = expansion.tape
-    if expansion.number is None or expansion.origin is None:
-        return
-    number, origin = expansion.number.tolist(), [*expansion.origin.tolist(), len(tape.sig)]
-    of_sig = {pattern.sig: pattern for pattern in patterns}
-
-    def hold(true: bool, what: str) -> None:
-        if not true:
-            raise CompilerBug(f"join: {what}\n{tape}\n{new}")
-
-    def read(t: Tape, slot: int) -> list[int]:
-        values: list[int] = t.args[t.arg_of[slot] : t.arg_of[slot + 1]].tolist()
-        return values
-
-    hidden = {v for v, n in enumerate(number) if n < 0}
-    hold(origin[0] == 0 and hidden.isdisjoint(tape.roots.tolist()), "a root stays inside, or the tape begins late")
-    hold([number[v] for v in tape.roots.tolist()] == new.roots.tolist(), "the roots are others")
-    for node in range(len(new.sig)):
-        first, end = origin[node], origin[node + 1]
-        slots = list(range(tape.slot_of[first], tape.slot_of[end]))
-        values = range(tape.value_of[first], tape.value_of[end])
-        own = range(new.slot_of[node], new.slot_of[node + 1])
-        sig = int(new.sig[node])
-        pattern = of_sig.get(sig)
-        if pattern is None:
-            hold(end == first + 1 and sig == tape.sig[first], f"node {node} is no copy of node {first}")
-            codes, results = [-1 - k for k in range(len(slots))], list(range(len(values)))
-        else:
-            hold(tuple(tape.sig[first:end].tolist()) == pattern.sigs, f"node {node} has other signatures")
-            codes, results = list(pattern.slots), list(pattern.results)
-        hold(len(codes) == len(slots) and len(results) == len(values), f"node {node} has other slots or values")
-        for slot, code in zip(slots, codes, strict=True):
-            if code >= 0:
-                hold(read(tape, slot) == [values[0] + code], f"node {node} is handed another value")
-            else:
-                wanted = [number[v] for v in read(tape, slot)]
-                hold(wanted == read(new, own[-1 - code]), f"node {node} reads other values")
-        for v, result in zip(values, results, strict=True):
-            hold(number[v] == (new.value_of[node] + result if result >= 0 else -1), f"value {v} has another number")
-        for a, b in ((tape.int_of, new.int_of), (tape.float_of, new.float_of)):
-            hold(bool(a[first] == b[node] and a[end] == b[node + 1]), f"node {node} has other data")
-        before = hidden.intersection(v for slot in slots for v in read(tape, slot) if v < values.start)
-        hold(not before, f"node {node} reads what stays inside another")
 
 
 @njit

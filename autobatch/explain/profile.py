@@ -38,12 +38,12 @@ class Profile:
     together: launches that there would have been had none been forced; `bound` counts across forced values, too
     bytes_copied: of rows copied so that a product or call finds them in one piece: gathered, or put side by side;
     bytes_in_place: of rows read where they lie: as one block, or by loops that follow row numbers; both count every
-        time a row is read, and the reverse pass where gradients are kept for
+        time a row is read, and the backward pass where gradients are kept for
     peak_bytes: largest pools; replayed: examples whose recordings were reused
     kernels: name → (launches, nodes); kernel_bytes: name → (bytes copied, bytes read in place)
     device_launches: what was started on a device: kernels, products, fills, copies
     products: (count, m, k, n) of the matrix products (m, k) @ (k, n) of these launches and, where gradients are kept
-        for, of their reverse pass: what the arithmetic of a step comes down to
+        for, of their backward pass: what the arithmetic of a step comes down to
     """
 
     def __init__(self) -> None:

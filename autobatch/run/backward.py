@@ -1,10 +1,9 @@
-"""mirror: the launches of a `Run` reversed → gradients.
+"""backward pass: the launches of a `Run` reversed → gradients.
 
 Input: a run and cotangents of some of its values. Output: cotangents of shared operands and of values from outside.
-Reading rows mirrors to storing to the same rows of the gradient pools, or to adding to them where another launch came
-before (see `first_writes`), in launch order, so that sums are repeatable; what a signature owes to its shared operands
-is computed once, over all its launches together.
-Cost: one loop over the launches, then one program per signature.
+The rows that a launch read are stored to in the pools of cotangents, or added to where another launch came before (see
+`first_writes`), in launch order, so that sums are repeatable. Gradients of shared operands are computed once for a
+signature, over all its launches. Cost: one loop over the launches, then one program for each signature.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _FREE = 2
 
 @dataclass(slots=True)
 class Final:
-    """What a signature owes to its shared operands, over all its launches.
+    """The gradients of the shared operands of a signature, over all its launches.
 
     arguments: of the program; joined: those of them that are put together from several launches: place, parts, shape
     room: arrays for the results, where there are any: shapes and dtypes are `types`
@@ -55,8 +54,8 @@ class Final:
 
 
 @dataclass(slots=True)
-class Reverse:
-    """A reverse pass, ready to run.
+class Backward:
+    """A backward pass, ready to run.
 
     pools: of cotangents, leased; clear: these and their rows to be zeroed
     seeds: for each seed a block of a pool, or a pool and row numbers
@@ -74,8 +73,10 @@ class Reverse:
     is_mixed: bool
 
 
-def mirror(run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows) -> Reverse:
-    """Reverse a run.
+def run_backward(
+    run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows
+) -> Backward:
+    """Backward a run.
 
     `outside` are the values whose cotangents are read afterwards, from the pools of what is returned.
     """
@@ -104,8 +105,8 @@ def mirror(run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: Giv
     return ready
 
 
-def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Reverse:
-    """Lay out a reverse pass."""
+def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Backward:
+    """Lay out a backward pass."""
     wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
     lease = Lease()
     pools: list[Any] = []
@@ -156,10 +157,10 @@ def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Rever
         for s in sorted(used):
             yield _final(run, s, used[s], pools, same)
 
-    return Reverse(lease, pools, clear, places, calls(), finals(), same, is_mixed)
+    return Backward(lease, pools, clear, places, calls(), finals(), same, is_mixed)
 
 
-def _n_bytes(ready: Reverse) -> int:
+def _n_bytes(ready: Backward) -> int:
     sizes = (size_of(t.shape) * t.dtype.itemsize for final in ready.finals for t in final.types)
     return ready.lease.n_bytes + sum(sizes)
 
@@ -167,7 +168,7 @@ def _n_bytes(ready: Reverse) -> int:
 def to_reverse(
     run: Run, seeds: dict[int, Any], outside: Sequence[int]
 ) -> tuple[list[bool], bool, list[Sequence[int]], FirstWrites]:
-    """What a reverse pass will do: which launches it reverses, whether some of them only for some of their nodes, the
+    """What a backward pass will do: which launches it reverses, whether some of them only for some of their nodes, the
     slots of each signature whose cotangents it writes, and where it stores them. Found out once for a run, or for all
     runs of a plan that is kept."""
     asked = (tuple(seeds), tuple(outside))
@@ -315,7 +316,7 @@ def _nothing(*_: Any) -> list[Any]:
 
 
 def _finish(final: Final, dense: GiveDense, rows: GiveRows, again: bool) -> None:
-    """Hand over what a signature owes; `again` says that its layout will be used again."""
+    """Hand over gradients of shared operands; `again` says that the layout will be used again."""
     arguments = final.arguments.copy()
     for place, parts, shape in final.joined:
         arguments[place] = np.concatenate(parts).reshape(shape)

@@ -1,7 +1,7 @@
 """execute: a layout of a `Plan` → values, launch by launch.
 
 Input: a `Run`: tape, schedule, plan and their layout, the signatures they speak of, arrays of shared operands. Output:
-its pools, and what the reverse pass needs.
+its pools, and what the backward pass needs.
 Invariants: a launch writes one contiguous block per result and reads rows written before. Cost: one loop over the
 launches, a few microseconds each beyond arithmetic; half of that where a layout is used again.
 """
@@ -23,7 +23,7 @@ from .layout import Array, Call, Launch, Same
 
 @dataclass(slots=True)
 class Run:
-    """Values of one tape, and what is kept for its reverse pass. Values are asked for by their recorded numbers."""
+    """Values of one tape, and what is kept for its backward pass. Values are asked for by their recorded numbers."""
 
     expansion: Expansion
     schedule: Schedule
@@ -39,7 +39,7 @@ class Run:
     kept: dict[int, list[Array]] = field(default_factory=dict)
     needs_sig: Any = None
     facts: dict[Any, Any] = field(default_factory=dict)
-    """What the reverse pass found out from schedule and plan, by what it was asked; runs of one structure share it."""
+    """What the backward pass found out from schedule and plan, by what it was asked; runs of one structure share it."""
     layout: Any = None
     """What it runs on, on the host."""
 

@@ -1,6 +1,6 @@
-"""first writes: which launches of the reverse pass may store their cotangents, and which rows must be zero before.
+"""first writes: which launches of the backward pass may store their cotangents, and which rows must be zero before.
 
-Input: a `Run`, and which of its launches are reversed. Output: `FirstWrites`. A launch of the reverse pass writes the
+Input: a `Run`, and which of its launches are reversed. Output: `FirstWrites`. A launch of the backward pass writes the
 cotangents of the rows that it read. Where it is the first to write each of them, and writes none twice, it stores; else
 it adds, and what it is the first to add to must be zero. So must what is read and was never written.
 

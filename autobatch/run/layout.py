@@ -49,10 +49,10 @@ class Layout:
 
     expansion, plan: with the data of the recording that uses it now
     wanted: [signatures] whether results have gradients
-    kept: arrays that are kept for the reverse pass, by signature
+    kept: arrays that are kept for the backward pass, by signature
     loads: blocks that arrays from outside are written to, the places of these among those of the recording, and whether
         all of them are vectors; loaded: the values that they are, in the same order
-    forward, reverse: the passes, where they were put together to be run again; the reverse passes by what was asked
+    forward, reverse: the passes, where they were put together to be run again; the backward passes by what was asked
     is_shared: whether later runs will use it
     n_bytes: of memory
     """

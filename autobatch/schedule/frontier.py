@@ -20,7 +20,7 @@ import numpy as np
 
 from ..backends.host.arena import Lease
 from ..base.jit import njit
-from .policies import by_agenda, readers_of
+from .agenda import by_agenda, readers_of
 from .structures import KERNEL, PAYLOAD, Ints
 
 __all__ = ["by_frontier", "longest_chains"]

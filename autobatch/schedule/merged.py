@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .schedule import lower_bound, schedule
-from .structures import CONCAT_ROWS, Expansion, Ints, Tape
+from .structures import CONCAT_ROWS, Expansion, Tape, bounds
 
 __all__ = ["Piece", "counts_together", "merge"]
 
@@ -74,10 +74,10 @@ def merge(pieces: Sequence[Piece]) -> Tape:
         last,
         signatures=dataclasses.replace(last.signatures, kind=np.array(kinds, np.int32)),
         sig=np.concatenate(sigs).astype(np.int32),
-        slot_of=_bounds(slots),
-        arg_of=_bounds(lengths),
+        slot_of=bounds(np.concatenate(slots)),
+        arg_of=bounds(np.concatenate(lengths)),
         args=np.concatenate(args).astype(np.int32),
-        value_of=_bounds(results),
+        value_of=bounds(np.concatenate(results)),
         roots=np.concatenate(roots).astype(np.int32),
     )
 
@@ -87,7 +87,3 @@ def counts_together(pieces: Sequence[Piece]) -> tuple[int, int]:
     tape = merge(pieces)
     launches = schedule(tape)
     return launches.launch_sig.size, lower_bound(tape, launches)
-
-
-def _bounds(lengths: Sequence[Ints]) -> Ints:
-    return np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int32)

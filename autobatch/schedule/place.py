@@ -8,7 +8,7 @@ order of the launch. A view has rows of its own nowhere: it lists those of what 
 another it is a range like any other value. A launch reads each slot through a vector of row numbers, or as one block
 where these follow one another.
 
-What nobody will read again makes room for later launches, unless it is to be kept: for the reverse pass, or because it
+What nobody will read again makes room for later launches, unless it is to be kept: for the backward pass, or because it
 is a root (see `free_rows`).
 
 Invariants, held by `check`: when a launch reads a value, the value's rows hold what was written for it; a launch

@@ -13,8 +13,6 @@ pass through the cache once and not once for each launch.
 
 A policy takes what nodes wait for and gives every node the number of its launch:
 
-* `depth` runs nodes of one depth and signature together, in order of depth, then of signature. With unequal structures
-  equal signatures often stand at different depths, and each depth pays for its own launch.
 * `agenda` repeatedly runs all ready nodes of one signature: the ready signature whose nodes not yet run have the lowest
   mean depth, the lower number where two are equal. (Neubig, Goldberg and Dyer, On-the-fly Operation Batching in Dynamic
   Computation Graphs, NeurIPS 2017, section 3.2.)
@@ -41,11 +39,11 @@ import numpy as np
 from ..backends.host.arena import Lease
 from ..base.errors import message
 from ..base.jit import njit
+from .agenda import by_agenda
 from .frontier import by_frontier, longest_chains
-from .policies import by_agenda, by_depth
 from .structures import KERNEL, PAYLOAD, Ints, Schedule, Tape
 
-__all__ = ["POLICIES", "leading_to", "lower_bound", "schedule"]
+__all__ = ["POLICIES", "leading_to", "live_nodes", "lower_bound", "schedule"]
 
 
 def schedule(tape: Tape, policy: str = "frontier") -> Schedule:
@@ -67,6 +65,11 @@ def schedule(tape: Tape, policy: str = "frontier") -> Schedule:
     launch, n_launches = POLICIES[policy](kind, tape.sig, live, depth, source_of, sources)
     nodes, launch_of, launch_sig = _gather(launch, n_launches, tape.sig)
     return Schedule(policy, live, nodes, launch_of, launch_sig, depth)
+
+
+def live_nodes(tape: Tape) -> Ints:
+    """[n] 1 for nodes that some root needs."""
+    return _waits(tape, Lease())[0]
 
 
 def lower_bound(tape: Tape, schedule: Schedule) -> int:
@@ -169,7 +172,6 @@ def _gather(launch: Ints, n_launches: int, sig: Ints) -> tuple[Ints, Ints, Ints]
 
 POLICIES: dict[str, Callable[[Ints, Ints, Ints, Ints, Ints, Ints], tuple[Ints, int]]] = {
     "agenda": by_agenda,
-    "depth": by_depth,
     "frontier": by_frontier,
 }
 """Each takes kind[S], sig[n], live[n], depth[n] and what each node waits for (source_of[n + 1], sources), and gives the

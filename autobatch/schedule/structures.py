@@ -7,6 +7,7 @@ Each prints itself in a few lines; nothing in them is a Python object per node.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,16 @@ class Result:
 _SHOWN = 12
 _KIND_NAMES = ("kernel", "concat", "slice", "payload")
 _DOTS = "..."
+
+
+def bounds(lengths: Iterable[Any]) -> Ints:
+    """Where each of some runs begins that lie one behind the other, and the end of the last."""
+    return np.concatenate([np.zeros(1, np.int32), np.cumsum(np.fromiter(lengths, np.int32), dtype=np.int32)])
+
+
+def ragged(lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
+    """Lists as their bounds, and their elements one behind the other."""
+    return bounds(map(len, lists)), np.array([x for one in lists for x in one], np.int32)
 
 
 def _some(things: list[str], shown: int = 6) -> str:

@@ -1,4 +1,4 @@
-"""Random programs: batched equals one by one, both equal central differences, and the two mirrors agree."""
+"""Random programs: batched equals one by one, both equal central differences, and the two backward passes agree."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_gradients_through_inner_gradients_equal_differences(program: Program) -
 
 @settings(max_examples=requested.fewer(150))
 @given(programs(EVERYTHING - {"force"} | CELLS | GRADS))
-def test_the_two_mirrors_agree(program: Program) -> None:
+def test_the_two_backward_passes_agree(program: Program) -> None:
     model = Model()
     _, wanted = outcome(program, model, batched=True)
     ab.seed(7)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.run import backward as mirror
+from autobatch.run import backward
 from autobatch.run.first_writes import FirstWrites, first_writes
 
 pytestmark = pytest.mark.usefixtures("on_the_host")
@@ -23,7 +23,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, FirstWrites]]:
         found.append((run, result))
         return result
 
-    monkeypatch.setattr(mirror, "first_writes", note)
+    monkeypatch.setattr(backward, "first_writes", note)
     return found
 
 

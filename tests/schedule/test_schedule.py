@@ -88,10 +88,9 @@ def test_the_printed_example(draw: Draw) -> None:
     assert indent(str(result), "    ") in (import_module("autobatch.schedule.schedule").__doc__ or "")
 
 
-def test_agenda_waits_where_depth_does_not(draw: Draw) -> None:
+def test_agenda_waits_for_nodes_of_another_depth(draw: Draw) -> None:
     tape = draw(EXAMPLE, "y z")
     assert launches(tape, "agenda") == [[0, 1, 3], [2], [4], [5, 6]]
-    assert launches(tape, "depth") == [[0, 1, 3], [2], [5], [4], [6]]
     assert lower_bound(tape, schedule(tape)) == 4
 
 
@@ -106,12 +105,12 @@ def test_trees_of_one_signature_need_a_launch_for_each_level(policy: str, depth:
 @policies
 def test_trees_of_unequal_depth(policy: str, draw: Draw) -> None:
     tape = draw(tree(4) + "\n" + tree(2, "u") + "\ny = out t0_0\nz = out u0_0", "y z")
-    assert len(launches(tape, policy)) == (7 if policy == "depth" else 6)
+    assert len(launches(tape, policy)) == 6
 
 
 def test_equal_means_go_by_the_lower_signature(draw: Draw) -> None:
     tape = draw("a = one\nb = two\nc = one\nd = two", "a b c d")
-    assert launches(tape, "agenda") == launches(tape, "depth") == [[0, 2], [1, 3]]
+    assert launches(tape, "agenda") == [[0, 2], [1, 3]]
 
 
 @policies
@@ -141,7 +140,7 @@ def test_lower_bound_counts_chains_through_other_signatures(draw: Draw) -> None:
 
 
 def test_unknown_policy(draw: Draw) -> None:
-    with pytest.raises(ValueError, match="expected 'agenda' or 'depth' or 'frontier', got 'width'"):
+    with pytest.raises(ValueError, match="expected 'agenda' or 'frontier', got 'width'"):
         schedule(draw("a = leaf", "a"), "width")
 
 

@@ -1,4 +1,4 @@
-"""The stages of `run` on a GPU: one allocation, one upload and a loop of launches; another for the reverse pass.
+"""The stages of `run` on a GPU: one allocation, one upload and a loop of launches; another for the backward pass.
 
 In reading order: `layout` with `memory` and `staging` (the one upload), `execute` with `indices` (row numbers worked
 out on the host) and `faults`, `backward` with `segments` (rows that are added to, sorted), `finals` and `gradients`;

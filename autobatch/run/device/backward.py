@@ -1,6 +1,6 @@
-"""mirror: the launches of a `DeviceRun` reversed → gradients, without waiting for the device.
+"""backward pass: the launches of a `DeviceRun` reversed → gradients, without waiting for the device.
 
-Input and output: as of `run.mirror`. One allocation and one upload at the start: rows to be cleared, seeds, and for
+Input and output: as of `run.backward`. One allocation and one upload at the start: rows to be cleared, seeds, and for
 launches that add to some row twice the order in which they do. Where the host does not know the row numbers of a
 table's gradient, it asks the device for them. Cost: the driver of each launch, then one program for each signature.
 """
@@ -22,20 +22,20 @@ from .layout import DeviceLaunch, DeviceRun, largest
 from .memory import Room
 from .rows import add, add_rows, clear_rows
 from .segments import apart, segments_of, sorted_rows
-from .staging import Parcel
+from .staging import Staging
 
 
-def mirror_on_device(
+def run_backward_on_device(
     run: DeviceRun, seeds: dict[int, Any], outside: Sequence[int], dense: GiveDense, rows: GiveRows
 ) -> tuple[dict[int, Any], bool]:
-    """Reverse a run.
+    """DeviceBackward a run.
 
     `outside` are the values whose cotangents are wanted. Returns these, each an array of its own as rows; and whether a
     launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
     """
     wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
     launches: list[Any] = run.launches
-    back = Reverse(run, [launch for launch, flag in zip(launches, wanted, strict=True) if flag])
+    back = DeviceBackward(run, [launch for launch, flag in zip(launches, wanted, strict=True) if flag])
     back.reserve_pools()
     clear = back.rows_to_clear(first.zero)
     steps = back.seeds(seeds)
@@ -56,8 +56,8 @@ def mirror_on_device(
     return cotangents, is_mixed
 
 
-class Reverse:
-    """One reverse pass: its memory, its parcel, and the launches that are reversed."""
+class DeviceBackward:
+    """One backward pass: its memory, its staging buffer, and the launches that are reversed."""
 
     def __init__(self, run: DeviceRun, launches: list[DeviceLaunch]) -> None:
         self.run = run
@@ -66,8 +66,8 @@ class Reverse:
         self.used: dict[int, list[DeviceLaunch]] = {}
         for launch in launches:
             self.used.setdefault(launch.sig, []).append(launch)
-        self.room = Room("reverse pass", run.room.n_bytes)
-        self.parcel = Parcel()
+        self.room = Room("backward pass", run.room.n_bytes)
+        self.staging = Staging()
         self.pool_at: list[int] = []
         self.scratch_at = 0
         self._adding: tuple[Array, Array, Array] | None = None
@@ -84,9 +84,9 @@ class Reverse:
         width, dtype = self.run.tape.pools[k]
         return self.room.view(self.pool_at[k], (int(self.run.plan.pool_rows[k]), width), dtype)
 
-    def in_parcel(self, at: int) -> int:
-        """The address of what was put into the parcel."""
-        return self.parcel.address + at
+    def staged(self, at: int) -> int:
+        """The address of what was put into the staging buffer."""
+        return self.staging.address + at
 
     def pool_address(self, k: int) -> int:
         """Where a pool of cotangents lies."""
@@ -106,14 +106,14 @@ class Reverse:
                 size = width * kind.itemsize
                 steps.append(partial(self._clear_block, k, first * size, n * size))
             else:
-                steps.append(partial(self._clear_rows, k, self.parcel.put(numbers), n, width, kind))
+                steps.append(partial(self._clear_rows, k, self.staging.put(numbers), n, width, kind))
         return steps
 
     def _clear_block(self, k: int, offset: int, n_bytes: int) -> None:
         self.device.zero(self.pool_address(k) + offset, n_bytes)
 
     def _clear_rows(self, k: int, at: int, n: int, width: int, dtype: Any) -> None:
-        clear_rows(self.device, self.pool_address(k), self.parcel.address + at, n, width, dtype)
+        clear_rows(self.device, self.pool_address(k), self.staging.address + at, n, width, dtype)
 
     def seeds(self, seeds: dict[int, Any]) -> list[Callable[[], None]]:
         """Add the seeds to their rows, later."""
@@ -121,18 +121,18 @@ class Reverse:
         for value, g in seeds.items():
             k, where = self.run.rows(value)
             kind = np.dtype(self.run.tape.pools[k][1])
-            source = g if is_on_device(g) else self.parcel.put(np.ascontiguousarray(g, kind))
+            source = g if is_on_device(g) else self.staging.put(np.ascontiguousarray(g, kind))
             if isinstance(where, slice):
                 steps.append(partial(self._seed_block, k, source, where.start, where.stop - where.start))
                 continue
             order, starts, rows = sorted_rows(where)
-            places = [self.parcel.put(part) for part in (order, starts, rows.astype(np.int32))]
+            places = [self.staging.put(part) for part in (order, starts, rows.astype(np.int32))]
             steps.append(partial(self._seed_rows, k, source, places, rows.size))
         return steps
 
     def _seed_address(self, source: Any) -> int:
-        """Of an array of the device, or of a place in the parcel."""
-        return int(source.data.ptr) if is_on_device(source) else self.parcel.address + source
+        """Of an array of the device, or of a place in the staging buffer."""
+        return int(source.data.ptr) if is_on_device(source) else self.staging.address + source
 
     def _seed_block(self, k: int, source: Any, first: int, n: int) -> None:
         width, dtype = self.run.tape.pools[k]
@@ -141,19 +141,19 @@ class Reverse:
 
     def _seed_rows(self, k: int, source: Any, places: Sequence[int], n: int) -> None:
         width, dtype = self.run.tape.pools[k]
-        order, starts, rows = (self.parcel.address + at for at in places)
+        order, starts, rows = (self.staging.address + at for at in places)
         add_rows(self.device, self.pool_address(k), rows, self._seed_address(source), (order, starts, n), width, dtype)
 
     def segments(self, stores: Array, slots: Sequence[Sequence[int]]) -> Callable[[int], tuple[int, int, int] | None]:
         """For an access that is added to: the addresses of its order and starts and the number of its segments, or None
-        where all its rows are different; once the parcel is sent."""
+        where all its rows are different; once the staging buffer is sent."""
         plan = self.run.plan
         accesses = self.adding(stores, slots)[0]
         accesses = accesses[plan.block[accesses] < 0]
         found = segments_of(
             plan.rows, plan.rows_of[accesses], plan.rows_of[accesses + 1], int(plan.pool_rows.max(initial=0))
         )
-        at_order, at_starts = self.parcel.put(found.order), self.parcel.put(found.starts)
+        at_order, at_starts = self.staging.put(found.order), self.staging.put(found.starts)
         several = np.flatnonzero(found.count)
         columns = (at_order + 4 * found.order_of, at_starts + 4 * found.starts_of, found.count)
         places = zip(*(column[several].tolist() for column in columns), strict=True)
@@ -161,7 +161,7 @@ class Reverse:
 
         def of_access(access: int) -> tuple[int, int, int] | None:
             place = where.get(access)
-            base = self.parcel.address
+            base = self.staging.address
             return None if place is None else (base + place[0], base + place[1], place[2])
 
         return of_access
@@ -202,7 +202,7 @@ class Reverse:
             most = max(most, final.reserve())
         self.scratch_at = self.room.reserve(most, "scratch")
         self.room.allocate(run.device, run.n_examples)
-        self.parcel.send(run.device)
+        self.staging.send(run.device)
 
     def reverse_launches(
         self, stores: Array, slots: Sequence[Sequence[int]], add_to: Callable[[int], tuple[int, int, int] | None]

@@ -1,4 +1,4 @@
-"""finals: what signatures owe to the operands that all nodes share, once all launches are reversed.
+"""finals: gradients of the operands that all nodes of a signature share, once all launches are reversed.
 
 Input: the launches of a signature that were reversed, their kept values and cotangents, which lie here and there.
 Output: gradients, whole or as rows of a table, each from one program over all of the launches together. Cost: a take
@@ -25,7 +25,7 @@ from .layout import DeviceLaunch
 from .rows import take_rows
 
 if TYPE_CHECKING:
-    from .backward import Reverse
+    from .backward import DeviceBackward
 
 
 @dataclass(slots=True)
@@ -38,9 +38,9 @@ class Rows:
 
 @dataclass(slots=True)
 class Final:
-    """What a signature owes to its shared operands, over all its launches together."""
+    """The gradients of the shared operands of a signature, over all its launches together."""
 
-    back: Reverse
+    back: DeviceBackward
     s: int
     sizes: tuple[int, ...] = ()
     launches: list[DeviceLaunch] = field(default_factory=list)
@@ -78,8 +78,8 @@ class Final:
             elif kind == "cotangent":
                 self.inputs.append(self._cotangent(k, cotangents[k]))
             else:
-                at = self.back.parcel.put_together([run.column(x, k) for x in self.launches])
-                self.inputs.append(Rows(partial(self.back.in_parcel, at)))
+                at = self.back.staging.put_together([run.column(x, k) for x in self.launches])
+                self.inputs.append(Rows(partial(self.back.staged, at)))
         return int(self.kernel.device_program("final").scratch(self.sizes[0], self.sizes))
 
     def _kept(self, k: int) -> Rows:
@@ -107,11 +107,11 @@ class Final:
             offset = blocks[0][0] * width * dtype.itemsize
             return Rows(lambda: pool() + offset)
         numbers = np.concatenate([np.arange(a, a + rows, dtype=np.int32) for a, rows in blocks])
-        at = back.parcel.put(numbers)
+        at = back.staging.put(numbers)
         to = back.room.reserve(n * width * dtype.itemsize, "cotangents")
 
         def take() -> None:
-            take_rows(back.device, pool(), back.parcel.address + at, back.room.address + to, n, width, dtype)
+            take_rows(back.device, pool(), back.staging.address + at, back.room.address + to, n, width, dtype)
 
         return Rows(lambda: back.room.address + to, take)
 

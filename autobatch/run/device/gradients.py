@@ -16,7 +16,7 @@ from ..layout import Array
 from .rows import add_rows
 from .rows import merge_rows as launch_merge
 from .segments import sorted_rows
-from .staging import Parcel
+from .staging import Staging
 
 
 def merge_rows(device: Device, ids: Array, parts: Sequence[Any], shape: tuple[int, ...]) -> tuple[Array, Any]:
@@ -32,11 +32,11 @@ def merge_rows(device: Device, ids: Array, parts: Sequence[Any], shape: tuple[in
     width, dtype = math.prod(shape[1:]), parts[0].dtype
     merged = device.empty((unique.size, *shape[1:]), dtype)
     if unique.size:
-        parcel = Parcel()
-        at = parcel.put(order), parcel.put(starts)
-        parcel.send(device)
+        staging = Staging()
+        at = staging.put(order), staging.put(starts)
+        staging.send(device)
         whole = _together(device, parts, width)
-        segments = parcel.address + at[0], parcel.address + at[1], int(unique.size)
+        segments = staging.address + at[0], staging.address + at[1], int(unique.size)
         launch_merge(device, whole.data.ptr, segments, merged.data.ptr, width, dtype)
     return unique, merged
 
@@ -56,11 +56,14 @@ def add_to_rows(device: Device, table: Any, ids: Array, values: Any) -> None:
     """Add rows, each with a number of its own, to rows of a table, in place."""
     if not ids.size:
         return
-    parcel = Parcel()
-    numbers = parcel.put(ids.astype(np.int32))
-    each, starts = parcel.put(np.arange(ids.size, dtype=np.int32)), parcel.put(np.arange(ids.size + 1, dtype=np.int32))
-    parcel.send(device)
-    base = parcel.address
+    staging = Staging()
+    numbers = staging.put(ids.astype(np.int32))
+    each, starts = (
+        staging.put(np.arange(ids.size, dtype=np.int32)),
+        staging.put(np.arange(ids.size + 1, dtype=np.int32)),
+    )
+    staging.send(device)
+    base = staging.address
     width = math.prod(table.shape[1:])
     add_rows(
         device, table.data.ptr, base + numbers, values.data.ptr, (base + each, base + starts, ids.size), width,

@@ -1,8 +1,8 @@
 """layout: a `Plan` → everything a device needs to run it: one allocation, one upload, and the addresses of each launch.
 
 Input: as of `execute`. Output: `DeviceRun`, which answers what `Run` does, in arrays of the device. Invariants: after
-`lay_out` nothing is allocated or uploaded until the reverse pass; all row numbers, offsets, data and arrays from
-outside lie in one parcel. Cost: a few microseconds a launch.
+`lay_out` nothing is allocated or uploaded until the backward pass; all row numbers, offsets, data and arrays from
+outside lie in one staging buffer. Cost: a few microseconds a launch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..layout import Array, places_of, pool_number, rows_shape
 from .expressions import evaluate
 from .memory import Room
 from .rows import take_rows
-from .staging import Parcel
+from .staging import Staging
 
 
 @dataclass(slots=True)
@@ -48,11 +48,11 @@ class DeviceLaunch:
 
 @dataclass(slots=True)
 class DeviceRun(Run):
-    """Values of one tape on a device, and what is kept for its reverse pass."""
+    """Values of one tape on a device, and what is kept for its backward pass."""
 
     device: Device = None  # type: ignore[assignment]
     room: Room = None  # type: ignore[assignment]
-    parcel: Parcel = None  # type: ignore[assignment]
+    staging: Staging = None  # type: ignore[assignment]
     n_examples: int = 0
     pool_address: list[int] = field(default_factory=list)
     kept_at: dict[int, list[int]] = field(default_factory=dict)
@@ -177,10 +177,10 @@ def lay_out(
     payloads, n_examples = recording.payloads, recording.examples
     run = DeviceRun(
         expansion, schedule, plan, signatures, device.name, memo, [], needs, Lease(), needs_sig=needs_sig,
-        device=device, room=Room("forward pass"), parcel=Parcel(), n_examples=n_examples, payloads=payloads,
+        device=device, room=Room("forward pass"), staging=Staging(), n_examples=n_examples, payloads=payloads,
     )  # fmt: skip
-    parcel, room = run.parcel, run.room
-    places = parcel.put(plan.rows), parcel.put(plan.ints), parcel.put(plan.floats)
+    staging, room = run.staging, run.room
+    places = staging.put(plan.rows), staging.put(plan.ints), staging.put(plan.floats)
     lists = _Lists(run)
     loads = _loads(run, payloads)
     pools = []
@@ -191,10 +191,10 @@ def lay_out(
     for s, total in run.totals.items():
         if needs_sig[s]:
             shapes = [(rows_shape(t, total), t.dtype.itemsize) for t in signatures[s].kernel.pieces.kept]
-            run.kept_at[s] = [room.reserve(n * width * size, "the reverse pass") for (n, width), size in shapes]
+            run.kept_at[s] = [room.reserve(n * width * size, "the backward pass") for (n, width), size in shapes]
     scratch = room.reserve(_scratch(run), "scratch")
     room.allocate(device, n_examples)
-    parcel.send(device)
+    staging.send(device)
     run.scratch = room.address + scratch
     run.pools = [room.view(*pool) for pool in pools]
     run.pool_address = [room.address + at for at, _, _ in pools]
@@ -202,13 +202,13 @@ def lay_out(
     for pool, start, source, n_bytes in loads:
         width, dtype = run.tape.pools[pool]
         target = run.pool_address[pool] + start * width * np.dtype(dtype).itemsize
-        at = source.data.ptr if is_on_device(source) else parcel.address + source
+        at = source.data.ptr if is_on_device(source) else staging.address + source
         device.copy(target, at, n_bytes)
     return run
 
 
 class _Lists:
-    """Lengths, positions and segments of all lists of a plan, in the parcel."""
+    """Lengths, positions and segments of all lists of a plan, in the staging buffer."""
 
     def __init__(self, run: DeviceRun) -> None:
         plan, schedule = run.plan, run.schedule
@@ -226,11 +226,11 @@ class _Lists:
         lengths = np.zeros(plan.offsets.size, np.int64)
         positions, segments = np.empty(total, np.int64), np.empty(total, np.int64)
         _fill_lists(plan.offsets, first, n_nodes, element, lengths, positions, segments)
-        self.at = run.parcel.put(lengths), run.parcel.put(positions), run.parcel.put(segments)
+        self.at = run.staging.put(lengths), run.staging.put(positions), run.staging.put(segments)
         self.starts = {a: (f, e) for a, f, e in zip(listed.tolist(), first.tolist(), element.tolist(), strict=False)}
 
     def places(self, access: int) -> tuple[int, int, int]:
-        """Where lengths, positions and segments of an access lie in the parcel."""
+        """Where lengths, positions and segments of an access lie in the staging buffer."""
         entry, element = self.starts[access]
         return self.at[0] + 8 * entry, self.at[1] + 8 * element, self.at[2] + 8 * element
 
@@ -249,7 +249,7 @@ def _fill_lists(offsets, first, n_nodes, element, lengths, positions, segments):
 
 
 def _loads(run: DeviceRun, payloads: Sequence[tuple[int, Any]]) -> list[tuple[int, int, Any, int]]:
-    """(pool, first row, where in the parcel or which device array, bytes) of arrays from outside that are read."""
+    """(pool, first row, place in the staging buffer or device array, bytes) of the host inputs that are read."""
     if not payloads:
         return []
     places = places_of(run, payloads)
@@ -260,7 +260,7 @@ def _loads(run: DeviceRun, payloads: Sequence[tuple[int, Any]]) -> list[tuple[in
     def close() -> None:
         if together:
             pool, start = end[0], first
-            found.append((pool, start, run.parcel.put_together(together), sum(a.nbytes for a in together)))
+            found.append((pool, start, run.staging.put_together(together), sum(a.nbytes for a in together)))
             together.clear()
 
     first = 0
@@ -280,7 +280,7 @@ def _loads(run: DeviceRun, payloads: Sequence[tuple[int, Any]]) -> list[tuple[in
 
 
 def _launches(run: DeviceRun, rows_at: int, ints_at: int, floats_at: int, lists: _Lists) -> None:
-    """Lay out every launch; addresses count from the beginning of the parcel until `_add_addresses`."""
+    """Lay out every launch; addresses count from the beginning of the staging buffer until `_add_addresses`."""
     plan, schedule, table = run.plan, run.schedule, run.tape.signatures
     launch_of, launch_sig = schedule.launch_of.tolist(), schedule.launch_sig.tolist()
     access_of, rows_of, blocks = plan.access_of.tolist(), plan.rows_of.tolist(), plan.block.tolist()
@@ -315,8 +315,8 @@ def _launches(run: DeviceRun, rows_at: int, ints_at: int, floats_at: int, lists:
 
 
 def _add_addresses(run: DeviceRun) -> None:
-    """What counted from the beginning of the parcel counts from zero, and pools stand by their addresses."""
-    base, pools = run.parcel.address, run.pool_address
+    """What counted from the beginning of the staging buffer counts from zero, and pools stand by their addresses."""
+    base, pools = run.staging.address, run.pool_address
     launch: Any
     for launch in run.launches:
         launch.reads = [(pools[pool], base + at, block) for pool, at, block in launch.reads]

@@ -1,4 +1,4 @@
-"""memory: one allocation for all that a flush, or its reverse pass, needs on the device.
+"""memory: one allocation for all that a flush, or its backward pass, needs on the device.
 
 Parts are reserved first; `allocate` asks for the sum and gives every part its address. Where the device has no room,
 the error says what was asked for and how much of the batch would fit; nothing is held then, and the process goes on.

@@ -1,4 +1,4 @@
-"""parcel: what a device has to be told about a flush, in one buffer and one upload.
+"""staging buffer: what a device has to be told about a flush, in one buffer and one upload.
 
 Arrays are put in one by one; after `send` each lies at `address + ` the number that `put` gave, a multiple of 16.
 """
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 ALIGNMENT = 16
 
 
-class Parcel:
+class Staging:
     """Host arrays on their way to the device."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Parcel:
         self.array: Any = None
 
     def put(self, array: Array) -> int:
-        """Where an array will lie, from the beginning of the parcel."""
+        """Where an array will lie, from the beginning of the buffer."""
         at = self.n_bytes
         self.parts.append((at, array))
         self.n_bytes = -(-(at + array.nbytes) // ALIGNMENT) * ALIGNMENT

@@ -68,7 +68,7 @@ def test_a_reverse_pass_without_room_counts_what_the_forward_pass_holds(device: 
     flush(loss._tape, loss, only=True)
     held = loss._tape.run.room.n_bytes
     device.limit = device.used + 2000
-    with pytest.raises(DeviceMemoryError, match="reverse pass: the device is out of memory") as raised:
+    with pytest.raises(DeviceMemoryError, match="backward pass: the device is out of memory") as raised:
         loss.backward()
     n = int(str(raised.value).split("about ")[1].split()[0])
     assert 0 < n < 200 and 2000 / held < 0.1  # more than what is left now has room for

@@ -38,7 +38,7 @@ def test_a_flush_uploads_once_and_waits_for_nothing(device: StandIn) -> None:
     assert forward["upload"] == 1 and not any(forward.get(name) for name in WAITS)
     with counted(device) as backward:
         loss.backward()
-    assert backward["upload"] == 2  # what the reverse pass reads, and the rows of the table's gradient
+    assert backward["upload"] == 2  # what the backward pass reads, and the rows of the table's gradient
     assert not any(backward.get(name) for name in WAITS)
 
 

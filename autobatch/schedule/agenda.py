@@ -1,4 +1,4 @@
-"""Two policies of the schedule that need no more than one look at what is ready: by depth, and by agenda.
+"""The policy `agenda`, which needs no more than one look at what is ready.
 
 A policy takes kind[S], sig[n], live[n], depth[n] and what each node waits for (source_of[n + 1], sources), and gives
 the launch of each node, -1 where it is not launched, and the number of launches. Cost: O(nodes + arguments), and a
@@ -14,49 +14,9 @@ import numpy as np
 from ..base.jit import njit
 from .structures import KERNEL, Ints
 
-__all__ = ["by_agenda", "by_depth", "readers_of"]
+__all__ = ["by_agenda", "readers_of"]
 
 Reals = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@njit
-def by_depth(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints) -> tuple[Ints, int]:
-    """Nodes of one depth and signature together: two counting sorts, by signature and then by depth."""
-    n = sig.size
-    n_kernels = 0
-    deepest = 0
-    sig_end = np.zeros(kind.size + 1, np.int32)
-    for i in range(n):
-        if live[i] and kind[sig[i]] == KERNEL:
-            sig_end[sig[i] + 1] += 1
-            n_kernels += 1
-            deepest = max(deepest, depth[i])
-    for s in range(kind.size):
-        sig_end[s + 1] += sig_end[s]
-    by_sig = np.empty(n_kernels, np.int32)
-    depth_end = np.zeros(deepest + 2, np.int32)
-    for i in range(n):
-        if live[i] and kind[sig[i]] == KERNEL:
-            by_sig[sig_end[sig[i]]] = i
-            sig_end[sig[i]] += 1
-            depth_end[depth[i] + 1] += 1
-    for d in range(deepest + 1):
-        depth_end[d + 1] += depth_end[d]
-    order = np.empty(n_kernels, np.int32)
-    for k in range(n_kernels):
-        i = by_sig[k]
-        order[depth_end[depth[i]]] = i
-        depth_end[depth[i]] += 1
-    launch = np.full(n, -1, np.int32)
-    number = -1
-    previous = -1
-    for k in range(n_kernels):
-        i = order[k]
-        if previous < 0 or depth[i] != depth[previous] or sig[i] != sig[previous]:
-            number += 1
-        launch[i] = number
-        previous = i
-    return launch, number + 1
 
 
 @njit
