@@ -1,6 +1,6 @@
 """`ab.map`: one call per example, recorded together; or, with `batched=False`, one example after the other.
 
-With `reuse=True` what an example recorded is kept, and replayed (`reuse/`) when the same example comes again.
+With `reuse=True` what an example recorded is kept, and replayed (`store.py`) when the same example comes again.
 """
 
 from __future__ import annotations
@@ -97,37 +97,35 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True,
     _sync()
     call = state.maps
     state.maps = call + 1
-    saved = (state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth)
-    kept, paths = flags.kept, state.paths
-    collecting = gc.isenabled()
+    before = state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth
+    saved = (*before, flags.kept, state.paths, gc.isenabled())
+    stream, inside = state.stream, state.depth > 0
     alone = not batched and not state.unbatched
     if alone:
         run_own_pending()
-    elif not state.depth:
+    elif not inside:
         give_up_unheld()
     try:
         try:
             state.depth += 1
             state.training = bool(getattr(getattr(fn, "__self__", None), "training", state.training))
             state.unbatched = state.unbatched or not batched
-            if saved[-1]:
-                results = _call_each(fn, columns, call, saved[0], alone)
+            if inside:
+                results = _call_each(fn, columns, call, stream, alone)
             else:
                 # Recording makes many small objects that live until the flush; looking for cycles costs a third.
                 gc.disable()
                 with timed("record"):
-                    if reuse and not state.unbatched and not kept and not current_tape().sweeps:
-                        results = _call_or_replay(fn, columns, call, saved[0], reuse == "check")
+                    if reuse and not state.unbatched and not flags.kept and not current_tape().sweeps:
+                        results = _call_or_replay(fn, columns, call, stream, reuse == "check")
                     else:
-                        results = _call_each(fn, columns, call, saved[0], alone)
+                        results = _call_each(fn, columns, call, stream, alone)
         except SystemError as error:
             raise original(error) from None
         finally:
-            flags.kept, state.paths = kept, paths
-            _put_back(saved, collecting, alone)
+            _put_back(saved, alone)
     finally:
-        flags.kept, state.paths = kept, paths  # again: Ctrl-C may have cut the first one short
-        _put_back(saved, collecting, alone)
+        _put_back(saved, alone)  # again: Ctrl-C may have cut the first one short
     if not state.depth and not alone:
         _note_results(results)
         if state.tape is not None:
@@ -220,8 +218,9 @@ def _call_or_replay(fn: Callable[..., Any], columns: list[list[Any]], call: int,
     return results
 
 
-def _put_back(saved: tuple[Any, ...], collecting: bool, alone: bool) -> None:
-    state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth = saved
+def _put_back(saved: tuple[Any, ...], alone: bool) -> None:
+    *before, flags.kept, state.paths, collecting = saved
+    state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth = before
     if alone:
         state.tape = None
     if not state.depth:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from ..record.parameter import Buffer
 from .dropout import Dropout
 from .embedding import Embedding
-from .gru_cell import GRUCell
 from .layer_norm import LayerNorm
 from .linear import Linear
-from .lstm_cell import LSTMCell
 from .module import Module
+from .recurrent_cells import GRUCell, LSTMCell
 from .tree_lstm_cells import BinaryTreeLSTMCell, ChildSumTreeLSTMCell, TreeLSTMLeaf
 
 __all__ = [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..backends import checked, current_backend
 from ..backends.device import Device, current_device
@@ -23,6 +24,7 @@ from ..base.clocks import timed
 from ..base.errors import OpTypeError, user_error
 from ..base.interrupts import run_whole
 from ..base.types import tensor_type
+from ..ops.value import TensorLike
 from ..run.device import gradients as on_device
 from .context import refuse_numbers
 from .creation import as_array
@@ -158,7 +160,7 @@ class Buffer(Held):
 
     __slots__ = ()
 
-    def __init__(self, value: Any, dtype: Any = None) -> None:
+    def __init__(self, value: TensorLike, dtype: DTypeLike | None = None) -> None:
         super().__init__(as_array(value, dtype))
 
 
@@ -177,7 +179,7 @@ class Parameter(Held):
 
     __slots__ = ("_grad",)
 
-    def __init__(self, value: Any, dtype: Any = None) -> None:
+    def __init__(self, value: TensorLike, dtype: DTypeLike | None = None) -> None:
         data = as_array(value, dtype)
         if data.dtype.kind != "f":
             raise user_error(
