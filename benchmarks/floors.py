@@ -69,9 +69,9 @@ class ProductFloor:
             if self.numpy:
                 made.append((np.matmul, (left, right, output)))
             elif count:
-                made.append((library.product_many, (left, right, output)))
+                made.append((library.gemm_batched, (left, right, output)))
             elif readers[_parts(product)[1][0]] > 1:  # a weight: read as autobatch reads weights
-                made.append((library.product_transposed, (left, right.reshape(n, k), output, True)))
+                made.append((library.gemm_transposed, (left, right.reshape(n, k), output, True)))
             else:
                 made.append((library.product, (left, right, output)))
         return made

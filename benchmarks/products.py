@@ -55,9 +55,9 @@ def _rates(m: int, k: int, n: int, libraries: dict[str, Library], repeat: int) -
 
     def calls(library: Library) -> tuple[Callable[[], None], ...]:
         return (
-            lambda: library.product(x, w, y),
-            lambda: library.product_transposed(x, v, y, True),
-            lambda: library.product(z.T, x, dw),
+            lambda: library.gemm(x, w, y),
+            lambda: library.gemm_transposed(x, v, y, True),
+            lambda: library.gemm(z.T, x, dw),
         )
 
     work = {

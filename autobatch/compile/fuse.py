@@ -32,7 +32,7 @@ from ..ops.elementwise import CAST, EQUAL, NOT_EQUAL, STOP_GRADIENT, WHERE
 from ..ops.index import ARANGE, TAKE
 from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
 from ..ops.reduce import MAX, SUM
-from .rewrites.stacks import ROWS, STACKED
+from .rewrites.in_place_matmuls import ROWS, STACKED
 from .steps import Domain, Extent, Loop, Read, Steps, Store, gathered_concats, rows_domain, splits
 
 NEVER = 1 << 30
@@ -444,7 +444,7 @@ class _Planner:
 
 
 def fuse(graph: Graph, accumulate: Sequence[bool], reductions: bool = False) -> Steps:
-    """Plan loops and calls for a graph after `rewrite`. `reductions`: whether reductions of rows are parts of loops."""
+    """Plan loops and calls for a graph. `reductions`: whether reductions of rows are parts of loops."""
     planner = _Planner(graph, accumulate, reductions)
     planner.choose()
     planner.number_stages()

@@ -15,11 +15,13 @@ from ..ir.graph import Graph
 from ..ir.simplify import simplify
 from .batch import batch
 from .cuda.lower import CudaProgram, lower_cuda
+from .host.driver import Program
 from .host.indices import IndexPart, index_part
-from .host.lower import Program, graph_inputs, lower, steps_of
-from .rewrites.join import derive, join_products
+from .host.lower import lower, steps_of
+from .rewrites.merge_matmuls import derive, merge_matmuls
 from .split import Pieces, split
 from .steps import Steps
+from .text import graph_inputs
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -52,7 +54,7 @@ class Kernel:
     def batched(self) -> Graph:
         """The graph of a launch."""
         if self._batched is None:
-            self._batched = join_products(simplify(batch(self.graph))[0].pruned())
+            self._batched = merge_matmuls(simplify(batch(self.graph))[0].pruned())
         return self._batched
 
     @property

@@ -21,8 +21,8 @@ from ..ir.graph import CONST, INPUT, Graph
 from ..ir.simplify import simplify
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
 from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
-from .rewrites.beside import read_beside
-from .rewrites.stacks import concats_in_place, is_in_pool, is_stack
+from .rewrites.forward_concats import forward_concats
+from .rewrites.in_place_matmuls import concats_in_place, is_in_pool, is_stack
 
 CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange"))
 
@@ -69,7 +69,7 @@ def split(graph: Graph, trainable: set[int], constant: Container[int] = (), in_p
     outputs = list(graph.outputs)
     simple, simple_number = simplify(result.graph)
     unmade = {simple_number[i] for i in concats_in_place(graph)} if in_place else set()
-    joint, joint_number = read_beside(simple, set(simple_number[: result.n_forward]) - unmade)
+    joint, joint_number = forward_concats(simple, set(simple_number[: result.n_forward]) - unmade)
     number = [joint_number[i] for i in simple_number]
     forward_results = [number[i] for i in outputs]
     cotangents = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..backends.device import installed_device
 from ..base.clocks import active
-from ..compile.rewrites.stacks import products_in, read_in_place
+from ..compile.rewrites.in_place_matmuls import matmuls_in, read_in_place
 from ..compile.steps import Loop, Read, gathered_concats
 from ..ir.graph import INPUT
 from ..record.forced_values import Forcing
@@ -195,7 +195,7 @@ def _row_reads(kernel: Any, piece: str, backend: str) -> list[tuple[int, str]]:
 @functools.cache
 def _product_extents(kernel: Any, piece: str, backend: str) -> list[tuple[Any, ...]]:
     steps = kernel.steps(piece, backend)
-    return [found for i in steps.order if isinstance(i, int) for found in products_in(steps.graph, i)]
+    return [found for i in steps.order if isinstance(i, int) for found in matmuls_in(steps.graph, i)]
 
 
 def _products(kernel: Any, piece: str, backend: str, sizes: Any) -> list[tuple[int, int, int, int]]:

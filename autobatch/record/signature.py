@@ -7,7 +7,7 @@ from typing import Any
 
 from ..base.types import Type, short_dtype
 from ..compile.kernel import Kernel, kernel_of
-from ..compile.rewrites.rows import as_rows
+from ..compile.rewrites.flatten_operands import flatten_operands
 from ..ir.graph import Graph, _hashable
 from ..run.feed import Feed
 from ..schedule.structures import EACH, LIST, ONE, PAYLOAD, SLICE_ROWS, Result, Slot
@@ -67,7 +67,9 @@ class Signature:
         """The compiled code."""
         if self._kernel is None:
             operands, results = [slot.type.width for slot in self.slots], [result.width for result in self.results]
-            self._kernel = kernel_of(self.name, as_rows(self.graph, operands, results), self.trainable, self.constant)
+            self._kernel = kernel_of(
+                self.name, flatten_operands(self.graph, operands, results), self.trainable, self.constant
+            )
         return self._kernel
 
     def key(self) -> Any:

@@ -42,45 +42,45 @@ class Library(ABC):
         """The library, and what of it runs here."""
 
     @abstractmethod
-    def product(self, x: Array, w: Array, y: Array) -> None:
+    def gemm(self, x: Array, w: Array, y: Array) -> None:
         """y = x w."""
 
     @abstractmethod
-    def product_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
+    def gemm_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
         """y = x vᵀ; `keep` says that v is a shared operand, which further products will read."""
 
     @abstractmethod
-    def product_many(self, x: Array, w: Array, y: Array) -> None:
+    def gemm_batched(self, x: Array, w: Array, y: Array) -> None:
         """y[b] = x[b] w[b]."""
 
-    def product_stacked(self, terms: Terms, y: Array) -> None:
+    def gemm_batched_sum(self, terms: Terms, y: Array) -> None:
         """y[b] = Σ x[b] w[b] over the terms (x, w); here of copies of the operands."""
         for number, (x, w) in enumerate(terms):
             left, right = _gathered(x), _gathered(w)
             if left.ndim == 2:
                 left = np.broadcast_to(left, (len(y), *left.shape))
             if number == 0:
-                self.product_many(left, right, y)
+                self.gemm_batched(left, right, y)
             else:
                 term = np.empty_like(y)
-                self.product_many(left, right, term)
+                self.gemm_batched(left, right, term)
                 y += term
 
-    def add_stacked(self, terms: Terms, target: RowsOf, n: int, add: bool) -> None:
+    def gemm_batched_sum_to_rows(self, terms: Terms, target: RowsOf, n: int, add: bool) -> None:
         """The same, each matrix added to n rows of a pool, or stored there; here of an array that is added."""
         pool, rows, _ = target
         y = np.empty((len(rows) // n, n, pool.shape[1]), pool.dtype)
-        self.product_stacked(terms, y)
+        self.gemm_batched_sum(terms, y)
         (add_rows if add else store_rows)(target, y)
 
-    def product_summed(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
+    def gemm_batch_reduce(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
         """y = Σ_b x[b] v[b]ᵀ for each part v, side by side; here of copies in which the sum is the inner index."""
         left = _gathered(x).transpose(1, 0, 2).reshape(y.shape[0], -1)
         start = 0
         for part in parts:
             v = _gathered(part)
             right = v.transpose(0, 2, 1).reshape(-1, v.shape[1])
-            self.product(left, right, y[:, start : start + v.shape[1]])
+            self.gemm(left, right, y[:, start : start + v.shape[1]])
             start += v.shape[1]
 
 
@@ -108,13 +108,13 @@ class Numpy(Library):
     def describe(self) -> str:
         return f"NumPy, {np.show_config(mode='dicts')['Build Dependencies']['blas']['name']}"
 
-    def product(self, x: Array, w: Array, y: Array) -> None:
+    def gemm(self, x: Array, w: Array, y: Array) -> None:
         np.matmul(x, w, y)
 
-    def product_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
+    def gemm_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
         np.matmul(x, v.T, y)
 
-    def product_many(self, x: Array, w: Array, y: Array) -> None:
+    def gemm_batched(self, x: Array, w: Array, y: Array) -> None:
         np.matmul(x, w, y)
 
 
@@ -124,7 +124,7 @@ class Own(Library):
     def describe(self) -> str:
         return f"own tiles, {8 * tiles.VECTOR_BYTES}-bit vectors, {llvmlite.binding.get_host_cpu_name()}"
 
-    def product(self, x: Array, w: Array, y: Array) -> None:
+    def gemm(self, x: Array, w: Array, y: Array) -> None:
         if y.shape[1] == 1:
             np.matmul(x, w, y)
         elif w.strides[1] == w.itemsize:
@@ -134,38 +134,38 @@ class Own(Library):
         else:
             tiles.multiply(x, np.ascontiguousarray(w), y)
 
-    def product_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
+    def gemm_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
         if y.shape[1] == 1:
             np.matmul(x, v.T, y)
         elif v.strides[1] == v.itemsize:
             tiles.multiply_panels(x, kept(v) if keep else tiles.panels(v), y)
         else:
-            self.product(x, v.T, y)
+            self.gemm(x, v.T, y)
 
-    def product_many(self, x: Array, w: Array, y: Array) -> None:
+    def gemm_batched(self, x: Array, w: Array, y: Array) -> None:
         if y.shape[2] > 1 and w.strides[2] == w.itemsize:
             tiles.multiply_many(x, w, y)
         else:
             np.matmul(x, w, y)
 
-    def product_stacked(self, terms: Terms, y: Array) -> None:
+    def gemm_batched_sum(self, terms: Terms, y: Array) -> None:
         if y.shape[2] != 1:
             tiles.multiply_stacked([(_placed(x), _placed(w)) for x, w in terms], y)
         elif all(isinstance(x, tuple) for x, _ in terms):
             for number, ((pool, rows, n, is_turned), w) in enumerate(terms):
                 tiles.multiply_columns(pool, rows, n, is_turned, _gathered(w), y, add=number > 0)
         else:
-            super().product_stacked(terms, y)
+            super().gemm_batched_sum(terms, y)
 
-    def add_stacked(self, terms: Terms, target: RowsOf, n: int, add: bool) -> None:
+    def gemm_batched_sum_to_rows(self, terms: Terms, target: RowsOf, n: int, add: bool) -> None:
         pool, rows, _ = target
         tiles.multiply_stacked([(_placed(x), _placed(w)) for x, w in terms], pool[None], rows, n, add)
 
-    def product_summed(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
+    def gemm_batch_reduce(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
         if all(isinstance(v, tuple) or v.strides[2] == v.itemsize for v in parts):
             tiles.multiply_summed(_placed(x), [_placed(v) for v in parts], y)
         else:
-            super().product_summed(x, parts, y)
+            super().gemm_batch_reduce(x, parts, y)
 
 
 class Mkl(Library):
@@ -177,13 +177,13 @@ class Mkl(Library):
     def describe(self) -> str:
         return f"MKL {self.library.version}, one thread, deterministic mode"
 
-    def product(self, x: Array, w: Array, y: Array) -> None:
-        self.product_many(x[None], w[None], y[None])
+    def gemm(self, x: Array, w: Array, y: Array) -> None:
+        self.gemm_batched(x[None], w[None], y[None])
 
-    def product_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
-        self.product_many(x[None], v.T[None], y[None])
+    def gemm_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
+        self.gemm_batched(x[None], v.T[None], y[None])
 
-    def product_many(self, x: Array, w: Array, y: Array) -> None:
+    def gemm_batched(self, x: Array, w: Array, y: Array) -> None:
         if not self.library.multiply_many(x, w, y):
             np.matmul(x, w, y)
 
@@ -247,34 +247,6 @@ def is_own() -> bool:
     return isinstance(_chosen[0], Own)
 
 
-# Verbs of compiled programs.
-
-
-def product(x: Array, w: Array, y: Array) -> None:
-    """y = x w for matrices."""
-    _chosen[0].product(x, w, y)
-
-
-def product_transposed(x: Array, v: Array, y: Array, keep: bool) -> None:
-    """y = x vᵀ for matrices."""
-    _chosen[0].product_transposed(x, v, y, keep)
-
-
-def product_many(x: Array, w: Array, y: Array) -> None:
-    """y[b] = x[b] w[b]."""
-    _chosen[0].product_many(x, w, y)
-
-
-def product_stacked(terms: Terms, y: Array) -> None:
-    """y[b] = Σ x[b] w[b] over the terms (x, w)."""
-    _chosen[0].product_stacked(terms, y)
-
-
-def add_stacked(terms: Terms, target: RowsOf, n: int, add: bool) -> None:
-    """The same, each matrix added to n rows of a pool, (pool, rows, block), or stored there."""
-    _chosen[0].add_stacked(terms, target, n, add)
-
-
-def product_summed(x: Operand, parts: Sequence[Operand], y: Array) -> None:
-    """y = Σ_b x[b] v[b]ᵀ for each part v, side by side."""
-    _chosen[0].product_summed(x, parts, y)
+def library() -> Library:
+    """The library in use: compiled programs call its verbs."""
+    return _chosen[0]

@@ -94,5 +94,5 @@ def segment_max(x: Any, segments: Any, n: int) -> Any:
     return total
 
 
-VERBS = {"scatter_add": scatter_add, "segment_max": segment_max}
-"""Verbs that stand in for `op.numpy`, for floating dtypes."""
+OPS = {"scatter_add": scatter_add, "segment_max": segment_max}
+"""What stands in for `op.numpy`, for floating dtypes."""

@@ -3,6 +3,6 @@
 In: the steps of a piece. Out: source text, with extents written into it. Nothing is launched here.
 
 In reading order: `arrange` says what lies in memory, `memory` where. `body` and `lower` write the driver; `loops`,
-`reductions`, `rows` and `products` the kernels, by `writer` with `seen` (values that a kernel computes where it reads
-them) and `scalars` (expressions of one element).
+`reductions`, `rows` and `matmuls` the kernels, by `writer` with `inlined` (producers that are computed where they are
+read) and `scalars` (expressions of one element).
 """

@@ -1,10 +1,10 @@
 """arrange: which values of a program lie in memory, where, and which are computed where they are read.
 
 Input: the `Steps` of a graph, and which results are added to rows. Output: an `Arrangement`. Invariants: what a library
-or a bisection reads lies in memory; a value that is seen is made of values that lie in memory before it is read; no
+or a bisection reads lies in memory; an inlined value is made of values that lie in memory before it is read; no
 two steps write one place. Cost: O(nodes × loops).
 
-Written where they are wanted are results, and what is only copied to a result. Seen, beside what moves elements, are
+Written where they are wanted are results, and what is only copied to a result. Inlined, beside what moves elements, are
 values of a loop that a single kernel reads, once each, as a sum of exponentials does; and those that cost no more than
 reading them.
 """
@@ -24,14 +24,14 @@ from ...ops.random import NORMAL
 from ...ops.reduce import MAX, SUM
 from ...ops.segment import SEGMENT_MAX
 from ..steps import Loop, Read, Steps, Store
-from .products import matrix
+from .inlined import INLINED, is_inlined_scatter
+from .matmuls import matrix
 from .scalars import INT64
-from .seen import SEEN, is_seen_scatter
 
 REDUCTIONS, SEGMENTS = (SUM, MAX), (SCATTER_ADD, SEGMENT_MAX)
 
 _ARITHMETIC = "add sub mul neg abs sign maximum minimum relu less less_equal equal not_equal where cast stop_gradient"
-_CHEAP = (SEEN - {NORMAL.name}) | frozenset(_ARITHMETIC.split())
+_CHEAP = (INLINED - {NORMAL.name}) | frozenset(_ARITHMETIC.split())
 """Ops that may be computed several times rather than stored."""
 
 _FEW_LOADS = 3
@@ -100,7 +100,7 @@ class _Arranger:
         self._results()
         self._operands()
         self._kept_rows()
-        self._seen_loops()
+        self._inlined_loops()
         self._nodes()
         loops = iter(self.loops)
         self.made_here.order = [next(loops) if isinstance(step, Loop) else step for step in self.steps.order]
@@ -109,7 +109,7 @@ class _Arranger:
     def is_heavy(self, i: int) -> bool:
         """Whether a node has a kernel of its own."""
         op = self.nodes[i].op
-        return op is PRODUCT or op in REDUCTIONS or (op in SEGMENTS and not is_seen_scatter(self.graph, i))
+        return op is PRODUCT or op in REDUCTIONS or (op in SEGMENTS and not is_inlined_scatter(self.graph, i))
 
     def lies(self, i: int) -> bool:
         """Whether a node is in memory, whoever reads it."""
@@ -181,9 +181,9 @@ class _Arranger:
                     self.places[read.node] = f"out{s.target}"
                     loop.stores.remove(s)
 
-    # Values of loops that are seen.
+    # Inlined values of loops.
 
-    def _seen_loops(self) -> None:
+    def _inlined_loops(self) -> None:
         for i in sorted(self.made, reverse=True):
             if i in self.places or i in self.demanded or self.nodes[i].op.batch != "elementwise":
                 continue

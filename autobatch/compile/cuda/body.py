@@ -21,14 +21,15 @@ from ...ir.graph import INPUT, Graph
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
 from ..steps import Loop, Read, Store, rows_domain
+from ..text import extent_name
 from .arrange import REDUCTIONS, SEGMENTS, Arrangement
 from .loops import write_loop, write_node
+from .matmuls import Matrix, broadcast_step, matrix, write_product
 from .memory import lay_out
-from .products import Matrix, broadcast_step, matrix, write_product
 from .reductions import THREADS, write_reduction
 from .rows import write_add, write_segments
 from .scalars import INT64
-from .writer import Kernel, extent_name, size_name
+from .writer import Kernel, size_name
 
 STORE, ADD, IN_ORDER = "store", "add", "in order"
 

@@ -83,7 +83,7 @@ class _LoopWriter:
         return self.values[operand]
 
     def read(self, read: Read) -> str:
-        """Load an operand, or compute the element of one that is seen."""
+        """Load an operand, or compute the element of an inlined one."""
         w = self.writer
         node = self.graph.nodes[read.node]
         if node.op is CONST:

@@ -30,7 +30,8 @@ from ...backends.cuda import HEADER
 from ...backends.device import Device
 from ...base.types import FLOATS
 from ...ir.graph import Graph
-from ..host.lower import argument_lines, count_lines, function_name, graph_inputs, steps_of, unpacked
+from ..host.lower import steps_of
+from ..text import argument_lines, count_lines, function_name, graph_inputs, unpacked
 from .arrange import arrange
 from .body import ADD, IN_ORDER, STORE, Body, Kernels
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...base.types import Dim
-from .writer import extent_name
+from ..text import extent_name
 
 ALIGNMENT = 256
 

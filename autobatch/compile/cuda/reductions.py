@@ -17,8 +17,9 @@ from typing import Any
 from ...base.types import Dim, size_of
 from ...ir.graph import Graph
 from ...ops.reduce import MAX
+from ..text import extent_name
 from .scalars import DType, c_type
-from .writer import Kernel, Writer, extent_name
+from .writer import Kernel, Writer
 
 THREADS = 256
 PARALLEL = 1 << 16

@@ -21,6 +21,7 @@ from ...base.errors import CompilerBug
 from ...ir.graph import Node
 from ...ops.elementwise import CAST, POWER_OF
 from ...ops.movement import BROADCAST, RESHAPE
+from ..text import power
 
 DType = np.dtype[Any]
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
@@ -92,6 +93,8 @@ def _translated(tree: ast.expr, names: dict[str, str]) -> str:
 
     if isinstance(tree, ast.Name):
         return names[tree.id]
+    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Pow):
+        return f"ab_power({inner(tree.left)}, {inner(tree.right)})"
     if isinstance(tree, ast.BinOp):
         return f"({inner(tree.left)} {_OPERATORS[type(tree.op)]} {inner(tree.right)})"
     if isinstance(tree, ast.UnaryOp):
@@ -122,15 +125,6 @@ def elementwise(node: Node, operands: Sequence[str]) -> str:
     if node.op is CAST:
         return f"(({c_type(node.type.dtype)}){operands[0]})"
     if node.op is POWER_OF:
-        return _power(operands[0], node.attrs[0], node.type.dtype)
+        expression, number = power(node.attrs[0], node.type.dtype)
+        return in_c(expression, [operands[0], literal(number, node.type.dtype)])
     return in_c(node.op.scalar, operands)
-
-
-def _power(x: str, exponent: Any, dtype: DType) -> str:
-    if exponent in (1, 2, 3, 4):
-        return f"({' * '.join([x] * int(exponent))})"
-    if exponent == -1:
-        return f"({literal(1, dtype)} / {x})"
-    if exponent == 0.5:
-        return f"ab_sqrt({x})"
-    return f"ab_power({x}, {literal(exponent, dtype)})"

@@ -1,13 +1,13 @@
 """writer: the text of one kernel, and values of a graph at an index.
 
-A value of the graph is an *array*, which lies in memory, or it is *seen*: whoever reads an element of it computes that
-element from elements of the operands. What moves elements (transpose, slice, concat, take, broadcast) and what computes
-single elements is seen; so is an operand of kind "rows", whose row numbers are followed.
+A value of the graph is an *array*, which lies in memory, or it is *inlined*: whoever reads an element computes it from
+elements of the operands. What moves elements (transpose, slice, concat, take, broadcast) and what computes
+single elements is inlined; so is an operand of kind "rows", whose row numbers are followed.
 
     %4 = transpose(%3, (0, 2, 1))       read at [i, j, k]:   const float x0 = a0[(i * 5 + k) * 4 + j];
 
 Invariants: a statement computes one index or one element; a load that a condition guards happens only where that
-holds. Cost: O(nodes seen × rank) for each element read.
+holds. Cost: O(nodes inlined × rank) for each element read.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from ...base.errors import CompilerBug
 from ...base.types import Dim, size_of
 from ...ir.graph import CONST, INPUT, Graph
 from ..steps import rows_domain
+from ..text import extent_name
+from .inlined import RULES
 from .scalars import INT32, DType, affine, c_type, elementwise, literal
-from .seen import RULES
 
 Indices = tuple[str, ...]
 
@@ -37,18 +38,6 @@ class Kernel:
 
     text: str
     arguments: tuple[str, ...]
-
-
-def extent_name(extent: Any) -> str:
-    """An extent, in C and in Python alike.
-
-    >>> extent_name(Dim(1, 3)), extent_name(4)
-    ('3 * n1', '4')
-    """
-    if not isinstance(extent, Dim):
-        return repr(extent)
-    name = "m" if extent.index == 0 else f"n{extent.index}"
-    return name if extent.factor == 1 else f"{extent.factor} * {name}"
 
 
 def _factor(extent: Any) -> int:
@@ -224,7 +213,7 @@ class Writer:
         if rule is not None:
             return str(rule(self, i, where, guard))
         if node.op.batch != "elementwise":
-            raise CompilerBug(f"%{i} = {node} has no element to be seen\n{self.graph}")
+            raise CompilerBug(f"%{i} = {node} cannot be inlined\n{self.graph}")
         operands = [self.element(j, self.broadcast(where, j), guard) for j in node.inputs]
         return self.let(c_type(dtype), elementwise(node, operands), "x")
 

@@ -3,7 +3,7 @@
 In: the steps of a piece. Out: a function of pools, rows and data. The texts are the same whenever the piece is the
 same.
 
-In reading order: `lower` writes the driver, `loops` the loops, in `passes` over blocks of elements; `cache` keeps
-compiled loops on disk, and `workers` compile many side by side. `indices`: row numbers that a GPU run can know before
-it starts, by NumPy.
+In reading order: `lower` takes a graph to steps and a program; `driver` writes the function, with `calls` and `loops`,
+which pass their rows in `passes`; `cache` loads loops, and `workers` compile many side by side. `indices`: row numbers
+that a GPU run can know before it starts, by NumPy.
 """

@@ -14,7 +14,8 @@ from ...base.types import Dim, Type
 from ...ir.graph import INPUT, Graph
 from ...ops.index import BOUNDED
 from ..split import Pieces
-from .lower import graph_inputs, lower
+from ..text import graph_inputs
+from .lower import lower
 
 
 @dataclass(slots=True)

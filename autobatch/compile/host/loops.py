@@ -60,6 +60,7 @@ from ...ops.elementwise import CAST, EQUAL, POWER_OF
 from ...ops.movement import BROADCAST, RESHAPE
 from ...ops.reduce import SUM
 from ..steps import Loop, Read, Store
+from ..text import power
 from .passes import CALL, plan_passes
 
 _HEADER = """from autobatch.base.jit import njit
@@ -202,7 +203,8 @@ class _Writer:
         if node.op is CAST:
             expression = operands[0] if inside == node.type.dtype else f"{node.type.dtype.name}({operands[0]})"
         elif node.op is POWER_OF:
-            expression = self.power(operands[0], node.attrs[0], node.type.dtype)
+            expression, number = power(node.attrs[0], node.type.dtype)
+            expression = expression.format(operands[0], literal(number, node.type.dtype))
         elif node.op is EQUAL and "j" in operands:
             expression = self.is_column(operands, now)
         else:
@@ -254,18 +256,6 @@ class _Writer:
         self.functions.update(map(named, CALL.findall(expression)))
         self.functions.update(name for name in ("maximum", "minimum") if f"{name}(" in expression)
         return CALL.sub(lambda match: f"{named(match[1])}(", expression)
-
-    def power(self, x: str, exponent: Any, dtype: np.dtype[Any]) -> str:
-        """x to a constant."""
-        if exponent in (1, 2, 3, 4):
-            return " * ".join([x] * int(exponent))
-        if dtype.kind != "f":
-            return f"{x} ** {literal(exponent, dtype)}"
-        if exponent == -1:
-            return f"{literal(1.0, dtype)} / {x}"
-        if exponent == 0.5:
-            return f"sqrt({x})"
-        return f"power({x}, {literal(exponent, dtype)})"
 
     def store(self, store: Store, now: _Pass) -> None:
         """The lines that write one value."""

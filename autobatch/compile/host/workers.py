@@ -28,8 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.host import matmul as products
-from ...backends.host import tiles
+from ...backends.host import matmul, tiles
 from ...base import disk
 from ...base.interrupts import uninterrupted
 from ..kernel import Kernel
@@ -153,7 +152,7 @@ def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
             for loop, types in program.loops
             if not cache.is_compiled(loop, types)
         ]
-        for dtype in programs[0].products if products.is_own() else ():
+        for dtype in programs[0].gemm_dtypes if matmul.is_own() else ():
             for name, compiled in tiles.COMPILED.items():
                 if not compiled.is_kept(np.dtype(dtype)):
                     tasks[Task(name, dtype, weight=4)] = None

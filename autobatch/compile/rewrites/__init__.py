@@ -1,6 +1,6 @@
 """Passes from graph to graph that make kernels faster, and change no result.
 
-In reading order: `join` joins products before the derivative is taken, `beside` puts weights side by side, `rows`
-reads the parts of a concat where they lie, `rewrite` simplifies ops that move elements, `stacks` reads matrices of
-nodes in their pools.
+In reading order: `flatten_operands` gives operands the shape of their rows; `merge_matmuls` merges matmuls before the
+derivative is taken, and `derived` takes out what is made of shared operands alone; `forward_concats` lets matmuls read
+parts of a concat; `movement` moves slices to operands; `in_place_matmuls` reads matrices of nodes in their pools.
 """

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...backends.device import Device
 from ...compile.cuda.lower import lower_cuda
-from ...compile.host.lower import graph_inputs
+from ...compile.text import graph_inputs
 from ...ir.graph import Graph
 from ...ops.index import BOUNDED
 from .faults import raise_fault

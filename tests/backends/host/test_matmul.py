@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -15,15 +16,8 @@ import pytest
 
 import autobatch as ab
 from autobatch.backends.host import mkl, tiles
-from autobatch.backends.host.matmul import (
-    LIBRARIES,
-    add_stacked,
-    product,
-    product_many,
-    product_stacked,
-    product_summed,
-    product_transposed,
-)
+from autobatch.backends.host.matmul import LIBRARIES
+from autobatch.backends.host.matmul import library as blas
 from autobatch.errors import BackendError, MissingExtraError
 
 HAS_MKL = importlib.util.find_spec("mkl") is not None or mkl._path() is not None
@@ -59,11 +53,11 @@ def test_shapes(library, dtype):
             x, w = draw(rng, dtype, m, k), draw(rng, dtype, k, n)
             expected = x.astype("float64") @ w.astype("float64")
             y = np.full((m, n), np.nan, dtype)
-            product(x, w, y)
+            blas().gemm(x, w, y)
             close(y, expected)
             for keep in (True, False):
                 y = np.full((m, n), np.nan, dtype)
-                product_transposed(x, np.ascontiguousarray(w.T), y, keep)
+                blas().gemm_transposed(x, np.ascontiguousarray(w.T), y, keep)
                 close(y, expected)
 
 
@@ -89,7 +83,10 @@ def test_strides(library, dtype):
         for x in views(9, 20):
             for w in views(20, 70):
                 expected = x.astype("float64") @ w.astype("float64")
-                for run in (lambda y: product(x, w, y), lambda y: product_transposed(x, w.T, y, True)):  # noqa: B023
+                for run in (
+                    functools.partial(blas().gemm, x, w),
+                    functools.partial(blas().gemm_transposed, x, w.T, keep=True),
+                ):
                     whole = np.full((9, 80), 7, dtype)
                     run(whole[:, 2:72])
                     close(whole[:, 2:72], expected)
@@ -106,7 +103,7 @@ def test_stacks(library, dtype):
             flipped = np.ascontiguousarray(w.transpose(0, 2, 1)).transpose(0, 2, 1)
             for right in (w, flipped, w[:1] * np.ones((b, 1, 1), dtype), np.broadcast_to(w[:1], w.shape) if b else w):
                 y = np.full((b, m, n), np.nan, dtype)
-                product_many(x, right, y)
+                blas().gemm_batched(x, right, y)
                 close(y, x.astype("float64") @ right.astype("float64"))
 
 
@@ -128,7 +125,7 @@ def test_sums_of_products(library, dtype):
             turned = np.ascontiguousarray(right.transpose(0, 2, 1)).transpose(0, 2, 1)
             for x, v in ((left[:, m:, k:], right[:, :, :k]), (left[:, ::2, ::2], turned[:, :, k:])):
                 whole = np.full((m, n + 4), 7, dtype)
-                product_summed(x, (v,), whole[:, 2:-2])
+                blas().gemm_batch_reduce(x, (v,), whole[:, 2:-2])
                 close(whole[:, 2:-2], np.einsum("bmk,bnk->mn", x.astype("float64"), v.astype("float64")))
                 assert (whole[:, :2] == 7).all() and (whole[:, -2:] == 7).all()
 
@@ -167,14 +164,14 @@ def test_stacks_are_multiplied_in_pools(library, dtype, together):
                 ([(shared, w), (x, plain), (of_turned, v)], third + first + second),
             ):
                 y = np.full((b, m, n), np.nan, dtype)
-                product_stacked(terms, y)
+                blas().gemm_batched_sum(terms, y)
                 close(y, expected)
                 if n == 1:
                     continue
                 for add in (True, False):
                     pool, rows, _ = in_pool(rng, expected, together)
                     before = pool.copy()
-                    add_stacked(terms, (pool, rows, -1), m, add)
+                    blas().gemm_batched_sum_to_rows(terms, (pool, rows, -1), m, add)
                     before[rows] = expected.reshape(-1, n) + (before[rows] if add else 0)
                     close(pool, before)
 
@@ -192,7 +189,7 @@ def test_sums_of_products_read_pools(library, dtype, together):
             for of_x in (x, (*in_pool(rng, x, together), False)):
                 for count in (1, 2, 3):
                     y = np.full((m, sum(v.shape[1] for v in parts[:count])), np.nan, dtype)
-                    product_summed(of_x, [parts[0], *placed[1:count]], y)
+                    blas().gemm_batch_reduce(of_x, [parts[0], *placed[1:count]], y)
                     close(y, np.concatenate(expected[:count], 1))
 
 
@@ -202,7 +199,7 @@ def test_rows_that_are_added_to_may_repeat():
     rows = np.array([2, 3, 4, 5, 2, 3, 4, 5], np.int32)
     expected = pool.copy()
     expected[2:6] += (x @ w).sum(0)
-    add_stacked([(x, w)], (pool, rows, -1), 4, True)
+    blas().gemm_batched_sum_to_rows([(x, w)], (pool, rows, -1), 4, True)
     close(pool, expected)
 
 
@@ -215,7 +212,10 @@ def test_nan_and_infinity_reach_what_they_touch_and_nothing_else(library, bad):
         x[2, 5] = bad
         w[7, n - 1] = bad
         with ab.products(library), np.errstate(all="ignore"):  # as in every pass
-            for run in (lambda y: product(x, w, y), lambda y: product_transposed(x, w.T.copy(), y, True)):  # noqa: B023
+            for run in (
+                functools.partial(blas().gemm, x, w),
+                functools.partial(blas().gemm_transposed, x, w.T.copy(), keep=True),
+            ):
                 y = np.empty((8, n), np.float32)
                 run(y)
                 finite = np.isfinite(y)
@@ -239,7 +239,7 @@ def test_bits_do_not_depend_on_alignment_or_on_the_run(library, dtype):
                 return memory[shift:].reshape(a.shape)
 
             y = moved(np.zeros((m, n), dtype))
-            product(moved(x), moved(w), y)
+            blas().gemm(moved(x), moved(w), y)
             results.append(y)
     if library != "numpy":  # NumPy's BLAS promises nothing
         assert all((y == results[0]).all() for y in results)
@@ -251,13 +251,13 @@ def test_own_rows_have_the_same_bits_among_few_and_many_rows_and_in_every_layout
     x, w = draw(rng, dtype, 250, 600), draw(rng, dtype, 600, 130)
     together = np.empty((250, 130), dtype)
     with ab.products("own"):
-        product(x, w, together)
+        blas().gemm(x, w, together)
         for rows in (slice(3, 4), slice(10, 17), slice(0, 130)):
             for run in (
-                lambda y, x: product(x, w, y),
-                lambda y, x: product(np.asfortranarray(x), w, y),
-                lambda y, x: product_transposed(x, w.T.copy(), y, False),
-                lambda y, x: product_many(x[None], w[None], y[None]),
+                lambda y, x: blas().gemm(x, w, y),
+                lambda y, x: blas().gemm(np.asfortranarray(x), w, y),
+                lambda y, x: blas().gemm_transposed(x, w.T.copy(), y, False),
+                lambda y, x: blas().gemm_batched(x[None], w[None], y[None]),
             ):
                 y = np.empty_like(together[rows])
                 run(y, x[rows])

@@ -10,7 +10,8 @@ import numpy as np
 
 from autobatch.base.types import Dim
 from autobatch.compile.cuda.lower import CudaProgram, lower_cuda
-from autobatch.compile.host.lower import graph_inputs, lower
+from autobatch.compile.host.lower import lower
+from autobatch.compile.text import graph_inputs
 from autobatch.ir.graph import INPUT, Graph
 from tests.stand_in import kernels
 from tests.stand_in.device import StandIn

@@ -10,10 +10,11 @@ import pytest
 from autobatch.backends.host.numba_verbs import gather_into
 from autobatch.base.types import Dim
 from autobatch.compile.fuse import fuse
-from autobatch.compile.host.lower import graph_inputs, lower, steps_of
+from autobatch.compile.host.lower import lower, steps_of
 from autobatch.compile.host.passes import plan_passes
-from autobatch.compile.rewrites.rewrite import rewrite
+from autobatch.compile.rewrites.movement import rewrite_movement
 from autobatch.compile.steps import Loop
+from autobatch.compile.text import graph_inputs
 from autobatch.errors import OpIndexError
 from autobatch.ir.graph import CONST, INPUT, Graph
 from autobatch.ops import elementwise as e
@@ -176,7 +177,7 @@ def test_tree_cell(dtype, w):
 def test_tree_cell_plan():
     b = Build()
     h, c, *_ = tree_cell(b, 64)
-    steps = fuse(rewrite(b.out(h, c)), (False, False))
+    steps = fuse(rewrite_movement(b.out(h, c)), (False, False))
     loops = [s for s in steps.order if isinstance(s, Loop)]
     assert [str(s.domain) for s in loops] == ["m × 64", "m × 64"], str(steps)
     assert len(loops[0].nodes) == 0 and "tanh" in str(steps)
@@ -198,7 +199,7 @@ def test_gradients_of_a_gate(dtype, w):
     dw = b.op(PRODUCT, b.op(TRANSPOSE, dz, attrs=((1, 0),)), x)
     db = b.op(SUM, dz, attrs=((-2,), False))
     graph = b.out(dx, dw, db, g, dx)
-    assert not any(n.op is UNSLICE for n in rewrite(graph).nodes)
+    assert not any(n.op is UNSLICE for n in rewrite_movement(graph).nodes)
     check(graph, accumulate=(True, False, False, True, False))
 
 
@@ -344,7 +345,7 @@ def softmax(b: Build, x: int) -> tuple[int, int]:
 def test_softmax_computes_row_values_in_the_loop():
     b = Build()
     graph = b.out(*softmax(b, b.input("rows", 0, M, 5)))
-    steps = fuse(rewrite(graph), (False, False))
+    steps = fuse(rewrite_movement(graph), (False, False))
     loops = [s for s in steps.order if isinstance(s, Loop)]
     assert all(s.domain.width == 5 for s in loops) and any(s.row_nodes for s in loops), str(steps)
     check(graph)
@@ -438,7 +439,7 @@ def test_loops_promise_that_their_arrays_are_apart() -> None:
     build = Build()
     x, y = build.input("rows", 0, M, 3), build.input("rows", 1, M, 3)
     graph = build.out(build.op(e.MUL, build.op(e.TANH, x), y))
-    (step,) = [step for step in fuse(rewrite(graph), [False]).order if isinstance(step, Loop)]
+    (step,) = [step for step in fuse(rewrite_movement(graph), [False]).order if isinstance(step, Loop)]
     loop = cache.load(write_loop(graph, step)[0])
     pool, rows, result = np.ones((2, 3), np.float32), np.arange(2), np.empty((2, 3), np.float32)
     loop(2, 3, pool, rows, pool, rows, result, 0)
@@ -454,7 +455,7 @@ def test_gradients_of_one_pool_are_added_through_one_argument() -> None:
     build = Build()
     x, y = build.input("cotangent", 0, M, 3), build.input("rows", 1, M, 3)
     graph = build.out(build.op(e.MUL, x, y), build.op(e.MUL, x, x))
-    (step,) = [step for step in fuse(rewrite(graph), [True, True]).order if isinstance(step, Loop)]
+    (step,) = [step for step in fuse(rewrite_movement(graph), [True, True]).order if isinstance(step, Loop)]
     text, arguments = write_loop(graph, step)
     assert text.count("+=") == 2
     written = [a for a in arguments if isinstance(a, ArrayArgument) and getattr(a.use, "kind", "") == "add"]
@@ -471,7 +472,7 @@ def test_the_sum_of_products_of_stacks_needs_no_transposed_copies(columns: int) 
     only = b.out(total)
     check(only)
     text = lower(only, "test", (False,), "numba").text
-    assert ("product_summed(" in text) == (columns == 16) == (".transpose(" not in text)
+    assert ("gemm_batch_reduce(" in text) == (columns == 16) == (".transpose(" not in text)
     also_read = b.out(total, b.op(PRODUCT, b.op(TRANSPOSE, right, attrs=((1, 0),)), left), right)
     check(also_read)
 
@@ -510,7 +511,7 @@ def test_sums_of_products_are_added_to_rows() -> None:
     graph = b.out(first, parts[1])
     check(graph, accumulate=(True, True))
     text = lower(graph, "test", (True, True), "numba", add=False).text
-    assert text.count("add_stacked(") == 2 and "product_many" not in text and "loop0" not in text
+    assert text.count("gemm_batched_sum_to_rows(") == 2 and "gemm_batched" not in text and "loop0" not in text
     check(b.out(first, second), accumulate=(True, True))  # of which `first` is read, too
     check(b.out(first, first), accumulate=(True, True))
     check(b.out(first, stack), accumulate=(True, False))
@@ -526,7 +527,7 @@ def test_sums_over_all_nodes_read_pools() -> None:
     graph = b.out(b.op(PRODUCT, b.op(TRANSPOSE, left, attrs=((1, 0),)), right))
     check(graph)
     text = lower(graph, "test", (False,), "numba").text
-    assert "product_summed((p0, r0, 3, False), ((p1, r1, 4, False), (p2, r2, 2, False)), " in text
+    assert "gemm_batch_reduce((p0, r0, 3, False), ((p1, r1, 4, False), (p2, r2, 2, False)), " in text
     check(b.out(*graph.outputs, both))
 
 

@@ -25,7 +25,7 @@ from ...ops.linalg import PRODUCT
 from ...ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 
 
-def read_beside(graph: Graph, concats: Container[int] | None = None) -> tuple[Graph, list[int]]:
+def forward_concats(graph: Graph, concats: Container[int] | None = None) -> tuple[Graph, list[int]]:
     """The graph whose products read parts of these concats (None: of all), and the new number of each old node."""
     nodes = graph.nodes
     part_of = _parts(graph, concats)

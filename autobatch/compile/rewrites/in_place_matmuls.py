@@ -69,7 +69,7 @@ def concats_in_place(graph: Graph) -> set[int]:
 
 
 def read_in_place(graph: Graph) -> set[int]:
-    """Stacks in pools that nothing reads but `stacked` and `summed`, after `stack_products`."""
+    """Stacks in pools that nothing reads but `stacked` and `summed`, after `matmuls_in_place`."""
     nodes = graph.nodes
     readers: dict[int, list[int]] = {}
     for i, node in enumerate(nodes):
@@ -87,7 +87,7 @@ def read_in_place(graph: Graph) -> set[int]:
     return {j for j in stacks if all(reads(i, j) for i in readers.get(j, []))}
 
 
-def products_in(graph: Graph, i: int) -> list[tuple[Any, ...]]:
+def matmuls_in(graph: Graph, i: int) -> list[tuple[Any, ...]]:
     """(extents before the matrices, m, k, n) of the products (m, k) @ (k, n) that a node makes."""
     node = graph.nodes[i]
     shapes = [graph.nodes[j].type.shape for j in node.inputs]
@@ -101,7 +101,7 @@ def products_in(graph: Graph, i: int) -> list[tuple[Any, ...]]:
     return []
 
 
-def stack_products(graph: Graph, accumulate: Sequence[bool]) -> Graph:
+def matmuls_in_place(graph: Graph, accumulate: Sequence[bool]) -> Graph:
     """Rewrite the products of stacked matrices."""
     if not any(is_stack(node.type) for node in graph.nodes):
         return graph

@@ -71,7 +71,7 @@ def _rewrite(graph: Graph, rule: Rule) -> Graph:
     return builder.new.pruned()
 
 
-def rewrite(graph: Graph, reductions: bool = False) -> Graph:
+def rewrite_movement(graph: Graph, reductions: bool = False) -> Graph:
     """Apply the rewrites of this file; with `reductions` those, too, that pay only where loops reduce rows."""
     if reductions:
         graph = _rewrite(graph, _by_column)

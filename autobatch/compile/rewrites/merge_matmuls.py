@@ -37,7 +37,7 @@ def varying(graph: Graph) -> list[bool]:
     return found
 
 
-def join_products(graph: Graph) -> Graph:
+def merge_matmuls(graph: Graph) -> Graph:
     """Apply both rules: sums first, so that products that become equal in their left operand meet the second."""
     return _Joiner(_Joiner(graph).sums()).operands()
 

@@ -1,4 +1,4 @@
-"""seen: how an element of a node that does not lie in memory follows from elements of its operands.
+"""inlined: how an element of a node that does not lie in memory follows from elements of its operands.
 
 Input: a `Writer`, the node, the index of the element, and the name of a condition under which it is computed, or "".
 Output: the name of the element. Cost: O(rank) lines of C a node.
@@ -115,7 +115,7 @@ def _random(w: Writer, i: int, where: Indices, guard: str) -> str:
     return w.let(kind, f"ab_{node.op.name}<{kind}>({stream}, {draw}, {element})", "x")
 
 
-def is_seen_scatter(graph: Graph, i: int) -> bool:
+def is_inlined_scatter(graph: Graph, i: int) -> bool:
     """Whether a node is a `scatter_add` of a few rows into a table that each node has of its own."""
     node = graph.nodes[i]
     if node.op is not SCATTER_ADD:
@@ -157,5 +157,5 @@ RULES = {
 }
 """Name of an op → the rule for an element of it."""
 
-SEEN = frozenset(RULES)
+INLINED = frozenset(RULES)
 """Names of the ops, beside the elementwise ones, whose elements can be computed where they are read."""

@@ -25,7 +25,7 @@ def _is_one_row(type: Type, width: int) -> bool:
     return type.ndim > 1 and type.width != width
 
 
-def as_rows(graph: Graph, operands: Sequence[int], results: Sequence[int]) -> Graph:
+def flatten_operands(graph: Graph, operands: Sequence[int], results: Sequence[int]) -> Graph:
     """The graph whose operands and results have these widths."""
     new = Graph()
     number: list[int] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autobatch.compile.rewrites.beside import read_beside
+from autobatch.compile.rewrites.forward_concats import forward_concats
 from autobatch.compile.split import split
 from autobatch.ir.graph import Graph
 from autobatch.ops import elementwise as e
@@ -32,7 +32,7 @@ def operands(graph: Graph) -> list[str]:
 @pytest.mark.parametrize("late", [False, True])
 def test_products_read_slices(late: bool) -> None:
     graph = compose(late)
-    found = read_beside(graph)[0].check()
+    found = forward_concats(graph)[0].check()
     assert sorted(operands(found)) == ["concat", "slice", "slice"]
     assert sum(node.op is CONCAT for node in found.nodes) == 1
     assert [node.attrs[1] for node in found.nodes if node.op is SLICE] == [0, 4]
@@ -40,19 +40,19 @@ def test_products_read_slices(late: bool) -> None:
 
 
 def test_what_is_computed_from_rows_alone_reads_rows() -> None:
-    found = read_beside(compose(True))[0]
+    found = forward_concats(compose(True))[0]
     b = Build()
     x, y = b.input("rows", 0, M, 4), b.input("rows", 1, M, 4)
     graph = b.out(b.op(CONCAT, b.op(e.TANH, x), y, attrs=(-1,)), b.op(e.TANH, x))
-    assert read_beside(graph)[0].key() == graph.key()
-    assert read_beside(found)[0].key() == found.key()
+    assert forward_concats(graph)[0].key() == graph.key()
+    assert forward_concats(found)[0].key() == found.key()
 
 
 def test_a_concat_that_needs_the_product_is_not_read_by_it() -> None:
     b = Build()
     x, v = b.input("rows", 0, M, 4), b.input("shared", 0, 4, 4)
     graph = b.out(b.op(CONCAT, x, b.op(PRODUCT, x, v), attrs=(-1,)))
-    assert read_beside(graph)[0].key() == graph.key()
+    assert forward_concats(graph)[0].key() == graph.key()
     check(graph)
 
 
@@ -63,7 +63,7 @@ def test_matrices_one_above_the_other() -> None:
     both = b.op(CONCAT, x, y, attrs=(-2,))
     turned = b.op(TRANSPOSE, y, attrs=((0, 2, 1),))
     graph = b.out(b.op(PRODUCT, w, both), b.op(PRODUCT, x, a), b.op(PRODUCT, turned, b.op(PRODUCT, y, a)))
-    assert "slice" in operands(read_beside(graph)[0])
+    assert "slice" in operands(forward_concats(graph)[0])
     check(graph)
 
 
