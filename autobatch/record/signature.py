@@ -67,9 +67,8 @@ class Signature:
         """The compiled code."""
         if self._kernel is None:
             operands, results = [slot.type.width for slot in self.slots], [result.width for result in self.results]
-            self._kernel = kernel_of(
-                self.name, flatten_operands(self.graph, operands, results), self.trainable, self.constant
-            )
+            graph = flatten_operands(self.graph, operands, results)
+            self._kernel = kernel_of(self.name, graph, self.trainable, self.constant)
         return self._kernel
 
     def key(self) -> Any:
