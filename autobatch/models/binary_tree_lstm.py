@@ -8,8 +8,6 @@ networks", NeurIPS 2016).
 
 from __future__ import annotations
 
-from typing import Any
-
 import autobatch as ab
 from autobatch import nn
 
@@ -17,7 +15,8 @@ from ..data import Tree
 
 __all__ = ["BinaryTreeClassifier"]
 
-State = tuple[Any, Any]
+State = tuple[ab.Tensor, ab.Tensor]
+Scored = tuple[ab.Tensor, ab.Tensor, ab.Tensor, ab.Tensor]
 
 
 class BinaryTreeClassifier(nn.Module):
@@ -49,23 +48,23 @@ class BinaryTreeClassifier(nn.Module):
         self.out = nn.Linear(dim, n_classes)
 
     @ab.cell
-    def word(self, word: Any, mask: Any, label: Any) -> tuple[Any, ...]:
+    def word(self, word: int, mask: ab.Tensor | None, label: int) -> Scored:
         """A leaf: its h and c, the loss of its label, the logits of its classes. mask: f[dim], or None for all ones."""
         x = self.embed[word]
         return self.judge(self.leaf(x if mask is None else x * mask), label)
 
     @ab.cell
-    def phrase(self, left: State, right: State, label: Any) -> tuple[Any, ...]:
+    def phrase(self, left: State, right: State, label: int) -> Scored:
         """A node above two others: its h and c, the loss of its label, the logits of its classes."""
         return self.judge(self.node(left, right), label)
 
-    def judge(self, state: State, label: Any) -> tuple[Any, ...]:
+    def judge(self, state: State, label: int) -> Scored:
         """Put the loss of a label and the logits beside a state; part of the two cells, which saves calls."""
         h, c = state
         logits = self.out(h)
         return h, c, ab.cross_entropy(logits, label), logits
 
-    def scored(self, tree: Tree) -> tuple[Any, Any]:
+    def scored(self, tree: Tree) -> State:
         """The loss, summed over all nodes, and the logits f[nodes, n_classes] in post-order, the root's last.
 
         As deep a tree as memory allows. Raises ValueError for a node that has children, but not two.
@@ -86,11 +85,11 @@ class BinaryTreeClassifier(nn.Module):
         tree.fold(visit)
         return ab.sum(losses), ab.stack(rows)
 
-    def forward(self, tree: Tree) -> Any:
+    def forward(self, tree: Tree) -> ab.Tensor:
         """Logits of every node in post-order: f[nodes, n_classes]."""
         return self.scored(tree)[1]
 
-    def loss(self, tree: Tree) -> Any:
+    def loss(self, tree: Tree) -> ab.Tensor:
         """Cross-entropy of the labels, summed over all nodes; a scalar."""
         return self.scored(tree)[0]
 

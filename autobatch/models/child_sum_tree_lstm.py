@@ -9,8 +9,6 @@ neural networks", NeurIPS 2016).
 
 from __future__ import annotations
 
-from typing import Any
-
 import autobatch as ab
 from autobatch import nn
 
@@ -18,7 +16,7 @@ from ..data import Tree
 
 __all__ = ["ChildSumTreeClassifier"]
 
-State = tuple[Any, Any]
+State = tuple[ab.Tensor, ab.Tensor]
 
 
 class ChildSumTreeClassifier(nn.Module):
@@ -49,7 +47,7 @@ class ChildSumTreeClassifier(nn.Module):
         self.out = nn.Linear(hidden_size, n_classes)
 
     @ab.cell
-    def compose(self, word: Any, mask: Any, children: list[State]) -> State:
+    def compose(self, word: int, mask: ab.Tensor | None, children: list[State]) -> State:
         """The state (h, c) of a node from its word and the states of its children.
 
         mask: what the word's vector is multiplied by, f[embedding_size]; None for all ones.
@@ -58,11 +56,11 @@ class ChildSumTreeClassifier(nn.Module):
         return self.node(x if mask is None else x * mask, children)
 
     @ab.cell
-    def classify(self, hidden: list[Any]) -> Any:
+    def classify(self, hidden: list[ab.Tensor]) -> ab.Tensor:
         """hidden: the h of every node, each f[hidden_size] → logits f[n_classes]."""
         return self.out(ab.max(hidden))
 
-    def encode(self, tree: Tree) -> list[Any]:
+    def encode(self, tree: Tree) -> list[ab.Tensor]:
         """The h of every node in post-order, the root's last; as deep a tree as memory allows."""
         mask = self.dropout(ab.ones(self.embedding_size)) if self.training else None
         hidden = []
@@ -75,15 +73,15 @@ class ChildSumTreeClassifier(nn.Module):
         tree.fold(visit)
         return hidden
 
-    def forward(self, tree: Tree) -> Any:
+    def forward(self, tree: Tree) -> ab.Tensor:
         """Logits of the tree's classes: f[n_classes]."""
         return self.classify(self.encode(tree))
 
-    def loss(self, tree: Tree) -> Any:
+    def loss(self, tree: Tree) -> ab.Tensor:
         """Cross-entropy of the root's label; a scalar."""
         return ab.cross_entropy(self(tree), tree.label)
 
-    def scored(self, tree: Tree) -> tuple[Any, Any]:
+    def scored(self, tree: Tree) -> State:
         """The loss and the logits it comes from."""
         logits = self(tree)
         return ab.cross_entropy(logits, tree.label), logits

@@ -75,15 +75,15 @@ class Module(metaclass=Noted):
                 return self.forward(*args)
             return in_mode(self.training, self.forward, args, kwargs)
 
-    # Compiled cells guard on what modules hold, and check again only after some module has changed.
+        # Compiled cells guard on what modules hold, and check again only after some module has changed.
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
-        changed()
+        def __setattr__(self, name, value):
+            object.__setattr__(self, name, value)
+            changed()
 
-    def __delattr__(self, name: str) -> None:
-        object.__delattr__(self, name)
-        changed()
+        def __delattr__(self, name):
+            object.__delattr__(self, name)
+            changed()
 
     # What the module holds.
 

@@ -41,5 +41,7 @@ def mistakes(scorer: Scorer, x: ab.Tensor) -> None:
     name(1.0)  # error
     nn.GRUCell(2, 2)(x, (x, x))  # error
     ab.stack(3)  # error
+    scorer.trainning = False  # error
+    scorer.out.weight.gard = None  # error
     number: int = x.mean()  # error
     print(number)
