@@ -1,4 +1,4 @@
-"""Graphs made by hand."""
+"""Graphs made by hand, and run op by op."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from autobatch.base.types import tensor_type
-from autobatch.ir.graph import CONST, Graph
+from autobatch.base.types import Dim, tensor_type
+from autobatch.ir.graph import CONST, INPUT, Graph
 from autobatch.ops.declare import Op
 
 
@@ -31,3 +31,26 @@ class Build:
     def out(self, *outputs: int) -> Graph:
         self.graph.outputs = outputs
         return self.graph.check()
+
+
+def resolve(value: Any, sizes: tuple[int, ...]) -> Any:
+    if isinstance(value, Dim):
+        return sizes[value.index] * value.factor
+    return tuple(resolve(v, sizes) for v in value) if isinstance(value, tuple) else value
+
+
+def by_numpy(graph: Graph, sizes: tuple[int, ...], values: list[Any]) -> list[Any]:
+    """Op by op."""
+    results: list[Any] = []
+    read = iter(values)
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            if node.op is INPUT:
+                x = next(read)
+                results.append(x[0][x[1]].reshape(resolve(node.type.shape, sizes)) if isinstance(x, tuple) else x)
+            elif node.op is CONST:
+                results.append(np.asarray(node.attrs[0], node.type.dtype))
+            else:
+                x = node.op.numpy(*(results[j] for j in node.inputs), *(resolve(a, sizes) for a in node.attrs))
+                results.append(np.asarray(x, node.type.dtype))
+    return [results[i] for i in graph.outputs]

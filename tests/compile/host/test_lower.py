@@ -16,14 +16,14 @@ from autobatch.compile.rewrites.movement import rewrite_movement
 from autobatch.compile.steps import Loop
 from autobatch.compile.text import graph_inputs
 from autobatch.errors import OpIndexError
-from autobatch.ir.graph import CONST, INPUT, Graph
+from autobatch.ir.graph import INPUT, Graph
 from autobatch.ops import elementwise as e
 from autobatch.ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
 from autobatch.ops.reduce import MAX, SUM
 from autobatch.ops.segment import SEGMENT_MAX
-from tests.compile.by_hand import Build
+from tests.compile.by_hand import Build, by_numpy, resolve
 
 M = Dim(0)
 N = Dim(1)
@@ -35,29 +35,6 @@ def cache_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-def resolve(value: Any, sizes: tuple[int, ...]) -> Any:
-    if isinstance(value, Dim):
-        return sizes[value.index] * value.factor
-    return tuple(resolve(v, sizes) for v in value) if isinstance(value, tuple) else value
-
-
-def by_numpy(graph: Graph, sizes: tuple[int, ...], values: list[Any]) -> list[Any]:
-    """Op by op."""
-    results: list[Any] = []
-    read = iter(values)
-    with np.errstate(all="ignore"):
-        for node in graph.nodes:
-            if node.op is INPUT:
-                x = next(read)
-                results.append(x[0][x[1]].reshape(resolve(node.type.shape, sizes)) if isinstance(x, tuple) else x)
-            elif node.op is CONST:
-                results.append(np.asarray(node.attrs[0], node.type.dtype))
-            else:
-                x = node.op.numpy(*(results[j] for j in node.inputs), *(resolve(a, sizes) for a in node.attrs))
-                results.append(np.asarray(x, node.type.dtype))
-    return [results[i] for i in graph.outputs]
 
 
 def layout(shape: tuple[int, ...]) -> tuple[int, int]:
