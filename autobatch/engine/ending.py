@@ -58,7 +58,9 @@ def _let_go(tape: Recording | None) -> None:
 
 def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
     """Copies of the values that stay readable, of tensors that somebody held: of constants, and of results."""
-    held, results = tape.held, tape.results
+    held, results, run = tape.held, tape.results, tape.run
+    if run is None:
+        return []
     stays = [one for one in held if one[0] in results]
     if len(stays) < len(held) and tape.arrays is not None:
         others = [one for one in held if one[0] not in results]
@@ -66,9 +68,7 @@ def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
     groups: dict[Type, list[int]] = {}
     for id, type in stays:
         groups.setdefault(type, []).append(id)
-    return [
-        (dict(zip(ids, itertools.count(), strict=False)), tape.run.copies(ids, type)) for type, ids in groups.items()
-    ]
+    return [(dict(zip(ids, itertools.count(), strict=False)), run.copies(ids, type)) for type, ids in groups.items()]
 
 
 def is_constant_recording(tape: Recording) -> bool:

@@ -20,6 +20,7 @@ from ..record.shared import Shared, in_order
 from ..record.tape import DONE, Recording, interrupted, own_tape, state
 from ..record.tensor import RecordedTensor
 from ..run.kept_plans import MOST, PlanCache
+from ..run.one_by_one import LoopRun
 from ..schedule.structures import FROM_DATA, Tape
 from .ending import end_all, is_constant_recording
 from .forward import run_tape
@@ -130,6 +131,7 @@ def _run_inside_map(tape: Recording) -> None:
     if tape.forcing is None:
         tape.forcing = state.forcing = Forcing()
     tape.run = run_tape(tape, tape.targets)
+    assert not isinstance(tape.run, LoopRun)
     line, n_launches = user_line(), len(tape.run.launches)
     tape.forcing.note(line, 1, n_launches)
     for profile in active.profiles:

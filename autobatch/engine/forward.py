@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import current_backend
-from ..backends.device import current_device
+from ..backends.device import Device, current_device
 from ..backends.transfer import DEVICES, to_host
 from ..base.clocks import active, timed
 from ..base.errors import OpIndexError, RecordingError, message, user_error
@@ -22,15 +22,16 @@ from ..compile.kernel import Kernel
 from ..expand.expand import expand_recording
 from ..record.context import checking
 from ..record.parameter import Held
-from ..record.shared import Shared, evaluate_in_order, in_order
+from ..record.shared import Memo, Shared, evaluate_in_order, in_order
 from ..record.signature import Signature
 from ..record.tape import Recording
+from ..run import protocols
 from ..run.device.execute import execute_on_device
 from ..run.device.layout import DeviceRun
 from ..run.device.layout import lay_out as lay_out_on_device
-from ..run.execute import Run, execute
+from ..run.execute import HostRun, execute
 from ..run.kept_plans import Planned, Question, numbered
-from ..run.layout import gradients_wanted, load
+from ..run.layout import load
 from ..run.one_by_one import LoopRun
 from ..schedule.place import place
 from ..schedule.schedule import live_nodes, schedule
@@ -42,11 +43,11 @@ __all__ = ["check_versions", "new_reverse_pieces", "run_tape"]
 Array = np.ndarray[Any, Any]
 
 
-def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True) -> Any:
+def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True) -> HostRun | DeviceRun | LoopRun:
     """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only;
     `joined`: runs of nodes that match a pattern become one node."""
     assert tape.arrays is not None
-    memo: dict[Shared, Array] = {}
+    memo: Memo = {}
     check_versions(tape)
     backend = current_backend()
     device = current_device() if backend in DEVICES else None
@@ -85,12 +86,12 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
 
 def one_by_one(tape: Recording) -> LoopRun:
     """Run a recording once more by the loop; under `check_finite` it names the first op that gives NaN or infinity."""
-    memo: dict[Shared, Array] = {}
+    memo: Memo = {}
     evaluate_in_order(operands(tape), memo, None, _on_host)
     return _one_by_one(tape, memo)
 
 
-def _one_by_one(tape: Recording, memo: dict[Shared, Array]) -> LoopRun:
+def _one_by_one(tape: Recording, memo: Memo) -> LoopRun:
     assert tape.arrays is not None
     live = live_nodes(tape.arrays)
     payloads = {id: to_host(array) for id, array in tape.payloads}
@@ -128,24 +129,23 @@ def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, quest
     return planned
 
 
-def _laid_out(tape: Recording, known: Planned, backend: str, device: Any, memo: dict[Shared, Array]) -> Run:
+def _laid_out(tape: Recording, known: Planned, backend: str, device: Device | None, memo: Memo) -> HostRun | DeviceRun:
     """The run of a recording by a plan of its own, or by one that is kept."""
     assert tape.arrays is not None
     if device is not None:
         plan = known if known.places is None else known.of(tape.arrays)
-        wanted = gradients_wanted(plan.expansion, plan.schedule, plan.needs, len(plan.signatures))
         return lay_out_on_device(
-            plan.expansion, plan.schedule, plan.plan, plan.signatures, memo, plan.needs, wanted, tape, device
+            plan.expansion, plan.schedule, plan.plan, plan.signatures, memo, plan.needs, tape, device
         )
-    lease: Any = None
     if known.places is None:
-        layout = known.layout(backend)
+        layout, use = known.layout(backend), None
     else:
-        layout, lease = known.layout_of(tape.arrays, backend)
+        layout, use = known.layout_of(tape.arrays, backend)
     load(layout, tape.payloads)
-    return Run(
-        layout.expansion, known.schedule, layout.plan, known.signatures, backend, memo, layout.pools, known.needs,
-        lease, layout.launches, layout.kept, layout.wanted, known.facts, layout,
+    return HostRun(
+        expansion=layout.expansion, schedule=known.schedule, plan=layout.plan, signatures=known.signatures,
+        backend=backend, memo=memo, pools=layout.pools, launches=layout.launches, kept=layout.kept, needs=known.needs,
+        needs_sig=layout.wanted, facts=known.facts, layout=layout, use=use,
     )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def _uses(sig, needs, n_sigs):  # type: ignore[no-untyped-def]
     return used, wanting
 
 
-def new_reverse_pieces(signatures: Sequence[Signature]) -> list[tuple[Kernel, str]]:
+def new_reverse_pieces(signatures: Sequence[protocols.Signature]) -> list[tuple[Kernel, str]]:
     """Pieces of kernels that this process reverses for the first time."""
     kernels = [s.kernel.on_host for s in signatures if s.kind == KERNEL]
     return [request for kernel in kernels for request in kernel.first_requests("backward", "final")]

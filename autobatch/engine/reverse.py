@@ -21,12 +21,14 @@ from ..expand.gradient_flow import gradient_of_nodes, node_of
 from ..record.context import checking
 from ..record.expressions import pull_back
 from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
-from ..record.shared import Shared, SharedExpression, device_of, evaluate_shared
+from ..record.shared import Memo, Shared, SharedExpression, device_of, evaluate_shared
 from ..record.tape import CHANGED, ENDED, Recording
 from ..run.backward import run_backward
 from ..run.device.backward import run_backward_on_device
 from ..run.device.layout import DeviceRun
+from ..run.execute import HostRun
 from ..run.one_by_one import LoopRun
+from ..run.protocols import SharedOperand
 from ..schedule.structures import Expansion
 from .finite import is_finite
 from .forward import check_versions, new_reverse_pieces, one_by_one, run_tape
@@ -143,6 +145,7 @@ def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> lis
 def _reversed(tape: Recording, seeds: dict[int, Array]) -> tuple[_Gradients, list[tuple[Recording, int, Array]]]:
     """Gradients of a recording, and cotangents of earlier recordings' values."""
     run = tape.run
+    assert run is not None
     part, outside, is_mixed = _reverse_run(tape, run, seeds)
     joined = not isinstance(run, LoopRun) and any(s.members for s in run.signatures)
     if joined and not is_mixed and isinstance(run, DeviceRun):
@@ -175,15 +178,17 @@ def _links_to(tape: Recording, seeds: dict[int, Array]) -> list[tuple[int, Recor
 
 
 def _reverse_run(
-    tape: Recording, run: Any, seeds: dict[int, Array]
+    tape: Recording, run: HostRun | DeviceRun | LoopRun, seeds: dict[int, Array]
 ) -> tuple[_Gradients, list[tuple[Recording, int, Array]], bool]:
     """Gradients, cotangents of earlier recordings' values, and whether a launch was reversed for some of its nodes."""
     own = _Gradients()
 
-    def dense(x: Shared, g: Array) -> None:
+    def dense(x: SharedOperand, g: Array) -> None:
+        assert isinstance(x, Shared)
         own.dense[x] = own.dense[x] + g if x in own.dense else g
 
-    def rows(x: Shared, ids: Array, g: Array) -> None:
+    def rows(x: SharedOperand, ids: Array, g: Array) -> None:
+        assert isinstance(x, Shared)
         own.sparse.setdefault(x, []).append((ids, g))
 
     outside, is_mixed, links = [], False, _links_to(tape, seeds)
@@ -245,7 +250,7 @@ def tape_payload(tape: Recording, id: int) -> Array:
 
 def gradients_of_shared(x: Shared) -> tuple[list[tuple[Parameter, Gradient]], Array]:
     """Gradients of a scalar that is computed from parameters alone, and its number."""
-    memo: dict[Shared, Array] = {}
+    memo: Memo = {}
     number = copy_of(evaluate_shared([x], memo, device_of([x]))[0])
     total = _Gradients()
 

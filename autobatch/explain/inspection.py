@@ -13,7 +13,7 @@ import heapq
 import threading
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -200,8 +200,8 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
         held = {t._id for t in recording.held_tensors()[0]} if whole else set()
         arrays = assemble(recording, sorted(values | held))
     if isinstance(run, Run):
-        expansion, signatures, needs, backend = run.expansion, list(run.signatures), run.needs, run.backend
-        launches = run.schedule
+        signatures = cast(list[Signature], list(run.signatures))
+        expansion, needs, launches, backend = run.expansion, run.needs, run.schedule, run.backend
     else:
         expansion, signatures, needs = expand_recording(recording, arrays, recording.targets)
         launches, backend = schedule(expansion.tape), current_backend()

@@ -6,17 +6,21 @@ import contextlib
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..backends.device import installed_device
 from ..base.clocks import active
+from ..compile.kernel import Kernel
 from ..compile.rewrites.in_place_matmuls import matmuls_in, read_in_place
 from ..compile.steps import Loop, Read, gathered_concats
 from ..ir.graph import INPUT
 from ..record.forced_values import Forcing
 from ..record.tape import Recording
-from ..run.layout import resolve_extents
+from ..run.device.layout import DeviceRun
+from ..run.execute import HostRun
+from ..run.layout import Access, resolve_extents
+from ..run.protocols import Signature
 from ..schedule.merged import Piece, counts_together
 from ..schedule.schedule import lower_bound
 
@@ -64,7 +68,7 @@ class Profile:
         self._counted = [0, 0]  # launches together, and bound, of recordings that are not split
         self._split: dict[Forcing, dict[int, Piece]] = {}
 
-    def note(self, run: Any, tape: Recording) -> None:
+    def note(self, run: HostRun | DeviceRun, tape: Recording) -> None:
         """Count one run of a recording."""
         self.launches += len(run.launches)
         self.nodes += int(run.schedule.nodes.size)
@@ -73,8 +77,8 @@ class Profile:
         else:
             self._count(len(run.launches), lower_bound(run.tape, run.schedule))
         self.peak_bytes = max(self.peak_bytes, int(run.plan.peak_bytes))
-        for launch in run.launches:
-            signature, accesses = run.signatures[launch.sig], run.accesses(launch)
+        for number, launch in enumerate(run.launches):
+            signature, accesses = run.signatures[launch.sig], run.accesses(number)
             self.rows += sum(rows.size for _, rows, _ in accesses)
             entry = self.kernels.setdefault(signature.name, [0, 0])
             entry[0] += 1
@@ -110,7 +114,7 @@ class Profile:
         """Seconds of the host for each launch on a device, in the stages that start some."""
         return sum(self.seconds.get(stage, 0.0) for stage in LAUNCHING) / max(self.device_launches, 1)
 
-    def _note_reads(self, signature: Any, piece: str, backend: str, accesses: Any) -> None:
+    def _note_reads(self, signature: Signature, piece: str, backend: str, accesses: Sequence[Access]) -> None:
         entry = self.kernel_bytes.setdefault(signature.name, [0, 0])
         for k, how in _row_reads(signature.kernel.on(backend), piece, backend):
             pool, rows, block = accesses[k]
@@ -122,7 +126,7 @@ class Profile:
                 entry[1] += n_bytes
                 self.bytes_in_place += n_bytes
 
-    def _note_products(self, run: Any) -> None:
+    def _note_products(self, run: HostRun | DeviceRun) -> None:
         totals: dict[int, list[int]] = {}
         reverse: list[list[tuple[int, int, int, int]]] = []
         for launch in run.launches:
@@ -168,7 +172,7 @@ class Profile:
 
 
 @functools.cache
-def _row_reads(kernel: Any, piece: str, backend: str) -> list[tuple[int, str]]:
+def _row_reads(kernel: Kernel, piece: str, backend: str) -> list[tuple[int, str]]:
     """Each read of rows by the program of a piece: the slot, and how it is read."""
     steps = kernel.steps(piece, backend)
     nodes = steps.graph.nodes
@@ -193,12 +197,12 @@ def _row_reads(kernel: Any, piece: str, backend: str) -> list[tuple[int, str]]:
 
 
 @functools.cache
-def _product_extents(kernel: Any, piece: str, backend: str) -> list[tuple[Any, ...]]:
+def _product_extents(kernel: Kernel, piece: str, backend: str) -> list[tuple[Any, ...]]:
     steps = kernel.steps(piece, backend)
     return [found for i in steps.order if isinstance(i, int) for found in matmuls_in(steps.graph, i)]
 
 
-def _products(kernel: Any, piece: str, backend: str, sizes: Any) -> list[tuple[int, int, int, int]]:
+def _products(kernel: Kernel, piece: str, backend: str, sizes: Any) -> list[tuple[int, int, int, int]]:
     """The products of one piece in a launch of these sizes."""
     found = []
     for lead, *extents in _product_extents(kernel, piece, backend):

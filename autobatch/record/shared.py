@@ -31,6 +31,7 @@ from ..ops.elementwise import STOP_GRADIENT
 from ..ops.movement import STACK, TRANSPOSE, transpose
 from ..ops.value import Tensor
 from ..run.device.expressions import evaluate
+from ..run.protocols import SharedOperand
 from .context import checking, is_frozen, refuse_numbers
 from .forcing import engine
 
@@ -358,7 +359,7 @@ def copy_with_gradient() -> RecordingError:
     )
 
 
-Memo = dict[Shared, np.ndarray[Any, Any]]
+Memo = dict[SharedOperand, np.ndarray[Any, Any]]
 
 
 def in_order(wanted: Iterable[Shared]) -> list[Shared]:

@@ -30,8 +30,11 @@ from ..base.errors import RecordingError, line_of, of_library, user_error
 from ..base.tasks import Task, current_task
 from ..base.types import Type, on_change
 from ..ir.trace import Builder
+from ..run.device.layout import DeviceRun
+from ..run.execute import HostRun
 from ..run.kept_plans import PlanCache
-from ..schedule.merged import Piece
+from ..run.one_by_one import LoopRun
+from ..schedule.merged import HasGraph, Piece
 from ..schedule.structures import Expansion, Tape
 from .assemble import Ints, parsed, signature_table
 from .context import is_frozen
@@ -101,7 +104,7 @@ class Recording(TensorList):
         self.sweeps = 0  # how many functions are being differentiated
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
-        self.run: Any = None
+        self.run: HostRun | DeviceRun | LoopRun | None = None
         self.lines: dict[int, tuple[CodeType | None, int]] | None = None  # of values, once all else was let go of
         self.constants: set[int] = set()  # those of them that are constants
         self.left: list[tuple[dict[int, int], Any]] = []  # copies of values that are there after the end: which, where
@@ -220,7 +223,7 @@ class Recording(TensorList):
         self.skip_to(after)
         self.count = after
 
-    def piece(self, expansion: Expansion, signatures: Sequence[Signature]) -> Piece:
+    def piece(self, expansion: Expansion, signatures: Sequence[HasGraph]) -> Piece:
         """What the recording is among those that it was split into."""
         links = [(value, number, old) for (number, old), value in self.imports.items()]
         return Piece(self.serial, expansion, signatures, links)

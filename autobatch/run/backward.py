@@ -19,13 +19,17 @@ import numpy as np
 from ..backends.host.arena import Lease, lend
 from ..base.jit import njit
 from ..base.types import Type, size_of
-from .execute import Code, Run, code_of, note_same, rows_of_launch, same_for_all, unchanged
+from .execute import Code, HostRun, Run, code_of, note_same, rows_of_launch, same_for_all, unchanged
 from .feed import batched
 from .first_writes import FirstWrites, clear_rows, first_writes
-from .layout import Array, Call, Launch, Same, pool_number, resolve
+from .layout import Access, Array, Call, HostLaunch, Launch, Same, pool_number, resolve
+from .protocols import SharedOperand
 
-GiveDense = Callable[[Any, Array], None]
-GiveRows = Callable[[Any, Array, Array], None]
+GiveDense = Callable[[SharedOperand, Array], None]
+GiveRows = Callable[[SharedOperand, Array, Array], None]
+
+Asked = tuple[tuple[int, ...], tuple[int, ...]]
+"""Which values a backward pass starts from, and whose cotangents are read after it."""
 
 _LARGE = 1 << 13
 """Numbers in a gradient from which on its memory is used again, though its layout is not."""
@@ -49,8 +53,8 @@ class Final:
     joined: list[tuple[int, list[Array], tuple[int, ...]]]
     types: list[Type]
     room: list[Any]
-    dense: list[Any]
-    sparse: list[tuple[Any, list[Array], list[Array]]]
+    dense: list[SharedOperand]
+    sparse: list[tuple[SharedOperand, list[Array], list[Array]]]
 
 
 @dataclass(slots=True)
@@ -66,7 +70,7 @@ class Backward:
     lease: Lease
     pools: list[Array]
     clear: list[tuple[Array, Array]]
-    seeds: list[tuple[Array, Any]]
+    seeds: list[tuple[Array, Array | None]]
     calls: Iterable[Call]
     finals: Iterable[Final]
     same: Same
@@ -74,9 +78,9 @@ class Backward:
 
 
 def run_backward(
-    run: Run, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows
+    run: HostRun, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows
 ) -> Backward:
-    """Backward a run.
+    """Run the backward pass of a run.
 
     `outside` are the values whose cotangents are read afterwards, from the pools of what is returned.
     """
@@ -89,7 +93,8 @@ def run_backward(
             ready.finals = list(ready.finals)
             layout.reverse[asked] = ready
             layout.n_bytes = layout.lease.n_bytes + sum(map(_n_bytes, layout.reverse.values()))
-            run.lease.note_size(layout)
+            assert run.use is not None
+            run.use.note_size(layout)
     for pool, zero in ready.clear:
         clear_rows(pool, zero)
     for (pool, where), g in zip(ready.seeds, seeds.values(), strict=True):
@@ -105,9 +110,10 @@ def run_backward(
     return ready
 
 
-def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Backward:
+def _reverse(run: HostRun, seeds: dict[int, Array], outside: Sequence[int]) -> Backward:
     """Lay out a backward pass."""
-    wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
+    ahead = to_reverse(run, seeds, outside)
+    wanted, slots, first = ahead.wanted, ahead.slots, ahead.first
     lease = Lease()
     pools: list[Any] = []
     clear = []
@@ -120,7 +126,7 @@ def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Backw
         pool, where = run.rows(value)
         places.append((pools[pool][where], None) if isinstance(where, slice) else (pools[pool], where))
     same: Same = []
-    used: dict[int, list[Launch]] = {}
+    used: dict[int, list[HostLaunch]] = {}
 
     def calls() -> Iterator[Call]:
         codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
@@ -133,7 +139,7 @@ def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Backw
             used.setdefault(s, []).append(launch)
             found = codes.get((s, add))
             if found is None:
-                into = [(k, pools[pool_number(run, run.signatures[s].slots[k])]) for k in slots[s]]
+                into = [(k, pools[pool_number(run.tape, run.signatures[s].slots[k])]) for k in slots[s]]
                 found = codes[s, add] = code_of(run, s, "backward", add), into
                 note_same(same, s, found[0])
             code, into = found
@@ -157,7 +163,7 @@ def _reverse(run: Run, seeds: dict[int, Array], outside: Sequence[int]) -> Backw
         for s in sorted(used):
             yield _final(run, s, used[s], pools, same)
 
-    return Backward(lease, pools, clear, places, calls(), finals(), same, is_mixed)
+    return Backward(lease, pools, clear, places, calls(), finals(), same, ahead.is_mixed)
 
 
 def _n_bytes(ready: Backward) -> int:
@@ -165,27 +171,32 @@ def _n_bytes(ready: Backward) -> int:
     return ready.lease.n_bytes + sum(sizes)
 
 
-def to_reverse(
-    run: Run, seeds: dict[int, Any], outside: Sequence[int]
-) -> tuple[list[bool], bool, list[Sequence[int]], FirstWrites]:
-    """What a backward pass will do: which launches it reverses, whether some of them only for some of their nodes, the
-    slots of each signature whose cotangents it writes, and where it stores them. Found out once for a run, or for all
-    runs of a plan that is kept."""
+@dataclass(slots=True)
+class ToReverse:
+    """What a backward pass does.
+
+    wanted: [launches] whether they are reversed; is_mixed: whether one of them only for some of its nodes
+    slots: of each signature, those whose cotangents are written; first: where they are stored
+    """
+
+    wanted: list[bool]
+    is_mixed: bool
+    slots: Sequence[Sequence[int]]
+    first: FirstWrites
+
+
+def to_reverse(run: Run, seeds: dict[int, Any], outside: Sequence[int]) -> ToReverse:
+    """What a backward pass will do, found out once for a run, or for all runs of a plan that is kept."""
     asked = (tuple(seeds), tuple(outside))
-    if asked not in run.facts:
-        run.facts[asked] = _to_reverse(run, seeds, outside)
-    found: tuple[list[bool], bool, list[Sequence[int]], FirstWrites] = run.facts[asked]
+    found = run.facts.get(asked)
+    if found is None:
+        wanted, is_mixed = wanted_launches(run, seeds)
+        wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
+        reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
+        slots = [s.kernel.on_host.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
+        first = first_writes(run, wanted, [*seeds, *outside], slots)
+        found = run.facts[asked] = ToReverse(wanted, is_mixed, slots, first)
     return found
-
-
-def _to_reverse(
-    run: Run, seeds: dict[int, Any], outside: Sequence[int]
-) -> tuple[list[bool], bool, list[Sequence[int]], FirstWrites]:
-    wanted, is_mixed = wanted_launches(run, seeds)
-    wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
-    reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
-    slots = [s.kernel.on_host.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
-    return wanted, is_mixed, slots, first_writes(run, wanted, [*seeds, *outside], slots)
 
 
 def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool]:
@@ -247,7 +258,7 @@ def _wanted(  # type: ignore[no-untyped-def]
     return wanted, is_mixed
 
 
-def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: Same) -> Final:
+def _final(run: HostRun, s: int, launches: list[HostLaunch], pools: list[Array], same: Same) -> Final:
     signature = run.signatures[s]
     kernel = signature.kernel.on_host
     pieces = kernel.pieces
@@ -292,18 +303,18 @@ def _final(run: Run, s: int, launches: list[Launch], pools: list[Array], same: S
     return Final(program, sizes, arguments, joined, types, [None] * len(types), dense, sparse)
 
 
-def _cotangents(launches: list[Launch], k: int, pools: list[Array]) -> list[Array]:
+def _cotangents(launches: Sequence[Launch], k: int, pools: list[Array]) -> list[Array]:
     """The cotangents of result k of some launches."""
     return [pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)]
 
 
-def _written(launch: Launch, k: int, pools: list[Array]) -> tuple[Any, Array, int]:
+def _written(launch: Launch, k: int, pools: list[Array]) -> Access:
     """The rows of a launch's result in its gradient pool."""
     pool, start, n = launch.writes[k]
     return pools[pool], np.arange(start, start + n, dtype=np.int32), start
 
 
-def _together(accesses: list[tuple[Any, Array, int]]) -> tuple[Any, Array, int]:
+def _together(accesses: list[Access]) -> Access:
     """The rows that several launches read or wrote in one pool, in their order."""
     if len(accesses) == 1:
         return accesses[0]

@@ -1,7 +1,7 @@
 """execute: a layout of a `Plan` → values, launch by launch.
 
-Input: a `Run`: tape, schedule, plan and their layout, the signatures they speak of, arrays of shared operands. Output:
-its pools, and what the backward pass needs.
+Input: a `HostRun`: tape, schedule, plan and their layout, the signatures they speak of, arrays of shared operands.
+Output: its pools, and what the backward pass needs.
 Invariants: a launch writes one contiguous block per result and reads rows written before. Cost: one loop over the
 launches, a few microseconds each beyond arithmetic; half of that where a layout is used again.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,30 +18,35 @@ from ..base.types import Type
 from ..ir.interpret import interpret
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
 from .feed import Feed, feed, form_of, from_lengths
-from .layout import Array, Call, Launch, Same
+from .layout import Access, Array, Call, HostLaunch, Launch, Layout, Same
+from .protocols import SharedOperand, Signature
+
+if TYPE_CHECKING:
+    from .backward import Asked, ToReverse
+    from .kept_plans import Use
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Run:
-    """Values of one tape, and what is kept for its backward pass. Values are asked for by their recorded numbers."""
+    """Values of one tape, and what is kept for its backward pass. Values are asked for by their recorded numbers.
+
+    memo: arrays of the operands that signatures share; derived: of what is computed from these
+    needs: [nodes] whether they carry a gradient; needs_sig: [signatures] whether their results do
+    facts: what backward passes do, by what was asked; runs of one structure share it
+    """
 
     expansion: Expansion
     schedule: Schedule
     plan: Plan
-    signatures: Sequence[Any]
+    signatures: Sequence[Signature]
     backend: str
-    memo: dict[Any, Array]
-    pools: list[Array]
-    needs: Any
-    lease: Any
-    """What is held while the values are: memory, or the use of a layout."""
-    launches: list[Launch] = field(default_factory=list)
-    kept: dict[int, list[Array]] = field(default_factory=dict)
-    needs_sig: Any = None
-    facts: dict[Any, Any] = field(default_factory=dict)
-    """What the backward pass found out from schedule and plan, by what it was asked; runs of one structure share it."""
-    layout: Any = None
-    """What it runs on, on the host."""
+    memo: dict[SharedOperand, Any]
+    derived: dict[tuple[Signature, int], Any] = field(default_factory=dict)
+    pools: list[Any]
+    launches: Sequence[Launch]
+    needs: Array
+    needs_sig: Array
+    facts: dict[Asked, ToReverse] = field(default_factory=dict)
 
     @property
     def tape(self) -> Tape:
@@ -60,14 +65,36 @@ class Run:
         at = -start - 2
         return int(table.result_pool[result]), self.plan.scattered[at : at + count]
 
-    def accesses(self, launch: Any) -> list[tuple[Any, Array, int]]:
-        """What each slot of a launch reads: a pool, row numbers, and the first where they are consecutive, else -1."""
-        found: list[tuple[Any, Array, int]] = launch.accesses
-        return found
-
     def is_placed(self, recorded: int) -> bool:
         """Whether a value was computed."""
         return bool(self.plan.start[self.expansion.value(recorded)] != -1)
+
+    def accesses(self, number: int) -> Sequence[Access]:
+        """What each slot of a launch reads."""
+        raise NotImplementedError
+
+    def value(self, recorded: int, type: Type) -> Any:
+        """A copy of one value."""
+        raise NotImplementedError
+
+    def copies(self, recorded: Sequence[int], type: Type) -> Any:
+        """Copies of values of one type."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True, kw_only=True)
+class HostRun(Run):
+    """A run on the host. `use` holds its layout, if that is used again."""
+
+    layout: Layout
+    use: Use | None = None
+    pools: list[Array]
+    launches: list[HostLaunch]
+    kept: dict[int, list[Array]]
+
+    def accesses(self, number: int) -> Sequence[Access]:
+        """See `Run`."""
+        return self.launches[number].accesses
 
     def value(self, recorded: int, type: Type) -> Array:
         """A copy of one value."""
@@ -88,24 +115,25 @@ class Run:
         return pool.take(rows, axis=0).reshape(len(recorded), *type.shape)
 
 
-def rows_of_launch(array: Array, type: Type, launch: Launch) -> Array:
+def rows_of_launch(array: Array, type: Type, launch: HostLaunch) -> Array:
     """The part of a kept array that belongs to a launch, as 2-D rows."""
     lead = type.shape[0]
     start = launch.at[lead.index] * lead.factor
     return array[start : start + launch.sizes[lead.index] * lead.factor]
 
 
-def same_for_all(run: Run, sig: int, kind: str, k: int) -> Array:
+def same_for_all(run: HostRun, sig: int, kind: str, k: int) -> Array:
     """A shared operand of a signature, or what is derived from such, computed when it is first read in a run."""
     signature = run.signatures[sig]
+    found: Array
     if kind == "shared":
-        found: Array = run.memo[signature.shared[k]]
+        found = run.memo[signature.shared[k]]
         return found
-    key = (signature, k)
-    if key not in run.memo:
+    if (signature, k) not in run.derived:
         expression = signature.kernel.on_host.expressions[k]
-        run.memo[key] = interpret(expression, lambda _, operand: run.memo[signature.shared[operand]])[0]
-    return run.memo[key]
+        run.derived[signature, k] = interpret(expression, lambda _, operand: run.memo[signature.shared[operand]])[0]
+    found = run.derived[signature, k]
+    return found
 
 
 @dataclass(slots=True)
@@ -122,14 +150,14 @@ class Code:
     same: list[Array]
     kept: list[tuple[Array, int, int]]
 
-    def arguments(self, launch: Launch, *more: Array) -> Sequence[Any]:
+    def arguments(self, launch: HostLaunch, *more: Array) -> Sequence[Any]:
         """What the program reads in a launch; `more` are cotangents, then kept values."""
         found = [*launch.accesses, *launch.data, *self.same, *more]
         if self.feed.derived:
             found += [from_lengths(kind, launch.offsets[k - 1]) for kind, k in self.feed.derived]
         return self.feed.pick(found)
 
-    def keep(self, launch: Launch, outputs: list[Any]) -> None:
+    def keep(self, launch: HostLaunch, outputs: list[Any]) -> None:
         """Append the rows of what is kept to what the program writes in a launch."""
         sizes, at = launch.sizes, launch.at
         for array, index, factor in self.kept:
@@ -137,7 +165,7 @@ class Code:
             outputs.append(array[start : start + sizes[index] * factor])
 
 
-def code_of(run: Run, s: int, piece: str, add: bool = True) -> Code:
+def code_of(run: HostRun, s: int, piece: str, add: bool = True) -> Code:
     """The code of a piece of a signature, in this run."""
     signature = run.signatures[s]
     kernel = signature.kernel.on_host
@@ -159,7 +187,7 @@ def code_of(run: Run, s: int, piece: str, add: bool = True) -> Code:
     return Code(kernel.program(piece, run.backend, add).run, found, same, kept)
 
 
-def unchanged(same: Same, run: Run) -> bool:
+def unchanged(same: Same, run: HostRun) -> bool:
     """Whether what is the same for all launches is, in this run, what it was when they were put together."""
     return all(same_for_all(run, s, kind, k) is array for s, kind, k, array in same)
 
@@ -169,7 +197,7 @@ def note_same(same: Same, s: int, code: Code) -> None:
     same += [(s, kind, k, array) for (kind, k), array in zip(code.feed.same, code.same, strict=True)]
 
 
-def execute(run: Run, check: Callable[[Launch, int], None] | None = None) -> None:
+def execute(run: HostRun, check: Callable[[HostLaunch, int], None] | None = None) -> None:
     """Run the launches in order; `check` sees every launch after it ran."""
     layout = run.layout
     with np.errstate(all="ignore"):
@@ -187,7 +215,7 @@ def execute(run: Run, check: Callable[[Launch, int], None] | None = None) -> Non
                 check(run.launches[number], number)
 
 
-def _forward(run: Run, same: Same) -> Iterator[Call]:
+def _forward(run: HostRun, same: Same) -> Iterator[Call]:
     """The launches with their arguments. One by one: of many launches they are best put together when they are read."""
     pools = run.pools
     codes: dict[int, Code] = {}

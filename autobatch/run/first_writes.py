@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -55,7 +54,7 @@ def first_writes(
     slot_row = np.full(n_slots, -1, np.int64)
     for s, written in enumerate(slots):
         for k in written:
-            slot_row[table.slot_of[s] + k] = first_row[pool_number(run, run.signatures[s].slots[k])]
+            slot_row[table.slot_of[s] + k] = first_row[pool_number(run.tape, run.signatures[s].slots[k])]
     stores = np.zeros(len(wanted), np.uint8)
     _first_writes(
         np.array(wanted, np.uint8), schedule.launch_sig, plan.access_of, plan.rows_of, plan.rows, plan.write_of,
@@ -101,7 +100,7 @@ def _first_writes(  # type: ignore[no-untyped-def]
 
 
 @njit
-def clear_rows(pool: Any, zero: Any) -> None:
+def clear_rows(pool: Array, zero: Array) -> None:
     """Fill the marked rows of a pool with zeros."""
     for row in range(zero.size):
         if zero[row]:

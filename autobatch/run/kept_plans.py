@@ -22,8 +22,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
-from .layout import Layout, lay_out
-from .protocols import Shared, Signature
+from .backward import Asked, ToReverse
+from .layout import Array, Layout, lay_out
+from .protocols import SharedOperand, Signature
 
 __all__ = ["PlanCache", "Planned", "Question", "numbered"]
 
@@ -41,7 +42,7 @@ Question = tuple[tuple[int, ...] | None, bool, int]
 """What a plan depends on beside the structure: the values that gradients are wanted of, whether cells are found, and
 the version of what is decided about the signatures."""
 
-S = TypeVar("S", bound=Shared)
+S = TypeVar("S", bound=SharedOperand)
 
 
 class _Waiting(weakref.ref["Use"]):
@@ -62,17 +63,17 @@ _used: list[weakref.ref[Idle]] = []
 class Planned:
     """What follows from the structure of a recording alone: the results of the stages before the first launch.
 
-    facts: what later stages find out from these, by what they were asked
+    facts: what backward passes do, by what was asked
     places: of the data in that of the recording: whole numbers of tape and plan, then other numbers of both
     idle: where its layout waits for the next run
     """
 
     expansion: Expansion
     signatures: Sequence[Signature]
-    needs: Any
+    needs: Array
     schedule: Schedule
     plan: Plan
-    facts: dict[Any, Any] = field(default_factory=dict)
+    facts: dict[Asked, ToReverse] = field(default_factory=dict)
     places: tuple[Any, Any, Any, Any] | None = None
     idle: Idle = field(default_factory=lambda: collections.deque(maxlen=1))
 

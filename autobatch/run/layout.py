@@ -11,29 +11,46 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backends.host.arena import Lease
 from ..base.types import Dim, Type, size_of
-from ..schedule.structures import Expansion, Plan, Schedule, Tape
+from ..schedule.structures import Expansion, Plan, Schedule, Slot, Tape
+
+if TYPE_CHECKING:
+    from .backward import Asked, Backward
+    from .protocols import Signature
 
 Array = np.ndarray[Any, Any]
 
 
+Access = tuple[Any, Array, int]
+"""What a slot of a launch reads: a pool, row numbers, and the first where they are consecutive, else -1."""
+
+
 @dataclass(slots=True)
 class Launch:
-    """One launch, ready to run: what each operand reads and where each result goes."""
+    """One launch, of the host or of a device, ready to run.
+
+    writes: for each result number of the pool, first row, rows
+    at: position among all launches of its signature, in nodes and in elements of each list
+    """
 
     sig: int
     sizes: tuple[int, ...]
-    accesses: list[tuple[Any, Array, int]]
-    offsets: list[Array]
-    data: list[Array]
     writes: list[tuple[int, int, int]]
     at: tuple[int, ...]
-    """Position of the launch among all launches of its signature, in nodes and in elements of each list."""
+
+
+@dataclass(slots=True)
+class HostLaunch(Launch):
+    """One launch of the host: what it reads."""
+
+    accesses: list[Access]
+    offsets: list[Array]
+    data: list[Array]
 
 
 Call = tuple[Callable[..., Any], int, tuple[int, ...], Sequence[Any], list[Any], int]
@@ -60,15 +77,15 @@ class Layout:
     backend: str
     expansion: Expansion
     plan: Plan
-    wanted: Any
+    wanted: Array
     lease: Lease
     pools: list[Array]
-    launches: list[Launch] = field(default_factory=list)
+    launches: list[HostLaunch] = field(default_factory=list)
     kept: dict[int, list[Array]] = field(default_factory=dict)
     loads: list[tuple[Array, list[int], bool]] = field(default_factory=list)
     loaded: list[int] = field(default_factory=list)
     forward: tuple[list[Call], Same] | None = None
-    reverse: dict[Any, Any] = field(default_factory=dict)
+    reverse: dict[Asked, Backward] = field(default_factory=dict)
     is_shared: bool = False
     n_bytes: int = 0
 
@@ -79,7 +96,7 @@ class Layout:
 
 
 def lay_out(
-    expansion: Expansion, schedule: Schedule, plan: Plan, signatures: Sequence[Any], needs: Any, backend: str
+    expansion: Expansion, schedule: Schedule, plan: Plan, signatures: Sequence[Signature], needs: Array, backend: str
 ) -> Layout:
     """Allocate memory for a plan, and lay out every launch."""
     tape = expansion.tape
@@ -92,14 +109,14 @@ def lay_out(
     return layout
 
 
-def gradients_wanted(expansion: Expansion, schedule: Schedule, needs: Any, n_signatures: int) -> Any:
+def gradients_wanted(expansion: Expansion, schedule: Schedule, needs: Array, n_signatures: int) -> Array:
     """[signatures] whether their results have gradients."""
     wanted = np.zeros(n_signatures, bool)
     wanted[expansion.tape.sig[(needs != 0) & (schedule.live != 0)]] = True
     return wanted
 
 
-def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[Any]) -> None:
+def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[Signature]) -> None:
     plan, table = layout.plan, layout.tape.signatures
     launch_of, access_of, rows_of = schedule.launch_of.tolist(), plan.access_of.tolist(), plan.rows_of.tolist()
     blocks, offsets_of = plan.block.tolist(), plan.offsets_of.tolist()
@@ -107,13 +124,13 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[A
     int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
     result_of, result_pool = table.result_of.tolist(), table.result_pool.tolist()
     all_rows = plan.rows
-    known: dict[int, Any] = {}
+    known: dict[int, tuple[list[Array], list[int], tuple[int, ...], bool, list[tuple[bool, int]]]] = {}
     totals: dict[int, tuple[int, ...]] = {}
     for launch, s in enumerate(schedule.launch_sig.tolist()):
         found = known.get(s)
         if found is None:
             signature = signatures[s]
-            pools = [layout.pools[pool_number(layout, slot)] for slot in signature.slots]
+            pools = [layout.pools[pool_number(layout.tape, slot)] for slot in signature.slots]
             written = result_pool[result_of[s] : result_of[s + 1]]
             found = known[s] = (pools, written, signature.lists, signature.by_rows, _columns(signature.data))
             totals[s] = (0,) * (1 + len(signature.lists))
@@ -136,7 +153,7 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[A
         w = write_of[launch]
         writes = list(zip(written, write_start[w : w + len(written)], write_rows[w : w + len(written)], strict=True))
         total = totals[s]
-        layout.launches.append(Launch(s, sizes, accesses, offsets, data, writes, total))
+        layout.launches.append(HostLaunch(s, sizes, writes, total, accesses, offsets, data))
         totals[s] = tuple(map(operator.add, total, sizes))
     for s, total in totals.items():
         if layout.wanted[s]:
@@ -150,15 +167,17 @@ def _columns(data: str) -> list[tuple[bool, int]]:
     return [(kind == "i", data[:k].count(kind)) for k, kind in enumerate(data)]
 
 
-def places_of(run: Any, payloads: Sequence[tuple[int, Any]]) -> tuple[Array, Array, Array, Array]:
+def places_of(
+    expansion: Expansion, plan: Plan, payloads: Sequence[tuple[int, Any]]
+) -> tuple[Array, Array, Array, Array]:
     """Which arrays from outside are read, by pool and row; and of each of these the pool, first row and end."""
     values = np.array([recorded for recorded, _ in payloads])
-    if run.expansion.number is not None:
-        values = run.expansion.number[values]
-    tape = run.tape
+    if expansion.number is not None:
+        values = expansion.number[values]
+    tape = expansion.tape
     nodes = np.searchsorted(tape.value_of, values, side="right") - 1
     pool_of = tape.signatures.result_pool[tape.signatures.result_of[tape.sig[nodes]]]
-    starts, counts = run.plan.start[values], run.plan.count[values]
+    starts, counts = plan.start[values], plan.count[values]
     order = np.lexsort((starts, pool_of))
     order = order[starts[order] >= 0]
     return order, pool_of[order], starts[order], starts[order] + counts[order]
@@ -178,7 +197,7 @@ def load(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> None:
 
 
 def _loads(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> list[tuple[Array, list[int], bool]]:
-    order, pool_of, starts, ends = places_of(layout, payloads)
+    order, pool_of, starts, ends = places_of(layout.expansion, layout.plan, payloads)
     if not order.size:
         return []
     is_first = np.concatenate(([True], (starts[1:] != ends[:-1]) | (pool_of[1:] != pool_of[:-1])))
@@ -191,10 +210,9 @@ def _loads(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> list[tuple[
     return loads
 
 
-def pool_number(run: Any, slot: Any) -> int:
+def pool_number(tape: Tape, slot: Slot) -> int:
     """The pool that a slot of a signature reads."""
-    found: int = run.tape.pools.index(slot.pool)
-    return found
+    return tape.pools.index(slot.pool)
 
 
 def rows_shape(type: Type, sizes: Sequence[int]) -> tuple[int, int]:

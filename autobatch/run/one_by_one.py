@@ -21,6 +21,7 @@ from ..ir.vjp import differentiable, sum_of_scatters, vjp
 from ..schedule.structures import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
 from .backward import GiveDense, GiveRows
 from .layout import Array
+from .protocols import SharedOperand, Signature
 
 Name = Callable[[int, Origin | None, str, Array], NoReturn]
 """Raises for a node, the op in it where that is known, "value" or "gradient", and numbers that are not finite."""
@@ -32,10 +33,10 @@ class LoopRun:
     def __init__(
         self,
         tape: Tape,
-        signatures: Sequence[Any],
-        live: Any,
+        signatures: Sequence[Signature],
+        live: Array,
         payloads: dict[int, Array],
-        memo: dict[Any, Array],
+        memo: dict[SharedOperand, Array],
         name: Name | None = None,
     ) -> None:
         self.tape = tape
@@ -80,11 +81,13 @@ class LoopRun:
             for k, result in enumerate(self._run(node, signature, slots)):
                 self.values[first + k] = result
 
-    def _picked(self, node: int, signature: Any) -> Any:
+    def _picked(self, node: int, signature: Signature) -> Any:
         start, step, count = self.tape.ints[self.tape.int_of[node] : self.tape.int_of[node] + 3].tolist()
         return start if signature.attrs[0] == "pick" else start + step * np.arange(count)
 
-    def _reader(self, node: int, signature: Any, slots: list[list[int]], row: int, cotangents: Any = None) -> Any:
+    def _reader(
+        self, node: int, signature: Signature, slots: list[list[int]], row: int, cotangents: Sequence[Any] = ()
+    ) -> Read:
         ints = self.tape.ints[self.tape.int_of[node] : self.tape.int_of[node + 1]].tolist()
         floats = self.tape.floats[self.tape.float_of[node] : self.tape.float_of[node + 1]].tolist()
         data = [ints.pop(0) if c == "i" else floats.pop(0) for c in signature.data]
@@ -110,7 +113,7 @@ class LoopRun:
 
         return read
 
-    def _run(self, node: int, signature: Any, slots: list[list[int]]) -> list[Any]:
+    def _run(self, node: int, signature: Signature, slots: list[list[int]]) -> list[Any]:
         if signature.by_rows:
             n = len(self.values[slots[0][0]])
             rows = [self._interpret(node, signature.graph, self._reader(node, signature, slots, r)) for r in range(n)]
@@ -176,7 +179,7 @@ class LoopRun:
     def _reverse_node(
         self,
         node: int,
-        signature: Any,
+        signature: Signature,
         slots: list[list[int]],
         grads: dict[int, Array],
         first: int,
@@ -218,7 +221,7 @@ def _is_finite(x: Any) -> bool:
     return all(part.dtype.kind != "f" or bool(np.isfinite(part).all()) for part in (x if isinstance(x, list) else [x]))
 
 
-def reverse_graph(signature: Any) -> tuple[Graph, list[tuple[str, int]]]:
+def reverse_graph(signature: Signature) -> tuple[Graph, list[tuple[str, int]]]:
     """VJP of a signature's single graph, and the operands its results belong to.
 
     A table that is only looked up has "lookup" entries instead of one "shared", each with two results: row numbers and

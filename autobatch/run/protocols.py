@@ -1,7 +1,8 @@
-"""What a run asks of signatures and of the operands that they share; both are made in rooms above."""
+"""What a run asks of signatures, of the operands that they share, and of a recording; these are made in rooms above."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..schedule.structures import Result, Slot
 from .feed import Feed
 
 
-class Shared(Protocol):
+class SharedOperand(Protocol):
     """A parameter, a constant, or what is computed from such alone: one for all nodes of a signature."""
 
     @property
@@ -38,7 +39,7 @@ class Signature(Protocol):
     @property
     def graph(self) -> Graph: ...
     @property
-    def shared(self) -> tuple[Shared, ...]: ...
+    def shared(self) -> tuple[SharedOperand, ...]: ...
     @property
     def data(self) -> str: ...
     @property
@@ -55,3 +56,12 @@ class Signature(Protocol):
     def lists(self) -> tuple[int, ...]: ...
     @property
     def kernel(self) -> Kernel: ...
+
+
+class Recording(Protocol):
+    """What was recorded: the arrays from outside with the numbers of their values, and how many examples it holds."""
+
+    @property
+    def payloads(self) -> Sequence[tuple[int, Any]]: ...
+    @property
+    def examples(self) -> int: ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +19,13 @@ from .schedule import lower_bound, schedule
 from .structures import CONCAT_ROWS, Expansion, Tape, bounds
 
 __all__ = ["Piece", "counts_together", "merge"]
+
+
+class HasGraph(Protocol):
+    """What is asked of a signature: the identity of its graph."""
+
+    @property
+    def graph(self) -> object: ...
 
 
 @dataclass(slots=True)
@@ -31,7 +38,7 @@ class Piece:
 
     number: int
     expansion: Expansion
-    signatures: Sequence[Any]
+    signatures: Sequence[HasGraph]
     links: Sequence[tuple[int, int, int]] = ()
 
 

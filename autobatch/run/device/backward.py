@@ -33,9 +33,9 @@ def run_backward_on_device(
     `outside` are the values whose cotangents are wanted. Returns these, each an array of its own as rows; and whether a
     launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
     """
-    wanted, is_mixed, slots, first = to_reverse(run, seeds, outside)
-    launches: list[Any] = run.launches
-    back = DeviceBackward(run, [launch for launch, flag in zip(launches, wanted, strict=True) if flag])
+    ahead = to_reverse(run, seeds, outside)
+    slots, first = ahead.slots, ahead.first
+    back = DeviceBackward(run, [launch for launch, flag in zip(run.launches, ahead.wanted, strict=True) if flag])
     back.reserve_pools()
     clear = back.rows_to_clear(first.zero)
     steps = back.seeds(seeds)
@@ -53,7 +53,7 @@ def run_backward_on_device(
     for value in outside:
         pool, where = run.rows(value)
         cotangents[value] = run.taken(back.pool(pool), where)
-    return cotangents, is_mixed
+    return cotangents, ahead.is_mixed
 
 
 class DeviceBackward:
@@ -181,7 +181,9 @@ class DeviceBackward:
             sigs = self.run.schedule.launch_sig[numbers]
             n_slots = np.array([len(listed) for listed in slots])
             flat = np.array([k for listed in slots for k in listed], np.int64)
-            pools = [pool_number(self.run, self.run.signatures[s].slots[k]) for s, ks in enumerate(slots) for k in ks]
+            pools = [
+                pool_number(self.run.tape, self.run.signatures[s].slots[k]) for s, ks in enumerate(slots) for k in ks
+            ]
             counts = n_slots[sigs]
             which = np.repeat(np.arange(numbers.size), counts)
             begins = np.cumsum(n_slots) - n_slots  # of each signature in `flat`
@@ -210,7 +212,7 @@ class DeviceBackward:
         """Run the backward programs, the last launch first."""
         run, device = self.run, self.device
         pools = [self.pool_address(k) for k in range(len(self.pool_at))]
-        slot_pools = {s: [pools[pool_number(run, slot)] for slot in run.signatures[s].slots] for s in self.used}
+        slot_pools = {s: [pools[pool_number(run.tape, slot)] for slot in run.signatures[s].slots] for s in self.used}
         row_bytes = [width * np.dtype(dtype).itemsize for width, dtype in run.tape.pools]
         scratch = self.room.address + self.scratch_at
         plans: dict[tuple[int, bool], Any] = {}

@@ -12,10 +12,10 @@ from typing import Any
 
 from .faults import raise_fault
 from .indices import host_pools, known_indices
-from .layout import DeviceRun
+from .layout import DeviceLaunch, DeviceRun
 
 
-def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None = None) -> None:
+def execute_on_device(run: DeviceRun, check: Callable[[DeviceLaunch, int], None] | None = None) -> None:
     """Run the launches, one behind the other; `check` sees every launch after it ran."""
     run.host_pools, run.payloads = host_pools(run), ()
     device, scratch = run.device, run.scratch
@@ -25,7 +25,6 @@ def execute_on_device(run: DeviceRun, check: Callable[[Any, int], None] | None =
         piece = "forward" if run.needs_sig[s] else "inference"
         unknown |= not known_indices(run, s, piece)
         plans[s] = _plan(run, s, piece)
-    launch: Any
     for launch in run.launches:
         if not launch.sizes[0]:
             continue

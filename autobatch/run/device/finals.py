@@ -18,6 +18,8 @@ import numpy as np
 
 from ...backends.transfer import to_host
 from ...base.types import Type
+from ...compile.kernel import Kernel
+from ...compile.split import SparseGradient
 from ..backward import GiveDense, GiveRows
 from ..layout import Array, rows_shape
 from .execute import fixed_inputs
@@ -45,12 +47,12 @@ class Final:
     sizes: tuple[int, ...] = ()
     launches: list[DeviceLaunch] = field(default_factory=list)
     all_of_them: bool = False
-    inputs: list[Any] = field(default_factory=list)
-    sparse: list[tuple[int, Any, Rows]] = field(default_factory=list)
+    inputs: list[int | Rows] = field(default_factory=list)
+    sparse: list[tuple[int, SparseGradient, Rows]] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
 
     @property
-    def kernel(self) -> Any:
+    def kernel(self) -> Kernel:
         """Of the signature."""
         return self.back.run.signatures[self.s].kernel
 
@@ -99,7 +101,9 @@ class Final:
         blocks = [x.writes[k][1:] for x in self.launches]
         return self._together(lambda: back.pool_address(pool), blocks, width, type.dtype)
 
-    def _together(self, pool: Callable[[], int], blocks: list[tuple[int, int]], width: int, dtype: Any) -> Rows:
+    def _together(
+        self, pool: Callable[[], int], blocks: list[tuple[int, int]], width: int, dtype: np.dtype[Any]
+    ) -> Rows:
         """Blocks of rows, where they lie if they follow one another, else taken to one place."""
         back = self.back
         n = sum(rows for _, rows in blocks)

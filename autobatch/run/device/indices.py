@@ -8,15 +8,17 @@ Cost: one program of a few NumPy calls a signature that looks something up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...backends.transfer import is_on_device
 from ...compile.host.indices import varies
+from ...schedule.structures import Slot
 from ..feed import from_lengths
 from ..layout import Array, resolve
-from .layout import DeviceRun
+from .layout import DeviceLaunch, DeviceRun
 
 
 def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
@@ -25,7 +27,7 @@ def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
     part = run.signatures[s].kernel.index_part(piece, slots)
     if part.run is None:
         return part.complete
-    launches: list[Any] = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
+    launches = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
     groups = [launches] if part.whole and launches else [[launch] for launch in launches]
     found: list[list[Array]] = [[] for _ in part.types]
     for group in groups:
@@ -41,7 +43,7 @@ def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
     return part.complete
 
 
-def _argument(run: DeviceRun, s: int, group: list[Any], kind: str, k: int) -> Any:
+def _argument(run: DeviceRun, s: int, group: Sequence[DeviceLaunch], kind: str, k: int) -> Any:
     if kind == "data":
         return np.concatenate([run.column(launch, k) for launch in group])
     if kind == "rows":
@@ -53,12 +55,12 @@ def _argument(run: DeviceRun, s: int, group: list[Any], kind: str, k: int) -> An
     return from_lengths(kind, run.plan.offsets[offsets_of : offsets_of + int(bounds[1] - bounds[0]) + 1])
 
 
-def _host_pool(run: DeviceRun, slot: Any) -> Array | None:
+def _host_pool(run: DeviceRun, slot: Slot) -> Array | None:
     """The pool that a slot reads, if it holds whole numbers that all came from the host."""
     return run.host_pools.get(slot.pool) if slot.type.dtype.kind in "iu" else None
 
 
-def host_pools(run: DeviceRun) -> dict[Any, Array]:
+def host_pools(run: DeviceRun) -> dict[tuple[int, np.dtype[Any]], Array]:
     """Pools of whole numbers that nothing is written to but arrays from outside, which lie on the host."""
     tape = run.tape
     table = tape.signatures
@@ -67,7 +69,7 @@ def host_pools(run: DeviceRun) -> dict[Any, Array]:
         for s in run.totals
         for r in range(int(table.result_of[s]), int(table.result_of[s + 1]))
     }
-    found: dict[Any, Array] = {}
+    found: dict[tuple[int, np.dtype[Any]], Array] = {}
     for number, ((width, dtype), n) in enumerate(zip(tape.pools, run.plan.pool_rows.tolist(), strict=True)):
         if np.dtype(dtype).kind in "iu" and number not in written and n:
             found[width, dtype] = np.zeros((n, width), dtype)
@@ -83,5 +85,5 @@ def host_pools(run: DeviceRun) -> dict[Any, Array]:
     return found
 
 
-def _pool_of(run: DeviceRun, recorded: int) -> Any:
+def _pool_of(run: DeviceRun, recorded: int) -> tuple[int, np.dtype[Any]]:
     return run.tape.pools[run.rows(recorded)[0]]

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from ...backends.device import Device
-from ...backends.host.arena import Lease
 from ...backends.transfer import is_on_device
 from ...base.jit import njit
 from ...base.types import Type
 from ...compile.cuda.lower import CudaProgram
 from ...schedule.structures import Expansion, Plan, Schedule
 from ..execute import Run
-from ..layout import Array, places_of, pool_number, rows_shape
+from ..layout import Access, Array, Launch, gradients_wanted, places_of, pool_number, rows_shape
+from ..protocols import Recording, SharedOperand, Signature
 from .expressions import evaluate
 from .memory import Room
 from .rows import take_rows
@@ -29,31 +29,28 @@ from .staging import Staging
 
 
 @dataclass(slots=True)
-class DeviceLaunch:
-    """One launch, ready to run. All but sizes and positions are addresses."""
+class DeviceLaunch(Launch):
+    """One launch of a device: addresses of what it reads.
+
+    reads: for each slot its pool, its row numbers, and the first row where these are consecutive, else -1
+    lists: for each list lengths, positions, segments
+    """
 
     number: int
-    sig: int
-    sizes: tuple[int, ...]
     reads: list[tuple[int, int, int]]
-    """For each slot: its pool, its row numbers, and the first row where these are consecutive, else -1."""
     lists: list[tuple[int, int, int]]
-    """For each list: lengths, positions, segments."""
     data: list[int]
-    writes: list[tuple[int, int, int]]
-    """For each result: number of the pool, first row, rows."""
-    at: tuple[int, ...]
-    """Position of the launch among all launches of its signature, in nodes and in elements of each list."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class DeviceRun(Run):
     """Values of one tape on a device, and what is kept for its backward pass."""
 
-    device: Device = None  # type: ignore[assignment]
-    room: Room = None  # type: ignore[assignment]
-    staging: Staging = None  # type: ignore[assignment]
-    n_examples: int = 0
+    device: Device
+    room: Room
+    staging: Staging
+    n_examples: int
+    launches: list[DeviceLaunch] = field(default_factory=list)
     pool_address: list[int] = field(default_factory=list)
     kept_at: dict[int, list[int]] = field(default_factory=dict)
     """For each signature where its kept values lie in the room."""
@@ -62,7 +59,7 @@ class DeviceRun(Run):
     """For each signature its nodes and elements over all launches."""
     indices: dict[tuple[int, int], Array] = field(default_factory=dict)
     """(signature, kept value) → row numbers of a table, where the host knows them."""
-    host_pools: dict[Any, Array] = field(default_factory=dict)
+    host_pools: dict[tuple[int, np.dtype[Any]], Array] = field(default_factory=dict)
     """Width and dtype → pools of whole numbers that the host knows."""
     payloads: Sequence[tuple[int, Any]] = ()
 
@@ -87,11 +84,12 @@ class DeviceRun(Run):
             listed.append(np.arange(where.start, where.stop) if isinstance(where, slice) else where)
         return self.taken(self.pools[pool], np.concatenate(listed)).reshape((len(recorded), *type.shape))
 
-    def accesses(self, launch: Any) -> list[tuple[Any, Array, int]]:
+    def accesses(self, number: int) -> Sequence[Access]:
         """See `Run`."""
+        launch = self.launches[number]
         slots = self.signatures[launch.sig].slots
         return [
-            (self.pools[pool_number(self, slot)], self.row_numbers(launch, k), launch.reads[k][2])
+            (self.pools[pool_number(self.tape, slot)], self.row_numbers(launch, k), launch.reads[k][2])
             for k, slot in enumerate(slots)
         ]
 
@@ -135,11 +133,11 @@ class DeviceRun(Run):
         signature = self.signatures[sig]
         if kind == "shared":
             return self.memo[signature.shared[k]]
-        key = (signature, k)
-        if key not in self.memo:
+        if (signature, k) not in self.derived:
             expression = signature.kernel.expressions[k]
-            self.memo[key] = evaluate(self.device, expression, lambda _, i: self.memo[signature.shared[i]])[0]
-        return self.memo[key]
+            found = evaluate(self.device, expression, lambda _, i: self.memo[signature.shared[i]])[0]
+            self.derived[signature, k] = found
+        return self.derived[signature, k]
 
     def column(self, launch: DeviceLaunch, k: int) -> Array:
         """Datum k of the nodes of a launch, on the host."""
@@ -165,19 +163,20 @@ def lay_out(
     expansion: Expansion,
     schedule: Schedule,
     plan: Plan,
-    signatures: Sequence[Any],
-    memo: dict[Any, Any],
-    needs: Any,
-    needs_sig: Any,
-    recording: Any,
+    signatures: Sequence[Signature],
+    memo: dict[SharedOperand, Any],
+    needs: Array,
+    recording: Recording,
     device: Device,
 ) -> DeviceRun:
     """Allocate, upload, and find all addresses. The arrays from outside of the recording (`payloads`) lie on the host
     or on the device; `examples` says how many it holds."""
     payloads, n_examples = recording.payloads, recording.examples
+    needs_sig = gradients_wanted(expansion, schedule, needs, len(signatures))
     run = DeviceRun(
-        expansion, schedule, plan, signatures, device.name, memo, [], needs, Lease(), needs_sig=needs_sig,
-        device=device, room=Room("forward pass"), staging=Staging(), n_examples=n_examples, payloads=payloads,
+        expansion=expansion, schedule=schedule, plan=plan, signatures=signatures, backend=device.name, memo=memo,
+        pools=[], needs=needs, needs_sig=needs_sig, device=device, room=Room("forward pass"), staging=Staging(),
+        n_examples=n_examples, payloads=payloads,
     )  # fmt: skip
     staging, room = run.staging, run.room
     places = staging.put(plan.rows), staging.put(plan.ints), staging.put(plan.floats)
@@ -252,7 +251,7 @@ def _loads(run: DeviceRun, payloads: Sequence[tuple[int, Any]]) -> list[tuple[in
     """(pool, first row, place in the staging buffer or device array, bytes) of the host inputs that are read."""
     if not payloads:
         return []
-    places = places_of(run, payloads)
+    places = places_of(run.expansion, run.plan, payloads)
     found: list[tuple[int, int, Any, int]] = []
     together: list[Array] = []
     end = (-1, -1)
@@ -287,7 +286,7 @@ def _launches(run: DeviceRun, rows_at: int, ints_at: int, floats_at: int, lists:
     write_of, write_start, write_rows = plan.write_of.tolist(), plan.write_start.tolist(), plan.write_rows.tolist()
     int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
     result_of, result_pool = table.result_of.tolist(), table.result_pool.tolist()
-    slot_pools = [[pool_number(run, slot) for slot in s.slots] for s in run.signatures]
+    slot_pools = [[pool_number(run.tape, slot) for slot in s.slots] for s in run.signatures]
     for launch, s in enumerate(launch_sig):
         signature = run.signatures[s]
         n = launch_of[launch + 1] - launch_of[launch]
@@ -309,7 +308,7 @@ def _launches(run: DeviceRun, rows_at: int, ints_at: int, floats_at: int, lists:
             for r in range(result_of[s + 1] - first_result)
         ]
         total = run.totals.setdefault(s, [0] * len(sizes))
-        run.launches.append(DeviceLaunch(launch, s, tuple(sizes), reads, listed, data, writes, tuple(total)))  # type: ignore[arg-type]
+        run.launches.append(DeviceLaunch(s, tuple(sizes), writes, tuple(total), launch, reads, listed, data))
         for k, size in enumerate(sizes):
             total[k] += size
 
@@ -317,7 +316,6 @@ def _launches(run: DeviceRun, rows_at: int, ints_at: int, floats_at: int, lists:
 def _add_addresses(run: DeviceRun) -> None:
     """What counted from the beginning of the staging buffer counts from zero, and pools stand by their addresses."""
     base, pools = run.staging.address, run.pool_address
-    launch: Any
     for launch in run.launches:
         launch.reads = [(pools[pool], base + at, block) for pool, at, block in launch.reads]
         launch.lists = [(base + a, base + b, base + c) for a, b, c in launch.lists]
@@ -330,7 +328,7 @@ def _scratch(run: DeviceRun) -> int:
     return max((run.program(s).scratch(sizes[0], sizes) for s, sizes in found), default=0)
 
 
-def largest(launches: Sequence[Any]) -> dict[int, tuple[int, ...]]:
+def largest(launches: Sequence[Launch]) -> dict[int, tuple[int, ...]]:
     """For each signature the largest sizes of its launches, each size by itself."""
     found: dict[int, tuple[int, ...]] = {}
     for launch in launches:
