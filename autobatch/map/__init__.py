@@ -3,5 +3,6 @@
 In: a function and examples. Out: results that wait to be computed. Nothing is computed here.
 
 In reading order: `map`; recordings that are used again: `store`, `encoded` (what an example recorded, relative to it),
-`arrays` (its columns), `templates` of results, `surroundings` (what a recording depends on beside its example).
+`arrays` (its columns), `common` (what recordings share, by number), `templates` of results, `surroundings` (what a
+recording depends on beside its example).
 """

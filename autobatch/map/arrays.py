@@ -18,13 +18,18 @@ import numpy as np
 
 from ..base.jit import njit
 
-__all__ = ["COLUMNS", "KINDS", "Column", "encode", "replay"]
+__all__ = ["COLUMNS", "KINDS", "RANGES", "Column", "encode", "replay"]
 
 LENGTH, SIGNATURE, VALUE, OUTSIDE = 0, 1, 2, 3
 KINDS = {"length": LENGTH, "signature": SIGNATURE, "value": VALUE, "outside": OUTSIDE}
 
-COLUMNS = ("code", "ints", "floats", "places", "keys")
-"""What a kept recording has a range of; range k of a row of the table is its entries 2 k and 2 k + 1."""
+COLUMNS = {
+    "code": np.int32, "kind": np.uint8, "ints": np.int64, "floats": np.float64, "places": np.int32, "keys": np.int64,
+    "key_path": np.int32,
+}  # fmt: skip
+"""What a kept recording has a range of, in the order of `replay`'s arguments."""
+RANGES = {"code": 0, "kind": 0, "ints": 1, "floats": 2, "places": 3, "keys": 4, "key_path": 4}
+"""Which range of a row of the table: range k is its entries 2 k and 2 k + 1."""
 
 
 class Column:

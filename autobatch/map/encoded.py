@@ -10,22 +10,19 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import CodeType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..base.errors import RecordingError, line_of, message, user_line
 from ..record.assemble import signature_table
-from ..record.signature import Signature
 from ..record.tape import Recording, interrupted, state
 from ..record.tensor import RecordedTensor, iterate_tensors
 from .arrays import KINDS, encode
+from .common import Common, Needs, Path
 from .templates import Template, template_of
 
 Array = np.ndarray[Any, Any]
-Path = tuple[tuple[int, int], ...]
-"""The (map call, index) pairs that lead from the stream of an example to that of a map inside it."""
 
 
 @dataclass(slots=True)
@@ -55,29 +52,13 @@ def mark(tape: Recording) -> tuple[int, ...]:
     )
 
 
-class Numbers(Protocol):
-    """Who numbers what recordings have in common."""
-
-    def number_of_signature(self, signature: Signature) -> int:
-        """The number of a signature."""
-
-    def number_of_outside(self, what: Any) -> int:
-        """The number of a value that belongs to the recording: a parameter as a row, or an array brought over."""
-
-    def numbers_of_lines(self, places: list[tuple[CodeType | None, int]]) -> Array:
-        """The numbers of users' lines, given as code object and instruction."""
-
-    def number_of_path(self, path: Path) -> int:
-        """The number of a path."""
-
-
 class Encoded:
     """What some examples recorded, relative to each; raises where that cannot be replayed."""
 
     def __init__(
-        self, store: Numbers, tape: Recording, marks: list[Mark], results: Sequence[Any], paths: dict[int, Path]
+        self, common: Common, tape: Recording, marks: list[Mark], results: Sequence[Any], paths: dict[int, Path]
     ) -> None:
-        self.store, self.tape, self.marks = store, tape, marks
+        self.common, self.tape, self.marks = common, tape, marks
         low, high = marks[0].before, marks[-1].after
         self.ints = np.array(tape.ints[low[1] : high[1]], np.int64)
         self.floats = np.array(tape.floats[low[2] : high[2]], np.float64)
@@ -109,31 +90,31 @@ class Encoded:
         self.ends = np.concatenate([np.zeros((1, 4), np.int64), ends])
         self.n_values = ends[:, 3]
         self.own_needs = self._rename(outside)
-        self.places = store.numbers_of_lines(tape.listed_places(low[4], high[4]))[nodes - low[4]]
-        self.key_path = np.array([store.number_of_path(paths[s]) for s in streams.tolist()], np.int32)
+        self.places = common.numbers_of_lines(tape.listed_places(low[4], high[4]))[nodes - low[4]]
+        self.key_path = np.array([common.number_of_path(paths[s]) for s in streams.tolist()], np.int32)
         self._clear_keys()
         self.payloads = [self._payloads(m, local) for m in marks]
         self.templates = [self._template(r, results[m.index], local) for r, m in enumerate(marks)]
         self._check_held(results)
 
-    def _rename(self, outside: list[tuple[int, Any]]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def _rename(self, outside: list[tuple[int, Any]]) -> list[Needs]:
         """Numbers of the tape's signatures and outside values → those of the store; what each example needs."""
-        store, tape = self.store, self.tape
+        common, tape = self.common, self.tape
         signature = np.full(len(tape.signatures), -1, np.int64)
         value = np.full(len(outside), -1, np.int64)
-        own: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+        own: list[Needs] = []
         for r in range(len(self.marks)):
             code, kind = self._own(r, 0, self.code), self._own(r, 0, self.kind)
             used = dict.fromkeys(code[kind == KINDS["signature"]].tolist())
             read = dict.fromkeys(code[kind == KINDS["outside"]].tolist())
             for s in used:
                 if signature[s] < 0:
-                    signature[s] = store.number_of_signature(tape.signatures[s])
+                    signature[s] = common.number_of_signature(tape.signatures[s])
             for k in read:
                 if outside[k][1][0] == "linked":
                     self._refuse(r, "it reads a value of an earlier recording, through which gradient flows")
                 if value[k] < 0:
-                    value[k] = store.number_of_outside(outside[k][1])
+                    value[k] = common.number_of_outside(outside[k][1])
             own.append((tuple(signature[list(used)].tolist()), tuple(value[list(read)].tolist())))
         for kind_of, numbers in ((KINDS["signature"], signature), (KINDS["outside"], value)):
             at = self.kind == kind_of
@@ -160,7 +141,7 @@ class Encoded:
             return self.floats[m.before[2] - low[2] : m.after[2] - low[2]]
         return self._own(r, {"code": 0, "kind": 0, "places": 1, "keys": 2, "key_path": 2}[name], getattr(self, name))
 
-    def needs(self, r: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def needs(self, r: int) -> Needs:
         """Signatures of an example, and values that belong to the recording: what it reads, and what it returns."""
         signatures, outside = self.own_needs[r]
         returned = [number for is_outside, number, _ in self.templates[r].tensors if is_outside]
@@ -190,7 +171,7 @@ class Encoded:
             what = self.tape.outside[t._id]
             if what[0] == "linked":
                 self._refuse(r, "it returns a value of an earlier recording, through which gradient flows")
-            return True, self.store.number_of_outside(what)
+            return True, self.common.number_of_outside(what)
 
         return template_of(result, self.tape, number)
 

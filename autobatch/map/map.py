@@ -1,6 +1,6 @@
 """`ab.map`: one call per example, recorded together; or, with `batched=False`, one example after the other.
 
-With `reuse=True` what an example recorded is kept, and replayed (`store.py`) when the same example comes again.
+With `reuse=True` what an example recorded is kept, and replayed (`store`) when the same example comes again.
 """
 
 from __future__ import annotations

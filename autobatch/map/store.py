@@ -16,11 +16,8 @@ is kept wholly or not at all. Cost of a replay: a few µs an example and a few n
 from __future__ import annotations
 
 import threading
-import weakref
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -28,14 +25,12 @@ import numpy as np
 from ..base.clocks import active
 from ..base.errors import RecordingError, message
 from ..base.interrupts import uninterrupted
-from ..record.cells.guard import weakly
-from ..record.expressions import Tied
-from ..record.links import import_array, shared_row
-from ..record.signature import Signature
+from ..record.cells.facts import weakly
 from ..record.tape import Block, Recording
 from ..record.tensor import RecordedTensor
-from .arrays import COLUMNS, KINDS, Column, replay
-from .encoded import Encoded, Mark, Path
+from .arrays import COLUMNS, KINDS, RANGES, Column, replay
+from .common import Common, Needs, Path
+from .encoded import Encoded, Mark
 from .surroundings import Surroundings
 from .templates import Template
 
@@ -45,7 +40,7 @@ LIMIT_BYTES = 1 << 30
 _ROW_BYTES = 600  # of the objects that go with a recording: its row of the table, its entry, its result
 _BY_VALUE = frozenset((int, float, str, bytes, bool, type(None), np.bool_, np.int32, np.int64, np.float32, np.float64))
 _LEFT_AFTER_EVICTION = 0.75
-_VALUES = 2 * len(COLUMNS)  # the column of the table that counts values
+_VALUES = 2 * len(set(RANGES.values()))  # the column of the table that counts values
 
 Array = np.ndarray[Any, Any]
 _new = object.__new__
@@ -83,7 +78,7 @@ class Kept:
     context: Context
     key: Any
     example: Any
-    needs: tuple[tuple[int, ...], tuple[int, ...]]
+    needs: Needs
     payloads: tuple[tuple[int, Array], ...]
     template: Template
     n_bytes: int
@@ -95,34 +90,23 @@ class Store:
     def __init__(self) -> None:
         self.surroundings = Surroundings()
         self.contexts: dict[Any, Context] = {}
-        self.signatures: list[Tied[Signature] | None] = []
-        self.signature_number: weakref.WeakKeyDictionary[Signature, int] = weakref.WeakKeyDictionary()
-        self.outside: list[Any] = []
-        self.outside_number: dict[Any, int] = {}
-        self.lines: list[Any] = []
-        self.line_number: dict[Any, int] = {}
-        self.paths: dict[Path, int] = {}
-        self.needs: dict[Any, Any] = {}
-        self.path_of: Array = np.zeros(1, np.int64)
-        self.steps: Array = np.zeros((0, 2), np.int64)
+        self.common = Common()
+        self.needs: dict[Needs, Needs] = {}
         self.tick = 0
         self.clear()
 
     def clear(self) -> None:
         """Begin with empty columns."""
-        self.columns = {
-            "code": Column(np.int32),
-            "kind": Column(np.uint8),
-            "ints": Column(np.int64),
-            "floats": Column(np.float64),
-            "places": Column(np.int32),
-            "keys": Column(np.int64),
-            "key_path": Column(np.int32),
-        }
+        self.columns = {name: Column(dtype) for name, dtype in COLUMNS.items()}
         self.table: Array = np.zeros((0, _VALUES + 1), np.int64)
         self.used: Array = np.zeros(0, np.int64)
         self.kept: list[Kept] = []
-        self.n_bytes = 0
+        self.kept_bytes = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all that is kept."""
+        return self.kept_bytes + self.common.n_bytes
 
     def context(self, fn: Callable[..., Any]) -> Context:
         """The recordings that may be replayed for this function, as things are now."""
@@ -139,24 +123,13 @@ class Store:
         """The recordings of examples in these surroundings; None where there is none, or none any more."""
         rows = [context.rows.get(key) for key in keys]
         needs = {id(k.needs): k.needs for k in (self.kept[row] for row in rows if row is not None)}
-        if all(map(self._is_there, needs.values())):
+        if all(map(self.common.are_there, needs.values())):
             return rows
         for k, row in enumerate(rows):
-            if row is not None and not self._is_there(self.kept[row].needs):
+            if row is not None and not self.common.are_there(self.kept[row].needs):
                 rows[k] = None
                 context.rows.pop(keys[k], None)
         return rows
-
-    def _is_there(self, needs: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
-        """Whether the parameters live that a recording needs."""
-        return all(self._signature(s) is not None for s in needs[0]) and all(
-            self.outside[o] is not None and (self.outside[o][0] == "import" or self.outside[o][1][0]() is not None)
-            for o in needs[1]
-        )
-
-    def _signature(self, number: int) -> Signature | None:
-        tied = self.signatures[number]
-        return None if tied is None else tied()
 
     # Replaying.
 
@@ -166,28 +139,14 @@ class Store:
         chosen = np.array(rows, np.int64)
         self.used[chosen] = self.tick
         kept = [self.kept[row] for row in rows]
-        needs = list({id(k.needs): k.needs for k in kept}.values())  # equal ones are one object
-        numbers = np.zeros((2, max(len(self.signatures), len(self.outside))), np.int64)
-        for s in dict.fromkeys(chain.from_iterable(signatures for signatures, _ in needs)):
-            signature = self._signature(s)
-            assert signature is not None
-            numbers[0, s] = tape.signature_number(signature)
-        for o in dict.fromkeys(chain.from_iterable(outside for _, outside in needs)):
-            numbers[1, o] = _record_outside(self.outside[o], tape)
+        numbers = self.common.record(list({id(k.needs): k.needs for k in kept}.values()), tape)  # equal ones are one
         first = tape.count
-        columns = self.columns
         stream, ints, floats, places, bases = replay(
             chosen,
             self.table,
-            columns["code"].array,
-            columns["kind"].array,
-            columns["ints"].array,
-            columns["floats"].array,
-            columns["places"].array,
-            columns["keys"].array,
-            columns["key_path"].array,
-            self.path_of,
-            self.steps,
+            *(column.array for column in self.columns.values()),
+            self.common.path_of,
+            self.common.steps,
             np.uint64(parent),
             call,
             np.array(indices, np.int64),
@@ -196,7 +155,7 @@ class Store:
         )
         at = (len(tape.stream), len(tape.ints), len(tape.floats))
         n_values = int(self.table[chosen, _VALUES].sum())
-        block = Block(at, tape.n_nodes, first, n_values, stream, ints, floats, places, self.lines)
+        block = Block(at, tape.n_nodes, first, n_values, stream, ints, floats, places, self.common.lines.things)
         payloads: list[tuple[int, Array]] = []
         tensors: list[RecordedTensor] = []
         results = []
@@ -236,7 +195,7 @@ class Store:
         `paths` leads from the stream of an example to the streams of maps inside it. Raises `RecordingError` where
         something cannot be replayed, and where what is kept differs.
         """
-        new = Encoded(self, tape, marks, results, paths)
+        new = Encoded(self.common, tape, marks, results, paths)
         unknown: dict[Any, int] = {}
         with uninterrupted():
             for r, m in enumerate(marks):
@@ -266,28 +225,18 @@ class Store:
             start = column.extend(np.concatenate(parts))
             lengths = np.array([len(part) for part in parts])
             n_bytes += lengths * column.array.itemsize
-            if name in COLUMNS:
-                k = 2 * COLUMNS.index(name)
-                table[:, k + 1] = start + np.cumsum(lengths)
-                table[:, k] = table[:, k + 1] - lengths
+            k = 2 * RANGES[name]
+            table[:, k + 1] = start + np.cumsum(lengths)
+            table[:, k] = table[:, k + 1] - lengths
         self.used[first : first + count] = self.tick
         for row, (r, size) in enumerate(zip(which, n_bytes.tolist(), strict=True), first):
             m, payloads = new.marks[r], new.payloads[r]
             needs = new.needs(r)
             size += sum(array.nbytes for _, array in payloads)
             size += sum(x.nbytes for x in examples[m.index] if isinstance(x, np.ndarray))
-            self.kept.append(
-                Kept(
-                    context,
-                    m.key,
-                    examples[m.index],
-                    self.needs.setdefault(needs, needs),
-                    payloads,
-                    new.templates[r],
-                    size,
-                )
-            )
-            self.n_bytes += size
+            needs = self.needs.setdefault(needs, needs)
+            self.kept.append(Kept(context, m.key, examples[m.index], needs, payloads, new.templates[r], size))
+            self.kept_bytes += size
             context.rows[m.key] = row
 
     def _compare(self, row: int, new: Encoded, r: int) -> None:
@@ -321,26 +270,25 @@ class Store:
         if (old["kind"][at] != KINDS["signature"]).any():
             return False
         pairs = {(int(a), int(b)) for a, b in zip(old["code"][at], parts["code"][at], strict=True)}
-        both = ((self._signature(a), self._signature(b)) for a, b in pairs)
+        both = ((self.common.signature(a), self.common.signature(b)) for a, b in pairs)
         return all(x is not None and y is not None and x.key() == y.key() for x, y in both)
 
     def _range(self, row: int, name: str) -> Array:
-        k = 2 * COLUMNS.index({"kind": "code", "key_path": "keys"}.get(name, name))
-        first, last = self.table[row, k : k + 2]
+        first, last = self.table[row, 2 * RANGES[name] : 2 * RANGES[name] + 2]
         return self.columns[name].array[first:last]
 
     def _evict(self, limit: int) -> None:
         """Give up what is of no use, and what was used longest ago until the rest fits; close the gaps."""
         order = np.argsort(-self.used[: len(self.kept)], kind="stable").tolist()
-        total = 0
-        stay = []
-        alive = {id(context): context.lives() for context in self.contexts.values()}
-        order = [row for row in order if alive.get(id(self.kept[row].context)) and self._is_there(self.kept[row].needs)]
+        alive = {id(context) for context in self.contexts.values() if context.lives()}
+        total, stay = 0, []
         for row in order:
-            total += self.kept[row].n_bytes
-            if total > limit:
-                break
-            stay.append(row)
+            kept = self.kept[row]
+            if id(kept.context) in alive and self.common.are_there(kept.needs):
+                total += kept.n_bytes
+                if total > limit:
+                    break
+                stay.append(row)
         stay.sort()
         old, table, used, columns = self.kept, self.table, self.used, self.columns
         gathered = {
@@ -353,7 +301,7 @@ class Store:
             column.extend(np.concatenate(gathered[name]))
         self.table, self.used = np.zeros((len(stay), _VALUES + 1), np.int64), used[stay]
         self.table[:, _VALUES] = table[stay, _VALUES]
-        for k in range(len(COLUMNS)):
+        for k in set(RANGES.values()):
             last = np.cumsum(table[stay, 2 * k + 1] - table[stay, 2 * k])
             self.table[:, 2 * k + 1] = last
             self.table[1:, 2 * k] = last[:-1]
@@ -361,79 +309,10 @@ class Store:
             kept = old[before]
             self.kept.append(kept)
             kept.context.rows[kept.key] = row
-            self.n_bytes += kept.n_bytes
+            self.kept_bytes += kept.n_bytes
         self.contexts = {key: context for key, context in self.contexts.items() if context.rows}
         self.needs = {kept.needs: kept.needs for kept in self.kept}
-        _drop(self.signatures, self.signature_number, set(chain.from_iterable(needs for needs, _ in self.needs)))
-        _drop(self.outside, self.outside_number, set(chain.from_iterable(needs for _, needs in self.needs)))
-        self.n_bytes += sum(map(_n_bytes, self.outside))
-
-    def number_of_signature(self, signature: Signature) -> int:
-        """The store's own number."""
-        tied = None if signature in self.signature_number else Tied(signature, signature.shared)
-        return _number(signature, tied, self.signature_number, self.signatures)
-
-    def number_of_outside(self, what: Any) -> int:
-        """The number of a value that belongs to the recording: a parameter as a row, or an array brought over."""
-        known = len(self.outside)
-        key = what[:2]
-        if what[0] == "row":
-            x, frozen = what[1]
-            key = "row", id(x), frozen
-            before = self.outside_number.get(key)
-            if before is not None and self.outside[before][1][0]() is not x:
-                del self.outside_number[key]
-            what = ("row", (Tied(x, (x,)), frozen), what[2])
-        found = _number(key, what, self.outside_number, self.outside)
-        if found == known:
-            self.n_bytes += _n_bytes(what)
-        return found
-
-    def numbers_of_lines(self, places: list[tuple[CodeType | None, int]]) -> Array:
-        """The numbers of users' lines, given as code object and instruction."""
-        keys = [(id(code), instruction) for code, instruction in places]  # `lines` holds the code objects
-        numbers = list(map(self.line_number.get, keys))
-        if None in numbers:
-            for k, key in enumerate(keys):
-                numbers[k] = _number(key, places[k], self.line_number, self.lines)
-        return np.array(numbers, np.int32)
-
-    def number_of_path(self, path: Path) -> int:
-        """The number of a way from the example's stream to that of a map inside it."""
-        found = self.paths.get(path)
-        if found is None:
-            paths = [*self.paths, path]
-            self.steps = np.array([step for p in paths for step in p], np.int64).reshape(-1, 2)
-            self.path_of = np.cumsum([0, *map(len, paths)])
-            found = self.paths[path] = len(self.paths)  # last: Ctrl-C may come before
-        return found
-
-
-def _number(key: Any, what: Any, known: MutableMapping[Any, int], things: list[Any]) -> int:
-    found = known.get(key)
-    if found is None:
-        things.append(what)
-        found = known[key] = len(things) - 1
-    return found
-
-
-def _drop(things: list[Any], known: MutableMapping[Any, int], needed: set[int]) -> None:
-    """Let go of what no recording needs; the numbers of the others stay."""
-    for k in range(len(things)):
-        if k not in needed:
-            things[k] = None
-    for key in [key for key, k in known.items() if k not in needed]:
-        del known[key]
-
-
-def _n_bytes(outside: Any) -> int:
-    return int(outside[2].nbytes) if outside is not None and outside[0] == "import" else 0
-
-
-def _record_outside(what: Any, tape: Recording) -> int:
-    if what[0] == "row":
-        return shared_row(what[1][0](), tape, what[1][1], what[2])._id
-    return import_array(what[1], what[2], tape)
+        self.common.keep_only(list(self.needs))
 
 
 def _same_payloads(old: Sequence[tuple[int, Array]], new: Sequence[tuple[int, Array]]) -> bool:

@@ -1,4 +1,4 @@
-"""What a recording depends on besides the example: what the function's code reads (`guarding.py`), and the modes.
+"""What a recording depends on besides the example: what the function's code reads (`cells.guard`), and the modes.
 
 Recordings are replayed where all of this is as it was. Cost: a few µs for a function that was seen before and around
 which nothing was bound anew; else a walk over all that it reads.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ..backends import current_backend
 from ..base.types import default_dtype
-from ..record.cells.guard import Guard, guard
+from ..record.cells.facts import Guard
+from ..record.cells.guard import guard
+from ..record.cells.reads import is_filled
 from ..record.context import is_frozen, without_cells
 from ..record.expressions import Tied
 from ..record.shared import Shared
@@ -24,12 +27,12 @@ _SEEN = 8
 """Functions whose surroundings are remembered: those seen last."""
 
 
+@dataclass(slots=True, weakref_slot=True)
 class _Look:
     """What was seen of a function, which is known by its parts."""
 
-    def __init__(self, parts: tuple[Any, ...], seen: Guard) -> None:
-        self.parts = parts
-        self.guard = seen
+    parts: tuple[Any, ...]
+    guard: Guard
 
 
 class Surroundings:
@@ -50,9 +53,8 @@ class Surroundings:
         self._seen[key] = tied
         for oldest in list(self._seen)[:-_SEEN]:
             del self._seen[oldest]
-        seen = look.guard
         modes = is_frozen(), state.training, without_cells.get(), default_dtype(), current_backend()
-        return (seen.prints, *modes), seen.leaves
+        return (look.guard.prints, *modes), look.guard.leaves
 
 
 def _parts(fn: Callable[..., Any]) -> tuple[Any, ...]:
@@ -61,10 +63,5 @@ def _parts(fn: Callable[..., Any]) -> tuple[Any, ...]:
         return (*_parts(fn.__func__), fn.__self__)
     if not isinstance(fn, types.FunctionType) or "cell" in fn.__dict__:
         return (fn,)
-    contents = []
-    for variable in fn.__closure__ or ():
-        try:
-            contents.append(variable.cell_contents)
-        except ValueError:
-            contents.append(variable)
+    contents = [v.cell_contents if is_filled(v) else v for v in fn.__closure__ or ()]
     return (fn.__code__, fn.__globals__, fn.__defaults__, fn.__kwdefaults__, *contents)

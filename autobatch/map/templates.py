@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..base.types import Type
+from ..record.containers import filled, keys_of, kind_of, parts_of
 from ..record.expressions import Tied
 from ..record.shared import Shared
 from ..record.tape import Recording
@@ -64,7 +64,7 @@ class Template:
                 kind, n, keys = x
                 parts = stack[len(stack) - n :]
                 del stack[len(stack) - n :]
-                stack.append(_container(kind, keys, parts))
+                stack.append(filled(kind, keys, parts))
         return stack[0]
 
     def same(self, other: Template) -> bool:
@@ -92,41 +92,14 @@ def template_of(result: Any, tape: Recording, number: Callable[[RecordedTensor],
                 tensors.append((*number(x), x._type))
             steps.append(("tensor", slots[x._id]))
         elif isinstance(x, list | tuple | dict):
-            keys = tuple(x) if isinstance(x, dict) else ()
-            parts = list(x.values()) if isinstance(x, dict) else list(x)
-            stack.append((None, (_kind(x), len(parts), keys)))
+            parts = parts_of(x)
+            stack.append((None, (kind_of(x), len(parts), keys_of(x))))
             stack += [(part, None) for part in reversed(parts)]
         else:
             shared = isinstance(x, Shared)
             array = type(x) is np.ndarray
             steps.append(("shared", Tied(x, (x,))) if shared else ("array", x.copy()) if array else ("object", x))
     return Template(tensors, steps)
-
-
-def _kind(x: Any) -> Any:
-    """The class of a container, or for a list or dict of another class an empty copy."""
-    if type(x) in (list, tuple, dict) or isinstance(x, tuple):
-        return type(x)
-    empty = copy.copy(x)
-    empty.clear()
-    return empty
-
-
-def _container(kind: Any, keys: tuple[Any, ...], parts: list[Any]) -> Any:
-    if kind is list:
-        return parts
-    if kind is tuple:
-        return tuple(parts)
-    if kind is dict:
-        return dict(zip(keys, parts, strict=True))
-    if isinstance(kind, type):
-        return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
-    filled = copy.copy(kind)
-    if isinstance(filled, dict):
-        filled.update(zip(keys, parts, strict=True))
-    else:
-        filled.extend(parts)
-    return filled
 
 
 def _same(x: Any, y: Any) -> bool:

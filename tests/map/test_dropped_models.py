@@ -134,7 +134,7 @@ def test_recordings_of_models_that_went_are_given_up() -> None:
     assert len(store.kept) == len(EXAMPLES)
     assert len(store.contexts) == 1
     assert sum(k.n_bytes for k in store.kept) == store.n_bytes
-    assert sum(s is not None for s in store.signatures) == 2  # the array, and its product
+    assert sum(s is not None for s in store.common.signatures.things) == 2  # the array, and its product
 
 
 def test_a_parameter_made_where_another_was_is_another() -> None:

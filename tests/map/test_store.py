@@ -753,7 +753,7 @@ def test_what_was_used_longest_ago_goes_first(monkeypatch: pytest.MonkeyPatch) -
     check(model.loss, [Tree(2), Tree(3)], list(model.parameters()))
     assert store.n_bytes == 0
     assert not store.contexts
-    assert all(s is None for s in store.signatures)
+    assert all(s is None for s in store.common.signatures.things)
 
 
 def test_arrays_count(monkeypatch: pytest.MonkeyPatch) -> None:

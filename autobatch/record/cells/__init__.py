@@ -2,6 +2,7 @@
 
 In: a call. Out: a node on the tape. Nothing is computed here.
 
-In reading order: `cell`, `arguments` (taken apart and put together), `entry` (the generated fast path of a call) and
-`guard` (what the user's code reads, and whether it has changed).
+In reading order: `cell` (the decorator, and the general path of a call), `arguments` (taken apart), `trace`, `results`
+(put together again), `inline_cache` (the generated fast path of a call); `guard` (what the user's code reads), with
+`reads` (bytecode) and `facts` (whether anything has changed).
 """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType, FunctionType
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import CellError, op_error, user_error
-from ...ir.trace import SHADOW, Builder, in_range
-from ...ir.tracers import TracedList
+from ...ir.trace import in_range
 from ...ops.value import Tensor
+from ..containers import attributes_of_dict
 from ..creation import as_array
 from ..links import lift, remember_array, shared_row
 from ..shared import Shared
@@ -29,9 +29,15 @@ class Flat:
 
     structure: nested tuples that say where everything was, types of tensors included; it is the key
     slots: a tensor, or for a list of varying length a list of tensors, in order
-    numbers: data, in order; objects: what is guarded; held: kept alive for the sake of identity
+    numbers: data, in order; objects: what is guarded, `owner` last; held: kept alive for the sake of identity
+    n_args, named, inside: how many arguments have no name, the names of the others, and which variables of the closure
+    fast_key: what a fast path compares by identity; lifted: whether something is there that it does not take
     """
 
+    owner: Any = None
+    n_args: int = 0
+    named: tuple[str, ...] = ()
+    inside: tuple[int, ...] = ()
     structure: Any = None
     key: Any = None
     slots: list[Any] = field(default_factory=list)
@@ -42,17 +48,15 @@ class Flat:
     lifted: bool = False
 
 
-def flatten_arguments(args: Sequence[Any], static: Sequence[bool], tape: Recording, owner: Any) -> Flat:
-    """Take a call apart. `owner` is `self` of a method, which is guarded apart."""
-    flat = Flat()
+def flatten_arguments(flat: Flat, args: Sequence[Any], static: Sequence[bool], tape: Recording) -> Flat:
+    """Take a call apart. The owner, `self` of a method, is guarded apart."""
     parts = []
     for k, (x, fixed) in enumerate(zip(args, static, strict=True)):
-        if k == 0 and owner is not None and x is owner:
-            parts.append(("object", "self", owner))
-        elif fixed:
-            parts.append(_static(x, flat))
+        if k == 0 and flat.owner is not None and x is flat.owner:
+            parts.append(("object", "self", x))
         else:
-            parts.append(_part(x, flat, tape))
+            parts.append(_static(x, flat) if fixed else _part(x, flat, tape))
+    flat.objects.append(flat.owner)
     flat.structure = tuple(parts)
     flat.key = tuple(_key(p) for p in parts)
     return flat
@@ -116,7 +120,7 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         flat.lifted = True
         if type(x) is not dict:
             factory = x.default_factory if isinstance(x, defaultdict) else None
-            flat.objects += (type(x), factory, _attributes(x))
+            flat.objects += (type(x), factory, attributes_of_dict(x))
         return "dict", tuple(x), tuple(_part(e, flat, tape) for e in x.values()), x
     if isinstance(x, list):
         return _list(x, flat, tape)
@@ -130,27 +134,6 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         got=repr(x)[:60],
         repair="name it in static= if it belongs to the signature",
     )
-
-
-def _attributes(x: dict[Any, Any]) -> dict[str, Any] | None:
-    """The attributes of an object of a class derived from dict, where these are not its items."""
-    return vars(x) if type(x).__dictoffset__ and vars(x) is not x else None
-
-
-def _like(x: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A dict of the class and with the attributes of `x` that holds other items."""
-    if type(x) is dict:
-        return dict(items)
-    made: dict[Any, Any] = dict.__new__(type(x))
-    put = OrderedDict.__setitem__ if isinstance(x, OrderedDict) else dict.__setitem__
-    for key, value in items:
-        put(made, key, value)
-    if isinstance(x, defaultdict):
-        object.__setattr__(made, "default_factory", x.default_factory)
-    if type(x).__dictoffset__:
-        attributes = _attributes(x)
-        object.__setattr__(made, "__dict__", made if attributes is None else dict(attributes))
-    return made
 
 
 @functools.cache
@@ -233,76 +216,3 @@ def _show(part: Any) -> str:
     if part[0] == "tuple":
         return f"({', '.join(_show(p) for p in part[2])})"
     return str(part[0])
-
-
-Leaf = Callable[[str, Any, int], Any]
-
-
-Built = tuple[Any, tuple[Any, ...]]
-"""A list or dict, and what it held."""
-
-
-def rebuild(
-    structure: Any, leaf: Leaf, new_list: Callable[[], int], builder: Builder, slots: list[Any], built: list[Built]
-) -> list[Any]:
-    """Arguments again, with tracers in place of values and numbers. Lists and dicts are noted in `built`."""
-
-    def note(x: Any) -> Any:
-        built.append((x, _held(x)))
-        return x
-
-    def part(p: Any, level: int) -> Any:
-        kind = p[0]
-        if kind == "T":
-            return leaf("T", p[1], level)
-        if kind in ("i", "f"):
-            return leaf(kind, None, level)
-        if kind == "P":
-            return leaf("P", p[1], level)
-        if kind in ("static", "object"):
-            return p[2]
-        if kind == "slice":
-            return slice(*p[1])
-        if kind == "empty":
-            return note([])
-        if kind == "dict":
-            return note(_like(p[3], zip(p[1], (part(e, level) for e in p[2]), strict=True)))
-        if kind == "tuple":
-            parts = [part(e, level) for e in p[2]]
-            return p[1](*parts) if hasattr(p[1], "_fields") else tuple(parts)
-        k = new_list()
-        first = len(slots)
-        real = part(p[1], k)
-        shadow = _shadow(p[1], builder, first, k)
-        return TracedList(builder, k, (real, shadow))
-
-    return [part(p, 0) for p in structure]
-
-
-def are_unchanged(built: list[Built]) -> bool:
-    """Whether lists and dicts hold what they held."""
-    return all(
-        len(before) == len(now := _held(x)) and all(a is b for a, b in zip(before, now, strict=True))
-        for x, before in built
-    )
-
-
-def _held(x: Any) -> tuple[Any, ...]:
-    return (*dict.keys(x), *dict.values(x)) if isinstance(x, dict) else tuple(x)
-
-
-def _shadow(p: Any, builder: Builder, first: int, k: int) -> Any:
-    """The second representative of a list's elements: the same slots, at shadow level."""
-    at = first
-
-    def part(p: Any) -> Any:
-        nonlocal at
-        if p[0] == "T":
-            at += 1
-            return builder.input("rows", at - 1, p[1], SHADOW + k)
-        if p[0] == "tuple":
-            parts = [part(e) for e in p[2]]
-            return p[1](*parts) if hasattr(p[1], "_fields") else tuple(parts)
-        return p[2] if p[0] in ("static", "object") else p[1]
-
-    return part(p)

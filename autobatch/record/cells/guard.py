@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import array
 import contextvars
-import dis
 import enum
 import functools
 import operator
@@ -33,16 +32,15 @@ import weakref
 from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...base.module_epoch import Noted, epoch
 from ...ops.value import Tensor
 from ..shared import Expression, Shared
-
-FOLLOWED = 64
-"""Most elements of a container that are looked at on every call, and followed."""
+from .facts import FOLLOWED, Content, Fact, Guard, can_be_weak, is_lasting
+from .reads import is_filled, is_installed, package_of, plain, reads_of, wrapped
 
 LARGE_ARRAY = 1 << 16
 """Bytes of an array from which on it counts by identity."""
@@ -62,81 +60,12 @@ _CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
 _SELDOM_CALLED = frozenset((*_CONSTRUCTORS, "__init_subclass__", "__repr__", "__str__", "__del__", "__reduce__"))
 
 
-class Fact(NamedTuple):
-    """`function(argument) is value`; as generated code with holder h and value v in `text`."""
-
-    function: Callable[[Any], Any]
-    argument: Any
-    value: Any
-    holder: Any = None
-    text: str = ""
-
-
-class Content(NamedTuple):
-    """`function(argument) == value`, a list of numbers or bytes; `held` keeps the objects whose ids these are."""
-
-    function: Callable[[Any], Any]
-    argument: Any
-    value: Any
-    held: Any = None
-
-
-@dataclass(slots=True)
-class Guard:
-    """What code read; see the file's description.
-
-    leaves: objects that count by identity, which have to live as long as the prints are compared
-    unseen: names of what is read but not looked into
-    """
-
-    prints: tuple[Any, ...]
-    facts: tuple[Fact, ...]
-    lasting: tuple[Fact, ...]
-    contents: tuple[Content, ...]
-    large: tuple[Content, ...]
-    leaves: tuple[Any, ...]
-    unseen: tuple[str, ...]
-    checked: int
-
-    def is_bound_anew(self, now: Guard) -> bool:
-        """Whether anything was bound anew, attributes of modules included; what containers hold may have changed.
-
-        `now` is a guard about the same code and objects.
-        """
-        if now.checked != self.checked and now.prints != self.prints:
-            return True  # attributes of modules are no facts: setting one moves the epoch
-        return not (same(self.facts, ()) and same(self.lasting, ()))
-
-    def unchanged(self) -> bool:
-        """Whether nothing was bound anew or changed in place. Only for the very objects that the guard is about."""
-        return self.checked == epoch[0] and same(self.facts, self.contents) and same(self.lasting, self.large)
-
-
-def same(facts: Iterable[Any], contents: Iterable[Any]) -> bool:
-    """Whether facts and contents are as they were."""
-    try:
-        for function, argument, value, *_ in facts:
-            if function(argument) is not value:
-                return False
-        for function, argument, value, *_ in contents:
-            if function(argument) != value:
-                return False
-    except (LookupError, AttributeError, ValueError, ReferenceError):  # what was read is gone
-        return False
-    return True
-
-
 def guard(functions: Sequence[Any], objects: Sequence[Any] = (), skip: Skip | None = None) -> Guard:
     """Look at functions and objects, and at all that the functions' code reads of them and of their surroundings.
 
     `skip` says which contents of the functions' own closures are left out, since cells take them as arguments.
     """
     return _Walk(functions, objects, skip).guard()
-
-
-def fingerprint(x: Any) -> Any:
-    """What an object holds, as something that can be compared."""
-    return guard((), (x,)).prints
 
 
 class _Walk:
@@ -158,7 +87,7 @@ class _Walk:
         self.globals: set[tuple[int, str]] = set()
         self.number: dict[int, int] = {}
         self.met: list[tuple[Any, bool]] = []
-        self.home = {_package(f.__globals__.get("__name__")) for f in map(plain, functions) if f is not None}
+        self.home = {package_of(f.__globals__.get("__name__")) for f in map(plain, functions) if f is not None}
         self.roots, self.skip = functions, skip
         for x in functions:
             self.prints.append(self.token(x, True))
@@ -195,24 +124,19 @@ class _Walk:
         """A value as part of the prints: itself, or the number of an object that is described elsewhere."""
         if x is None or x.__class__ in (bool, int, str, bytes):
             return x.__class__, x
-        if isinstance(x, enum.Enum):
-            if id(x) not in self.number:
-                self.number[id(x)] = len(self.met)
-                self.met.append((x, lasting))
-            return x.__class__, x
-        if isinstance(x, float):
+        if isinstance(x, float) and not isinstance(x, enum.Enum):
             return x.__class__, float.hex(x)
-        if isinstance(x, complex):
+        if isinstance(x, complex) and not isinstance(x, enum.Enum):
             return x.__class__, repr(x)
         found = self.number.get(id(x))
         if found is None:
             found = self.number[id(x)] = len(self.met)
             self.met.append((x, lasting))
-        return found
+        return (x.__class__, x) if isinstance(x, enum.Enum) else found
 
     def fact(self, lasting: bool, function: Any, argument: Any, value: Any, holder: Any, text: str) -> None:
         """Note a fact; `text` is its code."""
-        lasting = lasting and (_is_lasting(value) or can_be_weak(value))
+        lasting = lasting and (is_lasting(value) or can_be_weak(value))
         (self.lasting if lasting else self.facts).append(Fact(function, argument, value, holder, text))
 
     def item(self, lasting: bool, mapping: Mapping[str, Any], name: str) -> Any:
@@ -273,7 +197,7 @@ class _Walk:
             names = x.__reduce__()[1]
             self.words.update(part for name in names for part in name.split("."))
             self.prints += ("getter", *names)
-        elif (inner := _wrapped(x)) is not None:
+        elif (inner := wrapped(x)) is not None:
             self.prints += (x.__class__.__name__, self.token(inner, lasting))
         else:
             self._object(x, lasting)
@@ -344,7 +268,7 @@ class _Walk:
         skip = self.skip if any(f is g for g in self.roots) else None
         for name, variable in zip(code.co_freevars, f.__closure__ or (), strict=True):
             self._variable(name, variable, lasting, skip)
-        reads = _reads(code)
+        reads = reads_of(code)
         self.words |= reads.attributes
         self.counters |= reads.counters
         for name in reads.imports:
@@ -426,10 +350,10 @@ class _Walk:
             self.prints += (k, name, self.token(value, holder.lasting))
 
     def _is_users(self, module: Any, filename: str = "") -> bool:
-        package = _package(module)
+        package = package_of(module)
         if package == _LIBRARY:
             return False
-        return package in self.home or not (_is_installed(package) or "-packages" in filename)
+        return package in self.home or not (is_installed(package) or "-packages" in filename)
 
 
 @dataclass(slots=True)
@@ -464,119 +388,12 @@ class _Slots(Mapping[str, Any]):
         return len(tuple(iter(self)))
 
 
-class _Reads(NamedTuple):
-    """What code reads: names of globals, of attributes (and strings that may be some), of Python modules that it
-    imports, and names that it counts up."""
-
-    globals: tuple[str, ...]
-    attributes: frozenset[str]
-    imports: tuple[str, ...]
-    counters: frozenset[str]
-
-
-_GLOBALS = frozenset(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
-_ATTRIBUTES = frozenset(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"))
-
-
-@functools.lru_cache(maxsize=4096)
-def _reads(code: types.CodeType) -> _Reads:
-    loaded: dict[str, None] = {}
-    imported: dict[str, None] = {}
-    attributes: set[str] = set()
-    counters: set[str] = set()
-    waiting = [code]
-    while waiting:
-        here = waiting.pop()
-        waiting += [c for c in here.co_consts if isinstance(c, types.CodeType)]
-        attributes.update(c for c in here.co_consts if isinstance(c, str) and c.isidentifier())
-        since = 99
-        for instruction in dis.get_instructions(here):
-            name = instruction.opname
-            since = 0 if name == "BINARY_OP" and instruction.argrepr.endswith("=") else since + 1
-            if name in _GLOBALS:
-                loaded[instruction.argval] = None
-            elif name in _ATTRIBUTES:
-                attributes.add(instruction.argval)
-            elif name == "IMPORT_NAME":
-                imported[instruction.argval] = None
-            elif name in ("STORE_GLOBAL", "STORE_ATTR") and since < 4:
-                counters.add(instruction.argval)
-    return _Reads(tuple(loaded), frozenset(attributes), tuple(imported), frozenset(counters))
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_installed(package: str) -> bool:
-    """Whether a package is of the standard library, or installed beside it."""
-    file = getattr(sys.modules.get(package), "__file__", None)
-    if file is None:
-        return package in sys.stdlib_module_names
-    return "-packages" in file or file.startswith(os.path.dirname(os.__file__))
-
-
-def _package(module: Any) -> str:
-    return str(module or "").partition(".")[0]
-
-
-def plain(x: Any) -> types.FunctionType | None:
-    """The function behind a cell, a bound, class or static method, or a callable object."""
-    if isinstance(x, functools.partial):
-        return plain(x.func)
-    x = getattr(x, "__func__", x)
-    if isinstance(x, types.FunctionType):
-        return x.__dict__["cell"].fn if "cell" in x.__dict__ else x
-    call = type(x).__call__ if callable(x) else None
-    return call if isinstance(call, types.FunctionType) else None
-
-
-def _wrapped(x: Any) -> Any:
-    """What a class or static method, a cached property or a cached function is made of."""
-    if isinstance(x, staticmethod | classmethod):
-        return x.__func__
-    if isinstance(x, functools.cached_property):
-        return x.func
-    return x.__wrapped__ if isinstance(x, functools._lru_cache_wrapper) else None
-
-
-def is_filled(variable: types.CellType) -> bool:
-    """Whether a variable of a closure is bound."""
-    try:
-        variable.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
-
-
 def _id_of_referent(x: weakref.ref[Any]) -> int:
     return id(x())
 
 
 def _is_code(x: Any) -> bool:
     return isinstance(x, types.FunctionType | classmethod | staticmethod | property)
-
-
-def _is_lasting(x: Any) -> bool:
-    """Whether code may hold on to what a global name is bound to."""
-    return (
-        x is None
-        or isinstance(x, _LASTING)
-        or (x.__class__ is tuple and len(x) <= FOLLOWED and all(map(_is_lasting, x)))
-    )
-
-
-_LASTING = (
-    bool, int, float, complex, str, bytes, enum.Enum, type, np.ufunc, types.ModuleType, types.CodeType,
-    types.FunctionType, types.BuiltinFunctionType,
-)  # fmt: skip
-
-
-def can_be_weak(x: Any) -> bool:
-    """Whether code should hold a global by a weak reference."""
-    return bool(type(x).__weakrefoffset__) and not _is_lasting(x)
-
-
-def weakly(x: Any) -> Callable[[], Any]:
-    """A reference that does not keep `x` alive, where that is possible."""
-    return weakref.ref(x) if type(x).__weakrefoffset__ else lambda: x
 
 
 def _names(slots: Any) -> tuple[str, ...]:

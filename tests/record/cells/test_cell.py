@@ -605,7 +605,7 @@ def test_state_carried_through_a_loop_over_a_list_raises() -> None:
         return ab.sum(parts)
 
     for cell in (carry, count, previous):
-        with pytest.raises(CellError, match=r"test_cells\.py"):
+        with pytest.raises(CellError, match=r"test_cell\.py"):
             cell([vector(1, 2), vector(3, 4)], vector(1, 1))
 
 
