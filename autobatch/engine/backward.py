@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..base.errors import OpTypeError, RecordingError, user_error
+from ..base.errors import RecordingError, op_error, user_error
 from ..base.interrupts import passing_on
 from ..expand.gradient_flow import carries_gradient
 from ..record.forcing import engine
 from ..record.parameter import accumulate
 from ..record.shared import Expression, Shared
-from ..record.tape import ENDED, OPEN, is_under_way, state
+from ..record.tape import ENDED, OPEN, is_under_way, refuse_inside
 from ..record.tensor import RecordedTensor
 from ..schedule.structures import PAYLOAD
 from .ending import end_all
@@ -21,30 +21,14 @@ from .reverse import gradients_of, gradients_of_shared
 @passing_on
 def backward(loss: RecordedTensor, retain: bool = False) -> None:
     """See `Tensor.backward`."""
-    _outside()
-    if loss.shape:
-        raise user_error(
-            OpTypeError,
-            "backward: only a scalar can be differentiated",
-            expected="f[]",
-            got=str(loss._type),
-            repair="reduce it with ab.sum or ab.mean",
-        )
-    if loss.dtype.kind != "f":
-        raise user_error(OpTypeError, "backward: only a floating value can be differentiated", got=str(loss._type))
+    _check(loss)
     tape = loss._tape
     if tape.state == ENDED:
-        raise user_error(
-            RecordingError,
-            "backward: the recording has ended",
-            repair="call the first backward with retain=True, or record again",
-        )
+        repair = "call the first backward with retain=True, or record again"
+        raise user_error(RecordingError, "backward: the recording has ended", repair=repair)
     if tape.state == OPEN and not is_under_way(tape):
-        raise user_error(
-            RecordingError,
-            "backward: the recording belongs to another thread or was given up",
-            repair="record again in this thread",
-        )
+        what = "backward: the recording belongs to another thread or was given up"
+        raise user_error(RecordingError, what, repair="record again in this thread")
     if tape.state == OPEN:
         flush(tape, loss, only=not retain)
     tape.results.add(loss._id)
@@ -60,14 +44,7 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
 @passing_on
 def shared_backward(x: Shared, retain: bool) -> None:
     """Backward pass of a scalar that is computed from parameters alone."""
-    _outside()
-    if x.shape or x.dtype.kind != "f":
-        raise user_error(
-            OpTypeError,
-            "backward: only a floating scalar can be differentiated",
-            got=str(x._type),
-            repair="reduce it with ab.sum or ab.mean",
-        )
+    _check(x)
     if not x.trainable:
         raise _no_gradient("it is computed from constants, under no_grad, or detached")
     if x.operand is None:
@@ -102,13 +79,12 @@ def _no_gradient(why: str) -> RecordingError:
     )
 
 
-def _outside() -> None:
-    if state.depth or state.builder is not None:
-        raise user_error(
-            RecordingError,
-            "backward: not possible inside ab.map or a cell",
-            repair="use ab.grad there, and call backward on the result of ab.map",
-        )
+def _check(x: RecordedTensor | Shared) -> None:
+    refuse_inside("backward", "use ab.grad there, and call backward on the result of ab.map")
+    if x.shape or x.dtype.kind != "f":
+        repair = "reduce it with ab.sum or ab.mean" if x.shape else ""
+        what = "only a floating scalar can be differentiated"
+        raise op_error("backward", what, expected="f[]", got=str(x._type), repair=repair)
 
 
 engine.backward, engine.backward_of_shared = backward, shared_backward

@@ -8,11 +8,11 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from ..backends.transfer import to_host
-from ..base.errors import CellError, RecordingError, user_error
+from ..base.errors import RecordingError, user_error
 from ..base.interrupts import passing_on
 from ..base.types import Type
 from ..ops.value import Tensor
-from ..record.context import checking
+from ..record.context import checking, refuse_in_cell
 from ..record.forcing import engine
 from ..record.shared import Shared
 from ..record.tape import DONE, ENDED, OPEN, is_under_way, state
@@ -30,24 +30,15 @@ K = TypeVar("K")
 @passing_on
 def compute(t: RecordedTensor) -> Array:
     """The array of a tensor: run all live pending work if it is pending."""
-    if state.builder is not None:
-        raise user_error(
-            CellError,
-            "cell: a value cannot be forced inside a cell",
-            repair="force it before, and pass the number as an argument",
-        )
+    refuse_in_cell()
     tape = t._tape
     if tape.state == OPEN:
         if tape.thread != threading.get_ident():
-            raise user_error(
-                RecordingError,
-                "a pending tensor of another thread cannot be forced here",
-                repair="force it in its own thread first",
-            )
+            what = "a pending tensor of another thread cannot be forced here"
+            raise user_error(RecordingError, what, repair="force it in its own thread first")
         if not is_under_way(tape):
-            raise user_error(
-                RecordingError, "the recording of this tensor was given up after an error", repair="record it anew"
-            )
+            what = "the recording of this tensor was given up after an error"
+            raise user_error(RecordingError, what, repair="record it anew")
         flush(tape, t)
     if tape.state == ENDED or tape.run is None:
         raise user_error(
@@ -80,12 +71,7 @@ def evaluate(tree: Any) -> Any:
     >>> ab.evaluate({"a": ab.tensor(1.0) + 1, "b": [3]})
     {'a': array(2., dtype=float32), 'b': [3]}
     """
-    if state.builder is not None:
-        raise user_error(
-            CellError,
-            "cell: values cannot be forced inside a cell",
-            repair="force them before, and pass the numbers as arguments",
-        )
+    refuse_in_cell()
     together: dict[tuple[Any, Type], list[RecordedTensor]] = {}
     for t in iterate_tensors(tree):
         if known_value(t) is None:

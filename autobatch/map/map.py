@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar, overload
 
 from ..base.clocks import timed
-from ..base.errors import CellError, RecordingError, user_error
+from ..base.errors import RecordingError, user_error
 from ..base.interrupts import original
 from ..engine.flush import flush, give_up_unheld, run_own_pending
 from ..engine.gc_pause import go_on
 from ..record.context import flags
 from ..record.random import _sync, example_stream, map_stream, signed
-from ..record.tape import current_tape, state
+from ..record.tape import current_tape, refuse_inside, state
 from ..record.tensor import iterate_tensors
 from .encoded import Mark, mark
 from .store import keys_of, own_store
@@ -83,10 +83,7 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True,
     >>> [float(y) for y in totals]
     [3.0, 3.0]
     """
-    if state.builder is not None:
-        raise user_error(
-            CellError, "map: not possible inside a cell", repair="pass a list to the cell and iterate over it"
-        )
+    refuse_inside("map", "pass a list to the cell and iterate over it", of_maps=False)
     if not sequences:
         raise TypeError("map() needs at least one sequence")
     if reuse not in (False, True, "check"):

@@ -40,12 +40,12 @@ def refuse_if_kept(what: str) -> None:
         )
 
 
-def refuse_in_cell(what: str) -> None:
+def refuse_in_cell(what: str = "") -> None:
     """Raise where the trace of a cell is about to depend on numbers that change without another trace."""
     if flags.traced:
         raise user_error(
             CellError,
-            f"cell: {what}: a value cannot be forced inside a cell",
+            f"cell: {what}{what and ': '}a value cannot be forced inside a cell",
             repair="do it outside, and pass the number as an argument",
         )
 

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, over
 
 import numpy as np
 
-from ..base.errors import CellError, OpTypeError, RecordingError, user_error
+from ..base.errors import OpTypeError, RecordingError, user_error
 from ..base.types import default_dtype, is_float
 from ..ops.value import Tensor, TensorLike
 from .containers import made_like, parts_of
@@ -22,7 +22,7 @@ from .links import shared_row
 from .modes import freeze
 from .recorder import tensor
 from .shared import Expression, Shared, SharedExpression, alias
-from .tape import Recording, current_tape, interrupted, state
+from .tape import Recording, current_tape, interrupted, refuse_inside
 from .tensor import RecordedTensor
 
 
@@ -95,12 +95,7 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if state.builder is not None:
-            raise user_error(
-                CellError,
-                "grad: not possible inside a cell",
-                repair="take the derivative of the function that calls the cell",
-            )
+        refuse_inside("grad", "take the derivative of the function that calls the cell", of_maps=False)
         for k in wanted:
             if not -len(args) <= k < len(args):
                 raise user_error(OpTypeError, f"grad: there is no argument {k}", got=f"{len(args)} arguments")

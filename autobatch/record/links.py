@@ -73,42 +73,27 @@ def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
 
 def value_number(t: RecordedTensor, tape: Recording) -> int:
     """The number of a tensor's value on this tape, brought over where it was computed on an earlier one."""
-    if t._tape is tape:
-        return t._id
-    return _bring_over(t, tape)
-
-
-def _bring_over(t: RecordedTensor, tape: Recording) -> int:
     old = t._tape
+    if old is tape:
+        return t._id
     key = (old.serial, t._id)
     found = tape.imports.get(key)
     if found is not None:
         return found
     if old.state == OPEN and is_under_way(old):
         forced(t)  # it is another asyncio task's
-    if old.thread != tape.thread and old.state == OPEN:
-        raise user_error(
-            RecordingError,
-            "a tensor of another thread's recording is used here",
-            repair="force it there, or pass .detach() of a forced value",
-        )
+    what = "a tensor of another thread's recording is used here"
+    if old.state == OPEN and old.thread != tape.thread:
+        raise user_error(RecordingError, what, repair="force it there, or pass .detach() of a forced value")
+    if old.state == OPEN:
+        what = "a tensor of a recording that was given up is used here"
+        raise user_error(RecordingError, what, repair="record it anew")
     constant = is_constant(t)
     if old.thread != tape.thread and not constant:
-        raise user_error(
-            RecordingError,
-            "a tensor of another thread's recording is used here",
-            repair="pass .detach() of it: no gradient flows from thread to thread",
-        )
+        raise user_error(RecordingError, what, repair="pass .detach() of it: no gradient flows from thread to thread")
     if old.state == ENDED and not constant:
-        raise user_error(
-            RecordingError,
-            "a tensor is used after its recording has ended",
-            repair="keep x.detach() instead of x, or call backward(retain=True)",
-        )
-    if old.state == OPEN:
-        raise user_error(
-            RecordingError, "a tensor of a recording that was given up is used here", repair="record it anew"
-        )
+        what, repair = "a tensor is used after its recording has ended", "keep x.detach() instead of x"
+        raise user_error(RecordingError, what, repair=f"{repair}, or call backward(retain=True)")
     linked = old.state == DONE and not constant
     return import_array(key, forced(t), tape, (old, t._id) if linked else None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,6 @@ from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
 from ..schedule.structures import AS_SLOT, EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
 from .shared import Shared, youngest_of
 from .signature import Signature
-
-FLOAT64 = np.dtype(np.float64)
 
 
 def op_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> tuple[Signature, Type]:
@@ -59,93 +58,71 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
 
 def _make_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> tuple[Signature, Type]:
     types = [k for k in keys if isinstance(k, Type)]
-    whole, _ = _trace_op(op, keys, attrs, [False] * len(keys))
-    type = whole.graph_type
+    whole = _TracedOp(op, keys, attrs, [False] * len(keys))
+    type = whole.type
+    fixed = Result(type.width, type.dtype, rows=type.rows)
     ndims = [k.ndim if isinstance(k, Type | Shared) else 0 for k in keys]
-    is_shared = [not isinstance(k, Type) for k in keys]
     rows = op.over_rows(ndims, attrs) if op.over_rows and len(keys) == 1 and types else None
     if rows is not None and types[0].shape[0] > 0:
-        each, _ = _trace_op(rows, keys, (1,), [True])
-        return each.signature(op.name, attrs, frozen, Result(type.width, type.dtype, rows=type.rows)), type
-    lifted = op.lead(ndims, is_shared, attrs) if op.lead and types else None
+        return _TracedOp(rows, keys, (1,), [True]).signature(op.name, attrs, frozen, fixed), type
+    lifted = op.lead(ndims, [not isinstance(k, Type) for k in keys], attrs) if op.lead and types else None
     if lifted is None or type.ndim < 2 or not _same_length(keys, lifted, type):
-        return whole.signature(op.name, attrs, frozen, Result(type.width, type.dtype, rows=type.rows)), type
-    traced, all_rows = _trace_op(op, keys, attrs, list(lifted))
-    if all_rows:
-        result = Result(type.width, type.dtype, AS_SLOT, 0)
-    else:
-        result = Result(
-            type.width,
-            type.dtype,
-            PER_ELEMENT,
-            next(
-                k for k, f in enumerate([f for f, key in zip(lifted, keys, strict=True) if isinstance(key, Type)]) if f
-            ),
-            1,
-        )
+        return whole.signature(op.name, attrs, frozen, fixed), type
+    traced = _TracedOp(op, keys, attrs, lifted)
+    result = Result(type.width, type.dtype, AS_SLOT, 0)
+    if not traced.by_rows:
+        first = next(k for k, slot in enumerate(traced.slots) if slot.kind == EACH)
+        result = Result(type.width, type.dtype, PER_ELEMENT, first, 1)
     return traced.signature(op.name, attrs, frozen, result), type
 
 
-def _same_length(keys: tuple[Any, ...], lifted: tuple[bool, ...], type: Type) -> bool:
-    lengths = {k.shape[0] for k, flag in zip(keys, lifted, strict=True) if flag}
-    return lengths == {type.shape[0]} and not any(
-        flag and not isinstance(k, Type) for k, flag in zip(keys, lifted, strict=True)
-    )
+def _same_length(keys: tuple[Any, ...], lifted: Sequence[bool], type: Type) -> bool:
+    leading = [k for k, flag in zip(keys, lifted, strict=True) if flag]
+    return all(isinstance(k, Type) for k in leading) and {k.shape[0] for k in leading} == {type.shape[0]}
 
 
 class _TracedOp:
-    """An op traced on operands: what is needed to make its signature."""
+    """An op traced on operands; those marked in `lifted` stand for their rows.
 
-    def __init__(self, builder: Builder, result: Any, slots: list[Slot], data: str, by_rows: bool) -> None:
-        self.graph = builder.finish([result])
-        self.graph_type = self.graph.nodes[self.graph.outputs[0]].type
-        self.builder = builder
-        self.slots = tuple(slots)
-        self.data = data
-        self.by_rows = by_rows
+    by_rows: whether all value operands do, alone
+    """
+
+    def __init__(self, op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: Sequence[bool]) -> None:
+        self.builder = builder = Builder()
+        self.data = "".join(k for k in keys if isinstance(k, str))
+        flags = [flag for flag, k in zip(lifted, keys, strict=True) if isinstance(k, Type)]
+        self.by_rows = bool(flags) and all(flags) and not self.data and op.batch != "list"
+        self.slots: list[Slot] = []
+        operands: list[Any] = []
+        n_data = 0
+        for k, flag in zip(keys, lifted, strict=True):
+            if isinstance(k, Type):
+                inner = tensor_type(k.dtype, k.shape[1:]) if flag else k
+                level = 1 if flag and not self.by_rows else NODE
+                operands.append(builder.input("rows", len(self.slots), inner, level))
+                self.slots.append(Slot(EACH if level else ONE, k, level))
+            elif isinstance(k, Shared):
+                operands.append(k._enter(builder))
+            elif isinstance(k, str):
+                type = tensor_type(INT64 if k == "i" else np.float64, ())
+                operands.append(builder.input("data", n_data, type, NODE, weak=True))
+                n_data += 1
+            else:
+                operands.append(k[1])
+        self.graph = builder.finish([builder.record(op, tuple(operands), attrs)])
+        self.type = self.graph.nodes[self.graph.outputs[0]].type
 
     def signature(self, name: str, attrs: Attrs, frozen: bool, result: Result) -> Signature:
-        floating = self.graph_type.dtype.kind == "f"
         return Signature(
             name=name,
             kind=KERNEL,
-            slots=self.slots,
+            slots=tuple(self.slots),
             results=(result,),
             graph=self.graph,
             shared=tuple(self.builder.shared),
             data=self.data,
             attrs=attrs,
-            frozen=frozen or not floating or name == STOP_GRADIENT.name,
+            frozen=frozen or self.type.dtype.kind != "f" or name == STOP_GRADIENT.name,
             by_rows=self.by_rows,
             draws=any(n.op is not None and n.op.batch == "random" for n in self.graph.nodes),
         )
-
-
-def _trace_op(op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: list[bool]) -> tuple[_TracedOp, bool]:
-    """Trace an op; operands marked in `lifted` stand for their rows. Also whether all value operands do, alone."""
-    builder = Builder()
-    values = [k for k in keys if isinstance(k, Type)]
-    flags = [f for f, k in zip(lifted, keys, strict=True) if isinstance(k, Type)]
-    data = "".join(k for k in keys if isinstance(k, str))
-    by_rows = bool(flags) and all(flags) and not data and op.batch != "list"
-    slots: list[Slot] = []
-    operands: list[Any] = []
-    n_data = 0
-    for k, flag in zip(keys, lifted, strict=True):
-        if isinstance(k, Type):
-            inner = tensor_type(k.dtype, k.shape[1:]) if flag else k
-            level = 1 if flag and not by_rows else NODE
-            operands.append(builder.input("rows", len(slots), inner, level))
-            slots.append(Slot(EACH if level else ONE, k, level))
-        elif isinstance(k, Shared):
-            operands.append(k._enter(builder))
-        elif isinstance(k, str):
-            operands.append(
-                builder.input("data", n_data, tensor_type(INT64 if k == "i" else FLOAT64, ()), NODE, weak=True)
-            )
-            n_data += 1
-        else:
-            operands.append(k[1])
-    assert len(values) == len(slots)
-    result = builder.record(op, tuple(operands), attrs)
-    return _TracedOp(builder, result, slots, data, by_rows), by_rows

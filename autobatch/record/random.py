@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..base.errors import CellError, RecordingError, op_error, user_error
+from ..base.errors import CellError, op_error, user_error
 from ..base.interrupts import run_whole
 from ..base.types import default_dtype, is_float, value_dtype
 from ..ops.declare import Op, apply
@@ -21,11 +21,12 @@ from ..ops.movement import extents, whole
 from ..ops.random import DROPOUT, NORMAL, UNIFORM
 from ..ops.value import ShapeLike, Tensor
 from .context import refuse_if_kept
-from .tape import state
+from .tape import refuse_inside, state
 
 _MASK = (1 << 64) - 1
 _seed = [0, 0]  # seed, and how often it was set
 _threads = threading.local()
+_OUTSIDE = "call it between maps: each example has a stream of its own there"
 
 
 def mixed(z: int) -> int:
@@ -94,7 +95,7 @@ def random_state() -> dict[str, np.ndarray[Any, Any]]:
     >>> a = ab.normal(3).numpy(); ab.set_random_state(before); bool((ab.normal(3).numpy() == a).all())
     True
     """
-    _outside("random_state")
+    refuse_inside("random_state", _OUTSIDE)
     _sync()
     generator = initial_generator().bit_generator.state
     words = [generator["state"]["state"], generator["state"]["inc"]]
@@ -116,7 +117,7 @@ def set_random_state(saved: Mapping[str, Any]) -> None:
 
     Raises ValueError where it is none, and changes nothing then; `RecordingError` inside `ab.map`.
     """
-    _outside("set_random_state")
+    refuse_inside("set_random_state", _OUTSIDE)
     try:
         seed, stream, draws, maps = (int(saved[name]) for name in ("seed", "stream", "draws", "maps"))
         low, high, inc_low, inc_high, has_uint32, uinteger = map(int, saved["generator"])
@@ -138,15 +139,6 @@ def set_random_state(saved: Mapping[str, Any]) -> None:
         state.stream, state.draws, state.maps = stream & _MASK, draws, maps
 
     run_whole(change)
-
-
-def _outside(name: str) -> None:
-    if state.depth or state.builder is not None:
-        raise user_error(
-            RecordingError,
-            f"{name}: not possible inside ab.map or a cell",
-            repair="call it between maps: each example has a stream of its own there",
-        )
 
 
 def next_key() -> tuple[Any, Any]:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import RecordingError, line_of, of_library, user_error
+from ..base.errors import CellError, RecordingError, line_of, of_library, user_error
 from ..base.tasks import Task, current_task
 from ..base.types import Type, on_change
 from ..ir.trace import Builder
@@ -326,6 +326,14 @@ def own_tape() -> Recording | None:
             if state.frozen_tasks:
                 tape.room = GUARDED
     return tape
+
+
+def refuse_inside(name: str, repair: str, of_maps: bool = True) -> None:
+    """Raise inside a cell, and inside `ab.map` unless `of_maps` is False."""
+    if not of_maps and state.builder is not None:
+        raise user_error(CellError, f"{name}: not possible inside a cell", repair=repair)
+    if of_maps and (state.depth or state.builder is not None):
+        raise user_error(RecordingError, f"{name}: not possible inside ab.map or a cell", repair=repair)
 
 
 def interrupted() -> RecordingError:

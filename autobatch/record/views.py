@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..base.types import tensor_type
 from ..ops.declare import Attrs, Op
 from ..ops.movement import CONCAT, STACK
@@ -22,26 +24,33 @@ def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, sh
     frozen = tape.cache is tape.caches[True]
     id = _source_number(t, tape, frozen)
     type = tensor_type(t.dtype, shape)
-    width = t._type.width
-    key = ("rows", how, t.dtype, width, frozen)
-    number = tape.cache.get(key)
-    if number is None:
-        found = _views.get(key)
-        if found is None:
-            operand = tensor_type(t.dtype, (1, width))
-            found = _views[key] = Signature(
-                name="rows",
-                kind=SLICE_ROWS,
-                slots=(Slot(ONE, operand),),
-                results=(Result(width, t.dtype, FROM_DATA),),
-                attrs=(how,),
-                frozen=frozen,
-            )
-        number = tape.cache[key] = tape.signature_number(found)
+    number = _number(how, t._type.width, t.dtype, tape)
     return write(tape, number, (id,), (type,), ints=(start, step, count))[0]
 
 
 _views: dict[Any, Signature] = {}
+
+
+def _number(how: str, width: int, dtype: np.dtype[Any], tape: Recording) -> int:
+    """The number of the signature of a view of this kind, on rows of this width."""
+    frozen = tape.cache is tape.caches[True]
+    key = (how, width, dtype, frozen)
+    number = tape.cache.get(key)
+    if number is None:
+        found = _views.get(key)
+        if found is None:
+            joins = how in ("stack", "concat")
+            operand = tensor_type(dtype, (width,) if how == "stack" else (1, width))
+            found = _views[key] = Signature(
+                name=how if joins else "rows",
+                kind=CONCAT_ROWS if joins else SLICE_ROWS,
+                slots=(Slot(LIST if joins else ONE, operand),),
+                results=(Result(width, dtype, PER_ELEMENT, 0, 1) if joins else Result(width, dtype, FROM_DATA),),
+                attrs=(how,),
+                frozen=frozen,
+            )
+        number = tape.cache[key] = tape.signature_number(found)
+    return number
 
 
 def _source_number(t: RecordedTensor, tape: Recording, frozen: bool) -> int:
@@ -55,12 +64,10 @@ def _source_number(t: RecordedTensor, tape: Recording, frozen: bool) -> int:
 def join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
     """stack of vectors, or concat along the first axis of matrices, as a view; None where it is none."""
     first = operands[0]
-    if not all(isinstance(x, RecordedTensor | Shared) for x in operands) or any(
-        x.dtype != first.dtype for x in operands
-    ):
+    if not all(isinstance(x, RecordedTensor | Shared) for x in operands):
         return None
     ndim = first.ndim
-    if any(x.ndim != ndim for x in operands):
+    if any(x.dtype != first.dtype or x.ndim != ndim for x in operands):
         return None
     if op is STACK and ndim == 1 and attrs == (-2,):
         if any(x.shape != first.shape for x in operands):
@@ -74,20 +81,5 @@ def join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) 
         return None
     frozen = tape.cache is tape.caches[True]
     ids = [_source_number(x if isinstance(x, RecordedTensor) else shared_row(x, tape), tape, frozen) for x in operands]
-    width = first._type.width
-    key = ("join", how, first.dtype, width, frozen)
-    number = tape.cache.get(key)
-    if number is None:
-        found = _views.get(key)
-        if found is None:
-            operand = tensor_type(first.dtype, (width,) if how == "stack" else (1, width))
-            found = _views[key] = Signature(
-                name=how,
-                kind=CONCAT_ROWS,
-                slots=(Slot(LIST, operand),),
-                results=(Result(width, first.dtype, PER_ELEMENT, 0, 1),),
-                attrs=(how,),
-                frozen=frozen,
-            )
-        number = tape.cache[key] = tape.signature_number(found)
+    number = _number(how, first._type.width, first.dtype, tape)
     return write(tape, number, (len(ids), *ids), (tensor_type(first.dtype, shape),))[0]
