@@ -6,23 +6,8 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
-
-class _Active:
-    """What a context listens with."""
-
-    _profiles: ContextVar[tuple[Any, ...]] = ContextVar("autobatch_profiles", default=())
-
-    @property
-    def profiles(self) -> tuple[Any, ...]:
-        """The profiles that are open, outermost first."""
-        return self._profiles.get()
-
-    @profiles.setter
-    def profiles(self, profiles: tuple[Any, ...]) -> None:
-        self._profiles.set(profiles)
-
-
-active = _Active()
+profiles: ContextVar[tuple[Any, ...]] = ContextVar("autobatch_profiles", default=())
+"""The profiles that are open in this context, outermost first."""
 
 
 class timed:
@@ -37,7 +22,7 @@ class timed:
         self.stage = stage
 
     def __enter__(self) -> None:
-        self.profiles = active.profiles
+        self.profiles = profiles.get()
         if self.profiles:
             self.outer = [p._inner for p in self.profiles]
             for p in self.profiles:

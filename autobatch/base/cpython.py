@@ -50,46 +50,34 @@ _word: Any = intrinsic(_load)
 
 @njit
 def _referenced(listed, first, last, nothing, weak):  # type: ignore[no-untyped-def]
-    """Positions of the objects that have more than one reference, and of those that have one and weak references.
+    """1 for each object that has more than one reference, 2 for those that have one and weak references.
 
     listed: address of the list; nothing: address of None; weak: where an object has its weak references
     """
     items = _word(listed + _ITEMS)
     flags = np.zeros(last - first, np.uint8)
-    n_held = 0
-    n_watched = 0
     for k in range(first, last):
         x = _word(items + _WORD * k)
         if x == nothing:
             continue
         if _word(x) & 0xFFFFFFFF > 1:
             flags[k - first] = 1
-            n_held += 1
         elif _word(x + weak) != 0:
             flags[k - first] = 2
-            n_watched += 1
-    held = np.empty(n_held, np.int64)
-    watched = np.empty(n_watched, np.int64)
-    if n_held + n_watched:
-        n_held = 0
-        n_watched = 0
-        for k in range(flags.size):
-            if flags[k] == 1:
-                held[n_held] = first + k
-                n_held += 1
-            elif flags[k] == 2:
-                watched[n_watched] = first + k
-                n_watched += 1
-    return held, watched
+    return flags
 
 
 def referenced(objects: list[Any], kind: type, first: int, last: int) -> tuple[Ints, Ints]:
     """Positions in `objects[first:last]`, each of this class or None, of those that somebody besides the list holds,
     and of those that nobody else holds but to which there are weak references."""
-    if memory_is_readable():
-        held, watched = _referenced(id(objects), first, last, id(None), kind.__weakrefoffset__)
-        return held, watched
-    return asked(objects, first, last)
+    if not memory_is_readable():
+        return asked(objects, first, last)
+    return _read_references(objects, kind, first, last)
+
+
+def _read_references(objects: list[Any], kind: type, first: int, last: int) -> tuple[Ints, Ints]:
+    flags = _referenced(id(objects), first, last, id(None), kind.__weakrefoffset__)
+    return first + np.flatnonzero(flags == 1), first + np.flatnonzero(flags == 2)
 
 
 def asked(objects: list[Any], first: int, last: int) -> tuple[Ints, Ints]:
@@ -125,7 +113,7 @@ def memory_is_readable() -> bool:
     objects[4] = None
     also = [objects[2], objects[7]]
     watching = [weakref.ref(x) for x in (objects[3], objects[7], objects[8])]
-    found = _referenced(id(objects), 1, 9, id(None), _Sample.__weakrefoffset__)
+    found = _read_references(objects, _Sample, 1, 9)
     as_asked = all(map(np.array_equal, found, asked(objects, 1, 9)))
     return as_asked and [len(positions) for positions in found] == [len(also), len(watching) - 1]
 

@@ -71,17 +71,11 @@ def chosen() -> str | None:
 def folder() -> str | None:
     """Where what is compiled now is kept; made where it is missing. None where nothing can be kept."""
     wanted = chosen()
-    fault = "there is no home folder"
-    if wanted is not None:
-        try:
-            _make(wanted)
-            path, fault = _look(wanted)
-            if path is not None and os.access(path, os.W_OK | os.X_OK):
-                return path
-            fault = fault or "it is read-only"
-        except OSError as error:
-            fault = _reason(error)
-    return _elsewhere(wanted, fault)
+    if wanted is None:
+        return _elsewhere(wanted, "there is no home folder")
+    path, fault = _look(wanted, make=True)
+    usable = path is not None and os.access(path, os.W_OK | os.X_OK)
+    return path if usable else _elsewhere(wanted, fault or "it is read-only")
 
 
 def read(name: str) -> bytes | None:
@@ -158,18 +152,21 @@ def limit() -> int:
 # Whom a file may come from.
 
 
-def _look(wanted: str) -> tuple[str | None, str]:
-    """Where a folder really is, and why it is not to be trusted: one of the two."""
-    found = _trusted.get(wanted)
-    if found is not None:
-        return found, ""
-    real = os.path.realpath(wanted)
-    fault = _fault(wanted) or _fault(real)
-    if fault:
-        return None, fault
-    if os.path.isdir(real):
-        _trusted[wanted] = real
-    return real, ""
+def _look(wanted: str, make: bool = False) -> tuple[str | None, str]:
+    """Where a folder really is, and why it cannot be used: one of the two. `make` it where it is missing."""
+    try:
+        if make:
+            _make(wanted)
+        found = _trusted.get(wanted)
+        if found is not None:
+            return found, ""
+        real = os.path.realpath(wanted)
+        fault = _fault(wanted) or _fault(real)
+        if not fault and os.path.isdir(real):
+            _trusted[wanted] = real
+    except OSError as error:
+        return None, _reason(error)
+    return (None, fault) if fault else (real, "")
 
 
 def _fault(path: str) -> str:
@@ -208,10 +205,7 @@ def _others_write(status: os.stat_result) -> bool:
 def _readable() -> Iterator[str]:
     wanted = chosen()
     if wanted is not None:
-        try:
-            path, fault = _look(wanted)
-        except OSError as error:
-            path, fault = None, _reason(error)
+        path, fault = _look(wanted)
         if path is not None:
             yield path
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.clocks import active, timed
+from ..base.clocks import profiles, timed
 from ..base.errors import user_line
 from ..base.interrupts import passing_on
 from ..record.assemble import listed, parsed, signature_table
@@ -134,5 +134,5 @@ def _run_inside_map(tape: Recording) -> None:
     assert not isinstance(tape.run, LoopRun)
     line, n_launches = user_line(), len(tape.run.launches)
     tape.forcing.note(line, 1, n_launches)
-    for profile in active.profiles:
+    for profile in profiles.get():
         profile.forced.note(line, 1, n_launches)

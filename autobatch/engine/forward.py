@@ -14,7 +14,7 @@ import numpy as np
 from ..backends import current_backend
 from ..backends.device import Device, current_device
 from ..backends.transfer import DEVICES, to_host
-from ..base.clocks import active, timed
+from ..base.clocks import profiles, timed
 from ..base.errors import OpIndexError, RecordingError, message, user_error
 from ..base.jit import njit
 from ..compile.host.workers import compile_ahead
@@ -79,7 +79,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
             if not joined:
                 raise
             return run_tape(tape, targets, joined=False)
-    for profile in active.profiles:
+    for profile in profiles.get():
         profile.note(run, tape)
     return run
 

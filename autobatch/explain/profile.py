@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..backends.device import installed_device
-from ..base.clocks import active
+from ..base.clocks import profiles
 from ..compile.kernel import Kernel
 from ..compile.rewrites.in_place_matmuls import matmuls_in, read_in_place
 from ..compile.steps import Loop, Read, gathered_concats
@@ -222,14 +222,14 @@ def profile() -> Iterator[Profile]:
     (1, 1, 1)
     """
     measured = Profile()
-    before = active.profiles
-    active.profiles = (*before, measured)
+    before = profiles.get()
+    profiles.set((*before, measured))
     device = installed_device()
     launched = device.launched if device is not None else 0
     try:
         yield measured
     finally:
-        active.profiles = before
+        profiles.set(before)
         measured._end()
         now = installed_device()
         if now is not None:

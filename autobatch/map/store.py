@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.clocks import active
+from ..base.clocks import profiles
 from ..base.errors import RecordingError, message
 from ..base.interrupts import uninterrupted
 from ..record.cells.facts import weakly
@@ -175,7 +175,7 @@ class Store:
                 results.append(k.template.build(tape, base, numbers[1], tensors))
         if places.size or tensors:
             tape.put(block, payloads, tensors)
-        for profile in active.profiles:
+        for profile in profiles.get():
             profile.replayed += len(rows)
         return results
 

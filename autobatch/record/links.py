@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import (
-    RecordingError,
-    user_error,
-    user_place,
-)
-from ..base.types import Type, tensor_type
+from ..base.errors import RecordingError, user_error, user_place
+from ..base.types import tensor_type
 from ..ir.trace import Builder
 from ..schedule.structures import KERNEL, Result
 from .context import refuse_if_kept
@@ -34,16 +30,10 @@ def lift(array: np.ndarray[Any, Any], tape: Recording) -> RecordedTensor:
     """A node whose value is this array; the array must not change any more."""
     type = tensor_type(array.dtype, array.shape)
     key = ("tensor", type)
-    hit = tape.cache.get(key)
-    if hit is None:
-        found = _payloads.get(type)
-        if found is None:
-            found = _payloads[type] = payload(type)
-        hit = tape.cache[key] = tape.signature_number(found)
-    return write(tape, hit, (), (type,), array=array)[0]
-
-
-_payloads: dict[Type, Signature] = {}
+    number = tape.cache.get(key)
+    if number is None:
+        number = tape.cache[key] = tape.signature_number(payload(type))
+    return write(tape, number, (), (type,), array=array)[0]
 
 
 def remember_array(x: np.ndarray[Any, Any], lifted: RecordedTensor, tape: Recording) -> None:
@@ -127,9 +117,7 @@ def is_constant_value(tape: Recording, id: int) -> bool:
         return True
     links = tape.links
     at = bisect.bisect_left(links, (id,))
-    if at < len(links) and links[at][0] == id:
-        return False
-    return signature.frozen
+    return signature.frozen and not (at < len(links) and links[at][0] == id)
 
 
 # Shared values.
@@ -142,8 +130,7 @@ def shared_row(
 
     `frozen` says whether as a constant, `place` where; both are those of the caller unless given.
     """
-    if frozen is None:
-        frozen = tape.cache is tape.caches[True]
+    frozen = tape.cache is tape.caches[True] if frozen is None else frozen
     cache = tape.caches[frozen]
     at = cache.get(("row of", x))
     if at is None:
@@ -154,8 +141,7 @@ def shared_row(
             at = _new_row(inner, tape, frozen, place or user_place())
             cache["row of", inner] = at
         cache["row of", x] = at
-    found: RecordedTensor = tape.tensors[at]
-    return found
+    return tape.tensors[at]
 
 
 def _new_row(x: Shared, tape: Recording, frozen: bool, place: tuple[CodeType | None, int]) -> int:

@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..base.errors import (
-    OpIndexError,
-    op_error,
-    user_error,
-)
+from ..base.errors import OpIndexError, op_error, user_error
 from ..base.types import promote
 from ..ir.trace import Builder, in_range, no_operand
 from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
@@ -81,14 +77,8 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         return known
     if any(isinstance(x, list | tuple) and holds_tensors(x) for x in operands):
         return apply(op, tuple(tensor(x) if isinstance(x, list | tuple) else x for x in operands), attrs)
-    if (
-        op is LOOKUP
-        and len(operands) == 2
-        and isinstance(operands[0], RecordedTensor)
-        and operands[0].ndim == 2
-        and isinstance(operands[1], int)
-    ):
-        table, index = operands
+    table, index, *_ = (*operands, None)
+    if op is LOOKUP and isinstance(table, RecordedTensor) and table.ndim == 2 and isinstance(index, int):
         n = table.shape[0]
         if not -n <= index < n:
             raise user_error(OpIndexError, f"index {index} is out of range for an axis of {n}")
@@ -129,10 +119,9 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     hit = tape.cache.get(key)
     if hit is None:
         kinds = tuple(k.operand if isinstance(k, Shared) else k for k in key[2:])
-        signature, type = op_signature(op, kinds, attrs, tape is not None and tape.cache is tape.caches[True])
+        signature, type = op_signature(op, kinds, attrs, tape.cache is tape.caches[True])
         hit = tape.cache[key] = (tape.signature_number(signature), type)
-    number, type = hit
-    return write(tape, number, ids, (type,), ints=ints, floats=floats)[0]
+    return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
 
 
 def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTensor | None:
@@ -193,9 +182,7 @@ def record_known_list(kind: str, values: Any) -> RecordedTensor | None:
             type = x._type
         ids.append(x._id)
     hit = tape.cache.get(("list", kind, type))
-    if hit is None:
-        return None
-    return write_known(tape, hit, ids, sys._getframe(2))
+    return None if hit is None else write_known(tape, hit, ids, sys._getframe(2))
 
 
 def record_list(kind: str, values: Sequence[Any]) -> Any:
@@ -203,11 +190,10 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
     if state.builder is not None:
         return state.builder.record_list(kind, values)
     tape = current_tape()
-    tensors = []
-    for x in values:
-        if not isinstance(x, RecordedTensor):
-            x = shared_row(x, tape) if isinstance(x, Shared) else tensor(x)
-        tensors.append(x)
+    tensors: list[Any] = [
+        x if isinstance(x, RecordedTensor) else shared_row(x, tape) if isinstance(x, Shared) else tensor(x)
+        for x in values
+    ]
     first = tensors[0]
     for x in tensors:
         if x._type is not first._type:
@@ -220,12 +206,10 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
     key = ("list", kind, first._type)
     hit = tape.cache.get(key)
     if hit is None:
-        frozen = tape.cache is tape.caches[True]
-        signature, type = list_signature(kind, first._type, frozen)
+        signature, type = list_signature(kind, first._type, tape.cache is tape.caches[True])
         hit = tape.cache[key] = (tape.signature_number(signature), type)
-    number, type = hit
     ids = [value_number(x, tape) for x in tensors]
-    return write(tape, number, (len(ids), *ids), (type,))[0]
+    return write(tape, hit[0], (len(ids), *ids), (hit[1],))[0]
 
 
 def _slice(x: RecordedTensor, axis: int, start: int, length: int, step: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +106,7 @@ class Signature:
         return texts + [f"shared {x._type}" for x in self.shared]
 
 
+@functools.cache
 def payload(type: Type) -> Signature:
     """Signature of an array from outside."""
     result = Result(type.width, type.dtype, rows=type.rows)

@@ -47,9 +47,7 @@ from .tensor_list import AHEAD, GUARDED, TensorList
 
 OPEN, DONE, ENDED = "open", "done", "ended"
 
-
 _numbers = itertools.count(1)
-
 
 WRITING: Any = math.inf
 """The count of a recording in which a node is being written: more than any recording has room for."""
@@ -206,9 +204,7 @@ class Recording(TensorList):
 
     def _node_in(self, block: Block, value: int) -> int:
         if block.firsts is None:
-            pools: dict[tuple[int, Any], int] = {}
-            table = signature_table(self.signatures, pools)
-            block.firsts = parsed(self, block.stream, table, pools, ()).value_of
+            block.firsts = parsed(self, block.stream, signature_table(self.signatures, {}), (), ()).value_of
         return int(np.searchsorted(block.firsts, value, side="right")) - 1
 
     def put(

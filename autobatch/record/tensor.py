@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends.transfer import is_on_device, to_host
-from ..base.errors import (
-    OpTypeError,
-    line_of,
-    user_error,
-)
+from ..base.errors import line_of, op_error
 from ..base.types import Type
 from ..ir.trace import Builder
 from ..ops.declare import lifter
@@ -43,11 +39,8 @@ class RecordedTensor(Tensor):
         return super().detach() if value is None else lifter[0](value, self.dtype)
 
     def _enter(self, builder: Builder) -> Any:
-        raise user_error(
-            OpTypeError,
-            "cell: a tensor reached the cell by neither argument nor closure",
-            repair="pass it as an argument",
-        )
+        what = "a tensor reached the cell by neither argument nor closure"
+        raise op_error("cell", what, repair="pass it as an argument")
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """Force, and return a copy as a NumPy array."""
