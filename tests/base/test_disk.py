@@ -188,7 +188,7 @@ def test_a_group_of_one_user_is_nobody_else(folder: Path, members: list[str], mo
 
 AS_ANOTHER = """
 import os, sys, warnings
-from autobatch import disk
+from autobatch.base import disk
 os.setgroups([]); os.setgid({uid}); os.setuid({uid})
 warnings.simplefilter("always")
 print(disk.read({name!r}))
