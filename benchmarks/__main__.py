@@ -2,6 +2,7 @@
 
 NAME is a workload, or one of
     all      every workload, growth and memory, as one report
+    ablations what each mechanism brings
     budgets  what the library costs beyond arithmetic
     gpu      training steps on a GPU, beside PyTorch by hand
     growth   time per node as recordings grow
@@ -19,6 +20,7 @@ import sys
 
 SCRIPTS = {
     "all": "benchmarks.report",
+    "ablations": "benchmarks.ablations",
     "budgets": "benchmarks.budgets",
     "gpu": "benchmarks.gpu.command",
     "growth": "benchmarks.growth",

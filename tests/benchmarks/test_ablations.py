@@ -1,0 +1,26 @@
+"""Mechanisms are switched off in processes of their own, and every name that is replaced is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from benchmarks.ablations import BASES, MECHANISMS, measured, table
+
+SWITCH_ALL_OFF = """
+from benchmarks.ablations import MECHANISMS, switch_off
+for replaced in MECHANISMS.values():
+    switch_off(replaced)
+"""
+
+
+def test_one_mechanism_on_a_tiny_workload() -> None:
+    rows = measured(["treelstm cells 8 4"], ["forwarded concat operands"], 1)
+    assert set(rows[0]["percent"]) == {*BASES, "forwarded concat operands"}
+    assert rows[0]["milliseconds"] > 0
+    assert table(rows).splitlines()[-1].startswith("forwarded concat operands")
+
+
+def test_what_is_replaced_is_there() -> None:
+    assert len(MECHANISMS) > 10
+    subprocess.run([sys.executable, "-c", SWITCH_ALL_OFF], check=True)
