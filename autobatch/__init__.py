@@ -6,7 +6,8 @@ from .base.types import set_default_dtype
 from .errors import AutobatchError
 from .ops.composite import log_softmax, logsumexp, softmax, squared_error
 from .ops.elementwise import absolute as abs
-from .ops.elementwise import maximum, minimum, power, where
+from .ops.elementwise import maximum, minimum, where
+from .ops.functions import power
 from .ops.linalg import matmul
 from .ops.movement import reshape, transpose
 from .ops.value import Tensor, TensorLike
@@ -21,7 +22,7 @@ from .record.modes import no_grad
 from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .record.parameter import Parameter
 from .record.random import dropout, normal, random_state, rng, seed, set_random_state, uniform
-from .record.reductions import max, mean, stack, sum
+from .record.reductions import max, mean, min, prod, stack, sum
 from .record.recorder import tensor
 from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)
 from .engine.values import check_finite, evaluate
@@ -64,6 +65,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "min",
     "minimum",
     "nn",
     "no_grad",
@@ -71,6 +73,7 @@ __all__ = [
     "ones",
     "optim",
     "power",
+    "prod",
     "products",
     "products_in_use",
     "profile",

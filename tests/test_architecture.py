@@ -21,7 +21,6 @@ ROOMS = (
 
 LATE = {
     ("backends.device", "backends.cuda.cupy_device"): "loaded where a GPU is the backend",
-    ("ops.reduce", "ops.segment"): "a reduction over rows becomes one over a list, whose file needs reductions",
 }
 """Imports inside functions, and why they are there."""
 

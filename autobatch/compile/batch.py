@@ -13,6 +13,7 @@ Cost: once per signature.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ from ..ops.declare import apply
 from ..ops.index import ARANGE, SCATTER_ADD, TAKE
 from ..ops.linalg import PRODUCT
 from ..ops.movement import broadcast_to, reshape, transpose
-from ..ops.segment import SEGMENT_MAX
+from ..ops.reduce import SPREAD
 
 INT64 = np.dtype(np.int64)
 
@@ -74,6 +75,10 @@ class _Batcher:
     # One rule for each way an op meets a leading axis. `lead` is the largest lead of the operands.
 
     def elementwise(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        return _Value(self.builder.record(node.op, self._aligned(xs, lead), node.attrs), lead)
+
+    def _aligned(self, xs: list[_Value], lead: int) -> tuple[Any, ...]:
+        """Operands that broadcast as those of one node do: with a leading axis they have one rank."""
         ndim = max(len(x.shape) for x in xs)
         aligned = []
         for x in xs:
@@ -81,7 +86,7 @@ class _Batcher:
             if x.lead is not None and len(x.shape) < ndim:
                 y = reshape(y, (Dim(lead), *(1,) * (ndim - len(x.shape)), *x.shape))
             aligned.append(y)
-        return _Value(self.builder.record(node.op, tuple(aligned), node.attrs), lead)
+        return tuple(aligned)
 
     def axes(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         return _Value(self.builder.record(node.op, tuple(self.led(x, lead) for x in xs), node.attrs), lead)
@@ -107,7 +112,7 @@ class _Batcher:
         a, b = xs
         rows, cols = a.shape[-2], b.shape[-1]
         if b.lead is None and len(b.shape) == 2:
-            flat = self._flat(self.led(a, lead), lead, a.shape)
+            flat = reshape(self.led(a, lead), (Dim(lead) * math.prod(a.shape[:-1]), a.shape[-1]))
             y = apply(PRODUCT, (flat, b.tracer))
             return _Value(reshape(y, (Dim(lead), *a.shape[:-1], cols)), lead)
         if a.lead is None and len(a.shape) == 2 and len(b.shape) == 2:
@@ -115,31 +120,18 @@ class _Batcher:
                 return _Value(apply(PRODUCT, (a.tracer, self.led(b, lead))), lead)
             flipped = reshape(self.led(b, lead), (Dim(lead), b.shape[0]))
             return _Value(reshape(apply(PRODUCT, (flipped, transpose(a.tracer))), (Dim(lead), rows, 1)), lead)
-        ndim = max(len(a.shape), len(b.shape))
-        aligned = []
-        for x in xs:
-            y = x.tracer if x.lead is None else self.led(x, lead)
-            if x.lead is not None and len(x.shape) < ndim:
-                y = reshape(y, (Dim(lead), *(1,) * (ndim - len(x.shape)), *x.shape))
-            aligned.append(y)
-        return _Value(apply(PRODUCT, tuple(aligned)), lead)
-
-    def _flat(self, x: Any, lead: int, shape: tuple[int, ...]) -> Any:
-        """(lead, …, n, k) as (lead·…·n, k)."""
-        count = 1
-        for n in shape[:-1]:
-            count *= n
-        return reshape(x, (Dim(lead) * count, shape[-1]))
+        return _Value(apply(PRODUCT, self._aligned(xs, lead)), lead)
 
     def take(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         x, i = xs
         if x.lead is None:
             return _Value(apply(TAKE, (x.tracer, self.led(i, lead))), lead)
-        index, count = self._flat_index(x.lead, i, lead, x.shape[0])
-        flat = reshape(x.tracer, (Dim(x.lead) * count, *x.shape[1:]))
+        n = x.shape[0]
+        index = self._flat_index(x.lead, i, lead, n)
+        flat = reshape(x.tracer, (Dim(x.lead) * n, *x.shape[1:]))
         return _Value(apply(TAKE, (flat, index)), lead)
 
-    def _flat_index(self, table: int, i: _Value, lead: int, n: int) -> tuple[Any, int]:
+    def _flat_index(self, table: int, i: _Value, lead: int, n: int) -> Any:
         """Index into rows of all nodes' tables behind each other."""
         if table == lead:
             number = self.builder.record(ARANGE, (self.builder.constant(0, INT64),), (Dim(lead),))
@@ -148,21 +140,21 @@ class _Batcher:
         else:
             raise CompilerBug(f"a table of list {table} is indexed per element of list {lead}")
         first = reshape(number * n, (Dim(lead), *(1,) * len(i.shape)))
-        return self.led(i, lead) + first, n
+        return self.led(i, lead) + first
 
     def scatter(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         g, i = xs
         n = node.attrs[0]
-        index, count = self._flat_index(lead, i, lead, n)
-        flat = apply(SCATTER_ADD, (self.led(g, lead), index), (Dim(lead) * count,))
+        index = self._flat_index(lead, i, lead, n)
+        flat = apply(SCATTER_ADD, (self.led(g, lead), index), (Dim(lead) * n,))
         return _Value(reshape(flat, (Dim(lead), n, *flat.shape[1:])), lead)
 
     def list(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         k = node.attrs[0]
-        if node.op.name == "spread":
+        if node.op is SPREAD:
             return _Value(self.led(xs[0], k), k)
-        op = SCATTER_ADD if node.op.name == "list_sum" else SEGMENT_MAX
-        return _Value(apply(op, (self.led(xs[0], k), self.segments(k)), (Dim(0),)), 0)
+        assert node.op.over_segments is not None
+        return _Value(apply(node.op.over_segments, (self.led(xs[0], k), self.segments(k)), (Dim(0),)), 0)
 
 
 def batch(graph: Graph) -> Graph:

@@ -10,7 +10,7 @@ loop stores can be read one stage later. So all loops of one stage and domain ar
 moved to the stage in which they are needed first. A value with one number per row is computed again, before the
 columns, by each loop that uses it.
 
-With `reductions`, sums and maxima over the last axes are part of the loop over the rows that they reduce, its *host*,
+With `reductions`, reductions over the last axes are part of the loop over the rows that they reduce, its *host*,
 and so is what has one number per row and follows from them: a softmax is one loop, which passes a row several times
 while it is in the cache.
 
@@ -31,7 +31,6 @@ from ..ir.graph import CONST, INPUT, Graph
 from ..ops.elementwise import CAST, EQUAL, NOT_EQUAL, STOP_GRADIENT, WHERE
 from ..ops.index import ARANGE, TAKE
 from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
-from ..ops.reduce import MAX, SUM
 from .rewrites.in_place_matmuls import ROWS, STACKED
 from .steps import Domain, Extent, Loop, Read, Steps, Store, gathered_concats, rows_domain, splits
 
@@ -108,9 +107,9 @@ class _Planner:
         return node.op.name in _ARITHMETIC and all(t.dtype == np.int64 for t in types[1:])
 
     def _reduced(self, i: int) -> Domain | None:
-        """The rows that a reduction sums up, or of which it takes the largest number, where a loop does that."""
+        """The rows whose columns a node reduces, where a loop does that."""
         node = self.nodes[i]
-        if not self.reductions or node.op not in (SUM, MAX):
+        if not self.reductions or node.op.batch != "reduce":
             return None
         x, axes = self.nodes[node.inputs[0]].type, node.attrs[0]
         s = x.ndim - len(axes)

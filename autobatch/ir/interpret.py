@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import CompilerBug
+from ..ops.reduce import SPREAD
 from .graph import CONST, INPUT, NODE, Graph
 
 Read = Callable[[str, int], Any]
@@ -37,12 +38,9 @@ def interpret(graph: Graph, read: Read, see: Callable[[int, Any], None] | None =
             value = np.asarray(node.attrs[0], node.type.dtype)
         elif node.op.batch == "list":
             x = values[node.inputs[0]]
-            if node.op.name == "spread":
-                value = [x] * _length(read, lists, node.attrs[0])
-            elif nodes[node.inputs[0]].level <= NODE:
-                value = node.op.numpy([x] * _length(read, lists, node.attrs[0]), *node.attrs)  # type: ignore[misc]
-            else:
-                value = node.op.numpy(x, *node.attrs) if x else np.zeros(node.type.shape, node.type.dtype)  # type: ignore[misc]
+            if nodes[node.inputs[0]].level <= NODE:
+                x = [x] * _length(read, lists, node.attrs[0])
+            value = x if node.op is SPREAD else _reduced(node, x)
         elif node.level > NODE:
             length = _length(read, lists, node.level)
             columns = [values[j] if nodes[j].level > NODE else [values[j]] * length for j in node.inputs]
@@ -59,6 +57,13 @@ def _length(read: Read, lists: dict[int, int], k: int) -> int:
     if k not in lists:
         lists[k] = int(read("lengths", k))
     return lists[k]
+
+
+def _reduced(node: Any, elements: list[Any]) -> Any:
+    if not elements:
+        return np.full(node.type.shape, node.op.identity_of(node.type.dtype), node.type.dtype)
+    with np.errstate(all="ignore"):
+        return node.op.numpy(elements, *node.attrs)
 
 
 def _call(node: Any, operands: Sequence[Any]) -> Any:

@@ -7,7 +7,7 @@ list carries the list's number as its level.
 Cost: once per signature, a few microseconds an op.
 
     >>> from autobatch.ir.trace import Builder
-    >>> from autobatch.ops.elementwise import tanh
+    >>> from autobatch.ops.functions import tanh
     >>> from autobatch.base.types import tensor_type
     >>> builder = Builder()
     >>> x = builder.input("rows", 0, tensor_type("float32", (4,)))
@@ -33,7 +33,7 @@ from ..ops.declare import Attrs, Op, apply
 from ..ops.elementwise import ADD, CAST, STOP_GRADIENT, float_dtype
 from ..ops.index import BOUNDED, lowest_index
 from ..ops.movement import concat, reshape
-from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
+from ..ops.reduce import LIST_REDUCTIONS
 from .graph import CONST, NODE, SHARED, Graph, Origin
 from .tracers import StackedTracer, TracedList, Tracer
 
@@ -246,8 +246,7 @@ class Builder:
             )
         if kind == "stack":
             return StackedTracer(self._constant(real) if self.is_frozen() else real)
-        op = {"sum": LIST_SUM, "max": LIST_MAX, "mean": LIST_MEAN}[kind]
-        return self.record(op, (real,), (k,))
+        return self.record(LIST_REDUCTIONS[kind], (real,), (k,))
 
     # Random draws.
 

@@ -118,7 +118,7 @@ class StackedTracer(Tensor):
         stacked = [isinstance(x, StackedTracer) for x in operands]
         ndims = [len(getattr(x, "shape", np.shape(x) if not hasattr(x, "_type") else ())) for x in operands]
         shared = [getattr(x, "_priority", 0) <= 1 for x in operands]
-        rows = op.over_rows(ndims, attrs) if op.over_rows and len(operands) == 1 else None
+        rows = op.list_form(ndims, attrs)
         if rows is not None:
             return apply(rows, (self._each,), (self._each.level,))
         lifted = op.lead(ndims, shared, attrs) if op.lead else None

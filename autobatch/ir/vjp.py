@@ -18,8 +18,7 @@ from ..ops.declare import apply
 from ..ops.elementwise import ADD, STOP_GRADIENT
 from ..ops.index import SCATTER_ADD
 from ..ops.movement import SLICE, broadcast_to, concat, reshape
-from ..ops.reduce import SUM
-from ..ops.segment import LIST_SUM, SPREAD
+from ..ops.reduce import LIST_SUM, SPREAD, SUM
 from .graph import CONST, INPUT, NODE, Graph
 from .trace import Builder
 from .tracers import Tracer

@@ -3,12 +3,12 @@
 In: operands and attributes. Out: a type, and for the reference a NumPy array. Nothing is recorded here; who records is
 asked through `declare.recorder`.
 
-In reading order: `declare` (what an op says of itself), `elementwise`, `movement`, `index`, `linalg`, `reduce`,
-`segment` (reductions over lists), `random`, `searching`; `composite` ops are made of others; `value` has the operators
-of tensors.
+In reading order: `declare` (what an op says of itself), `elementwise`, `functions` (of one element), `movement`,
+`index`, `linalg`, `reduce` (over axes and over lists), `random`, `searching`; `composite` ops are made of others;
+`value` has the operators of tensors.
 """
 
-from . import composite, elementwise, index, linalg, movement, random, reduce, segment
+from . import composite, elementwise, functions, index, linalg, movement, random, reduce
 from .declare import OPS, Op, Sample, apply
 
 __all__ = [
@@ -18,10 +18,10 @@ __all__ = [
     "apply",
     "composite",
     "elementwise",
+    "functions",
     "index",
     "linalg",
     "movement",
     "random",
     "reduce",
-    "segment",
 ]

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from .declare import Attrs, Op, Sample, apply, as_value, declare
-from .elementwise import STOP_GRADIENT, absolute, exp, less, log, where
+from .elementwise import STOP_GRADIENT, absolute, where
+from .functions import exp, log
 from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
 from .reduce import MAX, SUM, normalise_axes
@@ -28,7 +29,7 @@ def _tuple(axis: Axes) -> tuple[int, ...]:
 def _safe_max(x: Any, axis: Axes) -> Any:
     """The maximum as a constant; 0 where it is not finite, so that -inf - -inf does not arise."""
     top = apply(STOP_GRADIENT, (apply(MAX, (x,), (_tuple(axis), True)),))
-    return where(less(absolute(top), float("inf")), top, 0.0)
+    return where(absolute(top) < float("inf"), top, 0.0)
 
 
 def _softmax_body(x: Any, axis: Axes) -> Any:

@@ -7,6 +7,7 @@ run over `OPS`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,11 @@ class Op:
     body:  for composites, the function in ops
     lead:  (operand ranks, which are shared, attributes) → which row operands have a leading axis that is merely carried
            along, so that it may vary; None where there is none such
-    over_rows: name of the list op that this op is when it reduces the leading axis of a rank ≥ 2 operand
+    combine: of a reduction the elementwise op, associative and commutative, that makes one element of two; its scalar
+           expression makes the loops of all backends
+    identity: of a reduction the result for no elements; infinities stand for the lowest and highest of whole numbers
+    over_list: of a reduction over axes the op that reduces a list; it takes the place where the leading axis is reduced
+    over_segments: of a reduction over a list the op that reduces rows in the batched graph
     """
 
     name: str
@@ -64,11 +69,26 @@ class Op:
     dtypes: str = "promote"
     body: Callable[..., Any] | None = None
     lead: Callable[[Sequence[int], Sequence[bool], Attrs], tuple[bool, ...] | None] | None = None
-    over_rows: Callable[[Sequence[int], Attrs], Any] | None = None
+    combine: Op | None = None
+    identity: float = math.nan
+    over_list: Op | None = None
+    over_segments: Op | None = None
     samples: Callable[[np.random.Generator], list[Sample]] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return self.name
+
+    def list_form(self, ndims: Sequence[int], attrs: Attrs) -> Op | None:
+        """The op over a list that this one is where it reduces the leading axis of an operand of rank 2 or more."""
+        return self.over_list if self.over_list and ndims[0] >= 2 and attrs == ((-ndims[0],), False) else None
+
+    def identity_of(self, dtype: np.dtype[Any]) -> float:
+        """The identity of a reduction, as a number of this dtype."""
+        if dtype.kind == "f" or math.isfinite(self.identity):
+            return self.identity
+        if dtype.kind == "b":
+            return self.identity > 0
+        return np.iinfo(dtype).max if self.identity > 0 else np.iinfo(dtype).min
 
 
 OPS: dict[str, Op] = {}

@@ -10,6 +10,7 @@ import numpy as np
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from ..base.types import Type, broadcast_shapes, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
+from .elementwise import ADD
 from .movement import STACK, reshape, slice_axis, transpose
 
 INT64 = np.dtype(np.int64)
@@ -64,6 +65,8 @@ SCATTER_ADD: Op = declare(
         _scatter_add,
         lambda g, y, x, a: (apply(TAKE, (g, x[1])), None),
         "scatter",
+        combine=ADD,
+        identity=0.0,
         dtypes="keep",
         samples=lambda rng: [
             Sample((rng.normal(size=(3, 2)), np.array([1, 0, 1])), (4,)),

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..base.types import Type, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
-from .elementwise import cast, less_equal
+from .elementwise import LESS_EQUAL, cast
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ELEMENT = np.uint64(0xD1B54A32D192ED03)
@@ -90,7 +90,7 @@ NORMAL = declare(
 
 
 def _dropout_body(x: Any, stream: Any, draw: Any, p: float) -> Any:
-    kept = less_equal(p, apply(UNIFORM, (stream, draw), (x.shape, x.dtype)))
+    kept = apply(LESS_EQUAL, (p, apply(UNIFORM, (stream, draw), (x.shape, x.dtype))))
     return x * (cast(kept, x.dtype) * (1.0 / (1.0 - p)))
 
 

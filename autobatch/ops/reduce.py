@@ -1,8 +1,16 @@
-"""Reductions over axes. Axes are kept as negative numbers, so that a leading axis may be added or left out."""
+"""Reductions, in three forms: over axes, over the elements of a list, and over the rows of segments.
+
+Inside a single graph a list operand is one value *per element*; ops on it run on every element, and a reduction leads
+back from the elements to the node. In a batched graph all elements of all nodes lie behind each other and `segments`
+tells the node of each, so that the reduction becomes one of rows. `reducing` declares all forms from one combiner.
+Axes are kept as negative numbers, so that a leading axis may be added or left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +18,13 @@ import numpy as np
 from ..base.errors import OpTypeError, op_error
 from ..base.types import Type, counted, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
-from .elementwise import cast, equal, float_dtype
+from .elementwise import ADD, MAXIMUM, MINIMUM, MUL, cast, equal, float_dtype, where
+from .index import SCATTER_ADD, TAKE
 from .movement import broadcast_to, reshape
+
+Reduce = Callable[[Any, Any], Any]
+Slope = Callable[[Any, Any, Any, Callable[[Any], Any], Reduce], Any]
+"""(cotangent, result, elements, what gives a result to each of its elements, what reduces elements) → cotangent."""
 
 
 def _kept(shape: tuple[Any, ...], axes: tuple[int, ...]) -> tuple[Any, ...]:
@@ -27,29 +40,18 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(types[0].dtype, left)
 
 
+def _infer_segments(types: Sequence[Type], attrs: Attrs) -> Type:
+    return tensor_type(types[0].dtype, (attrs[0], *types[0].shape[1:]))
+
+
+def _same(types: Sequence[Type], attrs: Attrs) -> Type:
+    return types[0]
+
+
 def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
     axes, keepdims = attrs
     left = ndims[0] if keepdims else ndims[0] - len(axes)
     return (True,) if ndims[0] >= 2 and left >= 2 and -ndims[0] not in axes else None
-
-
-def _sum_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
-    return (broadcast_to(reshape(g, _kept(x[0].shape, attrs[0])), x[0].shape),)
-
-
-def _max_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
-    kept = _kept(x[0].shape, attrs[0])
-    chosen = cast(equal(x[0], reshape(y, kept)), g.dtype)
-    ties = apply(SUM, (chosen,), (attrs[0], True))
-    return (chosen * (reshape(g, kept) / ties),)
-
-
-def _max(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    return x.max(axes, keepdims=keepdims)
-
-
-def _sum(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    return x.sum(axes, keepdims=keepdims, dtype=x.dtype)
 
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
@@ -61,48 +63,132 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
         Sample((x,), ((-1,), True)),
         Sample((rng.normal(size=(2, 3, 2)),), ((-1,), False)),
         Sample((rng.normal(size=4),), ((-1,), False)),
+        Sample((np.array([[0.0, 0.7, -1.3, 0.4], [0.0, 0.6, -1.1, 0.0]]),), ((-1,), False)),
         Sample((np.array([np.nan, 1.0, np.inf]),), ((-1,), False), smooth=False),
         Sample((np.array([-np.inf, -np.inf]),), ((-1,), True), smooth=False),
     ]
 
 
-def _rows_op(name: str) -> Any:
-    def over_rows(ndims: Sequence[int], attrs: Attrs) -> Any:
-        from . import segment
+def _list_samples(rng: np.random.Generator) -> list[Sample]:
+    inf = np.inf
+    return [
+        Sample(([rng.normal(size=2) for _ in range(3)],), (1,)),
+        Sample(([rng.normal(size=())],), (1,)),
+        Sample(([rng.normal(size=(3, 2)) for _ in range(2)],), (1,)),
+        Sample(([np.array(x) for x in ([0.0, 0.0], [0.7, 0.6], [-1.3, -1.1], [0.4, 0.0])],), (1,)),
+        Sample(([np.array([np.nan, inf, 0.0, -0.0]), np.array([1.0, -inf, -0.0, -0.0])],), (1,), smooth=False),
+    ]
 
-        axes, keepdims = attrs
-        return getattr(segment, name) if ndims[0] >= 2 and axes == (-ndims[0],) and not keepdims else None
 
-    return over_rows
+def _segment_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((rng.normal(size=(4, 2)), np.array([0, 0, 1, 1])), (2,))]
 
 
-SUM = declare(
+def _spread_samples(rng: np.random.Generator) -> list[Sample]:
+    """The second operand is the list that the value is spread over."""
+    return [
+        Sample((rng.normal(size=2), [rng.normal(size=2) for _ in range(3)]), (1,)),
+        Sample((rng.normal(size=(3, 2)), [rng.normal(size=(3, 2))]), (1,)),
+    ]
+
+
+def reducing(
+    name: str,
+    doc: str,
+    combine: Op,
+    identity: float,
+    slope: Slope,
+    dtypes: str = "promote",
+    over_segments: Op | None = None,
+) -> tuple[Op, Op, Op]:
+    """Declare a reduction over axes, over a list and over segments; the NumPy function of `combine` is a ufunc."""
+    ufunc: Any = combine.numpy
+
+    def reduce_axes(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        return ufunc.reduce(x, axes, keepdims=keepdims, dtype=x.dtype)
+
+    def axes_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+        kept = _kept(x[0].shape, attrs[0])
+        return (slope(g, y, x[0], lambda z: reshape(z, kept), lambda op, z: apply(op, (z,), attrs)),)
+
+    def reduce_list(xs: list[Any], k: int) -> Any:
+        return np.array(functools.reduce(ufunc, xs))
+
+    def list_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+        def reduce(op: Any, z: Any) -> Any:
+            return apply(op.over_list, (z,), attrs)
+
+        return (slope(g, y, x[0], lambda z: apply(SPREAD, (z,), attrs), reduce),)
+
+    def reduce_rows(x: Any, segments: Any, n: int) -> Any:
+        result = np.full((n, *x.shape[1:]), of_segments.identity_of(x.dtype), x.dtype)
+        ufunc.at(result, segments, x)
+        return result
+
+    def rows_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+        def reduce(op: Any, z: Any) -> Any:
+            return apply(op.over_list.over_segments, (z, x[1]), attrs)
+
+        return slope(g, y, x[0], lambda z: apply(TAKE, (z, x[1])), reduce), None
+
+    def form(prefix: str, infer: Any, numpy: Any, vjp: Any, batch: str, **more: Any) -> Op:
+        return declare(Op(prefix + name, doc, infer, numpy, vjp, batch, combine=combine, identity=identity, **more))
+
+    of_segments = over_segments or form(
+        "segment_", _infer_segments, reduce_rows, rows_vjp, "batched", dtypes="keep", samples=_segment_samples
+    )
+    of_list = form(
+        "list_", _same, reduce_list, list_vjp, "list", dtypes=dtypes, over_segments=of_segments, samples=_list_samples
+    )
+    of_axes = form(
+        "", _infer, reduce_axes, axes_vjp, "reduce", dtypes=dtypes, lead=_lead, over_list=of_list, samples=_samples
+    )
+    return of_axes, of_list, of_segments
+
+
+def _chosen(g: Any, y: Any, x: Any, spread: Callable[[Any], Any], reduce: Reduce) -> Any:
+    chosen = cast(equal(x, spread(y)), g.dtype)
+    return chosen * spread(g / reduce(SUM, chosen))
+
+
+def _others(g: Any, y: Any, x: Any, spread: Callable[[Any], Any], reduce: Reduce) -> Any:
+    """The product of the other elements: that of all but the zeros, divided by the element, where no other is a zero.
+
+    Where one other is, it is a factor, so that the derivative of this is right, too; a third one is not, between zeros.
+    """
+    zero = equal(x, 0.0)
+    is_zero, zeros, rest = cast(zero, g.dtype), where(zero, x, 0.0), where(zero, 1.0, x)
+    n_others = spread(reduce(SUM, is_zero)) - is_zero
+    other = where(equal(n_others, 0.0), 1.0, where(equal(n_others, 1.0), spread(reduce(SUM, zeros)) - zeros, 0.0))
+    return spread(g * reduce(PROD, rest)) / rest * other
+
+
+SUM, LIST_SUM, _ = reducing(
+    "sum",
+    "sum; truth values are counted",
+    ADD,
+    0.0,
+    lambda g, y, x, spread, reduce: broadcast_to(spread(g), x.shape),
+    "count",
+    SCATTER_ADD,
+)
+SPREAD = declare(
     Op(
-        "sum",
-        "sum over axes; truth values are counted",
-        _infer,
-        _sum,
-        _sum_vjp,
-        "reduce",
-        dtypes="count",
-        lead=_lead,
-        over_rows=_rows_op("LIST_SUM"),
-        samples=_samples,
+        "spread",
+        "a value of the node given to every element of its list",
+        _same,
+        None,
+        lambda g, y, x, a: (apply(LIST_SUM, (g,), a),),
+        "list",
+        dtypes="keep",
+        samples=_spread_samples,
     )
 )
-MAX = declare(
-    Op(
-        "max",
-        "largest element over axes; equal elements share the derivative",
-        _infer,
-        _max,
-        _max_vjp,
-        "reduce",
-        lead=_lead,
-        over_rows=_rows_op("LIST_MAX"),
-        samples=_samples,
-    )
+PROD, _, _ = reducing("prod", "product; truth values are counted", MUL, 1.0, _others, "count")
+MAX, LIST_MAX, SEGMENT_MAX = reducing(
+    "max", "largest element; equal elements share the derivative", MAXIMUM, -math.inf, _chosen
 )
+MIN, _, _ = reducing("min", "smallest element; equal elements share the derivative", MINIMUM, math.inf, _chosen)
 
 
 def _mean_body(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
@@ -112,46 +198,43 @@ def _mean_body(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     return cast(apply(SUM, (summable(x),), (axes, keepdims)) / float(count), float_dtype(x.dtype))
 
 
+def _list_mean_body(x: Any, k: int) -> Any:
+    total = apply(LIST_SUM, (summable(x),), (k,))
+    return cast(total / cast(x._list_length(k), total.dtype), float_dtype(x.dtype))
+
+
 def summable(x: Any) -> Any:
     """What a mean adds up: whole numbers in double precision, as NumPy does."""
     return x if x.dtype.kind == "f" else cast(x, np.float64)
 
 
-MEAN = declare(
-    Op(
-        "mean",
-        "mean over axes",
-        body=_mean_body,
-        dtypes="keep",
-        lead=_lead,
-        over_rows=_rows_op("LIST_MEAN"),
-        samples=_samples,
-    )
-)
+LIST_MEAN = declare(Op("list_mean", "mean", batch="list", body=_list_mean_body, dtypes="keep", samples=_list_samples))
+MEAN = declare(Op("mean", "mean", body=_mean_body, dtypes="keep", lead=_lead, over_list=LIST_MEAN, samples=_samples))
 
-_REDUCTIONS = {"sum": SUM, "max": MAX, "mean": MEAN}
+REDUCTIONS: dict[str, Op] = {op.name: op for op in (SUM, PROD, MAX, MIN, MEAN)}
+LIST_REDUCTIONS: dict[str, Op] = {name: op.over_list for name, op in REDUCTIONS.items() if op.over_list}
 
 
 def reduction(name: str, x: Any, axis: int | tuple[int, ...] | None, keepdims: bool) -> Any:
     """Reduce one value over `axis` (all axes for None)."""
+    op = REDUCTIONS[name]
     axes = normalise_axes(name, axis, len(x.shape))
     for a in axes:
-        if x.shape[a] == 0 and name != "sum":
+        if x.shape[a] == 0 and not math.isfinite(op.identity):
             raise op_error(
                 name,
                 f"axis {a} is empty, and an empty {name} has no value",
                 got=str(x.shape),
                 repair="guard the call with an if, or use ab.sum",
             )
-    if not axes:
-        return reduced_alone(name, x)
-    return apply(_REDUCTIONS[name], (x,), (axes, bool(keepdims)))
+    return apply(op, (x,), (axes, bool(keepdims))) if axes else reduced_alone(name, x)
 
 
 def reduced_alone(name: str, x: Any) -> Any:
-    """The sum, mean or maximum of a single value: the value itself, in the dtype of the result."""
-    dtype = {"sum": counted, "mean": float_dtype}.get(name)
-    return x if dtype is None else cast(x, dtype(x.dtype))
+    """The reduction of a single value: the value itself, in the dtype of the result."""
+    if name == "mean":
+        return cast(x, float_dtype(x.dtype))
+    return cast(x, counted(x.dtype)) if REDUCTIONS[name].dtypes == "count" else x
 
 
 def normalise_axes(name: str, axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:

@@ -291,6 +291,10 @@ class Tensor:
         """`autobatch.sum` of this value."""
         return reduction("sum", self, axis, keepdims)
 
+    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`autobatch.prod` of this value."""
+        return reduction("prod", self, axis, keepdims)
+
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """`autobatch.mean` of this value."""
         return reduction("mean", self, axis, keepdims)
@@ -298,6 +302,10 @@ class Tensor:
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """`autobatch.max` of this value."""
         return reduction("max", self, axis, keepdims)
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """`autobatch.min` of this value."""
+        return reduction("min", self, axis, keepdims)
 
     def reshape(self, *shape: ShapeLike) -> Tensor:
         """`autobatch.reshape` of this value."""
@@ -344,8 +352,8 @@ from .elementwise import (  # noqa: E402
     SUB,
     cast,
     nearest,
-    power,
 )
+from .functions import power  # noqa: E402
 from .index import getitem  # noqa: E402
 from .linalg import MATMUL  # noqa: E402
 from .movement import reshape, transpose  # noqa: E402

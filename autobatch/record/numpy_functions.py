@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import op_error
-from ..ops import elementwise, linalg, movement
+from ..ops import elementwise, functions, linalg, movement
 from ..ops.declare import apply, as_value
 from ..ops.value import Tensor
 from . import reductions
@@ -163,7 +163,7 @@ FUNCTIONS: dict[Function, Function] = {
     np.floor_divide: _operator(elementwise.FLOOR_DIVIDE),
     np.remainder: _operator(elementwise.REMAINDER),
     np.divmod: lambda x1, x2: (apply(elementwise.FLOOR_DIVIDE, (x1, x2)), apply(elementwise.REMAINDER, (x1, x2))),
-    np.power: elementwise.power,
+    np.power: functions.power,
     np.maximum: elementwise.maximum,
     np.minimum: elementwise.minimum,
     np.less: _operator(elementwise.LESS),
@@ -186,12 +186,12 @@ FUNCTIONS: dict[Function, Function] = {
     np.negative: lambda x: apply(elementwise.NEG, (x,)),
     np.positive: lambda x: x,
     np.absolute: elementwise.absolute,
-    np.sign: elementwise.sign,
+    np.sign: lambda x: apply(elementwise.SIGN, (x,)),
     np.square: lambda x: apply(elementwise.MUL, (x, x)),
-    np.exp: elementwise.exp,
-    np.log: elementwise.log,
-    np.sqrt: elementwise.sqrt,
-    np.tanh: elementwise.tanh,
+    np.exp: functions.exp,
+    np.log: functions.log,
+    np.sqrt: functions.sqrt,
+    np.tanh: functions.tanh,
     np.rint: elementwise.nearest,
     np.round: lambda a, decimals=0: elementwise.nearest(a, decimals),
     np.clip: _clip,
@@ -199,8 +199,11 @@ FUNCTIONS: dict[Function, Function] = {
     # Axes.
     np.sum: _reduction(reductions.sum),
     np.mean: _reduction(reductions.mean),
+    np.prod: _reduction(reductions.prod),
     np.max: _reduction(reductions.max),
     np.amax: _reduction(reductions.max),
+    np.min: _reduction(reductions.min),
+    np.amin: _reduction(reductions.min),
     np.matmul: linalg.matmul,
     np.dot: _dot,
     np.outer: _outer,
@@ -233,7 +236,7 @@ FUNCTIONS: dict[Function, Function] = {
 }
 """NumPy's functions and what they record on values."""
 
-_REDUCES: dict[Function, Function] = {np.add: np.sum, np.maximum: np.max}
+_REDUCES: dict[Function, Function] = {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min}
 _DEFAULTS = {"casting": ("same_kind",), "order": ("K", "C", "A"), "subok": (True,), "where": (True,)}
 """What options may be that mean nothing to values, beside None."""
 

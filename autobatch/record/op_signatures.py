@@ -12,7 +12,7 @@ from ..ir.graph import NODE, _hashable
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
 from ..ops.elementwise import STOP_GRADIENT
-from ..ops.segment import LIST_MAX, LIST_MEAN, LIST_SUM
+from ..ops.reduce import LIST_REDUCTIONS
 from ..schedule.structures import AS_SLOT, EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
 from .shared import Shared, youngest_of
 from .signature import Signature
@@ -41,7 +41,7 @@ def list_signature(kind: str, element: Type, frozen: bool) -> tuple[Signature, T
     if found is None:
         builder = Builder()
         x = builder.input("rows", 0, element, 1)
-        result = builder.record({"sum": LIST_SUM, "max": LIST_MAX, "mean": LIST_MEAN}[kind], (x,), (1,))
+        result = builder.record(LIST_REDUCTIONS[kind], (x,), (1,))
         graph = builder.finish([result])
         type = graph.nodes[graph.outputs[0]].type
         signature = Signature(
@@ -62,7 +62,7 @@ def _make_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -
     type = whole.type
     fixed = Result(type.width, type.dtype, rows=type.rows)
     ndims = [k.ndim if isinstance(k, Type | Shared) else 0 for k in keys]
-    rows = op.over_rows(ndims, attrs) if op.over_rows and len(keys) == 1 and types else None
+    rows = op.list_form(ndims, attrs) if types else None
     if rows is not None and types[0].shape[0] > 0:
         return _TracedOp(rows, keys, (1,), [True]).signature(op.name, attrs, frozen, fixed), type
     lifted = op.lead(ndims, [not isinstance(k, Type) for k in keys], attrs) if op.lead and types else None

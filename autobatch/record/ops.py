@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable
 from sys import _getframe
 from typing import Any, NamedTuple, TypeVar
 
-from ..ops import composite, elementwise
+from ..ops import composite, functions
 from ..ops.composite import CROSS_ENTROPY
 from ..ops.declare import Op
-from ..ops.elementwise import ADD, DIV, EXP, LOG, MUL, RELU, SIGMOID, SOFTPLUS, SQRT, SUB, TANH
+from ..ops.elementwise import ADD, DIV, MUL, SUB
+from ..ops.functions import EXP, LOG, RELU, SIGMOID, SOFTPLUS, SQRT, TANH
 from ..ops.index import LOOKUP
 from ..ops.linalg import MATMUL
 from ..ops.movement import CONCAT, SLICE
@@ -140,13 +141,13 @@ def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
 split = _named(split, _split)
 concat = _named(concat, _concat)
 cross_entropy = _fast(composite.cross_entropy, CROSS_ENTROPY, _LABELLED, arguments="logits, index")
-exp = _fast(elementwise.exp, EXP, _UNARY, arguments="x")
-log = _fast(elementwise.log, LOG, _UNARY, arguments="x")
-relu = _fast(elementwise.relu, RELU, _UNARY, arguments="x")
-sigmoid = _fast(elementwise.sigmoid, SIGMOID, _UNARY, arguments="x")
-softplus = _fast(elementwise.softplus, SOFTPLUS, _UNARY, arguments="x")
-sqrt = _fast(elementwise.sqrt, SQRT, _UNARY, arguments="x")
-tanh = _fast(elementwise.tanh, TANH, _UNARY, arguments="x")
+exp = _fast(functions.exp, EXP, _UNARY, arguments="x")
+log = _fast(functions.log, LOG, _UNARY, arguments="x")
+relu = _fast(functions.relu, RELU, _UNARY, arguments="x")
+sigmoid = _fast(functions.sigmoid, SIGMOID, _UNARY, arguments="x")
+softplus = _fast(functions.softplus, SOFTPLUS, _UNARY, arguments="x")
+sqrt = _fast(functions.sqrt, SQRT, _UNARY, arguments="x")
+tanh = _fast(functions.tanh, TANH, _UNARY, arguments="x")
 
 for _name, _op in (("add", ADD), ("sub", SUB), ("mul", MUL), ("truediv", DIV), ("matmul", MATMUL)):
     _slow = getattr(Tensor, f"__{_name}__")

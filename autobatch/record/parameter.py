@@ -17,13 +17,14 @@ from numpy.typing import DTypeLike
 
 from ..backends import checked, current_backend
 from ..backends.device import Device, current_device
-from ..backends.host.numba_verbs import scatter_add
+from ..backends.host.numba_verbs import segments_verb
 from ..backends.host.packed_weights import forget
 from ..backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_device, to_host
 from ..base.clocks import timed
 from ..base.errors import OpTypeError, user_error
 from ..base.interrupts import run_whole
 from ..base.types import tensor_type
+from ..ops.index import SCATTER_ADD
 from ..ops.value import TensorLike
 from ..run.device import gradients as on_device
 from .context import refuse_numbers
@@ -282,7 +283,7 @@ def merge_rows(rows: Sequence[Any], values: Sequence[Any], shape: tuple[int, ...
         once, place = np.unique(ids, return_inverse=True)
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
     # np.add.reduceat takes ten to fifty times as long.
-    return SparseRows(once, scatter_add(joined, place, once.size), shape)
+    return SparseRows(once, segments_verb(SCATTER_ADD, joined.dtype)(joined, place, once.size), shape)
 
 
 def update(parameters: Sequence[Held], change: Callable[[Sequence[Any]], None]) -> None:

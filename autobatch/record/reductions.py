@@ -1,8 +1,9 @@
-"""`sum`, `mean`, `max` of one value over axes, or elementwise over a list of values; `stack` of a list."""
+"""`sum`, `prod`, `mean`, `max`, `min` of one value over axes, or elementwise over a list; `stack` of a list."""
 
 from __future__ import annotations
 
 import builtins
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, ValuesView
 from typing import Any
@@ -14,9 +15,9 @@ from ..base.types import counted
 from ..ir.tracers import TracedList, Tracer
 from ..ops.declare import apply, elements
 from ..ops.movement import STACK, negative_axis
-from ..ops.reduce import reduced_alone, reduction
+from ..ops.reduce import REDUCTIONS, reduced_alone, reduction
 from ..ops.value import Axis, ShapeLike, Tensor, TensorLike
-from .creation import zeros
+from .creation import full
 from .parameter import Held
 from .recorder import record_known_list, tensor
 from .shared import alias
@@ -32,7 +33,7 @@ def _listed(x: Any) -> Any:
     return list(x) if isinstance(x, Iterator | ValuesView | deque) else x
 
 
-def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
+def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool, shape: ShapeLike | None = None, like: Any = None) -> Any:
     if x.__class__ is list and axis is None and not keepdims:
         known = record_known_list(kind, x)
         if known is not None:
@@ -42,6 +43,12 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool) -> Any:
         if not isinstance(x, Tensor):
             x = tensor(x)
         return reduction(kind, x, axis, keepdims)
+    if isinstance(x, list | tuple) and not x:
+        identity = REDUCTIONS[kind].identity
+        if like is not None:
+            return full(like.shape, identity, counted(like.dtype))
+        if shape is not None:
+            return full(shape, identity)
     if axis is not None or keepdims:
         raise user_error(
             OpTypeError,
@@ -59,7 +66,7 @@ def over_list(kind: str, values: Any) -> Any:
         raise user_error(
             OpTypeError,
             f"{kind}: an empty list has no {kind}",
-            repair="pass shape= or like= to ab.sum" if kind == "sum" else "guard the call with an if",
+            repair=f"pass shape= or like= to ab.{kind}" if _has_identity(kind) else "guard the call with an if",
         )
     if kind != "stack":
         _check_elements(kind, values)
@@ -68,6 +75,10 @@ def over_list(kind: str, values: Any) -> Any:
     if len(values) == 1 and kind != "stack" and state.builder is None:
         return reduced_alone(kind, alias(best) if isinstance(best, Held) else best)
     return best._record_list(kind, values)
+
+
+def _has_identity(kind: str) -> bool:
+    return kind in REDUCTIONS and math.isfinite(REDUCTIONS[kind].identity)
 
 
 def _check_elements(kind: str, values: Any) -> None:
@@ -108,10 +119,24 @@ def sum(
     >>> float(ab.sum(ab.ones((2, 3)))), ab.sum([ab.ones(2), ab.ones(2)]).numpy().tolist(), ab.sum([], shape=(1,)).shape
     (6.0, [2.0, 2.0], (1,))
     """
-    x = x if x.__class__ is list else _listed(x)
-    if (shape is not None or like is not None) and _is_list(x) and not isinstance(x, TracedList) and not len(x):
-        return zeros(like.shape, counted(like.dtype)) if like is not None else zeros(shape)  # type: ignore[arg-type]
-    return _reduce("sum", x, axis, keepdims)
+    return _reduce("sum", x, axis, keepdims, shape, like)
+
+
+def prod(
+    x: TensorLike | Iterable[TensorLike],
+    axis: Axis = None,
+    keepdims: bool = False,
+    *,
+    shape: ShapeLike | None = None,
+    like: Tensor | None = None,
+) -> Tensor:
+    """Product of one value over axes, or of a list of values, elementwise; `shape` and `like` as in `sum`: ones.
+
+    >>> import autobatch as ab
+    >>> float(ab.prod(ab.tensor([2.0, 3.0]))), ab.prod([], shape=2).numpy().tolist()
+    (6.0, [1.0, 1.0])
+    """
+    return _reduce("prod", x, axis, keepdims, shape, like)
 
 
 def mean(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -132,6 +157,16 @@ def max(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool 
     array([3., 5.], dtype=float32)
     """
     return _reduce("max", x, axis, keepdims)
+
+
+def min(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Smallest element of one value over axes, or of a list of values, elementwise; an empty one raises.
+
+    >>> import autobatch as ab
+    >>> ab.min([ab.tensor([1.0, 5.0]), ab.tensor([3.0, 2.0])]).numpy()
+    array([1., 2.], dtype=float32)
+    """
+    return _reduce("min", x, axis, keepdims)
 
 
 def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from autobatch.compile.split import split
 from autobatch.ir.graph import INPUT, SHARED, Graph
 from autobatch.ir.trace import Builder
 from autobatch.ir.vjp import differentiable, vjp
-from autobatch.ops import elementwise as e
+from autobatch.ops import functions as fn
 from autobatch.ops.linalg import PRODUCT
 from tests.compile.by_hand import Build, by_numpy, resolve
 
@@ -68,8 +68,8 @@ def check(graph: Graph) -> None:
 
 
 PROGRAMS: dict[str, Callable[..., Any]] = {
-    "a layer": lambda x, w, i, j: e.tanh(w @ x),
-    "two layers": lambda x, w, i, j: e.tanh(w @ e.tanh(w @ x)) * x,
+    "a layer": lambda x, w, i, j: fn.tanh(w @ x),
+    "two layers": lambda x, w, i, j: fn.tanh(w @ fn.tanh(w @ x)) * x,
     "lookups": lambda x, w, i, j: w[i] * w[j] * x,
     "a table that is read whole, too": lambda x, w, i, j: w[i] * (w @ x),
 }
@@ -89,7 +89,7 @@ def test_gradients_of_lookups_stay_rows() -> None:
 def test_the_gradient_of_weights_is_one_matmul_over_all_launches() -> None:
     b = Build()
     x, w = b.input("rows", 0, Dim(0), 3), b.input("shared", 0, 3, 4)
-    pieces = split(b.out(b.op(e.TANH, b.op(PRODUCT, x, w))), {0})
+    pieces = split(b.out(b.op(fn.TANH, b.op(PRODUCT, x, w))), {0})
     expected = """
         %0 = kept(0)                f32[m, 3]
         %1 = kept(2)                f32[m, 4]

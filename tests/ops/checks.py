@@ -16,7 +16,7 @@ from autobatch.ir.interpret import interpret
 from autobatch.ir.trace import Builder
 from autobatch.ir.vjp import vjp
 from autobatch.ops import OPS, Op, Sample, apply
-from autobatch.ops.segment import LIST_SUM
+from autobatch.ops.reduce import LIST_REDUCTIONS, LIST_SUM
 from autobatch.record.recorder import record_list
 from tests.requested import host
 
@@ -28,7 +28,7 @@ VALUES = {np.dtype(np.float32): 1e-5, FLOAT64: 1e-10}
 GRADIENTS = {np.dtype(np.float32): 1e-4, FLOAT64: 1e-8}
 """The tolerances of the promise that batched results equal those of the loop."""
 
-LIST_KINDS = {"list_sum": "sum", "list_mean": "mean", "list_max": "max"}
+LIST_KINDS = {op.name: kind for kind, op in LIST_REDUCTIONS.items()}
 
 
 @dataclass(frozen=True)

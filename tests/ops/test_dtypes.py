@@ -11,6 +11,7 @@ import pytest
 
 import autobatch as ab
 from autobatch.ops import OPS, Op, apply
+from autobatch.ops.reduce import REDUCTIONS
 from tests import requested
 from tests.ops.checks import GOOD, default
 
@@ -74,7 +75,7 @@ def test_elementwise_ops_on_all_dtypes(op: Op, dtypes: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "int64"])
-@pytest.mark.parametrize("name", ["sum", "mean", "max"])
+@pytest.mark.parametrize("name", REDUCTIONS)
 def test_reductions_of_whole_numbers(name: str, dtype: str) -> None:
     x = np.array([OPERANDS[dtype], OPERANDS[dtype][::-1], [1, 1, 1, 0]], dtype)
     function, numpys = getattr(ab, name), getattr(np, name)

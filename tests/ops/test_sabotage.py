@@ -13,12 +13,12 @@ from autobatch.base.types import tensor_type
 from autobatch.engine import forward as running
 from autobatch.errors import CompilerBug
 from autobatch.ops import OPS, Op, Sample, apply
-from autobatch.ops.elementwise import ABS, ADD, EXP, MAXIMUM, MUL, POWER_OF, SIGMOID, TANH, WHERE
+from autobatch.ops.elementwise import ABS, ADD, MAXIMUM, MUL, WHERE
+from autobatch.ops.functions import EXP, POWER_OF, SIGMOID, TANH
 from autobatch.ops.index import TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, SLICE, TRANSPOSE
-from autobatch.ops.reduce import MAX, SUM
-from autobatch.ops.segment import LIST_MAX, LIST_SUM, SPREAD
+from autobatch.ops.reduce import LIST_MAX, LIST_SUM, MAX, SPREAD, SUM
 from autobatch.schedule.check import check_schedule
 from autobatch.schedule.place import place
 from autobatch.schedule.schedule import schedule
@@ -108,7 +108,7 @@ BATCHING: dict[str, tuple[Op, Change, Sample]] = {
     "rows of the first table": (TAKE, {"batch": "axes"}, Sample((np.arange(6.0).reshape(3, 2), np.array([2, 0])))),
     "axes carried that are mixed": (
         MAX,
-        {"lead": lambda ndims, shared, attrs: (True,), "over_rows": None},
+        {"lead": lambda ndims, shared, attrs: (True,), "over_list": None},
         Sample((np.arange(18.0).reshape(3, 3, 2),), ((-3,), False)),
     ),
     "slice of the nodes": (SLICE, {"batch": "broadcast"}, Sample((np.arange(6.0),), (-1, 1, 3, 1))),

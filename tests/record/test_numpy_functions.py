@@ -12,6 +12,7 @@ import pytest
 import autobatch as ab
 from autobatch.errors import CellError, OpTypeError
 from autobatch.expand import gradient_flow
+from autobatch.ops.reduce import REDUCTIONS
 from autobatch.record.numpy_functions import FUNCTIONS
 from tests.requested import host
 
@@ -51,7 +52,7 @@ ARGUMENTS: dict[str, tuple[Callable[..., Any], ...]] = {
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor"), (lambda f, x, y: f(x > 0, y > 0),)),
     "invert": (lambda f, x, y: f(x > 0),),
     **dict.fromkeys(
-        ("sum", "mean", "max"),
+        (*REDUCTIONS, "amax", "amin"),
         (
             lambda f, x, y: f(x),
             lambda f, x, y: f(x, axis=0),

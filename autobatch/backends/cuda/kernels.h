@@ -133,45 +133,27 @@ AB_FUNCTION float ab_nearest(float x) { return rintf(x); }
 AB_FUNCTION double ab_nearest(double x) { return rint(x); }
 
 // The nearest number of float16: 10 bits of the fraction are left, in steps of 2^-24 at least; from 65520 on infinity.
-template <typename T> AB_FUNCTION T ab_half_of(T x, T shortened, T in_steps) {
-    const T y = ab_abs(x) >= T(6.103515625e-5) ? shortened : in_steps;
+template <typename T, typename U> AB_FUNCTION T ab_half_of(T x, int cut) {
+    union {
+        T number;
+        U bits;
+    } both;
+    both.number = x;
+    both.bits += ((U)1 << (cut - 1)) - 1 + ((both.bits >> cut) & 1);
+    both.bits = both.bits >> cut << cut;
+    const T in_steps = ab_nearest(x * T(16777216.0)) * T(5.9604644775390625e-8);
+    const T y = ab_abs(x) >= T(6.103515625e-5) ? both.number : in_steps;
     if (x != x) return x;
     return ab_abs(y) < T(65536) ? y : (x < T(0) ? -(T)AB_INFINITY : (T)AB_INFINITY);
 }
-AB_FUNCTION float ab_half(float x) {
-    union {
-        float number;
-        unsigned bits;
-    } both;
-    both.number = x;
-    both.bits += ((unsigned)1 << 12) - 1 + ((both.bits >> 13) & 1);
-    both.bits = both.bits >> 13 << 13;
-    return ab_half_of(x, both.number, rintf(x * (float)16777216.0) * (float)5.9604644775390625e-8);
-}
-AB_FUNCTION double ab_half(double x) {
-    union {
-        double number;
-        u64 bits;
-    } both;
-    both.number = x;
-    both.bits += ((u64)1 << 41) - 1 + ((both.bits >> 42) & 1);
-    both.bits = both.bits >> 42 << 42;
-    return ab_half_of(x, both.number, rint(x * (double)16777216.0) * (double)5.9604644775390625e-8);
-}
+AB_FUNCTION float ab_half(float x) { return ab_half_of<float, unsigned>(x, 13); }
+AB_FUNCTION double ab_half(double x) { return ab_half_of<double, u64>(x, 42); }
 
 template <typename T> AB_FUNCTION T ab_invert(T x) { return ~x; }
 AB_FUNCTION bool ab_invert(bool x) { return !x; }
 
 template <typename T> AB_FUNCTION T ab_add(T x, T y) { return x + y; }
 AB_FUNCTION bool ab_add(bool x, bool y) { return x || y; }
-
-// What a maximum starts from.
-template <typename T> AB_FUNCTION T ab_lowest();
-template <> AB_FUNCTION float ab_lowest<float>() { return -AB_INFINITY; }
-template <> AB_FUNCTION double ab_lowest<double>() { return -(double)AB_INFINITY; }
-template <> AB_FUNCTION int ab_lowest<int>() { return -2147483647 - 1; }
-template <> AB_FUNCTION i64 ab_lowest<i64>() { return -9223372036854775807LL - 1; }
-template <> AB_FUNCTION bool ab_lowest<bool>() { return false; }
 
 // Random draws: SplitMix64, as ops/random.py.
 

@@ -1,37 +1,21 @@
 """Array verbs of the compiled programs: what is not elementwise and what NumPy does slowly.
 
-Each verb has the arguments of the op of the same name. Adding goes row by row in order, so results do not depend on
-anything but the operands.
+Rows are reduced one after the other, so results do not depend on anything but the operands.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 
 from ...base.jit import njit
-
-
-@njit(error_model="numpy")
-def _add_into(total, index, values):  # type: ignore[no-untyped-def]
-    w = total.shape[1]
-    for i in range(len(index)):
-        y = total[index[i], :w]
-        x = values[i, :w]
-        for j in range(w):
-            y[j] += x[j]
-
-
-@njit(error_model="numpy")
-def _max_into(total, index, values):  # type: ignore[no-untyped-def]
-    w = total.shape[1]
-    for i in range(len(index)):
-        y = total[index[i], :w]
-        x = values[i, :w]
-        for j in range(w):
-            z = x[j] if x[j] >= y[j] else y[j]
-            y[j] = x[j] if x[j] != x[j] else z
+from ...ops.declare import Op
+from . import scalar_functions
+from .scalar_functions import FLOAT_FUNCTIONS
 
 
 @njit(error_model="numpy")
@@ -77,22 +61,29 @@ def _two(x: Any, n: int, rest: tuple[int, ...]) -> Any:
     return np.ascontiguousarray(x).reshape(n, width)
 
 
-def scatter_add(g: Any, index: Any, n: int) -> Any:
-    """A table of `n` rows of zeros to whose rows the rows of `g` are added."""
-    rest = g.shape[index.ndim :]
-    total = np.zeros((n, *rest), g.dtype)
-    if g.size:
-        _add_into(_two(total, n, rest), np.ascontiguousarray(index).reshape(-1), _two(g, index.size, rest))
-    return total
+@functools.cache
+def segments_verb(op: Op, dtype: np.dtype[Any]) -> Callable[[Any, Any, int], Any]:
+    """`op.numpy` of `scatter_add` and of reductions over segments, made from the combiner."""
+    assert op.combine is not None
+    names = {name: getattr(scalar_functions, f"{name}_f{dtype.itemsize * 8}") for name in FLOAT_FUNCTIONS}
+    names |= {"__name__": __name__, "maximum": scalar_functions.maximum, "minimum": scalar_functions.minimum}
+    exec(f"def combine(x, y): return {op.combine.scalar.format('x', 'y')}", names)
+    combine = numba.njit(error_model="numpy")(names["combine"])
 
+    @njit(error_model="numpy")
+    def reduce_into(total, index, values):  # type: ignore[no-untyped-def]
+        w = total.shape[1]
+        for i in range(len(index)):
+            y = total[index[i], :w]
+            x = values[i, :w]
+            for j in range(w):
+                y[j] = combine(y[j], x[j])
 
-def segment_max(x: Any, segments: Any, n: int) -> Any:
-    """Largest of the rows of each segment; -inf for an empty one."""
-    total = np.full((n, *x.shape[1:]), -np.inf, x.dtype)
-    if x.size:
-        _max_into(_two(total, n, x.shape[1:]), np.ascontiguousarray(segments), _two(x, len(x), x.shape[1:]))
-    return total
+    def reduce(x: Any, index: Any, n: int) -> Any:
+        rest = x.shape[index.ndim :]
+        total = np.full((n, *rest), op.identity, dtype) if op.identity else np.zeros((n, *rest), dtype)
+        if x.size:
+            reduce_into(_two(total, n, rest), np.ascontiguousarray(index).reshape(-1), _two(x, index.size, rest))
+        return total
 
-
-OPS = {"scatter_add": scatter_add, "segment_max": segment_max}
-"""What stands in for `op.numpy`, for floating dtypes."""
+    return reduce

@@ -22,6 +22,70 @@ STRICT = {"contract"}
 
 f32, f64 = np.float32, np.float64
 
+# Both floating dtypes; constants of float32 take the dtype of what they meet.
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def relu(x):  # type: ignore[no-untyped-def]
+    """max(x, 0)."""
+    return f32(0.0) if x < f32(0.0) else x
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def sign(x):  # type: ignore[no-untyped-def]
+    """-1, 0 or 1; NaN stays."""
+    y = f32(1.0) if x > f32(0.0) else x
+    return f32(-1.0) if x < f32(0.0) else y
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def sqrt(x):  # type: ignore[no-untyped-def]
+    """Square root."""
+    return np.sqrt(x)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def floor_divide(x, y):  # type: ignore[no-untyped-def]
+    """The largest whole number not above x / y, as NumPy's."""
+    rest = np.fmod(x, y)
+    whole = (x - rest) / y
+    whole = whole - f32(1.0) if rest != f32(0.0) and (y < f32(0.0)) != (rest < f32(0.0)) else whole
+    floor = np.floor(whole)
+    floor = floor + f32(1.0) if whole - floor > f32(0.5) else floor
+    floor = floor if whole != f32(0.0) else np.copysign(f32(0.0), x / y)
+    return floor if y != f32(0.0) else x / y
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def remainder(x, y):  # type: ignore[no-untyped-def]
+    """What is left of x, with the sign of y, as NumPy's."""
+    rest = np.fmod(x, y)
+    signed = rest + y if (y < f32(0.0)) != (rest < f32(0.0)) else rest
+    signed = signed if rest != f32(0.0) else np.copysign(f32(0.0), y)
+    return signed if y != f32(0.0) else rest
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def nearest(x):  # type: ignore[no-untyped-def]
+    """The nearest whole number, halves to the even one."""
+    return np.rint(x)
+
+
+@njit(error_model="numpy", fastmath=STRICT)
+def _half(x, shortened):  # type: ignore[no-untyped-def]
+    """The nearest number of float16, of x and x with 10 bits: in steps of 2^-24 at least; from 65520 on infinity."""
+    y = shortened if abs(x) >= f32(2.0**-14) else np.rint(x * f32(2.0**24)) * f32(2.0**-24)
+    y = y if abs(y) < f32(65536.0) else np.copysign(f32(np.inf), x)
+    return y if x == x else x
+
+
+relu_f32 = relu_f64 = relu
+sign_f32 = sign_f64 = sign
+sqrt_f32 = sqrt_f64 = sqrt
+floor_divide_f32 = floor_divide_f64 = floor_divide
+remainder_f32 = remainder_f64 = remainder
+nearest_f32 = nearest_f64 = nearest
+
 # float32
 
 
@@ -134,66 +198,17 @@ def softplus_f32(x):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy", fastmath=STRICT)
-def relu_f32(x):  # type: ignore[no-untyped-def]
-    """max(x, 0)."""
-    return f32(0.0) if x < f32(0.0) else x
-
-
-@njit(error_model="numpy", fastmath=STRICT)
-def sign_f32(x):  # type: ignore[no-untyped-def]
-    """-1, 0 or 1; NaN stays."""
-    y = f32(1.0) if x > f32(0.0) else x
-    return f32(-1.0) if x < f32(0.0) else y
-
-
-@njit(error_model="numpy", fastmath=STRICT)
-def sqrt_f32(x):  # type: ignore[no-untyped-def]
-    """Square root."""
-    return np.sqrt(x)
-
-
-@njit(error_model="numpy", fastmath=STRICT)
 def power_f32(x, y):  # type: ignore[no-untyped-def]
     """x to the y, in double precision."""
     return f32(math.pow(float(x), float(y)))
 
 
 @njit(error_model="numpy", fastmath=STRICT)
-def floor_divide_f32(x, y):  # type: ignore[no-untyped-def]
-    """The largest whole number not above x / y, as NumPy's."""
-    rest = np.fmod(x, y)
-    whole = (x - rest) / y
-    whole = whole - f32(1.0) if rest != f32(0.0) and (y < f32(0.0)) != (rest < f32(0.0)) else whole
-    floor = np.floor(whole)
-    floor = floor + f32(1.0) if whole - floor > f32(0.5) else floor
-    floor = floor if whole != f32(0.0) else np.copysign(f32(0.0), x / y)
-    return floor if y != f32(0.0) else x / y
-
-
-@njit(error_model="numpy", fastmath=STRICT)
-def remainder_f32(x, y):  # type: ignore[no-untyped-def]
-    """What is left of x, with the sign of y, as NumPy's."""
-    rest = np.fmod(x, y)
-    signed = rest + y if (y < f32(0.0)) != (rest < f32(0.0)) else rest
-    signed = signed if rest != f32(0.0) else np.copysign(f32(0.0), y)
-    return signed if y != f32(0.0) else rest
-
-
-@njit(error_model="numpy", fastmath=STRICT)
-def nearest_f32(x):  # type: ignore[no-untyped-def]
-    """The nearest whole number, halves to the even one."""
-    return np.rint(x)
-
-
-@njit(error_model="numpy", fastmath=STRICT)
 def half_f32(x):  # type: ignore[no-untyped-def]
-    """The nearest number of float16: 23 bits become 10, in steps of 2^-24 at least; from 65520 on infinity."""
+    """The nearest number of float16."""
     bits = f32(x).view(np.int32)
     bits = bits + np.int32((1 << 12) - 1) + ((bits >> np.int32(13)) & np.int32(1))
-    y = np.int32((bits >> np.int32(13)) << np.int32(13)).view(np.float32)
-    y = y if abs(x) >= f32(2.0**-14) else np.rint(x * f32(2.0**24)) * f32(2.0**-24)
-    y = y if abs(y) < f32(65536.0) else np.copysign(f32(np.inf), x)
-    return y if x == x else x
+    return _half(x, np.int32((bits >> np.int32(13)) << np.int32(13)).view(np.float32))
 
 
 # float64
@@ -238,66 +253,17 @@ def softplus_f64(x):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy", fastmath=STRICT)
-def relu_f64(x):  # type: ignore[no-untyped-def]
-    """max(x, 0)."""
-    return 0.0 if x < 0.0 else x
-
-
-@njit(error_model="numpy", fastmath=STRICT)
-def sign_f64(x):  # type: ignore[no-untyped-def]
-    """-1, 0 or 1; NaN stays."""
-    y = 1.0 if x > 0.0 else x
-    return -1.0 if x < 0.0 else y
-
-
-@njit(error_model="numpy", fastmath=STRICT)
-def sqrt_f64(x):  # type: ignore[no-untyped-def]
-    """Square root."""
-    return np.sqrt(x)
-
-
-@njit(error_model="numpy", fastmath=STRICT)
 def power_f64(x, y):  # type: ignore[no-untyped-def]
     """x to the y."""
     return math.pow(x, y)
 
 
 @njit(error_model="numpy", fastmath=STRICT)
-def floor_divide_f64(x, y):  # type: ignore[no-untyped-def]
-    """The largest whole number not above x / y, as NumPy's."""
-    rest = np.fmod(x, y)
-    whole = (x - rest) / y
-    whole = whole - f64(1.0) if rest != f64(0.0) and (y < f64(0.0)) != (rest < f64(0.0)) else whole
-    floor = np.floor(whole)
-    floor = floor + f64(1.0) if whole - floor > f64(0.5) else floor
-    floor = floor if whole != f64(0.0) else np.copysign(f64(0.0), x / y)
-    return floor if y != f64(0.0) else x / y
-
-
-@njit(error_model="numpy", fastmath=STRICT)
-def remainder_f64(x, y):  # type: ignore[no-untyped-def]
-    """What is left of x, with the sign of y, as NumPy's."""
-    rest = np.fmod(x, y)
-    signed = rest + y if (y < f64(0.0)) != (rest < f64(0.0)) else rest
-    signed = signed if rest != f64(0.0) else np.copysign(f64(0.0), y)
-    return signed if y != f64(0.0) else rest
-
-
-@njit(error_model="numpy", fastmath=STRICT)
-def nearest_f64(x):  # type: ignore[no-untyped-def]
-    """The nearest whole number, halves to the even one."""
-    return np.rint(x)
-
-
-@njit(error_model="numpy", fastmath=STRICT)
 def half_f64(x):  # type: ignore[no-untyped-def]
-    """The nearest number of float16: 52 bits become 10, in steps of 2^-24 at least; from 65520 on infinity."""
+    """The nearest number of float16."""
     bits = f64(x).view(np.int64)
     bits = bits + np.int64((1 << 41) - 1) + ((bits >> np.int64(42)) & np.int64(1))
-    y = np.int64((bits >> np.int64(42)) << np.int64(42)).view(np.float64)
-    y = y if abs(x) >= f64(2.0**-14) else np.rint(x * f64(2.0**24)) * f64(2.0**-24)
-    y = y if abs(y) < f64(65536.0) else np.copysign(f64(np.inf), x)
-    return y if x == x else x
+    return _half(x, np.int64((bits >> np.int64(42)) << np.int64(42)).view(np.float64))
 
 
 # whole numbers and truth values
@@ -364,12 +330,6 @@ def unordered_f64(bits):  # type: ignore[no-untyped-def]
 
 
 # any dtype
-
-
-@njit(error_model="numpy", fastmath={"reassoc", "nsz"})
-def plus(total, x):  # type: ignore[no-untyped-def]
-    """A step of a sum, whose terms may be taken in any order."""
-    return total + x
 
 
 @njit(error_model="numpy", fastmath=STRICT)

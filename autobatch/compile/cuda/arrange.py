@@ -17,18 +17,14 @@ from typing import Any
 
 from ...base.types import Dim, size_of
 from ...ir.graph import CONST, INPUT, Graph
-from ...ops.index import SCATTER_ADD
+from ...ops.declare import Op
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
 from ...ops.random import NORMAL
-from ...ops.reduce import MAX, SUM
-from ...ops.segment import SEGMENT_MAX
 from ..steps import Loop, Read, Steps, Store
 from .inlined import INLINED, is_inlined_scatter
 from .matmuls import matrix
 from .scalars import INT64
-
-REDUCTIONS, SEGMENTS = (SUM, MAX), (SCATTER_ADD, SEGMENT_MAX)
 
 _ARITHMETIC = "add sub mul neg abs sign maximum minimum relu less less_equal equal not_equal where cast stop_gradient"
 _CHEAP = (INLINED - {NORMAL.name}) | frozenset(_ARITHMETIC.split())
@@ -109,7 +105,7 @@ class _Arranger:
     def is_heavy(self, i: int) -> bool:
         """Whether a node has a kernel of its own."""
         op = self.nodes[i].op
-        return op is PRODUCT or op in REDUCTIONS or (op in SEGMENTS and not is_inlined_scatter(self.graph, i))
+        return op is PRODUCT or (op.combine is not None and not is_inlined_scatter(self.graph, i))
 
     def lies(self, i: int) -> bool:
         """Whether a node is in memory, whoever reads it."""
@@ -155,7 +151,7 @@ class _Arranger:
             if node.op is PRODUCT and node.type.dtype.kind == "f":
                 for j in node.inputs:
                     self._demand(matrix(self.graph, j, self.lies).node)
-            elif node.op in SEGMENTS and self.is_heavy(i) and self.nodes[node.inputs[1]].type.dtype == INT64:
+            elif reduces_segments(node.op) and self.is_heavy(i) and self.nodes[node.inputs[1]].type.dtype == INT64:
                 self._demand(node.inputs[1])
         for i in self.calls:
             node = self.nodes[i]
@@ -268,6 +264,11 @@ class _Arranger:
                 self.places[i] = self.places[node.inputs[0]]
         for i in self.gathered - set(self.places):  # its loops read the pool; products read what is gathered
             self.made_here.reserve(f"v{i}", i)
+
+
+def reduces_segments(op: Op) -> bool:
+    """Whether an op reduces rows, by an operand that says which segment each belongs to."""
+    return op.combine is not None and op.batch != "reduce"
 
 
 def needed_nodes(loop: Loop) -> set[int]:

@@ -22,7 +22,7 @@ from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
 from ..steps import Loop, Read, Store, rows_domain
 from ..text import extent_name
-from .arrange import REDUCTIONS, SEGMENTS, Arrangement
+from .arrange import Arrangement, reduces_segments
 from .loops import write_loop, write_node
 from .matmuls import Matrix, broadcast_step, matrix, write_product
 from .memory import lay_out
@@ -186,9 +186,9 @@ class Body:
             return
         elif node.op is PRODUCT:
             self._product(i)
-        elif node.op in REDUCTIONS:
+        elif node.op.batch == "reduce":
             self._reduction(i)
-        elif node.op in SEGMENTS:
+        elif reduces_segments(node.op):
             self._segments(i)
 
     def _copy(self, i: int, target: str, indent: str = "") -> None:

@@ -1,11 +1,11 @@
-"""reductions: kernels of sums and maxima over axes.
+"""reductions: kernels of reductions over axes.
 
-Input: a node. Output: one `Kernel`, or two where the number of summands is known only when a launch runs: the first
-leaves a part for each of a number of *chunks*, the second puts the parts together. Invariants: who adds what to what
-depends on extents alone, so results are repeatable bit by bit. Cost: two forms of a kernel:
+Input: a node. Output: one `Kernel`, or two where the number of elements is known only when a launch runs: the first
+leaves a part for each of a number of *chunks*, the second puts the parts together. Invariants: what is combined with
+what depends on extents alone, so results are repeatable bit by bit. Cost: two forms of a kernel:
 
-* *serial*: one thread a result, where threads side by side then read numbers side by side (columns are summed);
-* *tree*: up to 256 threads a result, where its summands lie side by side (rows are summed), halved until one is left.
+* *serial*: one thread a result, where threads side by side then read numbers side by side (columns are reduced);
+* *tree*: up to 256 threads a result, where its elements lie side by side (rows are reduced), halved until one is left.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...base.types import Dim, size_of
-from ...ir.graph import Graph
-from ...ops.reduce import MAX
+from ...ir.graph import Graph, Node
 from ..text import extent_name
-from .scalars import DType, c_type
+from .scalars import c_type, combined, identity
 from .writer import Kernel, Writer
 
 THREADS = 256
@@ -26,7 +25,7 @@ PARALLEL = 1 << 16
 """Threads that keep a device busy."""
 
 SERIAL_SPAN, TREE_SPAN = 64, 4096
-"""Summands that are worth a chunk of their own."""
+"""Elements that are worth a chunk of their own."""
 
 MOST_CHUNKS = 256
 
@@ -61,31 +60,30 @@ def write_reduction(graph: Graph, i: int, places: Mapping[int, str], target: str
     node = graph.nodes[i]
     (j,) = node.inputs
     shape = graph.nodes[j].type.shape
-    reduced = {axis + len(shape) for axis in node.attrs[0]}
-    summed = [axis for axis in range(len(shape)) if axis in reduced]
+    reduced = sorted(axis + len(shape) for axis in node.attrs[0])
     kept = [axis for axis in range(len(shape)) if axis not in reduced]
     n_results = size_of(tuple(shape[axis] for axis in kept))
-    n_summands = size_of(tuple(shape[axis] for axis in summed))
+    n_elements = size_of(tuple(shape[axis] for axis in reduced))
     side_by_side = max((axis for axis, n in enumerate(shape) if n != 1), default=-1) in reduced
 
-    def element(w: Writer, result: str, summand: str) -> str:
+    def element(w: Writer, result: str, member: str) -> str:
         where = ["0"] * len(shape)
-        for axes, flat in ((kept, result), (summed, summand)):
+        for axes, flat in ((kept, result), (reduced, member)):
             for axis, k in zip(axes, w.apart(flat, [shape[axis] for axis in axes]), strict=True):
                 where[axis] = k
         return w.element(j, tuple(where))
 
-    how = _How(graph, places, node.type.dtype, "ab_maximum" if node.op is MAX else "ab_add", node.op is MAX)
-    if not isinstance(n_summands, Dim):
-        threads = threads_for(n_summands) if side_by_side else 1
-        return Reduction(how.kernel(n_results, n_summands, element, target, threads), threads, None, 1, "1", 1)
+    how = _How(graph, places, node)
+    if not isinstance(n_elements, Dim):
+        threads = threads_for(n_elements) if side_by_side else 1
+        return Reduction(how.kernel(n_results, n_elements, element, target, threads), threads, None, 1, "1", 1)
     threads = THREADS if side_by_side else 1
     most = MOST_CHUNKS
     if not side_by_side and not isinstance(n_results, Dim):
         most = min(max(PARALLEL // max(n_results, 1), 1), MOST_CHUNKS)
     span = TREE_SPAN if side_by_side else SERIAL_SPAN
-    count = f"max(1, min({most}, {extent_name(n_summands)} // {span}))"
-    first = how.kernel(n_results, n_summands, element, parts, threads, chunks)
+    count = f"max(1, min({most}, {extent_name(n_elements)} // {span}))"
+    first = how.kernel(n_results, n_elements, element, parts, threads, chunks)
 
     def part(w: Writer, result: str, chunk: str) -> str:
         place = w.index(f"{chunk} * {w.extent(n_results)} + {result}")
@@ -97,7 +95,7 @@ def write_reduction(graph: Graph, i: int, places: Mapping[int, str], target: str
 
 
 def threads_for(n: int) -> int:
-    """Threads for each result of n summands: a power of two.
+    """Threads for each result of n elements: a power of two.
 
     >>> [threads_for(n) for n in (3, 4, 17, 64, 10000)]
     [1, 2, 16, 32, 256]
@@ -112,14 +110,12 @@ def threads_for(n: int) -> int:
 class _How:
     graph: Graph
     places: Mapping[int, str]
-    dtype: DType
-    function: str
-    is_max: bool
+    node: Node
 
     def kernel(
         self,
         n_results: Any,
-        n_summands: Any,
+        n_elements: Any,
         element: Callable[[Writer, str, str], str],
         target: str,
         threads: int,
@@ -127,24 +123,23 @@ class _How:
     ) -> Kernel:
         """One kernel. With chunks, each has results of its own, which stand behind those of the chunk before."""
         w = Writer(self.graph, self.places)
-        kind = c_type(self.dtype)
-        start = f"ab_lowest<{kind}>()" if self.is_max else f"{kind}(0)"
+        node, kind = self.node, c_type(self.node.type.dtype)
         results = w.extent(n_results)
         size = f"{results} * {w.number(chunks)}" if chunks else results
-        summands = w.number(n_summands) if isinstance(n_summands, str) else w.extent(n_summands)
-        y = w.pointer(target, self.dtype, True)
+        elements = w.number(n_elements) if isinstance(n_elements, str) else w.extent(n_elements)
+        y = w.pointer(target, node.type.dtype, True)
         lane = f"threadIdx.x % {threads}"
 
         def accumulate() -> None:
-            result, first, end = "o", "0", summands
+            result, first, end = "o", "0", elements
             if chunks:
                 chunk = w.index(f"o / {results}")
                 result = w.index(f"o - {chunk} * {results}")
-                first, end = (w.index(f"{c} * {summands} / {chunks}") for c in (chunk, f"({chunk} + 1)"))
-            w.add(f"{kind} total = {start};")
+                first, end = (w.index(f"{c} * {elements} / {chunks}") for c in (chunk, f"({chunk} + 1)"))
+            w.add(f"{kind} total = {identity(node)};")
             begin = first if threads == 1 else f"{first} + {lane}" if chunks else lane
             with w.block(f"for (i64 r = {begin}; r < {end}; r += {threads})"):
-                w.add(f"total = {self.function}(total, {element(w, result, 'r')});")
+                w.add(f"total = {combined(node, 'total', element(w, result, 'r'))};")
 
         if threads == 1:
             with w.block(f"AB_THREADS AB_EACH(o, {size})"):
@@ -155,14 +150,14 @@ class _How:
         w.add(f"AB_SHARED {kind} part[{THREADS}];")
         with w.block("AB_THREADS"):
             w.add(place)
-            w.add(f"part[threadIdx.x] = {start};")
+            w.add(f"part[threadIdx.x] = {identity(node)};")
             with w.block(f"if (o < {size})"):
                 accumulate()
                 w.add("part[threadIdx.x] = total;")
         w.add("AB_BARRIER")
         with w.block(f"for (unsigned half = {threads // 2}; half > 0; half /= 2)"):
-            other = "part[threadIdx.x + half]"
-            w.add(f"AB_THREADS if ({lane} < half) part[threadIdx.x] = {self.function}(part[threadIdx.x], {other});")
+            both = combined(node, "part[threadIdx.x]", "part[threadIdx.x + half]")
+            w.add(f"AB_THREADS if ({lane} < half) part[threadIdx.x] = {both};")
             w.add("AB_BARRIER")
         with w.block("AB_THREADS"):
             w.add(place)

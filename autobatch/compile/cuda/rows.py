@@ -1,4 +1,4 @@
-"""rows: kernels that bring rows together: sums and maxima of the rows of a segment, values added to rows of a pool.
+"""rows: kernels that bring rows together: reductions of the rows of a segment, values added to rows of a pool.
 
 Input: a node, or a result that is added to rows. Output: a `Kernel` with one thread for each number that is written,
 which goes through its summands in order: no two threads meet, and results are repeatable bit by bit.
@@ -15,13 +15,12 @@ from typing import Any
 
 from ...base.types import Dim, size_of
 from ...ir.graph import Graph
-from ...ops.segment import SEGMENT_MAX
-from .scalars import INT32, INT64, DType, affine, c_type
+from .scalars import INT32, INT64, DType, affine, c_type, combined, identity
 from .writer import Kernel, Writer
 
 
 def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str, index: str, order: str) -> Kernel:
-    """The kernel of a `scatter_add` or `segment_max`.
+    """The kernel of a reduction of segments.
 
     Args:
         graph, i: the node.
@@ -34,8 +33,6 @@ def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str,
     node = graph.nodes[i]
     x, ids = node.inputs
     shape, dtype = node.type.shape, node.type.dtype
-    is_max = node.op is SEGMENT_MAX
-    kind = c_type(dtype)
     n_indices = size_of(graph.nodes[ids].type.shape)
     numbers = w.pointer(index, INT64)
     with w.block(f"AB_THREADS AB_EACH(t, {w.extent(size_of(shape))})"):
@@ -51,14 +48,14 @@ def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str,
             first, end = (
                 w.index(f"ab_first({numbers}, {w.extent(n_indices)}, {group}, {r})") for r in (one, f"{one} + 1")
             )
-        w.add(f"{kind} total = {f'ab_lowest<{kind}>()' if is_max else f'{kind}(0)'};")
+        w.add(f"{c_type(dtype)} total = {identity(node)};")
         with w.block(f"for (i64 s = {first}; s < {end}; ++s)"):
             place = w.load(w.pointer(order, INT64), "s", INT64) if order else "s"
             if not order and group != 1:
                 w.add(f"if ({numbers}[s] != {row}) continue;")
             before = w.apart(place, graph.nodes[ids].type.shape)
             value = w.element(x, (*before, *rest))
-            w.add(f"total = {'ab_maximum' if is_max else 'ab_add'}(total, {value});")
+            w.add(f"total = {combined(node, 'total', value)};")
         w.add(f"{w.pointer(target, dtype, True)}[t] = total;")
     return w.finish()
 

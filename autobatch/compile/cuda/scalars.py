@@ -19,7 +19,8 @@ import numpy as np
 
 from ...base.errors import CompilerBug
 from ...ir.graph import Node
-from ...ops.elementwise import CAST, POWER_OF
+from ...ops.elementwise import CAST
+from ...ops.functions import POWER_OF
 from ...ops.movement import BROADCAST, RESHAPE
 from ..text import power
 
@@ -61,6 +62,8 @@ def literal(number: Any, dtype: DType) -> str:
     if dtype.kind == "b":
         return "true" if number else "false"
     if dtype.kind in "iu":
+        if number == np.iinfo(dtype).min:  # C has no literal for it
+            return f"({literal(number + 1, dtype)} - 1)"
         return f"({c_type(dtype)}){int(number)}" if int(number) >= 0 else f"(-({c_type(dtype)}){-int(number)})"
     with np.errstate(over="ignore"):
         exact = dtype.type(number)
@@ -128,3 +131,14 @@ def elementwise(node: Node, operands: Sequence[str]) -> str:
         expression, number = power(node.attrs[0], node.type.dtype)
         return in_c(expression, [operands[0], literal(number, node.type.dtype)])
     return in_c(node.op.scalar, operands)
+
+
+def combined(node: Node, total: str, x: str) -> str:
+    """One step of a reduction."""
+    assert node.op.combine is not None
+    return in_c(node.op.combine.scalar, (total, x))
+
+
+def identity(node: Node) -> str:
+    """What a reduction starts from."""
+    return literal(node.op.identity_of(node.type.dtype), node.type.dtype)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.host.matmul import library
-from ...backends.host.numba_verbs import OPS, bounded, gather_into
+from ...backends.host.numba_verbs import bounded, gather_into, segments_verb
 from ...backends.host.verbs import add_rows, gather, store, store_rows, take
 from ...base.types import Dim
 from ...ir.graph import CONST, INPUT, Graph
@@ -225,7 +225,9 @@ class Calls:
     def _call_of_op(self, i: int) -> str:
         """A call of a compiled verb, or of the op's reference."""
         node = self.nodes[i]
-        verb = OPS.get(node.op.name) if self.is_compiled and node.type.dtype.kind == "f" else None
-        name = node.op.name if verb else f"op_{node.op.name}"
-        self.names[name] = verb or node.op.numpy
+        if node.op.combine and node.op.batch != "reduce" and self.is_compiled and node.type.dtype.kind == "f":
+            name, self.names[node.op.name] = node.op.name, segments_verb(node.op, node.type.dtype)
+        else:
+            name = f"op_{node.op.name}"
+            self.names[name] = node.op.numpy
         return f"{name}({', '.join([*(f'v{j}' for j in node.inputs), *map(self.constant, node.attrs)])})"

@@ -7,9 +7,10 @@ NaN); slices are taken before the inner loop and stores are its last lines, whic
 written through one argument is touched through no other, so that LLVM need not compare addresses: a launch writes other
 rows than it reads, and all rows that are added to go through one argument, as they may meet; a loop that adds nothing
 to rows writes each row once, so that threads may take parts of its rows (`backends.parts`).
-Where a loop reduces its rows it passes the columns of each row several times (`passes`). Only the sums themselves may
-be reordered there, as moving x - max - log(sum) out of the columns would lose all digits of it. Maxima are those of
-whole numbers that are ordered like floating ones, with NaN on top, since they vectorise.
+Where a loop reduces its rows it passes the columns of each row several times (`passes`). Only the combiners of the
+reductions may be reordered there, as moving x - max - log(sum) out of the columns would lose all digits of it. Maxima,
+and minima as maxima of -x, are those of whole numbers that are ordered like floating ones, with NaN on top, since they
+vectorise.
 Cost: O(nodes of the loop × passes).
 
     def loop(n, w, a0, a1, y0, parts):
@@ -40,7 +41,7 @@ Cost: O(nodes of the loop × passes).
         for j in range(w):
             x2 = s0[j]
             x3 = exp_f32(x2 - x1)
-            m1 = plus(m1, x3)
+            m1 = combine_add_f32(m1, x3)
         x4 = log_f32(m1)
         x5 = x4 + x1
         y0[i] = x5
@@ -56,9 +57,9 @@ import numpy as np
 
 from ...backends.host.scalar_functions import WHOLE_FUNCTIONS
 from ...ir.graph import CONST, Graph
-from ...ops.elementwise import CAST, EQUAL, POWER_OF
+from ...ops.elementwise import CAST, EQUAL, MAXIMUM, MINIMUM
+from ...ops.functions import POWER_OF
 from ...ops.movement import BROADCAST, RESHAPE
-from ...ops.reduce import SUM
 from ..steps import Loop, Read, Store
 from ..text import power
 from .passes import CALL, plan_passes
@@ -69,6 +70,16 @@ from numpy import empty, float32, float64, inf, int32, int64, nan
 
 @njit(noalias=True, nogil=True, error_model="numpy", fastmath={{{relaxed}}})
 """
+
+
+_COMBINER = """
+@numba.njit(error_model="numpy", fastmath={{"reassoc", "nsz"}})
+def {name}(x, y):
+    return {expression}
+"""
+
+_EXTREMES = {MAXIMUM: "", MINIMUM: "-"}
+"""What makes a maximum of a combiner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class _Writer:
     kept: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     functions: set[str] = field(default_factory=set)
+    combiners: dict[str, str] = field(default_factory=dict)
 
     def argument(self, letter: str, key: Any, value: Any) -> str:
         """The parameter for something the driver passes; the same one for the same key."""
@@ -230,21 +242,24 @@ class _Writer:
 
     def reduce(self, i: int, now: _Pass, following: _Pass) -> None:
         """The lines that reduce the columns in a pass."""
-        dtype = self.graph.nodes[i].type.dtype
-        bits = f"f{dtype.itemsize * 8}"
+        op, dtype = self.graph.nodes[i].op, self.graph.nodes[i].type.dtype
+        assert op.combine is not None
         value = self.value(self.loop.reads[i][0], now)
         total = self.fresh("m")
-        if self.graph.nodes[i].op is SUM:
-            now.row.append(f"{total} = {literal(0.0, dtype)}")
-            self.functions.add("plus")
-            now.last.append(f"{total} = plus({total}, {value})")
+        bits = f"f{dtype.itemsize * 8}"
+        sign = _EXTREMES.get(op.combine)
+        if sign is None:
+            step = f"combine_{op.combine.name}_{bits}"
+            self.combiners[step] = self.suffixed(op.combine.scalar.format("x", "y"), dtype)
+            now.row.append(f"{total} = {literal(op.identity, dtype)}")
+            now.last.append(f"{total} = {step}({total}, {value})")
             self.names[i] = total
             return
         self.functions.update((f"LOWEST_{bits}", f"ordered_{bits}", f"unordered_{bits}"))
         now.row.append(f"{total} = LOWEST_{bits}")
-        now.last.append(f"{total} = max({total}, ordered_{bits}({value}))")
+        now.last.append(f"{total} = max({total}, ordered_{bits}({sign}{value}))")
         self.names[i] = self.fresh("x")
-        following.row.append(f"{self.names[i]} = unordered_{bits}({total})")
+        following.row.append(f"{self.names[i]} = {sign}unordered_{bits}({total})")
 
     def suffixed(self, expression: str, dtype: np.dtype[Any]) -> str:
         """Names of scalar functions with the dtype they work on."""
@@ -327,6 +342,9 @@ class _Writer:
         else:
             lines = [*self.before, "for i in range(n):", *rows]
         relaxed = '"contract", "nsz", "afn"' if self.loop.reductions else '"reassoc", "contract", "nsz", "afn"'
+        if self.combiners:
+            imports = f"\nimport numba{imports or chr(10)}"
+            imports += "\n".join(_COMBINER.format(name=f, expression=e) for f, e in self.combiners.items())
         head = _HEADER.format(imports=imports, relaxed=relaxed) + f"def loop({', '.join(['n', 'w', *parameters])}):"
         return "\n".join([head, *(f"    {line}" for line in lines)]) + "\n"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ...backends.host.scalar_functions import FLOAT_FUNCTIONS, WHOLE_FUNCTIONS
 from ...ir.graph import Graph
-from ...ops.elementwise import POWER_OF
+from ...ops.functions import POWER_OF
 from ..steps import Loop, Read
 
 CALL = re.compile(rf"\b({'|'.join({*FLOAT_FUNCTIONS, *WHOLE_FUNCTIONS})})\(")

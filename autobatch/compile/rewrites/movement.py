@@ -26,7 +26,7 @@ from ...ops.declare import Op
 from ...ops.elementwise import ADD, EQUAL, MUL, WHERE
 from ...ops.index import ARANGE, SCATTER_ADD, TAKE
 from ...ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, UNSLICE
-from ...ops.reduce import MAX, SUM
+from ...ops.reduce import SUM
 
 Rule = Callable[["_Builder", int], int | None]
 
@@ -196,7 +196,7 @@ def _by_column(b: _Builder, i: int) -> int | None:
     if node.op is TAKE and b.old.nodes[node.inputs[0]].op is RESHAPE:
         (x,) = b.old.nodes[node.inputs[0]].inputs
         column = _column(b, node.inputs[1], b.old.nodes[x].type.shape)
-        is_passed = any(b.old.nodes[u].op in (SUM, MAX) and b.old.nodes[u].attrs[0] == (-1,) for u in b.uses[x])
+        is_passed = any(b.old.nodes[u].op.batch == "reduce" and b.old.nodes[u].attrs[0] == (-1,) for u in b.uses[x])
         if column is None or not is_passed:
             return None
         chosen = b.apply(WHERE, _mask(b, column, x), b.number[x], _zero(b, node), level=node.level)

@@ -14,11 +14,11 @@ from autobatch.compile.cuda.scalars import elementwise
 from autobatch.compile.cuda.writer import Writer
 from autobatch.ir.graph import INPUT, Graph
 from autobatch.ops import elementwise as e
+from autobatch.ops import functions as fn
 from autobatch.ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
-from autobatch.ops.reduce import MAX, SUM
-from autobatch.ops.segment import SEGMENT_MAX
+from autobatch.ops.reduce import MAX, SEGMENT_MAX, SUM
 from tests.compile.by_hand import Build
 from tests.compile.cuda.agreement import Agreement, Sizes, at, resolve
 from tests.stand_in import kernels
@@ -67,7 +67,7 @@ def test_sums_over_many_rows(dtype: Any) -> None:
 def test_sums_along_long_rows() -> None:
     b = Build()
     x = b.input("rows", 0, M, 1500)
-    y = b.op(e.EXP, b.op(e.SUB, x, b.op(MAX, x, attrs=((-1,), True))))
+    y = b.op(fn.EXP, b.op(e.SUB, x, b.op(MAX, x, attrs=((-1,), True))))
     total = b.op(SUM, y, attrs=((-1,), True))
     agreement = check(b.out(b.op(e.DIV, y, total), b.op(SUM, x, attrs=((-1,), False))), (0,), (5,))
     assert agreement.program.scratch(5, (5,)) < 1500 * 4 + 5 * 1500 * 4, "exponentials are written only once"
@@ -76,7 +76,7 @@ def test_sums_along_long_rows() -> None:
 def test_a_loop_that_one_sum_reads_is_part_of_it() -> None:
     b = Build()
     x, y = b.input("rows", 0, M, 8), b.input("cotangent", 0, M, 8)
-    total = b.op(SUM, b.op(e.EXP, b.op(e.MUL, x, y)), attrs=((-1,), False))
+    total = b.op(SUM, b.op(fn.EXP, b.op(e.MUL, x, y)), attrs=((-1,), False))
     agreement = check(b.out(total), (0,), (9,))
     assert agreement.program.text.count("launch(") == 1
     assert agreement.program.scratch(9, (9,)) == 0
@@ -90,8 +90,8 @@ def test_products_of_all_layouts() -> None:
     flip = (0, 2, 1)
     products = [
         b.op(PRODUCT, x, b.op(TRANSPOSE, w, attrs=((1, 0),))),
-        b.op(PRODUCT, b.op(SLICE, b.op(e.TANH, x), attrs=(-1, 1, 2, 1)), b.op(SLICE, v, attrs=(-2, 1, 2, 1))),
-        b.op(PRODUCT, b.op(TRANSPOSE, x, attrs=((1, 0),)), b.op(e.TANH, x)),
+        b.op(PRODUCT, b.op(SLICE, b.op(fn.TANH, x), attrs=(-1, 1, 2, 1)), b.op(SLICE, v, attrs=(-2, 1, 2, 1))),
+        b.op(PRODUCT, b.op(TRANSPOSE, x, attrs=((1, 0),)), b.op(fn.TANH, x)),
         b.op(PRODUCT, stack, other),
         b.op(PRODUCT, stack, v),
         b.op(PRODUCT, b.op(TRANSPOSE, other, attrs=(flip,)), b.op(TRANSPOSE, stack, attrs=(flip,))),
@@ -123,7 +123,7 @@ def test_rows_of_a_table_that_all_share() -> None:
     narrow = b.input("kept", 3, M, 2, dtype=np.int32)
     other = b.op(SCATTER_ADD, pairs, numbers, attrs=(50,))
     third = b.op(SCATTER_ADD, pairs, narrow, attrs=(50,))
-    check(b.out(table, b.op(e.TANH, other), third), (0,), (1,), (300,), below=50)
+    check(b.out(table, b.op(fn.TANH, other), third), (0,), (1,), (300,), below=50)
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])
@@ -133,7 +133,7 @@ def test_rows_of_a_table_of_each_node(count: int) -> None:
     first = b.op(e.MUL, b.op(ARANGE, b.const(0, np.int64), attrs=(M,)), b.const(7, np.int64))
     index = b.op(e.ADD, ids, b.op(RESHAPE, first, attrs=((M, 1),)))
     table = b.op(SCATTER_ADD, x, index, attrs=(M * 7,))
-    back = b.op(TAKE, b.op(e.TANH, table), index)
+    back = b.op(TAKE, b.op(fn.TANH, table), index)
     doubled = b.op(e.ADD, b.op(RESHAPE, table, attrs=((M, 14),)), b.input("rows", 0, M, 14))
     agreement = check(b.out(back, doubled), (0,), (1,), (20,), below=7)
     assert ("scatter_add" in agreement.program.text) == (count == 9)
@@ -162,7 +162,7 @@ def test_moves() -> None:
     padded = b.op(UNSLICE, flipped, attrs=(-1, 1, 3, 2, 7))
     behind = b.op(CONCAT, turned, padded, flipped, attrs=(-1,))
     repeated = b.op(BROADCAST, b.op(RESHAPE, every_other, attrs=((M, 3, 1, 2),)), attrs=((M, 3, 2, 2),))
-    static = b.op(CONCAT, s, b.op(e.EXP, s), attrs=(-2,))
+    static = b.op(CONCAT, s, b.op(fn.EXP, s), attrs=(-2,))
     again = b.op(TAKE, static, b.input("data", 0, M, dtype=np.int64))
     results = [flipped, every_other, padded, behind, repeated, b.op(e.ADD, padded, padded), static, again]
     check(b.out(*results, b.op(TRANSPOSE, static, attrs=((1, 0),))), (0,), (1,), (6,))
@@ -174,7 +174,7 @@ def test_whole_numbers_and_truth_values() -> None:
     n, m = b.input("data", 0, M, dtype=np.int64), b.input("data", 1, M, dtype=np.int64)
     x = b.input("rows", 0, M, dtype=np.int32)
     results = [b.op(op, n, m) for op in (e.ADD, e.SUB, e.MUL, e.MAXIMUM, e.LESS, e.EQUAL)]
-    results += [b.op(op, n) for op in (e.NEG, e.ABS, e.SIGN, e.RELU)]
+    results += [b.op(op, n) for op in (e.NEG, e.ABS, e.SIGN, fn.RELU)]
     results.append(b.op(e.CAST, x, attrs=(np.dtype(np.int64),)))
     results.append(b.op(e.WHERE, b.op(e.LESS, n, m), x, b.op(e.NEG, x)))
     flags = b.op(e.LESS, b.input("rows", 1, M, 5), b.const(0.0))
@@ -239,7 +239,7 @@ def test_a_missing_barrier_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_program_reads_well() -> None:
     b = Build()
     x, y = b.input("rows", 0, M, 3), b.input("shared", 0, 3)
-    agreement = Agreement(b.out(b.op(e.TANH, b.op(e.ADD, x, y))), (False,))
+    agreement = Agreement(b.out(b.op(fn.TANH, b.op(e.ADD, x, y))), (False,))
     assert (
         agreement.program.text
         == """\

@@ -14,7 +14,7 @@ from autobatch.ir.graph import NODE, SHARED, Graph
 from autobatch.ir.interpret import interpret
 from autobatch.ir.trace import Builder
 from autobatch.ops import Op, apply
-from autobatch.ops.segment import LIST_SUM
+from autobatch.ops.reduce import LIST_SUM
 from tests.compile.cuda.agreement import Agreement, Sizes, build_all, resolve
 from tests.ops.checks import FLOAT64, GOOD, INT64, Case, converted, default, masks, varied
 from tests.stand_in import kernels

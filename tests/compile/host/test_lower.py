@@ -18,11 +18,11 @@ from autobatch.compile.text import graph_inputs
 from autobatch.errors import OpIndexError
 from autobatch.ir.graph import INPUT, Graph
 from autobatch.ops import elementwise as e
+from autobatch.ops import functions as fn
 from autobatch.ops.index import ARANGE, BOUNDED, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
-from autobatch.ops.reduce import MAX, SUM
-from autobatch.ops.segment import SEGMENT_MAX
+from autobatch.ops.reduce import MAX, SEGMENT_MAX, SUM
 from tests.compile.by_hand import Build, by_numpy, resolve
 
 M = Dim(0)
@@ -138,9 +138,9 @@ def tree_cell(b: Build, w: int) -> tuple[int, ...]:
     x = b.op(CONCAT, hl, hr, attrs=(-1,))
     z = b.op(PRODUCT, x, b.op(TRANSPOSE, weight, attrs=((1, 0),)))
     i, fl, fr, o, g = split(b, b.op(e.ADD, z, bias), 5)
-    c = b.op(e.ADD, b.op(e.MUL, b.op(e.SIGMOID, fl), cl), b.op(e.MUL, b.op(e.SIGMOID, fr), cr))
-    c = b.op(e.ADD, c, b.op(e.MUL, b.op(e.SIGMOID, i), b.op(e.TANH, g)))
-    return b.op(e.MUL, b.op(e.SIGMOID, o), b.op(e.TANH, c)), c, z, x
+    c = b.op(e.ADD, b.op(e.MUL, b.op(fn.SIGMOID, fl), cl), b.op(e.MUL, b.op(fn.SIGMOID, fr), cr))
+    c = b.op(e.ADD, c, b.op(e.MUL, b.op(fn.SIGMOID, i), b.op(fn.TANH, g)))
+    return b.op(e.MUL, b.op(fn.SIGMOID, o), b.op(fn.TANH, c)), c, z, x
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -167,7 +167,7 @@ def test_gradients_of_a_gate(dtype, w):
     g, z = b.input("cotangent", 0, M, w), b.input("kept", 0, M, 2 * w)
     x, weight = b.input("rows", 0, M, 3), b.input("shared", 0, 2 * w, 3)
     z0, z1 = split(b, z, 2)
-    y0, y1 = b.op(e.SIGMOID, z0), b.op(e.TANH, z1)
+    y0, y1 = b.op(fn.SIGMOID, z0), b.op(fn.TANH, z1)
     one = b.const(1.0)
     d0 = b.op(e.MUL, b.op(e.MUL, b.op(e.MUL, g, y1), y0), b.op(e.SUB, one, y0))
     d1 = b.op(e.MUL, b.op(e.MUL, g, y0), b.op(e.SUB, one, b.op(e.MUL, y1, y1)))
@@ -190,7 +190,7 @@ def test_parts_with_gaps_and_other_terms():
     check(b.out(total, overlap, strided, b.op(UNSLICE, y, attrs=(-1, 1, 3, 1, 9))))
 
 
-UNARY = [e.NEG, e.ABS, e.SIGN, e.EXP, e.LOG, e.TANH, e.SQRT, e.SIGMOID, e.RELU, e.SOFTPLUS, e.STOP_GRADIENT]
+UNARY = [e.NEG, e.ABS, e.SIGN, fn.EXP, fn.LOG, fn.TANH, fn.SQRT, fn.SIGMOID, fn.RELU, fn.SOFTPLUS, e.STOP_GRADIENT]
 BINARY = [e.ADD, e.SUB, e.MUL, e.DIV, e.MAXIMUM, e.MINIMUM, e.LESS, e.LESS_EQUAL, e.EQUAL, e.NOT_EQUAL]
 
 
@@ -200,8 +200,8 @@ def test_every_elementwise_op(dtype):
     x, y = b.input("rows", 0, M, 33), b.input("cotangent", 0, M, 33)
     outputs = [b.op(op, x) for op in UNARY] + [b.op(op, x, y) for op in BINARY]
     outputs.append(b.op(e.WHERE, b.op(e.LESS, x, b.const(0.0)), x, y))
-    outputs += [b.op(e.POWER_OF, x, attrs=(p,)) for p in (0, 1, 2, 3, -1, -2, 0.5)]
-    outputs.append(b.op(e.POWER, x, y))
+    outputs += [b.op(fn.POWER_OF, x, attrs=(p,)) for p in (0, 1, 2, 3, -1, -2, 0.5)]
+    outputs.append(b.op(fn.POWER, x, y))
     outputs.append(b.op(e.CAST, b.op(e.LESS, x, y), attrs=(np.dtype(dtype),)))
     check(b.out(*outputs))
     check(b.out(*outputs), special=True)
@@ -210,7 +210,7 @@ def test_every_elementwise_op(dtype):
 def test_functions_over_their_range():
     b = Build()
     x = b.input("cotangent", 0, M, 1)
-    names = [e.EXP, e.LOG, e.TANH, e.SIGMOID, e.SOFTPLUS]
+    names = [fn.EXP, fn.LOG, fn.TANH, fn.SIGMOID, fn.SOFTPLUS]
     program = lower(b.out(*(b.op(op, x) for op in names)), "range", (False,) * len(names), "numba")
     edges = [np.nan, np.inf, -np.inf, 0, -1]
     grid = np.concatenate([np.linspace(-120, 120, 100001), np.geomspace(1e-44, 3e38, 5000), edges])
@@ -221,7 +221,7 @@ def test_functions_over_their_range():
     for op, got in zip(names, outputs, strict=True):
         with np.errstate(all="ignore"):
             want = op.numpy(exact).astype(np.float32)
-        absolute = 4e-7 if op in (e.TANH, e.SIGMOID) else 1e-44
+        absolute = 4e-7 if op in (fn.TANH, fn.SIGMOID) else 1e-44
         np.testing.assert_allclose(got, want, 5e-7, absolute, err_msg=op.name)
 
 
@@ -234,7 +234,7 @@ def test_data_scalars_and_vectors():
     y = b.op(e.ADD, b.op(e.MUL, y, b.op(RESHAPE, s, attrs=((M, 1),))), k)
     y = b.op(e.ADD, y, b.op(SLICE, v, attrs=(-1, 3, 4, 1)))
     total = b.op(SUM, y, attrs=((-1,), False))
-    small = b.op(e.MUL, b.op(e.TANH, total), s)
+    small = b.op(e.MUL, b.op(fn.TANH, total), s)
     spread = b.op(BROADCAST, b.op(RESHAPE, small, attrs=((M, 1),)), attrs=((M, 4),))
     check(b.out(y, total, small, spread, x, small, s), accumulate=(False, False, True, True, False, False, True))
     less = b.op(e.LESS, b.op(e.MUL, n, n), b.const(5, np.int64))
@@ -246,16 +246,16 @@ def test_higher_ranks():
     x, w, v = b.input("rows", 0, M, 3, 4), b.input("shared", 0, 5, 4), b.input("shared", 1, 5)
     flat = b.op(RESHAPE, x, attrs=((M * 3, 4),))
     y = b.op(RESHAPE, b.op(PRODUCT, flat, b.op(TRANSPOSE, w, attrs=((1, 0),))), attrs=((M, 3, 5),))
-    y = b.op(e.TANH, b.op(e.ADD, y, v))
+    y = b.op(fn.TANH, b.op(e.ADD, y, v))
     scale = b.op(SUM, y, attrs=((-1,), True))
     z = b.op(e.MUL, y, scale)
     other = b.op(e.MUL, z, b.op(RESHAPE, b.input("rows", 1, M, 5), attrs=((M, 1, 5),)))
     middle = b.op(SLICE, other, attrs=(-2, 1, 1, 1))
     top = b.op(MAX, other, attrs=((-2,), False))
     joined = b.op(CONCAT, other, z, middle, attrs=(-2,))
-    turned = b.op(e.EXP, b.op(TRANSPOSE, z, attrs=((0, 2, 1),)))
+    turned = b.op(fn.EXP, b.op(TRANSPOSE, z, attrs=((0, 2, 1),)))
     batched = b.op(PRODUCT, turned, z)
-    graph = b.out(y, z, other, middle, top, joined, turned, batched, x, b.op(e.TANH, joined))
+    graph = b.out(y, z, other, middle, top, joined, turned, batched, x, b.op(fn.TANH, joined))
     check(graph, tolerance=2e-5)
     check(graph, accumulate=(True,) * 10, tolerance=2e-5)
 
@@ -267,10 +267,10 @@ def test_lists(dtype):
     h, x, c = b.input("rows", 0, N, 4), b.input("rows", 1, M, 4), b.input("rows", 2, N, 4)
     w = b.input("shared", 0, 4, 4)
     spread = b.op(TAKE, b.op(PRODUCT, x, w), seg)
-    f = b.op(e.SIGMOID, b.op(e.ADD, b.op(PRODUCT, h, w), spread))
+    f = b.op(fn.SIGMOID, b.op(e.ADD, b.op(PRODUCT, h, w), spread))
     total = b.op(SCATTER_ADD, b.op(e.MUL, f, c), seg, attrs=(M,))
     top = b.op(SEGMENT_MAX, h, seg, attrs=(M,))
-    y = b.op(e.TANH, b.op(e.ADD, total, x))
+    y = b.op(fn.TANH, b.op(e.ADD, total, x))
     raw = b.op(e.MUL, b.op(TAKE, x, seg), c)
     half = b.op(e.ADD, b.op(SLICE, b.op(TAKE, x, seg), attrs=(-1, 2, 2, 1)), b.op(SLICE, c, attrs=(-1, 0, 2, 1)))
     late = b.op(e.MUL, b.op(TAKE, y, seg), f)
@@ -282,7 +282,7 @@ def test_shared_results_and_copies():
     b = Build()
     x, w = b.input("rows", 0, M, 3), b.input("shared", 0, 2, 3)
     y = b.op(PRODUCT, x, b.op(TRANSPOSE, w, attrs=((1, 0),)))
-    t = b.op(e.TANH, w)
+    t = b.op(fn.TANH, w)
     table = b.op(SCATTER_ADD, x, b.input("data", 0, M, dtype=np.int64), attrs=(5,))
     check(b.out(y, y, w, t, x, x, table, b.op(TRANSPOSE, w, attrs=((1, 0),)), w))
 
@@ -290,13 +290,13 @@ def test_shared_results_and_copies():
 def test_stages_have_no_cycle():
     b = Build()
     x, w = b.input("rows", 0, M, 4), b.input("shared", 0, 4, 4)
-    a = b.op(e.TANH, x)
+    a = b.op(fn.TANH, x)
     p = b.op(PRODUCT, a, w)
     c = b.op(e.ADD, p, a)
     q = b.op(PRODUCT, c, w)
-    narrow = b.op(e.EXP, b.op(SLICE, c, attrs=(-1, 1, 2, 1)))
+    narrow = b.op(fn.EXP, b.op(SLICE, c, attrs=(-1, 1, 2, 1)))
     d = b.op(e.MUL, b.op(e.ADD, q, c), a)
-    wide = b.op(CONCAT, d, narrow, x, b.op(e.EXP, d), attrs=(-1,))
+    wide = b.op(CONCAT, d, narrow, x, b.op(fn.EXP, d), attrs=(-1,))
     check(b.out(wide, d, narrow, c, b.op(e.NEG, wide)), tolerance=1e-5)
 
 
@@ -314,9 +314,9 @@ def softmax(b: Build, x: int) -> tuple[int, int]:
     """log_softmax and softmax, as the ops of these names do it."""
     top = b.op(MAX, x, attrs=((-1,), True))
     finite = b.op(e.WHERE, b.op(e.LESS, b.op(e.ABS, top), b.const(np.inf)), top, b.const(0.0))
-    exps = b.op(e.EXP, b.op(e.SUB, x, finite))
+    exps = b.op(fn.EXP, b.op(e.SUB, x, finite))
     total = b.op(SUM, exps, attrs=((-1,), True))
-    return b.op(e.SUB, x, b.op(e.ADD, b.op(e.LOG, total), finite)), b.op(e.DIV, exps, total)
+    return b.op(e.SUB, x, b.op(e.ADD, b.op(fn.LOG, total), finite)), b.op(e.DIV, exps, total)
 
 
 def test_softmax_computes_row_values_in_the_loop():
@@ -351,7 +351,7 @@ def test_reductions_of_rows(dtype):
     mean = b.op(e.MUL, b.op(SUM, y, attrs=((-1,), True)), b.const(1 / 33))
     apart = b.op(e.SUB, y, mean)
     square = b.op(SUM, b.op(e.MUL, apart, apart), attrs=((-1,), True))
-    norm = b.op(e.DIV, apart, b.op(e.SQRT, square))
+    norm = b.op(e.DIV, apart, b.op(fn.SQRT, square))
     parts = b.op(CONCAT, norm, square, mean, attrs=(-1,))
     graph = b.out(whole, inner, both, norm, parts, square, whole)
     steps = steps_of(graph, (False,) * 7, "numba")
@@ -372,7 +372,7 @@ def test_one_number_of_each_row_is_found_in_the_loop(dtype):
     index = b.op(e.ADD, k, start)
     doubled = b.op(e.ADD, x, x)
     one = b.op(TAKE, b.op(RESHAPE, doubled, attrs=((M * 9,),)), index)
-    total = b.op(SUM, b.op(e.EXP, doubled), attrs=((-1,), False))
+    total = b.op(SUM, b.op(fn.EXP, doubled), attrs=((-1,), False))
     most = b.op(MAX, doubled, attrs=((-1,), False))
     table = b.op(RESHAPE, b.op(SCATTER_ADD, g, index, attrs=(M * 9,)), attrs=((M, 9),))
     graph = b.out(b.op(e.SUB, total, one), b.op(e.MUL, table, x), most)
@@ -415,7 +415,7 @@ def test_loops_promise_that_their_arrays_are_apart() -> None:
 
     build = Build()
     x, y = build.input("rows", 0, M, 3), build.input("rows", 1, M, 3)
-    graph = build.out(build.op(e.MUL, build.op(e.TANH, x), y))
+    graph = build.out(build.op(e.MUL, build.op(fn.TANH, x), y))
     (step,) = [step for step in fuse(rewrite_movement(graph), [False]).order if isinstance(step, Loop)]
     loop = cache.load(write_loop(graph, step)[0])
     pool, rows, result = np.ones((2, 3), np.float32), np.arange(2), np.empty((2, 3), np.float32)
@@ -473,7 +473,7 @@ def test_stacked_matrices_are_read_in_their_pool() -> None:
     assert "gather(p0" not in text and "gather(p1" not in text and "gather_into" not in text
     check(b.out(*results, both))  # it is made, as it is a result
     check(b.out(*results, x))
-    check(b.out(*results, b.op(e.TANH, both), b.op(e.TANH, x)))
+    check(b.out(*results, b.op(fn.TANH, both), b.op(fn.TANH, x)))
 
 
 def test_sums_of_products_are_added_to_rows() -> None:
@@ -484,7 +484,7 @@ def test_sums_of_products_are_added_to_rows() -> None:
     whole = b.op(PRODUCT, b.op(TRANSPOSE, w, attrs=((1, 0),)), g)
     parts = [b.op(SLICE, whole, attrs=(-2, start, 4, 1)) for start in (0, 4)]
     first = b.op(e.ADD, parts[0], b.op(PRODUCT, u, row))
-    second = b.op(e.ADD, b.op(e.ADD, parts[1], b.op(PRODUCT, u, row)), b.op(PRODUCT, v, b.op(e.TANH, first)))
+    second = b.op(e.ADD, b.op(e.ADD, parts[1], b.op(PRODUCT, u, row)), b.op(PRODUCT, v, b.op(fn.TANH, first)))
     graph = b.out(first, parts[1])
     check(graph, accumulate=(True, True))
     text = lower(graph, "test", (True, True), "numba", add=False).text
@@ -537,7 +537,7 @@ def test_matrices_are_gathered_straight_into_a_concat() -> None:
     graph = b.out(both, b.op(PRODUCT, b.input("shared", 0, 2, 5), both))
     check(graph)
     assert " gather(" not in lower(graph, "test", (False, False), "numba").text
-    read_twice = b.out(both, b.op(TRANSPOSE, y, attrs=((0, 2, 1),)), b.op(e.TANH, x))
+    read_twice = b.out(both, b.op(TRANSPOSE, y, attrs=((0, 2, 1),)), b.op(fn.TANH, x))
     check(read_twice)
     pool = np.arange(40, dtype=np.float32).reshape(10, 4)
     target = np.full((3, 16), -1, np.float32)

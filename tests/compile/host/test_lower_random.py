@@ -20,6 +20,7 @@ from autobatch.compile.host.lower import lower
 from autobatch.errors import OpTypeError
 from autobatch.ir.graph import Graph
 from autobatch.ops import elementwise as e
+from autobatch.ops import functions as fn
 from autobatch.ops.index import ARANGE, SCATTER_ADD, TAKE
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE, UNSLICE
@@ -93,7 +94,7 @@ class RandomGraph:
         return self.b.op(self.random.choice([e.ADD, e.MUL, e.SUB, e.MAXIMUM]), x, self.random.choice(self.values))
 
     def unary(self, x: int, s: Any) -> int:
-        return self.b.op(self.random.choice([e.TANH, e.SIGMOID, e.NEG, e.ABS]), x)
+        return self.b.op(self.random.choice([fn.TANH, fn.SIGMOID, e.NEG, e.ABS]), x)
 
     def axis(self, s: Any) -> int:
         return -self.random.randint(1, len(s) - 1)
@@ -143,12 +144,12 @@ class RandomGraph:
             return None
         axes = self.random.choice([(-1,), (-1,), (-2, -1)][: len(s)])
         y = self.b.op(self.random.choice([SUM, SUM, MAX]), x, attrs=(axes, self.random.random() < 0.6))
-        return y if self.random.random() < 0.5 else self.b.op(e.SUB, x, self.b.op(e.TANH, y))
+        return y if self.random.random() < 0.5 else self.b.op(e.SUB, x, self.b.op(fn.TANH, y))
 
     def softmax(self, x: int, s: Any) -> int | None:
         if len(s) < 2:
             return None
-        powers = self.b.op(e.TANH, self.b.op(e.SUB, x, self.b.op(MAX, x, attrs=((-1,), True))))
+        powers = self.b.op(fn.TANH, self.b.op(e.SUB, x, self.b.op(MAX, x, attrs=((-1,), True))))
         total = self.b.op(e.ADD, self.b.op(SUM, powers, attrs=((-1,), True)), self.b.const(9.0))
         return self.b.op(e.DIV, powers, total)
 

@@ -8,6 +8,7 @@ from autobatch.compile.rewrites.forward_concats import forward_concats
 from autobatch.compile.split import split
 from autobatch.ir.graph import Graph
 from autobatch.ops import elementwise as e
+from autobatch.ops import functions as fn
 from autobatch.ops.linalg import PRODUCT
 from autobatch.ops.movement import CONCAT, SLICE, TRANSPOSE
 from tests.compile.host.test_lower import Build, M, check
@@ -21,7 +22,7 @@ def compose(late: bool) -> Graph:
     both = b.op(CONCAT, x, y, attrs=(-1,)) if not late else -1
     parts = [b.op(PRODUCT, x, v), b.op(PRODUCT, y, v)]
     both = b.op(CONCAT, x, y, attrs=(-1,)) if late else both
-    total = b.op(e.ADD, b.op(e.TANH, b.op(PRODUCT, both, w)), b.op(e.MUL, *parts))
+    total = b.op(e.ADD, b.op(fn.TANH, b.op(PRODUCT, both, w)), b.op(e.MUL, *parts))
     return b.out(total)
 
 
@@ -43,7 +44,7 @@ def test_what_is_computed_from_rows_alone_reads_rows() -> None:
     found = forward_concats(compose(True))[0]
     b = Build()
     x, y = b.input("rows", 0, M, 4), b.input("rows", 1, M, 4)
-    graph = b.out(b.op(CONCAT, b.op(e.TANH, x), y, attrs=(-1,)), b.op(e.TANH, x))
+    graph = b.out(b.op(CONCAT, b.op(fn.TANH, x), y, attrs=(-1,)), b.op(fn.TANH, x))
     assert forward_concats(graph)[0].key() == graph.key()
     assert forward_concats(found)[0].key() == found.key()
 

@@ -1,0 +1,238 @@
+"""Functions of one element: exponential, logarithm, powers and their kin, each one declared block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..base.errors import op_error
+from ..base.types import INT64, Type, default_dtype
+from .declare import Attrs, Op, Sample, apply, as_value, declare
+from .elementwise import carried, cast, elementwise, where
+
+if TYPE_CHECKING:
+    from .value import Tensor, TensorLike
+
+EXP = elementwise("exp", "e to the x", np.exp, "exp({0})", lambda g, y, x, a: (g * y,), dtypes="float")
+LOG = elementwise(
+    "log", "natural logarithm", np.log, "log({0})", lambda g, y, x, a: (g / x[0],), dtypes="float", low=0.3
+)
+TANH = elementwise(
+    "tanh",
+    "hyperbolic tangent",
+    np.tanh,
+    "tanh({0})",
+    lambda g, y, x, a: (g * (apply(SIGMOID_SLOPE, (x[0] * 2.0,)) * 4.0),),
+    dtypes="float",
+)
+SQRT = elementwise(
+    "sqrt", "square root", np.sqrt, "sqrt({0})", lambda g, y, x, a: (g * 0.5 / y,), dtypes="float", low=0.3
+)
+
+
+def _sigmoid(x: Any) -> Any:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+def _sigmoid_slope(x: Any) -> Any:
+    e = np.exp(-np.abs(x))
+    return (e / ((1 + e) * (1 + e))).astype(x.dtype)
+
+
+def _softplus(x: Any) -> Any:
+    return (np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))).astype(x.dtype)
+
+
+SIGMOID = elementwise(
+    "sigmoid",
+    "1 / (1 + exp(-x))",
+    _sigmoid,
+    "sigmoid({0})",
+    lambda g, y, x, a: (g * apply(SIGMOID_SLOPE, x),),
+    dtypes="float",
+)
+SIGMOID_SLOPE: Op = elementwise(
+    "sigmoid_slope",
+    "the derivative of sigmoid, e / (1 + e)^2 with e = exp(-|x|), where y (1 - y) would lose its digits",
+    _sigmoid_slope,
+    "sigmoid_slope({0})",
+    lambda g, y, x, a: (-(g * (y * tanh(x[0] * 0.5))),),
+    dtypes="float",
+)
+RELU = elementwise(
+    "relu",
+    "max(x, 0); derivative 0 at 0",
+    lambda x: np.maximum(x, x.dtype.type(0)),
+    "relu({0})",
+    lambda g, y, x, a: (where(x[0] > 0.0, g, 0.0),),
+    low=0.2,
+    both_signs=True,
+)
+SOFTPLUS = elementwise(
+    "softplus",
+    "log(1 + exp(x)), without overflow",
+    _softplus,
+    "softplus({0})",
+    lambda g, y, x, a: (g * sigmoid(x[0]),),
+    dtypes="float",
+)
+POWER = elementwise(
+    "power",
+    "x to the y, both values; the derivative by y is 0 where x is 0",
+    np.power,
+    "power({0}, {1})",
+    lambda g, y, x, a: _power_vjp(g, y, x),
+    dtypes="float",
+    low=0.4,
+    special=False,
+)
+
+
+def _power_vjp(g: Any, y: Any, x: tuple[Any, ...]) -> tuple[Any, Any]:
+    """In double precision: y - 1 would be rounded, and x^y may be subnormal where its product with log(x) is not."""
+    base, exponent = (cast(v, np.float64) for v in x)
+    positive = base > 0.0
+    by_exponent = where(positive, power(base, exponent) * log(where(positive, base, 1.0)), 0.0)
+    return tuple(g * cast(d, g.dtype) for d in (exponent * power(base, exponent - 1.0), by_exponent))
+
+
+def _infer_power_of(types: Sequence[Type], attrs: Attrs) -> Type:
+    return types[0]
+
+
+def _power_of_samples(rng: np.random.Generator) -> list[Sample]:
+    x = rng.uniform(0.5, 2.0, (3, 2))
+    edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3.0])
+    return [Sample((x,), (p,)) for p in (0.5, 2, 3, -1, 1, 0)] + [Sample((edges,), (2,), smooth=False)]
+
+
+POWER_OF = declare(
+    Op(
+        "power_of",
+        "x to a constant exponent, an attribute",
+        _infer_power_of,
+        lambda x, p: np.power(x, x.dtype.type(p)),
+        lambda g, y, x, a: (None if a[0] == 0 else g * a[0] * power(x[0], a[0] - 1),),
+        "elementwise",
+        "power_of({0}, {a})",
+        "keep",
+        lead=carried,
+        samples=_power_of_samples,
+    )
+)
+
+
+# Public functions.
+
+
+def _unary(op: Op, doc: str) -> Callable[[TensorLike], Tensor]:
+    def function(x: TensorLike) -> Tensor:
+        return apply(op, (x,))
+
+    function.__name__ = function.__qualname__ = op.name
+    function.__doc__ = doc
+    return function
+
+
+exp = _unary(
+    EXP,
+    """Elementwise exponential of `x: f[...]`.
+
+    >>> import autobatch as ab
+    >>> float(ab.exp(ab.tensor(0.0)))
+    1.0
+    """,
+)
+log = _unary(
+    LOG,
+    """Elementwise natural logarithm of `x: f[...]`; -inf at 0, NaN below, as NumPy.
+
+    >>> import autobatch as ab
+    >>> float(ab.log(ab.tensor(1.0)))
+    0.0
+    """,
+)
+tanh: Callable[[TensorLike], Tensor] = _unary(
+    TANH,
+    """Elementwise hyperbolic tangent of `x: f[...]`.
+
+    >>> import autobatch as ab
+    >>> float(ab.tanh(ab.tensor(0.0)))
+    0.0
+    """,
+)
+sigmoid: Callable[[TensorLike], Tensor] = _unary(
+    SIGMOID,
+    """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
+
+    >>> import autobatch as ab
+    >>> float(ab.sigmoid(ab.tensor(0.0)))
+    0.5
+    """,
+)
+relu = _unary(
+    RELU,
+    """Elementwise max(x, 0) of `x`; the derivative at 0 is 0.
+
+    >>> import autobatch as ab
+    >>> ab.relu(ab.tensor([-1.0, 2.0])).numpy()
+    array([0., 2.], dtype=float32)
+    """,
+)
+softplus = _unary(
+    SOFTPLUS,
+    """Elementwise log(1 + exp(x)) of `x: f[...]`, without overflow.
+
+    >>> import autobatch as ab
+    >>> float(ab.softplus(ab.tensor(1000.0)))
+    1000.0
+    """,
+)
+sqrt = _unary(
+    SQRT,
+    """Elementwise square root of `x: f[...]`; NaN below 0, as NumPy.
+
+    >>> import autobatch as ab
+    >>> float(ab.sqrt(ab.tensor(4.0)))
+    2.0
+    """,
+)
+
+
+def power(x: TensorLike, y: TensorLike) -> Tensor:
+    """x to the power y. A Python number as y is an attribute of the op; a value as y is an operand.
+
+    Whole numbers to a whole Python number stay whole; a negative one raises, as in NumPy. All else is computed in
+    floating numbers.
+
+    >>> import autobatch as ab
+    >>> ab.power(ab.tensor([1.0, 3.0]), 2).numpy()
+    array([1., 9.], dtype=float32)
+    """
+    if isinstance(y, int | float | np.number | np.bool_):
+        exponent = y.item() if isinstance(y, np.generic) else y
+        exponent = int(exponent) if isinstance(exponent, bool) else exponent
+        x = _base(as_value(x), exponent)
+        return x if exponent == 1 and hasattr(x, "_record") else apply(POWER_OF, (x,), (exponent,))
+    return apply(POWER, (x, y))
+
+
+def _base(x: Any, exponent: float) -> Tensor:
+    """The base in the dtype of the power."""
+    if isinstance(exponent, int) and exponent.bit_length() > 63:
+        raise op_error("power", "the exponent does not fit into 64 bits", got=f"one of {exponent.bit_length()} bits")
+    if x.dtype.kind == "f":
+        return x
+    if isinstance(exponent, float):
+        return cast(x, np.float64 if getattr(x, "_weak", False) else default_dtype())
+    if exponent < 0:
+        raise op_error(
+            "power",
+            "whole numbers to a negative whole power",
+            got=f"{getattr(x, '_type', x.dtype)} ** {exponent}",
+            repair=f"write the exponent as {float(exponent)}, or convert the base with .astype(float)",
+        )
+    return cast(x, INT64) if x.dtype.kind == "b" else x
