@@ -5,7 +5,6 @@ Signatures with equal graphs share a kernel, whichever parameters they read.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from .host.driver import Program
 from .host.indices import IndexPart, index_part
 from .host.lower import lower, steps_of
 from .rewrites.merge_matmuls import derive, merge_matmuls
+from .rewrites.residuals import read_in_pools
 from .split import Pieces, split
 from .steps import Steps
 from .text import graph_inputs
@@ -29,7 +29,6 @@ class Kernel:
     """The batched code of one graph.
 
     trainable: shared operands that want gradients; constant: slots whose values have none
-    in_place: whether its pieces read more where it lies, in pools, which the programs of the host can
     expressions: what the "derived" operands of the pieces are, made of shared operands: graphs of one result
     requested: pieces that this process has run, or is about to
     """
@@ -38,14 +37,13 @@ class Kernel:
     graph: Graph
     trainable: frozenset[int]
     constant: frozenset[int] = frozenset()
-    in_place: bool = False
 
     expressions: list[Graph] = field(init=False, default_factory=list)
     requested: set[str] = field(init=False, default_factory=set)
     _batched: Graph | None = field(init=False, default=None)
     _pieces: Pieces | None = field(init=False, default=None)
-    _on_host: Kernel | None = field(init=False, default=None)
-    _graphs: dict[str, Graph] = field(init=False, default_factory=dict)
+    _device_pieces: Pieces | None = field(init=False, default=None)
+    _graphs: dict[tuple[str, bool], Graph] = field(init=False, default_factory=dict)
     _programs: dict[tuple[str, str, bool], Program] = field(init=False, default_factory=dict)
     _device_programs: dict[tuple[str, bool], CudaProgram] = field(init=False, default_factory=dict)
     _index_parts: dict[tuple[str, frozenset[int]], IndexPart] = field(init=False, default_factory=dict)
@@ -59,29 +57,25 @@ class Kernel:
 
     @property
     def pieces(self) -> Pieces:
-        """Forward, backward and final graph."""
+        """Forward, backward and final graph, which on the host read matrices of nodes in their pools."""
         if self._pieces is None:
-            self._pieces = split(self.batched, set(self.trainable), self.constant, self.in_place)
+            self._pieces = read_in_pools(self.device_pieces)
         return self._pieces
 
     @property
-    def on_host(self) -> Kernel:
-        """The kernel as it runs on the host, `in_place`."""
-        if self._on_host is None:
-            self._on_host = dataclasses.replace(self, in_place=True)
-            self._on_host._batched = self.batched
-        return self._on_host
+    def device_pieces(self) -> Pieces:
+        """The same for a device, where all that an earlier piece leaves is kept."""
+        if self._device_pieces is None:
+            self._device_pieces = split(self.batched, self.trainable, self.constant)
+        return self._device_pieces
 
-    def on(self, backend: str) -> Kernel:
-        """The kernel as it runs on a backend."""
-        return self if backend in DEVICES else self.on_host
-
-    def graph_of(self, piece: str) -> Graph:
+    def graph_of(self, piece: str, on_device: bool = False) -> Graph:
         """The graph of a piece: "inference", "forward", "backward" or "final"."""
-        found = self._graphs.get(piece)
+        found = self._graphs.get((piece, on_device))
         if found is None:
-            whole = self.batched if piece == "inference" else getattr(self.pieces, piece)
-            found = self._graphs[piece] = derive(whole, self.expressions)
+            pieces = self.batched if piece == "inference" else self.device_pieces if on_device else self.pieces
+            whole = pieces if isinstance(pieces, Graph) else getattr(pieces, piece)
+            found = self._graphs[piece, on_device] = derive(whole, self.expressions)
         return found
 
     def program(self, piece: str, backend: str, add: bool = True) -> Program:
@@ -89,7 +83,7 @@ class Kernel:
         found = self._programs.get((piece, backend, add))
         if found is None:
             graph = self.graph_of(piece)
-            found = lower(graph, f"{self.name}_{piece}", self._accumulates(piece), backend, add)
+            found = lower(graph, f"{self.name}_{piece}", self.accumulates(piece, graph), backend, add)
             self._programs[piece, backend, add] = found
         return found
 
@@ -97,8 +91,8 @@ class Kernel:
         """The piece lowered for a device."""
         found = self._device_programs.get((piece, add))
         if found is None:
-            graph = self.graph_of(piece)
-            found = lower_cuda(graph, f"{self.name}_{piece}", self._accumulates(piece), add)
+            graph = self.graph_of(piece, on_device=True)
+            found = lower_cuda(graph, f"{self.name}_{piece}", self.accumulates(piece, graph), add)
             self._device_programs[piece, add] = found
         return found
 
@@ -106,8 +100,8 @@ class Kernel:
         """The part of a piece that makes indices of what the host knows: data, lengths, and the rows of some slots."""
         found = self._index_parts.get((piece, slots))
         if found is None:
-            pieces = self.pieces if piece == "forward" else None
-            found = index_part(self.graph_of(piece), f"{self.name}_indices", slots, pieces)
+            pieces = self.device_pieces if piece == "forward" else None
+            found = index_part(self.graph_of(piece, on_device=True), f"{self.name}_indices", slots, pieces)
             self._index_parts[piece, slots] = found
         return found
 
@@ -125,16 +119,17 @@ class Kernel:
 
     def steps(self, piece: str, backend: str) -> Steps:
         """The calls and loops that the lowered piece makes, in order."""
-        return steps_of(self.graph_of(piece), self._accumulates(piece), backend)
+        graph = self.graph_of(piece, backend in DEVICES)
+        return steps_of(graph, self.accumulates(piece, graph), backend)
 
-    def _accumulates(self, piece: str) -> tuple[bool, ...]:
-        """Which results are added to rows: the cotangents of rows."""
-        n_rows = len(self.pieces.slots) if piece == "backward" else 0
-        return tuple(k < n_rows for k in range(len(self.graph_of(piece).outputs)))
+    def accumulates(self, piece: str, graph: Graph) -> tuple[bool, ...]:
+        """Which results of the graph of a piece are added to rows: the cotangents of rows."""
+        n_rows = len(self.device_pieces.slots) if piece == "backward" else 0
+        return tuple(k < n_rows for k in range(len(graph.outputs)))
 
-    def inputs(self, piece: str) -> list[tuple[str, int]]:
+    def inputs(self, piece: str, on_device: bool = False) -> list[tuple[str, int]]:
         """What the piece reads, in order."""
-        return graph_inputs(self.graph_of(piece))
+        return graph_inputs(self.graph_of(piece, on_device))
 
 
 _kernels: dict[Any, Kernel] = {}

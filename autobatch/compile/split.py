@@ -22,7 +22,7 @@ from ..ir.simplify import simplify
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
 from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 from .rewrites.forward_concats import forward_concats
-from .rewrites.in_place_matmuls import concats_in_place, is_in_pool, is_stack
+from .rewrites.in_place_matmuls import concats_in_place
 
 CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange"))
 
@@ -58,17 +58,16 @@ class Pieces:
         return f"{graphs}\n\nkeeps: {kept or 'nothing'}"
 
 
-def split(graph: Graph, trainable: set[int], constant: Container[int] = (), in_place: bool = False) -> Pieces:
+def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()) -> Pieces:
     """Differentiate a batched graph by its rows and by the shared operands `trainable`, and cut it into pieces.
 
-    `constant`: slots whose rows have no cotangents; `in_place`: the final piece reads matrices of each node in their
-    pools, instead of copies that were kept; and the cotangents of looked-up rows are not copied.
+    `constant`: slots whose rows have no cotangents.
     """
     wrt = differentiable(graph, trainable, constant)
     result = vjp(graph, wrt)
     outputs = list(graph.outputs)
     simple, simple_number = simplify(result.graph)
-    unmade = {simple_number[i] for i in concats_in_place(graph)} if in_place else set()
+    unmade = {simple_number[i] for i in concats_in_place(graph, graph.outputs)}
     joint, joint_number = forward_concats(simple, set(simple_number[: result.n_forward]) - unmade)
     number = [joint_number[i] for i in simple_number]
     forward_results = [number[i] for i in outputs]
@@ -77,7 +76,7 @@ def split(graph: Graph, trainable: set[int], constant: Container[int] = (), in_p
     ]
     is_forward = set(number[: result.n_forward])
     is_forward |= {i for i, node in enumerate(joint.nodes) if node.op is SLICE and node.inputs[0] in is_forward}
-    cut = _Cut(joint, is_forward, in_place, {joint_number[i] for i in unmade})
+    cut = _Cut(joint, is_forward)
 
     pieces = Pieces(Graph(), Graph(), Graph())
     rows_out: list[int] = []
@@ -95,13 +94,11 @@ def split(graph: Graph, trainable: set[int], constant: Container[int] = (), in_p
             shared_out.append(c)
         else:
             for ids, rows in leaves:
-                of_result = cut.result_of(rows)
-                at = cut.keep(rows) if of_result is None else of_result
-                pieces.sparse.append((k, SparseGradient(cut.keep(ids), at, of_result is not None)))
+                pieces.sparse.append((k, SparseGradient(cut.keep(ids), cut.keep(rows))))
     final_nodes = cut.final(shared_out)
     for i in final_nodes:
         for j in joint.nodes[i].inputs:
-            if j not in final_nodes and cut.varies[j] and not cut.always_there(j) and not cut.is_cotangent(j):
+            if j not in final_nodes and cut.varies[j] and not cut.always_there(j):
                 cut.keep(j)
     for i in shared_out:
         if i not in final_nodes and cut.varies[i]:
@@ -114,23 +111,20 @@ def split(graph: Graph, trainable: set[int], constant: Container[int] = (), in_p
     place = {i: k for k, i in enumerate(order)}
     renumber = {old: place[i] for old, i in enumerate(cut.kept)}
     for _, gradient in pieces.sparse:
-        gradient.ids = renumber[gradient.ids]
-        gradient.rows = gradient.rows if gradient.of_result else renumber[gradient.rows]
+        gradient.ids, gradient.rows = renumber[gradient.ids], renumber[gradient.rows]
     pieces.kept = [joint.nodes[i].type for i in order]
     pieces.n_kept_forward = len(kept_forward)
     kept = {i: ("kept", k) for i, k in place.items()}
     pieces.forward = joint.part([*forward_results, *kept_forward], lambda i: None)
     pieces.backward = joint.part([*rows_out, *kept_backward], lambda i: kept.get(i) if i in is_forward else None)
-    pieces.final = joint.part(shared_out, lambda i: cut.in_reverse_pool(i) or kept.get(i))
+    pieces.final = joint.part(shared_out, kept.get)
     return pieces
 
 
 class _Cut:
-    def __init__(self, graph: Graph, is_forward: set[int], in_place: bool, unmade: set[int]) -> None:
+    def __init__(self, graph: Graph, is_forward: set[int]) -> None:
         self.graph = graph
         self.is_forward = is_forward
-        self.in_place = in_place
-        self.unmade = unmade
         self.kept: list[int] = []
         self.varies: list[bool] = []
         for node in graph.nodes:
@@ -143,24 +137,7 @@ class _Cut:
 
     def always_there(self, i: int) -> bool:
         node = self.graph.nodes[i]
-        found = node.op is CONST or (node.op is INPUT and node.attrs[0] in ("data", "shared"))
-        return found or (self.in_place and is_in_pool(node))
-
-    def result_of(self, i: int) -> int | None:
-        """The result whose cotangent a value is, in whatever shape, if the cotangent is read where it lies."""
-        while self.in_place and self.graph.nodes[i].op is RESHAPE:
-            i = self.graph.nodes[i].inputs[0]
-        return self.graph.nodes[i].attrs[1] if self.in_place and self.is_cotangent(i) else None
-
-    def in_reverse_pool(self, i: int) -> tuple[str, int] | None:
-        """How the final piece reads the cotangent of a matrix of each node, if it reads it in its pool."""
-        if self.in_place and self.is_cotangent(i) and is_stack(self.graph.nodes[i].type):
-            return "reverse", self.graph.nodes[i].attrs[1]
-        return None
-
-    def is_cotangent(self, i: int) -> bool:
-        node = self.graph.nodes[i]
-        return node.op is INPUT and node.attrs[0] == "cotangent"
+        return node.op is CONST or (node.op is INPUT and node.attrs[0] in ("data", "shared", "cotangent"))
 
     def final(self, outputs: list[int]) -> set[int]:
         """Nodes to run once after all launches: no lead, but made from values that have one; and views for them."""
@@ -176,7 +153,6 @@ class _Cut:
                 continue
             are_chosen = [r in chosen for r in readers[i]]
             part = nodes[i].op is SLICE and nodes[nodes[i].inputs[0]].op is CONCAT  # the concat is kept as a whole
-            part = part or i in self.unmade
             if any(are_chosen) if part else nodes[i].op in (TRANSPOSE, RESHAPE) and all(are_chosen):
                 chosen.add(i)
         return chosen
@@ -207,7 +183,7 @@ class _Cut:
 
     def cheap(self, i: int) -> bool:
         op = self.graph.nodes[i].op
-        return op.batch in CHEAP or op.name == "slice" or i in self.unmade
+        return op.batch in CHEAP or op.name == "slice"
 
 
 def _lead(type: Type) -> int | None:

@@ -165,7 +165,7 @@ def _new_pieces(
     pieces: list[tuple[Kernel, str]] = []
     for s, signature in enumerate(signatures):
         if used[s] and signature.kind == KERNEL:
-            pieces += signature.kernel.on_host.first_requests("forward" if wanting[s] else "inference")
+            pieces += signature.kernel.first_requests("forward" if wanting[s] else "inference")
     if with_reverse:
         pieces += new_reverse_pieces([signature for s, signature in enumerate(signatures) if wanting[s]])
     return pieces
@@ -184,7 +184,7 @@ def _uses(sig, needs, n_sigs):  # type: ignore[no-untyped-def]
 
 def new_reverse_pieces(signatures: Sequence[protocols.Signature]) -> list[tuple[Kernel, str]]:
     """Pieces of kernels that this process reverses for the first time."""
-    kernels = [s.kernel.on_host for s in signatures if s.kind == KERNEL]
+    kernels = [s.kernel for s in signatures if s.kind == KERNEL]
     return [request for kernel in kernels for request in kernel.first_requests("backward", "final")]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import current_backend
+from ..backends.transfer import DEVICES
 from ..base.errors import CellError, user_error
 from ..base.types import short_dtype
 from ..ir.simplify import simplify
@@ -146,7 +147,9 @@ def _vjp(signature: Signature, differentiated: bool, backend: str) -> str:
 
 
 def _split(signature: Signature, differentiated: bool, backend: str) -> str:
-    return str(signature.kernel.on(backend).pieces) if differentiated else f"inference:\n{signature.kernel.batched}"
+    kernel = signature.kernel
+    pieces = kernel.device_pieces if backend in DEVICES else kernel.pieces
+    return str(pieces) if differentiated else f"inference:\n{kernel.batched}"
 
 
 def _pieces(signature: Signature, differentiated: bool) -> list[str]:
@@ -157,12 +160,12 @@ def _pieces(signature: Signature, differentiated: bool) -> list[str]:
 
 
 def _fuse(signature: Signature, differentiated: bool, backend: str) -> str:
-    kernel = signature.kernel.on(backend)
+    kernel = signature.kernel
     return "\n\n".join(f"{p}:\n{kernel.steps(p, backend)}" for p in _pieces(signature, differentiated))
 
 
 def _lower(signature: Signature, differentiated: bool, backend: str) -> str:
-    return "\n\n".join(signature.kernel.on(backend).text(p, backend) for p in _pieces(signature, differentiated))
+    return "\n\n".join(signature.kernel.text(p, backend) for p in _pieces(signature, differentiated))
 
 
 # For every minibatch.

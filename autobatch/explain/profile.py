@@ -116,7 +116,7 @@ class Profile:
 
     def _note_reads(self, signature: Signature, piece: str, backend: str, accesses: Sequence[Access]) -> None:
         entry = self.kernel_bytes.setdefault(signature.name, [0, 0])
-        for k, how in _row_reads(signature.kernel.on(backend), piece, backend):
+        for k, how in _row_reads(signature.kernel, piece, backend):
             pool, rows, block = accesses[k]
             n_bytes = rows.size * pool.shape[1] * pool.itemsize
             if how is COPIED or (how is GATHERED and block < 0):
@@ -130,7 +130,7 @@ class Profile:
         totals: dict[int, list[int]] = {}
         reverse: list[list[tuple[int, int, int, int]]] = []
         for launch in run.launches:
-            kernel, s = run.signatures[launch.sig].kernel.on(run.backend), launch.sig
+            kernel, s = run.signatures[launch.sig].kernel, launch.sig
             if not run.needs_sig[s]:
                 self.products += _products(kernel, "inference", run.backend, launch.sizes)
                 continue
@@ -140,7 +140,7 @@ class Profile:
             totals[s] = [a + b for a, b in zip(total, launch.sizes, strict=True)]
         self.products += [product for products in reversed(reverse) for product in products]
         for s, sizes in totals.items():
-            self.products += _products(run.signatures[s].kernel.on(run.backend), "final", run.backend, sizes)
+            self.products += _products(run.signatures[s].kernel, "final", run.backend, sizes)
 
     def table(self) -> str:
         """A readable table."""

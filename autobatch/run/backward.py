@@ -193,7 +193,7 @@ def to_reverse(run: Run, seeds: dict[int, Any], outside: Sequence[int]) -> ToRev
         wanted, is_mixed = wanted_launches(run, seeds)
         wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
         reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
-        slots = [s.kernel.on_host.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
+        slots = [s.kernel.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
         first = first_writes(run, wanted, [*seeds, *outside], slots)
         found = run.facts[asked] = ToReverse(wanted, is_mixed, slots, first)
     return found
@@ -260,7 +260,7 @@ def _wanted(  # type: ignore[no-untyped-def]
 
 def _final(run: HostRun, s: int, launches: list[HostLaunch], pools: list[Array], same: Same) -> Final:
     signature = run.signatures[s]
-    kernel = signature.kernel.on_host
+    kernel = signature.kernel
     pieces = kernel.pieces
     stored = run.kept.get(s, [])
     every = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]

@@ -130,7 +130,7 @@ def same_for_all(run: HostRun, sig: int, kind: str, k: int) -> Array:
         found = run.memo[signature.shared[k]]
         return found
     if (signature, k) not in run.derived:
-        expression = signature.kernel.on_host.expressions[k]
+        expression = signature.kernel.expressions[k]
         run.derived[signature, k] = interpret(expression, lambda _, operand: run.memo[signature.shared[operand]])[0]
     found = run.derived[signature, k]
     return found
@@ -168,7 +168,7 @@ class Code:
 def code_of(run: HostRun, s: int, piece: str, add: bool = True) -> Code:
     """The code of a piece of a signature, in this run."""
     signature = run.signatures[s]
-    kernel = signature.kernel.on_host
+    kernel = signature.kernel
     found = signature.feeds.get(piece)
     if found is None:
         graph = kernel.graph_of(piece)

@@ -157,7 +157,7 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[S
         totals[s] = tuple(map(operator.add, total, sizes))
     for s, total in totals.items():
         if layout.wanted[s]:
-            types = signatures[s].kernel.on_host.pieces.kept
+            types = signatures[s].kernel.pieces.kept
             layout.kept[s] = [layout.lease.empty(rows_shape(t, total), t.dtype) for t in types]
 
 

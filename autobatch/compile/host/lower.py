@@ -52,6 +52,6 @@ def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
     if backend in DEVICES:
         return fuse(forward_concats(rewrite_movement(graph))[0], accumulate)
     graph = rewrite_movement(graph, reductions=True)
-    unmade = concats_in_place(graph)
+    unmade = concats_in_place(graph, graph.outputs)
     graph = forward_concats(graph, [i for i in range(len(graph.nodes)) if i not in unmade])[0]
     return fuse(matmuls_in_place(graph, accumulate), accumulate, reductions=True)

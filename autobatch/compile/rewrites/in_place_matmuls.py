@@ -49,8 +49,8 @@ def is_in_pool(node: Node) -> bool:
     return node.op is INPUT and node.attrs[0] in ROWS and is_stack(node.type)
 
 
-def concats_in_place(graph: Graph) -> set[int]:
-    """Concats of matrices in pools that only products with one matrix for all read: they need not be made."""
+def concats_in_place(graph: Graph, results: Sequence[int]) -> set[int]:
+    """Concats of matrices in pools that only matmuls with one matrix for all read: they need not be made."""
     nodes = graph.nodes
     found = {
         i
@@ -65,7 +65,7 @@ def concats_in_place(graph: Graph) -> set[int]:
         for place, j in enumerate(node.inputs if live else ()):
             if node.op is not PRODUCT or place == 0 or nodes[node.inputs[0]].type.ndim != 2:
                 found.discard(j)
-    return found - set(graph.outputs)
+    return found - set(results)
 
 
 def read_in_place(graph: Graph) -> set[int]:
@@ -120,7 +120,7 @@ class _Stacker:
         results = list(graph.outputs)
         self.results = set(results)
         self.sums = {i for i, add in zip(results, accumulate, strict=True) if add and results.count(i) == 1}
-        self.unmade = concats_in_place(graph)
+        self.unmade = concats_in_place(graph, graph.outputs)
 
     def run(self) -> Graph:
         """The rewritten graph."""

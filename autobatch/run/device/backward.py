@@ -197,8 +197,8 @@ class DeviceBackward:
         run, most = self.run, 0
         for s, sizes in largest(self.launches).items():
             kernel = run.signatures[s].kernel
-            adds = (True, False) if kernel.pieces.slots else (True,)
-            if kernel.graph_of("backward").outputs:
+            adds = (True, False) if kernel.device_pieces.slots else (True,)
+            if kernel.graph_of("backward", on_device=True).outputs:
                 most = max(most, *(kernel.device_program("backward", a).scratch(sizes[0], sizes) for a in adds))
         for final in finals:
             most = max(most, final.reserve())
@@ -251,6 +251,6 @@ class DeviceBackward:
         """The backward program of a signature, None for nothing; its inputs; places of the values that are kept, and of
         those that it makes."""
         kernel, kept = self.run.signatures[s].kernel, self.run.kept_places(s)
-        made = kept[kernel.pieces.n_kept_forward :]
+        made = kept[kernel.device_pieces.n_kept_forward :]
         program = kernel.device_program("backward", add_rows).run if slots or made else None
         return program, fixed_inputs(self.run, s, "backward"), kept, made

@@ -49,14 +49,14 @@ def _plan(
     signature = run.signatures[s]
     kernel = signature.kernel
     row_bytes = [result.width * result.dtype.itemsize for result in signature.results]
-    kept = run.kept_places(s)[: kernel.pieces.n_kept_forward] if piece == "forward" else []
+    kept = run.kept_places(s)[: kernel.device_pieces.n_kept_forward] if piece == "forward" else []
     return run.program(s).run, fixed_inputs(run, s, piece), row_bytes, kept
 
 
 def fixed_inputs(run: DeviceRun, s: int, piece: str) -> list[tuple[str, int, int]]:
     """(kind, k, address) of what a piece reads; the address is 0 where it depends on the launch."""
     found = []
-    for kind, k in run.signatures[s].kernel.inputs(piece):
+    for kind, k in run.signatures[s].kernel.inputs(piece, on_device=True):
         fixed = run.same_for_all(s, kind, k).data.ptr if kind in ("shared", "derived") else 0
         found.append((kind, k, int(fixed)))
     return found

@@ -66,7 +66,7 @@ class Final:
     def reserve(self) -> int:
         """Reserve what has to be put together, and the row numbers for that; returns the bytes of scratch."""
         run, s = self.back.run, self.s
-        pieces = self.kernel.pieces
+        pieces = self.kernel.device_pieces
         for k, gradient in pieces.sparse:
             self.sparse.append((k, gradient, self._kept(gradient.rows)))
         if not pieces.dense:
@@ -89,7 +89,7 @@ class Final:
         at = run.room.address + run.kept_at[s][k]
         if self.all_of_them:
             return Rows(lambda: at)
-        type = self.kernel.pieces.kept[k]
+        type = self.kernel.device_pieces.kept[k]
         lead = type.shape[0]
         blocks = [(x.at[lead.index] * lead.factor, x.sizes[lead.index] * lead.factor) for x in self.launches]
         return self._together(lambda: at, blocks, rows_shape(type, self.sizes)[1], type.dtype)
@@ -125,8 +125,8 @@ class Final:
             if isinstance(x, Rows) and x.take is not None:
                 x.take()
         kernel, back = self.kernel, self.back
-        final = kernel.pieces.final
-        if not kernel.pieces.dense:
+        final = kernel.device_pieces.final
+        if not kernel.device_pieces.dense:
             return
         types = [final.nodes[i].type for i in final.outputs]
         self.results = [back.device.empty(t.shape, t.dtype) for t in types]
@@ -138,7 +138,7 @@ class Final:
     def give(self, dense: GiveDense, rows: GiveRows) -> None:
         """Hand the gradients over."""
         run, back = self.back.run, self.back
-        signature, pieces = run.signatures[self.s], self.kernel.pieces
+        signature, pieces = run.signatures[self.s], self.kernel.device_pieces
         for k, g in zip(pieces.dense, self.results, strict=True):
             dense(signature.shared[k], g)
         for k, gradient, values in self.sparse:
@@ -161,7 +161,7 @@ class Final:
             whole = to_host(run.kept_array(self.s, k)).reshape(-1)
         if self.all_of_them:
             return whole
-        type = self.kernel.pieces.kept[k]
+        type = self.kernel.device_pieces.kept[k]
         lead = type.shape[0]
         n, width = rows_shape(type, run.totals[self.s])
         parts = whole.reshape(n, width)

@@ -106,14 +106,14 @@ class DeviceRun(Run):
 
     def kept_array(self, s: int, k: int) -> Any:
         """A kept value of all launches of a signature, as rows."""
-        type = self.signatures[s].kernel.pieces.kept[k]
+        type = self.signatures[s].kernel.device_pieces.kept[k]
         return self.room.view(self.kept_at[s][k], rows_shape(type, self.totals[s]), type.dtype)
 
     def kept_places(self, s: int) -> list[tuple[int, int, int]]:
         """For each kept value of a signature (address, size, bytes): the part that belongs to a launch begins at
         `address + launch.at[size] * bytes`."""
         found = []
-        for type, at in zip(self.signatures[s].kernel.pieces.kept, self.kept_at.get(s, ()), strict=False):
+        for type, at in zip(self.signatures[s].kernel.device_pieces.kept, self.kept_at.get(s, ()), strict=False):
             lead, width = type.shape[0], rows_shape(type, self.totals[s])[1]
             found.append((self.room.address + at, lead.index, lead.factor * width * type.dtype.itemsize))
         return found
@@ -189,7 +189,7 @@ def lay_out(
     _launches(run, *places, lists)
     for s, total in run.totals.items():
         if needs_sig[s]:
-            shapes = [(rows_shape(t, total), t.dtype.itemsize) for t in signatures[s].kernel.pieces.kept]
+            shapes = [(rows_shape(t, total), t.dtype.itemsize) for t in signatures[s].kernel.device_pieces.kept]
             run.kept_at[s] = [room.reserve(n * width * size, "the backward pass") for (n, width), size in shapes]
     scratch = room.reserve(_scratch(run), "scratch")
     room.allocate(device, n_examples)

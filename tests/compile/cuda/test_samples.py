@@ -56,8 +56,8 @@ class Whole:
         self.kernel = Kernel(name="sample", graph=graph, trainable=trainable)
         self.programs: dict[tuple[str, bool], Agreement] = {}
         for piece in PIECES:
-            found = self.kernel.graph_of(piece)
-            accumulate = self.kernel._accumulates(piece)
+            found = self.kernel.graph_of(piece, on_device=True)
+            accumulate = self.kernel.accumulates(piece, found)
             if found.outputs:
                 for add in (True, False) if any(accumulate) else (True,):
                     self.programs[piece, add] = Agreement(found, accumulate, add)
@@ -107,14 +107,14 @@ class Whole:
         count = len(self.kernel.batched.outputs)
         for (piece, _), agreement in self.programs.items():
             if piece == "backward":
-                del kept[self.kernel.pieces.n_kept_forward :]
+                del kept[self.kernel.device_pieces.n_kept_forward :]
             results = agreement.check(sizes, operand, m, m == 1, apart=m == 7)
             if piece == "backward":
                 agreement.check(sizes, operand, m, True)
             if piece == "forward":
                 kept += results[count:]
             elif piece == "backward":
-                kept += results[len(self.kernel.pieces.slots) :]
+                kept += results[len(self.kernel.device_pieces.slots) :]
 
 
 def wholes(dtype: str) -> Iterator[Whole]:

@@ -65,7 +65,7 @@ def assert_small_program_is_right() -> None:
 
 def loops() -> Iterator[Any]:
     for found in kernel._kernels.values():
-        for program in found.on_host._programs.values():
+        for program in found._programs.values():
             yield from (loop for loop, _ in program.loops)
 
 

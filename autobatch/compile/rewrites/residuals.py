@@ -1,0 +1,96 @@
+"""residuals: what the reverse pass of the host finds in pools is not kept.
+
+Input: `Pieces` in which all that an earlier piece leaves is kept. Output: equal pieces, in which
+
+* matrices of each node, and concats of them that the forward piece does not make, are read from their rows in the pool;
+* the final piece reads cotangents that are such matrices as rows of the pool of cotangents ("reverse");
+* the rows of row-sparse gradients that are the cotangent of a result are read where that lies.
+
+Invariants: results are unchanged; what nothing reads any more is not kept. Cost: O(nodes), once per signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...ir.graph import INPUT, Graph, Node
+from ...ops.movement import RESHAPE
+from ..split import Pieces, SparseGradient
+from .in_place_matmuls import concats_in_place, is_in_pool, is_stack
+
+
+def read_in_pools(pieces: Pieces) -> Pieces:
+    """The pieces without residuals that lie in pools."""
+    forward, backward, n, n_slots = pieces.forward, pieces.backward, pieces.n_kept_forward, len(pieces.slots)
+    n_results = len(forward.outputs) - n
+    results, residuals = forward.outputs[:n_results], forward.outputs[n_results:]
+    later_residuals = backward.outputs[n_slots:]
+    unmade = concats_in_place(forward, results)
+    in_pools = {k: (forward, i) for k, i in enumerate(residuals) if i in unmade or is_in_pool(forward.nodes[i])}
+    in_pools |= {n + k: (backward, i) for k, i in enumerate(later_residuals) if _is_cotangent(backward.nodes[i])}
+    sparse = [(k, _read_where_it_lies(gradient, pieces)) for k, gradient in pieces.sparse]
+
+    needed = _kept(pieces.final) - in_pools.keys() | {gradient.ids for _, gradient in sparse}
+    needed |= {gradient.rows for _, gradient in sparse if not gradient.of_result}
+    later = [k for k in range(n, len(pieces.kept)) if k in needed]
+    backward = backward.part([*backward.outputs[:n_slots], *(later_residuals[k - n] for k in later)], lambda _: None)
+    needed |= _kept(backward) - in_pools.keys()
+    earlier = [k for k in range(n) if k in needed]
+    place = {k: at for at, k in enumerate(earlier + later)}
+
+    def read(new: Graph, node: Node, in_final: bool) -> int:
+        kind, k = node.attrs
+        if kind == "kept" and k in in_pools:
+            source, i = in_pools[k]
+            if source.nodes[i].op is INPUT:
+                return read(new, source.nodes[i], in_final)
+            concat = source.nodes[i]
+            parts = tuple(read(new, source.nodes[j], in_final) for j in concat.inputs)
+            return new.add(concat.op, parts, concat.attrs, concat.type, concat.level)
+        if kind == "cotangent" and in_final and is_stack(node.type):
+            kind = "reverse"
+        return new.input(kind, place[k] if kind == "kept" else k, node.type, node.level)
+
+    return replace(
+        pieces,
+        forward=forward.part([*results, *(residuals[k] for k in earlier)], lambda _: None),
+        backward=_with_inputs(backward, lambda new, node: read(new, node, False)),
+        final=_with_inputs(pieces.final, lambda new, node: read(new, node, True)),
+        kept=[pieces.kept[k] for k in earlier + later],
+        n_kept_forward=len(earlier),
+        sparse=[(k, replace(g, ids=place[g.ids], rows=g.rows if g.of_result else place[g.rows])) for k, g in sparse],
+    )
+
+
+def _read_where_it_lies(gradient: SparseGradient, pieces: Pieces) -> SparseGradient:
+    """The gradient, as the cotangent of a result if its rows are that in whatever shape."""
+    k = gradient.rows - pieces.n_kept_forward
+    if k < 0:
+        return gradient
+    nodes = pieces.backward.nodes
+    node = nodes[pieces.backward.outputs[len(pieces.slots) + k]]
+    while node.op is RESHAPE:
+        node = nodes[node.inputs[0]]
+    return SparseGradient(gradient.ids, node.attrs[1], of_result=True) if _is_cotangent(node) else gradient
+
+
+def _is_cotangent(node: Node) -> bool:
+    return node.op is INPUT and node.attrs[0] == "cotangent"
+
+
+def _kept(graph: Graph) -> set[int]:
+    return {node.attrs[1] for node in graph.nodes if node.op is INPUT and node.attrs[0] == "kept"}
+
+
+def _with_inputs(graph: Graph, read: Callable[[Graph, Node], int]) -> Graph:
+    """The graph whose inputs are what `read` adds for them."""
+    new = Graph()
+    number: list[int] = []
+    for node in graph.nodes:
+        if node.op is INPUT:
+            number.append(read(new, node))
+        else:
+            number.append(new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level))
+    new.outputs = tuple(number[i] for i in graph.outputs)
+    return new.check()
