@@ -39,9 +39,10 @@ def run(batched: bool = True) -> None:
         losses(table, [1, 2, 0, 3], batched).backward()
 
 
-def parse_backwards(*args: Any) -> None:
-    _PARSE(*args)
-    args[9][:] = args[9][::-1].copy()  # what nodes read
+def parse_backwards(*args: Any) -> tuple[int, int]:
+    n_slots, n_args = _PARSE(*args)
+    args[9][:n_args] = args[9][:n_args][::-1].copy()  # what nodes read
+    return n_slots, n_args
 
 
 def roll(of: Callable[..., Any], which: int) -> Callable[..., Any]:

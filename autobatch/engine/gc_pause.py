@@ -7,35 +7,28 @@ long as recording a tenth of them. `ab.map` switches the collector off while it 
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
 
-
-@dataclass(slots=True)
-class _Threshold:
-    """The number of young objects that starts a collection: what it is raised to, 0 if it is not, and what it was."""
-
-    raised: int = 0
-    before: int = 0
-
-
-_threshold = _Threshold()
+_raised, _before = 0, 0
+"""The number of young objects that starts a collection: what it is raised to, 0 if it is not, and what it was."""
 
 
 def go_on() -> None:
     """Switch the collector on. The next collection waits for as many new objects as if none had been recorded."""
+    global _raised, _before
     count = gc.get_count()[0]
     young, *older = gc.get_threshold()
     if 0 < young < count:
-        if young != _threshold.raised:
-            _threshold.before = young
-        _threshold.raised = count + _threshold.before
-        gc.set_threshold(_threshold.raised, *older)
+        if young != _raised:
+            _before = young
+        _raised = count + _before
+        gc.set_threshold(_raised, *older)
     gc.enable()
 
 
 def flushed() -> None:
     """Collect as before: what was recorded has gone."""
+    global _raised
     young, *older = gc.get_threshold()
-    if _threshold.raised and young == _threshold.raised:
-        gc.set_threshold(_threshold.before, *older)
-        _threshold.raised = 0
+    if _raised and young == _raised:
+        gc.set_threshold(_before, *older)
+        _raised = 0

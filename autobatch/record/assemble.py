@@ -36,16 +36,7 @@ def parsed(
     recording: Recording, stream: Ints, table: SignatureTable, pools: Iterable[tuple[int, Any]], roots: Sequence[int]
 ) -> Tape:
     """The arrays of a recording whose stream and signatures are arrays already."""
-    n_results = np.diff(table.result_of).astype(np.int32)
-    n_nodes, n_slots, n_args = _count(stream, table.slot_of, table.slot_kind)
-    # Made by NumPy, which asks for large pages where arrays are large.
-    sig, args = np.empty(n_nodes, np.int32), np.empty(n_args, np.int32)
-    slot_of, value_of, int_of, float_of = (np.empty(n_nodes + 1, np.int32) for _ in range(4))
-    arg_of = np.empty(n_slots + 1, np.int32)
-    _parse(
-        stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats,
-        sig, slot_of, arg_of, args, value_of, int_of, float_of,
-    )  # fmt: skip
+    sig, slot_of, arg_of, args, value_of, int_of, float_of = nodes_of(stream, table, recording.n_nodes)
     return Tape(
         signatures=table,
         sig=sig,
@@ -60,6 +51,23 @@ def parsed(
         roots=np.array(roots, np.int32),
         pools=list(pools),
     )
+
+
+def nodes_of(stream: Ints, table: SignatureTable, n_nodes: int) -> tuple[Ints, ...]:
+    """Of each node in a stream: signature, slots, their arguments, values and data, as `Tape` has them."""
+    n_results = np.diff(table.result_of).astype(np.int32)
+    # Made by NumPy, which asks for large pages where arrays are large.
+    sig, args, arg_of = (
+        np.empty(n_nodes, np.int32),
+        np.empty(stream.size, np.int32),
+        np.empty(stream.size + 1, np.int32),
+    )
+    slot_of, value_of, int_of, float_of = (np.empty(n_nodes + 1, np.int32) for _ in range(4))
+    n_slots, n_args = _parse(
+        stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats,
+        sig, slot_of, arg_of, args, value_of, int_of, float_of,
+    )  # fmt: skip
+    return sig, slot_of, arg_of[: n_slots + 1], args[:n_args], value_of, int_of, float_of
 
 
 def listed(recording: Recording, name: str, dtype: Any) -> Ints:
@@ -77,39 +85,12 @@ def listed(recording: Recording, name: str, dtype: Any) -> Ints:
 
 
 @njit
-def _count(stream, slot_of, slot_kind):  # type: ignore[no-untyped-def]
-    """Nodes, slots and arguments of a stream."""
-    n_nodes = 0
-    n_slots = 0
-    n_args = 0
-    at = 0
-    while at < stream.size:
-        s = stream[at]
-        at += 1
-        n_nodes += 1
-        for slot in range(slot_of[s], slot_of[s + 1]):
-            n_slots += 1
-            length = 1
-            if slot_kind[slot] == 1:
-                length = stream[at]
-                at += 1
-            n_args += length
-            at += length
-    return n_nodes, n_slots, n_args
-
-
-@njit
 def _parse(  # type: ignore[no-untyped-def]
     stream, slot_of, slot_kind, n_results, n_ints, n_floats, sig, node_slot, arg_of, args, value_of, int_of, float_of
 ):
-    """Fill: node signatures, slots, arguments, values and data positions."""
+    """Fill in what `nodes_of` gives; how many slots and arguments there are."""
     n_nodes = sig.size
-    at = 0
-    slots = 0
-    n_args = 0
-    values = 0
-    ints = 0
-    floats = 0
+    at = slots = n_args = values = ints = floats = 0
     for node in range(n_nodes):
         s = stream[at]
         at += 1
@@ -137,6 +118,7 @@ def _parse(  # type: ignore[no-untyped-def]
     value_of[n_nodes] = values
     int_of[n_nodes] = ints
     float_of[n_nodes] = floats
+    return slots, n_args
 
 
 def signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any], int]) -> SignatureTable:

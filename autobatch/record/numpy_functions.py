@@ -53,42 +53,37 @@ def _truth(x: Any) -> Any:
     return x if x.dtype.kind == "b" else x != 0
 
 
-def _squeeze(a: Any, axis: Any = None) -> Any:
-    shape = as_value(a).shape
-    axes = range(len(shape)) if axis is None else _axes("squeeze", axis, len(shape))
-    if axis is not None and any(shape[k] != 1 for k in axes):
-        raise op_error("squeeze", "an axis is longer than 1", got=f"{shape}, axis {axis}")
-    return movement.reshape(a, tuple(n for k, n in enumerate(shape) if k not in axes or n != 1))
-
-
-def _expand_dims(a: Any, axis: Any) -> Any:
-    shape = list(as_value(a).shape)
-    axes = _axes("expand_dims", axis, len(shape) + (len(axis) if movement.is_many(axis) else 1))
-    for k in sorted(axes):
-        shape.insert(k, 1)
-    return movement.reshape(a, tuple(shape))
-
-
 def _axes(name: str, axis: Any, ndim: int) -> list[int]:
     return [movement.negative_axis(name, k, ndim) + ndim for k in movement.extents(axis)]
 
 
-def _swapaxes(a: Any, axis1: int, axis2: int) -> Any:
-    a = as_value(a)
-    order = list(range(len(a.shape)))
-    first, second = _axes("swapaxes", (axis1, axis2), len(order))
-    order[first], order[second] = second, first
-    return movement.transpose(a, order)
+def _shape_only(fn: Function) -> Function:
+    """A function that changes the shape, as NumPy says it does."""
+
+    def function(a: Any, *args: Any, **options: Any) -> Any:
+        a = as_value(a)
+        return movement.reshape(a, _asked(fn, a.shape, args, options))
+
+    return function
 
 
-def _moveaxis(a: Any, source: Any, destination: Any) -> Any:
-    a = as_value(a)
-    ndim = len(a.shape)
-    old, new = _axes("moveaxis", source, ndim), _axes("moveaxis", destination, ndim)
-    order = [k for k in range(ndim) if k not in old]
-    for at, k in sorted(zip(new, old, strict=True)):
-        order.insert(at, k)
-    return movement.transpose(a, order)
+def _permuting(fn: Function) -> Function:
+    """A function that permutes axes, as NumPy says it does."""
+
+    def function(a: Any, *args: Any, **options: Any) -> Any:
+        a = as_value(a)
+        return movement.transpose(a, _asked(fn, tuple(range(len(a.shape))), args, options))
+
+    return function
+
+
+def _asked(fn: Function, shape: tuple[int, ...], args: Any, options: Any) -> tuple[int, ...]:
+    """The shape of what NumPy makes of an array of this shape, which takes no memory."""
+    try:
+        made: tuple[int, ...] = fn(np.broadcast_to(0, shape), *args, **options).shape
+    except ValueError as error:
+        raise op_error(fn.__name__, str(error), got=f"shape {shape}") from None
+    return made
 
 
 def _dot(a: Any, b: Any) -> Any:
@@ -215,10 +210,10 @@ FUNCTIONS: dict[Function, Function] = {
     np.ravel: lambda a: movement.reshape(a, -1),
     np.transpose: lambda a, axes=None: movement.transpose(a, axes),
     np.matrix_transpose: lambda x: as_value(x).mT,
-    np.swapaxes: _swapaxes,
-    np.moveaxis: _moveaxis,
-    np.squeeze: _squeeze,
-    np.expand_dims: _expand_dims,
+    np.swapaxes: _permuting(np.swapaxes),
+    np.moveaxis: _permuting(np.moveaxis),
+    np.squeeze: _shape_only(np.squeeze),
+    np.expand_dims: _shape_only(np.expand_dims),
     np.broadcast_to: lambda array, shape: movement.broadcast_to(array, movement.extents(shape)),
     np.concatenate: _concatenate,
     np.stack: lambda arrays, axis=0: reductions.stack(arrays, axis),

@@ -36,7 +36,7 @@ from ..run.kept_plans import PlanCache
 from ..run.one_by_one import LoopRun
 from ..schedule.merged import HasGraph, Piece
 from ..schedule.structures import Expansion, Tape
-from .assemble import Ints, parsed, signature_table
+from .assemble import Ints, nodes_of, signature_table
 from .context import is_frozen
 from .forced_values import Forcing
 from .parameter import now
@@ -204,7 +204,7 @@ class Recording(TensorList):
 
     def _node_in(self, block: Block, value: int) -> int:
         if block.firsts is None:
-            block.firsts = parsed(self, block.stream, signature_table(self.signatures, {}), (), ()).value_of
+            block.firsts = nodes_of(block.stream, signature_table(self.signatures, {}), block.places.size)[4]
         return int(np.searchsorted(block.firsts, value, side="right")) - 1
 
     def put(

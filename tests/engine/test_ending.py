@@ -15,7 +15,7 @@ import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import RecordingError
 from autobatch.record.tape import Recording, state
-from autobatch.run.execute import Run
+from autobatch.run.execute import HostRun
 
 
 @pytest.fixture(autouse=True)
@@ -327,14 +327,14 @@ def live(kind: type) -> int:
 def test_a_kept_loss_keeps_no_pool() -> None:
     model = Model()
     losses = []
-    before = live(Run)
+    before = live(HostRun)
     for _ in range(3):
         loss = ab.mean(ab.map(model.loss, sequences()))
         float(loss)
-        assert live(Run) == before + 1
+        assert live(HostRun) == before + 1
         loss.backward()
         losses.append(loss)
-        assert live(Run) == before
+        assert live(HostRun) == before
     assert all(np.isfinite(float(loss)) for loss in losses)
 
 
