@@ -11,7 +11,7 @@ __all__ = ["LAUNCH", "WEIGHT", "numbers_of", "reads_of_weights", "weights_of"]
 LAUNCH = 3000
 """A launch."""
 
-WEIGHT = 1 / 16
+WEIGHT = 0.1
 """A weight that one launch reads in a matmul."""
 
 
