@@ -1,7 +1,7 @@
 """The budgets: `python -m benchmarks budgets` measures what the library costs beyond arithmetic.
 
 Recording an op and a cell call, replaying a node that was recorded before, scheduling and placing a node, one launch,
-one launch on a device that does nothing, growth with the number of nodes, what each scheduling policy reaches, and the
+one launch on a device that does nothing, growth with the number of nodes, what the schedule reaches, and the
 first training step of a fresh process with a cold and a warm kernel cache.
 """
 
@@ -24,7 +24,7 @@ import autobatch as ab
 from autobatch.record.assemble import assemble
 from autobatch.record.tape import state
 from autobatch.schedule.place import place
-from autobatch.schedule.schedule import POLICIES, lower_bound, schedule
+from autobatch.schedule.schedule import lower_bound, schedule
 from autobatch.schedule.structures import Tape
 from benchmarks.autobatch_trainer import AutobatchTrainer
 from benchmarks.gpu.idle import host_time
@@ -120,8 +120,8 @@ def _plan(examples: int) -> tuple[float, int]:
     return seconds / arrays.sig.size, int(arrays.sig.size)
 
 
-def _policies() -> list[tuple[str, str, str]]:
-    """Launches of one Tree-LSTM minibatch by each policy, beside the bound, and what the policy costs."""
+def _launches() -> list[tuple[str, str, str]]:
+    """Launches of one Tree-LSTM minibatch, beside the bound, and what scheduling costs."""
     rows = []
     batch = minibatches(WORKLOAD.examples(), 64)[3]
     for name in (CELLS, NO_CELLS):
@@ -131,18 +131,17 @@ def _policies() -> list[tuple[str, str, str]]:
         tape = state.tape
         assert tape is not None
         arrays = assemble(tape, [loss._id])
-        for policy in POLICIES:
 
-            def once(arrays: Tape = arrays, policy: str = policy) -> float:
-                start = time.perf_counter()
-                schedule(arrays, policy)
-                return time.perf_counter() - start
+        def once(arrays: Tape = arrays) -> float:
+            start = time.perf_counter()
+            schedule(arrays)
+            return time.perf_counter() - start
 
-            chosen = schedule(arrays, policy)
-            seconds = _median(once) / arrays.sig.size
-            name = f"{program.name}: launches by {policy}, {arrays.sig.size:,} nodes"
-            bound = f"bound {lower_bound(arrays, chosen)}"
-            rows.append((name, f"{len(chosen.launch_sig)}, {seconds * 1e6:.3f} µs a node", bound))
+        chosen = schedule(arrays)
+        seconds = _median(once) / arrays.sig.size
+        name = f"{program.name}: launches, {arrays.sig.size:,} nodes"
+        bound = f"bound {lower_bound(arrays, chosen)}"
+        rows.append((name, f"{len(chosen.launch_sig)}, {seconds * 1e6:.3f} µs a node", bound))
         _forget()
     return rows
 
@@ -227,7 +226,7 @@ def main(arguments: list[str]) -> int:
         rows.append((f"tape → schedule → plan, {nodes:,} nodes", f"{seconds * 1e6:.3f} µs a node", "budget 0.1 µs"))
         count *= 10
     rows += _replays()
-    rows += _policies()
+    rows += _launches()
     with tempfile.TemporaryDirectory() as cache:
         rows.append(("first training step, cold cache", f"{_first_step(cache):.1f} s", "budget 15 s"))
         rows.append(("first training step, warm cache", f"{_first_step(cache):.1f} s", "budget 2 s"))

@@ -70,9 +70,9 @@ class Checks:
     def after_schedule(self, schedule: Stage) -> Stage:
         """`schedule`, with the tape and the schedule checked."""
 
-        def checked(tape: Tape, *policy: str) -> Schedule:
+        def checked(tape: Tape) -> Schedule:
             is_small = self.holds(tape)
-            made: Schedule = schedule(tape, *policy)
+            made: Schedule = schedule(tape)
             if is_small:
                 check_schedule(tape, made)
             return made

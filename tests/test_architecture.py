@@ -137,7 +137,7 @@ def test_what_is_built_on_the_package_uses_public_names(built: str) -> None:
 
 
 PARTS = {
-    "schedule.schedule": {"backends.host.arena", "schedule.agenda", "schedule.frontier"},
+    "schedule.schedule": {"backends.host.arena", "schedule.frontier"},
     "schedule.place": {"backends.host.arena", "schedule.free_rows"},
     "expand.cut": set(),
 }

@@ -34,7 +34,7 @@ from ..run.kept_plans import Planned, Question, numbered
 from ..run.layout import load
 from ..run.one_by_one import LoopRun
 from ..schedule.place import place
-from ..schedule.schedule import live_nodes, schedule
+from ..schedule.schedule import schedule
 from ..schedule.structures import KERNEL, Expansion
 from .finite import check_launches, name_node
 
@@ -93,7 +93,7 @@ def one_by_one(tape: Recording) -> LoopRun:
 
 def _one_by_one(tape: Recording, memo: Memo) -> LoopRun:
     assert tape.arrays is not None
-    live = live_nodes(tape.arrays)
+    live = schedule(tape.arrays).live
     payloads = {id: to_host(array) for id, array in tape.payloads}
     try:
         return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)

@@ -200,7 +200,7 @@ def _schedule(r: Inspected) -> str:
     if r.unbatched:
         return f"{n_nodes:,} nodes one by one (batched=False); {live}"
     counts = f"{counted(n_launches, 'launch', 'launches')} of {counted(n_nodes, 'node', 'nodes')}"
-    lines = [f"{counts}, by {schedule.policy}; {live}"]
+    lines = [f"{counts}, by frontier; {live}"]
     sizes = np.diff(schedule.launch_of)
     rows = []
     for number in range(min(n_launches, _SHOWN)):

@@ -1,4 +1,4 @@
-"""The policy `frontier`: signatures first that are wholly there.
+"""The order of launches: signatures first that are wholly there.
 
 A node's *chain* is the most nodes of its own signature on a path that ends in it. All nodes of one signature and chain
 are a *class*. No order needs fewer launches than there are classes, so a class that is ready as a whole can be launched
@@ -6,10 +6,11 @@ at no cost (Chen et al., ED-Batch, ICML 2023, lemma 1). Of several such classes 
 lowest mean depth of nodes not yet run. While there is always one, classes and what they wait for are all that matters:
 `_run_classes` reads the nodes a few times in tape order and works on classes alone. Where none is ready as a whole, one
 signature has to be launched in parts: `_run_nodes` then goes node by node, and where no class is whole runs all ready
-nodes of the signature of lowest mean depth, as the agenda does.
+nodes of the signature of lowest mean depth (Neubig, Goldberg and Dyer, On-the-fly Operation Batching in Dynamic
+Computation Graphs, NeurIPS 2017, section 3.2).
 
 Cost: O(nodes × signatures) for the chains, in vectors of signatures; O(nodes + arguments + launches × signatures) for
-the rest. A tape of many signatures goes by the agenda.
+the rest. Of a tape of many signatures chains are not counted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import numpy as np
 
 from ..backends.host.arena import Lease
 from ..base.jit import njit
-from .agenda import by_agenda, readers_of
 from .structures import KERNEL, PAYLOAD, Ints
 
 __all__ = ["by_frontier", "longest_chains"]
@@ -33,8 +33,8 @@ BLOCK = 8
 def by_frontier(kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints) -> tuple[Ints, int]:
     """The launch of each node, and the number of launches."""
     column, n_columns = _columns(kind, sig, live)
-    if n_columns > MOST_SIGNATURES:
-        launch, number = by_agenda(kind, sig, live, depth, source_of, sources)
+    if n_columns > MOST_SIGNATURES:  # chains are not counted: a signature is whole where all of its nodes are ready
+        launch, number = _run_nodes(kind, sig, live, depth, source_of, sources, np.ones(sig.size, np.int32))
         return launch, int(number)
     lease = Lease()
     chain = _chains(column, n_columns, sig, live, int(depth.max(initial=0)), source_of, sources, lease)
@@ -247,13 +247,33 @@ def _run_classes(
 
 
 @njit
+def _readers_of(n: int, source_of: Ints, sources: Ints) -> tuple[Ints, Ints, Ints]:
+    """How many nodes each node waits for, and which wait for it: `readers[reader_of[i]:reader_of[i + 1]]`."""
+    waiting = np.empty(n, np.int32)
+    reader_of = np.zeros(n + 2, np.int32)
+    for i in range(n):
+        waiting[i] = source_of[i + 1] - source_of[i]
+        for e in range(source_of[i], source_of[i + 1]):
+            reader_of[sources[e] + 2] += 1
+    for i in range(n):
+        reader_of[i + 2] += reader_of[i + 1]
+    readers = np.empty(sources.size, np.int32)
+    for i in range(n):
+        for e in range(source_of[i], source_of[i + 1]):
+            place = sources[e] + 1
+            readers[reader_of[place]] = i
+            reader_of[place] += 1
+    return waiting, reader_of, readers
+
+
+@njit
 def _run_nodes(
     kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints, chain: Ints
 ) -> tuple[Ints, int]:
     """Node by node: all ready nodes of a signature whose lowest class is ready as a whole, or else of any."""
     n = sig.size
     n_sigs = kind.size
-    waiting, reader_of, readers = readers_of(n, source_of, sources)
+    waiting, reader_of, readers = _readers_of(n, source_of, sources)
     depth_left = np.zeros(n_sigs, np.int64)
     nodes_left = np.zeros(n_sigs, np.int64)
     longest = np.zeros(n_sigs, np.int32)

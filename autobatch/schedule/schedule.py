@@ -7,21 +7,14 @@ soon as what it looks at is: neither is ever launched.
 Invariants, held by `check`: every live kernel node runs exactly once; what a node reads was made by an earlier
 launch; all nodes of a launch have its signature and stand in tape order. The same tape always gives the same schedule.
 
-Cost: O(nodes + arguments + launches × signatures), and for `frontier` what is said there, in compiled loops over flat
-arrays, without recursion. Loops run in tape order where they can: one example's nodes lie together, so that large tapes
-pass through the cache once and not once for each launch.
-
-A policy takes what nodes wait for and gives every node the number of its launch:
-
-* `agenda` repeatedly runs all ready nodes of one signature: the ready signature whose nodes not yet run have the lowest
-  mean depth, the lower number where two are equal. (Neubig, Goldberg and Dyer, On-the-fly Operation Batching in Dynamic
-  Computation Graphs, NeurIPS 2017, section 3.2.)
-* `frontier`, the default, runs signatures first that are wholly there, which costs no launch; see there.
+Cost: O(nodes + arguments), and what `frontier` says, in compiled loops over flat arrays, without recursion. Loops run
+in tape order where they can: one example's nodes lie together, so that large tapes pass through the cache once and not
+once for each launch.
 
 No order needs fewer launches than `lower_bound`. Two leaves, a cell above them, one leaf more, a cell above both, an
-output on the first leaf and one on the upper cell, by agenda:
+output on the first leaf and one on the upper cell:
 
-    Schedule by agenda: 4 launches of 7 nodes; 7 of 7 nodes are live
+    Schedule: 4 launches of 7 nodes; 7 of 7 nodes are live
       launch  signature  nodes
            0          0      3: 0 1 3
            1          1      1: 2
@@ -32,44 +25,25 @@ output on the first leaf and one on the upper cell, by agenda:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..backends.host.arena import Lease
-from ..base.errors import message
 from ..base.jit import njit
-from .agenda import by_agenda
 from .frontier import by_frontier, longest_chains
 from .structures import KERNEL, PAYLOAD, Ints, Schedule, Tape
 
-__all__ = ["POLICIES", "leading_to", "live_nodes", "lower_bound", "schedule"]
+__all__ = ["leading_to", "lower_bound", "schedule"]
 
 
-def schedule(tape: Tape, policy: str = "frontier") -> Schedule:
-    """Put the nodes that the roots of `tape` need into launches.
-
-    Args:
-        tape: what was recorded; not changed.
-        policy: a name in `POLICIES`.
-
-    Raises:
-        ValueError: the policy is unknown.
-    """
-    if policy not in POLICIES:
-        expected = " or ".join(repr(name) for name in POLICIES)
-        raise ValueError(message("schedule: unknown policy", expected=expected, got=repr(policy)))
-    kind = tape.signatures.kind
+def schedule(tape: Tape) -> Schedule:
+    """Put the nodes that the roots of a tape need into launches."""
     lease = Lease()
     live, depth, source_of, sources = _waits(tape, lease)
-    launch, n_launches = POLICIES[policy](kind, tape.sig, live, depth, source_of, sources)
+    launch, n_launches = by_frontier(tape.signatures.kind, tape.sig, live, depth, source_of, sources)
     nodes, launch_of, launch_sig = _gather(launch, n_launches, tape.sig)
-    return Schedule(policy, live, nodes, launch_of, launch_sig, depth)
-
-
-def live_nodes(tape: Tape) -> Ints:
-    """[n] 1 for nodes that some root needs."""
-    return _waits(tape, Lease())[0]
+    return Schedule(live, nodes, launch_of, launch_sig, depth)
 
 
 def lower_bound(tape: Tape, schedule: Schedule) -> int:
@@ -95,7 +69,7 @@ def leading_to(tape: Tape, schedule: Schedule, roots: Sequence[int]) -> tuple[Ta
     sizes = np.bincount(launch, minlength=n_launches)
     launch_of = np.concatenate([[0], np.cumsum(sizes[sizes > 0])]).astype(np.int32)
     launch_sig = schedule.launch_sig[sizes > 0]
-    return tape, Schedule(schedule.policy, live, schedule.nodes[here], launch_of, launch_sig, depth)
+    return tape, Schedule(live, schedule.nodes[here], launch_of, launch_sig, depth)
 
 
 def _waits(tape: Tape, lease: Lease) -> tuple[Ints, Ints, Ints, Ints]:
@@ -168,11 +142,3 @@ def _gather(launch: Ints, n_launches: int, sig: Ints) -> tuple[Ints, Ints, Ints]
             nodes[end[launch[i] + 1]] = i
             end[launch[i] + 1] += 1
     return nodes, end[: n_launches + 1].copy(), launch_sig
-
-
-POLICIES: dict[str, Callable[[Ints, Ints, Ints, Ints, Ints, Ints], tuple[Ints, int]]] = {
-    "agenda": by_agenda,
-    "frontier": by_frontier,
-}
-"""Each takes kind[S], sig[n], live[n], depth[n] and what each node waits for (source_of[n + 1], sources), and gives the
-launch of each node (-1 where it is not launched) and the number of launches."""

@@ -188,7 +188,6 @@ class Tape:
 class Schedule:
     """Launches in order: nodes of one signature that do not depend on each other. Views and payloads do not launch."""
 
-    policy: str
     live: Ints  # [n] 1 for nodes that some root needs
     nodes: Ints  # launched nodes, launch by launch, in tape order inside a launch
     launch_of: Ints  # [L + 1] first position in `nodes` of each launch
@@ -198,7 +197,7 @@ class Schedule:
     def __str__(self) -> str:
         n_launches = len(self.launch_sig)
         lines = [
-            f"Schedule by {self.policy}: {n_launches} launches of {len(self.nodes)} nodes; "
+            f"Schedule: {n_launches} launches of {len(self.nodes)} nodes; "
             f"{int(self.live.sum())} of {len(self.live)} nodes are live",
             "  launch  signature  nodes",
         ]

@@ -144,9 +144,9 @@ def test_a_maximum_that_forgets_nan_is_caught() -> None:
         check_batched(bad, special, 7, (False, False), "float32", "numba")
 
 
-def backwards(tape: Any, policy: str = "frontier") -> Any:
+def backwards(tape: Any) -> Any:
     """The launches in reverse order."""
-    right = schedule(tape, policy)
+    right = schedule(tape)
     sizes = np.diff(right.launch_of)[::-1]
     parts = np.split(right.nodes, right.launch_of[1:-1])[::-1]
     return dataclasses.replace(
@@ -157,9 +157,9 @@ def backwards(tape: Any, policy: str = "frontier") -> Any:
     )
 
 
-def one_missing(tape: Any, policy: str = "frontier") -> Any:
+def one_missing(tape: Any) -> Any:
     """The last launch is forgotten."""
-    right = schedule(tape, policy)
+    right = schedule(tape)
     return dataclasses.replace(
         right,
         nodes=right.nodes[: right.launch_of[-2]],
@@ -173,8 +173,8 @@ def one_missing(tape: Any, policy: str = "frontier") -> Any:
 def test_wrong_schedule_is_caught(sabotage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def spoil(tape: Any, policy: str = "frontier") -> Any:
-        seen.append((tape, sabotage(tape, policy)))
+    def spoil(tape: Any) -> Any:
+        seen.append((tape, sabotage(tape)))
         return seen[-1][1]
 
     softmax_holds()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from textwrap import indent
@@ -18,14 +18,25 @@ from autobatch.backends.host.arena import Lease
 from autobatch.errors import CompilerBug
 from autobatch.schedule import frontier
 from autobatch.schedule.check import check_schedule
-from autobatch.schedule.schedule import POLICIES, _waits, lower_bound, schedule
+from autobatch.schedule.schedule import _waits, lower_bound, schedule
 from autobatch.schedule.structures import Tape
 
 pytestmark = pytest.mark.usefixtures("on_the_host")
 
 
 Draw = Callable[[str, str], Tape]
-policies = pytest.mark.parametrize("policy", POLICIES)
+
+
+@pytest.fixture(scope="module", params=["chains counted", "too many signatures"])
+def ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With chains counted, and as for a tape of so many signatures that they are not."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "too many signatures":
+            patch.setattr(frontier, "MOST_SIGNATURES", 1)
+        yield
+
+
+both_ways = pytest.mark.usefixtures("ways")
 
 EXAMPLE = """
 a = leaf
@@ -38,8 +49,8 @@ z = out e
 """
 
 
-def launches(tape: Tape, policy: str) -> list[list[int]]:
-    result = schedule(tape, policy)
+def launches(tape: Tape) -> list[list[int]]:
+    result = schedule(tape)
     check_schedule(tape, result)
     return [part.tolist() for part in np.split(result.nodes, result.launch_of[1:-1])] if result.nodes.size else []
 
@@ -73,65 +84,67 @@ def tree(depth: int, prefix: str = "t") -> str:
 
 @settings(deadline=None)  # the first example compiles
 @given(data=st.data())
-@policies
-def test_random_tapes(policy: str, data: st.DataObject, tapes: st.SearchStrategy[Tape]) -> None:
+@both_ways
+def test_random_tapes(data: st.DataObject, tapes: st.SearchStrategy[Tape]) -> None:
     tape = data.draw(tapes)
-    result = schedule(tape, policy)
+    result = schedule(tape)
     check_schedule(tape, result)
     assert len(result.launch_sig) >= lower_bound(tape, result)
-    again = schedule(tape, policy)
+    again = schedule(tape)
     assert np.array_equal(result.nodes, again.nodes) and np.array_equal(result.launch_of, again.launch_of)
 
 
 def test_the_printed_example(draw: Draw) -> None:
-    result = schedule(draw(EXAMPLE, "y z"), "agenda")
+    result = schedule(draw(EXAMPLE, "y z"))
     assert indent(str(result), "    ") in (import_module("autobatch.schedule.schedule").__doc__ or "")
 
 
-def test_agenda_waits_for_nodes_of_another_depth(draw: Draw) -> None:
+@both_ways
+def test_nodes_of_unequal_depth_share_a_launch(draw: Draw) -> None:
     tape = draw(EXAMPLE, "y z")
-    assert launches(tape, "agenda") == [[0, 1, 3], [2], [4], [5, 6]]
+    assert launches(tape) == [[0, 1, 3], [2], [4], [5, 6]]
     assert lower_bound(tape, schedule(tape)) == 4
 
 
 @pytest.mark.parametrize("depth", [0, 1, 5])
-@policies
-def test_trees_of_one_signature_need_a_launch_for_each_level(policy: str, depth: int, draw: Draw) -> None:
+@both_ways
+def test_trees_of_one_signature_need_a_launch_for_each_level(depth: int, draw: Draw) -> None:
     tape = draw(tree(depth) + "\n" + tree(depth, "u"), "t0_0 u0_0")
-    assert [len(nodes) for nodes in launches(tape, policy)] == [2 * 2**level for level in reversed(range(depth + 1))]
+    assert [len(nodes) for nodes in launches(tape)] == [2 * 2**level for level in reversed(range(depth + 1))]
     assert lower_bound(tape, schedule(tape)) == depth + 1
 
 
-@policies
-def test_trees_of_unequal_depth(policy: str, draw: Draw) -> None:
+@both_ways
+def test_trees_of_unequal_depth(draw: Draw) -> None:
     tape = draw(tree(4) + "\n" + tree(2, "u") + "\ny = out t0_0\nz = out u0_0", "y z")
-    assert len(launches(tape, policy)) == 6
+    assert len(launches(tape)) == 6
 
 
+@both_ways
 def test_equal_means_go_by_the_lower_signature(draw: Draw) -> None:
     tape = draw("a = one\nb = two\nc = one\nd = two", "a b c d")
-    assert launches(tape, "agenda") == [[0, 2], [1, 3]]
+    assert launches(tape) == [[0, 2], [1, 3]]
 
 
-@policies
-def test_views_and_payloads_do_not_launch(policy: str, draw: Draw) -> None:
+@both_ways
+def test_views_and_payloads_do_not_launch(draw: Draw) -> None:
     tape = draw("p*2 = payload\na = leaf\nj = join [p a]\ns = slice j # 1 1 2\nt = slice s # 0 1 1\ny = out t", "y")
-    assert launches(tape, policy) == [[1], [5]]
-    assert schedule(tape, policy).depth.tolist() == [0, 1, 1, 1, 1, 2]
+    assert launches(tape) == [[1], [5]]
+    assert schedule(tape).depth.tolist() == [0, 1, 1, 1, 1, 2]
 
 
-@policies
-def test_dead_nodes_do_not_run(policy: str, draw: Draw) -> None:
+@both_ways
+def test_dead_nodes_do_not_run(draw: Draw) -> None:
     tape = draw("a = leaf\nb = leaf\nc = cell a b\nd = out a", "d")
-    assert launches(tape, policy) == [[0], [3]]
-    assert schedule(tape, policy).live.tolist() == [1, 0, 0, 1]
+    assert launches(tape) == [[0], [3]]
+    assert schedule(tape).live.tolist() == [1, 0, 0, 1]
 
 
-@policies
-def test_nothing_to_run(policy: str, draw: Draw) -> None:
+@both_ways
+def test_nothing_to_run(draw: Draw) -> None:
     tape = draw("p = payload\na = leaf", "p")
-    assert launches(tape, policy) == []
-    assert lower_bound(tape, schedule(tape, policy)) == 0
+    assert launches(tape) == []
+    assert lower_bound(tape, schedule(tape)) == 0
 
 
 def test_lower_bound_counts_chains_through_other_signatures(draw: Draw) -> None:
@@ -139,17 +152,12 @@ def test_lower_bound_counts_chains_through_other_signatures(draw: Draw) -> None:
     assert lower_bound(tape, schedule(tape)) == 4
 
 
-def test_unknown_policy(draw: Draw) -> None:
-    with pytest.raises(ValueError, match="expected 'agenda' or 'frontier', got 'width'"):
-        schedule(draw("a = leaf", "a"), "width")
-
-
-@policies
-def test_a_long_chain_is_fast(policy: str, draw: Draw) -> None:
-    schedule(chain(10, draw), policy)
+@both_ways
+def test_a_long_chain_is_fast(draw: Draw) -> None:
+    schedule(chain(10, draw))
     tape = chain(100_000, draw)
     started = time.perf_counter()
-    result = schedule(tape, policy)
+    result = schedule(tape)
     seconds = time.perf_counter() - started
     assert len(result.launch_sig) == 100_000 == lower_bound(tape, result)
     assert seconds < 0.5
@@ -239,13 +247,11 @@ def test_a_class_that_is_never_ready_as_a_whole(draw: Draw) -> None:
     chain = frontier._chains(column, n_columns, sig, live, 9, source_of, sources, lease)
     memory = np.empty(sig.size, np.int32), np.full(sig.size, -1, np.int32)
     assert frontier._run_classes(kind, sig, live, depth, source_of, sources, chain, *memory) == -1
-    assert launches(tape, "frontier") == [[1], [2, 3], [4]]
+    assert launches(tape) == [[1], [2, 3], [4]]
 
 
-def test_many_signatures_go_by_the_agenda(draw: Draw) -> None:
-    text = "\n".join(f"a{i} = s{i}" for i in range(frontier.MOST_SIGNATURES + 1))
-    tape = draw(text, f"a0 a{frontier.MOST_SIGNATURES}")
-    assert launches(tape, "frontier") == launches(tape, "agenda")
-    everything = draw(text, " ".join(f"a{i}" for i in range(frontier.MOST_SIGNATURES + 1)))
-    assert launches(everything, "frontier") == launches(everything, "agenda")
-    assert lower_bound(everything, schedule(everything)) == frontier.MOST_SIGNATURES + 1
+def test_many_signatures(draw: Draw) -> None:
+    n = frontier.MOST_SIGNATURES + 1
+    tape = draw("\n".join(f"a{i} = s{i}" for i in range(n)), " ".join(f"a{i}" for i in range(n)))
+    assert launches(tape) == [[i] for i in range(n)]
+    assert lower_bound(tape, schedule(tape)) == n
