@@ -52,7 +52,7 @@ class ProductFloor:
             function(*operands)
 
     def _make(self, products: Sequence[Shape]) -> list[Made]:
-        from autobatch.backends.host import matmul as library
+        from autobatch.backends.host.matmul import library
 
         made: list[Made] = []
         readers = Counter(_parts(product)[1][0] for product in products)
@@ -69,11 +69,11 @@ class ProductFloor:
             if self.numpy:
                 made.append((np.matmul, (left, right, output)))
             elif count:
-                made.append((library.gemm_batched, (left, right, output)))
+                made.append((library().gemm_batched, (left, right, output)))
             elif readers[_parts(product)[1][0]] > 1:  # a weight: read as autobatch reads weights
-                made.append((library.gemm_transposed, (left, right.reshape(n, k), output, True)))
+                made.append((library().gemm_transposed, (left, right.reshape(n, k), output, True)))
             else:
-                made.append((library.product, (left, right, output)))
+                made.append((library().gemm, (left, right, output)))
         return made
 
 
