@@ -25,6 +25,7 @@ import numpy as np
 
 import autobatch as ab
 from autobatch import nn, optim
+from autobatch.explain.profile import Profile
 from autobatch.record.assemble import assemble
 from autobatch.record.tape import Recording, state
 from autobatch.schedule.place import place
@@ -68,7 +69,7 @@ def step_growth(sizes: Sequence[int]) -> list[dict[str, float]]:
     model = Chain()
     optimizer = optim.SGD(model.parameters(), lr=1e-3)
 
-    def step(chains: list[int]) -> ab.Profile:
+    def step(chains: list[int]) -> Profile:
         optimizer.zero_grad()
         with ab.profile() as prof:
             loss = ab.sum(ab.map(model.loss, chains))
