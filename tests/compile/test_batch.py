@@ -16,7 +16,7 @@ from autobatch.ir.graph import INPUT, SHARED, Graph
 from autobatch.ir.interpret import interpret
 from autobatch.ir.trace import Builder
 from autobatch.ops.declare import apply
-from autobatch.ops.elementwise import tanh
+from autobatch.ops.functions import tanh
 from autobatch.ops.movement import broadcast_to
 from autobatch.ops.reduce import LIST_MAX, LIST_SUM
 from tests.compile.by_hand import by_numpy

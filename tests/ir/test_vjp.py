@@ -16,7 +16,8 @@ from autobatch.ir.interpret import interpret
 from autobatch.ir.trace import Builder
 from autobatch.ir.vjp import differentiable, sum_of_scatters, vjp
 from autobatch.ops.declare import apply
-from autobatch.ops.elementwise import STOP_GRADIENT, tanh
+from autobatch.ops.elementwise import STOP_GRADIENT
+from autobatch.ops.functions import tanh
 from autobatch.ops.movement import CONCAT
 
 Fn = Callable[..., Any]
