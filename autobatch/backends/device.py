@@ -13,6 +13,13 @@ import numpy as np
 
 Host = np.ndarray[Any, Any]
 
+Matrices = tuple[int, int, bool, int]
+"""Address; numbers from one row in memory to the next; whether the transpose lies there; numbers from one matrix to
+the next, 0 for one that all share."""
+
+Target = tuple[int, int, int]
+"""The same for results, which do not lie transposed."""
+
 
 class Device(Protocol):
     """A device that runs generated kernels. Arrays of it are C-contiguous, have `shape`, `dtype`, `size`, `reshape` and
@@ -60,53 +67,17 @@ class Device(Protocol):
     def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
         """Start a kernel. Its arguments are addresses and whole numbers of 64 bits; without blocks nothing happens."""
 
-    def product(
-        self,
-        n: int,
-        k: int,
-        p: int,
-        a: int,
-        lead_a: int,
-        flip_a: bool,
-        b: int,
-        lead_b: int,
-        flip_b: bool,
-        c: int,
-        lead_c: int,
-        dtype: Any,
-        add: bool,
+    def gemm(
+        self, sizes: tuple[int, int, int], a: Matrices, b: Matrices, c: Target, dtype: Any, add: bool, count: int = 1
     ) -> None:
-        """C = A B of row-major matrices, f[n, k] and f[k, p], or C += A B.
+        """C = A B of row-major matrices, f[n, k] and f[k, p], or C += A B; of one, or of `count` in a row.
 
         Args:
-            n, k, p: extents. Where k is 0 the product is 0; where n or p is 0 nothing happens.
-            a, b, c: addresses.
-            lead_a, lead_b, lead_c: from one row to the next as they lie in memory, in numbers.
-            flip_a, flip_b: whether the transpose lies in memory: f[k, n], f[p, k].
+            sizes: n, k, p. Where k is 0 the product is 0; where n or p is 0 nothing happens.
+            a, b, c: where the matrices lie.
             dtype: float32 or float64.
             add: whether C is added to.
         """
-
-    def products(
-        self,
-        count: int,
-        n: int,
-        k: int,
-        p: int,
-        a: int,
-        lead_a: int,
-        flip_a: bool,
-        step_a: int,
-        b: int,
-        lead_b: int,
-        flip_b: bool,
-        step_b: int,
-        c: int,
-        lead_c: int,
-        step_c: int,
-        dtype: Any,
-    ) -> None:
-        """`count` products. step_a, step_b, step_c: numbers from one matrix to the next, 0 for one that all share."""
 
     def argsort(self, address: int, n: int) -> Any:
         """The int64 array of the places of n int64, smallest number first, equal ones in order."""

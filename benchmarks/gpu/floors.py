@@ -35,11 +35,8 @@ class ProductsOnDevice:
         """Launch all of them."""
         left, right, result = (array.data.ptr for array in self.memory)
         for count, m, k, n in self.products:
-            if count == 1:
-                self.device.product(m, k, n, left, k, False, right, n, False, result, n, FLOAT32, False)
-            else:
-                steps = [(left, k, False, m * k), (right, n, False, k * n), (result, n, m * n)]
-                self.device.products(count, m, k, n, *steps[0], *steps[1], *steps[2], FLOAT32)
+            x, w, y = (left, k, False, m * k), (right, n, False, k * n), (result, n, m * n)
+            self.device.gemm((m, k, n), x, w, y, FLOAT32, False, count)
             left, result = left + 4 * count * m * k, result + 4 * count * m * n
 
 

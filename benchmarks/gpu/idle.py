@@ -116,11 +116,7 @@ class IdleDevice:
         """See `Device`."""
         self.launched += 1
 
-    def product(self, *arguments: Any) -> None:
-        """See `Device`."""
-        self.launched += 1
-
-    def products(self, *arguments: Any) -> None:
+    def gemm(self, *arguments: Any) -> None:
         """See `Device`."""
         self.launched += 1
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.gpu.place import Clock
 
-VERBS = ("launch", "product", "products", "zero", "copy", "upload", "argsort")
+VERBS = ("launch", "gemm", "zero", "copy", "upload", "argsort")
 MOST_SHOWN = 600
 
 
@@ -59,12 +59,9 @@ def _marked(verb: str, call: Callable[..., Any], names: dict[int, str]) -> Calla
 def _described(verb: str, arguments: tuple[Any, ...], names: dict[int, str]) -> tuple[str, int]:
     if verb == "launch":
         return names.get(id(arguments[0]), verb), 0
-    if verb == "product":
-        n, k, p = arguments[:3]
-        return f"product {n}x{k}x{p}", 2 * n * k * p
-    if verb == "products":
-        count, n, k, p = arguments[:4]
-        return f"{count} products {n}x{k}x{p}", 2 * count * n * k * p
+    if verb == "gemm":
+        (n, k, p), count = arguments[0], arguments[6] if len(arguments) > 6 else 1
+        return f"{'' if count == 1 else f'{count} '}gemm {n}x{k}x{p}", 2 * count * n * k * p
     return verb, 0
 
 

@@ -232,7 +232,7 @@ def test_steps_of_a_workload_timeline_and_memory(tmp_path: Path) -> None:
     assert found[f"out of memory: {at}"]["works"]
     timeline = found[f"timeline: {at}"]
     assert timeline["held"]["calls"] == timeline["free"]["calls"] > 50
-    assert any(kind["name"].startswith("product ") and kind["TFLOP/s"] > 0 for kind in timeline["kinds"])
+    assert any(kind["name"].startswith("gemm ") and kind["TFLOP/s"] > 0 for kind in timeline["kinds"])
     assert any(name == "compose_forward_loop0" for name, *_ in timeline["free"]["each"])
     assert {growth["grown"] for growth in found[f"growth: {at}"].values() if isinstance(growth, dict)} == {0}
     assert "launches on the device" in found[f"profile: {at}"][CELLS_REUSED]
@@ -296,10 +296,10 @@ def test_calls_that_are_watched() -> None:
     device.zero(0, 0)
     memory = device.upload(np.zeros(64))
     at = memory.data.ptr
-    device.product(2, 3, 4, at, 3, False, at, 4, False, at, 4, np.float64, False)
-    device.products(2, 1, 1, 1, at, 1, False, 1, at, 1, False, 1, at, 1, 1, np.float64)
+    device.gemm((2, 3, 4), (at, 3, False, 0), (at, 4, False, 0), (at, 4, 0), np.float64, False)
+    device.gemm((1, 1, 1), (at, 1, False, 1), (at, 1, False, 1), (at, 1, 1), np.float64, False, 2)
     calls: list[Any] = device.calls
-    assert [call.name for call in calls] == ["zero", "upload", "product 2x3x4", "2 products 1x1x1"]
+    assert [call.name for call in calls] == ["zero", "upload", "gemm 2x3x4", "2 gemm 1x1x1"]
     found = spans(calls, clock)  # type: ignore[arg-type]
     assert (found["calls"], found["whole"], found["busy"], found["gaps"]) == (4, 7.0, 4.0, 3.0)
     assert spans([], clock) == {"calls": 0}  # type: ignore[arg-type]

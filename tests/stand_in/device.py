@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from autobatch.backends.device import Matrices, Target
+
 from . import kernels
 from .arrays import DeviceArray
 
@@ -27,7 +29,7 @@ def at(address: int, shape: Any, dtype: Any) -> Host:
 class StandIn:
     """See `autobatch.backends.device.Device`.
 
-    counts: calls since the last `counts.clear()`: "empty", "array", "numpy", "upload", "launch", "product", …
+    counts: calls since the last `counts.clear()`: "empty", "array", "numpy", "upload", "launch", "gemm", …
     limit: bytes of memory.
     """
 
@@ -100,62 +102,20 @@ class StandIn:
         self._start("launch")
         kernels.launch(kernel, blocks, threads, arguments)
 
-    def product(
-        self,
-        n: int,
-        k: int,
-        p: int,
-        a: int,
-        lead_a: int,
-        flip_a: bool,
-        b: int,
-        lead_b: int,
-        flip_b: bool,
-        c: int,
-        lead_c: int,
-        dtype: Any,
-        add: bool,
+    def gemm(
+        self, sizes: tuple[int, int, int], a: Matrices, b: Matrices, c: Target, dtype: Any, add: bool, count: int = 1
     ) -> None:
-        self._start("product")
-        self._product(n, k, p, a, lead_a, flip_a, b, lead_b, flip_b, c, lead_c, np.dtype(dtype), add)
-
-    def products(
-        self,
-        count: int,
-        n: int,
-        k: int,
-        p: int,
-        a: int,
-        lead_a: int,
-        flip_a: bool,
-        step_a: int,
-        b: int,
-        lead_b: int,
-        flip_b: bool,
-        step_b: int,
-        c: int,
-        lead_c: int,
-        step_c: int,
-        dtype: Any,
-    ) -> None:
-        self._start("product")
-        kind = np.dtype(dtype)
-        for i in range(count):
-            here = (address + i * step * kind.itemsize for address, step in ((a, step_a), (b, step_b), (c, step_c)))
-            at_a, at_b, at_c = here
-            self._product(n, k, p, at_a, lead_a, flip_a, at_b, lead_b, flip_b, at_c, lead_c, kind, False)
-
-    def _product(
-        self, n: int, k: int, p: int, a: int, lead_a: int, flip_a: bool, b: int, lead_b: int, flip_b: bool, c: int,
-        lead_c: int, kind: np.dtype[Any], add: bool,
-    ) -> None:  # fmt: skip
-        if n == 0 or p == 0:
-            return
-        left = _matrix(a, k, n, lead_a, kind).T if flip_a else _matrix(a, n, k, lead_a, kind)
-        right = _matrix(b, p, k, lead_b, kind).T if flip_b else _matrix(b, k, p, lead_b, kind)
-        result = _matrix(c, n, p, lead_c, kind)
-        with np.errstate(all="ignore"):
-            result[...] = result + left @ right if add else left @ right
+        self._start("gemm")
+        kind, (n, k, p) = np.dtype(dtype), sizes
+        for i in range(count if n and p else 0):
+            left, right = (
+                _matrix(at + i * step * kind.itemsize, *(shape[::-1] if flip else shape), lead, kind)
+                for (at, lead, flip, step), shape in ((a, (n, k)), (b, (k, p)))
+            )
+            x, y = left.T if a[2] else left, right.T if b[2] else right
+            result = _matrix(c[0] + i * c[2] * kind.itemsize, n, p, c[1], kind)
+            with np.errstate(all="ignore"):
+                result[...] = result + x @ y if add else x @ y
 
     def _start(self, verb: str) -> None:
         """Count something that is launched."""

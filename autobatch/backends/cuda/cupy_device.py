@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import Host
+from ..device import Host, Matrices, Target
 from .cupy_missing import require_cupy
 
 _N, _T = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
@@ -135,69 +135,31 @@ class CupyDevice:
             self.launched += 1
             kernel((blocks,), (threads,), arguments)
 
-    # Products. cuBLAS reads matrices column by column: C = A B there is Cᵀ = Bᵀ Aᵀ here.
+    # Matmuls.
 
-    def product(
-        self,
-        n: int,
-        k: int,
-        p: int,
-        a: int,
-        lead_a: int,
-        flip_a: bool,
-        b: int,
-        lead_b: int,
-        flip_b: bool,
-        c: int,
-        lead_c: int,
-        dtype: Any,
-        add: bool,
+    def gemm(
+        self, sizes: tuple[int, int, int], a: Matrices, b: Matrices, c: Target, dtype: Any, add: bool, count: int = 1
     ) -> None:
-        """See `Device`."""
-        if n == 0 or p == 0:
-            return
-        gemm, start, one, factor = self._product_of("gemm", dtype, flip_a, flip_b, add)
-        gemm(*start, p, n, k, one, b, lead_b or 1, a, lead_a or 1, factor, c, lead_c or 1)
-
-    def products(
-        self,
-        count: int,
-        n: int,
-        k: int,
-        p: int,
-        a: int,
-        lead_a: int,
-        flip_a: bool,
-        step_a: int,
-        b: int,
-        lead_b: int,
-        flip_b: bool,
-        step_b: int,
-        c: int,
-        lead_c: int,
-        step_c: int,
-        dtype: Any,
-    ) -> None:
-        """See `Device`."""
+        """See `Device`. cuBLAS reads matrices column by column: C = A B there is Cᵀ = Bᵀ Aᵀ here."""
+        n, k, p = sizes
         if count == 0 or n == 0 or p == 0:
             return
-        gemm, start, one, zero = self._product_of("gemmStridedBatched", dtype, flip_a, flip_b, False)
-        of_a, of_b, of_c = (a, lead_a or 1, step_a), (b, lead_b or 1, step_b), (c, lead_c or 1, step_c)
-        gemm(*start, p, n, k, one, *of_b, *of_a, zero, *of_c, count)
-
-    def _product_of(
-        self, form: str, dtype: Any, flip_a: bool, flip_b: bool, add: bool
-    ) -> tuple[Any, tuple[int, int, int], int, int]:
-        """For one call of cuBLAS: the function, the arguments that it begins with, where 1 lies and where the factor of
-        C does."""
         self.launched += 1
-        kind = np.dtype(dtype)
-        zero, one = self._factor_at[kind]
-        own = self._of_thread
+        own, kind = self._of_thread, np.dtype(dtype)
         if own.cublas is None:
             own.cublas = _Cublas(self._blas)
-        start = own.cublas.ready(self.tf32), _T if flip_b else _N, _T if flip_a else _N
-        return getattr(self._blas, ("s" if kind.itemsize == 4 else "d") + form), start, one, one if add else zero
+        zero, one = self._factor_at[kind]
+        (at_a, lead_a, flip_a, step_a), (at_b, lead_b, flip_b, step_b), (at_c, lead_c, step_c) = a, b, c
+        handle = own.cublas.ready(self.tf32)
+        head = handle, _T if flip_b else _N, _T if flip_a else _N, p, n, k, one
+        factor = one if add else zero
+        name = ("s" if kind.itemsize == 4 else "d") + ("gemm" if count == 1 else "gemmStridedBatched")
+        call = getattr(self._blas, name)
+        if count == 1:
+            call(*head, at_b, lead_b or 1, at_a, lead_a or 1, factor, at_c, lead_c or 1)
+        else:
+            of_b, of_a, of_c = (at_b, lead_b or 1, step_b), (at_a, lead_a or 1, step_a), (at_c, lead_c or 1, step_c)
+            call(*head, *of_b, *of_a, factor, *of_c, count)
 
     # Sorting.
 

@@ -24,7 +24,7 @@ from ..steps import Loop, Read, Store, rows_domain
 from ..text import extent_name
 from .arrange import Arrangement, reduces_segments
 from .loops import write_loop, write_node
-from .matmuls import Matrix, broadcast_step, matrix, write_product
+from .matmuls import Matrix, broadcast_step, matrix, write_matmul
 from .memory import lay_out
 from .reductions import THREADS, write_reduction
 from .rows import write_add, write_segments
@@ -40,7 +40,7 @@ def has_dim(graph: Graph, i: int) -> bool:
     return bool(shape) and isinstance(shape[0], Dim)
 
 
-def is_one_product(graph: Graph, i: int, left: Matrix) -> bool:
+def is_one_matmul(graph: Graph, i: int, left: Matrix) -> bool:
     """Whether a product, of stacked matrices maybe, is one of two matrices as they lie."""
     shape, right = graph.nodes[i].type.shape, graph.nodes[i].inputs[1]
     if len(shape) == 2:
@@ -99,7 +99,7 @@ class Body:
         while users[i] == 1 and i != read.node and self.nodes[i].op is RESHAPE:
             i = self.nodes[i].inputs[0]
         left = matrix(self.graph, node.inputs[0], self._lies)
-        if i == read.node and users[i] == 1 and is_one_product(self.graph, i, left):
+        if i == read.node and users[i] == 1 and is_one_matmul(self.graph, i, left):
             self.straight[i] = store.target, store.width * node.type.dtype.itemsize
 
     # Steps.
@@ -185,7 +185,7 @@ class Body:
         elif i not in self.places:
             return
         elif node.op is PRODUCT:
-            self._product(i)
+            self._matmul(i)
         elif node.op.batch == "reduce":
             self._reduction(i)
         elif reduces_segments(node.op):
@@ -226,14 +226,14 @@ class Body:
         kernel = write_segments(self.graph, i, self.places, self.places[i], index, order)
         self.launch(node.op.name, kernel, size_name(node.type.shape))
 
-    def _product(self, i: int) -> None:
+    def _matmul(self, i: int) -> None:
         node = self.nodes[i]
         a, b = node.inputs
         batch = node.type.shape[:-2]
         left, right = (matrix(self.graph, j, self._lies) for j in (a, b))
         steps = [broadcast_step(self.nodes[j].type.shape[:-2], batch, x.step) for j, x in ((a, left), (b, right))]
         if node.type.dtype.kind != "f" or None in steps:
-            kernel = write_product(self.graph, i, self.places, self.places[i])
+            kernel = write_matmul(self.graph, i, self.places, self.places[i])
             self.launch("product", kernel, size_name(node.type.shape))
             return
         o, n_bytes = self.straight.get(i, (-1, 0))
@@ -248,26 +248,24 @@ class Body:
     def _library(
         self, i: int, left: Matrix, right: Matrix, steps: Sequence[Any], place: str, add: bool, indent: str = ""
     ) -> None:
-        """A product by the library."""
+        """A matmul by the library."""
         node = self.nodes[i]
-        batch = node.type.shape[:-2]
         n, k, p = node.type.shape[-2], self.nodes[node.inputs[0]].type.shape[-1], node.type.shape[-1]
+        count = "" if len(node.type.shape) == 2 else size_name(node.type.shape[:-2])
+        step, rows = extent_name(n * p), extent_name(n)
+        if is_one_matmul(self.graph, i, left):  # the rows of all matrices are rows of one
+            rows, count, step, steps = size_name(node.type.shape[:-1]), "", "0", (0, 0)
         x, y = self._operand(left, steps[0]), self._operand(right, steps[1])
-        target, dtype = [place, extent_name(p)], node.type.dtype.name
-        if is_one_product(self.graph, i, left):  # the rows of all matrices are rows of one
-            sizes = [size_name(node.type.shape[:-1]), extent_name(k), extent_name(p)]
-            self.lines.append(f"{indent}device.product({', '.join([*sizes, *x[:3], *y[:3], *target])}, {dtype}, {add})")
-            return
-        sizes = [size_name(batch), extent_name(n), extent_name(k), extent_name(p)]
-        parts = [*sizes, *x, *y, *target, extent_name(n * p), dtype]
-        self.lines.append(f"{indent}device.products({', '.join(parts)})")
+        call = f"({rows}, {extent_name(k)}, {extent_name(p)}), {x}, {y}, ({place}, {extent_name(p)}, {step})"
+        end = f", {count}" if count else ""
+        self.lines.append(f"{indent}device.gemm({call}, {node.type.dtype.name}, {add}{end})")
 
     def _lies(self, i: int) -> bool:
         return i in self.places or i in self.made.gathered
 
-    def _operand(self, x: Matrix, step: Any) -> list[str]:
-        """Address, distance of rows, whether it lies transposed, distance of matrices."""
+    def _operand(self, x: Matrix, step: Any) -> str:
+        """`device.Matrices` of an operand."""
         address = self.made.place(x.node)
         if x.offset:
             address = f"{address} + {x.offset * self.nodes[x.node].type.dtype.itemsize}"
-        return [address, extent_name(x.lead), repr(x.flip), extent_name(step)]
+        return f"({address}, {extent_name(x.lead)}, {x.flip}, {extent_name(step)})"

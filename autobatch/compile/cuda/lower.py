@@ -16,7 +16,7 @@ build, a few microseconds a launch to run.
             v0 = p0 + b0 * 256
         else:
             launch(k0, (m * 64 + 255) // 256, 256, (m, r0, p0, v0))
-        device.product(m, 64, 64, v0, 64, False, v1, 64, True, v2, 64, float32, False)
+        device.gemm((m, 64, 64), (v0, 64, False, 0), (v1, 64, True, 0), (v2, 64, 0), float32, False)
         …
 """
 

@@ -1,4 +1,4 @@
-"""products: how the operands of a product lie in memory, and a kernel for products that no library makes.
+"""matmuls: how the operands of a matmul lie in memory, and a kernel for matmuls that no library makes.
 
 A transpose, or a part of rows or columns, is read where it lies: the library is told the distance between rows, and
 whether it reads the transpose. Whole numbers, and leading axes that broadcast in part, go to a kernel of one thread for
@@ -61,7 +61,7 @@ def broadcast_step(own: Sequence[Any], batch: Sequence[Any], step: Any) -> Any:
     return 0 if all(n == 1 for n in full) else None
 
 
-def write_product(graph: Graph, i: int, places: Mapping[int, str], target: str) -> Kernel:
+def write_matmul(graph: Graph, i: int, places: Mapping[int, str], target: str) -> Kernel:
     """The kernel of a product: one thread for each number of the result."""
     w = Writer(graph, places)
     node = graph.nodes[i]

@@ -189,13 +189,13 @@ def test_products_of_row_major_matrices(fake: SimpleNamespace, dtype: Any, flip_
     left = a[:, :n].T if flip_a else a[:, :k]
     right = b[:, :k].T if flip_b else b[:, :p]
     device = CupyDevice()
-    leads = a.shape[1], flip_a, b.ctypes.data, b.shape[1], flip_b, c.ctypes.data, c.shape[1], dtype
-    device.product(n, k, p, a.ctypes.data, *leads, False)
+    operands = (a.ctypes.data, a.shape[1], flip_a, 0), (b.ctypes.data, b.shape[1], flip_b, 0)
+    device.gemm((n, k, p), *operands, (c.ctypes.data, c.shape[1], 0), dtype, False)
     np.testing.assert_allclose(c[:, :p], left @ right, rtol=1e-5)
-    device.product(n, k, p, a.ctypes.data, *leads, True)
+    device.gemm((n, k, p), *operands, (c.ctypes.data, c.shape[1], 0), dtype, True)
     np.testing.assert_allclose(c[:, :p], 2 * (left @ right), rtol=1e-5)
     assert np.array_equal(c[:, p:], before[:, p:])
-    device.product(0, k, p, a.ctypes.data, *leads, True)
+    device.gemm((0, k, p), *operands, (c.ctypes.data, c.shape[1], 0), dtype, True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -207,15 +207,15 @@ def test_many_products_and_an_operand_that_all_share(
     a = rng.normal(size=(6, 3, 3)).astype(dtype)
     b = rng.normal(size=(3, 3)).astype(dtype)
     c = np.zeros((6, 3, 3), dtype)
-    CupyDevice().products(
-        6, 3, 3, 3, a.ctypes.data, 3, flip_a, 9, b.ctypes.data, 3, flip_b, 0, c.ctypes.data, 3, 9, dtype
-    )
+    left, right = (a.ctypes.data, 3, flip_a, 9), (b.ctypes.data, 3, flip_b, 0)
+    CupyDevice().gemm((3, 3, 3), left, right, (c.ctypes.data, 3, 9), dtype, False, 6)
     np.testing.assert_allclose(c, (a.swapaxes(1, 2) if flip_a else a) @ (b.T if flip_b else b), rtol=1e-4)
 
 
 def square(x: Any) -> tuple[Any, ...]:
     """Arguments of a product of a 2 x 2 matrix with itself."""
-    return (2, 2, 2, *(x.ctypes.data, 2, False) * 2, x.ctypes.data, 2, x.dtype, False)
+    at = x.ctypes.data
+    return (2, 2, 2), (at, 2, False, 0), (at, 2, False, 0), (at, 2, 0), x.dtype, False
 
 
 def test_tf32_is_asked_for(fake: SimpleNamespace) -> None:
@@ -225,7 +225,7 @@ def test_tf32_is_asked_for(fake: SimpleNamespace) -> None:
     try:
         for tf32, mode in ((False, 0), (True, 3), (False, 0)):
             ab.set_backend("cupy", tf32=tf32)
-            device.product(*square(x))
+            device.gemm(*square(x))
             assert fake.handles.log[-1] == ("mode", mode)
     finally:
         ab.set_backend("numba")
@@ -237,11 +237,11 @@ def test_tf32_is_asked_for(fake: SimpleNamespace) -> None:
 def test_the_handle_is_told_what_changes(fake: SimpleNamespace) -> None:
     device = CupyDevice()
     x = np.zeros((2, 2), np.float32)
-    device.product(*square(x))
-    device.product(*square(x))
+    device.gemm(*square(x))
+    device.gemm(*square(x))
     assert fake.handles.log == ["create", ("mode", 0)]  # CuPy sets the stream
     device.tf32 = True
-    device.product(*square(x))
+    device.gemm(*square(x))
     assert fake.handles.log[2:] == [("mode", 3)]
     del device
     gc.collect()

@@ -103,7 +103,7 @@ def test_products_of_all_layouts() -> None:
         b.op(PRODUCT, w, v),
     ]
     agreement = check(b.out(*products), (0,), (1,), (7,))
-    assert agreement.program.text.count("device.product") == 11  # one broadcasts in part
+    assert agreement.program.text.count("device.gemm") == 11  # one broadcasts in part
 
 
 def test_products_of_whole_numbers() -> None:

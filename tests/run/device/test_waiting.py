@@ -16,7 +16,7 @@ from tests.run.device.reader import SENTENCES, Reader
 from tests.stand_in.device import StandIn
 
 WAITS = ("numpy", "synchronize")
-LAUNCHES = "zero", "copy", "launch", "product"
+LAUNCHES = "zero", "copy", "launch", "gemm"
 
 
 @contextmanager
