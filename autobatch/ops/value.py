@@ -94,8 +94,7 @@ class Tensor:
                 got=str(self._type),
                 repair="x.tolist() gives all of them; a condition on several needs ab.max, ab.sum or ab.where",
             )
-        number: float = array.item()
-        return number
+        return array.item()
 
     def tolist(self) -> Any:
         """Force, and return the numbers in nested lists; of rank 0 the number.

@@ -204,6 +204,8 @@ def compute() -> None:
         assert_type(made, ab.Tensor)
     for result in (ab.exp(x), ab.where(x > 0, x, 0.0), ab.maximum(x, 1), ab.logsumexp(x, axis=0), ab.matmul(x, x.T)):
         assert_type(result, ab.Tensor)
+    for result in (ab.sum(x), ab.prod([x, x]), ab.mean(x, axis=0), ab.max(list(x)), ab.min(x, keepdims=True), x.min()):
+        assert_type(result, ab.Tensor)
     state: ab.Tensor = ab.zeros(3)
     for row in x:
         state = ab.tanh(state + row)
