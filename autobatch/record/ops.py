@@ -6,7 +6,8 @@ the lines that write a node stand in each, as a call would cost a tenth of the b
     def fast(x):
         tape = state.tape
         if x.__class__ is Tensor and x._tape is tape:
-            hit = tape.cache.get((op, (), x._type))
+            try: hit = tape.cache[op, (), x._type]
+            except KeyError: hit = None
             if hit is not None:
                 ...
                 return r0
@@ -78,7 +79,7 @@ def _fast(slow: F, op: Op, *cases: _Case, arguments: str = "x, y", depth: int = 
     lines = ["tape = state.tape"]
     for case in cases:
         written = writing("hit[0]", case.operands, ["hit[1]"], case.ints, case.floats, f"getframe({depth})")
-        lines += [f"if {case.condition}:", f"    hit = tape.cache.get({case.key})"]
+        lines += [f"if {case.condition}:", f"    try: hit = tape.cache[{case.key}]", "    except KeyError: hit = None"]
         lines.append(f"    if hit is not None{case.check and ' and '}{case.check}:")
         lines += [f"        {line}" for line in [*written, "return r0"]]
     scope = {**SCOPE, "state": state, "SHARED_CLASSES": SHARED_CLASSES, "op": op, "slow": slow}
