@@ -142,8 +142,8 @@ show(ab.explain(model.join, stage="lower"))
 say("""
 4. For every minibatch: from a tape to values
 ---------------------------------------------
-*expand* turns a call of a cell of which a part can run ahead of the recurrence into two nodes. All that `join` computes
-waits for its children, so the tape stays as it is. Then *schedule* puts nodes into launches. A launch is a set of nodes
+*expand* turns a call of a cell into two nodes where part of its work does not depend on the recurrence. All that `join`
+computes waits for its children, so the tape stays as it is. Then *schedule* puts nodes into launches. A launch is a set of nodes
 of one signature that do not depend on each other, from whichever trees: one call of one kernel. An op that is ready in
 the shallow trees could run at once, and again when it is ready in the deep ones. To run it for all of them together, it
 waits while there is another signature whose nodes are ready in all trees.

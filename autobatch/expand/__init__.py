@@ -4,6 +4,6 @@ In: a `Tape` as recorded. Out: an `Expansion`: the tape to schedule, and how rec
 decisions are taken once per signature.
 
 In reading order: `expand` holds the room together. Cells found: `patterns` are made of runs of nodes that `find` finds
-recurring, joined by `chain`; `match` matches them. Cells cut: `hoist` says what can run ahead of a recurrence, `cut`
+recurring, joined by `chain`; `match` matches them. Cells cut: `hoist` says what does not depend on a recurrence, `cut`
 cuts. `costs` is what both weigh. `gradient_flow` says which values carry a gradient.
 """

@@ -9,7 +9,7 @@ recurrent network, becomes two nodes: one for that work, which can then run for 
 Invariants: the input is not changed; every recorded value has its number in the new tape; the arguments of a node are
 smaller than its own values. Cost: O(nodes + arguments), in one compiled loop; nothing where no signature has parts.
 
-    cell(x, h)  ──expand──>  z = cell.ahead(x), cell(h, z)
+    cell(x, h)  ──expand──>  z = cell.hoisted(x), cell(h, z)
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Part, SignatureTable, Tape, bounds, ragged
+from ..schedule.structures import Expansion, Part, Tape, bounds, ragged
 
 __all__ = ["expand", "own_chains"]
 
 
-def expand(tape: Tape, parts: Sequence[Sequence[Part] | None], table: SignatureTable) -> Expansion:
+def expand(tape: Tape, parts: Sequence[Sequence[Part] | None]) -> Expansion:
     """The tape whose nodes are the parts to schedule.
 
     Args:
         tape: what was recorded; not changed.
-        parts: for each of its signatures the parts in order; None: the signature stays, under its number.
-        table: the signatures of the new tape: those of the old one first.
+        parts: for each signature of its nodes the parts in order; None: it stays. Their signatures are in its table.
     """
     if not any(parts):
         return Expansion(tape)
     whole = tape.signatures
-    n_sigs = len(whole.kind)
     own = [
         Part(
             s,
@@ -45,7 +43,7 @@ def expand(tape: Tape, parts: Sequence[Sequence[Part] | None], table: SignatureT
             tuple(range(whole.n_ints[s])),
             tuple(range(whole.n_floats[s])),
         )
-        for s in range(n_sigs)
+        for s in range(len(parts))
     ]
     rules = [found or [own[s]] for s, found in enumerate(parts)]
     flat = [part for rule in rules for part in rule]
@@ -56,7 +54,7 @@ def expand(tape: Tape, parts: Sequence[Sequence[Part] | None], table: SignatureT
         *ragged([part.ints for part in flat]), *ragged([part.floats for part in flat]),
     )  # fmt: skip
     new = dataclasses.replace(
-        tape, signatures=table, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
+        tape, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
         float_of=float_of, ints=ints, floats=floats, roots=number[tape.roots],
     )  # fmt: skip
     return Expansion(new, number, origin)

@@ -2,8 +2,8 @@
 
 Which signatures are cut is decided once per signature, from how the first recordings use it.
 
-A part of a cell that can run ahead of its recurrence does so where that pays. Run with the rest, its weights are read
-once for each launch of the chain; run ahead, once, but what it makes goes through memory, forward and in reverse. The
+Work of a cell that does not depend on its recurrence is hoisted out of it where that pays. Left in, its weights are
+read once for each launch of the chain; hoisted, once, but what it makes goes through memory, forward and backward. The
 decision of a signature is taken on the first tape in which it depends on itself often enough, and stays.
 """
 
@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ..record.assemble import signature_table
+from ..record.assemble import with_signatures
 from ..record.decisions import Cut
 from ..record.signature import Signature
 from ..record.tape import Recording
@@ -21,7 +21,7 @@ from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Part, Result, Sl
 from .costs import WEIGHT, reads_of_weights
 from .cut import expand, own_chains
 from .gradient_flow import gradient_of_nodes, note_constants, set_apart
-from .hoist import Half, run_ahead
+from .hoist import Half, hoist
 from .patterns import Place, join_recording
 
 __all__ = ["expand_recording", "join_and_cut"]
@@ -68,28 +68,16 @@ def _cut(tape: Tape, signatures: Sequence[Signature]) -> tuple[Expansion, list[S
     found = list(signatures)
     parts: list[list[Part] | None] = []
     for s, signature in enumerate(signatures):
-        cut = _cut_of(tape, s, signature)
-        if cut is None:
-            parts.append(None)
-            continue
-        first = len(found)
-        found.extend(cut.signatures)
-        parts.append([dataclasses.replace(part, sig=first + k) for k, part in enumerate(cut.parts)])
+        decisions = signature.decisions
+        if not decisions.is_cut_decided and (decided := _decide(tape, s, signature))[0]:
+            decisions.decide_cut(decided[1])
+        first, cut = len(found), decisions.cut
+        own = [dataclasses.replace(part, sig=first + k) for k, part in enumerate(cut.parts)] if cut else None
+        parts.append(own)
+        found += cut.signatures if cut else ()
     if not any(parts):
         return Expansion(tape), found
-    pools = {pool: k for k, pool in enumerate(tape.pools)}
-    table = signature_table(found, pools)
-    return expand(dataclasses.replace(tape, pools=list(pools)), parts, table), found
-
-
-def _cut_of(tape: Tape, s: int, signature: Signature) -> Cut | None:
-    """How a signature is cut, decided here if it was not yet."""
-    if signature.decisions.is_cut_decided:
-        return signature.decisions.cut
-    decided, cut = _decide(tape, s, signature)
-    if decided:
-        signature.decisions.decide_cut(cut)
-    return cut
+    return expand(with_signatures(tape, found), parts), found
 
 
 def _decide(tape: Tape, s: int, signature: Signature) -> tuple[bool, Cut | None]:
@@ -110,16 +98,15 @@ def _decide(tape: Tape, s: int, signature: Signature) -> tuple[bool, Cut | None]
     through_memory = sum(columns for slots, _, columns in reads if slots <= early) * n_nodes
     if saved * WEIGHT <= through_memory:
         return True, None
-    found = run_ahead(signature.graph, early, lists)
+    found = hoist(signature.graph, early, lists)
     if found is None:
         return True, None
     handed = tuple(Result(type.width, type.dtype, rows=type.rows) for type in found.types)
     extra = tuple(Slot(ONE, type) for type in found.types)
-    n_handed = len(handed)
-    first = _half(signature, found.ahead, f"{signature.name}.ahead", handed, extra)
+    first = _half(signature, found.hoisted, f"{signature.name}.hoisted", handed, extra)
     second = _half(signature, found.rest, signature.name, signature.results, extra)
     parts = (
-        Part(0, found.ahead.rows, (-1,) * n_handed, *_columns(signature, found.ahead)),
+        Part(0, found.hoisted.rows, (-1,) * len(handed), *_columns(signature, found.hoisted)),
         Part(1, found.rest.rows, tuple(range(len(signature.results))), *_columns(signature, found.rest)),
     )
     return True, Cut((first, second), parts)

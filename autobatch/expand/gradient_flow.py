@@ -18,7 +18,7 @@ import numpy as np
 
 from ..base.jit import njit
 from ..ops.elementwise import STOP_GRADIENT
-from ..record.assemble import assemble, signature_table
+from ..record.assemble import assemble, with_signatures
 from ..record.forcing import engine
 from ..record.signature import Signature
 from ..record.tape import OPEN, Recording, state
@@ -110,9 +110,7 @@ def set_apart(arrays: Tape, signatures: list[Signature], needs: Flags) -> Tape:
         signatures.append(decisions.frozen_variant)
     if len(signatures) == kinds.size:
         return arrays
-    pools = {pool: k for k, pool in enumerate(arrays.pools)}
-    table = signature_table(signatures, pools)
-    return dataclasses.replace(arrays, sig=sig, signatures=table, pools=list(pools))
+    return dataclasses.replace(with_signatures(arrays, signatures), sig=sig)
 
 
 def note_constants(arrays: Tape, signatures: list[Signature], needs: Flags) -> None:

@@ -1,15 +1,15 @@
-"""ahead: a single graph → the part that can run ahead of the rest, and the rest.
+"""hoist: a single graph → the work that does not depend on a recurrence, and the rest.
 
-Input: the graph of one cell, and which of its operands are ready early: those that are not computed step by step by
-the same cell. Output: `Ahead`, two graphs that together make the same results. What runs ahead is every product with a
-shared operand whose other operand comes from early operands alone, with all that it needs: the projection of the
-inputs of a recurrent network, for all steps in one product.
+Input: the graph of a cell, and which of its operands are ready early: those that the same cell does not compute step by
+step. Output: `Hoisted`, two graphs that together make the same results. Hoisted is every matmul with a shared operand
+whose other operand comes from early operands alone, with all that it needs: the projection of the inputs of a recurrent
+network, for all steps in one matmul.
 
 Invariants: the two graphs have the results of the one, in value and type; each reads only what it uses.
 Cost: once per signature.
 
-    %0 = rows(0), %1 = rows(1)                     ahead:  %2 = product(rows(0), shared(0))
-    %2 = product(%0, shared(0))                    rest:   %4 = add(rows(1), product(rows(0), shared(0)))
+    %0 = rows(0), %1 = rows(1)                     hoisted:  %2 = product(rows(0), shared(0))
+    %2 = product(%0, shared(0))                    rest:     %4 = add(rows(1), product(rows(0), shared(0)))
     %3 = product(%1, shared(1))            →
     %4 = add(%2, %3)
 """
@@ -41,18 +41,15 @@ class Half:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class Hoisted:
     """The two halves. `types` are those of the values handed from one to the other."""
 
-    ahead: Half
+    hoisted: Half
     rest: Half
     types: tuple[Type, ...]
 
-    def __str__(self) -> str:
-        return f"ahead:\n{self.ahead.graph}\n\nrest:\n{self.rest.graph}"
 
-
-def run_ahead(graph: Graph, early: Collection[int], lists: Collection[int] = ()) -> Ahead | None:
+def hoist(graph: Graph, early: Collection[int], lists: Collection[int] = ()) -> Hoisted | None:
     """Cut a graph.
 
     Args:
@@ -60,7 +57,7 @@ def run_ahead(graph: Graph, early: Collection[int], lists: Collection[int] = ())
         early: the rows operands that are ready early.
         lists: the rows operands that are lists; the rest has all of them, so that lists keep their numbers.
 
-    Returns: None where nothing can run ahead.
+    Returns: None where there is nothing to hoist.
     """
     nodes, live = graph.nodes, graph.live()
     late = [False] * len(nodes)  # depends on what is not ready early, or on elements of a list
@@ -95,9 +92,9 @@ def run_ahead(graph: Graph, early: Collection[int], lists: Collection[int] = ())
             cut(i)
     cuts.sort()
     place = {i: r for r, i in enumerate(cuts)}
-    ahead = _half(graph, cuts, lambda i: None)
+    hoisted = _half(graph, cuts, lambda i: None)
     rest = _half(graph, list(graph.outputs), place.get, lists)
-    return Ahead(ahead, rest, tuple(nodes[i].type for i in cuts))
+    return Hoisted(hoisted, rest, tuple(nodes[i].type for i in cuts))
 
 
 def _half(graph: Graph, outputs: list[int], handed: Callable[[int], int | None], keep: Collection[int] = ()) -> Half:

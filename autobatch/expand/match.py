@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Ints, SignatureTable, Tape, bounds, ragged
+from ..schedule.structures import Expansion, Ints, Tape, bounds, ragged
 
 __all__ = ["Pattern", "Rules", "join", "rules_of"]
 
@@ -82,13 +82,12 @@ def rules_of(patterns: Sequence[Pattern], n_sigs: int) -> Rules:
     return Rules(table, end_of, np.array([p for here in ends for p in here], np.int32), arrays)
 
 
-def join(tape: Tape, rules: Rules, table: SignatureTable) -> tuple[Expansion, int]:
+def join(tape: Tape, rules: Rules) -> tuple[Expansion, int]:
     """The tape with one node for each match, and the number of nodes that matched by their signatures alone.
 
     Args:
         tape: what was recorded; not changed.
-        rules: patterns over its signatures.
-        table: the signatures of the new tape: those of the old one first.
+        rules: patterns over the signatures of its nodes; their own are in its table, too.
     """
     match, refused = _match(
         tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.roots, rules.next, rules.end_of, rules.ends,
@@ -100,7 +99,7 @@ def join(tape: Tape, rules: Rules, table: SignatureTable) -> tuple[Expansion, in
         tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.int_of, tape.float_of, match, *rules.arrays
     )  # fmt: skip
     new = dataclasses.replace(
-        tape, signatures=table, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
+        tape, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
         float_of=float_of, roots=number[tape.roots],
     )  # fmt: skip
     return Expansion(new, number, origin), int(refused)

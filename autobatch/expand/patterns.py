@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..base.types import Type
-from ..record.assemble import signature_table
+from ..record.assemble import with_signatures
 from ..record.decisions import FoundCell
 from ..record.signature import Signature
 from ..schedule.schedule import schedule
@@ -103,10 +103,8 @@ def _apply(
         Pattern(tuple(number[m] for m in p.members), p.slots, p.reads, p.results, new_number[p.signature])
         for p in sorted(patterns, key=lambda p: len(p.signature.results))
     ]
-    pools = {pool: k for k, pool in enumerate(tape.pools)}
-    table = signature_table(found, pools)
-    whole = dataclasses.replace(tape, pools=list(pools))
-    expansion, refused = join(whole, rules_of(rules, len(signatures)), table)
+    whole = with_signatures(tape, found)
+    expansion, refused = join(whole, rules_of(rules, len(signatures)))
     if expansion.tape is whole:
         return Expansion(tape), list(signatures), refused
     return expansion, found, refused

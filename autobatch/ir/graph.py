@@ -95,7 +95,7 @@ class Graph:
 
     def add(self, op: Op, inputs: tuple[int, ...], attrs: Attrs, type: Type, level: int = NODE) -> int:
         """Append a node, or find the equal one that is already there."""
-        key = (op, inputs, _hashable(attrs), type, level)
+        key = (op, inputs, hashable(attrs), type, level)
         found = self._seen.get(key)
         if found is None:
             found = self._seen[key] = len(self.nodes)
@@ -104,7 +104,7 @@ class Graph:
 
     def find(self, op: Op, inputs: tuple[int, ...], attrs: Attrs, type: Type, level: int = NODE) -> int | None:
         """The number of an equal node, or None."""
-        return self._seen.get((op, inputs, _hashable(attrs), type, level))
+        return self._seen.get((op, inputs, hashable(attrs), type, level))
 
     def input(self, kind: str, k: int, type: Type, level: int = NODE) -> int:
         """The node that reads operand `k` of a kind."""
@@ -161,7 +161,7 @@ class Graph:
     def key(self) -> Any:
         """Everything that distinguishes this graph from another, compared in full."""
         return (
-            tuple((n.op.name, n.inputs, _hashable(n.attrs), n.type, n.level) for n in self.nodes),
+            tuple((n.op.name, n.inputs, hashable(n.attrs), n.type, n.level) for n in self.nodes),
             self.outputs,
         )
 
@@ -189,12 +189,12 @@ class Graph:
         return "\n".join([*lines, f"return {', '.join(f'%{i}' for i in self.outputs)}"])
 
 
-def _hashable(attrs: Sequence[Any]) -> Any:
+def hashable(attrs: Sequence[Any]) -> Any:
     """Attributes as a key that keeps 0.0 and -0.0, 1 and 1.0 and True, and NaN apart."""
     parts: list[Any] = []
     for a in attrs:
         if isinstance(a, tuple):
-            parts.append(_hashable(a))
+            parts.append(hashable(a))
         elif isinstance(a, float | np.floating):
             parts.append((type(a), float(a).hex()))
         else:

@@ -6,6 +6,7 @@ and that many value numbers. Cost: some ns a node.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import weakref
 from collections.abc import Iterable, Sequence
@@ -134,6 +135,13 @@ def signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any]
         _tables.clear()
     _tables[key] = [weakref.ref(s) for s in signatures], table, list(pools)
     return table
+
+
+def with_signatures(tape: Tape, signatures: Sequence[Signature]) -> Tape:
+    """A tape with the table of its signatures and of more behind them."""
+    pools = {pool: k for k, pool in enumerate(tape.pools)}
+    table = signature_table(signatures, pools)
+    return dataclasses.replace(tape, signatures=table, pools=list(pools))
 
 
 _tables: dict[Any, tuple[list[weakref.ref[Signature]], SignatureTable, list[tuple[int, Any]]]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..base.types import INT64, Type, default_dtype, tensor_type
-from ..ir.graph import NODE, _hashable
+from ..ir.graph import NODE, hashable
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
 from ..ops.elementwise import STOP_GRADIENT
@@ -22,7 +22,7 @@ def op_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> t
     """The signature of an op on operands of these kinds, from the cache of its first shared operand or of all."""
     shared = youngest_of(keys)
     cache = signatures if shared is None else shared._signatures
-    key = (op, _hashable(attrs), keys, frozen, default_dtype())
+    key = (op, hashable(attrs), keys, frozen, default_dtype())
     found = cache.get(key)
     if found is None:
         signature, type = _make_signature(op, keys, attrs, frozen)

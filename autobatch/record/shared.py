@@ -21,7 +21,7 @@ from ..backends.device import Device, current_device
 from ..backends.transfer import is_on_device, to_device, to_host
 from ..base.errors import BackendError, RecordingError, user_error, user_line
 from ..base.types import Type, counted, default_dtype, is_float, tensor_type
-from ..ir.graph import Graph, _hashable
+from ..ir.graph import Graph, hashable
 from ..ir.interpret import interpret
 from ..ir.simplify import simplify
 from ..ir.trace import Builder
@@ -99,7 +99,7 @@ class Shared(Tensor):
             return recorder[0](op, operands, attrs)
         key = (
             op,
-            _hashable(attrs),
+            hashable(attrs),
             tuple(id(x) if isinstance(x, Shared) else (type(x), repr(x)) for x in inner),
             is_frozen(),
             default_dtype(),

@@ -9,7 +9,7 @@ from typing import Any
 from ..base.types import Type, short_dtype
 from ..compile.kernel import Kernel, kernel_of
 from ..compile.rewrites.flatten_operands import flatten_operands
-from ..ir.graph import Graph, _hashable
+from ..ir.graph import Graph, hashable
 from ..run.feed import Feed
 from ..schedule.structures import EACH, LIST, ONE, PAYLOAD, SLICE_ROWS, Result, Slot
 from .decisions import Decisions
@@ -84,7 +84,7 @@ class Signature:
             self.graph.key(),
             self.shared,
             self.data,
-            _hashable(self.attrs),
+            hashable(self.attrs),
             self.frozen,
             self.by_rows,
             self.constant,

@@ -270,7 +270,10 @@ def check_join(tape: Tape, patterns: Sequence[Pattern], expansion: Expansion) ->
 
 
 def joined(tape: Tape, patterns: Sequence[Pattern]) -> tuple[Expansion, int]:
-    expansion, refused = join(tape, rules_of(patterns, len(tape.signatures.kind)), with_patterns(tape, patterns))
+    whole = dataclasses.replace(tape, signatures=with_patterns(tape, patterns))
+    expansion, refused = join(whole, rules_of(patterns, len(tape.signatures.kind)))
+    if expansion.tape is whole:
+        return Expansion(tape), refused
     expansion.tape.check()
     check_join(tape, patterns, expansion)
     return expansion, refused

@@ -1,4 +1,4 @@
-"""Cells cut into the part that runs ahead of their recurrence and the rest: the same values and gradients."""
+"""Cells cut into the work that does not depend on their recurrence and the rest: the same values and gradients."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ def test_equals_the_loop(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["run_lstm", "run_by_index", "run_noisy", "run_children"])
-def test_the_part_ahead_is_one_launch(name: str) -> None:
+def test_what_is_hoisted_is_one_launch(name: str) -> None:
     model = Recurrent()
     with ab.profile() as profile, ab.no_grad():
         ab.evaluate(ab.map(getattr(model, name), [[1, 2, 3, 4], [5, 1, 2], [3]]))
-    ahead = [figures for kernel, figures in profile.kernels.items() if kernel.endswith(".ahead")]
-    assert [launches for launches, _ in ahead] == [1]
-    assert ahead[0][1] > 5
+    hoisted = [figures for kernel, figures in profile.kernels.items() if kernel.endswith(".hoisted")]
+    assert [launches for launches, _ in hoisted] == [1]
+    assert hoisted[0][1] > 5
 
 
 def test_what_does_not_pay_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_what_does_not_pay_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Recurrent()
     with ab.profile() as profile:
         ab.evaluate(ab.map(model.run_lstm, [[1, 2, 3, 4], [5, 1, 2]]))
-    assert not any(kernel.endswith(".ahead") for kernel in profile.kernels)
+    assert not any(kernel.endswith(".hoisted") for kernel in profile.kernels)
 
 
 def test_errors_and_explanations_speak_of_recorded_nodes() -> None:
@@ -141,6 +141,6 @@ def test_errors_and_explanations_speak_of_recorded_nodes() -> None:
         ab.evaluate(ab.map(model.run_by_index, [[1, 2, 3], [4]]))
     model = Recurrent()
     loss = ab.sum(ab.map(lambda words: ab.sum(model.run_lstm(words)), [[1, 2, 3, 4], [5, 1]]))
-    assert "forward.ahead" in ab.explain(loss, stage="expand")
-    assert "forward.ahead" not in ab.explain(loss, stage="tape")
-    assert ".ahead" in ab.explain(loss, stage="schedule")
+    assert "forward.hoisted" in ab.explain(loss, stage="expand")
+    assert "forward.hoisted" not in ab.explain(loss, stage="tape")
+    assert ".hoisted" in ab.explain(loss, stage="schedule")
