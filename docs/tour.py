@@ -143,10 +143,10 @@ say("""
 4. For every minibatch: from a tape to values
 ---------------------------------------------
 *expand* turns a call of a cell into two nodes where part of its work does not depend on the recurrence. All that `join`
-computes waits for its children, so the tape stays as it is. Then *schedule* puts nodes into launches. A launch is a set of nodes
-of one signature that do not depend on each other, from whichever trees: one call of one kernel. An op that is ready in
-the shallow trees could run at once, and again when it is ready in the deep ones. To run it for all of them together, it
-waits while there is another signature whose nodes are ready in all trees.
+computes waits for its children, so the tape stays as it is. Then *schedule* puts nodes into launches. A launch is a set
+of nodes of one signature that do not depend on each other, from whichever trees: one call of one kernel. An op that is
+ready in the shallow trees could run at once, and again when it is ready in the deep ones. To run it for all of them
+together, it waits while there is another signature whose nodes are ready in all trees.
 
 Below the launches stands what they could not do without. The nodes of `join` on a path from a leaf to the root wait
 for each other, so there are at least as many launches of `join` as the deepest tree has inner nodes on a path.
