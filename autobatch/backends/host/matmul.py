@@ -20,7 +20,7 @@ import llvmlite.binding
 import numpy as np
 
 from ...base.errors import BackendError
-from . import mkl, tiles
+from . import mkl, tile_code, tiles
 from .packed_weights import kept
 from .verbs import add_rows, gather, store_rows
 
@@ -122,7 +122,7 @@ class Own(Library):
     """Tiles. A product with one column is a sum along rows, which they are not made for: that is NumPy's."""
 
     def describe(self) -> str:
-        return f"own tiles, {8 * tiles.VECTOR_BYTES}-bit vectors, {llvmlite.binding.get_host_cpu_name()}"
+        return f"own tiles, {8 * tile_code.VECTOR_BYTES}-bit vectors, {llvmlite.binding.get_host_cpu_name()}"
 
     def gemm(self, x: Array, w: Array, y: Array) -> None:
         if y.shape[1] == 1:

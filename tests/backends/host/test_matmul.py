@@ -7,7 +7,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.backends.host import mkl, tiles
+from autobatch.backends.host import mkl, tile_code, tiles
 from autobatch.backends.host.matmul import LIBRARIES
 from autobatch.backends.host.matmul import library as blas
 from autobatch.errors import BackendError, MissingExtraError
@@ -265,17 +264,17 @@ def test_own_rows_have_the_same_bits_among_few_and_many_rows_and_in_every_layout
 
 
 @pytest.mark.parametrize("features", [{"avx": True}, {"neon": True}, {}], ids=str)
-def test_other_machines(features, tmp_path, monkeypatch):
+def test_other_machines(features, monkeypatch):
     """The tiles that machines with narrower vectors get; any machine can run them."""
-    path = tmp_path / f"tiles_{len(features)}_{'_'.join(features)}.py"
-    path.write_text(Path(tiles.__file__).read_text("utf-8"), "utf-8")  # Numba's cache goes by file
     monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
-    name = f"autobatch.backends.{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    other = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, other)
-    spec.loader.exec_module(other)
+    for module in (tile_code, tiles):
+        name = f"{module.__name__}_{len(features)}_{'_'.join(features)}"
+        spec = importlib.util.spec_from_file_location(name, module.__file__)
+        assert spec is not None and spec.loader is not None
+        other = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, other)
+        spec.loader.exec_module(other)
+        monkeypatch.setitem(sys.modules, module.__name__, other)
     assert other.PANEL_BYTES * other.ROWS < tiles.PANEL_BYTES * tiles.ROWS or tiles.VECTOR_BYTES < 64
     rng = np.random.default_rng(6)
     for m, k, n in [(1, 9, 3), (13, 40, 21), (130, 270, 37)]:
