@@ -21,248 +21,45 @@ while it is in the cache.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from ..base.types import Dim, size_of
 from ..ir.graph import CONST, INPUT, Graph
-from ..ops.elementwise import CAST, EQUAL, NOT_EQUAL, STOP_GRADIENT, WHERE
-from ..ops.index import ARANGE, TAKE
-from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
-from .rewrites.in_place_matmuls import ROWS, STACKED
-from .steps import Domain, Extent, Loop, Read, Steps, Store, gathered_concats, rows_domain, splits
+from ..ops.index import ARANGE
+from ..ops.movement import RESHAPE
+from .domains import Domains, Flat, level_of
+from .rewrites.in_place_matmuls import STACKED
+from .steps import Domain, Extent, Loop, Read, Steps, Store, rows_domain, splits
 
 NEVER = 1 << 30
 
 
-def _level(operand: tuple[Any, ...], shape: tuple[Any, ...], s: int) -> str | None:
-    """How an operand that broadcasts to `shape` is read where that is split before axis s."""
-    full = (1,) * (len(shape) - len(operand)) + operand
-    all_rows, one_row = full[:s] == shape[:s], all(n == 1 for n in full[:s])
-    all_columns, one_column = full[s:] == shape[s:], all(n == 1 for n in full[s:])
-    if all_rows and one_column:
-        return "row"
-    if all_rows and all_columns:
-        return "element"
-    if one_row and one_column:
-        return "cell"
-    return "vector" if one_row and all_columns else None
-
-
-@dataclass(slots=True)
-class _Flat:
-    """A value as columns offset .. offset + width of the rows of an array; `rows` None: contiguous, any split."""
-
-    base: int
-    rows: Extent | None = None
-    total: int = 0
-    offset: int = 0
-    width: int = 0
-    through: int = -1
-    base_rows: Extent | None = None
-    in_pool: bool = False
-
-
-_ARITHMETIC = frozenset(["add", "sub", "mul", "neg", "abs", "maximum", "minimum", "less", "less_equal"])
-
-
-class _Planner:
+class _Planner(Domains):
     def __init__(self, graph: Graph, accumulate: Sequence[bool], reductions: bool) -> None:
-        self.graph = graph
-        self.reductions = reductions
-        self.nodes = graph.nodes
-        self.accumulate = accumulate
-        n = len(graph.nodes)
-        self.live = graph.live()
-        self.gathered = gathered_concats(graph)[0]
-        self.flat: list[_Flat | None] = [None] * n
-        self.group: list[int] = list(range(n))
-        self.allowed: list[tuple[Domain, ...]] = [()] * n
-        self.fused = [False] * n
-        self.host: list[Domain | None] = [None] * n  # of fused nodes: the domain of the loop that makes them
-        self.stage = [0] * n
-        self.ready = [0] * n
+        super().__init__(graph, accumulate, reductions)
+        self.stage = [0] * len(graph.nodes)
+        self.ready = [0] * len(graph.nodes)
         self.wanted: set[int] = set()  # nodes that someone reads as an array
         self.inner: set[int] = set()  # fused nodes that are computed in their loop
         self.loops: dict[tuple[int, Extent, int], Loop] = {}
 
-    # Which nodes fuse, and over which domain.
-
-    def _scalar_rule(self, i: int) -> bool:
-        node = self.nodes[i]
-        types = [node.type, *(self.nodes[j].type for j in node.inputs)]
-        if not node.type.shape or not isinstance(node.type.shape[0], Dim):
-            return False
-        if node.op in (RESHAPE, BROADCAST, STOP_GRADIENT):
-            return node.op is not RESHAPE or self.fused[node.inputs[0]]
-        if node.op.batch != "elementwise" or not node.op.scalar:
-            return False
-        kinds = [t.dtype.kind for t in types]
-        if node.op is CAST:
-            return node.type.dtype.kind == "f" or (kinds[1] in "bi" and node.type.dtype == np.int64)
-        if all(t.dtype in (np.float32, np.float64) for t in types[1:]) or node.op in (WHERE, EQUAL, NOT_EQUAL):
-            return True
-        return node.op.name in _ARITHMETIC and all(t.dtype == np.int64 for t in types[1:])
-
-    def _reduced(self, i: int) -> Domain | None:
-        """The rows whose columns a node reduces, where a loop does that."""
-        node = self.nodes[i]
-        if not self.reductions or node.op.batch != "reduce":
-            return None
-        x, axes = self.nodes[node.inputs[0]].type, node.attrs[0]
-        s = x.ndim - len(axes)
-        is_last = sorted(axes) == list(range(-len(axes), 0))
-        if s < 1 or not is_last or not isinstance(x.shape[0], Dim) or x.dtype.kind != "f":
-            return None
-        domain = Domain(size_of(x.shape[:s]), size_of(x.shape[s:]))
-        return domain if domain.width > 1 else None
-
-    def _domains(self, i: int) -> tuple[Domain, ...]:
-        node = self.nodes[i]
-        if reduced := self._reduced(i):
-            return (Domain(reduced.rows, 1),)
-        if not self._scalar_rule(i):
-            return ()
-        if node.op is RESHAPE:
-            inside = set(self.allowed[self._root(node.inputs[0])])
-            return tuple(d for _, d in splits(node.type.shape) if d in inside)
-        found = []
-        for s, domain in splits(node.type.shape):
-            if all(_level(self.nodes[j].type.shape, node.type.shape, s) for j in node.inputs):
-                found.append(domain)
-        for j in node.inputs:  # where an operand already lies in rows, follow it
-            flat = self.flat[j]
-            if flat is not None and flat.rows is not None and self.nodes[j].type.shape == node.type.shape:
-                same = [d for d in found if d == Domain(flat.rows, flat.width)]
-                found = same or found
-        return tuple(found)
-
-    def _root(self, i: int) -> int:
-        while self.group[i] != i:
-            i = self.group[i]
-        return i
-
-    def _narrow(self, i: int, domains: tuple[Domain, ...]) -> None:
-        root = self._root(i)
-        self.allowed[root] = tuple(d for d in self.allowed[root] if d in domains) or self.allowed[root]
-
-    def choose(self) -> None:
-        """Fill `fused`, `flat` and the domains."""
-        for i, node in enumerate(self.nodes):
-            if not self.live[i]:
-                continue
-            self.flat[i] = self._flatten(i)
-            self.allowed[i] = self._domains(i)
-            self.fused[i] = bool(self.allowed[i])
-            if not self.fused[i]:
-                continue
-            self.flat[i] = _Flat(i)
-            for j in node.inputs:
-                a, b = self._root(j), self._root(i)
-                same = node.op is RESHAPE or self.nodes[j].type.shape == node.type.shape
-                if self.fused[j] and same and a != b:
-                    both = tuple(d for d in self.allowed[a] if d in self.allowed[b])
-                    if both:
-                        self.group[b], self.allowed[a] = a, both
-        for i, node in enumerate(self.nodes):
-            if self.live[i] and (columns := self._columns(i)):
-                for j, (_, domain) in zip(node.inputs, columns, strict=True):
-                    if self.fused[j]:
-                        self._narrow(j, (domain,))
-            elif self.fused[i] and (reduced := self._reduced(i)) and self.fused[node.inputs[0]]:
-                self._narrow(node.inputs[0], (reduced,))
-        for o, i in enumerate(self.graph.outputs):
-            if self.fused[i] and self.accumulate[o]:
-                self._narrow(i, (rows_domain(self.nodes[i].type),))
-        for i, node in enumerate(self.nodes):
-            if self.fused[i]:
-                own = self.domain(i)
-                hosts = {self.host[j] for j in node.inputs if self._inline(j, i) and not self._in_own(j)}
-                self.host[i] = self._reduced(i) or (hosts.pop() if len(hosts) == 1 and own.width == 1 else own)
-
-    def domain(self, i: int) -> Domain:
-        """The domain of a fused node."""
-        return self.allowed[self._root(i)][0]
-
-    def _columns(self, i: int) -> list[tuple[int, Domain]] | None:
-        """For a concat along columns the first column and the domain of each part."""
-        if self.nodes[i].op is not CONCAT or i in self.gathered:
-            return None
-        shape = self.nodes[i].type.shape
-        at = self.nodes[i].attrs[0] + len(shape)
-        if at < 1 or not isinstance(shape[0], Dim):
-            return None
-        start, found = 0, []
-        for j in self.nodes[i].inputs:
-            width = size_of(self.nodes[j].type.shape[at:])
-            found.append((start, Domain(size_of(shape[:at]), width)))
-            start += width
-        return found
-
-    def _flatten(self, i: int) -> _Flat:
-        """How a value that is no loop's can be read in place."""
-        node = self.nodes[i]
-        if node.op is INPUT and node.attrs[0] in ROWS:
-            d = rows_domain(node.type)
-            return _Flat(i, d.rows, d.width, 0, d.width, -1, d.rows, True)
-        if node.op not in (SLICE, RESHAPE, TAKE):
-            return _Flat(i)
-        source = self.nodes[node.inputs[0]]
-        x = self.flat[node.inputs[0]]
-        shape = source.type.shape
-        assert x is not None
-        if node.op is RESHAPE:
-            if x.rows is None or any(d == Domain(x.rows, x.width) for _, d in splits(node.type.shape)):
-                return x
-        elif node.op is SLICE and node.attrs[3] == 1:
-            at = node.attrs[0] + len(shape)
-            rows, total = size_of(shape[:at]), size_of(shape[at:])
-            inner = size_of(shape[at + 1 :])
-            if not isinstance(total, Dim):
-                start, width = node.attrs[1] * inner, node.attrs[2] * inner
-                if x.rows is None:
-                    return _Flat(x.base, rows, total, start, width, -1, rows)
-                if x.rows == rows and x.width == total:
-                    return _Flat(x.base, rows, x.total, x.offset + start, width, x.through, x.base_rows, x.in_pool)
-        elif node.op is TAKE and self.nodes[node.inputs[1]].attrs[:1] == ("segments",):
-            rows, ids = shape[0], self.nodes[node.inputs[1]].type.shape[0]
-            width = size_of(shape[1:])
-            if x.rows is None:
-                return _Flat(x.base, ids, width, 0, width, node.inputs[1], rows)
-            if x.rows == rows and x.width == width and x.through < 0:
-                return _Flat(x.base, ids, x.total, x.offset, width, node.inputs[1], rows, x.in_pool)
-        return _Flat(i)
-
     # When each node runs.
-
-    def _in_own(self, i: int) -> bool:
-        """Whether the loop that makes a fused node has the node's own domain."""
-        return self.host[i] == self.domain(i)
-
-    def _inline(self, j: int, i: int) -> bool:
-        """Whether operand j lies as fused node i does, row for row and column for column."""
-        if not self.fused[j] or self.domain(j) != self.domain(i):
-            return False
-        return self.nodes[i].op is RESHAPE or self.nodes[j].type.shape == self.nodes[i].type.shape
 
     def _is_here(self, j: int, i: int) -> bool:
         """Whether the loop of fused node i can have operand j as a value of its own."""
         if not self.fused[j]:
             return False
-        if self._reduced(i):
+        if self.reduced(i):
             return self.domain(j) == self.host[i]
-        if self._inline(j, i):
-            return self.host[j] == self.host[i] or self._in_own(j)
-        return self._per_row(j, i) and (self.host[j] == self.host[i] or self._in_own(j))
+        if self.is_inline(j, i):
+            return self.host[j] == self.host[i] or self.is_in_own(j)
+        return self._per_row(j, i) and (self.host[j] == self.host[i] or self.is_in_own(j))
 
     def _same_loop(self, i: int) -> set[int]:
         """Operands of a node that may be values of the loop that makes the node, or a part of it."""
         node = self.nodes[i]
         if self.fused[i]:
             return {j for j in node.inputs if self._is_here(j, i)}
-        parts = zip(node.inputs, self._columns(i) or (), strict=False)
+        parts = zip(node.inputs, self.columns(i) or (), strict=False)
         return {j for j, (_, domain) in parts if self.fused[j] and self.domain(j) == domain}
 
     def number_stages(self) -> None:
@@ -273,7 +70,7 @@ class _Planner:
             here = self._same_loop(i)
             stage = max((self.stage[j] if j in here else self.ready[j] for j in node.inputs), default=0)
             self.stage[i] = stage
-            self.ready[i] = stage + 1 if self.fused[i] or self._columns(i) else stage
+            self.ready[i] = stage + 1 if self.fused[i] or self.columns(i) else stage
         latest = [NEVER] * len(self.nodes)
         for i in range(len(self.nodes) - 1, -1, -1):
             node = self.nodes[i]
@@ -307,7 +104,7 @@ class _Planner:
         if self.reductions and self.nodes[j].op is ARANGE and level == "vector":
             return Read("column", j, 1, width)
         if x.rows is not None and (x.rows != rows or x.width != width):
-            x = _Flat(j)
+            x = Flat(j)
         if not x.in_pool:
             self.wanted.add(x.base)
         if x.through >= 0:
@@ -326,7 +123,7 @@ class _Planner:
             if self.fused[i]:
                 if i in self.wanted or i in self.inner:
                     self._compute(i)
-            elif columns := self._columns(i):
+            elif columns := self.columns(i):
                 total = size_of(node.type.shape[node.attrs[0] + node.type.ndim :])
                 for j, (start, domain) in zip(node.inputs, columns, strict=True):
                     self._store(j, domain, "node", i, total, start, self.stage[i])
@@ -340,7 +137,7 @@ class _Planner:
         host = self.host[i]
         assert host is not None
         loop = self._loop(self.stage[i], host)
-        own = host if self._reduced(i) else self.domain(i)
+        own = host if self.reduced(i) else self.domain(i)
         operands: list[int | Read] = []
         for j, level in zip(self.nodes[i].inputs, self._levels(i), strict=True):
             here = self._is_here(j, i)
@@ -352,18 +149,18 @@ class _Planner:
                 operands.append(j)
             else:
                 operands.append(self.read(j, own, level))
-        kind = loop.reductions if self._reduced(i) else loop.nodes if own == host else loop.row_nodes
+        kind = loop.reductions if self.reduced(i) else loop.nodes if own == host else loop.row_nodes
         kind.append(i)
         loop.reads[i] = tuple(operands)
 
     def _levels(self, i: int) -> list[str]:
         node = self.nodes[i]
-        if self._reduced(i):
+        if self.reduced(i):
             return ["element"]
         domain = self.domain(i)
         s = next(s for s, d in splits(node.type.shape) if d == domain)
         shapes = (node.type.shape if node.op is RESHAPE else self.nodes[j].type.shape for j in node.inputs)
-        return [_level(shape, node.type.shape, s) or "" for shape in shapes]
+        return [level_of(shape, node.type.shape, s) or "" for shape in shapes]
 
     def _per_row(self, j: int, i: int) -> bool:
         """Whether operand j is one number per row of the domain of i, and computed in a loop."""
@@ -380,7 +177,7 @@ class _Planner:
                 continue
             operands: list[int | Read] = []
             for k, level in zip(self.nodes[i].inputs, self._levels(i), strict=True):
-                if self._inline(k, i) and self._in_own(k):
+                if self.is_inline(k, i) and self.is_in_own(k):
                     waiting.append(k)
                     operands.append(k)
                 else:
@@ -404,7 +201,7 @@ class _Planner:
     def _store_value(self, j: int, kind: str, target: int, total: int, start: int = 0) -> None:
         host = self.host[j]
         assert host is not None
-        store = Store(j, kind, target, total, start, not self._in_own(j))
+        store = Store(j, kind, target, total, start, not self.is_in_own(j))
         self._loop(self.stage[j], host).stores.append(store)
 
     def _outputs(self) -> None:
@@ -445,7 +242,6 @@ class _Planner:
 def fuse(graph: Graph, accumulate: Sequence[bool], reductions: bool = False) -> Steps:
     """Plan loops and calls for a graph. `reductions`: whether reductions of rows are parts of loops."""
     planner = _Planner(graph, accumulate, reductions)
-    planner.choose()
     planner.number_stages()
     return planner.build()
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..base.jit import njit
+from ..ops.random import mix
 
 __all__ = ["COLUMNS", "KINDS", "RANGES", "Column", "encode", "replay"]
 
@@ -133,12 +134,7 @@ def encode(stream, ints, starts, slot_of, slot_kind, n_results, n_ints, draws, l
     return code[:w], kind[:w], nodes[:n], key_at[:k], key_stream[:k], ends, fault
 
 
-@njit
-def _mixed(z):  # type: ignore[no-untyped-def]
-    """`random.mixed`."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+_mixed = njit(mix)
 
 
 @njit
