@@ -50,7 +50,7 @@ class Facts:
 
     joinable: [S] whether nodes can become part of a run
     constant: [S] 1: results carry no gradient, 0: they may, EITHER: they are no numbers that could
-    weights: [S] numbers read from shared operands by products, once for each launch
+    weights: [S] numbers read from shared operands by matmuls, once for each launch
     slot_type: [slots] of a value that can be handed over inside a run, else -1
     result_type: [results] of a value that can be handed over, else -2
     """

@@ -127,7 +127,7 @@ def note_constants(arrays: Tape, signatures: list[Signature], needs: Flags) -> N
     for s, signature in enumerate(signatures):
         first, last = int(table.slot_of[s]), int(table.slot_of[s + 1])
         if signature.kind != KERNEL or first == last or not reads[s] or not signature.trainable:
-            continue  # without parameters there are no products to be saved, and a signature that all models share
+            continue  # without parameters there are no matmuls to be saved, and a signature that all models share
         decisions = signature.decisions
         before = decisions.constant_slots
         if before is not None and not before:

@@ -1,6 +1,6 @@
 """backward pass: the launches of a `Run` reversed → gradients.
 
-Input: a run and cotangents of some of its values. Output: cotangents of shared operands and of values from outside.
+Input: a run and cotangents of some of its values. Output: cotangents of shared operands and of host inputs.
 The rows that a launch read are stored to in the pools of cotangents, or added to where another launch came before (see
 `first_writes`), in launch order, so that sums are repeatable. Gradients of shared operands are computed once for a
 signature, over all its launches. Cost: one loop over the launches, then one program for each signature.

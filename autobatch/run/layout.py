@@ -67,7 +67,7 @@ class Layout:
     expansion, plan: with the data of the recording that uses it now
     wanted: [signatures] whether results have gradients
     kept: arrays that are kept for the backward pass, by signature
-    loads: blocks that arrays from outside are written to, the places of these among those of the recording, and whether
+    loads: blocks that host inputs are written to, the places of these among those of the recording, and whether
         all of them are vectors; loaded: the values that they are, in the same order
     forward, reverse: the passes, where they were put together to be run again; the backward passes by what was asked
     is_shared: whether later runs will use it
@@ -170,7 +170,7 @@ def _columns(data: str) -> list[tuple[bool, int]]:
 def places_of(
     expansion: Expansion, plan: Plan, payloads: Sequence[tuple[int, Any]]
 ) -> tuple[Array, Array, Array, Array]:
-    """Which arrays from outside are read, by pool and row; and of each of these the pool, first row and end."""
+    """Which host inputs are read, by pool and row; and of each of these the pool, first row and end."""
     values = np.array([recorded for recorded, _ in payloads])
     if expansion.number is not None:
         values = expansion.number[values]
@@ -184,7 +184,7 @@ def places_of(
 
 
 def load(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> None:
-    """Write arrays from outside, with the numbers of their values as recorded, to their rows; unread ones are left out.
+    """Write host inputs, with the numbers of their values as recorded, to their rows; unread ones are left out.
 
     Values that lie side by side are written together.
     """

@@ -59,7 +59,7 @@ class Signature(Protocol):
 
 
 class Recording(Protocol):
-    """What was recorded: the arrays from outside with the numbers of their values, and how many examples it holds."""
+    """What was recorded: the host inputs with the numbers of their values, and how many examples it holds."""
 
     @property
     def payloads(self) -> Sequence[tuple[int, Any]]: ...

@@ -33,7 +33,7 @@ class Piece:
     """One recording that ran.
 
     number: names it; expansion: what was scheduled; signatures: of its tape
-    links: arrays from outside that are values of other pieces: value, number of the piece, value there, as recorded
+    links: host inputs that are values of other pieces: value, number of the piece, value there, as recorded
     """
 
     number: int

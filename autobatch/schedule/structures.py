@@ -20,7 +20,7 @@ Ints = np.ndarray[Any, np.dtype[np.int32]]
 
 KERNEL, CONCAT_ROWS, SLICE_ROWS, PAYLOAD = 0, 1, 2, 3
 """Kinds of signature: a kernel launch; a view that joins rows of a list of values; a view of part of the rows of one
-value (int data: start, step, count); an array that came from outside (no operands)."""
+value (int data: start, step, count); a host input (no operands)."""
 
 ONE, LIST, EACH = 0, 1, 2
 """Kinds of operand slot: one value; a list of values; one value whose rows are the elements of a list."""

@@ -1,6 +1,6 @@
 """indices: row numbers of tables that the host can know, computed there by NumPy.
 
-An index that comes from data of the nodes, or from arrays from outside, does not need the device. The host knows it
+An index that comes from data of the nodes, or from host inputs, does not need the device. The host knows it
 before anything runs, so that an index out of range raises at once, and gradients of tables can be merged without asking
 the device which rows they have. Input: a run and a signature. Output: `run.indices`, and whether all were known.
 Cost: one program of a few NumPy calls a signature that looks something up.
@@ -61,7 +61,7 @@ def _host_pool(run: DeviceRun, slot: Slot) -> Array | None:
 
 
 def host_pools(run: DeviceRun) -> dict[tuple[int, np.dtype[Any]], Array]:
-    """Pools of whole numbers that nothing is written to but arrays from outside, which lie on the host."""
+    """Pools of whole numbers that nothing but host inputs is written to."""
     tape = run.tape
     table = tape.signatures
     written = {

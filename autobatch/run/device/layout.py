@@ -1,8 +1,8 @@
 """layout: a `Plan` → everything a device needs to run it: one allocation, one upload, and the addresses of each launch.
 
 Input: as of `execute`. Output: `DeviceRun`, which answers what `Run` does, in arrays of the device. Invariants: after
-`lay_out` nothing is allocated or uploaded until the backward pass; all row numbers, offsets, data and arrays from
-outside lie in one staging buffer. Cost: a few microseconds a launch.
+`lay_out` nothing is allocated or uploaded until the backward pass; all row numbers, offsets, data and host
+inputs lie in one staging buffer. Cost: a few microseconds a launch.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def lay_out(
     recording: Recording,
     device: Device,
 ) -> DeviceRun:
-    """Allocate, upload, and find all addresses. The arrays from outside of the recording (`payloads`) lie on the host
+    """Allocate, upload, and find all addresses. The host inputs of the recording (`payloads`) lie on the host
     or on the device; `examples` says how many it holds."""
     payloads, n_examples = recording.payloads, recording.examples
     needs_sig = gradients_wanted(expansion, schedule, needs, len(signatures))
