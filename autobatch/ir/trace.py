@@ -61,7 +61,6 @@ class Builder:
         self.draw_inputs: tuple[Tracer, Tracer] | None = None
         self._twin: dict[int, int | None] = {}
         self._loop: int = 0
-        self._replay: list[tuple[int, dict[int, int]]] = []
 
     # Operands.
 
