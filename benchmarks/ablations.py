@@ -26,7 +26,6 @@ import numpy as np
 import autobatch as ab
 from autobatch.backends.host.tiles import panels
 from autobatch.run.first_writes import FirstWrites
-from autobatch.schedule.schedule import POLICIES
 from autobatch.schedule.structures import Expansion
 from benchmarks import measure
 from benchmarks.runner import cut
@@ -79,7 +78,7 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "packed weights kept": {"backends.host.matmul:kept": panels},
     "slots without gradient left out": {"expand.expand:note_constants": lambda *_: None},
     "found cells": {"expand.expand:join_recording": _not_expanded},
-    "frontier policy (else agenda)": {"schedule.schedule:POLICIES": POLICIES | {"frontier": POLICIES["agenda"]}},
+    "chains counted by the schedule": {"schedule.frontier:MOST_SIGNATURES": 1},
     "kept plans and layouts": {"engine.flush:LARGEST": -1},
     "kept layouts": {"run.kept_plans:LAYOUT_BYTES": -1},
     "collector off while recording": {"map.map:gc": SimpleNamespace(isenabled=lambda: False, disable=lambda: None)},
