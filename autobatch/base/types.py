@@ -128,7 +128,7 @@ class _Default(threading.local):
 _default = _Default()
 
 on_change: list[Callable[[], None]] = []
-"""Called after the default dtype has changed; `tape.py` forgets here which op gives which type."""
+"""Called after the default dtype has changed; a recording forgets here which op gives which type."""
 
 
 def default_dtype() -> np.dtype[Any]:

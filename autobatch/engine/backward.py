@@ -63,7 +63,7 @@ def shared_backward(x: Shared, retain: bool) -> None:
 def _why_constant(t: RecordedTensor) -> str:
     signature = t._tape.signature_of(t._id)
     if signature is None or signature.kind == PAYLOAD:
-        return "it is an array from outside"
+        return "it is a host input"
     if signature.name == "stop_gradient":
         return "it is detached"
     return (

@@ -1,6 +1,6 @@
 """Recordings of examples as flat arrays, relative to the example: written from a tape, and written to one, in loops.
 
-A kept recording is a range of each of a few long columns. Its stream is that of the tape (`tape.py`), where each entry
+A kept recording is a range of each of a few long columns. Its stream is that of the tape (`assemble`), where each entry
 is of one of four kinds: a length as it is; a signature, as a number in the store's list; a value of the example,
 counted from its first; a value of the recording that stands outside of the example, as a number in the store's list.
 `encode` takes O(entries of the tape) once, `replay` a few ns an entry.
@@ -139,7 +139,7 @@ _mixed = njit(mix)
 
 @njit
 def _child(parent, call, index):  # type: ignore[no-untyped-def]
-    """`random.child_stream`."""
+    """`random.map_stream` and `random.example_stream`."""
     key = _mixed(parent + (np.uint64(call) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     return _mixed(key + (np.uint64(index) + np.uint64(1)) * np.uint64(0xD1B54A32D192ED03))
 

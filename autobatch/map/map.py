@@ -17,7 +17,7 @@ from ..base.interrupts import original
 from ..engine.flush import flush, give_up_unheld, run_own_pending
 from ..engine.gc_pause import go_on
 from ..record.context import flags
-from ..record.random import _sync, example_stream, map_stream, signed
+from ..record.random import example_stream, map_stream, signed, sync
 from ..record.tape import current_tape, refuse_inside, state
 from ..record.tensor import iterate_tensors
 from .encoded import Mark, mark
@@ -91,7 +91,7 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True,
     columns = [list(s) for s in sequences]
     if len({len(c) for c in columns}) > 1:
         raise ValueError(f"map: sequences of unequal length: {', '.join(str(len(c)) for c in columns)}")
-    _sync()
+    sync()
     call = state.maps
     state.maps = call + 1
     before = state.stream, state.draws, state.maps, state.example, state.training, state.unbatched, state.depth

@@ -107,7 +107,7 @@ def _no_recorder(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
 
 
 recorder: list[Callable[[Op, tuple[Any, ...], Attrs], Any]] = [_no_recorder]
-"""What writes down an op of plain arrays and numbers in the current example; `tensor.py` puts its own here."""
+"""What writes down an op of plain arrays and numbers in the current example; `record.recorder` puts its own here."""
 
 
 def _no_lifter(x: Any) -> Any:
@@ -115,7 +115,7 @@ def _no_lifter(x: Any) -> Any:
 
 
 lifter: list[Callable[..., Any]] = [_no_lifter]
-"""What makes a value of a number or of nested lists; `tensor.py` puts its own here."""
+"""What makes a value of a number or of nested lists; `record.recorder` puts its own here."""
 
 
 def as_value(x: Any) -> Tensor:

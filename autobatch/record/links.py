@@ -78,7 +78,7 @@ def value_number(t: RecordedTensor, tape: Recording) -> int:
     if old.state == OPEN:
         what = "a tensor of a recording that was given up is used here"
         raise user_error(RecordingError, what, repair="record it anew")
-    constant = is_constant(t)
+    constant = t.dtype.kind != "f" or is_constant_value(old, t._id)
     if old.thread != tape.thread and not constant:
         raise user_error(RecordingError, what, repair="pass .detach() of it: no gradient flows from thread to thread")
     if old.state == ENDED and not constant:
@@ -103,13 +103,8 @@ def import_array(
     return lifted._id
 
 
-def is_constant(t: RecordedTensor) -> bool:
-    """Whether no gradient flows into this tensor: from no_grad, detached, from outside, or not floating."""
-    return t.dtype.kind != "f" or is_constant_value(t._tape, t._id)
-
-
 def is_constant_value(tape: Recording, id: int) -> bool:
-    """The same for a floating value of a recording."""
+    """Whether no gradient flows into a floating value of a recording: under no_grad, detached, or a host input."""
     if tape.lines is not None:
         return id in tape.constants
     signature = tape.signature_of(id)

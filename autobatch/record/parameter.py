@@ -35,7 +35,7 @@ from .shared import Shared, attributes_of, mixed_places, set_attributes
 _clock = itertools.count(1)
 
 before_change: list[Callable[[], None]] = []
-"""Called before any parameter changes; `tensor.py` runs the live pending work here."""
+"""Called before any parameter changes; `engine.flush` runs the live pending work here."""
 
 
 def now() -> int:

@@ -36,11 +36,6 @@ def mixed(z: int) -> int:
     return z ^ (z >> 31)
 
 
-def child_stream(parent: int, call: int, index: int) -> int:
-    """The stream of example `index` of map call `call` made in stream `parent`."""
-    return example_stream(map_stream(parent, call), index)
-
-
 def map_stream(parent: int, call: int) -> int:
     """The stream of map call `call` made in stream `parent`."""
     return mixed((parent + (call + 1) * 0x9E3779B97F4A7C15) & _MASK)
@@ -66,17 +61,14 @@ def seed(n: int) -> None:
     _seed[0] = n & _MASK
     _seed[1] += 1
     _threads.generator = None
-    _sync()
+    sync()
 
 
-def _sync() -> None:
+def sync() -> None:
     """Bring this thread's own stream in line with the last seed."""
     if getattr(_threads, "epoch", -1) != _seed[1] and not state.depth:
-        own = (
-            0
-            if threading.current_thread() is threading.main_thread()
-            else sum(threading.current_thread().name.encode())
-        )
+        thread = threading.current_thread()
+        own = 0 if thread is threading.main_thread() else sum(thread.name.encode())
         _threads.generator = None
         state.stream = mixed((_seed[0] + own * 0x9E3779B97F4A7C15) & _MASK)
         state.draws = 0
@@ -96,7 +88,7 @@ def random_state() -> dict[str, np.ndarray[Any, Any]]:
     True
     """
     refuse_inside("random_state", _OUTSIDE)
-    _sync()
+    sync()
     generator = initial_generator().bit_generator.state
     words = [generator["state"]["state"], generator["state"]["inc"]]
     numbers = [part for word in words for part in (word & _MASK, word >> 64)]
@@ -145,7 +137,7 @@ def next_key() -> tuple[Any, Any]:
     """Stream and number of the next draw; inside a cell both are operands of the cell."""
     if state.builder is not None:
         return state.builder.draw()
-    _sync()
+    sync()
     number = state.draws
     state.draws = number + 1
     return signed(state.stream), number
@@ -168,7 +160,7 @@ def in_mode(training: bool, fn: Callable[..., Any], args: tuple[Any, ...], kwarg
 
 def initial_generator() -> np.random.Generator:
     """The generator that initial parameters are drawn from, started over by `seed`."""
-    _sync()
+    sync()
     if getattr(_threads, "generator", None) is None:
         _threads.generator = np.random.default_rng([_seed[0] & 0xFFFFFFFF, _seed[0] >> 32, 7])
     generator: np.random.Generator = _threads.generator

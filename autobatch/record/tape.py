@@ -210,7 +210,7 @@ class Recording(TensorList):
     def put(
         self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[RecordedTensor]
     ) -> None:
-        """Append nodes that were replayed, their arrays from outside, and tensors of some of their values."""
+        """Append nodes that were replayed, their host inputs, and tensors of some of their values."""
         after = block.value + block.n_values
         self.count = WRITING
         self.payloads += payloads

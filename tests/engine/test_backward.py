@@ -14,7 +14,7 @@ def frozen(w: ab.Parameter):
 
 
 CONSTANT = {
-    "an array": (lambda w: ab.tensor(1.0), "array from outside"),
+    "an array": (lambda w: ab.tensor(1.0), "host input"),
     "computed from arrays": (lambda w: ab.tensor(1.0) * 2.0, "arrays or detached values alone"),
     "detached": (lambda w: (w * ab.tensor(1.0)).sum().detach(), "it is detached"),
     "computed from detached": (lambda w: (w.detach() * ab.tensor(1.0)).sum(), "arrays or detached values alone"),

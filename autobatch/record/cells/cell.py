@@ -24,7 +24,7 @@ from ..context import is_frozen, without_cells
 from ..expressions import Tied
 from ..links import value_number
 from ..nodes import write
-from ..random import _sync, in_mode, signed
+from ..random import in_mode, signed, sync
 from ..shared import Shared
 from ..tape import Recording, current_tape, state
 from ..tensor import RecordedTensor
@@ -152,7 +152,7 @@ class Cell:
             else:
                 ids += (len(slot), *[value_number(t, tape) for t in slot])
         lengths = {slot: len(flat.slots[slot]) for slot in signature.lists}
-        _sync()
+        sync()
         number = tape.signature_number(signature)
         data = list(zip(flat.numbers, signature.data, strict=False))
         ints, floats = [x for x, c in data if c == "i"], [x for x, c in data if c == "f"]
