@@ -2,8 +2,8 @@
 
 Input: a name and bytes. Output: the bytes that were kept under that name, or None. Invariants: nothing here breaks a
 run, what cannot be read is not there, what cannot be written is not kept, and one warning for each kind of fault says
-so; owner and mode of the folder, of all folders above it and of each file are checked before a byte is taken from it,
-and a digest of name and bytes; several processes read, write and clear at once. Cost: 50 µs to read 50 KB.
+so; before a byte is taken, owner and mode of the file and of all folders above it are checked, and a digest; several
+processes read, write and clear at once. Cost: 50 µs to read 50 KB.
 
 The folder is AUTOBATCH_CACHE_DIR, else autobatch in XDG_CACHE_HOME, else ~/.cache/autobatch. A folder that others can
 write to is not used, one that cannot be written is only read: what is new is then kept in a temporary folder until the
@@ -232,9 +232,7 @@ def _read(path: str, name: str) -> bytes:
 
 
 def _digest(name: str, data: bytes) -> bytes:
-    digest = hashlib.sha256(name.encode() + b"\0")
-    digest.update(data)
-    return digest.digest()
+    return hashlib.sha256(name.encode() + b"\0" + data).digest()
 
 
 # Where files are kept.

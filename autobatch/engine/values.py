@@ -12,6 +12,7 @@ from ..base.errors import RecordingError, user_error
 from ..base.interrupts import passing_on
 from ..base.types import Type
 from ..ops.value import Tensor
+from ..record.containers import made_like, parts_of
 from ..record.context import checking, refuse_in_cell
 from ..record.forcing import engine
 from ..record.shared import Shared
@@ -92,12 +93,8 @@ def _replace(tree: Any, on_host: dict[int, Array]) -> Any:
         return np.array(on_host[id(tree)])
     if isinstance(tree, RecordedTensor | Shared):
         return tree.numpy()
-    if isinstance(tree, dict):
-        return {k: _replace(v, on_host) for k, v in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(_replace(v, on_host) for v in tree))
-    if isinstance(tree, list | tuple):
-        return type(tree)(_replace(v, on_host) for v in tree)
+    if isinstance(tree, list | tuple | dict):
+        return made_like(tree, (_replace(part, on_host) for part in parts_of(tree)))
     return tree
 
 

@@ -35,13 +35,11 @@ def write(
     """Write one node, whole or not at all; the tensors of its results.
 
     Args:
-        tape: an open recording.
         number: of the node's signature on this tape.
         operands: value numbers; before those of a list its length.
         types: of the results.
         place: what recorded it; the caller's line unless given.
-        ints: whole numbers among its data.
-        floats: other numbers among its data.
+        ints, floats: its data.
         array: what a node without operands holds.
 
     Raises `RecordingError` if an earlier write was broken off.

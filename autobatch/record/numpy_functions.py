@@ -116,9 +116,8 @@ def _concatenate(arrays: Any, axis: Any = 0) -> Any:
 
 def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None or y is None:
-        raise op_error(
-            "where", "three arguments are needed: the places of true values are not known when it is recorded"
-        )
+        what = "three arguments are needed: the places of true values are not known when it is recorded"
+        raise op_error("where", what)
     return elementwise.where(_truth(condition), x, y)
 
 
@@ -136,8 +135,8 @@ def _flip(m: Any, axis: Any = None) -> Any:
     return m[tuple(slice(None, None, -1 if k in axes else None) for k in range(len(m.shape)))]
 
 
-def _like(fill_value: Any) -> Function:
-    return lambda a, dtype=None: full(a.shape, fill_value, a.dtype if dtype is None else dtype)
+def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Any:
+    return full(a.shape, fill_value, a.dtype if dtype is None else dtype)
 
 
 def _of_numbers(fn: Function) -> Function:
@@ -221,9 +220,9 @@ FUNCTIONS: dict[Function, Function] = {
     np.hstack: _hstack,
     np.split: lambda ary, indices_or_sections, axis=0: movement.split(ary, indices_or_sections, axis),
     np.copy: lambda a: a,
-    np.zeros_like: _like(0),
-    np.ones_like: _like(1),
-    np.full_like: lambda a, fill_value, dtype=None: full(a.shape, fill_value, a.dtype if dtype is None else dtype),
+    np.zeros_like: lambda a, dtype=None: _full_like(a, 0, dtype),
+    np.ones_like: lambda a, dtype=None: _full_like(a, 1, dtype),
+    np.full_like: _full_like,
     np.flip: _flip,
     # Numbers.
     np.allclose: _of_numbers(np.allclose),
@@ -255,24 +254,15 @@ def array_function(self: Tensor, func: Function, types: Any, args: Any, options:
     if func not in FUNCTIONS:
         known = {fn.__name__: fn for fn in FUNCTIONS}
         near = [f"numpy.{n}" for n in difflib.get_close_matches(func.__name__, known, 3, cutoff=0.5)]
-        raise op_error(
-            name,
-            "not on recorded values",
-            repair=f"the nearest that are: {', '.join(near) or 'none'}; x.numpy() gives the numbers",
-        )
+        repair = f"the nearest that are: {', '.join(near) or 'none'}; x.numpy() gives the numbers"
+        raise op_error(name, "not on recorded values", repair=repair)
     allowed = _SIGNATURES[func].parameters
     is_open = any(p.kind is p.VAR_KEYWORD for p in allowed.values())
     for option, value in options.items():
         if option in allowed or is_open or _is_default(option, value):
             continue
-        raise op_error(
-            name,
-            f"{option}= is not there for recorded values",
-            got=f"{option}={value!r}"[:80],
-            repair="a value never changes: write y = x + y, not y += x"
-            if option == "out"
-            else _REPAIRS.get(option, ""),
-        )
+        got, repair = f"{option}={value!r}"[:80], _REPAIRS.get(option, "")
+        raise op_error(name, f"{option}= is not there for recorded values", got=got, repair=repair)
     kept = {option: value for option, value in options.items() if option in allowed or is_open}
     try:
         arguments = _SIGNATURES[func].bind(*args, **{k: v for k, v in kept.items() if v is not np._NoValue})
@@ -281,7 +271,11 @@ def array_function(self: Tensor, func: Function, types: Any, args: Any, options:
     return FUNCTIONS[func](*arguments.args, **arguments.kwargs)
 
 
-_REPAIRS = {"dtype": "convert the result by .astype(dtype)", "where": "choose by ab.where"}
+_REPAIRS = {
+    "out": "a value never changes: write y = x + y, not y += x",
+    "dtype": "convert the result by .astype(dtype)",
+    "where": "choose by ab.where",
+}
 
 
 def _is_default(option: str, value: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..base.errors import CellError, op_error, user_error
+from ..base.errors import op_error, user_error
 from ..base.interrupts import run_whole
 from ..base.types import default_dtype, is_float, value_dtype
 from ..ops.declare import Op, apply
@@ -174,12 +174,7 @@ def rng() -> np.random.Generator:
     >>> ab.seed(0); int(ab.rng().integers(10)) in range(10)
     True
     """
-    if state.builder is not None:
-        raise user_error(
-            CellError,
-            "rng: a NumPy generator cannot be traced",
-            repair="draw outside the cell and pass the number as an argument",
-        )
+    refuse_inside("rng", "draw outside the cell and pass the number as an argument", of_maps=False)
     refuse_if_kept("a NumPy generator is asked for")
     stream, number = next_key()
     return np.random.default_rng([stream & 0xFFFFFFFF, (stream >> 32) & 0xFFFFFFFF, number])

@@ -13,6 +13,7 @@ from ..base.types import Type
 from ..ir.trace import Builder
 from ..ops.declare import lifter
 from ..ops.value import Tensor
+from .containers import parts_of
 from .forcing import engine
 from .shared import copy_with_gradient
 
@@ -108,7 +109,5 @@ def iterate_tensors(tree: Any) -> Iterator[RecordedTensor]:
         x = stack.pop()
         if isinstance(x, RecordedTensor):
             yield x
-        elif isinstance(x, list | tuple):
-            stack.extend(reversed(x))
-        elif isinstance(x, dict):
-            stack.extend(reversed(list(x.values())))
+        elif isinstance(x, list | tuple | dict):
+            stack.extend(reversed(parts_of(x)))

@@ -97,7 +97,7 @@ class TestEverywhere:
     def test_a_gradient_in_a_cell(self, batched: bool) -> None:
         text = self.run(rooted, batched)
         assert text.startswith("sqrt in cell rooted: the first gradient that is not finite: inf")
-        assert f"recorded at test_finite.py:{LINES['rooted']} in rooted, called at test_check_finite.py" in text
+        assert f"recorded at test_finite.py:{LINES['rooted']} in rooted, called at test_finite.py" in text
 
     def test_a_value_in_a_cell(self, batched: bool) -> None:
         text = self.run(lambda x: ab.sum(logged(x, [x, x + 1.0])[1]), batched)
