@@ -15,6 +15,8 @@ from ..backends.transfer import to_host
 from ..base.errors import NonFiniteError, line_of, message
 from ..ir.graph import Origin
 from ..record.tape import Recording
+from ..run.device.layout import DeviceRun
+from ..run.execute import HostRun
 from ..run.layout import Launch
 
 __all__ = ["check_launches", "is_finite", "name_node", "name_shared"]
@@ -53,7 +55,7 @@ def _error(op: str, what: str, numbers: Any, where: str) -> NonFiniteError:
     return NonFiniteError(message(whose, where=where, repair="look at the operands of this op"))
 
 
-def check_launches(tape: Recording, run: Any, again: Callable[[], Any]) -> Callable[[Launch, int], None]:
+def check_launches(tape: Recording, run: HostRun | DeviceRun, again: Callable[[], Any]) -> Callable[[Launch, int], None]:
     """What looks at every launch of a run. `again` runs the recording by the loop, which names the op."""
 
     def check(launch: Launch, number: int) -> None:

@@ -158,7 +158,7 @@ def _on_host(x: Shared) -> Any:
 
 
 def _new_pieces(
-    expansion: Expansion, signatures: Sequence[Signature], needs: Any, with_reverse: bool
+    expansion: Expansion, signatures: Sequence[Signature], needs: Array, with_reverse: bool
 ) -> list[tuple[Kernel, str]]:
     """Pieces of kernels that this process runs for the first time: going forward, and in reverse as well."""
     used, wanting = _uses(expansion.tape.sig, needs, len(signatures))

@@ -73,16 +73,16 @@ def evaluate(tree: Any) -> Any:
     {'a': array(2., dtype=float32), 'b': [3]}
     """
     refuse_in_cell()
-    together: dict[tuple[Any, Type], list[RecordedTensor]] = {}
+    together: dict[tuple[DeviceRun, Type], list[RecordedTensor]] = {}
     for t in iterate_tensors(tree):
         if known_value(t) is None:
-            if t._tape.state == DONE and isinstance(t._tape.run, DeviceRun):
-                together.setdefault((t._tape, t._type), []).append(t)
+            if t._tape.state == DONE and isinstance(run := t._tape.run, DeviceRun):
+                together.setdefault((run, t._type), []).append(t)
             else:
                 compute(t)
     on_host: dict[int, Array] = {}
-    for (tape, type), group in together.items():
-        block = tape.run.block([t._id for t in group], type)
+    for (run, type), group in together.items():
+        block = run.block([t._id for t in group], type)
         for k, (t, numbers) in enumerate(zip(group, to_host(block), strict=True)):
             t._value, on_host[id(t)] = block[k], np.asarray(numbers)
     return _replace(tree, on_host)

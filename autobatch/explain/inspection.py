@@ -47,7 +47,7 @@ class Inspected:
     recorded: Tape
     expansion: Expansion
     signatures: list[Signature]
-    needs: Any
+    needs: np.ndarray[Any, Any]
     schedule: Schedule
     backend: str
 

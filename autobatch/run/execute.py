@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .kept_plans import Use
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Run:
     """Values of one tape, and what is kept for its backward pass. Values are asked for by their recorded numbers.
 
@@ -82,7 +82,7 @@ class Run:
         raise NotImplementedError
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class HostRun(Run):
     """A run on the host. `use` holds its layout, if that is used again."""
 

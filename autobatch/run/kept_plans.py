@@ -74,7 +74,7 @@ class Planned:
     schedule: Schedule
     plan: Plan
     facts: dict[Asked, ToReverse] = field(default_factory=dict)
-    places: tuple[Any, Any, Any, Any] | None = None
+    places: tuple[Array, Array, Array, Array] | None = None
     idle: Idle = field(default_factory=lambda: collections.deque(maxlen=1))
 
     def of(self, arrays: Tape) -> Planned:

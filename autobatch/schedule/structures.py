@@ -108,9 +108,9 @@ class Tape:
     ints: np.ndarray[Any, np.dtype[np.int64]]
     floats: np.ndarray[Any, np.dtype[np.float64]]
     roots: Ints  # values that must be computed
-    pools: list[tuple[int, Any]]  # (width, dtype) of each pool
+    pools: list[tuple[int, np.dtype[Any]]]  # width and dtype of each
 
-    def with_data(self, ints: Any, floats: Any) -> Tape:
+    def with_data(self, ints: np.ndarray[Any, Any], floats: np.ndarray[Any, Any]) -> Tape:
         """The same nodes with other data."""
         return Tape(
             self.signatures, self.sig, self.slot_of, self.arg_of, self.args, self.value_of, self.int_of, self.float_of,

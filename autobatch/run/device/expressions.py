@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ...backends.device import Device
-from ...compile.cuda.lower import lower_cuda
+from ...compile.cuda.lower import CudaProgram, lower_cuda
 from ...compile.text import graph_inputs
 from ...ir.graph import Graph
 from ...ops.index import BOUNDED
 from .faults import raise_fault
 
-_programs: dict[Any, Any] = {}
+_programs: dict[Any, CudaProgram] = {}
 
 _NOTHING = np.dtype(np.uint8)
 
@@ -37,7 +37,7 @@ def evaluate(device: Device, graph: Graph, read: Callable[[str, int], Any]) -> l
     return results
 
 
-def _program(graph: Graph) -> Any:
+def _program(graph: Graph) -> CudaProgram:
     key = graph.key()
     found = _programs.get(key)
     if found is None:

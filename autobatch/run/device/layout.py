@@ -42,7 +42,7 @@ class DeviceLaunch(Launch):
     data: list[int]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class DeviceRun(Run):
     """Values of one tape on a device, and what is kept for its backward pass."""
 
