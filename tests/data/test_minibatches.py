@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from autobatch.data import minibatches
 
 
 @given(st.integers(0, 30), st.integers(1, 12), st.booleans(), st.integers(0, 99))
-def test_an_epoch_holds_every_example_once(n_examples, batch_size, shuffle, seed):
+def test_an_epoch_holds_every_example_once(n_examples: Any, batch_size: Any, shuffle: Any, seed: int) -> None:
     batches = minibatches(range(n_examples), batch_size, shuffle=shuffle, seed=seed)
     epoch = list(batches)
     assert len(batches) == len(epoch)
@@ -21,19 +23,19 @@ def test_an_epoch_holds_every_example_once(n_examples, batch_size, shuffle, seed
 
 
 @given(st.integers(0, 30), st.integers(1, 12), st.booleans())
-def test_drop_last_leaves_full_minibatches(n_examples, batch_size, shuffle):
+def test_drop_last_leaves_full_minibatches(n_examples: Any, batch_size: Any, shuffle: Any) -> None:
     batches = minibatches(range(n_examples), batch_size, shuffle=shuffle, drop_last=True)
     assert [len(batch) for batch in batches] == [batch_size] * (n_examples // batch_size)
     assert len(batches) == n_examples // batch_size
 
 
-def test_without_shuffle_the_order_is_that_of_the_examples():
+def test_without_shuffle_the_order_is_that_of_the_examples() -> None:
     batches = minibatches("abcde", batch_size=2)
     assert list(batches) == list(batches) == [["a", "b"], ["c", "d"], ["e"]]
 
 
-def test_each_epoch_has_its_own_order_and_every_run_the_same():
-    def run(seed):
+def test_each_epoch_has_its_own_order_and_every_run_the_same() -> None:
+    def run(seed: int) -> Any:
         batches = minibatches(range(50), 7, shuffle=True, seed=seed)
         return [list(batches) for _ in range(3)]
 
@@ -43,14 +45,14 @@ def test_each_epoch_has_its_own_order_and_every_run_the_same():
     assert first[0] != first[1] != first[2] != first[0]
 
 
-def test_an_epoch_left_half_way_counts():
+def test_an_epoch_left_half_way_counts() -> None:
     whole, left = (minibatches(range(50), 7, shuffle=True) for _ in range(2))
     list(whole)
     next(iter(left))
     assert list(whole) == list(left)
 
 
-def test_a_run_can_be_taken_up_at_an_epoch():
+def test_a_run_can_be_taken_up_at_an_epoch() -> None:
     batches, later = (minibatches(range(50), 7, shuffle=True) for _ in range(2))
     _, second = list(batches), list(batches)
     later.epoch = 1
@@ -58,7 +60,7 @@ def test_a_run_can_be_taken_up_at_an_epoch():
     assert later.epoch == 2
 
 
-def test_the_examples_may_be_anything_iterable_and_are_taken_when_called():
+def test_the_examples_may_be_anything_iterable_and_are_taken_when_called() -> None:
     examples = [object(), object()]
     batches = minibatches(iter(examples), np.int64(1))
     wanted = list(examples)
@@ -67,12 +69,12 @@ def test_the_examples_may_be_anything_iterable_and_are_taken_when_called():
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])
-def test_a_minibatch_size_below_one_raises(batch_size):
+def test_a_minibatch_size_below_one_raises(batch_size: Any) -> None:
     with pytest.raises(ValueError, match=f"expected batch_size >= 1, got {batch_size}"):
         minibatches([1], batch_size)
 
 
-def test_wrong_kinds_of_arguments_raise():
+def test_wrong_kinds_of_arguments_raise() -> None:
     with pytest.raises(TypeError):
         minibatches([1], 2.5)
     with pytest.raises(ValueError, match="expected seed >= 0, got -1"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,11 +21,11 @@ def spelled(task: SyntaxTreeTask, tree: Tree) -> Tree:
     return tree.map(lambda node: (None, task.vocabulary.words[node.word]))
 
 
-def functions_in(task: SyntaxTreeTask, tree: Tree):
+def functions_in(task: SyntaxTreeTask, tree: Tree) -> Any:
     return [node for node in spelled(task, tree) if node_type(node.word) in ("FunctionDef", "AsyncFunctionDef")]
 
 
-def test_a_word_is_the_type_and_the_identifier():
+def test_a_word_is_the_type_and_the_identifier() -> None:
     source = "async def f(a, *b):\n  try:\n    import x.y as z\n    a.b = c(d=1, **e)\n  except E as g: global h"
     words = [node.word for node in syntax_tree(ast.parse(source).body[0])]
     named = {
@@ -40,13 +42,13 @@ def test_a_word_is_the_type_and_the_identifier():
     assert not {"Load", "Store", "Del"} & set(words)
 
 
-def test_children_are_in_the_order_of_the_source():
+def test_children_are_in_the_order_of_the_source() -> None:
     assert str(syntax_tree(ast.parse("f(a, b)[c]", mode="eval").body)) == (
         "(Subscript (Call (Name f) (Name a) (Name b)) (Name c))"
     )
 
 
-def test_deep_syntax_does_not_recurse():
+def test_deep_syntax_does_not_recurse() -> None:
     node: ast.expr = ast.Name("x", ast.Load())
     for _ in range(20_000):
         node = ast.Attribute(node, "y", ast.Load())
@@ -56,7 +58,7 @@ def test_deep_syntax_does_not_recurse():
         node = node.value
 
 
-def test_classes_are_modules_and_words_are_numbers(task):
+def test_classes_are_modules_and_words_are_numbers(task: Any) -> None:
     assert len(task.modules) == 6
     for part in (task.train, task.held_out):
         assert {tree.label for tree in part} == set(range(6))
@@ -65,7 +67,7 @@ def test_classes_are_modules_and_words_are_numbers(task):
     assert 0.1 < len(task.held_out) / (len(task.train) + len(task.held_out)) <= 0.22
 
 
-def test_identifiers_are_kept_where_seen_three_times_in_training(task):
+def test_identifiers_are_kept_where_seen_three_times_in_training(task: Any) -> None:
     counts = dict.fromkeys(task.vocabulary, 0)
     for tree in task.train:
         for node in tree:
@@ -77,23 +79,23 @@ def test_identifiers_are_kept_where_seen_three_times_in_training(task):
     assert "Name " + RARE in task.vocabulary and "Return" in task.vocabulary
 
 
-def test_each_word_has_its_type(task):
+def test_each_word_has_its_type(task: Any) -> None:
     assert [task.types[number] for number in task.type_of_word] == [node_type(word) for word in task.vocabulary]
 
 
-def test_no_function_stands_in_both_splits(task):
+def test_no_function_stands_in_both_splits(task: Any) -> None:
     train, held_out = (
         {function for tree in part for function in functions_in(task, tree)} for part in (task.train, task.held_out)
     )
     assert train and held_out and train.isdisjoint(held_out)
 
 
-def test_the_same_in_every_run(task):
+def test_the_same_in_every_run(task: Any) -> None:
     again = SyntaxTreeTask.load(n_modules=6)
     assert (again.train, again.held_out, again.vocabulary.words) == (task.train, task.held_out, task.vocabulary.words)
 
 
-def test_functions_that_meet_once_rare_words_are_merged_move_to_training(tmp_path):
+def test_functions_that_meet_once_rare_words_are_merged_move_to_training(tmp_path: Path) -> None:
     # Alike but for identifiers that are seen once: all equal after merging, so none can be held out.
     for module in ("one", "two"):
         lines = [f"def {module}{number}(): return {module}_{number}" for number in range(30)]
@@ -104,7 +106,7 @@ def test_functions_that_meet_once_rare_words_are_merged_move_to_training(tmp_pat
     assert len(distinct.train) + len(distinct.held_out) == 60 and len(distinct.held_out) > 20
 
 
-def test_a_function_inside_another_keeps_to_its_split(tmp_path):
+def test_a_function_inside_another_keeps_to_its_split(tmp_path: Path) -> None:
     inner = "def helper(x):\n    return x"
     outer = "def outer{0}():\n  def helper(x):\n    return x\n  return {0}"
     lines = [inner, *(outer.format(number) for number in range(40))]

@@ -7,6 +7,8 @@ import gzip
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +20,11 @@ from tests.stand_in import kernels
 from tests.stand_in.session import on_stand_in
 
 
-def run(*arguments: str):
+def run(*arguments: str) -> Any:
     return CliRunner().invoke(main, arguments)
 
 
-def sentence(rng, n_words):
+def sentence(rng: np.random.Generator, n_words: Any) -> Any:
     if n_words == 1:
         word = int(rng.integers(20))
         return Tree(word % 5, f"w{word}")
@@ -32,7 +34,7 @@ def sentence(rng, n_words):
 
 
 @pytest.fixture
-def treebank(tmp_path):
+def treebank(tmp_path: Path) -> Any:
     rng = np.random.default_rng(0)
     for name, size, opener in (("train.txt.gz", 60, gzip.open), ("dev.txt", 20, open), ("test.txt", 20, open)):
         with opener(tmp_path / name, "wt") as file:
@@ -41,7 +43,7 @@ def treebank(tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba", "cupy"])
-def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank, backend):
+def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank: Any, backend: Any) -> None:
     options = ("--dim", "8", "--epochs", "2", "--batch-size", "16", "--backend", backend)
     if backend == "cupy" and kernels.MISSING:
         pytest.skip(kernels.MISSING)
@@ -56,7 +58,9 @@ def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank, backend):
     assert re.fullmatch(r"test: nodes [\d.]+ %, root [\d.]+ %", lines[-1])
 
 
-def test_a_backend_that_is_missing_is_an_error_without_a_traceback(treebank, monkeypatch):
+def test_a_backend_that_is_missing_is_an_error_without_a_traceback(
+    treebank: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     result = run("train", "trees", "--data", str(treebank), "--backend", "cupy")
     assert result.exit_code == 1
@@ -64,7 +68,7 @@ def test_a_backend_that_is_missing_is_an_error_without_a_traceback(treebank, mon
     assert "Traceback" not in result.output
 
 
-def test_a_malformed_tree_is_named_without_a_traceback(treebank):
+def test_a_malformed_tree_is_named_without_a_traceback(treebank: Any) -> None:
     treebank.joinpath("dev.txt").write_text("(1 a)\n(2 (1 b)\n")
     result = run("train", "trees", "--data", str(treebank))
     assert result.exit_code == 1
@@ -80,7 +84,7 @@ def test_a_malformed_tree_is_named_without_a_traceback(treebank):
         (None, "expected dev.txt, dev.txt.gz or dev.txt.xz"),
     ],
 )
-def test_a_treebank_that_cannot_be_used_is_an_error(treebank, text, message):
+def test_a_treebank_that_cannot_be_used_is_an_error(treebank: Any, text: Any, message: Any) -> None:
     treebank.joinpath("dev.txt").unlink()
     if text is not None:
         treebank.joinpath("dev.txt").write_text(text)
@@ -89,18 +93,18 @@ def test_a_treebank_that_cannot_be_used_is_an_error(treebank, text, message):
 
 
 @pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--batch-size", "0"), ("--dropout", "2"), ("--lr", "-1")])
-def test_values_out_of_range_are_refused(arguments):
+def test_values_out_of_range_are_refused(arguments: Any) -> None:
     result = run("train", "syntax-trees", *arguments)
     assert result.exit_code == 2 and arguments[0] in result.output
 
 
-def test_the_module_is_the_command():
+def test_the_module_is_the_command() -> None:
     result = subprocess.run([sys.executable, "-m", "autobatch", "--help"], capture_output=True, text=True, check=True)
     assert "train on minibatches" in result.stdout
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_what_it_measured(tmp_path):
+def test_the_demo_ends_with_what_it_measured(tmp_path: Path) -> None:
     result = run("train", "syntax-trees", "--epochs", "1", "--dim", "16", "--embedding", "32", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
     pattern = (

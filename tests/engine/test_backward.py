@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import autobatch as ab
 from autobatch.errors import OpTypeError, RecordingError
 
 
-def frozen(w: ab.Parameter):
+def frozen(w: ab.Parameter) -> Any:
     with ab.no_grad():
         return (w * ab.tensor([1.0, 2.0])).sum()
 
@@ -27,14 +29,14 @@ CONSTANT = {
 
 
 @pytest.mark.parametrize(("value", "why"), CONSTANT.values(), ids=CONSTANT)
-def test_no_parameter_leads_to_it(value, why):
+def test_no_parameter_leads_to_it(value: Any, why: Any) -> None:
     w = ab.Parameter([1.0, 2.0])
     with pytest.raises(RecordingError, match=f"no parameter leads to the value: .*{why}(.|\n)*test_backward.py"):
         value(w).backward()
     assert w.grad is None
 
 
-def test_a_value_carried_over_from_an_earlier_recording():
+def test_a_value_carried_over_from_an_earlier_recording() -> None:
     w = ab.Parameter([1.0, 2.0])
     constant, leads = ab.tensor(2.0) * 3.0, (w * ab.tensor([1.0, 1.0])).sum()
     float(constant)
@@ -44,12 +46,12 @@ def test_a_value_carried_over_from_an_earlier_recording():
     assert w.grad.tolist() == [1.0, 1.0]
 
 
-def test_a_whole_number():
+def test_a_whole_number() -> None:
     with pytest.raises(OpTypeError, match="floating"):
         (ab.Parameter([1.0]) > 0.5).sum().backward()
 
 
-def test_a_gradient_that_is_zero_everywhere_is_none_of_these():
+def test_a_gradient_that_is_zero_everywhere_is_none_of_these() -> None:
     w = ab.Parameter([1.0, 2.0])
     (w * ab.tensor([0.0, 0.0])).sum().backward()
     assert w.grad.tolist() == [0.0, 0.0]
@@ -59,7 +61,7 @@ def test_a_gradient_that_is_zero_everywhere_is_none_of_these():
 
 
 @pytest.mark.parametrize("batched", [True, False])
-def test_what_only_a_detached_value_leads_to_has_no_gradient(batched):
+def test_what_only_a_detached_value_leads_to_has_no_gradient(batched: Any) -> None:
     """Also where something else leads to it, in the same launches, that is not reversed now."""
     a, b = ab.Parameter([1.0, 2.0]), ab.Parameter([3.0, 4.0])
     h = ab.map(lambda k: a * k, [2.0], batched=batched)[0]

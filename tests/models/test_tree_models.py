@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from tests.requested import host
 N_WORDS, N_CLASSES = 7, 3
 
 
-def any_tree(rng, depth=4):
+def any_tree(rng: np.random.Generator, depth: Any = 4) -> Any:
     """Words everywhere, 0 to 5 children; the label is the largest word of the tree, modulo 3."""
     children = [any_tree(rng, depth - 1) for _ in range(rng.integers(0, 6) if depth else 0)]
     word = int(rng.integers(N_WORDS))
@@ -23,7 +25,7 @@ def any_tree(rng, depth=4):
     return Tree(largest % N_CLASSES, word, children)
 
 
-def binary_tree(rng, depth=4):
+def binary_tree(rng: np.random.Generator, depth: Any = 4) -> Any:
     """Words at leaves; labels add up modulo 3."""
     if not depth or rng.random() < 0.2:
         word = int(rng.integers(N_WORDS))
@@ -32,18 +34,18 @@ def binary_tree(rng, depth=4):
     return Tree(sum(child.label for child in children) % N_CLASSES, None, children)
 
 
-def child_sum_model():
+def child_sum_model() -> Any:
     return ChildSumTreeClassifier(N_WORDS, N_CLASSES, embedding_size=6, hidden_size=5)
 
 
-def binary_model():
+def binary_model() -> Any:
     return BinaryTreeClassifier(N_WORDS, N_CLASSES, dim=5)
 
 
 MODELS = [pytest.param(child_sum_model, any_tree, id="child-sum"), pytest.param(binary_model, binary_tree, id="binary")]
 
 
-def losses_and_gradients(model, trees, batched):
+def losses_and_gradients(model: Any, trees: Any, batched: Any) -> Any:
     ab.seed(3)
     model.zero_grad()
     losses = ab.map(model.loss, trees, batched=batched)
@@ -53,7 +55,7 @@ def losses_and_gradients(model, trees, batched):
 
 
 @pytest.mark.parametrize(("make_model", "make_tree"), MODELS)
-def test_batched_equals_one_by_one_with_dropout(make_model, make_tree):
+def test_batched_equals_one_by_one_with_dropout(make_model: Any, make_tree: Any) -> None:
     ab.seed(0)
     rng, model = np.random.default_rng(0), make_model()
     trees = [make_tree(rng) for _ in range(6)]
@@ -67,7 +69,7 @@ def test_batched_equals_one_by_one_with_dropout(make_model, make_tree):
 
 
 @pytest.mark.parametrize(("make_model", "make_tree"), MODELS)
-def test_loss_is_the_cross_entropy_of_the_logits(make_model, make_tree):
+def test_loss_is_the_cross_entropy_of_the_logits(make_model: Any, make_tree: Any) -> None:
     ab.seed(0)
     model = make_model().eval()
     tree = make_tree(np.random.default_rng(1))
@@ -77,7 +79,7 @@ def test_loss_is_the_cross_entropy_of_the_logits(make_model, make_tree):
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
 
 
-def test_a_node_sees_its_children_but_not_their_order():
+def test_a_node_sees_its_children_but_not_their_order() -> None:
     ab.seed(0)
     model = child_sum_model().eval()
     one = Tree(0, 1, [Tree(0, 2), Tree(0, 3, [Tree(0, 4)])])
@@ -89,7 +91,7 @@ def test_a_node_sees_its_children_but_not_their_order():
 
 
 @pytest.mark.parametrize("make_model", [child_sum_model, binary_model])
-def test_a_tree_far_deeper_than_the_recursion_limit(make_model):
+def test_a_tree_far_deeper_than_the_recursion_limit(make_model: Any) -> None:
     tree = Tree(0, 0)
     for depth in range(5_000):
         tree = Tree(depth % N_CLASSES, depth % N_WORDS, [tree, Tree(1, 1)])
@@ -100,18 +102,18 @@ def test_a_tree_far_deeper_than_the_recursion_limit(make_model):
     assert np.isfinite(float(loss))
 
 
-def test_a_tree_that_is_not_binary_raises():
+def test_a_tree_that_is_not_binary_raises() -> None:
     with pytest.raises(ValueError):
         binary_model().loss(Tree(0, None, [Tree(0, 0)] * 3))
 
 
-def test_a_word_that_was_never_seen_says_nothing():
+def test_a_word_that_was_never_seen_says_nothing() -> None:
     # The rare token of a vocabulary may not occur in training: left at random values it would mislead.
     assert not binary_model().embed.weight.numpy()[0].any()
 
 
 @pytest.mark.parametrize(("make_model", "make_tree"), MODELS)
-def test_training_learns(make_model, make_tree):
+def test_training_learns(make_model: Any, make_tree: Any) -> None:
     ab.seed(0)
     rng, model = np.random.default_rng(0), make_model()
     trees = [make_tree(rng, depth=2) for _ in range(64)]
@@ -125,8 +127,8 @@ def test_training_learns(make_model, make_tree):
     assert after.root_accuracy > max(before.root_accuracy, 0.6)
 
 
-def test_training_repeats_bit_by_bit():
-    def run():
+def test_training_repeats_bit_by_bit() -> None:
+    def run() -> Any:
         ab.seed(1)
         rng, model = np.random.default_rng(0), child_sum_model()
         trees = [any_tree(rng, depth=2) for _ in range(20)]
@@ -140,7 +142,7 @@ def test_training_repeats_bit_by_bit():
     assert all((state[name] == same_state[name]).all() for name in state)
 
 
-def test_evaluation_is_without_dropout_and_returns_to_training():
+def test_evaluation_is_without_dropout_and_returns_to_training() -> None:
     ab.seed(0)
     model = child_sum_model()
     trees = [any_tree(np.random.default_rng(0)) for _ in range(3)]
@@ -148,5 +150,5 @@ def test_evaluation_is_without_dropout_and_returns_to_training():
     assert model.training and model.dropout.training
 
 
-def test_options_are_values():
+def test_options_are_values() -> None:
     assert TrainingOptions(1, 2, 0.1) == TrainingOptions(epochs=1, batch_size=2, lr=0.1, seed=0, max_norm=5.0)

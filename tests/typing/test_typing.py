@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def pyright() -> dict[tuple[str, int], str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_a_program_has_no_errors_and_each_mistake_is_found(checker):
+def test_a_program_has_no_errors_and_each_mistake_is_found(checker: Any) -> None:
     expected = {("mistakes.py", n) for n, line in enumerate(MISTAKES.read_text().splitlines(), 1) if "# error" in line}
     found = checker()
     assert not {place: text for place, text in found.items() if place not in expected}
@@ -61,11 +62,11 @@ def test_a_program_has_no_errors_and_each_mistake_is_found(checker):
 
 @pytest.mark.slow
 @pytest.mark.unchecked
-def test_the_program_runs(capsys):
+def test_the_program_runs(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(HERE / "program.py"), run_name="__main__")
     assert capsys.readouterr().out
 
 
-def test_dir_shows_public_names_only():
+def test_dir_shows_public_names_only() -> None:
     assert dir(ab) == sorted(ab.__all__)
     assert not [name for name in dir(ab) if name.startswith("_") or not hasattr(ab, name)]

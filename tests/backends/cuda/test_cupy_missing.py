@@ -6,6 +6,7 @@ The fakes raise what CuPy 14 raises: `CUDARuntimeError`, a `RuntimeError` whose 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -48,7 +49,7 @@ def fake_cupy(
     return module
 
 
-def test_no_cupy(monkeypatch):
+def test_no_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(MissingExtraError) as caught:
         require_cupy()
@@ -59,7 +60,7 @@ def test_no_cupy(monkeypatch):
     )
 
 
-def test_no_driver(monkeypatch):
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(CUDARuntimeError(said), driver=0))
     with pytest.raises(BackendError) as caught:
@@ -70,7 +71,7 @@ def test_no_driver(monkeypatch):
     )
 
 
-def test_a_driver_too_old_for_this_cupy(monkeypatch):
+def test_a_driver_too_old_for_this_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     said = CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(said, driver=12020, runtime=13010))
     with pytest.raises(
@@ -80,7 +81,7 @@ def test_a_driver_too_old_for_this_cupy(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")])
-def test_no_gpu(monkeypatch, count):
+def test_no_gpu(monkeypatch: pytest.MonkeyPatch, count: Any) -> None:
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(count))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(BackendError) as caught:
@@ -98,7 +99,7 @@ def test_no_gpu(monkeypatch, count):
         {"nvrtc": RuntimeError("CuPy failed to load libnvrtc.so.12")},
     ],
 )
-def test_no_libraries(monkeypatch, machine):
+def test_no_libraries(monkeypatch: pytest.MonkeyPatch, machine: Any) -> None:
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(1, **machine))
     with pytest.raises(MissingExtraError, match=r"(?s)libraries of CUDA are missing \(.*lib.*repair: pip.*\[cuda13\]"):
         require_cupy()
@@ -111,7 +112,7 @@ def test_no_libraries(monkeypatch, machine):
         ("raise ImportError('\\n=====\\nFailed to import CuPy.\\n=====')", "Failed to import CuPy"),
     ],
 )
-def test_a_cupy_that_does_not_load(monkeypatch, tmp_path, source, said):
+def test_a_cupy_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: Any, said: Any) -> None:
     tmp_path.joinpath("cupy.py").write_text(source, encoding="utf-8")
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -119,13 +120,13 @@ def test_a_cupy_that_does_not_load(monkeypatch, tmp_path, source, said):
         require_cupy()
 
 
-def test_a_machine_that_has_all_of_it(monkeypatch):
+def test_a_machine_that_has_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     cupy = fake_cupy(1)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     assert require_cupy() is cupy
 
 
-def test_a_requested_backend_that_is_missing_fails_the_session(monkeypatch):
+def test_a_requested_backend_that_is_missing_fails_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(pytest.UsageError, match=r"--backend cupy: .*CuPy is not installed"):
         conftest.pytest_configure(SimpleNamespace(getoption=lambda name: {"backend": "cupy"}[name]))

@@ -45,7 +45,7 @@ def close(y: Any, expected: Any) -> None:
 
 @EACH
 @DTYPES
-def test_shapes(library, dtype):
+def test_shapes(library: Any, dtype: Any) -> None:
     rng = np.random.default_rng(0)
     with ab.products(library):
         for m, k, n in SHAPES + LARGE:
@@ -62,7 +62,7 @@ def test_shapes(library, dtype):
 
 @EACH
 @DTYPES
-def test_strides(library, dtype):
+def test_strides(library: Any, dtype: Any) -> None:
     """Transposed, sliced, reversed and broadcast operands; rows of the result that lie apart stay untouched between."""
     rng = np.random.default_rng(1)
 
@@ -94,7 +94,7 @@ def test_strides(library, dtype):
 
 @EACH
 @DTYPES
-def test_stacks(library, dtype):
+def test_stacks(library: Any, dtype: Any) -> None:
     rng = np.random.default_rng(2)
     with ab.products(library):
         for b, m, k, n in [(0, 2, 3, 4), (3, 0, 2, 2), (4, 3, 0, 5), (5, 1, 20, 9), (5, 7, 20, 70), (3, 8, 8, 1)]:
@@ -108,7 +108,7 @@ def test_stacks(library, dtype):
 
 @EACH
 @DTYPES
-def test_sums_of_products(library, dtype):
+def test_sums_of_products(library: Any, dtype: Any) -> None:
     """Stacks as they lie, transposed, and sliced; rows of the result that lie apart stay untouched between."""
     rng = np.random.default_rng(8)
     with ab.products(library):
@@ -144,7 +144,7 @@ STACKS = [(0, 2, 3, 4), (1, 5, 3, 7), (3, 1, 20, 9), (4, 7, 20, 70), (3, 8, 9, 1
 @EACH
 @DTYPES
 @pytest.mark.parametrize("together", [True, False])
-def test_stacks_are_multiplied_in_pools(library, dtype, together):
+def test_stacks_are_multiplied_in_pools(library: Any, dtype: Any, together: Any) -> None:
     """One product and sums of two and three, one matrix for all or each its own, turned or not; to a pool as well."""
     rng = np.random.default_rng(9)
     with ab.products(library):
@@ -178,7 +178,7 @@ def test_stacks_are_multiplied_in_pools(library, dtype, together):
 @EACH
 @DTYPES
 @pytest.mark.parametrize("together", [True, False])
-def test_sums_of_products_read_pools(library, dtype, together):
+def test_sums_of_products_read_pools(library: Any, dtype: Any, together: Any) -> None:
     rng = np.random.default_rng(10)
     with ab.products(library):
         for b, m, n, k in [(0, 2, 3, 4), (1, 5, 9, 33), (4, 250, 7, 20), (3, 13, 130, 17), (2, 8, 64, 16)]:
@@ -192,7 +192,7 @@ def test_sums_of_products_read_pools(library, dtype, together):
                     close(y, np.concatenate(expected[:count], 1))
 
 
-def test_rows_that_are_added_to_may_repeat():
+def test_rows_that_are_added_to_may_repeat() -> None:
     rng = np.random.default_rng(11)
     x, w, pool = draw(rng, "float32", 2, 4, 3), draw(rng, "float32", 2, 3, 20), draw(rng, "float32", 9, 20)
     rows = np.array([2, 3, 4, 5, 2, 3, 4, 5], np.int32)
@@ -204,7 +204,7 @@ def test_rows_that_are_added_to_may_repeat():
 
 @EACH
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_reach_what_they_touch_and_nothing_else(library, bad):
+def test_nan_and_infinity_reach_what_they_touch_and_nothing_else(library: Any, bad: Any) -> None:
     rng = np.random.default_rng(3)
     for n in (3, 64, 70):
         x, w = draw(rng, "float32", 8, 20), draw(rng, "float32", 20, n)
@@ -224,7 +224,7 @@ def test_nan_and_infinity_reach_what_they_touch_and_nothing_else(library, bad):
 
 @EACH
 @DTYPES
-def test_bits_do_not_depend_on_alignment_or_on_the_run(library, dtype):
+def test_bits_do_not_depend_on_alignment_or_on_the_run(library: Any, dtype: Any) -> None:
     rng = np.random.default_rng(4)
     m, k, n = 21, 130, 75
     x, w = draw(rng, dtype, m, k), draw(rng, dtype, k, n)
@@ -245,7 +245,7 @@ def test_bits_do_not_depend_on_alignment_or_on_the_run(library, dtype):
 
 
 @DTYPES
-def test_own_rows_have_the_same_bits_among_few_and_many_rows_and_in_every_layout(dtype):
+def test_own_rows_have_the_same_bits_among_few_and_many_rows_and_in_every_layout(dtype: Any) -> None:
     rng = np.random.default_rng(5)
     x, w = draw(rng, dtype, 250, 600), draw(rng, dtype, 600, 130)
     together = np.empty((250, 130), dtype)
@@ -288,7 +288,7 @@ def test_other_machines(features, monkeypatch):
 
 
 @EACH
-def test_a_model_has_the_same_values_and_gradients_with_every_library(library):
+def test_a_model_has_the_same_values_and_gradients_with_every_library(library: Any) -> None:
     rng = np.random.default_rng(7)
     weight, matrix, column = rng.normal(size=(20, 30)), rng.normal(size=(30, 6)), rng.normal(size=(20, 1))
     examples = [rng.normal(size=(int(n), 30)) for n in rng.integers(0, 5, size=12)]
@@ -312,7 +312,7 @@ def test_a_model_has_the_same_values_and_gradients_with_every_library(library):
             np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-def test_the_choice_is_reported_and_undone():
+def test_the_choice_is_reported_and_undone() -> None:
     before = ab.products_in_use()
     with ab.products("numpy"):
         assert ab.products_in_use().startswith("NumPy")
@@ -322,7 +322,7 @@ def test_the_choice_is_reported_and_undone():
     assert ab.products_in_use() == before
 
 
-def test_a_missing_mkl_is_named_when_it_is_asked_for(monkeypatch):
+def test_a_missing_mkl_is_named_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mkl, "_path", lambda: None)
     mkl.load.cache_clear()
     try:
@@ -333,7 +333,7 @@ def test_a_missing_mkl_is_named_when_it_is_asked_for(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "answer"), [("numpy", "NumPy"), ("own", "own tiles"), ("else", "BackendError")])
-def test_the_environment_chooses_at_start(name, answer):
+def test_the_environment_chooses_at_start(name: Any, answer: Any) -> None:
     command = "import autobatch as ab; print(ab.products_in_use())"
     environment = {**os.environ, "AUTOBATCH_PRODUCTS": name}
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment)
@@ -342,7 +342,7 @@ def test_the_environment_chooses_at_start(name, answer):
 
 
 @pytest.mark.skipif(not HAS_MKL, reason="MKL is not installed")
-def test_mkl_and_pytorch_run_in_one_process():
+def test_mkl_and_pytorch_run_in_one_process() -> None:
     pytest.importorskip("torch")
     command = """
 import torch, numpy as np, autobatch as ab

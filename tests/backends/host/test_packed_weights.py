@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ def matrix(*shape: int) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch):
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "_records", {})
 
 
-def test_a_copy_is_kept_until_forgotten():
+def test_a_copy_is_kept_until_forgotten() -> None:
     v = matrix(5, 7)
     first = kept(v)
     assert kept(v) is first and kept(v.view()) is first
@@ -32,7 +33,7 @@ def test_a_copy_is_kept_until_forgotten():
     assert np.array_equal(kept(v), 2 * first)
 
 
-def test_parts_and_transposes_are_not_taken_for_the_whole():
+def test_parts_and_transposes_are_not_taken_for_the_whole() -> None:
     v = matrix(6, 6)
     whole = kept(v)
     assert not np.array_equal(kept(v.T.copy()), whole)
@@ -42,7 +43,7 @@ def test_parts_and_transposes_are_not_taken_for_the_whole():
     assert kept(v) is whole
 
 
-def test_copies_go_with_their_array():
+def test_copies_go_with_their_array() -> None:
     v = matrix(50, 70)
     kept(v)
     assert kept_bytes() >= v.nbytes
@@ -51,18 +52,18 @@ def test_copies_go_with_their_array():
     assert kept_bytes() == 0
 
 
-def count_packing(monkeypatch) -> list[int]:
+def count_packing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made = []
     panels = packed.panels
     monkeypatch.setattr(packed, "panels", lambda v: made.append(1) or panels(v))
     return made
 
 
-def test_inference_packs_once_and_training_once_a_step(monkeypatch):
+def test_inference_packs_once_and_training_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     made = count_packing(monkeypatch)
     w = ab.Parameter(matrix(8, 8))
 
-    def chain(n):
+    def chain(n: int) -> Any:
         h = ab.ones(8) * ab.tensor(float(n))
         for _ in range(n):
             h = ab.tanh(w @ h)
@@ -79,10 +80,10 @@ def test_inference_packs_once_and_training_once_a_step(monkeypatch):
     assert len(made) == 3  # the first step found what inference left
 
 
-def test_changed_parameters_are_read_anew():
+def test_changed_parameters_are_read_anew() -> None:
     w = ab.Parameter(np.ones((4, 4)))
 
-    def value():
+    def value() -> Any:
         return float(ab.sum(ab.map(lambda x: ab.sum(w @ (x * ab.ones(4))), [1.0, 2.0])))
 
     assert value() == 48

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from autobatch.optim import optimizer
 
 
 @pytest.fixture(autouse=True)
-def everything_is_large(monkeypatch) -> Iterator[None]:
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Products, loops and updates are shared whatever their size, and in small parts; help is always asked for."""
     before = ab.get_num_threads()
     for module in (tiles, parts, optimizer):
@@ -37,7 +38,7 @@ def everything_is_large(monkeypatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("n_threads", [2, 3, 5])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_have_the_same_bits_on_any_number_of_threads(n_threads, dtype):
+def test_products_have_the_same_bits_on_any_number_of_threads(n_threads: Any, dtype: Any) -> None:
     rng = np.random.default_rng(0)
     for m, k, n in [(1, 1, 1), (1, 40, 700), (700, 40, 3), (500, 600, 130), (7, 0, 9), (0, 3, 4)]:
         x, w = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
@@ -53,7 +54,7 @@ def test_products_have_the_same_bits_on_any_number_of_threads(n_threads, dtype):
         assert all(np.array_equal(results[0], y) for y in results)
 
 
-def train(n_threads: int, make) -> list[np.ndarray]:
+def train(n_threads: int, make: Any) -> list[np.ndarray]:
     ab.set_num_threads(n_threads)
     ab.seed(0)
     w, v = ab.Parameter(np.eye(50) / 2), ab.Parameter(np.linspace(-1, 1, 500).reshape(50, 10))
@@ -82,7 +83,7 @@ def train(n_threads: int, make) -> list[np.ndarray]:
         lambda parameters: optim.SGD(parameters, lr=0.01, momentum=0.5, nesterov=True),
     ],
 )
-def test_training_has_the_same_bits_on_any_number_of_threads(make, monkeypatch):
+def test_training_has_the_same_bits_on_any_number_of_threads(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = train(1, make)
     calls = []
     share = parts.share
@@ -94,7 +95,7 @@ def test_training_has_the_same_bits_on_any_number_of_threads(make, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_many_products_have_the_same_bits_on_any_number_of_threads(dtype):
+def test_many_products_have_the_same_bits_on_any_number_of_threads(dtype: Any) -> None:
     rng = np.random.default_rng(3)
     for shape, n in [((9, 7, 30), 40), ((1, 300, 20), 70), ((0, 3, 4), 5), ((5, 2, 0), 3)]:
         x, w = rng.standard_normal(shape).astype(dtype), rng.standard_normal((shape[0], shape[2], n)).astype(dtype)
@@ -108,7 +109,7 @@ def test_many_products_have_the_same_bits_on_any_number_of_threads(dtype):
         assert all(np.array_equal(results[0], y) for y in results)
 
 
-def test_the_caller_does_all_parts_where_no_other_thread_begins(monkeypatch):
+def test_the_caller_does_all_parts_where_no_other_thread_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_work", lambda team: None)
     monkeypatch.setattr(threads, "_team", [threads._Team()])
     ab.set_num_threads(4)
@@ -118,7 +119,7 @@ def test_the_caller_does_all_parts_where_no_other_thread_begins(monkeypatch):
     np.testing.assert_allclose(y, x @ x.T)
 
 
-def test_threads_of_the_user_may_share_at_the_same_time():
+def test_threads_of_the_user_may_share_at_the_same_time() -> None:
     ab.set_num_threads(3)
     x = np.random.default_rng(2).standard_normal((260, 130))
     expected = x @ x.T
@@ -139,7 +140,7 @@ def test_threads_of_the_user_may_share_at_the_same_time():
     assert not wrong
 
 
-def test_few_calls_ask_for_help_that_does_not_come_or_comes_late(monkeypatch):
+def test_few_calls_ask_for_help_that_does_not_come_or_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "PATIENCE", 3)
     monkeypatch.setattr(threads, "LONGEST", 1000)
     team = threads._Team()
@@ -175,7 +176,7 @@ def test_few_calls_ask_for_help_that_does_not_come_or_comes_late(monkeypatch):
     assert not threads.is_help_likely(2)
 
 
-def test_a_fault_before_the_first_part_leaves_the_threads_at_work():
+def test_a_fault_before_the_first_part_leaves_the_threads_at_work() -> None:
     ab.set_num_threads(2)
     failed = threading.Event()
 
@@ -202,7 +203,7 @@ def test_a_fault_before_the_first_part_leaves_the_threads_at_work():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer on this system")
-def test_control_c_in_shared_loops_leaves_the_threads_at_work():
+def test_control_c_in_shared_loops_leaves_the_threads_at_work() -> None:
     ab.set_num_threads(2)
     w = ab.Parameter(np.linspace(-1, 1, 300))
 
@@ -225,7 +226,7 @@ def test_control_c_in_shared_loops_leaves_the_threads_at_work():
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_control_c_waits_for_parts_that_others_have_begun(late):
+def test_control_c_waits_for_parts_that_others_have_begun(late: Any) -> None:
     """`share` raises only once all parts are done, also if Ctrl-C comes as they are."""
     ab.set_num_threads(2)
     begun, go = threading.Event(), threading.Event()
@@ -258,7 +259,7 @@ def test_control_c_waits_for_parts_that_others_have_begun(late):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_process_has_threads_of_its_own():
+def test_a_forked_process_has_threads_of_its_own() -> None:
     command = """
 import os, numpy as np, autobatch as ab
 from autobatch.backends.host import tiles
@@ -285,12 +286,12 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize(("variable", "count"), [("3", 3), ("2,4", 2), ("", None), ("many", None)])
-def test_the_usual_variable_sets_the_default(monkeypatch, variable, count):
+def test_the_usual_variable_sets_the_default(monkeypatch: pytest.MonkeyPatch, variable: Any, count: Any) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     assert threads.default_threads() == (count or len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.0, True])
-def test_a_count_of_threads_is_a_whole_number(wrong):
+def test_a_count_of_threads_is_a_whole_number(wrong: Any) -> None:
     with pytest.raises(ValueError, match="whole number"):
         ab.set_num_threads(wrong)

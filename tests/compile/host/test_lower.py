@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ BACKENDS = ("numpy", "numba")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def cache_folder(tmp_path_factory):
+def cache_folder(tmp_path_factory: Any) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -145,13 +147,13 @@ def tree_cell(b: Build, w: int) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("w", [0, 1, 6])
-def test_tree_cell(dtype, w):
+def test_tree_cell(dtype: Any, w: Any) -> None:
     b = Build(dtype)
     h, c, z, x = tree_cell(b, w)
     check(b.out(h, c, z, x))
 
 
-def test_tree_cell_plan():
+def test_tree_cell_plan() -> None:
     b = Build()
     h, c, *_ = tree_cell(b, 64)
     steps = fuse(rewrite_movement(b.out(h, c)), (False, False))
@@ -162,7 +164,7 @@ def test_tree_cell_plan():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("w", [1, 5])
-def test_gradients_of_a_gate(dtype, w):
+def test_gradients_of_a_gate(dtype: Any, w: Any) -> None:
     b = Build(dtype)
     g, z = b.input("cotangent", 0, M, w), b.input("kept", 0, M, 2 * w)
     x, weight = b.input("rows", 0, M, 3), b.input("shared", 0, 2 * w, 3)
@@ -180,7 +182,7 @@ def test_gradients_of_a_gate(dtype, w):
     check(graph, accumulate=(True, False, False, True, False))
 
 
-def test_parts_with_gaps_and_other_terms():
+def test_parts_with_gaps_and_other_terms() -> None:
     b = Build()
     x, y, z = b.input("rows", 0, M, 2), b.input("rows", 1, M, 3), b.input("rows", 2, M, 9)
     part = b.op(UNSLICE, x, attrs=(-1, 5, 2, 1, 9))
@@ -195,7 +197,7 @@ BINARY = [e.ADD, e.SUB, e.MUL, e.DIV, e.MAXIMUM, e.MINIMUM, e.LESS, e.LESS_EQUAL
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_elementwise_op(dtype):
+def test_every_elementwise_op(dtype: Any) -> None:
     b = Build(dtype)
     x, y = b.input("rows", 0, M, 33), b.input("cotangent", 0, M, 33)
     outputs = [b.op(op, x) for op in UNARY] + [b.op(op, x, y) for op in BINARY]
@@ -207,7 +209,7 @@ def test_every_elementwise_op(dtype):
     check(b.out(*outputs), special=True)
 
 
-def test_functions_over_their_range():
+def test_functions_over_their_range() -> None:
     b = Build()
     x = b.input("cotangent", 0, M, 1)
     names = [fn.EXP, fn.LOG, fn.TANH, fn.SIGMOID, fn.SOFTPLUS]
@@ -225,7 +227,7 @@ def test_functions_over_their_range():
         np.testing.assert_allclose(got, want, 5e-7, absolute, err_msg=op.name)
 
 
-def test_data_scalars_and_vectors():
+def test_data_scalars_and_vectors() -> None:
     b = Build()
     x, n, f = b.input("rows", 0, M, 4), b.input("data", 0, M, dtype=np.int64), b.input("data", 1, M, dtype=np.float64)
     s, k, v = b.input("rows", 1, M), b.input("shared", 0), b.input("shared", 1, 8)
@@ -241,7 +243,7 @@ def test_data_scalars_and_vectors():
     check(b.out(less, n, b.op(e.ADD, n, n), b.op(e.DIV, b.op(e.SUB, y, y), small := b.op(RESHAPE, s, attrs=((M, 1),)))))
 
 
-def test_higher_ranks():
+def test_higher_ranks() -> None:
     b = Build()
     x, w, v = b.input("rows", 0, M, 3, 4), b.input("shared", 0, 5, 4), b.input("shared", 1, 5)
     flat = b.op(RESHAPE, x, attrs=((M * 3, 4),))
@@ -261,7 +263,7 @@ def test_higher_ranks():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_lists(dtype):
+def test_lists(dtype: Any) -> None:
     b = Build(dtype)
     seg = b.input("segments", 1, N, dtype=np.int64)
     h, x, c = b.input("rows", 0, N, 4), b.input("rows", 1, M, 4), b.input("rows", 2, N, 4)
@@ -278,7 +280,7 @@ def test_lists(dtype):
     check(b.out(total, y, f, raw, raw), sizes=(7, 19), accumulate=(True,) * 5)
 
 
-def test_shared_results_and_copies():
+def test_shared_results_and_copies() -> None:
     b = Build()
     x, w = b.input("rows", 0, M, 3), b.input("shared", 0, 2, 3)
     y = b.op(PRODUCT, x, b.op(TRANSPOSE, w, attrs=((1, 0),)))
@@ -287,7 +289,7 @@ def test_shared_results_and_copies():
     check(b.out(y, y, w, t, x, x, table, b.op(TRANSPOSE, w, attrs=((1, 0),)), w))
 
 
-def test_stages_have_no_cycle():
+def test_stages_have_no_cycle() -> None:
     b = Build()
     x, w = b.input("rows", 0, M, 4), b.input("shared", 0, 4, 4)
     a = b.op(fn.TANH, x)
@@ -300,7 +302,7 @@ def test_stages_have_no_cycle():
     check(b.out(wide, d, narrow, c, b.op(e.NEG, wide)), tolerance=1e-5)
 
 
-def test_one_source_for_all_widths(tmp_path, monkeypatch):
+def test_one_source_for_all_widths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path / "new"))
     texts = []
     for w in (2, 8):
@@ -319,7 +321,7 @@ def softmax(b: Build, x: int) -> tuple[int, int]:
     return b.op(e.SUB, x, b.op(e.ADD, b.op(fn.LOG, total), finite)), b.op(e.DIV, exps, total)
 
 
-def test_softmax_computes_row_values_in_the_loop():
+def test_softmax_computes_row_values_in_the_loop() -> None:
     b = Build()
     graph = b.out(*softmax(b, b.input("rows", 0, M, 5)))
     steps = fuse(rewrite_movement(graph), (False, False))
@@ -330,7 +332,7 @@ def test_softmax_computes_row_values_in_the_loop():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(5,), (70,), (3, 17)])
-def test_softmax_is_one_loop(dtype, shape):
+def test_softmax_is_one_loop(dtype: Any, shape: Any) -> None:
     b = Build(dtype)
     graph = b.out(*softmax(b, b.input("rows", 0, M, *shape)))
     (loop,) = (s for s in steps_of(graph, (False, False), "numba").order if isinstance(s, Loop))
@@ -341,7 +343,7 @@ def test_softmax_is_one_loop(dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_reductions_of_rows(dtype):
+def test_reductions_of_rows(dtype: Any) -> None:
     b = Build(dtype)
     x, y, g = b.input("rows", 0, M, 3, 33), b.input("rows", 1, M, 33), b.input("cotangent", 0, M)
     whole = b.op(SUM, b.op(e.MUL, x, x), attrs=((-2, -1), False))
@@ -365,7 +367,7 @@ def test_reductions_of_rows(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_number_of_each_row_is_found_in_the_loop(dtype):
+def test_one_number_of_each_row_is_found_in_the_loop(dtype: Any) -> None:
     b = Build(dtype)
     x, k, g = b.input("rows", 0, M, 9), b.input("data", 0, M, dtype=np.int64), b.input("cotangent", 0, M)
     start = b.op(e.MUL, b.op(ARANGE, b.const(0, np.int64), attrs=(M,)), b.const(9, np.int64))
@@ -382,7 +384,7 @@ def test_one_number_of_each_row_is_found_in_the_loop(dtype):
     check(graph)
 
 
-def test_a_lookup_alone_does_not_read_all_of_its_row():
+def test_a_lookup_alone_does_not_read_all_of_its_row() -> None:
     b = Build()
     x, k = b.input("rows", 0, M, 900), b.input("data", 0, M, dtype=np.int64)
     start = b.op(e.MUL, b.op(ARANGE, b.const(0, np.int64), attrs=(M,)), b.const(900, np.int64))
@@ -393,7 +395,7 @@ def test_a_lookup_alone_does_not_read_all_of_its_row():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_two_results_added_to_the_same_rows_of_one_pool(backend):
+def test_two_results_added_to_the_same_rows_of_one_pool(backend: Any) -> None:
     b = Build()
     x, y = b.input("cotangent", 0, M, 64), b.input("cotangent", 1, M, 64)
     program = lower(b.out(b.op(e.MUL, x, y), b.op(e.ADD, x, y), x), "both", (True,) * 3, backend)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -187,7 +188,7 @@ def check(seed: int) -> None:
 
 
 @pytest.mark.parametrize("block", range(8))
-def test_random_graphs(block, tmp_path, monkeypatch):
+def test_random_graphs(block: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path))
     load = cache.load
     monkeypatch.setattr(cache, "load", lambda source: load(source).py_func)
@@ -217,7 +218,7 @@ def run_on(n_threads: int, program: Any, graph: Graph, batched: tuple[bool, ...]
     return [a if o is None else o[0] for a, o in zip(found, outputs, strict=True)], len(n_shared)
 
 
-def test_random_graphs_have_the_same_bits_on_any_number_of_threads(monkeypatch):
+def test_random_graphs_have_the_same_bits_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "SHARED", 1)
     monkeypatch.setattr(parts, "PART", 1)
     monkeypatch.setattr(threads, "LONGEST", 0)
