@@ -19,7 +19,7 @@ import numpy as np
 
 import autobatch as ab
 from autobatch.backends.host.arena import arena
-from autobatch.run.execute import Run
+from autobatch.run.execute import HostRun
 from autobatch.schedule.structures import CONCAT_ROWS, SLICE_ROWS
 from benchmarks import measure
 from benchmarks.workload import CELLS, NO_CELLS, WORKLOADS, Workload, load, minibatches
@@ -29,7 +29,7 @@ PROGRAMS = (CELLS, NO_CELLS)
 EPOCH = 5  # minibatches; the second time round nothing may grow
 
 
-def needed(run: Run) -> dict[str, int]:
+def needed(run: HostRun) -> dict[str, int]:
     """Bytes of values, residuals and gradients of a run."""
     tape, plan, table = run.tape, run.plan, run.tape.signatures
     node = np.repeat(np.arange(tape.sig.size), np.diff(tape.value_of))

@@ -62,8 +62,8 @@ def disagreements(programs: Sequence[Program]) -> list[str]:
     first, *others = [program for program in programs if program.losses] or [None]
     reasons = []
     for other in others:
-        n = min(len(other.losses), len(first.losses))  # type: ignore[union-attr]
-        mine, theirs = first.losses[:n], other.losses[:n]  # type: ignore[union-attr]
+        n = min(len(other.losses), len(first.losses))
+        mine, theirs = first.losses[:n], other.losses[:n]
         if not np.allclose(theirs, mine, rtol=LOSS_TOLERANCE, atol=0.0):
             reasons.append(f"losses of {other.name} {_short(theirs)} are not those of {first.name} {_short(mine)}")
     return reasons

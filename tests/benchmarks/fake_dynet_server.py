@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "dynet_peer"))
 
-import protocol
+import protocol  # type: ignore[import-not-found]
 
 FAIL, END, TAKE_LONG = 100, 101, 102
 

@@ -85,7 +85,7 @@ def test_bytes_that_no_program_avoids() -> None:
 
 
 def test_a_program_with_other_losses_is_void() -> None:
-    rows = [Row(name, None) for name in "abc"]  # type: ignore[arg-type]
+    rows = [Row(name, None) for name in "abc"]
     rows[0].losses, rows[1].losses, rows[2].losses = [10.0, 9.0], [10.0005, 9.0], [10.0, 9.01]
     judge(rows)
     assert [bool(row.void) for row in rows] == [False, False, True]
@@ -143,7 +143,7 @@ def test_a_program_that_fails_is_left_alone() -> None:
 
 def _cell(workload: str, dim: int, batch: int, **steps: float | tuple[float, float, float] | str) -> dict[str, Any]:
     names = {"fresh": CELLS, "reused": CELLS_REUSED, "eager": report.EAGER, "prebuilt": report.PREBUILT}
-    programs = {}
+    programs: dict[str, Any] = {}
     for key, given in steps.items():
         step, host, device = given if isinstance(given, tuple) else (given, 1.0, 1.0)
         void = "other losses" if step == 0.0 else ""

@@ -49,7 +49,7 @@ def test_needed_bytes() -> None:
     w = ab.Parameter(np.ones((3, 4), np.float32))
     loss = ab.sum(ab.map(lambda x: ab.sum(ab.tanh(w @ ab.tensor(x))), list(np.ones((5, 4), np.float32))))
     float(loss)
-    need = memory.needed(loss._tape.run)
+    need = memory.needed(loss._tape.run)  # type: ignore[attr-defined]
     # Five examples of 4 numbers, 5 products and 5 activations of 3, 5 sums and their sum.
     assert need["values"] == 4 * (5 * 4 + 5 * 3 + 5 * 3 + 5 + 1)
     assert need["gradients"] == 4 * (5 * 3 + 5 * 3 + 5 + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ NAMES = ("bilstm", "tagger_chars", "lm")
 DIM = 6
 
 
-def few_sentences(name: str) -> list:
+def few_sentences(name: str) -> list[Any]:
     """Short ones of unlike lengths, one of a single word; words with and without a row of their own."""
     ascending = sorted(load(name).examples(), key=lambda sentence: len(sentence.words))
     return [ascending[k] for k in (300, 0, 150, 40)]

@@ -102,7 +102,7 @@ def test_the_gradient_of_weights_is_one_matmul_over_all_launches() -> None:
 
 
 def test_a_sabotaged_sum_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = stage.sum_of_scatters
+    right = stage.sum_of_scatters  # type: ignore[attr-defined]
     monkeypatch.setattr(stage, "sum_of_scatters", lambda graph, i: (right(graph, i) or [])[:1] or None)
     with pytest.raises(AssertionError):
         check(traced(PROGRAMS["lookups"]))

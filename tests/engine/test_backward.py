@@ -70,4 +70,4 @@ def test_what_only_a_detached_value_leads_to_has_no_gradient(batched: Any) -> No
     assert a.grad is None
     assert b.grad.tolist() == [2.0, 4.0]
     second.backward()
-    assert a.grad.tolist() == [6.0, 8.0]
+    assert a.grad.tolist() == [6.0, 8.0]  # type: ignore[attr-defined]

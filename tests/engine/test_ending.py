@@ -342,7 +342,7 @@ def test_a_recording_goes_with_its_last_tensor() -> None:
     y = ab.tanh(vector(1, 2))
     z = y * 2
     z.numpy()
-    tape = weakref.ref(z._tape)
+    tape = weakref.ref(z._tape)  # type: ignore[attr-defined]
     del z
     assert tape() is not None
     del y
@@ -416,7 +416,7 @@ def test_the_collector_waits_until_the_flush_and_then_goes_on_as_before() -> Non
     finally:
         gc.callbacks.remove(note)
     ab.map(lambda k: ab.tensor(float(k)) * 2.0, range(2 * before[0]))
-    kept = [[] for _ in range(20 * before[0])]
+    kept: list[list[int]] = [[] for _ in range(20 * before[0])]
     assert gc.get_count()[0] < len(kept)  # it runs though nothing was flushed
     ab.evaluate(ab.map(lambda k: ab.tensor(float(k)), [1.0]))
 

@@ -61,7 +61,7 @@ def outcome(net: Net, k: int, batched: bool) -> list[Any]:
 def scheduled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Tapes that were scheduled."""
     seen: list[Any] = []
-    plain: Callable[..., Any] = running.schedule
+    plain: Callable[..., Any] = running.schedule  # type: ignore[attr-defined]
     monkeypatch.setattr(running, "schedule", lambda tape, *more: seen.append(tape) or plain(tape, *more))
     return seen
 

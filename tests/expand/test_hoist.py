@@ -57,7 +57,8 @@ class Recurrent(nn.Module):
         return ab.tanh(i + ab.sum(gates, like=i))
 
     def run_lstm(self, words: list[int]) -> Any:
-        h, c = self.start, self.start
+        h: Any = self.start
+        c: Any = self.start
         for word in words:
             h, c = self.lstm(self.table[word], (h, c))
         return h

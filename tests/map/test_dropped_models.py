@@ -31,7 +31,7 @@ class Model(nn.Module):
     def __init__(self) -> None:
         self.layers = [nn.Linear(DIM, DIM), nn.Linear(DIM, DIM)]
         self.start = ab.Parameter(np.zeros(DIM))
-        self.layers[0].parent = self  # a module that leads back to the model
+        self.layers[0].parent = self  # type: ignore[attr-defined]  # a module that leads back to the model
         self.activation = self.bent  # and a method that does
 
     def bent(self, x: Any) -> Any:

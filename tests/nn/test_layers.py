@@ -193,7 +193,7 @@ def test_child_sum_tree_lstm_cell_is_equations_2_to_8(n_children: int) -> None:
     node, x = nn.ChildSumTreeLSTMCell(3, 4), RNG.normal(size=3)
     children = [tuple(pair) for pair in RNG.normal(size=(n_children, 2, 4))]
     ours = node(ab.tensor(x), [(ab.tensor(h), ab.tensor(c)) for h, c in children])
-    for got, expected in zip(ours, child_sum_node(x, children, parts(node)), strict=True):  # type: ignore[arg-type]
+    for got, expected in zip(ours, child_sum_node(x, children, parts(node)), strict=True):
         close(got, expected)
 
 

@@ -103,7 +103,7 @@ def test_cycles_are_tolerated() -> None:
     class Parent(nn.Module):
         def __init__(self) -> None:
             self.children = [Child(self), Child(self)]
-            self.children.append(self.children)  # type: ignore[arg-type]
+            self.children.append(self.children)
 
     model = Parent()
     names = ["children.0.weight", "children.1.weight"]
@@ -136,7 +136,7 @@ def test_deep_nesting_needs_no_recursion() -> None:
     model: Any = Leaf()
     for _ in range(3000):
         outer = nn.Module()
-        outer.inner = model
+        outer.inner = model  # type: ignore[attr-defined]
         model = outer
     assert len(list(model.modules())) == 3001
     assert len(model.state_dict()) == 1
@@ -144,7 +144,7 @@ def test_deep_nesting_needs_no_recursion() -> None:
 
 def test_two_parameters_of_one_name_are_an_error() -> None:
     model = nn.Module()
-    model.keyed = {1: ab.Parameter(np.zeros(1)), "1": ab.Parameter(np.zeros(1))}
+    model.keyed = {1: ab.Parameter(np.zeros(1)), "1": ab.Parameter(np.zeros(1))}  # type: ignore[attr-defined]
     assert len(list(model.parameters())) == 2
     with pytest.raises(ValueError, match=r"two parameters of Module have the name 'keyed.1'"):
         model.state_dict()
@@ -169,14 +169,14 @@ def test_zero_grad_forgets_every_gradient() -> None:
 def test_every_write_and_delete_of_an_attribute_is_noticed() -> None:
     model = Leaf()
     before = guards.epoch[0]
-    model.flag = True
+    model.flag = True  # type: ignore[attr-defined]
     after_write = guards.epoch[0]
-    del model.flag
+    del model.flag  # type: ignore[attr-defined]
     after_delete = guards.epoch[0]
     model.eval()
     assert before != after_write != after_delete != guards.epoch[0]
     with pytest.raises(AttributeError):
-        del model.flag
+        del model.flag  # type: ignore[attr-defined]
 
 
 def test_state_dict_gives_copies() -> None:
@@ -205,10 +205,10 @@ def test_load_state_dict_copies_what_it_is_given() -> None:
 
 def test_load_state_dict_rounds_to_the_dtype_of_the_parameter() -> None:
     model = nn.Module()
-    model.weight = ab.Parameter(np.zeros(1), dtype=np.float32)
+    model.weight = ab.Parameter(np.zeros(1), dtype=np.float32)  # type: ignore[attr-defined]
     model.load_state_dict({"weight": np.array([0.1])})
-    assert model.weight.dtype == np.float32
-    assert model.weight.numpy()[0] == np.float32(0.1)
+    assert model.weight.dtype == np.float32  # type: ignore[attr-defined]
+    assert model.weight.numpy()[0] == np.float32(0.1)  # type: ignore[attr-defined]
 
 
 def test_load_state_dict_lists_everything_that_does_not_fit_and_changes_nothing() -> None:
@@ -252,7 +252,7 @@ def test_load_state_dict_takes_pytorch_tensors() -> None:
 @of_the_host("the lines that are interrupted would be the stand-in's")
 def test_load_state_dict_under_ctrl_c_changes_all_or_nothing() -> None:
     model = nn.Module()
-    model.weights = [ab.Parameter(np.zeros(2)) for _ in range(3)]
+    model.weights = [ab.Parameter(np.zeros(2)) for _ in range(3)]  # type: ignore[attr-defined]
     state = {name: np.ones(2) for name in model.state_dict()}
     outcomes = set()
     for line in range(100_000):

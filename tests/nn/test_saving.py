@@ -73,7 +73,7 @@ def test_what_cannot_be_written_is_listed(tmp_path: Path) -> None:
     listed = [line.strip().split(":")[0] for line in str(caught.value).splitlines()[1:]]
     assert listed == ["'text'", "'object'", "'c'", "3"]
     with pytest.raises(TypeError, match="expected a module or a state dict, got list"):
-        ab.save(tmp_path / "state", [np.ones(2)])  # type: ignore[arg-type]
+        ab.save(tmp_path / "state", [np.ones(2)])
     assert names(tmp_path) == []
 
 
@@ -190,7 +190,7 @@ def test_a_target_that_cannot_be_written_is_an_error_before_any_work(
     if os.geteuid() == 0:  # whom modes do not stop
         monkeypatch.setattr(os, "access", lambda path, mode: "closed" not in str(path))
     with pytest.raises(OSError, match="save: the file cannot be written") as caught:
-        ab.save(f"{tmp_path}/{target}", Untouched())  # type: ignore[arg-type]
+        ab.save(f"{tmp_path}/{target}", Untouched())
     assert caught.value.filename == f"{tmp_path}/{target}"
 
 

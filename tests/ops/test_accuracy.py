@@ -126,7 +126,7 @@ def test_loops_over_scalar_functions_are_vectorised(name: str) -> None:
     if function.py_func.__code__.co_argcount > 1:
         pytest.skip("powers and divisions with remainder call the C library")
 
-    @njit(error_model="numpy")  # type: ignore[untyped-decorator]
+    @njit(error_model="numpy")
     def loop(x, y):  # type: ignore[no-untyped-def]
         for i in range(len(x)):
             y[i] = function(x[i])

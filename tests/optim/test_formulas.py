@@ -177,7 +177,7 @@ def test_a_parameter_without_gradient_rests_and_its_steps_are_not_counted() -> N
     assert (params[0].numpy() != 1).all()
     assert (params[1].numpy() == 1).all()
     state = optimizer.state_dict()
-    assert (state["0.step"], state["1.step"]) == (1, 0)
+    assert [state["0.step"], state["1.step"]] == [1, 0]
     optimizer.zero_grad()
     assert params[0].grad is None
     optimizer.step()

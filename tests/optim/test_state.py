@@ -123,7 +123,7 @@ def test_the_learning_rate_is_checked_when_it_is_set() -> None:
 
 def test_only_parameters_can_be_trained() -> None:
     with pytest.raises(TypeError, match=r"expected ab.Parameter, got Linear\n  repair: pass model.parameters\(\)"):
-        optim.SGD([nn.Linear(2, 2)], 0.1)  # type: ignore[list-item]
+        optim.SGD([nn.Linear(2, 2)], 0.1)
     optimizer = optim.SGD(nn.Linear(2, 3).parameters(), 0.1)
     assert [p.shape for p in optimizer.params] == [(3, 2), (3,)]
 

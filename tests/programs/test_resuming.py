@@ -59,7 +59,7 @@ class Run:
 
     def parts(self) -> dict[str, dict[str, Any]]:
         parts = {"model": self.model, "optimizer": self.optimizer, "batches": self.batches}
-        return {name: part.state_dict() for name, part in parts.items()} | {"random": ab.random_state()}
+        return {name: part.state_dict() for name, part in parts.items()} | {"random": ab.random_state()}  # type: ignore[attr-defined]
 
     def save(self, path: Path) -> None:
         ab.save(path, {f"{part}/{name}": x for part, state in self.parts().items() for name, x in state.items()})

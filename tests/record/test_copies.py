@@ -82,6 +82,7 @@ def test_gradients_are_copied(twin_of: Callable[[Any], Any]) -> None:
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         assert type(p.grad) is type(q.grad)
         mine, its = (g.values if isinstance(g, SparseRows) else g for g in (p.grad, q.grad))
+        assert mine is not None
         assert np.array_equal(mine, its)
         mine += 1.0
         assert not np.array_equal(mine, its)

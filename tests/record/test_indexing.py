@@ -43,7 +43,11 @@ def mixed(draw: Any) -> tuple[tuple[int, ...], Any]:
     """Index arrays that broadcast, masks, lists, whole numbers, slices, None and ... in any order."""
     shape = draw(st.sampled_from(SHAPES))
     together = draw(st.sampled_from([(2,), (3,), (2, 2), (1,), (0,), (2, 0)]))
-    left, items, kinds = list(shape), [], ["array", "array", "list", "mask", "int", "slice", "none", "dots", "end"]
+    left, items, kinds = (
+        list(shape),
+        list[Any](),
+        ["array", "array", "list", "mask", "int", "slice", "none", "dots", "end"],
+    )
     while left:
         n = left[0]
         kind = draw(st.sampled_from(kinds))

@@ -106,5 +106,5 @@ def test_replayed_values_have_their_lines() -> None:
 
 def test_what_was_broken_off_has_no_line() -> None:
     t = ab.tensor([1.0]) * 2.0
-    t._tape.count = WRITING
+    t._tape.count = WRITING  # type: ignore[attr-defined]
     assert repr(t) == "Tensor(f32[1])"

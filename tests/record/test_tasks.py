@@ -299,7 +299,7 @@ def test_tasks_that_have_ended_keep_nothing() -> None:
 
     async def leaves() -> None:
         h = ab.tensor([1.0]) * 2.0
-        kept.append(weakref.ref(h._tape))
+        kept.append(weakref.ref(h._tape))  # type: ignore[attr-defined]
         await asyncio.sleep(0)
 
     async def main() -> None:

@@ -194,7 +194,7 @@ def test_equality_compares_numbers() -> None:
     equal = operator.eq
     for got in (a == c, operator.eq(a, c), equal(a, c), next(map(operator.eq, [a], [c]))):
         assert got.tolist() == [True, False]
-    assert (a == None, a != None, a == "word", a == {}, a != {1}) == (False, True, False, False, True)  # noqa: E711
+    assert [a == None, a != None, a == "word", a == {}, a != {1}] == [False, True, False, False, True]  # noqa: E711
     assert (a == [1.0, 3.0]).tolist() == [True, False]
 
 

@@ -26,7 +26,7 @@ def captured() -> Iterator[list[CudaProgram]]:
     The list is filled when the block ends. Kernels are made anew in it: those of before are not lowered again.
     """
     made: dict[Any, tuple[Graph, str, Sequence[bool], bool]] = {}
-    original = kernel.lower
+    original = kernel.lower  # type: ignore[attr-defined]
 
     def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str, add: bool = True) -> Any:
         made[graph.key(), tuple(accumulate), add] = graph, name, accumulate, add

@@ -164,7 +164,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         alloc_pinned_memory=Pinned,
         Event=Event, Stream=Stream,
     )  # fmt: skip
-    found = SimpleNamespace(
+    found: SimpleNamespace = SimpleNamespace(
         cuda=cuda, limit=0, modules=modules, launches=launches, handles=handles, RawModule=Module,
         ndarray=lambda shape, dtype, memptr: view(memptr[0], shape, (1,), dtype), argsort=np.argsort,
         zeros=lambda shape, dtype: Array(np.zeros(shape, dtype)),

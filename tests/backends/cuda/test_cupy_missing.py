@@ -45,7 +45,7 @@ def fake_cupy(
             return given(cublas)
 
     module = ModuleType("cupy")
-    module.cuda = Cuda()
+    module.cuda = Cuda()  # type: ignore[attr-defined]
     return module
 
 

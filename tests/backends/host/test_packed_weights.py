@@ -54,7 +54,7 @@ def test_copies_go_with_their_array() -> None:
 
 def count_packing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made = []
-    panels = packed.panels
+    panels = packed.panels  # type: ignore[attr-defined]
     monkeypatch.setattr(packed, "panels", lambda v: made.append(1) or panels(v))
     return made
 

@@ -86,7 +86,7 @@ def train(n_threads: int, make: Any) -> list[np.ndarray]:
 def test_training_has_the_same_bits_on_any_number_of_threads(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = train(1, make)
     calls = []
-    share = parts.share
+    share = parts.share  # type: ignore[attr-defined]
     monkeypatch.setattr(parts, "share", lambda *arguments: calls.append(arguments[2]) or share(*arguments))
     for n_threads in (2, 3):
         for got, wanted in zip(train(n_threads, make), alone, strict=True):

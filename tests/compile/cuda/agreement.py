@@ -85,7 +85,8 @@ class Agreement:
             else:
                 rows = (np.arange(1, n + 1) if block else rng.integers(0, len(pool), n)).astype(np.int32)
             outputs.append((pool, rows, int(rows[0]) if block and n else -1))
-        by_numpy, by_device, turned = ([self._copied(x, memo) for x in outputs] for memo in ({}, {}, {}))
+        memos: list[dict[Any, Any]] = [{}, {}, {}]
+        by_numpy, by_device, turned = ([self._copied(x, memo) for x in outputs] for memo in memos)
         room = [None if isinstance(x, np.ndarray) and not self._has_dim(o) else x for o, x in enumerate(by_numpy)]
         same = self.plain.run(sizes[0], sizes, inputs, room)
         self.run(sizes, inputs, by_device, apart)

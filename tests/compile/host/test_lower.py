@@ -423,8 +423,8 @@ def test_loops_promise_that_their_arrays_are_apart() -> None:
     pool, rows, result = np.ones((2, 3), np.float32), np.arange(2), np.empty((2, 3), np.float32)
     loop(2, 3, pool, rows, pool, rows, result, 0)
     np.testing.assert_allclose(result, np.tanh(1.0), rtol=1e-6)
-    (signature,) = loop.signatures
-    define = next(line for line in loop.inspect_llvm(signature).splitlines() if line.startswith("define"))
+    (signature,) = loop.signatures  # type: ignore[attr-defined]
+    define = next(line for line in loop.inspect_llvm(signature).splitlines() if line.startswith("define"))  # type: ignore[attr-defined]
     assert "noalias" in define.split(" %arg.a0.4")[0].rpartition(",")[2]
 
 

@@ -191,7 +191,7 @@ def check(seed: int) -> None:
 def test_random_graphs(block: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path))
     load = cache.load
-    monkeypatch.setattr(cache, "load", lambda source: load(source).py_func)
+    monkeypatch.setattr(cache, "load", lambda source: load(source).py_func)  # type: ignore[attr-defined]
     for seed in range(25 * block, 25 * block + 25):
         check(seed)
 

@@ -42,7 +42,7 @@ def gradients(batched: bool = True) -> list[Any]:
         return ab.tanh(h @ w + table[index] * scale) + ab.sum(others, like=h) / (1.0 + ab.exp(h))
 
     def loss(example: list[int]) -> Any:
-        h, seen = table[example[0]], []
+        h, seen = table[example[0]], list[Any]()
         for k in example:
             h = step(h, k, 0.5 * k, seen[-2:])
             seen.append(h)

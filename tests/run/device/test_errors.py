@@ -65,8 +65,8 @@ def test_a_device_without_room_says_what_was_asked_for(device: StandIn) -> None:
 def test_a_reverse_pass_without_room_counts_what_the_forward_pass_holds(device: StandIn) -> None:
     model = Reader()
     loss = ab.mean(ab.map(model.loss, SENTENCES * 40))
-    flush(loss._tape, loss, only=True)
-    held = loss._tape.run.room.n_bytes
+    flush(loss._tape, loss, only=True)  # type: ignore[attr-defined]
+    held = loss._tape.run.room.n_bytes  # type: ignore[attr-defined]
     device.limit = device.used + 2000
     with pytest.raises(DeviceMemoryError, match="backward pass: the device is out of memory") as raised:
         loss.backward()

@@ -34,7 +34,7 @@ def test_a_number_keeps_its_shape(device: StandIn) -> None:
 
 def test_a_parameter_is_read_and_replaced(device: StandIn) -> None:
     p = ab.Parameter([1.0, 2.0])
-    assert p.value.get().tolist() == p.numpy().tolist() == [1.0, 2.0]
+    assert p.value.get().tolist() == p.numpy().tolist() == [1.0, 2.0]  # type: ignore[attr-defined]
     p.value = [3.0, 4.0]
     assert is_on_device(p.value) and p.numpy().tolist() == [3.0, 4.0]
     p.value = p.value * 2

@@ -19,8 +19,8 @@ def test_rows_that_are_there_twice_are_sorted() -> None:
 
 def test_launches_whose_rows_meet_are_not_apart() -> None:
     def flags(accesses: list[int], first_row: list[int], owner: list[int]) -> list[int]:
-        columns = (np.array(column, np.int64) for column in (accesses, first_row, owner))
-        return apart(ROWS, ROWS_OF, *columns, 12).tolist()
+        first, second, third = (np.array(column, np.int64) for column in (accesses, first_row, owner))
+        return apart(ROWS, ROWS_OF, first, second, third, 12).tolist()
 
     assert flags([0], [0], [0]) == [0], "one access has a row twice"
     assert flags([1, 2], [0, 0], [0, 1]) == [1, 1]
