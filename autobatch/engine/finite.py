@@ -55,7 +55,9 @@ def _error(op: str, what: str, numbers: Any, where: str) -> NonFiniteError:
     return NonFiniteError(message(whose, where=where, repair="look at the operands of this op"))
 
 
-def check_launches(tape: Recording, run: HostRun | DeviceRun, again: Callable[[], Any]) -> Callable[[Launch, int], None]:
+def check_launches(
+    tape: Recording, run: HostRun | DeviceRun, again: Callable[[], Any]
+) -> Callable[[Launch, int], None]:
     """What looks at every launch of a run. `again` runs the recording by the loop, which names the op."""
 
     def check(launch: Launch, number: int) -> None:
