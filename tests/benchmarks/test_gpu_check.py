@@ -68,7 +68,7 @@ def test_what_was_begun_before_is_not_begun_again(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     Results(path).measure("a", lambda: {"x": 1})
     Results(path).measure("a", lambda: pytest.fail("again"))
-    Results(path).measure("b", lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    Results(path).measure("b", lambda: 1 / 0)
     found = Results(path).outcomes()
     assert (found["a"]["x"], found["b"]["ok"]) == (1, False)
     assert found["b"]["error"] == "ZeroDivisionError: division by zero" and "Traceback" in found["b"]["traceback"]
@@ -154,7 +154,7 @@ def test_a_process_that_does_not_die_is_left_behind(monkeypatch: pytest.MonkeyPa
         raise subprocess.TimeoutExpired("x", timeout)
 
     monkeypatch.setattr("os.killpg", lambda number, sign: None)
-    jobs._kill(SimpleNamespace(pid=1, wait=wait))  # type: ignore[arg-type]
+    jobs._kill(SimpleNamespace(pid=1, wait=wait))
 
 
 # The plugin of pytest.
@@ -300,10 +300,10 @@ def test_calls_that_are_watched() -> None:
     device.gemm((1, 1, 1), (at, 1, False, 1), (at, 1, False, 1), (at, 1, 1), np.float64, False, 2)
     calls: list[Any] = device.calls
     assert [call.name for call in calls] == ["zero", "upload", "gemm 2x3x4", "2 gemm 1x1x1"]
-    found = spans(calls, clock)  # type: ignore[arg-type]
+    found = spans(calls, clock)
     assert (found["calls"], found["whole"], found["busy"], found["gaps"]) == (4, 7.0, 4.0, 3.0)
-    assert spans([], clock) == {"calls": 0}  # type: ignore[arg-type]
-    rates = {kind["name"]: kind["TFLOP/s"] for kind in kinds(calls, clock)}  # type: ignore[arg-type]
+    assert spans([], clock) == {"calls": 0}
+    rates = {kind["name"]: kind["TFLOP/s"] for kind in kinds(calls, clock)}
     assert rates["product 2x3x4"] == pytest.approx(48e-6) and rates["zero"] is None
 
 
