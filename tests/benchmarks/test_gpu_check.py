@@ -68,7 +68,7 @@ def test_what_was_begun_before_is_not_begun_again(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     Results(path).measure("a", lambda: {"x": 1})
     Results(path).measure("a", lambda: pytest.fail("again"))
-    Results(path).measure("b", lambda: 1 / 0)
+    Results(path).measure("b", lambda: {"x": 1 / 0})
     found = Results(path).outcomes()
     assert (found["a"]["x"], found["b"]["ok"]) == (1, False)
     assert found["b"]["error"] == "ZeroDivisionError: division by zero" and "Traceback" in found["b"]["traceback"]

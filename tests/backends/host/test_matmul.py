@@ -264,7 +264,7 @@ def test_own_rows_have_the_same_bits_among_few_and_many_rows_and_in_every_layout
 
 
 @pytest.mark.parametrize("features", [{"avx": True}, {"neon": True}, {}], ids=str)
-def test_other_machines(features, monkeypatch):
+def test_other_machines(features: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiles that machines with narrower vectors get; any machine can run them."""
     monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
     for module in (tile_code, tiles):
@@ -275,7 +275,7 @@ def test_other_machines(features, monkeypatch):
         monkeypatch.setitem(sys.modules, name, other)
         spec.loader.exec_module(other)
         monkeypatch.setitem(sys.modules, module.__name__, other)
-    assert other.PANEL_BYTES * other.ROWS < tiles.PANEL_BYTES * tiles.ROWS or tiles.VECTOR_BYTES < 64
+    assert other.PANEL_BYTES * other.ROWS < tile_code.PANEL_BYTES * tile_code.ROWS or tile_code.VECTOR_BYTES < 64
     rng = np.random.default_rng(6)
     for m, k, n in [(1, 9, 3), (13, 40, 21), (130, 270, 37)]:
         x, v = draw(rng, "float32", m, k), draw(rng, "float32", n, k)
