@@ -29,11 +29,10 @@ import numpy as np
 
 from ..base.errors import CellError, OpTypeError, op_error, user_error, user_place
 from ..base.types import INT64, Type, counted, default_dtype, promote, tensor_type
-from ..ops.declare import Attrs, Op, apply
-from ..ops.elementwise import ADD, CAST, STOP_GRADIENT, float_dtype
+from ..ops.declare import Attrs, Op
+from ..ops.elementwise import CAST, STOP_GRADIENT, float_dtype
 from ..ops.index import BOUNDED, lowest_index
-from ..ops.movement import concat, reshape
-from ..ops.reduce import LIST_REDUCTIONS
+from ..ops.reduce import LIST_REDUCTIONS, reduce_elements
 from .graph import CONST, NODE, SHARED, Graph, Origin
 from .tracers import StackedTracer, TracedList, Tracer
 
@@ -320,10 +319,4 @@ def _fold(kind: str, values: Sequence[Tracer]) -> Any:
             raise user_error(
                 OpTypeError, f"{kind}: values of a list differ in shape", expected=str(shape), got=str(v.shape)
             )
-    if kind == "sum":
-        total: Any = values[0].astype(counted(values[0].dtype))
-        for v in values[1:]:
-            total = apply(ADD, (total, v))
-        return total
-    stacked = concat([reshape(v, (1, *shape)) for v in values], 0)
-    return stacked if kind == "stack" else getattr(stacked, kind)(axis=0)
+    return reduce_elements(kind, values)

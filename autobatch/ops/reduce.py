@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..base.types import Type, counted, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .elementwise import ADD, MAXIMUM, MINIMUM, MUL, cast, equal, float_dtype, where
 from .index import SCATTER_ADD, TAKE
-from .movement import broadcast_to, reshape
+from .movement import STACK, broadcast_to, reshape
 
 Reduce = Callable[[Any, Any], Any]
 Slope = Callable[[Any, Any, Any, Callable[[Any], Any], Reduce], Any]
@@ -228,6 +229,14 @@ def reduction(name: str, x: Any, axis: int | tuple[int, ...] | None, keepdims: b
                 repair="guard the call with an if, or use ab.sum",
             )
     return apply(op, (x,), (axes, bool(keepdims))) if axes else reduced_alone(name, x)
+
+
+def reduce_elements(kind: str, values: Sequence[Any]) -> Any:
+    """Reduce or stack a list of values whose length is not data: sums by additions, which fuse with what they add."""
+    if kind == "sum":
+        return functools.reduce(operator.add, values[1:], cast(values[0], counted(values[0].dtype)))
+    stacked = apply(STACK, tuple(values), (-len(values[0].shape) - 1,))
+    return stacked if kind == "stack" else reduction(kind, stacked, 0, False)
 
 
 def reduced_alone(name: str, x: Any) -> Any:

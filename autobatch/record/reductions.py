@@ -23,6 +23,8 @@ from .recorder import record_known_list, tensor
 from .shared import alias
 from .tape import state
 
+Values = TensorLike | Iterable[TensorLike]
+
 
 def _is_list(x: Any) -> bool:
     return isinstance(x, list | tuple | TracedList)
@@ -103,12 +105,7 @@ def _check_elements(kind: str, values: Any) -> None:
 
 
 def sum(
-    x: TensorLike | Iterable[TensorLike],
-    axis: Axis = None,
-    keepdims: bool = False,
-    *,
-    shape: ShapeLike | None = None,
-    like: Tensor | None = None,
+    x: Values, axis: Axis = None, keepdims: bool = False, *, shape: ShapeLike | None = None, like: Tensor | None = None
 ) -> Tensor:
     """Sum of one value over axes, or of a list of values of one shape, elementwise.
 
@@ -123,12 +120,7 @@ def sum(
 
 
 def prod(
-    x: TensorLike | Iterable[TensorLike],
-    axis: Axis = None,
-    keepdims: bool = False,
-    *,
-    shape: ShapeLike | None = None,
-    like: Tensor | None = None,
+    x: Values, axis: Axis = None, keepdims: bool = False, *, shape: ShapeLike | None = None, like: Tensor | None = None
 ) -> Tensor:
     """Product of one value over axes, or of a list of values, elementwise; `shape` and `like` as in `sum`: ones.
 
@@ -139,7 +131,7 @@ def prod(
     return _reduce("prod", x, axis, keepdims, shape, like)
 
 
-def mean(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool = False) -> Tensor:
+def mean(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean of one value over axes, or of a list of values of one shape, elementwise; an empty one raises.
 
     >>> import autobatch as ab
@@ -149,7 +141,7 @@ def mean(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool
     return _reduce("mean", x, axis, keepdims)
 
 
-def max(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool = False) -> Tensor:
+def max(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Largest element of one value over axes, or of a list of values, elementwise; an empty one raises.
 
     >>> import autobatch as ab
@@ -159,7 +151,7 @@ def max(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool 
     return _reduce("max", x, axis, keepdims)
 
 
-def min(x: TensorLike | Iterable[TensorLike], axis: Axis = None, keepdims: bool = False) -> Tensor:
+def min(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Smallest element of one value over axes, or of a list of values, elementwise; an empty one raises.
 
     >>> import autobatch as ab

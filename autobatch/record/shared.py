@@ -20,7 +20,7 @@ import numpy as np
 from ..backends.device import Device, current_device
 from ..backends.transfer import is_on_device, to_device, to_host
 from ..base.errors import BackendError, RecordingError, user_error, user_line
-from ..base.types import Type, counted, default_dtype, is_float, tensor_type
+from ..base.types import Type, default_dtype, is_float, tensor_type
 from ..ir.graph import Graph, hashable
 from ..ir.interpret import interpret
 from ..ir.simplify import simplify
@@ -28,7 +28,8 @@ from ..ir.trace import Builder
 from ..ir.vjp import vjp
 from ..ops.declare import Attrs, Op, apply, recorder
 from ..ops.elementwise import STOP_GRADIENT
-from ..ops.movement import STACK, TRANSPOSE, transpose
+from ..ops.movement import TRANSPOSE, transpose
+from ..ops.reduce import reduce_elements
 from ..ops.value import Tensor
 from ..run.device.expressions import evaluate
 from ..run.protocols import SharedOperand
@@ -107,13 +108,7 @@ class Shared(Tensor):
         return _kept(key, inner, lambda: SharedExpression(op, inner, attrs, is_frozen()))
 
     def _record_list(self, kind: str, values: Any) -> Any:
-        if kind == "sum":
-            total = values[0].astype(counted(values[0].dtype))
-            for v in values[1:]:
-                total = total + v
-            return total
-        stacked = apply(STACK, tuple(values), (-len(values[0].shape) - 1,))
-        return stacked if kind == "stack" else getattr(stacked, kind)(axis=0)
+        return reduce_elements(kind, values)
 
     def backward(self, retain: bool = False) -> None:
         """Add d self / d parameter to `.grad` of the parameters it is made of.
