@@ -9,13 +9,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
 from ...base.jit import njit
 from ...ops.declare import Op
-from . import scalar_functions
-from .scalar_functions import FLOAT_FUNCTIONS
+from .scalar_functions import combiner
 
 
 @njit(error_model="numpy")
@@ -65,10 +63,7 @@ def _two(x: Any, n: int, rest: tuple[int, ...]) -> Any:
 def segments_verb(op: Op, dtype: np.dtype[Any]) -> Callable[[Any, Any, int], Any]:
     """`op.numpy` of `scatter_add` and of reductions over segments, made from the combiner."""
     assert op.combine is not None
-    names = {name: getattr(scalar_functions, f"{name}_f{dtype.itemsize * 8}") for name in FLOAT_FUNCTIONS}
-    names |= {"__name__": __name__, "maximum": scalar_functions.maximum, "minimum": scalar_functions.minimum}
-    exec(f"def combine(x, y): return {op.combine.scalar.format('x', 'y')}", names)
-    combine = numba.njit(error_model="numpy")(names["combine"])
+    combine = combiner(op.combine.scalar, dtype.itemsize * 8)
 
     @njit(error_model="numpy")
     def reduce_into(total, index, values):  # type: ignore[no-untyped-def]

@@ -10,7 +10,9 @@ reassociation.
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -354,3 +356,12 @@ FLOAT_FUNCTIONS = (
     *("floor_divide", "remainder", "nearest", "half"),
 )
 """Names that scalar expressions use and that exist once per floating dtype."""
+
+
+@functools.cache
+def combiner(scalar: str, bits: int, reorder: bool = False) -> Any:
+    """The combiner of a reduction, compiled; `reorder`: whether its calls may be taken in any order and grouping."""
+    names: dict[str, Any] = {name: globals()[f"{name}_f{bits}"] for name in FLOAT_FUNCTIONS}
+    names |= {"__name__": __name__, "maximum": maximum, "minimum": minimum}
+    exec(f"def combine(x, y): return {scalar.format('x', 'y')}", names)
+    return njit(error_model="numpy", fastmath={"reassoc", "nsz"} if reorder else STRICT)(names["combine"])

@@ -72,12 +72,6 @@ from numpy import empty, float32, float64, inf, int32, int64, nan
 """
 
 
-_COMBINER = """
-@numba.njit(error_model="numpy", fastmath={{"reassoc", "nsz"}})
-def {name}(x, y):
-    return {expression}
-"""
-
 _EXTREMES = {MAXIMUM: "", MINIMUM: "-"}
 """What makes a maximum of a combiner."""
 
@@ -120,7 +114,7 @@ class _Writer:
     kept: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     functions: set[str] = field(default_factory=set)
-    combiners: dict[str, str] = field(default_factory=dict)
+    combiners: set[str] = field(default_factory=set)
 
     def argument(self, letter: str, key: Any, value: Any) -> str:
         """The parameter for something the driver passes; the same one for the same key."""
@@ -250,7 +244,8 @@ class _Writer:
         sign = _EXTREMES.get(op.combine)
         if sign is None:
             step = f"combine_{op.combine.name}_{bits}"
-            self.combiners[step] = self.suffixed(op.combine.scalar.format("x", "y"), dtype)
+            self.functions.add("combiner")
+            self.combiners.add(f"\n{step} = combiner({op.combine.scalar!r}, {dtype.itemsize * 8}, True)\n")
             now.row.append(f"{total} = {literal(op.identity, dtype)}")
             now.last.append(f"{total} = {step}({total}, {value})")
             self.names[i] = total
@@ -342,9 +337,7 @@ class _Writer:
         else:
             lines = [*self.before, "for i in range(n):", *rows]
         relaxed = '"contract", "nsz", "afn"' if self.loop.reductions else '"reassoc", "contract", "nsz", "afn"'
-        if self.combiners:
-            imports = f"\nimport numba{imports or chr(10)}"
-            imports += "\n".join(_COMBINER.format(name=f, expression=e) for f, e in self.combiners.items())
+        imports += "".join(sorted(self.combiners))
         head = _HEADER.format(imports=imports, relaxed=relaxed) + f"def loop({', '.join(['n', 'w', *parameters])}):"
         return "\n".join([head, *(f"    {line}" for line in lines)]) + "\n"
 
