@@ -20,9 +20,7 @@ from ..base.types import Dim, Type
 from ..ir.graph import CONST, INPUT, Graph
 from ..ir.simplify import simplify
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
-from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
-from .rewrites.forward_concats import forward_concats
-from .rewrites.in_place_matmuls import concats_in_place
+from ..ops.movement import RESHAPE, TRANSPOSE
 
 CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange"))
 
@@ -66,17 +64,13 @@ def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()
     wrt = differentiable(graph, trainable, constant)
     result = vjp(graph, wrt)
     outputs = list(graph.outputs)
-    simple, simple_number = simplify(result.graph)
-    unmade = {simple_number[i] for i in concats_in_place(graph, graph.outputs)}
-    joint, joint_number = forward_concats(simple, set(simple_number[: result.n_forward]) - unmade)
-    number = [joint_number[i] for i in simple_number]
+    whole, number = simplify(result.graph)
     forward_results = [number[i] for i in outputs]
     cotangents = [
         (graph.nodes[w].attrs, None if c is None else number[c]) for w, c in zip(wrt, result.cotangents, strict=True)
     ]
     is_forward = set(number[: result.n_forward])
-    is_forward |= {i for i, node in enumerate(joint.nodes) if node.op is SLICE and node.inputs[0] in is_forward}
-    cut = _Cut(joint, is_forward)
+    cut = _Cut(whole, is_forward)
 
     pieces = Pieces(Graph(), Graph(), Graph())
     rows_out: list[int] = []
@@ -88,8 +82,8 @@ def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()
             pieces.slots.append(k)
             rows_out.append(c)
             continue
-        leaves = sum_of_scatters(joint, c)
-        if leaves is None or any(_lead(joint.nodes[ids].type) is None for ids, _ in leaves):
+        leaves = sum_of_scatters(whole, c)
+        if leaves is None or any(_lead(whole.nodes[ids].type) is None for ids, _ in leaves):
             pieces.dense.append(k)
             shared_out.append(c)
         else:
@@ -97,7 +91,7 @@ def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()
                 pieces.sparse.append((k, SparseGradient(cut.keep(ids), cut.keep(rows))))
     final_nodes = cut.final(shared_out)
     for i in final_nodes:
-        for j in joint.nodes[i].inputs:
+        for j in whole.nodes[i].inputs:
             if j not in final_nodes and cut.varies[j] and not cut.always_there(j):
                 cut.keep(j)
     for i in shared_out:
@@ -112,12 +106,12 @@ def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()
     renumber = {old: place[i] for old, i in enumerate(cut.kept)}
     for _, gradient in pieces.sparse:
         gradient.ids, gradient.rows = renumber[gradient.ids], renumber[gradient.rows]
-    pieces.kept = [joint.nodes[i].type for i in order]
+    pieces.kept = [whole.nodes[i].type for i in order]
     pieces.n_kept_forward = len(kept_forward)
     kept = {i: ("kept", k) for i, k in place.items()}
-    pieces.forward = joint.part([*forward_results, *kept_forward], lambda i: None)
-    pieces.backward = joint.part([*rows_out, *kept_backward], lambda i: kept.get(i) if i in is_forward else None)
-    pieces.final = joint.part(shared_out, kept.get)
+    pieces.forward = whole.part([*forward_results, *kept_forward], lambda i: None)
+    pieces.backward = whole.part([*rows_out, *kept_backward], lambda i: kept.get(i) if i in is_forward else None)
+    pieces.final = whole.part(shared_out, kept.get)
     return pieces
 
 
@@ -152,8 +146,7 @@ class _Cut:
             if i not in readers:
                 continue
             are_chosen = [r in chosen for r in readers[i]]
-            part = nodes[i].op is SLICE and nodes[nodes[i].inputs[0]].op is CONCAT  # the concat is kept as a whole
-            if any(are_chosen) if part else nodes[i].op in (TRANSPOSE, RESHAPE) and all(are_chosen):
+            if nodes[i].op in (TRANSPOSE, RESHAPE) and all(are_chosen):
                 chosen.add(i)
         return chosen
 
