@@ -59,12 +59,14 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "in-place matmuls": {
         "compile.host.lower:matmuls_in_place": lambda graph, _: graph,
         "compile.host.calls:read_in_place": lambda _: set(),
-        "compile.split:concats_in_place": lambda _: set(),
-        "compile.split:is_in_pool": lambda _: False,
-        "compile.split:is_stack": lambda _: False,
+        "compile.rewrites.residuals:concats_in_place": lambda *_: set(),
+        "compile.rewrites.residuals:is_in_pool": lambda _: False,
+        "compile.rewrites.residuals:is_stack": lambda _: False,
     },
     "first writes stored": {"run.backward:first_writes": _all_zeroed},
-    "cotangents of looked-up rows in place": {"compile.split:_Cut.result_of": lambda *_: None},
+    "cotangents of looked-up rows in place": {
+        "compile.rewrites.residuals:_read_where_it_lies": lambda gradient, _: gradient
+    },
     "labels found by column": {"compile.rewrites.movement:_by_column": lambda *_: None},
     "packed weights kept": {"backends.host.matmul:kept": panels},
     "slots without gradient left out": {"expand.expand:note_constants": lambda *_: None},
