@@ -137,6 +137,7 @@ def as_recording(tape: Tape, signatures: Sequence[Any]) -> Recording:
     recording.signatures = list(signatures)
     recording.stream = np.insert(tape.args, tape.arg_of[tape.slot_of[:-1]], tape.sig).tolist()
     recording.ints, recording.floats = tape.ints.tolist(), tape.floats.tolist()
+    recording.places = [0] * tape.sig.size
     return recording
 
 
