@@ -122,75 +122,47 @@ def _explain_signatures(chosen: Chosen, stage: str, backend: str) -> str:
     parts = []
     for signature, (n_nodes, differentiated) in chosen.items():
         nodes = f": {counted(n_nodes, 'node', 'nodes')}" if n_nodes else ""
-        parts.append(f"{signature}{nodes}\n{_indented(_KERNEL_STAGES[stage](signature, differentiated, backend))}")
+        lines = _explain_signature(signature, stage, differentiated, backend).splitlines()
+        parts.append("\n".join([f"{signature}{nodes}", *(f"  {line}" if line else "" for line in lines)]))
     return "\n\n".join(parts) or "nothing is launched"
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" if line else "" for line in text.splitlines())
-
-
-def _graph(signature: Signature, differentiated: bool, backend: str) -> str:
-    return str(signature.graph)
-
-
-def _batch(signature: Signature, differentiated: bool, backend: str) -> str:
-    return str(signature.kernel.batched)
-
-
-def _vjp(signature: Signature, differentiated: bool, backend: str) -> str:
-    if not differentiated:
-        return "constant: it has no derivative"
-    graph = signature.kernel.batched
-    wrt = differentiable(graph, signature.trainable, signature.constant)
-    return str(simplify(vjp(graph, wrt).graph)[0])
-
-
-def _split(signature: Signature, differentiated: bool, backend: str) -> str:
-    kernel = signature.kernel
-    pieces = kernel.device_pieces if backend in DEVICES else kernel.pieces
-    return str(pieces) if differentiated else f"inference:\n{kernel.batched}"
-
-
-def _pieces(signature: Signature, differentiated: bool) -> list[str]:
-    """The pieces that are run, without those that have nothing to do."""
-    if not differentiated:
-        return ["inference"]
-    return [piece for piece in ("forward", "backward", "final") if signature.kernel.graph_of(piece).outputs]
-
-
-def _fuse(signature: Signature, differentiated: bool, backend: str) -> str:
-    kernel = signature.kernel
-    return "\n\n".join(f"{p}:\n{kernel.steps(p, backend)}" for p in _pieces(signature, differentiated))
-
-
-def _lower(signature: Signature, differentiated: bool, backend: str) -> str:
-    return "\n\n".join(signature.kernel.text(p, backend) for p in _pieces(signature, differentiated))
+def _explain_signature(signature: Signature, stage: str, differentiated: bool, backend: str) -> str:
+    kernel, batched = signature.kernel, signature.kernel.batched
+    if stage == "graph":
+        return str(signature.graph)
+    if stage == "batch":
+        return str(batched)
+    if stage == "vjp":
+        if not differentiated:
+            return "constant: it has no derivative"
+        return str(simplify(vjp(batched, differentiable(batched, signature.trainable, signature.constant)).graph)[0])
+    if stage == "split":
+        pieces = kernel.device_pieces if backend in DEVICES else kernel.pieces
+        return str(pieces) if differentiated else f"inference:\n{batched}"
+    names = ["inference"]
+    if differentiated:  # without those that have nothing to do
+        names = [p for p in ("forward", "backward", "final") if kernel.graph_of(p).outputs]
+    if stage == "fuse":
+        return "\n\n".join(f"{p}:\n{kernel.steps(p, backend)}" for p in names)
+    return "\n\n".join(kernel.text(p, backend) for p in names)
 
 
 # For every minibatch.
 
 
-def _legend(r: Inspected) -> str:
-    return "\n".join(f"  signature {s}: {signature}{_joined(signature)}" for s, signature in enumerate(r.signatures))
-
-
-def _joined(signature: Signature) -> str:
-    """The ops that one node of a pattern stands for."""
-    if not signature.members:
-        return ""
-    return f" joins {len(signature.members)} nodes: {' '.join(member.name for member in signature.members)}"
-
-
 def _tape(r: Inspected) -> str:
-    recorded = "\n".join(f"  signature {s}: {signature}" for s, signature in enumerate(r.recording.signatures))
-    return f"{r.recorded}\n{recorded}"
+    return "\n".join([str(r.recorded), *(f"  signature {k}: {s}" for k, s in enumerate(r.recording.signatures))])
 
 
 def _expand(r: Inspected) -> str:
     if r.expansion.origin is None:
         return f"every call is one piece, and no nodes are joined: the tape stays as it was recorded\n{_tape(r)}"
-    return f"{r.tape}\n{_legend(r)}"
+    lines = [str(r.tape)]
+    for k, s in enumerate(r.signatures):
+        joined = f" joins {len(s.members)} nodes: {' '.join(m.name for m in s.members)}" if s.members else ""
+        lines.append(f"  signature {k}: {s}{joined}")
+    return "\n".join(lines)
 
 
 def _schedule(r: Inspected) -> str:
@@ -201,24 +173,19 @@ def _schedule(r: Inspected) -> str:
         return f"{n_nodes:,} nodes one by one (batched=False); {live}"
     counts = f"{counted(n_launches, 'launch', 'launches')} of {counted(n_nodes, 'node', 'nodes')}"
     lines = [f"{counts}, by frontier; {live}"]
-    sizes = np.diff(schedule.launch_of)
     rows = []
-    for number in range(min(n_launches, _SHOWN)):
+    for number, size in enumerate(np.diff(schedule.launch_of)[:_SHOWN].tolist()):
         where = r.where(int(schedule.nodes[schedule.launch_of[number]]))
-        rows.append((number, int(sizes[number]), str(r.signatures[schedule.launch_sig[number]]), where))
+        rows.append((number, size, str(r.signatures[schedule.launch_sig[number]]), where))
     width = max((len(text) for _, _, text, where in rows if where), default=0)
     lines += ["  launch  nodes  signature"] if rows else []
     for number, size, text, where in rows:
         lines.append(f"  {number:>6}  {size:>5,}  {text:<{width}}  {f'first at {where}' if where else ''}".rstrip())
     if n_launches > _SHOWN:
         lines.append(f"  … and {n_launches - _SHOWN:,} more")
-    shared = sum(
-        isinstance(x, SharedExpression) for x in in_order(y for s in r.kernels for y in r.signatures[s].shared)
-    )
-    if shared:
-        lines.append(
-            f"  {counted(shared, 'op', 'ops')} on parameters and constants alone, run once before the first launch"
-        )
+    values = in_order(x for s in r.kernels for x in r.signatures[s].shared)
+    if n := sum(isinstance(x, SharedExpression) for x in values):
+        lines.append(f"  {counted(n, 'op', 'ops')} on parameters and constants alone, run once before the first launch")
     if r.links:
         lines.append(f"  {counted(len(r.links), 'value', 'values')} of earlier recordings, with their gradients")
     return "\n".join([*lines, *reasons_of([r]).about_launches()])
@@ -244,9 +211,7 @@ def _place(r: Inspected) -> str:
     return "\n".join([str(plan), *lines])
 
 
-_KERNEL_STAGES: dict[str, Callable[[Signature, bool, str], str]] = {
-    "graph": _graph, "batch": _batch, "vjp": _vjp, "split": _split, "fuse": _fuse, "lower": _lower,
-}  # fmt: skip
+_KERNEL_STAGES = ("graph", "batch", "vjp", "split", "fuse", "lower")
 _RECORDING_STAGES: dict[str, Callable[[Inspected], str]] = {
     "tape": _tape, "expand": _expand, "schedule": _schedule, "place": _place,
 }  # fmt: skip

@@ -42,14 +42,7 @@ def mark(tape: Recording) -> tuple[int, ...]:
     """
     if state.tape is not tape or tape.is_interrupted:
         raise interrupted()
-    return (
-        len(tape.stream),
-        len(tape.ints),
-        len(tape.floats),
-        tape.count,
-        len(tape.places),
-        len(tape.payloads),
-    )
+    return (len(tape.stream), len(tape.ints), len(tape.floats), tape.count, len(tape.places), len(tape.payloads))
 
 
 class Encoded:

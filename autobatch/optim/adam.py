@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -54,23 +54,11 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr)
-        self._betas: tuple[float, float] = self._checked("betas", betas)
-        self._eps: float = self._checked("eps", eps)
-        self._weight_decay: float = self._checked("weight_decay", weight_decay)
+        self.betas: Final[tuple[float, float]] = self._checked("betas", betas)
+        self.eps: Final[float] = self._checked("eps", eps)
+        self.weight_decay: Final[float] = self._checked("weight_decay", weight_decay)
         self._moments = {"exp_avg": self._zeros(), "exp_avg_sq": self._zeros()}
         self._last: tuple[tuple[float, ...], Any, tuple[Any, ...]] = ((), None, ())
-
-    @property
-    def betas(self) -> tuple[float, float]:
-        return self._betas
-
-    @property
-    def eps(self) -> float:
-        return self._eps
-
-    @property
-    def weight_decay(self) -> float:
-        return self._weight_decay
 
     def _checked(self, name: str, value: Any) -> Any:
         if name != "betas":
@@ -88,12 +76,10 @@ class Adam(Optimizer):
             shape = table_shape(gradient)
             m, v, table = (np.reshape(array, shape, copy=False) for array in (m, v, parameter.value))
             values = gradient.values
-            if self._weight_decay:
-                values = with_decay(values, table[gradient.rows], self._weight_decay)
+            if self.weight_decay:
+                values = with_decay(values, table[gradient.rows], self.weight_decay)
             return Move(_adam_rows, shape, (values, gradient.rows, m, v, numbers))
-        if self._weight_decay:
-            gradient = with_decay(gradient, parameter.value, self._weight_decay)
-        gradient = flat(gradient)
+        gradient = flat(with_decay(gradient, parameter.value, self.weight_decay))
         return Move(_adam, (gradient.size,), (gradient, flat(m), flat(v), numbers))
 
     def _numbers(self, scalars: tuple[float, ...], number: Any) -> tuple[Any, ...]:
@@ -105,14 +91,14 @@ class Adam(Optimizer):
     def _scalars(self, index: int) -> tuple[float, ...]:
         """The factors of the coming step, in the order of the loops' arguments."""
         steps = int(self._steps[index]) + 1
-        beta1, beta2 = self._betas
+        beta1, beta2 = self.betas
         corrected_lr = self.lr / (1 - beta1**steps)
         corrected_root = 1 / math.sqrt(1 - beta2**steps)
-        return beta1, 1 - beta1, beta2, 1 - beta2, corrected_lr, corrected_root, self._eps
+        return beta1, 1 - beta1, beta2, 1 - beta2, corrected_lr, corrected_root, self.eps
 
     def _move_on_device(self, index: int, gradient: Any) -> DeviceMove:
         m, v = self._moments["exp_avg"][index], self._moments["exp_avg_sq"][index]
-        g = Gradient(gradient, self.params[index].value, self._weight_decay)
+        g = Gradient(gradient, self.params[index].value, self.weight_decay)
         return g.move("adam", g.values, m, v, g.row_address, g.n, g.width, *map(bits, self._scalars(index)))
 
 

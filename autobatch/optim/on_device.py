@@ -153,7 +153,8 @@ class Gradient:
         self.kind = _kind(value.dtype)
         if decay and self.n:
             sum = self.device.empty(self.values.shape, value.dtype)
-            self.launch("decay", sum, self.values, value, self.row_address, self.n, self.width, bits(decay))
+            arguments = self.values, value, self.row_address, self.n, self.width, bits(decay)
+            self.move("decay", *arguments).run(sum, [0, 0], 0)
             self.values = sum
 
     @property
@@ -161,20 +162,12 @@ class Gradient:
         """Where the row numbers lie, 0 for a gradient of the whole parameter."""
         return 0 if self.rows is None else int(self.rows.data.ptr)
 
-    def kernel(self, name: str) -> Any:
-        """The kernel for this dtype."""
-        return self.device.kernel(SOURCE, f"{name}_{self.kind}")
-
-    def launch(self, name: str, *arguments: Any) -> None:
-        """Start a kernel, one thread a number; arrays stand for their addresses."""
-        plain = tuple(x if isinstance(x, int) else int(x.data.ptr) for x in arguments)
-        self.device.launch(self.kernel(name), -(-self.n // THREADS), THREADS, plain)
-
     def move(self, name: str, *arguments: Any) -> DeviceMove:
-        """A kernel to be started in the second half of a step."""
+        """A kernel to be started, one thread a number; arrays stand for their addresses."""
         plain = tuple(x if isinstance(x, int) else int(x.data.ptr) for x in arguments)
         arrays = (self.values, self.rows, *(x for x in arguments if not isinstance(x, int)))
-        return DeviceMove(self.device, self.kernel(name), self.n, plain, arrays)
+        kernel = self.device.kernel(SOURCE, f"{name}_{self.kind}")
+        return DeviceMove(self.device, kernel, self.n, plain, arrays)
 
 
 def clip(arrays: Sequence[Any], max_norm: float) -> Any:

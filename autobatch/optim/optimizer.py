@@ -240,7 +240,8 @@ class Optimizer(ABC):
             listed = "".join(f"\n  {fault}" for fault in sorted(faults))
             raise ValueError(f"{self._name}.load_state_dict: the state does not fit{listed}")
         taken = {name: given[name].astype(own[name].dtype) for name in own}
-        replacement: dict[str, Any] = {f"_{name}": self._checked(name, taken[name].tolist()) for name in self.settings}
+        replacement: dict[str, Any] = {name: self._checked(name, taken[name].tolist()) for name in self.settings}
+        replacement["_lr"] = replacement.pop("lr")
         count = range(len(self.params))
         replacement["_steps"] = np.array([taken[f"{index}.step"] for index in count], np.int64)
         replacement["_moments"] = {name: [taken[f"{index}.{name}"] for index in count] for name in self._moments}
@@ -254,8 +255,7 @@ class Optimizer(ABC):
         """A setting in the form it is kept in; ValueError if it cannot be."""
         value = float(value)
         if not 0 <= value < np.inf:
-            what = f"{self._name}: {name} out of range"
-            raise ValueError(message(what, expected=f"0 <= {name} < inf", got=str(value)))
+            raise ValueError(f"{self._name}: {name} out of range\n  expected 0 <= {name} < inf, got {value}")
         return value
 
     def _zeros(self) -> list[Array]:

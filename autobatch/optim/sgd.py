@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from ..backends.host.parts import parts_done, take_part
 from ..record.parameter import Parameter, SparseRows
@@ -50,25 +50,13 @@ class SGD(Optimizer):
         nesterov: bool = False,
     ) -> None:
         super().__init__(params, lr)
-        self._momentum: float = self._checked("momentum", momentum)
-        self._weight_decay: float = self._checked("weight_decay", weight_decay)
-        self._nesterov: bool = self._checked("nesterov", nesterov)
-        if self._nesterov and self._momentum == 0:
+        self.momentum: Final[float] = self._checked("momentum", momentum)
+        self.weight_decay: Final[float] = self._checked("weight_decay", weight_decay)
+        self.nesterov: Final[bool] = self._checked("nesterov", nesterov)
+        if self.nesterov and self.momentum == 0:
             raise ValueError("SGD: nesterov looks ahead along the momentum\n  expected momentum > 0, got 0")
-        if self._momentum:
+        if self.momentum:
             self._moments = {"momentum_buffer": self._zeros()}
-
-    @property
-    def momentum(self) -> float:
-        return self._momentum
-
-    @property
-    def weight_decay(self) -> float:
-        return self._weight_decay
-
-    @property
-    def nesterov(self) -> bool:
-        return self._nesterov
 
     def _checked(self, name: str, value: Any) -> Any:
         if name == "nesterov":
@@ -81,27 +69,30 @@ class SGD(Optimizer):
     def _move(self, index: int, gradient: Array | SparseRows) -> Move:
         parameter = self.params[index]
         number = parameter.dtype.type
-        if isinstance(gradient, SparseRows) and not self._momentum and not self._weight_decay:
+        gradient = self._rows_or_dense(gradient)
+        if isinstance(gradient, SparseRows):
             return Move(_descend_rows, table_shape(gradient), (gradient.values, gradient.rows, number(self.lr)))
-        dense = gradient.to_dense() if isinstance(gradient, SparseRows) else gradient
-        g = flat(with_decay(dense, parameter.value, self._weight_decay))
-        if not self._momentum:
+        g = flat(with_decay(gradient, parameter.value, self.weight_decay))
+        if not self.momentum:
             return Move(_descend, (g.size,), (g, number(self.lr)))
         velocity = flat(self._moments["momentum_buffer"][index])
-        scalars = number(self.lr), number(self._momentum), self._nesterov
+        scalars = number(self.lr), number(self.momentum), self.nesterov
         return Move(_descend_with_momentum, (g.size,), (g, velocity, *scalars))
 
     def _move_on_device(self, index: int, gradient: Any) -> DeviceMove:
-        value, lr = self.params[index].value, bits(self.lr)
-        if isinstance(gradient, SparseRows) and not self._momentum and not self._weight_decay:
-            g = Gradient(gradient, value, 0.0)
+        lr = bits(self.lr)
+        g = Gradient(self._rows_or_dense(gradient), self.params[index].value, self.weight_decay)
+        if g.rows is not None:
             return g.move("descend_rows", g.values, g.row_address, g.n, g.width, lr)
-        dense = gradient.to_dense() if isinstance(gradient, SparseRows) else gradient
-        g = Gradient(dense, value, self._weight_decay)
-        if not self._momentum:
+        if not self.momentum:
             return g.move("descend", g.values, g.n, lr)
         velocity = self._moments["momentum_buffer"][index]
-        return g.move("momentum", g.values, velocity, g.n, lr, bits(self._momentum), int(self._nesterov))
+        return g.move("momentum", g.values, velocity, g.n, lr, bits(self.momentum), int(self.nesterov))
+
+    def _rows_or_dense(self, gradient: Array | SparseRows) -> Array | SparseRows:
+        """Rows only where all others rest."""
+        is_dense = self.momentum or self.weight_decay
+        return gradient.to_dense() if is_dense and isinstance(gradient, SparseRows) else gradient
 
 
 @compiled_loop

@@ -342,10 +342,7 @@ class _FastPath:
 
     def _check(self, differs: str, is_method: bool) -> None:
         """Whether all that the traced code read is as it was; raise for an index out of range."""
-        self.lines += [
-            "    if $checked != $epoch[0]: break",
-            "    if $facts is not None and not $same(*$facts): break",
-        ]
+        self.lines += ["    if $checked != $epoch[0]: break", "    if $facts is not None and not $same(*$facts): break"]
         if differs:
             self.lines += [
                 "    try:",
