@@ -751,7 +751,7 @@ def test_derivatives_of_a_cell() -> None:
             np.testing.assert_allclose(g, [-2.0 * sum(range(n)), 0.0], atol=1e-5)
 
 
-def test_a_shared_argument_takes_the_fast_door() -> None:
+def test_a_shared_argument_takes_the_fast_path() -> None:
     start, other = ab.constant(np.ones(3)), ab.Parameter(np.arange(3.0))
     traced: list[int] = []
 
@@ -776,7 +776,7 @@ def test_a_shared_argument_takes_the_fast_door() -> None:
         np.testing.assert_allclose(four, np.tanh(0.5) * np.arange(3.0), rtol=1e-6)
 
 
-def test_an_array_takes_the_fast_door() -> None:
+def test_an_array_takes_the_fast_path() -> None:
     slow_calls: list[Any] = []
 
     @ab.cell
@@ -835,7 +835,7 @@ class Chain(nn.Module):
         return ab.sum([x * self.scale for x in xs])
 
 
-def test_calls_of_one_structure_take_the_door_however_they_are_written() -> None:
+def test_calls_of_one_structure_take_the_fast_path_however_they_are_written() -> None:
     chain = Chain()
 
     def run(k: int) -> Any:
@@ -852,7 +852,7 @@ def test_calls_of_one_structure_take_the_door_however_they_are_written() -> None
         np.testing.assert_array_equal(got[1][:3], [[5.0, 13.0], [5.0, 33.0], [2.0, 10.0]])
 
 
-def test_the_door_stands_open_again_after_a_module_changed() -> None:
+def test_the_fast_path_is_taken_again_after_a_module_changed() -> None:
     chain, other = Chain(), Chain()
     slow: list[Any] = []
     cell = Chain.plain.cell  # type: ignore[attr-defined]
