@@ -304,7 +304,7 @@ def test_calls_that_are_watched() -> None:
     assert (found["calls"], found["whole"], found["busy"], found["gaps"]) == (4, 7.0, 4.0, 3.0)
     assert spans([], clock) == {"calls": 0}
     rates = {kind["name"]: kind["TFLOP/s"] for kind in kinds(calls, clock)}
-    assert rates["product 2x3x4"] == pytest.approx(48e-6) and rates["zero"] is None
+    assert rates["gemm 2x3x4"] == pytest.approx(48e-6) and rates["zero"] is None
 
 
 @on_the_stand_in
