@@ -52,15 +52,12 @@ class CupyDevice:
     # Memory.
 
     def empty(self, shape: Any, dtype: Any) -> Any:
-        """See `Device`."""
         return self._cupy.empty(shape, dtype)
 
     def array(self, host: Host) -> Any:
-        """See `Device`."""
         return self._cupy.array(host, order="C")
 
     def mark(self) -> Any:
-        """See `Device`."""
         event = self._cupy.cuda.Event(disable_timing=True)
         event.record(self._cupy.cuda.get_current_stream())
         return event
@@ -97,12 +94,10 @@ class CupyDevice:
         return self._cupy.cuda.alloc_pinned_memory(rounded), self._cupy.cuda.Event(disable_timing=True)
 
     def zero(self, address: int, n_bytes: int) -> None:
-        """See `Device`."""
         self.launched += 1
         self._runtime.memsetAsync(address, 0, n_bytes, self._stream)
 
     def copy(self, target: int, source: int, n_bytes: int) -> None:
-        """See `Device`."""
         self.launched += 1
         self._runtime.memcpyAsync(target, source, n_bytes, _DEVICE_TO_DEVICE, self._stream)
 
@@ -114,7 +109,6 @@ class CupyDevice:
         return min(free, limit - int(pool.used_bytes())) if limit else free
 
     def synchronize(self) -> None:
-        """See `Device`."""
         self._cupy.cuda.get_current_stream().synchronize()
 
     # Kernels.

@@ -27,8 +27,8 @@ from .verbs import add_rows, gather, store_rows
 Array = np.ndarray[Any, Any]
 
 Operand = Any
-"""One matrix for all, or a matrix for each node: an array of them, or (pool, rows, n, is turned) where each is n rows
-of a pool, or the transpose of that."""
+"""One matrix for all, or a matrix for each node: an array of them, or (pool, rows, n, is transposed) where each is n
+rows of a pool, or the transpose of that."""
 
 Terms = Sequence[tuple[Operand, Operand]]
 RowsOf = tuple[Array, Array, int]
@@ -89,16 +89,16 @@ def _gathered(x: Operand) -> Array:
     if not isinstance(x, tuple):
         found: Array = x
         return found
-    pool, rows, n, is_turned = x
+    pool, rows, n, is_transposed = x
     stack = gather(pool, rows, -1).reshape(len(rows) // n, n, pool.shape[1])
-    return stack.transpose(0, 2, 1) if is_turned else stack
+    return stack.transpose(0, 2, 1) if is_transposed else stack
 
 
 def _placed(x: Operand) -> tuple[Array, Array, bool]:
-    """An operand as tiles take it: the matrices or a pool, row numbers if it is a pool, whether each is turned."""
+    """An operand as tiles take it: the matrices or a pool, row numbers if it is a pool, whether each is transposed."""
     if isinstance(x, tuple):
-        pool, rows, n, is_turned = x
-        return (pool[None] if len(rows) else pool[:0].reshape(0, n, pool.shape[1])), rows, is_turned
+        pool, rows, n, is_transposed = x
+        return (pool[None] if len(rows) else pool[:0].reshape(0, n, pool.shape[1])), rows, is_transposed
     return (x if x.ndim == 3 else x[None]), tiles.NO_ROWS, False
 
 
@@ -152,8 +152,8 @@ class Own(Library):
         if y.shape[2] != 1:
             tiles.multiply_stacked([(_placed(x), _placed(w)) for x, w in terms], y)
         elif all(isinstance(x, tuple) for x, _ in terms):
-            for number, ((pool, rows, n, is_turned), w) in enumerate(terms):
-                tiles.multiply_columns(pool, rows, n, is_turned, _gathered(w), y, add=number > 0)
+            for number, ((pool, rows, n, is_transposed), w) in enumerate(terms):
+                tiles.multiply_columns(pool, rows, n, is_transposed, _gathered(w), y, add=number > 0)
         else:
             super().gemm_batched_sum(terms, y)
 

@@ -1,4 +1,4 @@
-"""rows: a single graph → the same graph on rows as the pools hold them.
+"""flatten_operands: a single graph → the same graph on rows as the pools hold them.
 
 Input: a graph, and the width of the rows of each "rows" operand and of each result. Output: a graph in which an operand
 or result that is one row of its pool, but has two axes or more, is a vector that is reshaped inside.

@@ -1,4 +1,4 @@
-"""stacks: products of stacked matrices, one matrix for each node, that are read and written where they lie.
+"""in_place_matmuls: batched matmuls, of one matrix for each node, that are read and written in pools.
 
 Input: a batched graph, before it is fused, and which results are added to rows. Output: an equal graph, in which
 
@@ -33,7 +33,7 @@ COLUMNS = 16
 ROWS = ("rows", "reverse")
 """Kinds of operand that come as rows of a pool."""
 
-TURNED = (0, 2, 1)
+SWAPPED = (0, 2, 1)
 
 STACKED = Op("stacked", "sum of products of stacked matrices: x, w, u, v → x[b] w[b] + u[b] v[b]")
 SUMMED = Op("summed", "sums of products of stacked matrices: g, a, b → Σ g[b] a[b]ᵀ beside Σ g[b] b[b]ᵀ")
@@ -78,7 +78,7 @@ def read_in_place(graph: Graph) -> set[int]:
 
     def reads(i: int, j: int) -> bool:
         node = nodes[i]
-        if node.op is TRANSPOSE and node.attrs[0] == TURNED:
+        if node.op is TRANSPOSE and node.attrs[0] == SWAPPED:
             left = all(nodes[k].op is STACKED and i not in nodes[k].inputs[1::2] for k in readers.get(i, []))
             return left and i not in graph.outputs
         return node.op in (STACKED, SUMMED)
@@ -102,7 +102,7 @@ def matmuls_in(graph: Graph, i: int) -> list[tuple[Any, ...]]:
 
 
 def matmuls_in_place(graph: Graph, accumulate: Sequence[bool]) -> Graph:
-    """Rewrite the products of stacked matrices."""
+    """Rewrite the batched matmuls."""
     if not any(is_stack(node.type) for node in graph.nodes):
         return graph
     return _Stacker(graph, accumulate).run()
@@ -151,7 +151,7 @@ class _Stacker:
     def is_in_place(self, i: int) -> bool:
         """Whether a product reads a matrix where it lies; or a concat that is not made."""
         x, w = self.nodes[i].inputs
-        if self.nodes[x].op is TRANSPOSE and self.nodes[x].attrs[0] == TURNED:
+        if self.nodes[x].op is TRANSPOSE and self.nodes[x].attrs[0] == SWAPPED:
             x = self.nodes[x].inputs[0]
         return is_in_pool(self.nodes[x]) or is_in_pool(self.nodes[w]) or w in self.unmade
 
@@ -159,7 +159,7 @@ class _Stacker:
         """The terms of a product, if it is one of stacks."""
         x, w = self.nodes[i].inputs
         left, right = self.nodes[x].type, self.nodes[w].type
-        if right.ndim != 3 or left.ndim not in (2, 3) or self.is_turned(w):
+        if right.ndim != 3 or left.ndim not in (2, 3) or self.is_transposed(w):
             return []
         if right.shape[0] != self.nodes[i].type.shape[0] or (left.shape[0] != right.shape[0] and left.ndim == 3):
             return []
@@ -174,7 +174,7 @@ class _Stacker:
             start += n
         return found
 
-    def is_turned(self, i: int) -> bool:
+    def is_transposed(self, i: int) -> bool:
         """Whether the columns of matrices do not lie side by side."""
         node = self.nodes[i]
         return node.op is TRANSPOSE and self.nodes[node.inputs[0]].type.shape[-1] > 1
@@ -231,8 +231,8 @@ class _Stacker:
     def stack(self, i: int) -> int:
         """The stack f[n, m, p] whose columns, one below the other, are the rows of matrix i; -1 for another matrix."""
         node = self.nodes[i]
-        turned = self.nodes[node.inputs[0]] if node.op is RESHAPE else node
-        if turned.op is not TRANSPOSE or turned.attrs[0] != TURNED:
+        transposed = self.nodes[node.inputs[0]] if node.op is RESHAPE else node
+        if transposed.op is not TRANSPOSE or transposed.attrs[0] != SWAPPED:
             return -1
-        n, p, m = turned.type.shape
-        return turned.inputs[0] if node.type.shape == (n * p, m) else -1
+        n, p, m = transposed.type.shape
+        return transposed.inputs[0] if node.type.shape == (n * p, m) else -1

@@ -1,4 +1,4 @@
-"""join: products of one launch that share a sum or an operand → one product.
+"""merge_matmuls: matmuls of one launch that share a sum or an operand → one product.
 
 Input and output: a batched `Graph`. Weights are operands that are the same for all nodes.
 
@@ -24,7 +24,7 @@ from ...ops.linalg import PRODUCT
 from ...ops.movement import CONCAT, SLICE, TRANSPOSE, VIEWS
 
 COLUMNS = 8
-"""Fewest columns of a product that is worth joining to another."""
+"""Fewest columns of a product that is worth merging with another."""
 
 
 def varying(graph: Graph) -> list[bool]:
@@ -39,10 +39,10 @@ def varying(graph: Graph) -> list[bool]:
 
 def merge_matmuls(graph: Graph) -> Graph:
     """Apply both rules: sums first, so that products that become equal in their left operand meet the second."""
-    return _Joiner(_Joiner(graph).sums()).operands()
+    return _Merger(_Merger(graph).sums()).operands()
 
 
-class _Joiner:
+class _Merger:
     """The graph that is read; the one that is written has what does not vary first, so that it can be put together."""
 
     def __init__(self, graph: Graph) -> None:
@@ -95,8 +95,8 @@ class _Joiner:
     # x @ A + h @ B.
 
     def sums(self) -> Graph:
-        """Join the products that are terms of one sum."""
-        joined = False
+        """Merge the matmuls that are terms of one sum."""
+        merged = False
         for i, node in enumerate(self.nodes):
             if not self.varies[i]:
                 continue
@@ -113,8 +113,8 @@ class _Joiner:
                 if j not in products:
                     total = self.new.add(ADD, (total, self.number[j]), (), node.type, node.level)
             self.number[i] = total
-            joined = True
-        return self.finish() if joined else self.old
+            merged = True
+        return self.finish() if merged else self.old
 
     def terms(self, i: int) -> list[int]:
         """The terms of a sum that is no part of a longer one; [] for anything else."""
@@ -134,7 +134,7 @@ class _Joiner:
     # x @ A and x @ B.
 
     def operands(self) -> Graph:
-        """Join the products that have their left operand in common."""
+        """Merge the matmuls that have their left operand in common."""
         groups: dict[int, list[int]] = {}
         for i, live in enumerate(self.old.live()):
             if live and self.varies[i] and self.is_weighted(i):
@@ -146,12 +146,12 @@ class _Joiner:
                 node = self.nodes[i]
                 group = groups.get(node.inputs[0], []) if node.op is PRODUCT else []
                 if i in group and len(group) > 1:
-                    self.join(group)
+                    self.merge(group)
                 else:
                     self.copy(i)
         return self.finish()
 
-    def join(self, group: list[int]) -> None:
+    def merge(self, group: list[int]) -> None:
         first = self.nodes[group[0]]
         w = self.side_by_side([self.number[self.nodes[j].inputs[1]] for j in group], -1)
         rows, columns = first.type.shape[0], self.new.nodes[w].type.shape[1]

@@ -1,4 +1,4 @@
-"""Rewrites that let elementwise work fuse: slices move to the operands, parts put together become one concat.
+"""movement: rewrites that let elementwise work fuse: slices move to the operands, parts put together become one concat.
 
 Input and output: a batched `Graph`. Invariants: the results keep their order, types and values (within rounding: parts
 are put together before the other terms of a sum are added). Cost: O(nodes) for each of the two passes, which are
