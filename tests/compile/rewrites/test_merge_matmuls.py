@@ -60,10 +60,10 @@ def test_what_does_not_pay_stays() -> None:
 
 
 def test_a_sabotaged_concat_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = stage._Joiner.side_by_side
+    right = stage._Merger.side_by_side
     b = Build(np.float64)
     x, u, v = b.input("rows", 0, M, 3), b.input("shared", 0, 3, 8), b.input("shared", 1, 3, 8)
     graph = b.out(b.op(PRODUCT, x, u), b.op(PRODUCT, x, v))
-    monkeypatch.setattr(stage._Joiner, "side_by_side", lambda self, xs, axis: right(self, xs[::-1], axis))
+    monkeypatch.setattr(stage._Merger, "side_by_side", lambda self, xs, axis: right(self, xs[::-1], axis))
     with pytest.raises(AssertionError):
         check(graph)
