@@ -5,7 +5,7 @@
     prefetch(address)    asks for a cache line
 
 Vectors as wide as the machine's are asked for explicitly: loops that a compiler vectorises by itself keep sums in
-memory.
+memory. `tile` has more than 8 arguments, since views cost more than a small tile.
 """
 
 from __future__ import annotations

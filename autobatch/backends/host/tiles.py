@@ -15,7 +15,8 @@ alignment of the arrays or the number of threads, so that a row of a product has
 many. Blocks of rows and of the inner index are chosen so that what is read again stays in the second-level cache.
 
 Weights lie as (outputs, inputs), while a tile wants its columns side by side: the forward pass of a linear map reads
-`panels` of its weights; gradients of rows and of weights read their operands where they are.
+`panels` of its weights; gradients of rows and of weights read their operands where they are. Compiled functions have
+more than 8 arguments: places and extents are passed as numbers, since a view costs more than a small tile.
 """
 
 from __future__ import annotations
