@@ -34,7 +34,6 @@ def set_backend(name: str, *, tf32: bool = False) -> None:
     `BackendError` for a name that is not a backend, and where a backend lacks something: then it says what; ValueError
     for an option of another backend.
 
-    >>> import autobatch as ab
     >>> ab.set_backend("numba")
     """
     if tf32 and name not in DEVICES:
@@ -49,7 +48,6 @@ def set_backend(name: str, *, tf32: bool = False) -> None:
 def backend(name: str) -> Iterator[None]:
     """Run kernels on another backend inside the block; what is pending when it ends runs wherever it is forced.
 
-    >>> import autobatch as ab
     >>> with ab.backend("numpy"):
     ...     float(ab.tensor(2.0) * 3)
     6.0

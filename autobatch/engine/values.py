@@ -68,7 +68,6 @@ def evaluate(tree: Any) -> Any: ...
 def evaluate(tree: Any) -> Any:
     """Force every tensor in nested lists, tuples and dicts; the same nesting of NumPy arrays.
 
-    >>> import autobatch as ab
     >>> ab.evaluate({"a": ab.tensor(1.0) + 1, "b": [3]})
     {'a': array(2., dtype=float32), 'b': [3]}
     """
@@ -104,7 +103,6 @@ class check_finite:
     It names the op and the user's line, those inside of a cell, too. Looked at are values, one by one or batched,
     gradients, and what is computed from parameters alone.
 
-    >>> import autobatch as ab
     >>> with ab.check_finite():
     ...     float(ab.log(ab.tensor(1.0)))
     0.0

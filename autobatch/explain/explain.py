@@ -51,7 +51,6 @@ def explain(x: Any, stage: str = "schedule") -> str:
     stage, `OpTypeError` where `x` holds no tensor, `CellError` for a cell that was not traced, or one with a stage of
     recordings.
 
-    >>> import autobatch as ab
     >>> a, b, c = ab.map(lambda x: ab.tensor(x) * 2.0, [1.0, 2.0, [3.0, 4.0]])
     >>> print(ab.explain([a, b, c], stage="reasons"))
     2 launches of 3 nodes (no order needs fewer than 2): one for each of 1 op, and 1 more

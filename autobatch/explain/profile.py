@@ -215,7 +215,6 @@ def _products(kernel: Kernel, piece: str, backend: str, sizes: Any) -> list[tupl
 def profile() -> Iterator[Profile]:
     """Measure a block: seconds per stage, launches, nodes, rows, bytes copied and read in place.
 
-    >>> import autobatch as ab
     >>> with ab.profile() as prof:
     ...     y = float(ab.tensor(2.0) * ab.tensor(3.0))
     >>> prof.nodes, prof.launches, prof.bound

@@ -112,7 +112,6 @@ def batching_reasons(x: Any) -> Reasons:
 
     x: a tensor or nested tensors, pending or executed.
 
-    >>> import autobatch as ab
     >>> from autobatch.explain.reasons import batching_reasons
     >>> a, b = ab.tensor([1.0]), ab.tensor([2.0, 3.0])
     >>> print(batching_reasons(ab.tanh(ab.tanh(a)).sum() + ab.tanh(b).sum()))

@@ -74,7 +74,6 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True,
     result, or changes what it reads. With `batched=False`, inside `ab.grad`, and inside another such map, everything is
     recorded anew.
 
-    >>> import autobatch as ab
     >>> [float(y) for y in ab.map(lambda x: ab.tensor(x) * 2, [1.0, 2.0])]
     [2.0, 4.0]
     >>> examples = [[1.0, 2.0], [3.0]]

@@ -338,7 +338,6 @@ def own_store() -> Store:
 def forget() -> None:
     """Let go of all recordings that `ab.map(..., reuse=True)` keeps in this thread, and of their examples.
 
-    >>> import autobatch as ab
     >>> _ = ab.map(lambda x: ab.tensor(x) * 2, [1.0, 2.0], reuse=True)
     >>> ab.forget()
     """

@@ -31,7 +31,6 @@ def minimise(
         tolerance: the search ends when no element of the gradient is larger than this.
         memory: number of steps that the model of the curvature is made of.
 
-    >>> import numpy as np
     >>> target = np.array([1.0, -2.0])
     >>> minimise(lambda x: (float(((x - target) ** 4).sum()), 4 * (x - target) ** 3), np.zeros(2)).round(1)
     array([ 1., -2.])

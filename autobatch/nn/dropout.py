@@ -17,8 +17,6 @@ class Dropout(Module):
     Arguments:
         p: probability, from 0 to 1; others raise ValueError.
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> drop = nn.Dropout(0.5)
     >>> sorted(set(drop(ab.ones(1000)).numpy().tolist()))
     [0.0, 2.0]

@@ -27,7 +27,6 @@ class Embedding(Module):
 
     Parameter and key as in `torch.nn.Embedding`: `weight: f[n, dim]`, drawn from N(0, 1).
 
-    >>> from autobatch import nn
     >>> embed = nn.Embedding(100, 8)
     >>> embed[42].shape, embed([1, 2, 2]).shape
     ((8,), (3, 8))

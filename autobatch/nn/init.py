@@ -13,7 +13,6 @@ from ..record.random import initial_generator
 def uniform(shape: tuple[int, ...], bound: float) -> Parameter:
     """Parameter drawn from U(−bound, bound).
 
-    >>> import autobatch as ab
     >>> from autobatch.nn import init
     >>> ab.seed(0)
     >>> p = init.uniform((2, 3), 0.5)

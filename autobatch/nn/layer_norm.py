@@ -20,8 +20,6 @@ class LayerNorm(Module):
 
     Parameters and keys as in `torch.nn.LayerNorm`: `weight: f[dim]`, ones at first, `bias: f[dim]`, zeros at first.
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> nn.LayerNorm(2)(ab.tensor([3.0, 5.0])).numpy().round(3)
     array([-1.,  1.], dtype=float32)
     """

@@ -19,8 +19,6 @@ class Linear(Module):
     Parameters and keys as in `torch.nn.Linear`: `weight: f[out_features, in_features]`, `bias: f[out_features]`, both
     drawn from U(−1/√in_features, 1/√in_features).
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> layer = nn.Linear(3, 2)
     >>> layer(ab.ones(3)).shape, layer(ab.ones((5, 3))).shape
     ((2,), (5, 2))

@@ -36,8 +36,6 @@ class Module(metaclass=Noted):
     Attributes:
         training: True until `eval()`; what `Dropout` follows.
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> class Scorer(nn.Module):
     ...     def __init__(self, dim):
     ...         self.layers = [nn.Linear(dim, dim), nn.Linear(dim, 1)]
@@ -94,7 +92,6 @@ class Module(metaclass=Noted):
     def parameters(self) -> Iterator[Parameter]:
         """Every parameter once, tied ones too.
 
-        >>> from autobatch import nn
         >>> sum(p.value.size for p in nn.Linear(3, 4).parameters())
         16
         """
@@ -127,7 +124,6 @@ class Module(metaclass=Noted):
     def eval(self) -> Self:
         """The same as `train(False)`.
 
-        >>> from autobatch import nn
         >>> nn.Dropout(0.5).eval().training
         False
         """
@@ -143,7 +139,6 @@ class Module(metaclass=Noted):
         """Move all parameters and buffers, with their gradients, to where a backend has its arrays: "cupy" for the GPU,
         "numba" or "numpy" for the host. Returns the module; all move, or none.
 
-        >>> from autobatch import nn
         >>> layer = nn.Linear(2, 3).to("numba")
         """
         move([*self.parameters(), *self.buffers()], backend)
@@ -171,7 +166,6 @@ class Module(metaclass=Noted):
 
         Raises ValueError with everything that does not fit. All values change, or none.
 
-        >>> from autobatch import nn
         >>> layer, other = nn.Linear(2, 3), nn.Linear(2, 3)
         >>> _ = other.load_state_dict(layer.state_dict())
         >>> bool((layer.weight.value == other.weight.value).all())

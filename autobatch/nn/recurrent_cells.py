@@ -43,8 +43,6 @@ class GRUCell(_GatedCell):
     Parameters, keys and gate order as in `torch.nn.GRUCell`: `weight_ih: f[3H, I]`, `weight_hh: f[3H, H]`,
     `bias_ih: f[3H]`, `bias_hh: f[3H]`, in order r, z, n, drawn from U(−1/√H, 1/√H).
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> cell = nn.GRUCell(3, 5)
     >>> h = cell(ab.ones(3))
     >>> cell(ab.zeros(3), h).shape
@@ -87,8 +85,6 @@ class LSTMCell(_GatedCell):
     Parameters, keys and gate order as in `torch.nn.LSTMCell`: `weight_ih: f[4H, I]`, `weight_hh: f[4H, H]`,
     `bias_ih: f[4H]`, `bias_hh: f[4H]`, in order i, f, g, o, drawn from U(−1/√H, 1/√H).
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> cell, state = nn.LSTMCell(3, 5), None
     >>> for x in [ab.ones(3), ab.zeros(3)]:
     ...     state = cell(x, state)

@@ -45,8 +45,6 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any] | Module) -> Non
     that are no boolean, integer or floating arrays; ValueError for names that `load` would refuse.
 
     >>> import os, tempfile
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> layer, other = nn.Linear(2, 3), nn.Linear(2, 3)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = os.path.join(folder, "layer.safetensors")

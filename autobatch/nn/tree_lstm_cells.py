@@ -30,8 +30,6 @@ class TreeLSTMLeaf(Module):
 
     Parameters: `weight_ih: f[3H, I]` and `bias_ih: f[3H]`, in order i, g, o.
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> h, c = nn.TreeLSTMLeaf(3, 5)(ab.ones(3))
     >>> h.shape, c.shape
     ((5,), (5,))
@@ -68,8 +66,6 @@ class BinaryTreeLSTMCell(Module):
 
     Parameters: `weight_hh: f[5H, 2H]` and `bias_hh: f[5H]`, in order i, f₁, f₂, g, o.
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> leaf, node = nn.TreeLSTMLeaf(3, 5), nn.BinaryTreeLSTMCell(5)
     >>> left, right = leaf(ab.ones(3)), leaf(ab.zeros(3))
     >>> h, c = node(node(left, right), right)
@@ -109,8 +105,6 @@ class ChildSumTreeLSTMCell(Module):
     Parameters: `weight_ih: f[4H, I]` and `bias_ih: f[4H]`, W and b, in order i, f, g, o; `weight_hh: f[3H, H]`, U, in
     order i, g, o; `weight_fh: f[H, H]`, V, from each child to its own forget gate.
 
-    >>> import autobatch as ab
-    >>> from autobatch import nn
     >>> node = nn.ChildSumTreeLSTMCell(3, 5)
     >>> leaves = [node(ab.ones(3), []) for _ in range(4)]
     >>> h, c = node(ab.zeros(3), leaves)

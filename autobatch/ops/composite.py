@@ -111,7 +111,6 @@ def softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 
     A slice that is -inf everywhere gives NaN, as in NumPy.
 
-    >>> import autobatch as ab
     >>> ab.softmax(ab.zeros(4)).numpy()
     array([0.25, 0.25, 0.25, 0.25], dtype=float32)
     """
@@ -121,7 +120,6 @@ def softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """log(softmax(x)) along `axis` of `x: f[...]` (one, several, None for all), without overflow.
 
-    >>> import autobatch as ab
     >>> ab.log_softmax(ab.zeros(2)).numpy().round(4)
     array([-0.6931, -0.6931], dtype=float32)
     """
@@ -131,7 +129,6 @@ def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 def logsumexp(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are -inf.
 
-    >>> import autobatch as ab
     >>> round(float(ab.logsumexp(ab.zeros(4))), 4)
     1.3863
     """
@@ -178,7 +175,6 @@ def cross_entropy(logits: TensorLike, index: Tensor | SupportsIndex) -> Tensor:
     Raises `OpIndexError` for a label outside the classes, negative ones included: here if it is a number, when it runs
     if it is a value. Raises `OpTypeError` for a label that is no whole number, and for logits of another rank.
 
-    >>> import autobatch as ab
     >>> round(float(ab.cross_entropy(ab.zeros(4), 2)), 4)
     1.3863
     """
@@ -216,7 +212,6 @@ SQUARED_ERROR = declare(
 def squared_error(x: TensorLike, y: TensorLike) -> Tensor:
     """Sum of squared differences of two values that broadcast; a scalar.
 
-    >>> import autobatch as ab
     >>> float(ab.squared_error(ab.tensor([1.0, 2.0]), ab.tensor([0.0, 0.0])))
     5.0
     """

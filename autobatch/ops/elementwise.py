@@ -310,7 +310,6 @@ def cast(x: Any, dtype: Any) -> Any:
 def absolute(x: TensorLike) -> Tensor:
     """Elementwise |x|; the derivative at 0 is 0.
 
-    >>> import autobatch as ab
     >>> ab.abs(ab.tensor([-1.0, 2.0])).numpy()
     array([1., 2.], dtype=float32)
     """
@@ -320,7 +319,6 @@ def absolute(x: TensorLike) -> Tensor:
 def maximum(x: TensorLike, y: TensorLike) -> Tensor:
     """Elementwise larger of two values; NaN wins, as NumPy; equal values share the derivative.
 
-    >>> import autobatch as ab
     >>> ab.maximum(ab.tensor([1.0, 5.0]), 3.0).numpy()
     array([3., 5.], dtype=float32)
     """
@@ -330,7 +328,6 @@ def maximum(x: TensorLike, y: TensorLike) -> Tensor:
 def minimum(x: TensorLike, y: TensorLike) -> Tensor:
     """Elementwise smaller of two values; NaN wins, as NumPy; equal values share the derivative.
 
-    >>> import autobatch as ab
     >>> ab.minimum(ab.tensor([1.0, 5.0]), 3.0).numpy()
     array([1., 3.], dtype=float32)
     """
@@ -355,7 +352,6 @@ def equal(x: Any, y: Any) -> Any:
 def where(condition: TensorLike, x: TensorLike, y: TensorLike) -> Tensor:
     """Elementwise x where the condition holds, else y.
 
-    >>> import autobatch as ab
     >>> t = ab.tensor([-1.0, 2.0])
     >>> ab.where(t > 0, t, 0.0).numpy()
     array([0., 2.], dtype=float32)

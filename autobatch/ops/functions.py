@@ -141,7 +141,6 @@ exp = _unary(
     EXP,
     """Elementwise exponential of `x: f[...]`.
 
-    >>> import autobatch as ab
     >>> float(ab.exp(ab.tensor(0.0)))
     1.0
     """,
@@ -150,7 +149,6 @@ log = _unary(
     LOG,
     """Elementwise natural logarithm of `x: f[...]`; -inf at 0, NaN below, as NumPy.
 
-    >>> import autobatch as ab
     >>> float(ab.log(ab.tensor(1.0)))
     0.0
     """,
@@ -159,7 +157,6 @@ tanh: Callable[[TensorLike], Tensor] = _unary(
     TANH,
     """Elementwise hyperbolic tangent of `x: f[...]`.
 
-    >>> import autobatch as ab
     >>> float(ab.tanh(ab.tensor(0.0)))
     0.0
     """,
@@ -168,7 +165,6 @@ sigmoid: Callable[[TensorLike], Tensor] = _unary(
     SIGMOID,
     """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
 
-    >>> import autobatch as ab
     >>> float(ab.sigmoid(ab.tensor(0.0)))
     0.5
     """,
@@ -177,7 +173,6 @@ relu = _unary(
     RELU,
     """Elementwise max(x, 0) of `x`; the derivative at 0 is 0.
 
-    >>> import autobatch as ab
     >>> ab.relu(ab.tensor([-1.0, 2.0])).numpy()
     array([0., 2.], dtype=float32)
     """,
@@ -186,7 +181,6 @@ softplus = _unary(
     SOFTPLUS,
     """Elementwise log(1 + exp(x)) of `x: f[...]`, without overflow.
 
-    >>> import autobatch as ab
     >>> float(ab.softplus(ab.tensor(1000.0)))
     1000.0
     """,
@@ -195,7 +189,6 @@ sqrt = _unary(
     SQRT,
     """Elementwise square root of `x: f[...]`; NaN below 0, as NumPy.
 
-    >>> import autobatch as ab
     >>> float(ab.sqrt(ab.tensor(4.0)))
     2.0
     """,
@@ -208,7 +201,6 @@ def power(x: TensorLike, y: TensorLike) -> Tensor:
     Whole numbers to a whole Python number stay whole; a negative one raises, as in NumPy. All else is computed in
     floating numbers.
 
-    >>> import autobatch as ab
     >>> ab.power(ab.tensor([1.0, 3.0]), 2).numpy()
     array([1., 9.], dtype=float32)
     """

@@ -127,7 +127,6 @@ MATMUL = declare(Op("matmul", "matrix product as NumPy's @", body=_matmul_body, 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     """Matrix product as NumPy's `@`, for ranks 1 to 3.
 
-    >>> import autobatch as ab
     >>> ab.matmul(ab.ones((2, 3)), ab.ones(3)).numpy()
     array([3., 3.], dtype=float32)
     """

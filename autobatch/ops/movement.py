@@ -86,7 +86,6 @@ RESHAPE = declare(
 def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
     """The same elements, in row-major order, in another shape; one extent may be -1.
 
-    >>> import autobatch as ab
     >>> ab.reshape(ab.zeros(6), (2, -1)).shape
     (2, 3)
     """
@@ -137,7 +136,6 @@ TRANSPOSE = declare(
 def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     """The axes in another order; reversed where none is given.
 
-    >>> import autobatch as ab
     >>> ab.transpose(ab.zeros((2, 3))).shape
     (3, 2)
     """
@@ -244,7 +242,6 @@ CONCAT = declare(
 def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     """Values joined along an existing axis, as `numpy.concatenate`.
 
-    >>> import autobatch as ab
     >>> ab.concat([ab.zeros(2), ab.ones(3)]).shape
     (5,)
     """
@@ -397,7 +394,6 @@ def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any
 def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
     """Cut an axis into equal parts, or before the given positions, as `numpy.split`.
 
-    >>> import autobatch as ab
     >>> [part.shape for part in ab.split(ab.zeros(6), 3)], [part.shape for part in ab.split(ab.zeros(6), [1, 3])]
     ([(2,), (2,), (2,)], [(1,), (2,), (3,)])
     """

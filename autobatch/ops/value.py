@@ -30,7 +30,6 @@ class Tensor:
     Operators, indexing, `.T`, `.sum()`, … record; `.numpy()`, `.item()`, `float()`, `int()`, `bool()` force: they run
     all live pending work of this thread together. `repr` never runs anything.
 
-    >>> import autobatch as ab
     >>> t = ab.tensor([1.0, 2.0]) * 3
     >>> t.numpy()
     array([3., 6.], dtype=float32)
@@ -99,7 +98,6 @@ class Tensor:
     def tolist(self) -> Any:
         """Force, and return the numbers in nested lists; of rank 0 the number.
 
-        >>> import autobatch as ab
         >>> ab.ones((2, 1)).tolist()
         [[1.0], [1.0]]
         """

@@ -33,8 +33,6 @@ class Adam(Optimizer):
         eps: added to the root of the second moment, not negative.
         weight_decay: factor of the L2 penalty's gradient, not negative.
 
-    >>> import autobatch as ab
-    >>> from autobatch import optim
     >>> w = ab.Parameter([1.0, 2.0])
     >>> optimizer = optim.Adam([w], lr=0.5)
     >>> ab.sum(w * w).backward()

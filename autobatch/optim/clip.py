@@ -31,8 +31,6 @@ def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> 
         params: parameters with their gradients, or a single one; one listed twice counts once.
         max_norm: the bound, not negative.
 
-    >>> import autobatch as ab
-    >>> from autobatch import optim
     >>> w = ab.Parameter([3.0, 4.0])
     >>> ab.sum(w * w / 2).backward()
     >>> optim.clip_grad_norm([w], max_norm=1.0)

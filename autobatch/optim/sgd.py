@@ -29,8 +29,6 @@ class SGD(Optimizer):
         weight_decay: factor of the L2 penalty's gradient, not negative.
         nesterov: whether to look ahead; needs momentum.
 
-    >>> import autobatch as ab
-    >>> from autobatch import optim
     >>> w = ab.Parameter([1.0, 2.0])
     >>> optimizer = optim.SGD([w], lr=0.5)
     >>> ab.sum(w * w).backward()

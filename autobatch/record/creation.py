@@ -48,7 +48,6 @@ def filled(name: str, shape: Any, value: float | int | bool, dtype: Any = None) 
 def zeros(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
     """A shared constant of zeros; the default dtype unless given.
 
-    >>> import autobatch as ab
     >>> ab.zeros(2).numpy()
     array([0., 0.], dtype=float32)
     """
@@ -58,7 +57,6 @@ def zeros(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
 def ones(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
     """A shared constant of ones; the default dtype unless given.
 
-    >>> import autobatch as ab
     >>> ab.ones((1, 2)).numpy()
     array([[1., 1.]], dtype=float32)
     """
@@ -68,7 +66,6 @@ def ones(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
 def full(shape: ShapeLike, value: float, dtype: DTypeLike | None = None) -> Tensor:
     """A shared constant filled with one number; the dtype of the number (floats: the default dtype) unless given.
 
-    >>> import autobatch as ab
     >>> ab.full(2, 3).numpy()
     array([3, 3])
     """
@@ -80,7 +77,6 @@ def constant(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
 
     NumPy floats take the default dtype unless `dtype` is given.
 
-    >>> import autobatch as ab
     >>> ab.constant([[1.0, 2.0]]).shape
     (1, 2)
     """

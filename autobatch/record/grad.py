@@ -54,7 +54,6 @@ def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[.
     tuples, lists and dicts of them; a module gives a dict from parameter name to derivative. Works inside `ab.map`, in
     itself, and `backward` goes through its results.
 
-    >>> import autobatch as ab
     >>> slope = ab.grad(lambda x: x ** 3)
     >>> float(slope(ab.tensor(2.0))), float(ab.grad(slope)(ab.tensor(2.0)))
     (12.0, 12.0)
@@ -87,7 +86,6 @@ def value_and_grad(
 def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """Like `grad`, but the function gives (value, derivative).
 
-    >>> import autobatch as ab
     >>> value, slope = ab.value_and_grad(lambda x: x * x)(ab.tensor(3.0))
     >>> float(value), float(slope)
     (9.0, 6.0)

@@ -19,7 +19,6 @@ R = TypeVar("R")
 class no_grad:
     """Context manager and decorator: what is recorded inside is constant, no gradient flows through it.
 
-    >>> import autobatch as ab
     >>> w = ab.Parameter(2.0)
     >>> with ab.no_grad():
     ...     y = w * 3

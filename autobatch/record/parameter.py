@@ -123,7 +123,6 @@ class Held(Shared):
     def to(self, backend: str) -> Self:
         """Move the numbers, and a gradient, to where a backend has its arrays; returns this object.
 
-        >>> import autobatch as ab
         >>> ab.Parameter([1.0, 2.0]).to("numpy").value
         array([1., 2.], dtype=float32)
         """
@@ -154,7 +153,6 @@ class Held(Shared):
 class Buffer(Held):
     """A shared array without gradient that belongs to a module's state.
 
-    >>> import autobatch as ab
     >>> ab.nn.Buffer([1.0, 2.0]).shape
     (2,)
     """
@@ -171,7 +169,6 @@ class Parameter(Held):
     `.grad` is None until a backward pass reaches the parameter; then an array, or `SparseRows` for a table that was
     only looked up. Set it to None to forget it. Floats take the default dtype unless `dtype` is given.
 
-    >>> import autobatch as ab
     >>> w = ab.Parameter([1.0, 2.0])
     >>> (w * w).sum().backward()
     >>> w.grad

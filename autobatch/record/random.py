@@ -54,7 +54,6 @@ def signed(key: int) -> int:
 def seed(n: int) -> None:
     """Start all random streams over: draws of values, masks, shuffles and initial parameters.
 
-    >>> import autobatch as ab
     >>> ab.seed(1); a = ab.normal(3).numpy(); ab.seed(1); bool((ab.normal(3).numpy() == a).all())
     True
     """
@@ -82,7 +81,6 @@ def random_state() -> dict[str, np.ndarray[Any, Any]]:
     Draws of values, masks, maps of examples, `rng` and initial parameters go on after `set_random_state` as they would
     have here. Orders of `ab.data.minibatches` have a state of their own. Raises `RecordingError` inside `ab.map`.
 
-    >>> import autobatch as ab
     >>> before = ab.random_state()
     >>> a = ab.normal(3).numpy(); ab.set_random_state(before); bool((ab.normal(3).numpy() == a).all())
     True
@@ -170,7 +168,6 @@ def initial_generator() -> np.random.Generator:
 def rng() -> np.random.Generator:
     """A NumPy generator of the current example's own; each call gives a fresh one, drawn from the example's stream.
 
-    >>> import autobatch as ab
     >>> ab.seed(0); int(ab.rng().integers(10)) in range(10)
     True
     """
@@ -192,7 +189,6 @@ def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
 def uniform(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
     """Draws from [0, 1) for the current example; they do not depend on the batch, the schedule or the backend.
 
-    >>> import autobatch as ab
     >>> ab.uniform((2, 3)).shape
     (2, 3)
     """
@@ -202,7 +198,6 @@ def uniform(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
 def normal(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
     """Standard normal draws for the current example (Box & Muller 1958).
 
-    >>> import autobatch as ab
     >>> ab.normal(4).shape
     (4,)
     """
@@ -215,7 +210,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool | None = None) -> Tensor:
     Does nothing in evaluation mode: that of the module whose method, cell or `forward` is running, else training;
     `training` decides where it is given.
 
-    >>> import autobatch as ab
     >>> sorted(set(ab.dropout(ab.ones(100), 0.5).numpy().tolist()))
     [0.0, 2.0]
     """

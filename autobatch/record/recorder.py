@@ -35,7 +35,6 @@ def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None)
     NumPy floats and Python floats take the default dtype unless `dtype` is given. Tensors in nested lists are stacked,
     with their gradients.
 
-    >>> import autobatch as ab
     >>> ab.tensor([[1, 2], [3, 4]]).shape
     (2, 2)
     """

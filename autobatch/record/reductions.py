@@ -112,7 +112,6 @@ def sum(
     The length of a list is data: lists of all lengths share a signature. An empty list needs `shape`, or a value it
     is `like`; then it gives zeros.
 
-    >>> import autobatch as ab
     >>> float(ab.sum(ab.ones((2, 3)))), ab.sum([ab.ones(2), ab.ones(2)]).numpy().tolist(), ab.sum([], shape=(1,)).shape
     (6.0, [2.0, 2.0], (1,))
     """
@@ -124,7 +123,6 @@ def prod(
 ) -> Tensor:
     """Product of one value over axes, or of a list of values, elementwise; `shape` and `like` as in `sum`: ones.
 
-    >>> import autobatch as ab
     >>> float(ab.prod(ab.tensor([2.0, 3.0]))), ab.prod([], shape=2).numpy().tolist()
     (6.0, [1.0, 1.0])
     """
@@ -134,7 +132,6 @@ def prod(
 def mean(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Mean of one value over axes, or of a list of values of one shape, elementwise; an empty one raises.
 
-    >>> import autobatch as ab
     >>> float(ab.mean([ab.tensor(1.0), ab.tensor(3.0)]))
     2.0
     """
@@ -144,7 +141,6 @@ def mean(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def max(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Largest element of one value over axes, or of a list of values, elementwise; an empty one raises.
 
-    >>> import autobatch as ab
     >>> ab.max([ab.tensor([1.0, 5.0]), ab.tensor([3.0, 2.0])]).numpy()
     array([3., 5.], dtype=float32)
     """
@@ -154,7 +150,6 @@ def max(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def min(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Smallest element of one value over axes, or of a list of values, elementwise; an empty one raises.
 
-    >>> import autobatch as ab
     >>> ab.min([ab.tensor([1.0, 5.0]), ab.tensor([3.0, 2.0])]).numpy()
     array([1., 2.], dtype=float32)
     """
@@ -164,7 +159,6 @@ def min(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     """Values of one shape joined along a new axis; along the first this is a view.
 
-    >>> import autobatch as ab
     >>> ab.stack([ab.zeros(3), ab.ones(3)]).shape
     (2, 3)
     """

@@ -209,7 +209,6 @@ def set_products(name: str) -> None:
 
     Raises `BackendError` for another name, `MissingExtraError` where MKL is not installed.
 
-    >>> import autobatch as ab
     >>> ab.set_products("own")
     """
     _chosen[0] = _made(name)
@@ -219,7 +218,6 @@ def set_products(name: str) -> None:
 def products(name: str) -> Iterator[None]:
     """Multiply matrices by another library inside the block, in all threads.
 
-    >>> import autobatch as ab
     >>> with ab.products("numpy"):
     ...     ab.products_in_use()
     'NumPy, ...'
@@ -235,7 +233,6 @@ def products(name: str) -> Iterator[None]:
 def products_in_use() -> str:
     """The library that multiplies matrices, and what of it runs on this machine.
 
-    >>> import autobatch as ab
     >>> ab.products_in_use()
     'own tiles, ...'
     """

@@ -134,7 +134,6 @@ def set_num_threads(n: int) -> None:
 
     Results do not depend on it, to the last bit. The default is OMP_NUM_THREADS, or as many as there are cores.
 
-    >>> import autobatch as ab
     >>> before = ab.get_num_threads()
     >>> ab.set_num_threads(1)
     >>> ab.get_num_threads()

@@ -229,7 +229,6 @@ def cell(fn: Any = None, *, static: Sequence[str] = ()) -> Any:
     Raises `CellError` for a value forced inside, for a number used as shape, axis, bound, index or condition, and where
     the function changes what it reads.
 
-    >>> import autobatch as ab
     >>> @ab.cell
     ... def step(x, scale):
     ...     return ab.tanh(x) * scale
@@ -282,7 +281,6 @@ def _cell_of_callable(fn: Any, static: Sequence[str]) -> Any:
 def disable_cells() -> Iterator[None]:
     """Within this block the Python of every cell runs, op by op: for debuggers, and to compare.
 
-    >>> import autobatch as ab
     >>> @ab.cell
     ... def step(x):
     ...     print("called")
