@@ -1,8 +1,7 @@
-"""A tour of autobatch: one small model of trees, taken through every stage from user code to gradients.
+"""A tour of autobatch: one small tree model, taken through every stage from user code to gradients.
 
-Run it with `python docs/tour.py`. It prints what it says here, and after each paragraph the structure that the
-paragraph is about, so that the output reads as a page of its own. Nothing in it is special: `ab.explain` shows the same
-of any model of yours.
+`python docs/tour.py` prints the text below and, after each paragraph, the structure that it describes. `ab.explain`
+shows the same for any model.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ def show(text: object) -> None:
 say("""
 1. The model, for one tree
 --------------------------
-A leaf is a word, and its state is that word's vector. Any other node joins the states of its two children. The score
-of a tree is read from the state of its root. The code below is ordinary Python over one tree: it recurses, it
-branches on the tree, and it knows nothing of minibatches. `@ab.cell` is optional. It says that a whole call of `join`
-is to be one node of what is recorded, instead of one node for each op in it.
+A leaf is a word, and its state is that word's vector. Any other node computes its state from those of its two children.
+The score of a tree is computed from the state of its root. The code is ordinary Python over one tree: it recurses,
+branches on the tree, and knows nothing of minibatches. `@ab.cell` is optional: each call of `compose` is recorded as
+one node, instead of one node per op.
 """)
 
 
@@ -43,13 +42,13 @@ class Scorer(nn.Module):
         self.score = ab.Parameter(np.full(dim, 0.5))
 
     @ab.cell
-    def join(self, left: Any, right: Any) -> Any:
+    def compose(self, left: Any, right: Any) -> Any:
         return ab.tanh(self.mix(ab.concat([left, right])))
 
     def state(self, tree: Tree) -> Any:
         if tree.is_leaf:
             return self.words[tree.word]
-        return self.join(self.state(tree.left), self.state(tree.right))
+        return self.compose(self.state(tree.left), self.state(tree.right))
 
     def scored(self, tree: Tree) -> tuple[Any, Any]:
         state = self.state(tree)
@@ -75,9 +74,9 @@ for tree in trees:
 say("""
 2. Recording
 ------------
-`ab.map` calls the function once for each tree. The ops that run do not compute: each writes a few integers, namely
-the number of its signature and the numbers of the values that it reads, and gives back a tensor that knows a type and
-a place. Shapes and dtypes are checked here, so that a mistake is raised at the line that made it.
+`ab.map` calls the function once for each tree. Ops do not compute anything: each appends a few integers, the number of
+its signature and the numbers of its operands, and returns a tensor with a type and a number. Shapes and dtypes are
+checked here, so an error is raised at the line that caused it.
 """)
 
 scored = ab.map(model.scored, trees)
@@ -85,10 +84,10 @@ loss = ab.mean([loss for _, loss in scored])
 show(loss)
 
 say("""
-What has been written is the *tape*: nodes in the order in which they were recorded. A node reads values (v0, v1, …),
-all of them made by earlier nodes. A signature says what nodes must have in common to run together: the op or cell,
-the types of its operands, its attributes, and which parameters it reads. The word of a leaf is not in it. It is data,
-one number for each node, and therefore all leaves of all trees have one signature.
+The recording is the *tape*: nodes in the order in which they were recorded. A node reads values (v0, v1, …) of
+earlier nodes. A signature is what nodes must have in common to run together: the op or cell, the types of its operands, its
+attributes, and which parameters it reads. The word of a leaf is not part of it. It is data, one number per node, so
+all leaves of all trees have the same signature.
 """)
 show(ab.explain(loss, stage="tape"))
 
@@ -97,74 +96,73 @@ show(ab.explain(loss, stage="tape"))
 say("""
 3. Once per signature: from a function to a kernel
 --------------------------------------------------
-The first call of `join` with new types was *traced*: the function ran once with stand-ins for its operands, and what
-it did to them became a graph, for one example. This is the text of that graph. Products are products of matrices
-throughout, so a vector is first made a matrix of one row.
+The first call of `compose` with new operand types was *traced*: the function ran once on tracers, and the ops that it
+applied became a graph, for one example. `product` multiplies matrices, so a vector is first reshaped to a
+matrix of one row.
 """)
-show(ab.explain(model.join, stage="graph"))
+show(ab.explain(model.compose, stage="graph"))
 
 say("""
-*batch* gives each value that differs from node to node a leading axis: m is the number of nodes in a launch, known
-when it runs. The weight stays as it is. What was a product of one row with a matrix is now one product of matrices.
+*batch* adds a leading axis to each value that differs between nodes: m is the number of nodes in a launch, known
+when it runs. The weight has no such axis. The product of one row with a matrix has become one GEMM.
 """)
-show(ab.explain(model.join, stage="batch"))
+show(ab.explain(model.compose, stage="batch"))
 
 say("""
-*vjp* continues the graph by its derivatives. `cotangent(0)` is the derivative of the loss by the result; from it come
-those by both operands, by the weight and by the bias. They are written in the same ops as the graph, so they can be
+*vjp* appends the derivatives. `cotangent(0)` is the derivative of the loss by the result; from it the graph computes
+the cotangents of both operands, of the weight and of the bias. They consist of the same ops, so they can be
 differentiated again.
 """)
-show(ab.explain(model.join, stage="vjp"))
+show(ab.explain(model.compose, stage="vjp"))
 
 say("""
-*split* cuts that graph into programs which run at different times. "forward" and "backward" run launch by launch, for
-states of a tree depend on one another. The gradient of a weight does not have to: "final" runs once for each
-signature, after all launches, over the rows that were kept from all of them, and is one product. `tanh` is not kept.
-It is cheap, and "backward" computes it again.
+*split* cuts that graph into pieces which run at different times. "forward" and "backward" run once per launch, since
+the states of a tree depend on one another. The gradient of a weight is deferred: "final" runs once per
+signature, after all launches, over the residuals of all of them, and is one GEMM. `tanh` is not a residual:
+it is cheap, and "backward" rematerialises it.
 """)
-show(ab.explain(model.join, stage="split"))
+show(ab.explain(model.compose, stage="split"))
 
 say("""
-*fuse* decides what becomes one generated loop and what is called. Products are calls of the BLAS library. All work
-that goes element by element is put into few loops, which read their operands where these lie and add cotangents to
-the rows they belong to.
+*fuse* decides which ops become generated loops and which are calls. Matmuls are calls of GEMM kernels. Elementwise
+ops are fused into few loops, which read their operands in place and add cotangents to the operands' rows.
 """)
-show(ab.explain(model.join, stage="fuse"))
+show(ab.explain(model.compose, stage="fuse"))
 
 say("""
-*lower* writes the source: a driver of calls, and loops that Numba compiles. A compiled loop is kept on disk under a
-name made of its content, so a model is compiled once.
+*lower* writes the source: a driver with the calls, and loops that Numba compiles. A compiled loop is cached on disk
+under the hash of its source, so a model is compiled once.
 """)
-show(ab.explain(model.join, stage="lower"))
+show(ab.explain(model.compose, stage="lower"))
 
 # ----------------------------------------------------------------------------------------------------------------------
 
 say("""
 4. For every minibatch: from a tape to values
 ---------------------------------------------
-*expand* turns a call of a cell into two nodes where part of its work does not depend on the recurrence. All that `join`
-computes waits for its children, so the tape stays as it is. Then *schedule* puts nodes into launches. A launch is a set
-of nodes of one signature that do not depend on each other, from whichever trees: one call of one kernel. An op that is
-ready in the shallow trees could run at once, and again when it is ready in the deep ones. To run it for all of them
-together, it waits while there is another signature whose nodes are ready in all trees.
+*expand* splits a cell in two where part of its work is loop-invariant. All of `compose` depends on its children, so the
+tape stays as it is. Then *schedule* assigns nodes to launches. A launch is a set of nodes of one signature, from any
+trees, that do not depend on each other: one call of one kernel. An op that is ready in the shallow trees could run
+immediately, and again when it is ready in the deep ones. To run once for all trees, it waits while the nodes of
+another signature are ready in all trees.
 
-Below the launches stands what they could not do without. The nodes of `join` on a path from a leaf to the root wait
-for each other, so there are at least as many launches of `join` as the deepest tree has inner nodes on a path.
+The last line gives a lower bound. The nodes of `compose` on a path from a leaf to the root depend on each other, so
+there are at least as many launches of `compose` as the deepest tree has inner nodes on a path.
 """)
 schedule = ab.explain(loss, stage="schedule")
 show(schedule)
 
 say("""
-*place* gives every value its rows. All values of one width and dtype lie in one *pool*, a matrix; every launch writes
-one block of rows. `3 @ 5` are three rows from row 5 on, read where they lie. `3: 0 4 7` are rows here and there, read
-through their numbers: loops follow these numbers themselves, and only what a product reads is brought together first.
-Rows that nobody will read again are taken by later launches, unless the reverse pass wants them.
+*place* assigns rows to values. All values of one width and dtype are in one *pool*, a matrix; every launch writes
+one block of rows. `3 @ 5` means three rows from row 5 on, read in place. `3: 0 4 7` are scattered rows, read
+through their numbers: loops index with these numbers, and only the operands of matmuls are gathered first.
+Rows that are not read again are reused by later launches, unless the backward pass needs them.
 """)
 show(ab.explain(loss, stage="place"))
 
 say("""
-Any two nodes can be asked for. The roots of the first and of the second tree have one signature, and neither depends
-on the other. Why did they not run together? The second tree is deeper: its root had to wait.
+Why did two nodes not run together? The roots of the first and of the second tree have the same signature, and neither
+depends on the other. But the second tree is deeper: its root had to wait.
 """)
 (first, _), (second, _), _ = scored
 show(ab.explain([first, second], stage="reasons"))
@@ -174,8 +172,8 @@ show(ab.explain([first, second], stage="reasons"))
 say("""
 5. Values and gradients
 -----------------------
-Until here nothing has been computed. Asking for a number runs all that is pending, by the schedule above.
-`ab.profile` counts what happens; it also measures the seconds of each stage (`print(profile.table())`).
+So far nothing has been computed. Asking for a number runs everything that is pending, by the schedule above.
+`ab.profile` counts launches; it also measures the seconds of each stage (`print(profile.table())`).
 """)
 with ab.profile() as profile:
     value = float(loss)
@@ -185,8 +183,8 @@ show(
 
 say("""
 `backward` runs the launches in reverse order: where a launch read rows, cotangents are added to the same rows of a
-second set of pools. It ends the recording and frees its memory. A table that was only looked up gets its gradient as
-rows, so that an optimiser touches no other word.
+second set of pools. It ends the recording and frees its memory. An embedding gets a row-sparse gradient, so an
+optimiser updates only the words that occurred.
 """)
 loss.backward()
 show(f"mix.weight.grad, {model.mix.weight.grad.shape}:\n{np.round(model.mix.weight.grad, 3)}")
@@ -194,8 +192,8 @@ rows = model.words.weight.grad
 show(f"words.weight.grad: rows {rows.rows.tolist()} of {rows.shape[0]}\n{np.round(rows.values, 3)}")
 
 say("""
-Is it right? With `batched=False` each tree runs by itself, op by op, through code that shares nothing with schedules,
-plans and kernels. The tests hold the two equal on random programs; here they are held equal on ours.
+Is it right? With `batched=False` each tree runs by itself, op by op, by an interpreter that uses no schedules, plans
+or kernels. The tests compare the two on random programs; here is the comparison for this model.
 """)
 
 
@@ -215,5 +213,5 @@ for name, parameter in model.named_parameters():
 assert abs(float(again) - value) < 1e-5
 
 say("""
-That is all of it. `docs/architecture.md` says in which file each of these stages lives.
+`docs/architecture.md` says in which file each of these stages is.
 """)
