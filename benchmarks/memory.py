@@ -2,7 +2,7 @@
 
 *Needed* are the bytes of all values that the step computes or is given, of what the reverse pass keeps of each launch
 beside them (residuals), and of the gradients, of the values that carry one and of the parameters. *Leased* is the most
-that pools, kept rows and gradients took at once, rounding and reuse of buffers included. Parameters and what the
+that pools, residuals and gradients took at once, rounding and reuse of buffers included. Parameters and what the
 optimiser keeps are not in it.
 """
 
@@ -42,7 +42,7 @@ def needed(run: HostRun) -> dict[str, int]:
     carries = (np.asarray(run.needs)[node] != 0) & floating[pool]
     return {
         "values": int(n_bytes.sum()),
-        "residuals": sum(array.nbytes for kept in run.kept.values() for array in kept),
+        "residuals": sum(array.nbytes for residuals in run.residuals.values() for array in residuals),
         "gradients": int(n_bytes[carries].sum()),
     }
 

@@ -85,9 +85,9 @@ show(loss)
 
 say("""
 The recording is the *tape*: nodes in the order in which they were recorded. A node reads values (v0, v1, …) of
-earlier nodes. A signature is what nodes must have in common to run together: the op or cell, the types of its operands, its
-attributes, and which parameters it reads. The word of a leaf is not part of it. It is data, one number per node, so
-all leaves of all trees have the same signature.
+earlier nodes. A signature is what nodes must have in common to run together: the op or cell, the types of its
+operands, its attributes, and which parameters it reads. The word of a leaf is not part of it. It is data, one number
+per node, so all leaves of all trees have the same signature.
 """)
 show(ab.explain(loss, stage="tape"))
 

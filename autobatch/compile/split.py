@@ -3,12 +3,12 @@
 Input: a batched graph. Output: `Pieces`:
 
 * *forward*, run launch by launch: results, and the values that the other pieces need and would be dear to compute anew;
-* *backward*, run launch by launch in reverse: cotangents of rows, recomputing elementwise values from what was kept;
-* *final*, run once after all launches: cotangents of shared operands, over the kept rows of all launches together,
+* *backward*, run launch by launch in reverse: cotangents of rows, rematerialising elementwise values from residuals;
+* *final*, run once after all launches: cotangents of shared operands, over the residuals of all launches together,
   so that a weight gradient is one product. The gradient of a looked-up table stays a list of (row numbers, rows).
 
 Parts of a cell that depend on some arguments only are not yet launched apart from the rest.
-Invariants: every piece is a checked graph; what a piece reads was kept by an earlier one. Cost: once per signature.
+Invariants: every piece is a checked graph; a piece reads only residuals of earlier ones. Cost: once per signature.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange")
 
 @dataclass(slots=True)
 class SparseGradient:
-    """Cotangent of a table as rows: numbers of the kept values that hold row numbers and rows.
+    """Cotangent of a table as rows: numbers of the residuals that hold row numbers and rows.
 
     `of_result`: the rows are the cotangent of a result, with the number `rows`, which is read where it lies.
     """
@@ -39,21 +39,21 @@ class SparseGradient:
 
 @dataclass(slots=True)
 class Pieces:
-    """The programs of one kernel. `kept` are the types of kept values: first those of forward, then of backward."""
+    """The programs of one kernel. `residuals` are their types: first those of forward, then of backward."""
 
     forward: Graph
     backward: Graph
     final: Graph
-    kept: list[Type] = field(default_factory=list)
-    n_kept_forward: int = 0
+    residuals: list[Type] = field(default_factory=list)
+    n_forward_residuals: int = 0
     slots: list[int] = field(default_factory=list)  # slot of each accumulated result of backward
     dense: list[int] = field(default_factory=list)  # shared operand of each result of final
     sparse: list[tuple[int, SparseGradient]] = field(default_factory=list)  # (shared operand, its rows)
 
     def __str__(self) -> str:
-        kept = ", ".join(f"kept({k}) {t}" for k, t in enumerate(self.kept))
+        residuals = ", ".join(f"residual({k}) {t}" for k, t in enumerate(self.residuals))
         graphs = f"forward:\n{self.forward}\n\nbackward:\n{self.backward}\n\nfinal:\n{self.final}"
-        return f"{graphs}\n\nkeeps: {kept or 'nothing'}"
+        return f"{graphs}\n\nresiduals: {residuals or 'nothing'}"
 
 
 def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()) -> Pieces:
@@ -97,21 +97,23 @@ def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()
     for i in shared_out:
         if i not in final_nodes and cut.varies[i]:
             cut.keep(i)
-    cut.need_in_backward([*rows_out, *(i for i in cut.kept if i not in is_forward)])
+    cut.need_in_backward([*rows_out, *(i for i in cut.residuals if i not in is_forward)])
 
-    kept_forward = [i for i in cut.kept if i in is_forward]
-    kept_backward = [i for i in cut.kept if i not in is_forward]
-    order = kept_forward + kept_backward
+    forward_residuals = [i for i in cut.residuals if i in is_forward]
+    backward_residuals = [i for i in cut.residuals if i not in is_forward]
+    order = forward_residuals + backward_residuals
     place = {i: k for k, i in enumerate(order)}
-    renumber = {old: place[i] for old, i in enumerate(cut.kept)}
+    renumber = {old: place[i] for old, i in enumerate(cut.residuals)}
     for _, gradient in pieces.sparse:
         gradient.ids, gradient.rows = renumber[gradient.ids], renumber[gradient.rows]
-    pieces.kept = [whole.nodes[i].type for i in order]
-    pieces.n_kept_forward = len(kept_forward)
-    kept = {i: ("kept", k) for i, k in place.items()}
-    pieces.forward = whole.part([*forward_results, *kept_forward], lambda i: None)
-    pieces.backward = whole.part([*rows_out, *kept_backward], lambda i: kept.get(i) if i in is_forward else None)
-    pieces.final = whole.part(shared_out, kept.get)
+    pieces.residuals = [whole.nodes[i].type for i in order]
+    pieces.n_forward_residuals = len(forward_residuals)
+    residuals = {i: ("residual", k) for i, k in place.items()}
+    pieces.forward = whole.part([*forward_results, *forward_residuals], lambda i: None)
+    pieces.backward = whole.part(
+        [*rows_out, *backward_residuals], lambda i: residuals.get(i) if i in is_forward else None
+    )
+    pieces.final = whole.part(shared_out, residuals.get)
     return pieces
 
 
@@ -119,15 +121,15 @@ class _Cut:
     def __init__(self, graph: Graph, is_forward: set[int]) -> None:
         self.graph = graph
         self.is_forward = is_forward
-        self.kept: list[int] = []
+        self.residuals: list[int] = []
         self.varies: list[bool] = []
         for node in graph.nodes:
             self.varies.append(_lead(node.type) is not None or any(self.varies[j] for j in node.inputs))
 
     def keep(self, i: int) -> int:
-        if i not in self.kept:
-            self.kept.append(i)
-        return self.kept.index(i)
+        if i not in self.residuals:
+            self.residuals.append(i)
+        return self.residuals.index(i)
 
     def always_there(self, i: int) -> bool:
         node = self.graph.nodes[i]
@@ -171,7 +173,7 @@ class _Cut:
             node = self.graph.nodes[i]
             if i in self.is_forward and node.op not in (INPUT, CONST) and self.varies[i] and not self.cheap(i):
                 self.keep(i)
-            elif i not in self.is_forward or i not in self.kept:
+            elif i not in self.is_forward or i not in self.residuals:
                 stack.extend(node.inputs)
 
     def cheap(self, i: int) -> bool:

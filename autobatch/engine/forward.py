@@ -130,7 +130,7 @@ def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, quest
 
 
 def _laid_out(tape: Recording, known: Planned, backend: str, device: Device | None, memo: Memo) -> HostRun | DeviceRun:
-    """The run of a recording by a plan of its own, or by one that is kept."""
+    """The run of a recording by a plan of its own, or by a cached one."""
     assert tape.arrays is not None
     if device is not None:
         plan = known if known.places is None else known.of(tape.arrays)
@@ -144,8 +144,8 @@ def _laid_out(tape: Recording, known: Planned, backend: str, device: Device | No
     load(layout, tape.payloads)
     return HostRun(
         expansion=layout.expansion, schedule=known.schedule, plan=layout.plan, signatures=known.signatures,
-        backend=backend, memo=memo, pools=layout.pools, launches=layout.launches, kept=layout.kept, needs=known.needs,
-        needs_sig=layout.wanted, facts=known.facts, layout=layout, use=use,
+        backend=backend, memo=memo, pools=layout.pools, launches=layout.launches, residuals=layout.residuals,
+        needs=known.needs, needs_sig=layout.wanted, facts=known.facts, layout=layout, use=use,
     )  # fmt: skip
 
 

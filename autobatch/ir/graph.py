@@ -28,7 +28,18 @@ from ..ops.declare import Attrs, Op
 SHARED = -1
 NODE = 0
 
-INPUT_KINDS = ("rows", "data", "shared", "derived", "segments", "lengths", "positions", "kept", "cotangent", "reverse")
+INPUT_KINDS = (
+    "rows",
+    "data",
+    "shared",
+    "derived",
+    "segments",
+    "lengths",
+    "positions",
+    "residual",
+    "cotangent",
+    "reverse",
+)
 """What a graph reads.
 
 rows k       operand k of the node (or element of a list)
@@ -38,7 +49,7 @@ derived k    batched only: expression k of shared operands, computed once in a r
 segments k   batched only: for each element of list k the number of its node, i64[n_k], ascending
 lengths k    number of elements of list k of the node, i64[]
 positions k  position of the element in list k, i64[]
-kept k       value k that an earlier graph of the same kernel kept
+residual k   value k that an earlier graph of the same kernel saved
 cotangent k  cotangent of result k
 reverse k    the same as rows of a pool, batched only
 """

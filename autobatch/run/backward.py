@@ -152,10 +152,10 @@ def _reverse(run: HostRun, seeds: dict[int, Array], outside: Sequence[int]) -> B
             for k, form in code.feed.cotangents:
                 pool_of, start, n = launch.writes[k]
                 read.append(batched(pools[pool_of][start : start + n], form, sizes))
-            kept = run.kept.get(s, [])
-            for k, form in code.feed.kept:
+            residuals = run.residuals.get(s, [])
+            for k, form in code.feed.residuals:
                 start = launch.at[form.index] * form.factor
-                rows_here = kept[k][start : start + sizes[form.index] * form.factor]
+                rows_here = residuals[k][start : start + sizes[form.index] * form.factor]
                 read.append(batched(rows_here, form, sizes))
             yield code.program, sizes[0], sizes, code.arguments(launch, *read), outputs, number
 
@@ -186,7 +186,7 @@ class ToReverse:
 
 
 def to_reverse(run: Run, seeds: dict[int, Any], outside: Sequence[int]) -> ToReverse:
-    """What a backward pass will do, found out once for a run, or for all runs of a plan that is kept."""
+    """What a backward pass will do, determined once for a run, or for all runs of a cached plan."""
     asked = (tuple(seeds), tuple(outside))
     found = run.facts.get(asked)
     if found is None:
@@ -262,20 +262,22 @@ def _final(run: HostRun, s: int, launches: list[HostLaunch], pools: list[Array],
     signature = run.signatures[s]
     kernel = signature.kernel
     pieces = kernel.pieces
-    stored = run.kept.get(s, [])
+    stored = run.residuals.get(s, [])
     every = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
     sizes = tuple(sum(launch.sizes[k] for launch in launches) for k in range(len(launches[0].sizes)))
     if len(every) == len(launches):
-        launches, kept = every, [[array] for array in stored]
+        launches, residuals = every, [[array] for array in stored]
     else:
         launches = launches[::-1]
-        kept = [[rows_of_launch(a, t, launch) for launch in launches] for a, t in zip(stored, pieces.kept, strict=True)]
+        residuals = [
+            [rows_of_launch(a, t, launch) for launch in launches] for a, t in zip(stored, pieces.residuals, strict=True)
+        ]
     arguments: list[Any] = []
     joined = []
     cotangents = pieces.final.types("cotangent")
     for kind, k in kernel.inputs("final") if pieces.dense else ():
-        if kind == "kept":
-            parts, shape = kept[k], resolve(pieces.kept[k], sizes)
+        if kind == "residual":
+            parts, shape = residuals[k], resolve(pieces.residuals[k], sizes)
         elif kind in ("rows", "reverse"):
             of_each = (launch.accesses[k] if kind == "rows" else _written(launch, k, pools) for launch in launches)
             arguments.append(_together(list(of_each)))
@@ -298,8 +300,8 @@ def _final(run: HostRun, s: int, launches: list[HostLaunch], pools: list[Array],
     dense = [signature.shared[k] for k in pieces.dense]
     sparse = []
     for k, gradient in pieces.sparse:
-        found = _cotangents(launches, gradient.rows, pools) if gradient.of_result else kept[gradient.rows]
-        sparse.append((signature.shared[k], kept[gradient.ids], found))
+        found = _cotangents(launches, gradient.rows, pools) if gradient.of_result else residuals[gradient.rows]
+        sparse.append((signature.shared[k], residuals[gradient.ids], found))
     return Final(program, sizes, arguments, joined, types, [None] * len(types), dense, sparse)
 
 

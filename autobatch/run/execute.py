@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Run:
-    """Values of one tape, and what is kept for its backward pass. Values are asked for by their recorded numbers.
+    """Values of one tape, and the residuals for its backward pass. Values are asked for by their recorded numbers.
 
     memo: arrays of the operands that signatures share; derived: of what is computed from these
     needs: [nodes] whether they carry a gradient; needs_sig: [signatures] whether their results do
@@ -90,7 +90,7 @@ class HostRun(Run):
     use: Use | None = None
     pools: list[Array]
     launches: list[HostLaunch]
-    kept: dict[int, list[Array]]
+    residuals: dict[int, list[Array]]
 
     def accesses(self, number: int) -> Sequence[Access]:
         """See `Run`."""
@@ -116,7 +116,7 @@ class HostRun(Run):
 
 
 def rows_of_launch(array: Array, type: Type, launch: HostLaunch) -> Array:
-    """The part of a kept array that belongs to a launch, as 2-D rows."""
+    """The part of a residual that belongs to a launch, as 2-D rows."""
     lead = type.shape[0]
     start = launch.at[lead.index] * lead.factor
     return array[start : start + launch.sizes[lead.index] * lead.factor]
@@ -142,25 +142,25 @@ class Code:
 
     program: the function; feed: how its arguments come together
     same: those that are the same for all launches
-    kept: for each value that the piece keeps the array, and index and factor of its leading length
+    residuals: for each residual that the piece writes the array, and index and factor of its leading length
     """
 
     program: Callable[..., list[Any]]
     feed: Feed
     same: list[Array]
-    kept: list[tuple[Array, int, int]]
+    residuals: list[tuple[Array, int, int]]
 
     def arguments(self, launch: HostLaunch, *more: Array) -> Sequence[Any]:
-        """What the program reads in a launch; `more` are cotangents, then kept values."""
+        """What the program reads in a launch; `more` are cotangents, then residuals."""
         found = [*launch.accesses, *launch.data, *self.same, *more]
         if self.feed.derived:
             found += [from_lengths(kind, launch.offsets[k - 1]) for kind, k in self.feed.derived]
         return self.feed.pick(found)
 
     def keep(self, launch: HostLaunch, outputs: list[Any]) -> None:
-        """Append the rows of what is kept to what the program writes in a launch."""
+        """Append the rows of residuals to what the program writes in a launch."""
         sizes, at = launch.sizes, launch.at
-        for array, index, factor in self.kept:
+        for array, index, factor in self.residuals:
             start = at[index] * factor
             outputs.append(array[start : start + sizes[index] * factor])
 
@@ -172,19 +172,19 @@ def code_of(run: HostRun, s: int, piece: str, add: bool = True) -> Code:
     found = signature.feeds.get(piece)
     if found is None:
         graph = kernel.graph_of(piece)
-        kept_types = () if piece == "inference" else kernel.pieces.kept
+        residual_types = () if piece == "inference" else kernel.pieces.residuals
         found = signature.feeds[piece] = feed(
-            kernel.inputs(piece), len(signature.slots), len(signature.data), graph.types("cotangent"), kept_types
+            kernel.inputs(piece), len(signature.slots), len(signature.data), graph.types("cotangent"), residual_types
         )
-    kept: list[tuple[Array, int, int]] = []
+    residuals: list[tuple[Array, int, int]] = []
     if piece != "inference":
-        n = kernel.pieces.n_kept_forward
+        n = kernel.pieces.n_forward_residuals
         part = slice(0, n) if piece == "forward" else slice(n, None)
-        for array, type in zip(run.kept.get(s, [])[part], kernel.pieces.kept[part], strict=True):
+        for array, type in zip(run.residuals.get(s, [])[part], kernel.pieces.residuals[part], strict=True):
             form = form_of(type)
-            kept.append((array, form.index, form.factor))
+            residuals.append((array, form.index, form.factor))
     same = [same_for_all(run, s, kind, k) for kind, k in found.same]
-    return Code(kernel.program(piece, run.backend, add).run, found, same, kept)
+    return Code(kernel.program(piece, run.backend, add).run, found, same, residuals)
 
 
 def unchanged(same: Same, run: HostRun) -> bool:

@@ -4,7 +4,7 @@ Input: the inputs of a piece (`compile.lower.graph_inputs`) and the signature. O
 in the order of the inputs. Cost: a fraction of a microsecond for each argument of a launch.
 
 What is at hand for every launch, operands and data, and what is the same for all, is put in one list, from which the
-arguments are picked in one go; only cotangents, kept values and what follows from the lengths of lists are made anew.
+arguments are picked in one go; only cotangents, residuals and what follows from the lengths of lists are made anew.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Feed:
     """The arguments of a piece.
 
     same: the operands that are the same for all launches of a run, (kind, number)
-    cotangents, kept: which results and which kept values are read, and their forms
+    cotangents, residuals: which results and which residuals are read, and their forms
     derived: what follows from the lengths of lists, (kind, number of the list)
     pick: from operands, data, these four in this order, to the arguments in theirs
     """
 
     same: tuple[tuple[str, int], ...]
     cotangents: tuple[tuple[int, Form], ...]
-    kept: tuple[tuple[int, Form], ...]
+    residuals: tuple[tuple[int, Form], ...]
     derived: tuple[tuple[str, int], ...]
     pick: Callable[[list[Any]], Sequence[Any]]
 
@@ -76,24 +76,24 @@ def feed(
     n_slots: int,
     n_data: int,
     cotangents: dict[int, Type],
-    kept: Sequence[Type],
+    residuals: Sequence[Type],
 ) -> Feed:
     """The recipe for inputs of a signature with so many slots and so much data.
 
     Args:
         inputs: (kind, number), in the order of the arguments.
         n_slots: of the signature, `n_data` likewise.
-        cotangents: types of the cotangents that may be read, by result; kept: of the values kept.
+        cotangents: types of the cotangents that may be read, by result; residuals: their types.
     """
     same = tuple(one for one in inputs if one[0] in SAME)
     of_results = tuple((k, form_of(cotangents[k])) for kind, k in inputs if kind == "cotangent")
-    of_kept = tuple((k, form_of(kept[k])) for kind, k in inputs if kind == "kept")
-    known = ("rows", "data", "cotangent", "kept", *SAME)
+    of_residuals = tuple((k, form_of(residuals[k])) for kind, k in inputs if kind == "residual")
+    known = ("rows", "data", "cotangent", "residual", *SAME)
     lengths = tuple(one for one in inputs if one[0] not in known)
     order = [("rows", k) for k in range(n_slots)] + [("data", k) for k in range(n_data)]
-    order += [*same, *(("cotangent", k) for k, _ in of_results), *(("kept", k) for k, _ in of_kept), *lengths]
+    order += [*same, *(("cotangent", k) for k, _ in of_results), *(("residual", k) for k, _ in of_residuals), *lengths]
     at = [order.index(one) for one in inputs]
-    return Feed(same, of_results, of_kept, lengths, _picker(at))
+    return Feed(same, of_results, of_residuals, lengths, _picker(at))
 
 
 def _picker(at: list[int]) -> Callable[[list[Any]], Sequence[Any]]:

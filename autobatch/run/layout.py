@@ -66,7 +66,7 @@ class Layout:
 
     expansion, plan: with the data of the recording that uses it now
     wanted: [signatures] whether results have gradients
-    kept: arrays that are kept for the backward pass, by signature
+    residuals: arrays saved for the backward pass, by signature
     loads: blocks that host inputs are written to, the places of these among those of the recording, and whether
         all of them are vectors; loaded: the values that they are, in the same order
     forward, reverse: the passes, where they were put together to be run again; the backward passes by what was asked
@@ -81,7 +81,7 @@ class Layout:
     lease: Lease
     pools: list[Array]
     launches: list[HostLaunch] = field(default_factory=list)
-    kept: dict[int, list[Array]] = field(default_factory=dict)
+    residuals: dict[int, list[Array]] = field(default_factory=dict)
     loads: list[tuple[Array, list[int], bool]] = field(default_factory=list)
     loaded: list[int] = field(default_factory=list)
     forward: tuple[list[Call], Same] | None = None
@@ -157,8 +157,8 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[S
         totals[s] = tuple(map(operator.add, total, sizes))
     for s, total in totals.items():
         if layout.wanted[s]:
-            types = signatures[s].kernel.pieces.kept
-            layout.kept[s] = [layout.lease.empty(rows_shape(t, total), t.dtype) for t in types]
+            types = signatures[s].kernel.pieces.residuals
+            layout.residuals[s] = [layout.lease.empty(rows_shape(t, total), t.dtype) for t in types]
 
 
 @functools.cache

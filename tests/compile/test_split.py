@@ -53,15 +53,15 @@ def check(graph: Graph) -> None:
     n = len(graph.outputs)
     results = run(pieces.forward, operands)
     np.testing.assert_array_equal(results[:n], run(graph, operands))
-    operands.update((("kept", k), value) for k, value in enumerate(results[n:]))
+    operands.update((("residual", k), value) for k, value in enumerate(results[n:]))
     results = run(pieces.backward, operands)
     found = {("rows", k): results[at] for at, k in enumerate(pieces.slots)}
-    kept = results[len(pieces.slots) :]
-    operands.update((("kept", pieces.n_kept_forward + k), value) for k, value in enumerate(kept))
+    residuals = results[len(pieces.slots) :]
+    operands.update((("residual", pieces.n_forward_residuals + k), value) for k, value in enumerate(residuals))
     found |= {("shared", k): g for k, g in zip(pieces.dense, run(pieces.final, operands), strict=True)}
     for k, rows in pieces.sparse:
         table = found.setdefault(("shared", k), np.zeros((3, 3)))
-        np.add.at(table, operands["kept", rows.ids], operands["kept", rows.rows])
+        np.add.at(table, operands["residual", rows.ids], operands["residual", rows.rows])
     assert found.keys() == wanted.keys()
     for operand, g in wanted.items():
         np.testing.assert_allclose(found[operand], g, 1e-12)
@@ -91,14 +91,14 @@ def test_the_gradient_of_weights_is_one_matmul_over_all_launches() -> None:
     x, w = b.input("rows", 0, Dim(0), 3), b.input("shared", 0, 3, 4)
     pieces = split(b.out(b.op(fn.TANH, b.op(PRODUCT, x, w))), {0})
     expected = """
-        %0 = kept(0)                f32[m, 3]
-        %1 = kept(2)                f32[m, 4]
+        %0 = residual(0)            f32[m, 3]
+        %1 = residual(2)            f32[m, 4]
         %2 = transpose(%0, (1, 0))  f32[3, m]
         %3 = NAME(%2, %1)        f32[3, 4]
         return %3
         """.replace("NAME", PRODUCT.name)
     assert str(pieces.final) == dedent(expected).strip()
-    assert (pieces.slots, pieces.dense, pieces.n_kept_forward) == ([0], [0], 2)
+    assert (pieces.slots, pieces.dense, pieces.n_forward_residuals) == ([0], [0], 2)
 
 
 def test_a_sabotaged_sum_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,14 +23,14 @@ class IndexPart:
     """The part of a piece that makes indices.
 
     run: its program, None if there is nothing to make; inputs: what it reads; types: of its results
-    kept: kept value → result; complete: whether no index of the piece depends on anything else
+    residuals: residual → result; complete: whether no index of the piece depends on anything else
     whole: whether all launches of a signature can go through it at once
     """
 
     run: Callable[..., list[Any]] | None
     inputs: list[tuple[str, int]]
     types: list[Type]
-    kept: dict[int, int]
+    residuals: dict[int, int]
     complete: bool
     whole: bool
 
@@ -46,15 +46,15 @@ def index_part(graph: Graph, name: str, slots: frozenset[int], pieces: Pieces | 
             known.append(all(known[j] for j in node.inputs))
     bounded = [i for i, node in enumerate(graph.nodes) if node.op is BOUNDED]
     wanted = [i for i in bounded if known[i]]
-    kept: dict[int, int] = {}
+    residuals: dict[int, int] = {}
     if pieces is not None:
-        n_results = len(graph.outputs) - pieces.n_kept_forward
-        for k in {gradient.ids for _, gradient in pieces.sparse if gradient.ids < pieces.n_kept_forward}:
+        n_results = len(graph.outputs) - pieces.n_forward_residuals
+        for k in {gradient.ids for _, gradient in pieces.sparse if gradient.ids < pieces.n_forward_residuals}:
             i = graph.outputs[n_results + k]
             if known[i] and varies(graph.nodes[i].type):
                 if i not in wanted:
                     wanted.append(i)
-                kept[k] = wanted.index(i)
+                residuals[k] = wanted.index(i)
     complete = all(known[i] for i in bounded)
     if not wanted:
         return IndexPart(None, [], [], {}, complete, False)
@@ -62,7 +62,7 @@ def index_part(graph: Graph, name: str, slots: frozenset[int], pieces: Pieces | 
     program = lower(part, name, (False,) * len(wanted), "numpy")
     inputs = graph_inputs(part)
     whole = all(kind in ("data", "rows") for kind, _ in inputs)
-    return IndexPart(program.run, inputs, [graph.nodes[i].type for i in wanted], kept, complete, whole)
+    return IndexPart(program.run, inputs, [graph.nodes[i].type for i in wanted], residuals, complete, whole)
 
 
 def varies(type: Type) -> bool:

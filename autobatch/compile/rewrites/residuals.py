@@ -1,12 +1,12 @@
-"""residuals: what the reverse pass of the host finds in pools is not kept.
+"""residuals: what the backward pass of the host finds in pools is no residual.
 
-Input: `Pieces` in which all that an earlier piece leaves is kept. Output: equal pieces, in which
+Input: `Pieces` that save every value a later piece reads. Output: equal pieces, in which
 
 * matrices of each node, and concats of them that the forward piece does not make, are read from their rows in the pool;
 * the final piece reads cotangents that are such matrices as rows of the pool of cotangents ("reverse");
 * the rows of row-sparse gradients that are the cotangent of a result are read where that lies.
 
-Invariants: results are unchanged; what nothing reads any more is not kept. Cost: O(nodes), once per signature.
+Invariants: results are unchanged; residuals that nothing reads are dropped. Cost: O(nodes), once per signature.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .in_place_matmuls import concats_in_place, is_in_pool, is_stack
 
 
 def read_in_pools(pieces: Pieces) -> Pieces:
-    """The pieces without residuals that lie in pools."""
-    forward, backward, n, n_slots = pieces.forward, pieces.backward, pieces.n_kept_forward, len(pieces.slots)
+    """The pieces without residuals that are in pools."""
+    forward, backward, n, n_slots = pieces.forward, pieces.backward, pieces.n_forward_residuals, len(pieces.slots)
     n_results = len(forward.outputs) - n
     results, residuals = forward.outputs[:n_results], forward.outputs[n_results:]
     later_residuals = backward.outputs[n_slots:]
@@ -31,17 +31,17 @@ def read_in_pools(pieces: Pieces) -> Pieces:
     in_pools |= {n + k: (backward, i) for k, i in enumerate(later_residuals) if _is_cotangent(backward.nodes[i])}
     sparse = [(k, _read_where_it_lies(gradient, pieces)) for k, gradient in pieces.sparse]
 
-    needed = _kept(pieces.final) - in_pools.keys() | {gradient.ids for _, gradient in sparse}
+    needed = _residuals(pieces.final) - in_pools.keys() | {gradient.ids for _, gradient in sparse}
     needed |= {gradient.rows for _, gradient in sparse if not gradient.of_result}
-    later = [k for k in range(n, len(pieces.kept)) if k in needed]
+    later = [k for k in range(n, len(pieces.residuals)) if k in needed]
     backward = backward.part([*backward.outputs[:n_slots], *(later_residuals[k - n] for k in later)], lambda _: None)
-    needed |= _kept(backward) - in_pools.keys()
+    needed |= _residuals(backward) - in_pools.keys()
     earlier = [k for k in range(n) if k in needed]
     place = {k: at for at, k in enumerate(earlier + later)}
 
     def read(new: Graph, node: Node, in_final: bool) -> int:
         kind, k = node.attrs
-        if kind == "kept" and k in in_pools:
+        if kind == "residual" and k in in_pools:
             source, i = in_pools[k]
             if source.nodes[i].op is INPUT:
                 return read(new, source.nodes[i], in_final)
@@ -50,22 +50,22 @@ def read_in_pools(pieces: Pieces) -> Pieces:
             return new.add(concat.op, parts, concat.attrs, concat.type, concat.level)
         if kind == "cotangent" and in_final and is_stack(node.type):
             kind = "reverse"
-        return new.input(kind, place[k] if kind == "kept" else k, node.type, node.level)
+        return new.input(kind, place[k] if kind == "residual" else k, node.type, node.level)
 
     return replace(
         pieces,
         forward=forward.part([*results, *(residuals[k] for k in earlier)], lambda _: None),
         backward=_with_inputs(backward, lambda new, node: read(new, node, False)),
         final=_with_inputs(pieces.final, lambda new, node: read(new, node, True)),
-        kept=[pieces.kept[k] for k in earlier + later],
-        n_kept_forward=len(earlier),
+        residuals=[pieces.residuals[k] for k in earlier + later],
+        n_forward_residuals=len(earlier),
         sparse=[(k, replace(g, ids=place[g.ids], rows=g.rows if g.of_result else place[g.rows])) for k, g in sparse],
     )
 
 
 def _read_where_it_lies(gradient: SparseGradient, pieces: Pieces) -> SparseGradient:
     """The gradient, as the cotangent of a result if its rows are that in whatever shape."""
-    k = gradient.rows - pieces.n_kept_forward
+    k = gradient.rows - pieces.n_forward_residuals
     if k < 0:
         return gradient
     nodes = pieces.backward.nodes
@@ -79,8 +79,8 @@ def _is_cotangent(node: Node) -> bool:
     return node.op is INPUT and node.attrs[0] == "cotangent"
 
 
-def _kept(graph: Graph) -> set[int]:
-    return {node.attrs[1] for node in graph.nodes if node.op is INPUT and node.attrs[0] == "kept"}
+def _residuals(graph: Graph) -> set[int]:
+    return {node.attrs[1] for node in graph.nodes if node.op is INPUT and node.attrs[0] == "residual"}
 
 
 def _with_inputs(graph: Graph, read: Callable[[Graph, Node], int]) -> Graph:

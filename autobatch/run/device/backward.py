@@ -224,7 +224,7 @@ class DeviceBackward:
             found = plans.get((s, add_rows))
             if found is None:
                 found = plans[s, add_rows] = self._plan(s, add_rows, slots[s])
-            program, inputs, kept, made = found
+            program, inputs, residuals, made = found
             if program is None:
                 continue
             arguments: list[Any] = []
@@ -234,8 +234,8 @@ class DeviceBackward:
                 elif kind == "cotangent":
                     pool, start, _ = launch.writes[k]
                     arguments.append(pools[pool] + start * row_bytes[pool])
-                elif kind == "kept":
-                    address, size, n_bytes = kept[k]
+                elif kind == "residual":
+                    address, size, n_bytes = residuals[k]
                     arguments.append(address + launch.at[size] * n_bytes)
                 else:
                     arguments.append(run.address(launch, kind, k))
@@ -248,9 +248,9 @@ class DeviceBackward:
             program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch, is_apart[number])
 
     def _plan(self, s: int, add_rows: bool, slots: Sequence[int]) -> tuple[Any, list[Any], list[Any], list[Any]]:
-        """The backward program of a signature, None for nothing; its inputs; places of the values that are kept, and of
+        """The backward program of a signature, None for nothing; its inputs; places of all residuals, and of
         those that it makes."""
-        kernel, kept = self.run.signatures[s].kernel, self.run.kept_places(s)
-        made = kept[kernel.device_pieces.n_kept_forward :]
+        kernel, residuals = self.run.signatures[s].kernel, self.run.residual_places(s)
+        made = residuals[kernel.device_pieces.n_forward_residuals :]
         program = kernel.device_program("backward", add_rows).run if slots or made else None
-        return program, fixed_inputs(self.run, s, "backward"), kept, made
+        return program, fixed_inputs(self.run, s, "backward"), residuals, made

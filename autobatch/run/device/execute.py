@@ -28,11 +28,11 @@ def execute_on_device(run: DeviceRun, check: Callable[[DeviceLaunch, int], None]
     for launch in run.launches:
         if not launch.sizes[0]:
             continue
-        program, inputs, writes, kept = plans[launch.sig]
+        program, inputs, writes, residuals = plans[launch.sig]
         outputs = [
             run.pool_address[pool] + start * row for (pool, start, _), row in zip(launch.writes, writes, strict=True)
         ]
-        outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in kept]
+        outputs += [address + launch.at[size] * n_bytes for address, size, n_bytes in residuals]
         arguments = [fixed or run.address(launch, kind, k) for kind, k, fixed in inputs]
         program(device, launch.sizes[0], launch.sizes, arguments, outputs, scratch)
         if check is not None:
@@ -49,8 +49,8 @@ def _plan(
     signature = run.signatures[s]
     kernel = signature.kernel
     row_bytes = [result.width * result.dtype.itemsize for result in signature.results]
-    kept = run.kept_places(s)[: kernel.device_pieces.n_kept_forward] if piece == "forward" else []
-    return run.program(s).run, fixed_inputs(run, s, piece), row_bytes, kept
+    residuals = run.residual_places(s)[: kernel.device_pieces.n_forward_residuals] if piece == "forward" else []
+    return run.program(s).run, fixed_inputs(run, s, piece), row_bytes, residuals
 
 
 def fixed_inputs(run: DeviceRun, s: int, piece: str) -> list[tuple[str, int, int]]:

@@ -1,6 +1,6 @@
 """finals: gradients of the operands that all nodes of a signature share, once all launches are reversed.
 
-Input: the launches of a signature that were reversed, their kept values and cotangents, which lie here and there.
+Input: the launches of a signature that were reversed, their residuals and cotangents, which are not contiguous.
 Output: gradients, whole or as rows of a table, each from one program over all of the launches together. Cost: a take
 for what does not lie in one piece, and the calls of one program a signature.
 """
@@ -68,15 +68,15 @@ class Final:
         run, s = self.back.run, self.s
         pieces = self.kernel.device_pieces
         for k, gradient in pieces.sparse:
-            self.sparse.append((k, gradient, self._kept(gradient.rows)))
+            self.sparse.append((k, gradient, self._residual(gradient.rows)))
         if not pieces.dense:
             return 0
         cotangents = pieces.final.types("cotangent")
         for kind, k, fixed in fixed_inputs(run, s, "final"):
             if fixed:
                 self.inputs.append(fixed)
-            elif kind == "kept":
-                self.inputs.append(self._kept(k))
+            elif kind == "residual":
+                self.inputs.append(self._residual(k))
             elif kind == "cotangent":
                 self.inputs.append(self._cotangent(k, cotangents[k]))
             else:
@@ -84,12 +84,12 @@ class Final:
                 self.inputs.append(Rows(partial(self.back.staged, at)))
         return int(self.kernel.device_program("final").scratch(self.sizes[0], self.sizes))
 
-    def _kept(self, k: int) -> Rows:
+    def _residual(self, k: int) -> Rows:
         run, s = self.back.run, self.s
-        at = run.room.address + run.kept_at[s][k]
+        at = run.room.address + run.residual_at[s][k]
         if self.all_of_them:
             return Rows(lambda: at)
-        type = self.kernel.device_pieces.kept[k]
+        type = self.kernel.device_pieces.residuals[k]
         lead = type.shape[0]
         blocks = [(x.at[lead.index] * lead.factor, x.sizes[lead.index] * lead.factor) for x in self.launches]
         return self._together(lambda: at, blocks, rows_shape(type, self.sizes)[1], type.dtype)
@@ -142,7 +142,7 @@ class Final:
         for k, g in zip(pieces.dense, self.results, strict=True):
             dense(signature.shared[k], g)
         for k, gradient, values in self.sparse:
-            type = pieces.kept[gradient.rows]
+            type = pieces.residuals[gradient.rows]
             shape = rows_shape(type, self.sizes)
             room, at = (
                 (run.room, values.address() - run.room.address)
@@ -158,10 +158,10 @@ class Final:
         run = self.back.run
         whole = run.indices.get((self.s, k))
         if whole is None:
-            whole = to_host(run.kept_array(self.s, k)).reshape(-1)
+            whole = to_host(run.residual_array(self.s, k)).reshape(-1)
         if self.all_of_them:
             return whole
-        type = self.kernel.device_pieces.kept[k]
+        type = self.kernel.device_pieces.residuals[k]
         lead = type.shape[0]
         n, width = rows_shape(type, run.totals[self.s])
         parts = whole.reshape(n, width)

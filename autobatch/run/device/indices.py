@@ -37,7 +37,7 @@ def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
         part.run(sizes[0], sizes, arguments, outputs)
         for column, output in zip(found, outputs, strict=True):
             column.append(output)
-    for k, result in part.kept.items():
+    for k, result in part.residuals.items():
         if found[result]:
             run.indices[s, k] = np.concatenate([a.reshape(-1) for a in found[result]])
     return part.complete

@@ -44,7 +44,7 @@ class DeviceLaunch(Launch):
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class DeviceRun(Run):
-    """Values of one tape on a device, and what is kept for its backward pass."""
+    """Values of one tape on a device, and the residuals for its backward pass."""
 
     device: Device
     room: Room
@@ -52,13 +52,13 @@ class DeviceRun(Run):
     n_examples: int
     launches: list[DeviceLaunch] = field(default_factory=list)
     pool_address: list[int] = field(default_factory=list)
-    kept_at: dict[int, list[int]] = field(default_factory=dict)
-    """For each signature where its kept values lie in the room."""
+    residual_at: dict[int, list[int]] = field(default_factory=dict)
+    """For each signature the offsets of its residuals in the room."""
     scratch: int = 0
     totals: dict[int, list[int]] = field(default_factory=dict)
     """For each signature its nodes and elements over all launches."""
     indices: dict[tuple[int, int], Array] = field(default_factory=dict)
-    """(signature, kept value) → row numbers of a table, where the host knows them."""
+    """(signature, residual) → row numbers of a table, where the host knows them."""
     host_pools: dict[tuple[int, np.dtype[Any]], Array] = field(default_factory=dict)
     """Width and dtype → pools of whole numbers that the host knows."""
     payloads: Sequence[tuple[int, Any]] = ()
@@ -104,22 +104,24 @@ class DeviceRun(Run):
         )
         return made
 
-    def kept_array(self, s: int, k: int) -> Any:
-        """A kept value of all launches of a signature, as rows."""
-        type = self.signatures[s].kernel.device_pieces.kept[k]
-        return self.room.view(self.kept_at[s][k], rows_shape(type, self.totals[s]), type.dtype)
+    def residual_array(self, s: int, k: int) -> Any:
+        """A residual of all launches of a signature, as rows."""
+        type = self.signatures[s].kernel.device_pieces.residuals[k]
+        return self.room.view(self.residual_at[s][k], rows_shape(type, self.totals[s]), type.dtype)
 
-    def kept_places(self, s: int) -> list[tuple[int, int, int]]:
-        """For each kept value of a signature (address, size, bytes): the part that belongs to a launch begins at
+    def residual_places(self, s: int) -> list[tuple[int, int, int]]:
+        """For each residual of a signature (address, size, bytes): the part that belongs to a launch begins at
         `address + launch.at[size] * bytes`."""
         found = []
-        for type, at in zip(self.signatures[s].kernel.device_pieces.kept, self.kept_at.get(s, ()), strict=False):
+        for type, at in zip(
+            self.signatures[s].kernel.device_pieces.residuals, self.residual_at.get(s, ()), strict=False
+        ):
             lead, width = type.shape[0], rows_shape(type, self.totals[s])[1]
             found.append((self.room.address + at, lead.index, lead.factor * width * type.dtype.itemsize))
         return found
 
     def address(self, launch: DeviceLaunch, kind: str, k: int) -> Any:
-        """What an input of a program reads, all kinds but "kept" and "cotangent"."""
+        """What an input of a program reads, all kinds but "residual" and "cotangent"."""
         if kind == "rows":
             return launch.reads[k]
         if kind == "data":
@@ -189,8 +191,8 @@ def lay_out(
     _launches(run, *places, lists)
     for s, total in run.totals.items():
         if needs_sig[s]:
-            shapes = [(rows_shape(t, total), t.dtype.itemsize) for t in signatures[s].kernel.device_pieces.kept]
-            run.kept_at[s] = [room.reserve(n * width * size, "the backward pass") for (n, width), size in shapes]
+            shapes = [(rows_shape(t, total), t.dtype.itemsize) for t in signatures[s].kernel.device_pieces.residuals]
+            run.residual_at[s] = [room.reserve(n * width * size, "the backward pass") for (n, width), size in shapes]
     scratch = room.reserve(_scratch(run), "scratch")
     room.allocate(device, n_examples)
     staging.send(device)

@@ -55,8 +55,8 @@ def check(
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sums_over_many_rows(dtype: Any) -> None:
     b = Build(dtype)
-    x = b.input("kept", 0, M, 40)
-    wide = b.input("kept", 1, M, 3, 5)
+    x = b.input("residual", 0, M, 40)
+    wide = b.input("residual", 1, M, 3, 5)
     columns = b.op(SUM, x, attrs=((-2,), False))
     everything = b.op(SUM, wide, attrs=((-3, -2, -1), False))
     middle = b.op(SUM, wide, attrs=((-3, -1), True))
@@ -85,8 +85,8 @@ def test_a_loop_that_one_sum_reads_is_part_of_it() -> None:
 def test_products_of_all_layouts() -> None:
     b = Build()
     x, w, v = b.input("rows", 0, M, 4), b.input("shared", 0, 6, 4), b.input("shared", 1, 4, 3)
-    stack, other = b.input("kept", 0, M, 3, 4), b.input("kept", 1, M, 4, 2)
-    four, five = b.input("kept", 2, M, 2, 3, 4), b.input("kept", 3, M, 1, 4, 3)
+    stack, other = b.input("residual", 0, M, 3, 4), b.input("residual", 1, M, 4, 2)
+    four, five = b.input("residual", 2, M, 2, 3, 4), b.input("residual", 3, M, 1, 4, 3)
     flip = (0, 2, 1)
     products = [
         b.op(PRODUCT, x, b.op(TRANSPOSE, w, attrs=((1, 0),))),
@@ -108,19 +108,19 @@ def test_products_of_all_layouts() -> None:
 
 def test_products_of_whole_numbers() -> None:
     b = Build(np.int64)
-    x, w = b.input("kept", 0, M, 4), b.input("shared", 0, 6, 4)
+    x, w = b.input("residual", 0, M, 4), b.input("shared", 0, 6, 4)
     turned = b.op(TRANSPOSE, w, attrs=((1, 0),))
-    stack = b.input("kept", 1, M, 2, 4)
+    stack = b.input("residual", 1, M, 2, 4)
     check(b.out(b.op(PRODUCT, x, turned), b.op(PRODUCT, stack, turned)), (0,), (7,))
 
 
 def test_rows_of_a_table_that_all_share() -> None:
     b = Build()
-    x, ids = b.input("kept", 0, M, 3), b.input("data", 0, M, dtype=np.int64)
+    x, ids = b.input("residual", 0, M, 3), b.input("data", 0, M, dtype=np.int64)
     table = b.op(SCATTER_ADD, x, ids, attrs=(50,))
-    pairs = b.input("kept", 1, M, 2, 3)
-    numbers = b.input("kept", 2, M, 2, dtype=np.int64)
-    narrow = b.input("kept", 3, M, 2, dtype=np.int32)
+    pairs = b.input("residual", 1, M, 2, 3)
+    numbers = b.input("residual", 2, M, 2, dtype=np.int64)
+    narrow = b.input("residual", 3, M, 2, dtype=np.int32)
     other = b.op(SCATTER_ADD, pairs, numbers, attrs=(50,))
     third = b.op(SCATTER_ADD, pairs, narrow, attrs=(50,))
     check(b.out(table, b.op(fn.TANH, other), third), (0,), (1,), (300,), below=50)
@@ -129,7 +129,7 @@ def test_rows_of_a_table_that_all_share() -> None:
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_rows_of_a_table_of_each_node(count: int) -> None:
     b = Build()
-    x, ids = b.input("kept", 0, M, count, 2), b.input("data", 0, M, count, dtype=np.int64)
+    x, ids = b.input("residual", 0, M, count, 2), b.input("data", 0, M, count, dtype=np.int64)
     first = b.op(e.MUL, b.op(ARANGE, b.const(0, np.int64), attrs=(M,)), b.const(7, np.int64))
     index = b.op(e.ADD, ids, b.op(RESHAPE, first, attrs=((M, 1),)))
     table = b.op(SCATTER_ADD, x, index, attrs=(M * 7,))
@@ -204,13 +204,13 @@ def test_several_results_added_to_rows_of_one_pool() -> None:
 def test_an_index_out_of_range_is_reported() -> None:
 
     b = Build()
-    x, ids = b.input("kept", 0, M, 4, 2), b.input("data", 0, M, dtype=np.int64)
+    x, ids = b.input("residual", 0, M, 4, 2), b.input("data", 0, M, dtype=np.int64)
     graph = b.out(b.op(TAKE, b.input("shared", 0, 4, 2), b.op(BOUNDED, ids, attrs=(4,))), x)
     program = Agreement(graph, (False, False)).program
     device = StandIn()
-    table, rows, kept = np.ones((4, 2), np.float32), np.zeros((3, 2), np.float32), np.zeros((3, 8), np.float32)
+    table, rows, residuals = np.ones((4, 2), np.float32), np.zeros((3, 2), np.float32), np.zeros((3, 8), np.float32)
     numbers = np.array([1, 9, -4])
-    inputs = {"kept": at(kept), "data": at(numbers), "shared": at(table)}
+    inputs = {"residual": at(residuals), "data": at(numbers), "shared": at(table)}
     order = [inputs[node.attrs[0]] for node in graph.nodes if node.op is INPUT]
     program.run(device, 3, (3,), order, [at(rows), at(np.zeros((3, 8), np.float32))], 0)
     assert memory(device.faults, (3,), INT64).tolist() == [1, 9, 4]

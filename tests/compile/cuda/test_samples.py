@@ -78,12 +78,12 @@ class Whole:
         sizes: Sizes = (m, *(sum(map(len, found)) for found in elements))
         lengths = np.array([len(found) for found in elements[0]], np.int64) if lists else np.zeros(0, np.int64)
         rng = np.random.default_rng(m)
-        kept: list[Any] = []
+        residuals: list[Any] = []
         cotangents: dict[int, Any] = {}
 
         def operand(kind: str, k: int, sizes: Sizes) -> Any:
-            if kind == "kept":
-                return kept[k]
+            if kind == "residual":
+                return residuals[k]
             if kind == "cotangent":
                 type = self.kernel.batched.nodes[self.kernel.batched.outputs[k]].type
                 return cotangents.setdefault(k, rng.normal(size=resolve(type.shape, sizes)).astype(type.dtype))
@@ -107,14 +107,14 @@ class Whole:
         count = len(self.kernel.batched.outputs)
         for (piece, _), agreement in self.programs.items():
             if piece == "backward":
-                del kept[self.kernel.device_pieces.n_kept_forward :]
+                del residuals[self.kernel.device_pieces.n_forward_residuals :]
             results = agreement.check(sizes, operand, m, m == 1, apart=m == 7)
             if piece == "backward":
                 agreement.check(sizes, operand, m, True)
             if piece == "forward":
-                kept += results[count:]
+                residuals += results[count:]
             elif piece == "backward":
-                kept += results[len(self.kernel.device_pieces.slots) :]
+                residuals += results[len(self.kernel.device_pieces.slots) :]
 
 
 def wholes(dtype: str) -> Iterator[Whole]:

@@ -166,7 +166,7 @@ def test_tree_cell_plan() -> None:
 @pytest.mark.parametrize("w", [1, 5])
 def test_gradients_of_a_gate(dtype: Any, w: Any) -> None:
     b = Build(dtype)
-    g, z = b.input("cotangent", 0, M, w), b.input("kept", 0, M, 2 * w)
+    g, z = b.input("cotangent", 0, M, w), b.input("residual", 0, M, 2 * w)
     x, weight = b.input("rows", 0, M, 3), b.input("shared", 0, 2 * w, 3)
     z0, z1 = split(b, z, 2)
     y0, y1 = b.op(fn.SIGMOID, z0), b.op(fn.TANH, z1)
@@ -444,7 +444,7 @@ def test_gradients_of_one_pool_are_added_through_one_argument() -> None:
 @pytest.mark.parametrize("columns", [4, 16])
 def test_the_sum_of_products_of_stacks_needs_no_transposed_copies(columns: int) -> None:
     b = Build()
-    x, v = b.input("kept", 0, M, 3, columns), b.input("kept", 1, M, 5, columns)
+    x, v = b.input("residual", 0, M, 3, columns), b.input("residual", 1, M, 5, columns)
     turned = [b.op(TRANSPOSE, i, attrs=((0, 2, 1),)) for i in (x, v)]
     left, right = (b.op(RESHAPE, i, attrs=((M * columns, n),)) for i, n in zip(turned, (3, 5), strict=True))
     total = b.op(PRODUCT, b.op(TRANSPOSE, left, attrs=((1, 0),)), right)
@@ -481,8 +481,11 @@ def test_stacked_matrices_are_read_in_their_pool() -> None:
 def test_sums_of_products_are_added_to_rows() -> None:
     b = Build()
     w, g = b.input("shared", 0, 3, 8), b.input("cotangent", 0, M, 3, 16)
-    u, v = (b.op(RESHAPE, b.input("kept", k, M, 4 * n), attrs=((M, 4, n),)) for k, n in ((0, 1), (1, 4)))
-    row, stack = b.op(TRANSPOSE, b.op(RESHAPE, b.input("kept", 2, M, 16), attrs=((M, 16, 1),)), attrs=((0, 2, 1),)), g
+    u, v = (b.op(RESHAPE, b.input("residual", k, M, 4 * n), attrs=((M, 4, n),)) for k, n in ((0, 1), (1, 4)))
+    row, stack = (
+        b.op(TRANSPOSE, b.op(RESHAPE, b.input("residual", 2, M, 16), attrs=((M, 16, 1),)), attrs=((0, 2, 1),)),
+        g,
+    )
     whole = b.op(PRODUCT, b.op(TRANSPOSE, w, attrs=((1, 0),)), g)
     parts = [b.op(SLICE, whole, attrs=(-2, start, 4, 1)) for start in (0, 4)]
     first = b.op(e.ADD, parts[0], b.op(PRODUCT, u, row))

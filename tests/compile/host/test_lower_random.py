@@ -43,7 +43,7 @@ class RandomGraph:
             b.input("rows", 1, M, 2, w),
             b.input("rows", 2, M),
             b.input("cotangent", 0, M, w),
-            b.input("kept", 0, M, 2, w),
+            b.input("residual", 0, M, 2, w),
             b.input("shared", 0, w),
             b.input("shared", 1),
             b.input("rows", 3, N, w),
@@ -54,7 +54,7 @@ class RandomGraph:
         self.matrix = b.input("shared", 5, w, w)
         self.segments = b.input("segments", 1, N, dtype=np.int64)
         number = b.op(ARANGE, b.const(0, np.int64), attrs=(M,))  # 0 or 1 for each row, whatever w is
-        self.chosen = b.op(e.CAST, b.op(e.LESS, b.input("kept", 1, M), b.const(0.0)), attrs=("int64",))
+        self.chosen = b.op(e.CAST, b.op(e.LESS, b.input("residual", 1, M), b.const(0.0)), attrs=("int64",))
         self.starts = {n: b.op(e.MUL, number, b.const(n, np.int64)) for n in range(2, 5)}
 
     def shape(self, i: int) -> tuple[Any, ...]:
