@@ -113,13 +113,10 @@ def peak_megabytes() -> float:
 
 def _blas_kernels() -> str:
     """For which processor NumPy's OpenBLAS runs its kernels, where it can be asked."""
-    from autobatch.demo.blas_threads import blas_function
+    import threadpoolctl
 
-    name = blas_function("get_corename")
-    if name is None:
-        return ""
-    name.restype = ctypes.c_char_p
-    return f", kernels for {name().decode()}"
+    found = [pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"]
+    return f", kernels for {found[0]}" if found else ""
 
 
 def machine() -> dict[str, str]:

@@ -8,7 +8,7 @@ autobatch cache --clear
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import autobatch as ab
 
 from ..base.disk import clear, folder, limit, usage
 from ..base.errors import AutobatchError
-from .blas_threads import blas_threads
 from .bracketed_training import train_bracketed
 from .optional import demo_package
 from .syntax_tree_demo import syntax_tree_demo
@@ -71,11 +70,22 @@ def training_options(epochs: int, batch_size: int, lr: float, dropout: float) ->
 
 
 @contextmanager
-def faults_of_input_without_traceback() -> Any:
+def command_settings(threads: int, backend: str) -> Iterator[None]:
+    """Threads of the library's matmuls and of NumPy's; faults of the input end the command without a traceback.
+
+    With NumPy's BLAS a second thread gains a tenth on the small matmuls of trees on an idle machine, and where its core
+    has other work to do, every matmul waits for it, ten times as long as it takes.
+    """
+    own = ab.get_num_threads()
+    ab.set_num_threads(threads)
+    blas = demo_package("threadpoolctl").ThreadpoolController().select(internal_api="openblas")
     try:
-        yield
+        with blas.limit(limits=threads), ab.backend(backend):
+            yield
     except (AutobatchError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+    finally:
+        ab.set_num_threads(own)
 
 
 @train_group.command("syntax-trees", context_settings={"show_default": True})
@@ -87,7 +97,7 @@ def train_syntax_trees(
     embedding: int, dim: int, dropout: float, seed: int, threads: int, backend: str, out: Path, **options: Any
 ) -> None:
     """Tell from a function's syntax tree which module of Python's standard library it comes from."""
-    with faults_of_input_without_traceback(), blas_threads(threads), ab.backend(backend):
+    with command_settings(threads, backend):
         syntax_tree_demo(TrainingOptions(seed=seed, **options), embedding, dim, dropout, out, click.echo)
 
 
@@ -102,5 +112,5 @@ def train_syntax_trees(
 @training_options(epochs=6, batch_size=64, lr=6e-3, dropout=0.3)
 def train_trees(data: Path, dim: int, dropout: float, seed: int, threads: int, backend: str, **options: Any) -> None:
     """Label every node of bracketed binary trees, such as those of the Stanford Sentiment Treebank."""
-    with faults_of_input_without_traceback(), blas_threads(threads), ab.backend(backend):
+    with command_settings(threads, backend):
         train_bracketed(data, TrainingOptions(seed=seed, **options), dim, dropout, click.echo)

@@ -6,52 +6,42 @@ Everything that it prints at its end was measured in the same run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import autobatch as ab
 
-from ..data import SyntaxTreeTask, Tree, minibatches
-from ..models.bag_of_nodes import BagOfNodes
+from ..data import SyntaxTreeTask, minibatches
 from ..models.child_sum_tree_lstm import ChildSumTreeClassifier
+from .baselines import baseline_accuracies
 from .batching_report import batching_report
-from .learning_curve import draw_learning_curve
-from .training import TrainingOptions, train
+from .optional import demo_package
+from .training import Epoch, TrainingOptions, train
 
-__all__ = ["baseline_accuracies", "syntax_tree_demo"]
+__all__ = ["syntax_tree_demo"]
 
 
-def baseline_accuracies(task: SyntaxTreeTask) -> dict[str, float]:
-    """Held-out accuracy of models that do not see the arrangement of the nodes, the best first."""
-    classes = [tree.label for tree in task.train]
-    wanted = [tree.label for tree in task.held_out]
-    n_types, n_words = len(task.types), len(task.vocabulary)
-
-    def types(tree: Tree) -> list[int]:
-        return [task.type_of_word[node.word] for node in tree]
-
-    def types_and_words(tree: Tree) -> list[int]:
-        return types(tree) + [n_types + node.word for node in tree]
-
-    def bag(features: Callable[[Tree], list[int]], n_features: int) -> float:
-        model = BagOfNodes(n_features, len(task.modules)).fit([features(tree) for tree in task.train], classes)
-        return model.accuracy([features(tree) for tree in task.held_out], wanted)
-
-    majority, _ = Counter(classes).most_common(1)[0]
-    return {
-        "bag of nodes": bag(types_and_words, n_types + n_words),
-        "the same without identifiers": bag(types, n_types),
-        "majority": wanted.count(majority) / len(wanted),
-    }
+def draw_learning_curve(epochs: Sequence[Epoch], baselines: Mapping[str, float], path: Path) -> None:
+    """Draw accuracy in training and held out by epoch, with baselines as level lines, into a PNG file."""
+    matplotlib = demo_package("matplotlib")
+    matplotlib.use("Agg")
+    pyplot = demo_package("matplotlib.pyplot")
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    numbers = [epoch.number for epoch in epochs]
+    axes.plot(numbers, [100 * epoch.train.root_accuracy for epoch in epochs], "o--", color="C0", label="in training")
+    axes.plot(numbers, [100 * epoch.test.root_accuracy for epoch in epochs], "o-", color="C1", label="held out")
+    for name, accuracy in baselines.items():
+        axes.axhline(100 * accuracy, color="0.6", linewidth=1)
+        axes.annotate(name, (numbers[0], 100 * accuracy), va="bottom", fontsize="small", color="0.35")
+    axes.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 100), xticks=numbers)
+    axes.legend(loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
 
 
 def syntax_tree_demo(
-    options: TrainingOptions,
-    embedding_size: int,
-    hidden_size: int,
-    dropout: float,
-    out: Path,
-    say: Callable[[str], None],
+    options: TrainingOptions, embedding: int, dim: int, dropout: float, out: Path, say: Callable[[str], None]
 ) -> None:
     """Train, test, measure, draw; `say` is given each line of the report."""
     say("reading the standard library")
@@ -64,7 +54,7 @@ def syntax_tree_demo(
     baselines = baseline_accuracies(task)
 
     ab.seed(options.seed)
-    model = ChildSumTreeClassifier(len(task.vocabulary), len(task.modules), embedding_size, hidden_size, dropout)
+    model = ChildSumTreeClassifier(len(task.vocabulary), len(task.modules), embedding, dim, dropout)
     epochs = []
     for epoch in train(model, task.train, task.held_out, options):
         epochs.append(epoch)

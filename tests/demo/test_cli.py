@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 from click.testing import CliRunner
 
+import autobatch as ab
 from autobatch.data import Tree
-from autobatch.demo.cli import main
+from autobatch.demo.cli import command_settings, main
 from tests.stand_in import kernels
 from tests.stand_in.session import on_stand_in
 
@@ -90,6 +92,18 @@ def test_a_treebank_that_cannot_be_used_is_an_error(treebank: Any, text: Any, me
         treebank.joinpath("dev.txt").write_text(text)
     result = run("train", "trees", "--data", str(treebank))
     assert (result.exit_code, message in result.output) == (1, True)
+
+
+def test_threads_are_set_inside_the_command_only() -> None:
+    def counts() -> Any:
+        pools = threadpoolctl.threadpool_info()
+        return ab.get_num_threads(), [pool["num_threads"] for pool in pools if pool["internal_api"] == "openblas"]
+
+    own, blas = counts()
+    with pytest.raises(KeyError), command_settings(own + 2, "numpy"):
+        assert counts() == (own + 2, [own + 2] * len(blas))
+        raise KeyError
+    assert counts() == (own, blas)
 
 
 @pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--batch-size", "0"), ("--dropout", "2"), ("--lr", "-1")])
