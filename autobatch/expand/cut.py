@@ -1,13 +1,14 @@
-"""Turn calls of cells into the nodes that are scheduled.
+"""Turn calls of cells, and runs of nodes, into the nodes that are scheduled.
 
-Input: a `Tape` as recorded, and for each of its signatures the `Parts` that a node of it becomes, or None where it
-stays as it is. Output: an `Expansion`: the tape of the parts, and how recorded values are numbered in it.
+Input: a `Tape` as recorded, and the `Part`s that a node of a signature, or a run of nodes, becomes. Output: an
+`Expansion`: the tape of the parts, and how recorded values are numbered in it.
 
 A cell of which some work does not depend on what is computed step by step, such as the projection of the inputs of a
 recurrent network, becomes two nodes: one for that work, which can then run for all steps at once, and one for the rest.
 
-Invariants: the input is not changed; every recorded value has its number in the new tape; the arguments of a node are
-smaller than its own values. Cost: O(nodes + arguments), in one compiled loop; nothing where no signature has parts.
+Invariants: the input is not changed; a recorded value has its number in the new tape, or -1 where it is none; the
+arguments of a node are smaller than its own values. Cost: O(nodes + arguments), in one compiled loop; nothing where no
+signature has parts.
 
     cell(x, h)  ──expand──>  z = cell.hoisted(x), cell(h, z)
 """
@@ -20,9 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Part, Tape, bounds, ragged
+from ..schedule.structures import Expansion, Ints, Part, Tape, bounds, ragged
 
-__all__ = ["expand", "own_chains"]
+__all__ = ["expand", "own_chains", "rewrite"]
 
 
 def expand(tape: Tape, parts: Sequence[Sequence[Part] | None]) -> Expansion:
@@ -32,26 +33,35 @@ def expand(tape: Tape, parts: Sequence[Sequence[Part] | None]) -> Expansion:
         tape: what was recorded; not changed.
         parts: for each signature of its nodes the parts in order; None: it stays. Their signatures are in its table.
     """
-    if not any(parts):
+    rules = [found for found in parts if found]
+    if not rules:
         return Expansion(tape)
-    whole = tape.signatures
-    own = [
-        Part(
-            s,
-            tuple(range(whole.slot_of[s + 1] - whole.slot_of[s])),
-            tuple(range(whole.result_of[s + 1] - whole.result_of[s])),
-            tuple(range(whole.n_ints[s])),
-            tuple(range(whole.n_floats[s])),
-        )
-        for s in range(len(parts))
-    ]
-    rules = [found or [own[s]] for s, found in enumerate(parts)]
-    flat = [part for rule in rules for part in rule]
-    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, number, origin = _expand(
+    rule = np.arange(len(parts), dtype=np.int32)
+    rule[[s for s, found in enumerate(parts) if found]] = tape.signatures.kind.size + np.arange(len(rules))
+    return rewrite(tape, rule[tape.sig], rules, [1] * len(rules))
+
+
+def rewrite(tape: Tape, rule: Ints, rules: Sequence[Sequence[Part]], sizes: Sequence[int]) -> Expansion:
+    """The tape with the parts of a rule in the place of each run of nodes that has one.
+
+    Args:
+        tape: what was recorded; not changed.
+        rule: [n] for the first node of a run S + k for rule k, S being the size of the table; else the signature.
+        rules: the parts of each; they count the slots, results and data of a run together.
+        sizes: the nodes of a run of each.
+    """
+    s = tape.signatures
+    flat = [part for parts in rules for part in parts]
+    n_sigs, sigs = s.kind.size, np.arange(s.kind.size)
+    part_of = np.concatenate([sigs, n_sigs + bounds(map(len, rules))])
+    part_sig = np.concatenate([sigs, [part.sig for part in flat]])
+    size = np.concatenate([np.ones_like(sigs), sizes])
+    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, number, origin = _rewrite(
         tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.int_of, tape.float_of, tape.ints,
-        tape.floats, bounds(map(len, rules)), np.array([part.sig for part in flat], np.int32),
-        *ragged([part.slots for part in flat]), *ragged([part.results for part in flat]),
-        *ragged([part.ints for part in flat]), *ragged([part.floats for part in flat]),
+        tape.floats, rule, size, part_of, part_sig,
+        *_behind(s.slot_of, [part.slots for part in flat]), *_behind(s.result_of, [part.results for part in flat]),
+        *_behind(bounds(s.n_ints), [part.ints for part in flat]),
+        *_behind(bounds(s.n_floats), [part.floats for part in flat]),
     )  # fmt: skip
     new = dataclasses.replace(
         tape, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
@@ -60,9 +70,16 @@ def expand(tape: Tape, parts: Sequence[Sequence[Part] | None]) -> Expansion:
     return Expansion(new, number, origin)
 
 
+def _behind(own: Ints, lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
+    """0, 1, … for each range of `own`, and some lists behind them, as `ragged`."""
+    counted = np.arange(own[-1], dtype=np.int32) - np.repeat(own[:-1], np.diff(own))
+    starts, elements = ragged(lists)
+    return np.concatenate([own, own[-1] + starts[1:]]), np.concatenate([counted, elements])
+
+
 @njit
-def _expand(  # type: ignore[no-untyped-def]
-    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats,
+def _rewrite(  # type: ignore[no-untyped-def]
+    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, rule, size,
     part_of, part_sig, part_slot_of, part_slots, part_result_of, part_results, part_int_of, part_ints, part_float_of,
     part_floats,
 ):  # fmt: skip
@@ -73,8 +90,9 @@ def _expand(  # type: ignore[no-untyped-def]
     n_values = 0
     n_ints = 0
     n_floats = 0
-    for i in range(n):
-        for p in range(part_of[sig[i]], part_of[sig[i] + 1]):
+    i = 0
+    while i < n:
+        for p in range(part_of[rule[i]], part_of[rule[i] + 1]):
             n_nodes += 1
             n_values += part_result_of[p + 1] - part_result_of[p]
             n_ints += part_int_of[p + 1] - part_int_of[p]
@@ -83,6 +101,7 @@ def _expand(  # type: ignore[no-untyped-def]
             for q in range(part_slot_of[p], part_slot_of[p + 1]):
                 k = part_slots[q]
                 n_args += 1 if k < 0 else arg_of[slot_of[i] + k + 1] - arg_of[slot_of[i] + k]
+        i += size[rule[i]]
     new_sig = np.empty(n_nodes, np.int32)
     new_slot_of = np.empty(n_nodes + 1, np.int32)
     new_arg_of = np.empty(n_slots + 1, np.int32)
@@ -100,9 +119,10 @@ def _expand(  # type: ignore[no-untyped-def]
     value = 0
     at_int = 0
     at_float = 0
-    for i in range(n):
+    i = 0
+    while i < n:
         first = value
-        for p in range(part_of[sig[i]], part_of[sig[i] + 1]):
+        for p in range(part_of[rule[i]], part_of[rule[i] + 1]):
             new_sig[node] = part_sig[p]
             new_slot_of[node] = slot
             new_value_of[node] = value
@@ -131,6 +151,7 @@ def _expand(  # type: ignore[no-untyped-def]
             for c in range(part_float_of[p], part_float_of[p + 1]):
                 new_floats[at_float] = floats[float_of[i] + part_floats[c]]
                 at_float += 1
+        i += size[rule[i]]
     new_slot_of[node] = slot
     new_arg_of[slot] = arg
     new_value_of[node] = value

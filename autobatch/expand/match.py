@@ -14,14 +14,14 @@ each, in one compiled loop over a trie.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Ints, Tape, bounds, ragged
+from ..schedule.structures import Expansion, Ints, Part, Tape, bounds, ragged
+from .cut import rewrite
 
 __all__ = ["Pattern", "Rules", "join", "rules_of"]
 
@@ -51,7 +51,8 @@ class Rules:
     next: Ints  # [states, S] the state after a node of a signature, or -1
     end_of: Ints  # [states + 1] first entry in `ends` of each state
     ends: Ints  # patterns that end in the state
-    arrays: tuple[Ints, ...]
+    arrays: tuple[Ints, ...]  # the patterns
+    patterns: Sequence[Pattern]
 
 
 def rules_of(patterns: Sequence[Pattern], n_sigs: int) -> Rules:
@@ -73,13 +74,12 @@ def rules_of(patterns: Sequence[Pattern], n_sigs: int) -> Rules:
             table[state, s] = target
     arrays = (
         np.array([len(p.sigs) for p in patterns], np.int32),
-        np.array([p.sig for p in patterns], np.int32),
         *ragged([p.slots for p in patterns]),
         *ragged([p.reads for p in patterns]),
         *ragged([p.results for p in patterns]),
     )
     end_of = bounds(map(len, ends))
-    return Rules(table, end_of, np.array([p for here in ends for p in here], np.int32), arrays)
+    return Rules(table, end_of, np.array([p for here in ends for p in here], np.int32), arrays, patterns)
 
 
 def join(tape: Tape, rules: Rules) -> tuple[Expansion, int]:
@@ -95,14 +95,17 @@ def join(tape: Tape, rules: Rules) -> tuple[Expansion, int]:
     )  # fmt: skip
     if not (match >= 0).any():
         return Expansion(tape), int(refused)
-    sig, slot_of, arg_of, args, value_of, int_of, float_of, number, origin = _join(
-        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.int_of, tape.float_of, match, *rules.arrays
-    )  # fmt: skip
-    new = dataclasses.replace(
-        tape, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
-        float_of=float_of, roots=number[tape.roots],
-    )  # fmt: skip
-    return Expansion(new, number, origin), int(refused)
+    rule = np.where(match >= 0, tape.signatures.kind.size + match, tape.sig)
+    parts = [[_part(tape, pattern)] for pattern in rules.patterns]
+    return rewrite(tape, rule, parts, [len(pattern.sigs) for pattern in rules.patterns]), int(refused)
+
+
+def _part(tape: Tape, pattern: Pattern) -> Part:
+    """The new node of a pattern: its results in order, all data of the run."""
+    made = {result: value for value, result in enumerate(pattern.results) if result >= 0}
+    n_ints, n_floats = (int(n[list(pattern.sigs)].sum()) for n in (tape.signatures.n_ints, tape.signatures.n_floats))
+    results = tuple(made[r] for r in range(len(made)))
+    return Part(pattern.sig, pattern.reads, results, tuple(range(n_ints)), tuple(range(n_floats)))
 
 
 @njit
@@ -133,7 +136,7 @@ def _fits(  # type: ignore[no-untyped-def]
 
 @njit
 def _match(  # type: ignore[no-untyped-def]
-    sig, slot_of, arg_of, args, value_of, roots, following, end_of, ends, n_nodes, new_sig, pat_slot_of, pat_slots,
+    sig, slot_of, arg_of, args, value_of, roots, following, end_of, ends, n_nodes, pat_slot_of, pat_slots,
     pat_read_of, pat_reads, pat_result_of, pat_results,
 ):  # fmt: skip
     """For each node the pattern that begins there, or -1; and the nodes of runs that were refused."""
@@ -177,66 +180,3 @@ def _match(  # type: ignore[no-untyped-def]
             refused += longest
             i += 1
     return match, refused
-
-
-@njit
-def _join(  # type: ignore[no-untyped-def]
-    sig, slot_of, arg_of, args, value_of, int_of, float_of, match, n_nodes, new_sig_of, pat_slot_of, pat_slots,
-    pat_read_of, pat_reads, pat_result_of, pat_results,
-):  # fmt: skip
-    n = sig.size
-    new_sig = np.empty(n, np.int32)
-    new_slot_of = np.empty(n + 1, np.int32)
-    new_arg_of = np.empty(arg_of.size, np.int32)
-    new_args = np.empty(args.size, np.int32)
-    new_value_of = np.empty(n + 1, np.int32)
-    new_int_of = np.empty(n + 1, np.int32)
-    new_float_of = np.empty(n + 1, np.int32)
-    number = np.full(value_of[n], -1, np.int32)
-    origin = np.empty(n, np.int32)
-    node = 0
-    slot = 0
-    arg = 0
-    value = 0
-    i = 0
-    while i < n:
-        p = match[i]
-        origin[node] = i
-        new_slot_of[node] = slot
-        new_value_of[node] = value
-        new_int_of[node] = int_of[i]
-        new_float_of[node] = float_of[i]
-        n_slots = slot_of[i + 1] - slot_of[i] if p < 0 else pat_read_of[p + 1] - pat_read_of[p]
-        for k in range(n_slots):
-            new_arg_of[slot] = arg
-            slot += 1
-            source = slot_of[i] + (k if p < 0 else pat_reads[pat_read_of[p] + k])
-            for a in range(arg_of[source], arg_of[source + 1]):
-                new_args[arg] = number[args[a]]
-                arg += 1
-        if p < 0:
-            new_sig[node] = sig[i]
-            for v in range(value_of[i], value_of[i + 1]):
-                number[v] = value
-                value += 1
-            i += 1
-        else:
-            new_sig[node] = new_sig_of[p]
-            made = 0
-            for v in range(pat_result_of[p + 1] - pat_result_of[p]):
-                result = pat_results[pat_result_of[p] + v]
-                if result >= 0:
-                    number[value_of[i] + v] = value + result
-                    made += 1
-            value += made
-            i += n_nodes[p]
-        node += 1
-    new_slot_of[node] = slot
-    new_arg_of[slot] = arg
-    new_value_of[node] = value
-    new_int_of[node] = int_of[n]
-    new_float_of[node] = float_of[n]
-    return (
-        new_sig[:node], new_slot_of[: node + 1], new_arg_of[: slot + 1], new_args[:arg], new_value_of[: node + 1],
-        new_int_of[: node + 1], new_float_of[: node + 1], number, origin[:node],
-    )  # fmt: skip
