@@ -69,27 +69,18 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
 
 
 SOFTMAX = declare(
-    Op(
-        "softmax",
-        "exp(x) / sum of exp(x) along an axis",
-        body=_softmax_body,
-        dtypes="float",
-        lead=_lead,
-        samples=_samples,
-    )
+    "softmax", "exp(x) / sum of exp(x) along an axis", body=_softmax_body, dtypes="float", lead=_lead, samples=_samples
 )
 LOG_SOFTMAX = declare(
-    Op(
-        "log_softmax",
-        "logarithm of the softmax along an axis",
-        body=_log_softmax_body,
-        dtypes="float",
-        lead=_lead,
-        samples=_samples,
-    )
+    "log_softmax",
+    "log of the softmax along an axis",
+    body=_log_softmax_body,
+    dtypes="float",
+    lead=_lead,
+    samples=_samples,
 )
 LOGSUMEXP = declare(
-    Op("logsumexp", "log of the sum of exp(x) along an axis", body=_logsumexp_body, dtypes="float", samples=_samples)
+    "logsumexp", "log of the sum of exp(x) along an axis", body=_logsumexp_body, dtypes="float", samples=_samples
 )
 
 
@@ -148,24 +139,18 @@ def _cross_entropy_body(x: Any, index: Any) -> Any:
     return _logsumexp_body(x, -1) - chosen
 
 
-def _cross_entropy_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+CROSS_ENTROPY = declare(
+    "cross_entropy",
+    "logsumexp of the logits minus the logit of the label",
+    dtypes="keep",
+    body=_cross_entropy_body,
+    samples=lambda rng: [
         Sample((rng.normal(size=5), 3)),
         Sample((rng.normal(size=2), 0)),
         Sample((rng.normal(size=3), 3), error=OpIndexError),
         Sample((rng.normal(size=3), -1), error=OpIndexError),
         Sample((rng.normal(size=(3, 2)), 1), error=OpTypeError),
-    ]
-
-
-CROSS_ENTROPY = declare(
-    Op(
-        "cross_entropy",
-        "logsumexp of the logits minus the logit of the label",
-        dtypes="keep",
-        body=_cross_entropy_body,
-        samples=_cross_entropy_samples,
-    )
+    ],
 )
 
 
@@ -195,17 +180,15 @@ def _squared_error_body(x: Any, y: Any) -> Any:
 
 
 SQUARED_ERROR = declare(
-    Op(
-        "squared_error",
-        "sum of squared differences",
-        body=_squared_error_body,
-        samples=lambda rng: [
-            Sample((rng.normal(size=3), rng.normal(size=3))),
-            Sample((rng.normal(size=(2, 3)), rng.normal(size=3))),
-            Sample((rng.normal(), 0.5)),
-            Sample((np.ones(2), np.ones(3)), error=OpTypeError),
-        ],
-    )
+    "squared_error",
+    "sum of squared differences",
+    body=_squared_error_body,
+    samples=lambda rng: [
+        Sample((rng.normal(size=3), rng.normal(size=3))),
+        Sample((rng.normal(size=(2, 3)), rng.normal(size=3))),
+        Sample((rng.normal(), 0.5)),
+        Sample((np.ones(2), np.ones(3)), error=OpTypeError),
+    ],
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .value import Tensor
 
 Attrs = tuple[Any, ...]
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,20 @@ class Op:
 OPS: dict[str, Op] = {}
 
 
-def declare(op: Op) -> Op:
-    """Add an op to the table; names are unique."""
-    if op.name in OPS:
-        raise ValueError(f"op {op.name!r} is declared twice")
-    OPS[op.name] = op
-    return op
+def _declaring(make: Callable[P, Op]) -> Callable[P, Op]:
+    """Make an op and add it to the table; names are unique."""
+
+    def declare(*args: P.args, **kwargs: P.kwargs) -> Op:
+        op = make(*args, **kwargs)
+        if op.name in OPS:
+            raise ValueError(f"op {op.name!r} is declared twice")
+        OPS[op.name] = op
+        return op
+
+    return declare
+
+
+declare = _declaring(Op)
 
 
 def _no_recorder(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:

@@ -39,12 +39,11 @@ def _infer(name: str, result: str, kinds: str = "bif") -> Callable[[Sequence[Typ
             )
         shape = broadcast_shapes(*(t.shape for t in types))
         if shape is None:
-            got = ", ".join(map(str, types))
             raise op_error(
                 name,
                 "shapes do not broadcast",
                 expected="equal extents, or 1",
-                got=got,
+                got=", ".join(map(str, types)),
                 repair="reshape one operand, or reduce the axis that differs",
             )
         return tensor_type(np.bool_ if result == "bool" else types[-1].dtype, shape)
@@ -105,7 +104,7 @@ def elementwise(
     arity = 1 + ("{1}" in scalar) + ("{2}" in scalar)
     samples = samples or _samples(arity, low, high, smooth, special, both_signs)
     infer = _infer(name, result, kinds)
-    return declare(Op(name, doc, infer, reference, vjp, "elementwise", scalar, dtypes, lead=carried, samples=samples))
+    return declare(name, doc, infer, reference, vjp, "elementwise", scalar, dtypes, lead=carried, samples=samples)
 
 
 def _nothing(g: Any, y: Any, x: Any, attrs: Attrs) -> tuple[Any, ...]:
@@ -253,31 +252,21 @@ WHERE = elementwise(
 # Conversions.
 
 
-def _infer_cast(types: Sequence[Type], attrs: Attrs) -> Type:
-    return tensor_type(attrs[0], types[0].shape)
-
-
-def _cast_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+CAST = declare(
+    "cast",
+    "convert to another dtype",
+    lambda types, attrs: tensor_type(attrs[0], types[0].shape),
+    lambda x, dtype: x.astype(dtype),
+    lambda g, y, x, a: (cast(g, x[0].dtype) if x[0].dtype.kind == "f" else None,),
+    "elementwise",
+    "cast({0}, {a})",
+    "keep",
+    lead=carried,
+    samples=lambda rng: [
         Sample((rng.normal(size=(3, 2)),), (np.dtype(np.float64),)),
         Sample((np.arange(4),), (np.dtype(np.float64),), smooth=False),
         Sample((np.array([True, False]),), (np.dtype(np.float64),), smooth=False),
-    ]
-
-
-CAST = declare(
-    Op(
-        "cast",
-        "convert to another dtype",
-        _infer_cast,
-        lambda x, dtype: x.astype(dtype),
-        lambda g, y, x, a: (cast(g, x[0].dtype) if x[0].dtype.kind == "f" else None,),
-        "elementwise",
-        "cast({0}, {a})",
-        "keep",
-        lead=carried,
-        samples=_cast_samples,
-    )
+    ],
 )
 STOP_GRADIENT = elementwise(
     "stop_gradient", "the same numbers, as a constant", np.array, "{0}", _nothing, dtypes="keep", smooth=False

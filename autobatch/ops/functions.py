@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base.errors import op_error
-from ..base.types import INT64, Type, default_dtype
-from .declare import Attrs, Op, Sample, apply, as_value, declare
+from ..base.types import INT64, default_dtype
+from .declare import Op, Sample, apply, as_value, declare
 from .elementwise import carried, cast, elementwise, where
 
 if TYPE_CHECKING:
@@ -99,10 +99,6 @@ def _power_vjp(g: Any, y: Any, x: tuple[Any, ...]) -> tuple[Any, Any]:
     return tuple(g * cast(d, g.dtype) for d in (exponent * power(base, exponent - 1.0), by_exponent))
 
 
-def _infer_power_of(types: Sequence[Type], attrs: Attrs) -> Type:
-    return types[0]
-
-
 def _power_of_samples(rng: np.random.Generator) -> list[Sample]:
     x = rng.uniform(0.5, 2.0, (3, 2))
     edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3.0])
@@ -110,18 +106,16 @@ def _power_of_samples(rng: np.random.Generator) -> list[Sample]:
 
 
 POWER_OF = declare(
-    Op(
-        "power_of",
-        "x to a constant exponent, an attribute",
-        _infer_power_of,
-        lambda x, p: np.power(x, x.dtype.type(p)),
-        lambda g, y, x, a: (None if a[0] == 0 else g * a[0] * power(x[0], a[0] - 1),),
-        "elementwise",
-        "power_of({0}, {a})",
-        "keep",
-        lead=carried,
-        samples=_power_of_samples,
-    )
+    "power_of",
+    "x to a constant exponent, an attribute",
+    lambda types, attrs: types[0],
+    lambda x, p: np.power(x, x.dtype.type(p)),
+    lambda g, y, x, a: (None if a[0] == 0 else g * a[0] * power(x[0], a[0] - 1),),
+    "elementwise",
+    "power_of({0}, {a})",
+    "keep",
+    lead=carried,
+    samples=_power_of_samples,
 )
 
 

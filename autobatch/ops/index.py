@@ -28,26 +28,19 @@ def _take(x: Any, i: Any) -> Any:
 
 
 TAKE: Op = declare(
-    Op(
-        "take",
-        "rows of a table; the index is known to be in range",
-        _infer_take,
-        _take,
-        lambda g, y, x, a: (apply(SCATTER_ADD, (g, x[1]), (x[0].shape[0],)), None),
-        "take",
-        dtypes="keep",
-        samples=lambda rng: [
-            Sample((rng.normal(size=(4, 3)), np.array(2))),
-            Sample((rng.normal(size=(4, 3)), np.array([2, 0, 2]))),
-            Sample((rng.normal(size=4), np.array([[1, 3]]))),
-        ],
-    )
+    "take",
+    "rows of a table; the index is known to be in range",
+    _infer_take,
+    _take,
+    lambda g, y, x, a: (apply(SCATTER_ADD, (g, x[1]), (x[0].shape[0],)), None),
+    "take",
+    dtypes="keep",
+    samples=lambda rng: [
+        Sample((rng.normal(size=(4, 3)), np.array(2))),
+        Sample((rng.normal(size=(4, 3)), np.array([2, 0, 2]))),
+        Sample((rng.normal(size=4), np.array([[1, 3]]))),
+    ],
 )
-
-
-def _infer_scatter(types: Sequence[Type], attrs: Attrs) -> Type:
-    g, i = types
-    return tensor_type(g.dtype, (attrs[0], *g.shape[i.ndim :]))
 
 
 def _scatter_add(g: Any, i: Any, n: int) -> Any:
@@ -58,21 +51,19 @@ def _scatter_add(g: Any, i: Any, n: int) -> Any:
 
 
 SCATTER_ADD: Op = declare(
-    Op(
-        "scatter_add",
-        "a table of zeros to whose rows the rows of a value are added",
-        _infer_scatter,
-        _scatter_add,
-        lambda g, y, x, a: (apply(TAKE, (g, x[1])), None),
-        "scatter",
-        combine=ADD,
-        identity=0.0,
-        dtypes="keep",
-        samples=lambda rng: [
-            Sample((rng.normal(size=(3, 2)), np.array([1, 0, 1])), (4,)),
-            Sample((rng.normal(size=2), np.array(1)), (3,)),
-        ],
-    )
+    "scatter_add",
+    "a table of zeros to whose rows the rows of a value are added",
+    lambda types, attrs: tensor_type(types[0].dtype, (attrs[0], *types[0].shape[types[1].ndim :])),
+    _scatter_add,
+    lambda g, y, x, a: (apply(TAKE, (g, x[1])), None),
+    "scatter",
+    combine=ADD,
+    identity=0.0,
+    dtypes="keep",
+    samples=lambda rng: [
+        Sample((rng.normal(size=(3, 2)), np.array([1, 0, 1])), (4,)),
+        Sample((rng.normal(size=2), np.array(1)), (3,)),
+    ],
 )
 
 
@@ -84,8 +75,7 @@ def _infer_bounded(types: Sequence[Type], attrs: Attrs) -> Type:
 
 def lowest_index(attrs: Attrs) -> int:
     """The lowest index that `BOUNDED` takes: -n, unless a second attribute says another."""
-    lowest: int = attrs[1] if len(attrs) > 1 else -attrs[0]
-    return lowest
+    return int(attrs[1] if len(attrs) > 1 else -attrs[0])
 
 
 def not_in_range(index: int, n: int, lowest: int) -> str:
@@ -105,21 +95,19 @@ def _bounded(i: Any, *attrs: int) -> Any:
 
 
 BOUNDED = declare(
-    Op(
-        "bounded",
-        "an index made non-negative; raises unless it is below n and not below a second attribute, or -n",
-        _infer_bounded,
-        _bounded,
-        lambda g, y, x, a: (None,),
-        "axes",
-        dtypes="keep",
-        samples=lambda rng: [
-            Sample((np.array([0, -1, 2]),), (3,), smooth=False),
-            Sample((np.array([0, 2]),), (3, 0), smooth=False),
-            Sample((np.array([0, -1]),), (3, 0), error=OpIndexError),
-            Sample((np.array([0, 3]),), (3,), error=OpIndexError),
-        ],
-    )
+    "bounded",
+    "an index made non-negative; raises unless it is below n and not below a second attribute, or -n",
+    _infer_bounded,
+    _bounded,
+    lambda g, y, x, a: (None,),
+    "axes",
+    dtypes="keep",
+    samples=lambda rng: [
+        Sample((np.array([0, -1, 2]),), (3,), smooth=False),
+        Sample((np.array([0, 2]),), (3, 0), smooth=False),
+        Sample((np.array([0, -1]),), (3, 0), error=OpIndexError),
+        Sample((np.array([0, 3]),), (3,), error=OpIndexError),
+    ],
 )
 
 
@@ -132,25 +120,19 @@ def _lookup_body(x: Any, *indices: Any) -> Any:
     return apply(TAKE, (x if len(indices) == 1 else reshape(x, (total, *x.shape[len(indices) :])), at))
 
 
-def _lookup_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+LOOKUP = declare(
+    "lookup",
+    "elements of the first axes of a value by whole numbers, negative ones counted from the end",
+    body=_lookup_body,
+    dtypes="keep",
+    samples=lambda rng: [
         Sample((rng.normal(size=(4, 3)), 2)),
         Sample((rng.normal(size=5), -1)),
         Sample((rng.normal(size=(4, 3)), np.array([-1, 0, 2, 2]))),
         Sample((rng.normal(size=(4, 2, 2)), 1)),
         Sample((rng.normal(size=(4, 3)), np.array([[-1], [0]]), np.array([2, 0, 2]))),
         Sample((rng.normal(size=(4, 3)), 4), error=OpIndexError),
-    ]
-
-
-LOOKUP = declare(
-    Op(
-        "lookup",
-        "elements of the first axes of a value by whole numbers, negative ones counted from the end",
-        body=_lookup_body,
-        dtypes="keep",
-        samples=_lookup_samples,
-    )
+    ],
 )
 
 
@@ -160,29 +142,25 @@ def _window_body(x: Any, start: Any, length: int, step: int) -> Any:
 
 
 ARANGE = declare(
-    Op(
-        "arange",
-        "0, 1, … as many as asked for; the operand only says where",
-        lambda types, attrs: tensor_type(INT64, (attrs[0],)),
-        lambda i, n: np.arange(n),
-        None,
-        "arange",
-        dtypes="keep",
-        samples=lambda rng: [Sample((1,), (3,), smooth=False)],
-    )
+    "arange",
+    "0, 1, … as many as asked for; the operand only says where",
+    lambda types, attrs: tensor_type(INT64, (attrs[0],)),
+    lambda i, n: np.arange(n),
+    None,
+    "arange",
+    dtypes="keep",
+    samples=lambda rng: [Sample((1,), (3,), smooth=False)],
 )
 WINDOW = declare(
-    Op(
-        "window",
-        "part of the first axis: the start is data, length and step are attributes",
-        body=_window_body,
-        dtypes="keep",
-        samples=lambda rng: [
-            Sample((rng.normal(size=6), 1), (3, 1)),
-            Sample((rng.normal(size=6), 5), (3, -2)),
-            Sample((rng.normal(size=(4, 2)), 1), (2, 1)),
-        ],
-    )
+    "window",
+    "part of the first axis: the start is data, length and step are attributes",
+    body=_window_body,
+    dtypes="keep",
+    samples=lambda rng: [
+        Sample((rng.normal(size=6), 1), (3, 1)),
+        Sample((rng.normal(size=6), 5), (3, -2)),
+        Sample((rng.normal(size=(4, 2)), 1), (2, 1)),
+    ],
 )
 
 
@@ -347,11 +325,10 @@ def _broadcast_rank(arrays: list[Any]) -> int:
         return len(arrays[0].shape)
     shape = broadcast_shapes(*(array.shape for array in arrays))
     if shape is None:
-        shapes = " and ".join(str(array.shape) for array in arrays)
         raise user_error(
             OpIndexError,
             "index: arrays of one index are paired, and these do not broadcast",
-            got=shapes,
+            got=" and ".join(str(array.shape) for array in arrays),
             repair="for every row with every column use np.ix_",
         )
     return len(shape)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import OpTypeError, op_error
 from ..base.types import Type, broadcast_shapes, tensor_type
-from .declare import Attrs, Op, Sample, apply, declare
+from .declare import Attrs, Sample, apply, declare
 from .movement import reshape, transpose
 from .reduce import SUM
 
@@ -52,24 +52,18 @@ def _columns(x: Any) -> Any:
     return reshape(_flip(x), (n * p, m))
 
 
-def _product_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+PRODUCT = declare(
+    "product",
+    "matrix product, leading axes broadcast",
+    _infer_product,
+    np.matmul,
+    _product_vjp,
+    "product",
+    samples=lambda rng: [
         Sample((rng.normal(size=(2, 3)), rng.normal(size=(3, 4)))),
         Sample((rng.normal(size=(2, 2, 3)), rng.normal(size=(2, 3, 2)))),
         Sample((rng.normal(size=(2, 2, 3)), rng.normal(size=(3, 2)))),
-    ]
-
-
-PRODUCT = declare(
-    Op(
-        "product",
-        "matrix product, leading axes broadcast",
-        _infer_product,
-        np.matmul,
-        _product_vjp,
-        "product",
-        samples=_product_samples,
-    )
+    ],
 )
 
 
@@ -121,7 +115,7 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     return good + wrong
 
 
-MATMUL = declare(Op("matmul", "matrix product as NumPy's @", body=_matmul_body, lead=_lead, samples=_samples))
+MATMUL = declare("matmul", "matrix product as NumPy's @", body=_matmul_body, lead=_lead, samples=_samples)
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:

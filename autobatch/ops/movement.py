@@ -31,6 +31,13 @@ def extents(shape: Any) -> tuple[Any, ...]:
     return tuple(shape) if is_many(shape) else (shape,)
 
 
+def with_extent(shape: Sequence[Any], axis: int, extent: Any) -> tuple[Any, ...]:
+    """A shape with another extent along an axis."""
+    found = list(shape)
+    found[axis] = extent
+    return tuple(found)
+
+
 def is_many(x: Any) -> bool:
     """Whether several numbers were given, in a tuple or array, instead of one."""
     return hasattr(x, "__iter__") and getattr(x, "shape", None) != ()
@@ -60,26 +67,20 @@ def _infer_reshape(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(types[0].dtype, attrs[0])
 
 
-def _reshape_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+RESHAPE = declare(
+    "reshape",
+    "the same elements in another shape",
+    _infer_reshape,
+    lambda x, shape: np.reshape(x, shape),
+    lambda g, y, x, a: (reshape(g, x[0].shape),),
+    "reshape",
+    dtypes="keep",
+    samples=lambda rng: [
         Sample((rng.normal(size=6),), ((2, 3),)),
         Sample((rng.normal(size=(2, 3)),), ((3, 2),)),
         Sample((rng.normal(size=(1,)),), ((),)),
         Sample((rng.normal(size=6),), ((4,),), error=OpTypeError),
-    ]
-
-
-RESHAPE = declare(
-    Op(
-        "reshape",
-        "the same elements in another shape",
-        _infer_reshape,
-        lambda x, shape: np.reshape(x, shape),
-        lambda g, y, x, a: (reshape(g, x[0].shape),),
-        "reshape",
-        dtypes="keep",
-        samples=_reshape_samples,
-    )
+    ],
 )
 
 
@@ -111,25 +112,18 @@ def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
 # Transpose.
 
 
-def _infer_transpose(types: Sequence[Type], attrs: Attrs) -> Type:
-    return tensor_type(types[0].dtype, tuple(types[0].shape[axis] for axis in attrs[0]))
-
-
-def _transpose_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=(2, 3)),), ((1, 0),)), Sample((rng.normal(size=(2, 3, 4)),), ((2, 0, 1),))]
-
-
 TRANSPOSE = declare(
-    Op(
-        "transpose",
-        "the axes in another order",
-        _infer_transpose,
-        np.transpose,
-        lambda g, y, x, a: (transpose(g, tuple(int(i) for i in np.argsort(a[0]))),),
-        "transpose",
-        dtypes="keep",
-        samples=_transpose_samples,
-    )
+    "transpose",
+    "the axes in another order",
+    lambda types, attrs: tensor_type(types[0].dtype, tuple(types[0].shape[axis] for axis in attrs[0])),
+    np.transpose,
+    lambda g, y, x, a: (transpose(g, tuple(int(i) for i in np.argsort(a[0]))),),
+    "transpose",
+    dtypes="keep",
+    samples=lambda rng: [
+        Sample((rng.normal(size=(2, 3)),), ((1, 0),)),
+        Sample((rng.normal(size=(2, 3, 4)),), ((2, 0, 1),)),
+    ],
 )
 
 
@@ -156,26 +150,20 @@ def _infer_broadcast(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(types[0].dtype, attrs[0])
 
 
-def _broadcast_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+BROADCAST = declare(
+    "broadcast_to",
+    "repeated along new or unit axes",
+    _infer_broadcast,
+    lambda x, shape: np.broadcast_to(x, shape),
+    lambda g, y, x, a: (g,),
+    "broadcast",
+    dtypes="keep",
+    samples=lambda rng: [
         Sample((rng.normal(size=3),), ((2, 3),)),
         Sample((rng.normal(size=(2, 1)),), ((2, 3),)),
         Sample((rng.normal(),), ((3,),)),
         Sample((rng.normal(size=3),), ((4,),), error=OpTypeError),
-    ]
-
-
-BROADCAST = declare(
-    Op(
-        "broadcast_to",
-        "repeated along new or unit axes",
-        _infer_broadcast,
-        lambda x, shape: np.broadcast_to(x, shape),
-        lambda g, y, x, a: (g,),
-        "broadcast",
-        dtypes="keep",
-        samples=_broadcast_samples,
-    )
+    ],
 )
 
 
@@ -199,9 +187,7 @@ def _infer_concat(types: Sequence[Type], attrs: Attrs) -> Type:
         if not same:
             raise op_error("concat", "shapes differ outside the axis", expected=f"like {types[0]}", got=str(t))
         total += t.shape[axis]
-    shape = list(first)
-    shape[axis] = total
-    return tensor_type(types[0].dtype, tuple(shape))
+    return tensor_type(types[0].dtype, with_extent(first, axis, total))
 
 
 def _concat_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
@@ -216,26 +202,20 @@ def _concat_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> 
     return (True,) * len(ndims) if ndims[0] >= 2 and attrs[0] != -ndims[0] and not any(shared) else None
 
 
-def _concat_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+CONCAT = declare(
+    "concat",
+    "values joined along an axis",
+    _infer_concat,
+    lambda *xs: np.concatenate(xs[:-1], axis=xs[-1]),
+    _concat_vjp,
+    "concat",
+    lead=_concat_lead,
+    samples=lambda rng: [
         Sample((rng.normal(size=2), rng.normal(size=3)), (-1,)),
         Sample((rng.normal(size=(2, 3)), rng.normal(size=(2, 1))), (-1,)),
         Sample((rng.normal(size=(2, 3)), rng.normal(size=(1, 3)), rng.normal(size=(2, 3))), (-2,)),
         Sample((rng.normal(size=(2, 3)), rng.normal(size=3)), (-1,), error=OpTypeError),
-    ]
-
-
-CONCAT = declare(
-    Op(
-        "concat",
-        "values joined along an axis",
-        _infer_concat,
-        lambda *xs: np.concatenate(xs[:-1], axis=xs[-1]),
-        _concat_vjp,
-        "concat",
-        lead=_concat_lead,
-        samples=_concat_samples,
-    )
+    ],
 )
 
 
@@ -277,105 +257,73 @@ def _stack_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> t
     return (True,) * len(ndims) if ndims[0] >= 2 and attrs[0] != -ndims[0] - 1 and not any(shared) else None
 
 
-def _stack_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+STACK = declare(
+    "stack",
+    "values of one shape joined along a new axis",
+    body=_stack_body,
+    lead=_stack_lead,
+    samples=lambda rng: [
         Sample((rng.normal(size=3), rng.normal(size=3)), (-2,)),
         Sample((rng.normal(size=3), rng.normal(size=3)), (-1,)),
         Sample((rng.normal(), rng.normal()), (-1,)),
         Sample((rng.normal(size=(2, 3)), rng.normal(size=(2, 3))), (-2,)),
         Sample((rng.normal(size=3), rng.normal(size=2)), (-1,), error=OpTypeError),
-    ]
-
-
-STACK = declare(
-    Op(
-        "stack",
-        "values of one shape joined along a new axis",
-        body=_stack_body,
-        lead=_stack_lead,
-        samples=_stack_samples,
-    )
+    ],
 )
 
 
 # Slices of static start and length.
 
 
-def _infer_slice(types: Sequence[Type], attrs: Attrs) -> Type:
-    axis, _, length, _ = attrs
-    shape = list(types[0].shape)
-    shape[axis] = length
-    return tensor_type(types[0].dtype, tuple(shape))
-
-
-def _index(shape: Sequence[Any], axis: int, start: int, length: int, step: int) -> tuple[Any, ...]:
-    stop: int | None = start + step * length
-    if stop is not None and stop < 0:
-        stop = None
-    where: list[Any] = [slice(None)] * len(shape)
-    where[axis] = slice(start, stop, step) if length else slice(0, 0)
-    return tuple(where)
+def _index(axis: int, start: int, length: int, step: int) -> tuple[Any, ...]:
+    stop = start + step * length
+    part = slice(start, stop if stop >= 0 else None, step) if length else slice(0, 0)
+    return (..., part, *[slice(None)] * (-1 - axis))
 
 
 def _slice(x: Any, axis: int, start: int, length: int, step: int) -> Any:
-    return x[_index(x.shape, axis, start, length, step)]
+    return x[_index(axis, start, length, step)]
 
 
 def _unslice(g: Any, axis: int, start: int, length: int, step: int, extent: int) -> Any:
-    shape = list(g.shape)
-    shape[axis] = extent
-    whole = np.zeros(shape, g.dtype)
-    whole[_index(shape, axis, start, length, step)] = g
+    whole = np.zeros(with_extent(g.shape, axis, extent), g.dtype)
+    whole[_index(axis, start, length, step)] = g
     return whole
-
-
-def _infer_unslice(types: Sequence[Type], attrs: Attrs) -> Type:
-    shape = list(types[0].shape)
-    shape[attrs[0]] = attrs[4]
-    return tensor_type(types[0].dtype, tuple(shape))
 
 
 def _slice_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
     return (True,) if ndims[0] >= 2 and attrs[0] != -ndims[0] else None
 
 
-def _slice_samples(rng: np.random.Generator) -> list[Sample]:
-    return [
+SLICE: Op = declare(
+    "slice",
+    "part of an axis: axis, start, length and step are attributes",
+    lambda types, attrs: tensor_type(types[0].dtype, with_extent(types[0].shape, attrs[0], attrs[2])),
+    _slice,
+    lambda g, y, x, a: (apply(UNSLICE, (g,), (*a, x[0].shape[a[0]])),),
+    "axes",
+    dtypes="keep",
+    lead=_slice_lead,
+    samples=lambda rng: [
         Sample((rng.normal(size=6),), (-1, 1, 3, 1)),
         Sample((rng.normal(size=6),), (-1, 5, 3, -2)),
         Sample((rng.normal(size=(3, 4)),), (-1, 1, 2, 1)),
         Sample((rng.normal(size=(3, 4)),), (-2, 0, 2, 2)),
-    ]
-
-
-SLICE: Op = declare(
-    Op(
-        "slice",
-        "part of an axis: axis, start, length and step are attributes",
-        _infer_slice,
-        _slice,
-        lambda g, y, x, a: (apply(UNSLICE, (g,), (*a, x[0].shape[a[0]])),),
-        "axes",
-        dtypes="keep",
-        lead=_slice_lead,
-        samples=_slice_samples,
-    )
+    ],
 )
 UNSLICE: Op = declare(
-    Op(
-        "unslice",
-        "zeros with a value put into part of an axis",
-        _infer_unslice,
-        _unslice,
-        lambda g, y, x, a: (apply(SLICE, (g,), a[:4]),),
-        "axes",
-        dtypes="keep",
-        lead=_slice_lead,
-        samples=lambda rng: [
-            Sample((rng.normal(size=2),), (-1, 1, 2, 1, 5)),
-            Sample((rng.normal(size=(2, 2)),), (-2, 3, 2, -2, 4)),
-        ],
-    )
+    "unslice",
+    "zeros with a value put into part of an axis",
+    lambda types, attrs: tensor_type(types[0].dtype, with_extent(types[0].shape, attrs[0], attrs[4])),
+    _unslice,
+    lambda g, y, x, a: (apply(SLICE, (g,), a[:4]),),
+    "axes",
+    dtypes="keep",
+    lead=_slice_lead,
+    samples=lambda rng: [
+        Sample((rng.normal(size=2),), (-1, 1, 2, 1, 5)),
+        Sample((rng.normal(size=(2, 2)),), (-2, 3, 2, -2, 4)),
+    ],
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..base.types import Type, tensor_type
-from .declare import Attrs, Op, Sample, apply, declare
+from .declare import Attrs, Sample, apply, declare
 from .elementwise import LESS_EQUAL, cast
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -64,28 +64,24 @@ def _nothing(g: Any, y: Any, x: Any, a: Attrs) -> tuple[Any, ...]:
 
 _F64 = np.dtype(np.float64)
 UNIFORM = declare(
-    Op(
-        "uniform",
-        "uniform draws from [0, 1)",
-        _infer,
-        _uniform,
-        _nothing,
-        "random",
-        dtypes="keep",
-        samples=lambda rng: [Sample((5, 0), ((3, 2), _F64), smooth=False), Sample((5, 1), ((), _F64), smooth=False)],
-    )
+    "uniform",
+    "uniform draws from [0, 1)",
+    _infer,
+    _uniform,
+    _nothing,
+    "random",
+    dtypes="keep",
+    samples=lambda rng: [Sample((5, 0), ((3, 2), _F64), smooth=False), Sample((5, 1), ((), _F64), smooth=False)],
 )
 NORMAL = declare(
-    Op(
-        "normal",
-        "standard normal draws (Box & Muller 1958)",
-        _infer,
-        _normal,
-        _nothing,
-        "random",
-        dtypes="keep",
-        samples=lambda rng: [Sample((5, 0), ((3,), _F64), smooth=False)],
-    )
+    "normal",
+    "standard normal draws (Box & Muller 1958)",
+    _infer,
+    _normal,
+    _nothing,
+    "random",
+    dtypes="keep",
+    samples=lambda rng: [Sample((5, 0), ((3,), _F64), smooth=False)],
 )
 
 
@@ -94,16 +90,10 @@ def _dropout_body(x: Any, stream: Any, draw: Any, p: float) -> Any:
     return x * (cast(kept, x.dtype) * (1.0 / (1.0 - p)))
 
 
-def _dropout_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=(3, 2)), 7, 1), (0.5,)), Sample((rng.normal(size=4), 7, 2), (0.25,))]
-
-
 DROPOUT = declare(
-    Op(
-        "dropout",
-        "elements set to zero with probability p, the others divided by 1 - p",
-        dtypes="keep",
-        body=_dropout_body,
-        samples=_dropout_samples,
-    )
+    "dropout",
+    "elements set to zero with probability p, the others divided by 1 - p",
+    dtypes="keep",
+    body=_dropout_body,
+    samples=lambda rng: [Sample((rng.normal(size=(3, 2)), 7, 1), (0.5,)), Sample((rng.normal(size=4), 7, 2), (0.25,))],
 )

@@ -21,7 +21,7 @@ from ..base.types import Type, counted, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .elementwise import ADD, MAXIMUM, MINIMUM, MUL, cast, equal, float_dtype, where
 from .index import SCATTER_ADD, TAKE
-from .movement import STACK, broadcast_to, reshape
+from .movement import STACK, broadcast_to, negative_axis, reshape
 
 Reduce = Callable[[Any, Any], Any]
 Slope = Callable[[Any, Any, Any, Callable[[Any], Any], Reduce], Any]
@@ -81,10 +81,6 @@ def _list_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-def _segment_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=(4, 2)), np.array([0, 0, 1, 1])), (2,))]
-
-
 def _spread_samples(rng: np.random.Generator) -> list[Sample]:
     """The second operand is the list that the value is spread over."""
     return [
@@ -133,10 +129,16 @@ def reducing(
         return slope(g, y, x[0], lambda z: apply(TAKE, (z, x[1])), reduce), None
 
     def form(prefix: str, infer: Any, numpy: Any, vjp: Any, batch: str, **more: Any) -> Op:
-        return declare(Op(prefix + name, doc, infer, numpy, vjp, batch, combine=combine, identity=identity, **more))
+        return declare(prefix + name, doc, infer, numpy, vjp, batch, combine=combine, identity=identity, **more)
 
     of_segments = over_segments or form(
-        "segment_", _infer_segments, reduce_rows, rows_vjp, "batched", dtypes="keep", samples=_segment_samples
+        "segment_",
+        _infer_segments,
+        reduce_rows,
+        rows_vjp,
+        "batched",
+        dtypes="keep",
+        samples=lambda rng: [Sample((rng.normal(size=(4, 2)), np.array([0, 0, 1, 1])), (2,))],
     )
     of_list = form(
         "list_", _same, reduce_list, list_vjp, "list", dtypes=dtypes, over_segments=of_segments, samples=_list_samples
@@ -174,16 +176,14 @@ SUM, LIST_SUM, _ = reducing(
     SCATTER_ADD,
 )
 SPREAD = declare(
-    Op(
-        "spread",
-        "a value of the node given to every element of its list",
-        _same,
-        None,
-        lambda g, y, x, a: (apply(LIST_SUM, (g,), a),),
-        "list",
-        dtypes="keep",
-        samples=_spread_samples,
-    )
+    "spread",
+    "a value of the node given to every element of its list",
+    _same,
+    None,
+    lambda g, y, x, a: (apply(LIST_SUM, (g,), a),),
+    "list",
+    dtypes="keep",
+    samples=_spread_samples,
 )
 PROD, _, _ = reducing("prod", "product; truth values are counted", MUL, 1.0, _others, "count")
 MAX, LIST_MAX, SEGMENT_MAX = reducing(
@@ -209,8 +209,8 @@ def summable(x: Any) -> Any:
     return x if x.dtype.kind == "f" else cast(x, np.float64)
 
 
-LIST_MEAN = declare(Op("list_mean", "mean", batch="list", body=_list_mean_body, dtypes="keep", samples=_list_samples))
-MEAN = declare(Op("mean", "mean", body=_mean_body, dtypes="keep", lead=_lead, over_list=LIST_MEAN, samples=_samples))
+LIST_MEAN = declare("list_mean", "mean", batch="list", body=_list_mean_body, dtypes="keep", samples=_list_samples)
+MEAN = declare("mean", "mean", body=_mean_body, dtypes="keep", lead=_lead, over_list=LIST_MEAN, samples=_samples)
 
 REDUCTIONS: dict[str, Op] = {op.name: op for op in (SUM, PROD, MAX, MIN, MEAN)}
 LIST_REDUCTIONS: dict[str, Op] = {name: op.over_list for name, op in REDUCTIONS.items() if op.over_list}
@@ -250,14 +250,7 @@ def normalise_axes(name: str, axis: int | tuple[int, ...] | None, ndim: int) -> 
     """Axes as sorted negative numbers; raises for one outside the rank or named twice."""
     if axis is None:
         return tuple(range(-ndim, 0))
-    axes = []
-    for a in axis if isinstance(axis, tuple | list) else (axis,):
-        if isinstance(a, bool) or not hasattr(a, "__index__"):
-            raise op_error(name, "an axis is not a whole number", got=repr(a))
-        a = a.__index__()
-        if not -ndim <= a < ndim:
-            raise op_error(name, f"axis {a} is outside a value of rank {ndim}")
-        axes.append(a - ndim if a >= 0 else a)
+    axes = [negative_axis(name, a, ndim) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
     if len(set(axes)) != len(axes):
         raise OpTypeError(f"{name}: an axis is named twice: {axis}")
     return tuple(sorted(axes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -17,11 +17,50 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..base.errors import op_error
+from .declare import Op, apply
+from .elementwise import (
+    ABS,
+    ADD,
+    BITS_AND,
+    BITS_OR,
+    BITS_XOR,
+    DIV,
+    EQUAL,
+    FLOOR_DIVIDE,
+    INVERT,
+    LESS,
+    LESS_EQUAL,
+    MUL,
+    NEG,
+    NOT_EQUAL,
+    REMAINDER,
+    STOP_GRADIENT,
+    SUB,
+    cast,
+    nearest,
+)
+from .functions import power
+from .index import getitem
+from .linalg import MATMUL
+from .movement import reshape, transpose
+from .reduce import reduction
 from .searching import COMPARE, looks_for_an_object
 
 if TYPE_CHECKING:
     from ..base.types import Type
-    from .declare import Op
+
+
+def _operators(op: Op, name: str, swapped_name: str = "") -> tuple[Operator, Operator]:
+    """The methods of an operator: of this name for self and other, and for other and self."""
+
+    def method(self: Tensor, other: TensorLike) -> Tensor:
+        return apply(op, (self, other))
+
+    def swapped(self: Tensor, other: TensorLike) -> Tensor:
+        return apply(op, (other, self))
+
+    method.__name__, swapped.__name__ = f"__{name}__", f"__{swapped_name or f'r{name}'}__"
+    return method, swapped
 
 
 class Tensor:
@@ -159,41 +198,18 @@ class Tensor:
 
     # Operators.
 
-    def __add__(self, other: TensorLike) -> Tensor:
-        return apply(ADD, (self, other))
-
-    def __radd__(self, other: TensorLike) -> Tensor:
-        return apply(ADD, (other, self))
-
-    def __sub__(self, other: TensorLike) -> Tensor:
-        return apply(SUB, (self, other))
-
-    def __rsub__(self, other: TensorLike) -> Tensor:
-        return apply(SUB, (other, self))
-
-    def __mul__(self, other: TensorLike) -> Tensor:
-        return apply(MUL, (self, other))
-
-    def __rmul__(self, other: TensorLike) -> Tensor:
-        return apply(MUL, (other, self))
-
-    def __truediv__(self, other: TensorLike) -> Tensor:
-        return apply(DIV, (self, other))
-
-    def __rtruediv__(self, other: TensorLike) -> Tensor:
-        return apply(DIV, (other, self))
-
-    def __floordiv__(self, other: TensorLike) -> Tensor:
-        return apply(FLOOR_DIVIDE, (self, other))
-
-    def __rfloordiv__(self, other: TensorLike) -> Tensor:
-        return apply(FLOOR_DIVIDE, (other, self))
-
-    def __mod__(self, other: TensorLike) -> Tensor:
-        return apply(REMAINDER, (self, other))
-
-    def __rmod__(self, other: TensorLike) -> Tensor:
-        return apply(REMAINDER, (other, self))
+    __add__, __radd__ = _operators(ADD, "add")
+    __sub__, __rsub__ = _operators(SUB, "sub")
+    __mul__, __rmul__ = _operators(MUL, "mul")
+    __truediv__, __rtruediv__ = _operators(DIV, "truediv")
+    __floordiv__, __rfloordiv__ = _operators(FLOOR_DIVIDE, "floordiv")
+    __mod__, __rmod__ = _operators(REMAINDER, "mod")
+    __and__, __rand__ = _operators(BITS_AND, "and")
+    __or__, __ror__ = _operators(BITS_OR, "or")
+    __xor__, __rxor__ = _operators(BITS_XOR, "xor")
+    __matmul__, __rmatmul__ = _operators(MATMUL, "matmul")
+    __lt__, __gt__ = _operators(LESS, "lt", "gt")
+    __le__, __ge__ = _operators(LESS_EQUAL, "le", "ge")
 
     def __divmod__(self, other: TensorLike) -> tuple[Tensor, Tensor]:
         return self // other, self % other
@@ -201,32 +217,8 @@ class Tensor:
     def __rdivmod__(self, other: TensorLike) -> tuple[Tensor, Tensor]:
         return self.__rfloordiv__(other), self.__rmod__(other)
 
-    def __and__(self, other: TensorLike) -> Tensor:
-        return apply(BITS_AND, (self, other))
-
-    def __rand__(self, other: TensorLike) -> Tensor:
-        return apply(BITS_AND, (other, self))
-
-    def __or__(self, other: TensorLike) -> Tensor:
-        return apply(BITS_OR, (self, other))
-
-    def __ror__(self, other: TensorLike) -> Tensor:
-        return apply(BITS_OR, (other, self))
-
-    def __xor__(self, other: TensorLike) -> Tensor:
-        return apply(BITS_XOR, (self, other))
-
-    def __rxor__(self, other: TensorLike) -> Tensor:
-        return apply(BITS_XOR, (other, self))
-
     def __invert__(self) -> Tensor:
         return apply(INVERT, (self,))
-
-    def __matmul__(self, other: TensorLike) -> Tensor:
-        return apply(MATMUL, (self, other))
-
-    def __rmatmul__(self, other: TensorLike) -> Tensor:
-        return apply(MATMUL, (other, self))
 
     def __pow__(self, other: TensorLike) -> Tensor:
         return power(self, other)
@@ -245,18 +237,6 @@ class Tensor:
 
     def __round__(self, digits: int | None = None) -> Tensor:
         return nearest(self, digits)
-
-    def __lt__(self, other: TensorLike) -> Tensor:
-        return apply(LESS, (self, other))
-
-    def __le__(self, other: TensorLike) -> Tensor:
-        return apply(LESS_EQUAL, (self, other))
-
-    def __gt__(self, other: TensorLike) -> Tensor:
-        return apply(LESS, (other, self))
-
-    def __ge__(self, other: TensorLike) -> Tensor:
-        return apply(LESS_EQUAL, (other, self))
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
         frame = sys._getframe(1)
@@ -322,36 +302,9 @@ TensorLike = _Scalar | Sequence[float] | Sequence[Sequence[float]] | Sequence[Se
 """What ops take: tensors, arrays, numbers, and nested lists of numbers."""
 ShapeLike = SupportsIndex | list[int] | tuple[Any, ...]
 Axis = int | tuple[int, ...] | None
+Operator = Callable[[Tensor, TensorLike], Tensor]
 _Part = Tensor | np.ndarray[Any, Any] | SupportsIndex | slice | EllipsisType | list[Any] | None
 Index = _Part | tuple[_Part, ...]
 
 _COMPARED = (Tensor, np.ndarray, np.generic, int, float, complex, list, tuple)
 """What a value is compared with by its elements; to all else it is unequal, as one object to another."""
-
-from .declare import apply  # noqa: E402
-from .elementwise import (  # noqa: E402
-    ABS,
-    ADD,
-    BITS_AND,
-    BITS_OR,
-    BITS_XOR,
-    DIV,
-    EQUAL,
-    FLOOR_DIVIDE,
-    INVERT,
-    LESS,
-    LESS_EQUAL,
-    MUL,
-    NEG,
-    NOT_EQUAL,
-    REMAINDER,
-    STOP_GRADIENT,
-    SUB,
-    cast,
-    nearest,
-)
-from .functions import power  # noqa: E402
-from .index import getitem  # noqa: E402
-from .linalg import MATMUL  # noqa: E402
-from .movement import reshape, transpose  # noqa: E402
-from .reduce import reduction  # noqa: E402
