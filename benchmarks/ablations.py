@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import importlib
 import multiprocessing
 import os
@@ -75,7 +74,6 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "kept plans and layouts": {"engine.flush:LARGEST": -1},
     "kept layouts": {"run.kept_plans:LAYOUT_BYTES": -1},
     "collector off while recording": {"map.map:gc": SimpleNamespace(isenabled=lambda: False, disable=lambda: None)},
-    "collector held back to the flush": {"map.map:go_on": gc.enable},
     "tensors used again": {"record.tensor_list:TensorList.leave_tensors": lambda tape, _: tape.tensors.clear()},
     "reference counts read by a loop": {"base.cpython:memory_is_readable": lambda: False},
 }

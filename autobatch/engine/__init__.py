@@ -3,6 +3,5 @@
 In: a recording. Out: numbers, gradients of parameters. Here the stages are put in order; none of them is done here.
 
 In reading order: `values` (a tensor is asked for its numbers), `flush` (the recording becomes arrays), `forward` (the
-stages in order), `backward` with `reverse`, `ending` (what stays readable), `finite` (which op gave the first NaN),
-`gc_pause`.
+stages in order), `backward` with `reverse`, `ending` (what stays readable), `finite` (which op gave the first NaN).
 """

@@ -24,7 +24,6 @@ from ..run.one_by_one import LoopRun
 from ..schedule.structures import FROM_DATA, Tape
 from .ending import end_all, is_constant_recording
 from .forward import run_tape
-from .gc_pause import flushed
 
 LAST = 64
 """Values at the end of a recording that are looked at first: a loss that somebody holds is there."""
@@ -88,7 +87,6 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
         tape.arrays, tape.plan_cache = _assembled(tape, roots)
     tape.leave_tensors(kept)
     tape.let_go()
-    flushed()
     tape.targets = [target._id] if only and target is not None else None
     if state.depth and not tape.unbatched:
         _run_inside_map(tape)

@@ -20,7 +20,7 @@ from ..compile.host.workers import compile_ahead
 from ..expand.gradient_flow import gradient_of_nodes, node_of
 from ..record.context import checking
 from ..record.expressions import pull_back
-from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, merge_rows
+from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, in_place_of, merge_rows
 from ..record.shared import Memo, Shared, SharedExpression, device_of, evaluate_shared
 from ..record.tape import CHANGED, ENDED, Recording
 from ..run.backward import run_backward
@@ -76,16 +76,27 @@ class _Gradients:
         self.sparse: dict[Shared, list[tuple[Array, Array]]] = {}
         self.merged: set[Shared] = set()
 
+    def add(self, x: SharedOperand, g: Array) -> None:
+        """Add a dense cotangent."""
+        assert isinstance(x, Shared)
+        self.dense[x] = self.dense[x] + g if x in self.dense else g
+
+    def add_rows(self, x: SharedOperand, ids: Array, g: Array) -> None:
+        """Add rows with these numbers."""
+        assert isinstance(x, Shared)
+        self.sparse.setdefault(x, []).append((ids, g))
+
     def merge_rows(self) -> None:
         """Put the rows of each operand together: parts may lie in memory that is used again."""
         for x, parts in self.sparse.items():
             if x not in self.merged:
-                self.sparse[x] = [_merged(parts, x)]
+                once = _merged(parts, x)
+                self.sparse[x] = [(once.rows, once.values)]
                 self.merged.add(x)
 
     def merge(self, other: _Gradients) -> None:
         for x, g in other.dense.items():
-            self.dense[x] = self.dense[x] + g if x in self.dense else g
+            self.add(x, g)
         for x, parts in other.sparse.items():
             if x in self.sparse or x not in other.merged:
                 self.merged.discard(x)
@@ -107,7 +118,7 @@ class _Gradients:
             dense, sparse = self.dense.get(x), self.sparse.get(x)
             rows = None
             if sparse:
-                rows = SparseRows(*(sparse[0] if x in self.merged else _merged(sparse, x)), x.shape)
+                rows = SparseRows(*sparse[0], x.shape) if x in self.merged else _merged(sparse, x)
             if dense is None:
                 assert rows is not None
                 if rows.rows.size:  # of a table that nothing was looked up in there is none
@@ -122,10 +133,8 @@ class _Gradients:
         return collected
 
 
-def _merged(parts: list[tuple[Array, Array]], x: Shared) -> tuple[Array, Array]:
-    """Row numbers and rows of a table, put together."""
-    found = merge_rows([ids for ids, _ in parts], [g for _, g in parts], x.shape)
-    return found.rows, found.values
+def _merged(parts: list[tuple[Array, Array]], x: Shared) -> SparseRows:
+    return merge_rows([ids for ids, _ in parts], [g for _, g in parts], x.shape)
 
 
 def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
@@ -182,22 +191,13 @@ def _reverse_run(
 ) -> tuple[_Gradients, list[tuple[Recording, int, Array]], bool]:
     """Gradients, cotangents of earlier recordings' values, and whether a launch was reversed for some of its nodes."""
     own = _Gradients()
-
-    def dense(x: SharedOperand, g: Array) -> None:
-        assert isinstance(x, Shared)
-        own.dense[x] = own.dense[x] + g if x in own.dense else g
-
-    def rows(x: SharedOperand, ids: Array, g: Array) -> None:
-        assert isinstance(x, Shared)
-        own.sparse.setdefault(x, []).append((ids, g))
-
     outside, is_mixed, links = [], False, _links_to(tape, seeds)
     if isinstance(run, LoopRun):
-        grads = run.reverse({value: to_host(g) for value, g in seeds.items()}, dense, rows)
+        grads = run.reverse({value: to_host(g) for value, g in seeds.items()}, own.add, own.add_rows)
         outside = [(old, value, grads[id]) for id, old, value in links if id in grads]
     elif isinstance(run, DeviceRun):
         linked = [id for id, _, _ in links if run.is_placed(id)]
-        cotangents, is_mixed = run_backward_on_device(run, seeds, linked, dense, rows)
+        cotangents, is_mixed = run_backward_on_device(run, seeds, linked, own.add, own.add_rows)
         for id, old, value in links:
             if id in cotangents:
                 outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
@@ -207,7 +207,7 @@ def _reverse_run(
             with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
                 team.finish()
         linked = [id for id, _, _ in links if run.is_placed(id)]
-        reversed_run = run_backward(run, seeds, linked, dense, rows)
+        reversed_run = run_backward(run, seeds, linked, own.add, own.add_rows)
         own.merge_rows()
         is_mixed = reversed_run.is_mixed
         for id, old, value in links:
@@ -215,22 +215,14 @@ def _reverse_run(
                 pool, where = run.rows(id)
                 g = np.array(reversed_run.pools[pool][where])
                 outside.append((old, value, g.reshape(tape_payload(tape, id).shape)))
-    final = _Gradients()
-    expressions: dict[Shared, Array] = {x: g for x, g in own.dense.items() if isinstance(x, SharedExpression)}
     for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:
-        merged = merge_rows([i for i, _ in own.sparse[x]], [g for _, g in own.sparse[x]], x.shape).to_dense()
-        expressions[x] = expressions[x] + merged if x in expressions else merged
-    final.dense = {x: g for x, g in own.dense.items() if x not in expressions}
-    final.sparse = {x: parts for x, parts in own.sparse.items() if x not in expressions}
-    final.merged = own.merged & set(final.sparse)
-
-    def give(x: Shared, g: Array) -> None:
-        final.dense[x] = final.dense[x] + g if x in final.dense else g
-
-    pull_back(expressions, run.memo, give)
+        own.add(x, _merged(own.sparse.pop(x), x).to_dense())
+        own.merged.discard(x)
+    expressions = [x for x in own.dense if isinstance(x, SharedExpression)]
+    pull_back({x: own.dense.pop(x) for x in expressions}, run.memo, own.add)
     if isinstance(run, LoopRun):
-        _to_places(final)
-    return final, outside, is_mixed
+        _to_places(own)
+    return own, outside, is_mixed
 
 
 def _to_places(own: _Gradients) -> None:
@@ -253,13 +245,5 @@ def gradients_of_shared(x: Shared) -> tuple[list[tuple[Parameter, Gradient]], Ar
     memo: Memo = {}
     number = copy_of(evaluate_shared([x], memo, device_of([x]))[0])
     total = _Gradients()
-
-    def give(leaf: Shared, g: Array) -> None:
-        total.dense[leaf] = total.dense[leaf] + g if leaf in total.dense else g
-
-    pull_back({x: np.ones((), x.dtype)}, memo, give)
-    return [(p, _as(g, p.dtype)) for p, g in total.collect()], number
-
-
-def _as(g: Any, dtype: np.dtype[Any]) -> Any:
-    return g.astype(dtype, copy=False) if is_on_device(g) else np.asarray(g, dtype)
+    pull_back({x: np.ones((), x.dtype)}, memo, total.add)
+    return [(p, in_place_of(p, g)) for p, g in total.collect()], number

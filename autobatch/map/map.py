@@ -15,7 +15,6 @@ from ..base.clocks import timed
 from ..base.errors import RecordingError, user_error
 from ..base.interrupts import original
 from ..engine.flush import flush, give_up_unheld, run_own_pending
-from ..engine.gc_pause import go_on
 from ..record.context import flags
 from ..record.random import example_stream, map_stream, signed, sync
 from ..record.tape import current_tape, refuse_inside, state
@@ -221,8 +220,8 @@ def _put_back(saved: tuple[Any, ...], alone: bool) -> None:
         state.tape = None
     if not state.depth:
         state.forcing = None
-    if collecting and not gc.isenabled():
-        go_on()
+    if collecting:
+        gc.enable()
 
 
 def _note_results(results: Any) -> None:

@@ -37,32 +37,18 @@ def parsed(
     recording: Recording, stream: Ints, table: SignatureTable, pools: Iterable[tuple[int, Any]], roots: Sequence[int]
 ) -> Tape:
     """The arrays of a recording whose stream and signatures are arrays already."""
-    sig, slot_of, arg_of, args, value_of, int_of, float_of = nodes_of(stream, table, recording.n_nodes)
-    return Tape(
-        signatures=table,
-        sig=sig,
-        slot_of=slot_of,
-        arg_of=arg_of,
-        args=args,
-        value_of=value_of,
-        int_of=int_of,
-        float_of=float_of,
-        ints=listed(recording, "ints", np.int64),
-        floats=listed(recording, "floats", np.float64),
-        roots=np.array(roots, np.int32),
-        pools=list(pools),
-    )
+    ints, floats = listed(recording, "ints", np.int64), listed(recording, "floats", np.float64)
+    nodes = nodes_of(stream, table, recording.n_nodes)
+    return Tape(table, *nodes, ints, floats, np.array(roots, np.int32), list(pools))
 
 
-def nodes_of(stream: Ints, table: SignatureTable, n_nodes: int) -> tuple[Ints, ...]:
+def nodes_of(
+    stream: Ints, table: SignatureTable, n_nodes: int
+) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:
     """Of each node in a stream: signature, slots, their arguments, values and data, as `Tape` has them."""
     n_results = np.diff(table.result_of).astype(np.int32)
     # Made by NumPy, which asks for large pages where arrays are large.
-    sig, args, arg_of = (
-        np.empty(n_nodes, np.int32),
-        np.empty(stream.size, np.int32),
-        np.empty(stream.size + 1, np.int32),
-    )
+    sig, args, arg_of = (np.empty(n, np.int32) for n in (n_nodes, stream.size, stream.size + 1))
     slot_of, value_of, int_of, float_of = (np.empty(n_nodes + 1, np.int32) for _ in range(4))
     n_slots, n_args = _parse(
         stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats,

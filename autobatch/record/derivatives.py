@@ -246,7 +246,7 @@ def _derive(signature: Signature, shared: frozenset[int]) -> tuple[Signature, Wr
             cotangents.append(Slot(EACH, row, signature.slots[where.ref].list))
         else:
             cotangents.append(Slot(signature.slots[0].kind, row) if signature.by_rows else Slot(ONE, type))
-    renamed = _with_cotangents_as_rows(result.graph, len(signature.slots)).pruned()
+    renamed = _with_cotangents_as_rows(result.graph, len(signature.slots))
     types = [renamed.nodes[i].type for i in renamed.outputs]
     derived = dataclasses.replace(
         signature,
@@ -277,14 +277,12 @@ def _result(signature: Signature, kind: str, k: int, type: Type) -> Result:
 
 def _with_cotangents_as_rows(graph: Graph, first: int) -> Graph:
     """A VJP that reads cotangent k in slot `first + k`."""
-    made = Graph()
-    number: list[int] = []
-    for node in graph.nodes:
-        is_cotangent = node.is_input and node.attrs[0] == "cotangent"
-        attrs = ("rows", first + node.attrs[1]) if is_cotangent else node.attrs
-        number.append(made.add(node.op, tuple(number[j] for j in node.inputs), attrs, node.type, node.level))
-    made.outputs = tuple(number[i] for i in graph.outputs)
-    return made
+
+    def read(i: int) -> tuple[str, int] | None:
+        node = graph.nodes[i]
+        return ("rows", first + node.attrs[1]) if node.is_input and node.attrs[0] == "cotangent" else None
+
+    return graph.part(graph.outputs, read)
 
 
 def _by_elements(signature: Signature) -> Signature:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -218,7 +218,7 @@ class Parameter(Held):
             if is_on_device(value.values) is not is_on_device(self._data):
                 value = _moved(value, to_device if is_on_device(self._data) else to_host)
         elif value is not None:
-            value = _in_place_of(self._data, value, self.dtype)
+            value = in_place_of(self, value)
         if value is not None and tuple(value.shape) != self.shape:
             raise user_error(
                 OpTypeError,
@@ -231,10 +231,17 @@ class Parameter(Held):
 
 def accumulate(gradients: Sequence[tuple[Parameter, Gradient]]) -> None:
     """Add to `.grad` of several parameters: all are computed before the first is stored."""
-    parameters = [p for p, _ in gradients]
-    sums = [_plus(p._grad, g) for p, g in gradients]
+    _store([p for p, _ in gradients], [_plus(p._grad, g) for p, g in gradients])
+
+
+def forget_gradients(parameters: Sequence[Parameter]) -> None:
+    """Set `.grad` of several parameters to None: of all or of none."""
+    _store(parameters, itertools.repeat(None))
+
+
+def _store(parameters: Sequence[Parameter], gradients: Iterable[Gradient | None]) -> None:
     before = [p._grad for p in parameters]  # until all are stored: to let go of one runs code, where Ctrl-C may strike
-    _consume(map(setattr, parameters, itertools.repeat("_grad"), sums))
+    _consume(map(setattr, parameters, itertools.repeat("_grad"), gradients))
     del before
 
 
@@ -313,7 +320,7 @@ def _before(parameters: Sequence[Held]) -> None:
 
 def replace(pairs: Sequence[tuple[Held, Any]]) -> None:
     """Write arrays, of the host or of the device, over the numbers of parameters of the same shapes: all or none."""
-    arrays = [_in_place_of(x._data, array, x.dtype) for x, array in pairs]
+    arrays = [in_place_of(x, array) for x, array in pairs]
 
     def change(targets: Sequence[Any]) -> None:
         for target, array in zip(targets, arrays, strict=True):
@@ -322,21 +329,14 @@ def replace(pairs: Sequence[tuple[Held, Any]]) -> None:
     update([x for x, _ in pairs], change)
 
 
-def forget_gradients(parameters: Sequence[Parameter]) -> None:
-    """Set `.grad` of several parameters to None: of all or of none."""
-    before = [p._grad for p in parameters]  # as in `accumulate`
-    _consume(map(setattr, parameters, itertools.repeat("_grad"), itertools.repeat(None)))
-    del before
-
-
-def _in_place_of(data: Any, array: Any, dtype: np.dtype[Any]) -> Any:
-    """An array in this dtype, and where `data` is."""
-    if is_on_device(data):
-        if not is_on_device(array):
-            return to_device(np.asarray(array, dtype))
-        array = array.astype(dtype, copy=False)
-        return array if array.flags.c_contiguous else array.copy()
-    return np.asarray(to_host(array), dtype)
+def in_place_of(x: Held, array: Any) -> Any:
+    """An array in the dtype of `x`, and where `x` is."""
+    if not is_on_device(x._data):
+        return np.asarray(to_host(array), x.dtype)
+    if not is_on_device(array):
+        return to_device(np.asarray(array, x.dtype))
+    array = array.astype(x.dtype, copy=False)
+    return array if array.flags.c_contiguous else array.copy()
 
 
 def move(held: Sequence[Held], backend: str) -> None:

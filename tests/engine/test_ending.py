@@ -395,30 +395,25 @@ def test_a_model_goes_with_its_cells() -> None:
     assert weight() is None
 
 
-def test_the_collector_waits_until_the_flush_and_then_goes_on_as_before() -> None:
-    before, runs = gc.get_threshold(), []
-    assert before[0] > 0
+def test_the_collector_is_off_while_recording_and_then_as_it_was_before() -> None:
+    seen: list[bool] = []
 
-    def note(phase: str, _: dict[str, int]) -> None:
-        runs.append(phase)
+    def one(k: int) -> Any:
+        seen.append(gc.isenabled())
+        return ab.map(lambda x: ab.tensor(float(x)) * 2.0, [k, k + 1])
 
-    gc.collect()
-    gc.callbacks.append(note)
+    threshold = gc.get_threshold()
+    assert gc.isenabled()
+    ab.map(one, [1, 2])
+    assert gc.isenabled()
+    gc.disable()
     try:
-        for _ in range(2):
-            runs.clear()
-            results = ab.map(lambda k: [ab.tensor(float(k)) * 2.0, [], []], range(2 * before[0]))
-            assert gc.isenabled()
-            assert gc.get_threshold()[0] > 4 * before[0]
-            assert not runs
-            ab.evaluate(results)
-            assert gc.get_threshold() == before
+        ab.map(one, [3])
+        assert not gc.isenabled()
     finally:
-        gc.callbacks.remove(note)
-    ab.map(lambda k: ab.tensor(float(k)) * 2.0, range(2 * before[0]))
-    kept: list[list[int]] = [[] for _ in range(20 * before[0])]
-    assert gc.get_count()[0] < len(kept)  # it runs though nothing was flushed
-    ab.evaluate(ab.map(lambda k: ab.tensor(float(k)), [1.0]))
+        gc.enable()
+    assert seen == [False] * 3
+    assert gc.get_threshold() == threshold
 
 
 def test_a_kept_loss_holds_its_number_only() -> None:
