@@ -27,8 +27,6 @@ from numba.extending import intrinsic
 
 from .jit import njit
 
-__all__ = ["as_int32", "asked", "memory_is_readable", "referenced"]
-
 Ints = np.ndarray[Any, Any]
 
 _WORD = 8

@@ -99,23 +99,19 @@ def run_whole(action: Callable[[], None]) -> None:
     >>> run_whole(lambda: None)
     """
     hold = uninterrupted()
+    raised: BaseException | None = None
     try:
         with hold:
-            _to_the_end(action)
+            for _ in range(ATTEMPTS):
+                try:
+                    action()
+                    break
+                except BaseException as error:
+                    raised = raised or error
+            if raised is not None:
+                raise raised
     finally:
         hold._restore()  # again: an exception sent by another thread may have cut the exit short
-
-
-def _to_the_end(action: Callable[[], None]) -> None:
-    raised: BaseException | None = None
-    for _ in range(ATTEMPTS):
-        try:
-            action()
-            break
-        except BaseException as error:
-            raised = raised or error
-    if raised is not None:
-        raise raised
 
 
 def original(error: SystemError) -> BaseException:

@@ -6,8 +6,6 @@ import sys
 import weakref
 from typing import Any
 
-__all__ = ["Task", "current_task"]
-
 Task = weakref.ref[Any] | None
 """A task, which goes when it has ended; None: code outside of any."""
 

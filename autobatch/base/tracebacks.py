@@ -15,8 +15,6 @@ import sys
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["PACKAGE", "hide_library"]
-
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 """What file names of the library begin with."""
 

@@ -19,8 +19,6 @@ from ..run.device.layout import DeviceRun
 from ..run.execute import HostRun
 from ..run.layout import Launch
 
-__all__ = ["check_launches", "is_finite", "name_node", "name_shared"]
-
 
 def is_finite(array: Any) -> bool:
     """Whether an array, of the host or of a device, holds neither NaN nor infinity."""

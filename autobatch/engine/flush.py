@@ -25,9 +25,6 @@ from ..schedule.structures import FROM_DATA, Tape
 from .ending import end_all, is_constant_recording
 from .forward import run_tape
 
-LAST = 64
-"""Values at the end of a recording that are looked at first: a loss that somebody holds is there."""
-
 LARGEST = 1000
 """Most nodes of a recording whose plan is kept; in larger ones cells may still be found."""
 
@@ -56,10 +53,8 @@ before_change.append(run_pending)
 def give_up_unheld() -> None:
     """Let go of the open recording if nobody holds a tensor of it any more: there is nothing to be computed."""
     tape = own_tape()
-    if tape is not None and tape.count and not tape.is_interrupted:
-        last = max(tape.count - LAST, 0)
-        if not tape.held_tensors(last)[0] and not tape.held_tensors()[0]:
-            state.tape = None
+    if tape is not None and tape.count and not tape.is_interrupted and not tape.held_tensors()[0]:
+        state.tape = None
 
 
 @passing_on

@@ -38,8 +38,6 @@ from ..schedule.schedule import schedule
 from ..schedule.structures import KERNEL, Expansion
 from .finite import check_launches, name_node
 
-__all__ = ["check_versions", "new_reverse_pieces", "run_tape"]
-
 Array = np.ndarray[Any, Any]
 
 

@@ -243,7 +243,7 @@ def tape_payload(tape: Recording, id: int) -> Array:
 def gradients_of_shared(x: Shared) -> tuple[list[tuple[Parameter, Gradient]], Array]:
     """Gradients of a scalar that is computed from parameters alone, and its number."""
     memo: Memo = {}
-    number = copy_of(evaluate_shared([x], memo, device_of([x]))[0])
+    number = copy_of(evaluate_shared(x, memo))
     total = _Gradients()
     pull_back({x: np.ones((), x.dtype)}, memo, total.add)
     return [(p, in_place_of(p, g)) for p, g in total.collect()], number

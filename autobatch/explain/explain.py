@@ -30,8 +30,6 @@ from ..record.tensor import RecordedTensor, iterate_tensors
 from .inspection import Inspected, inspect_recordings
 from .reasons import counted, reasons_of, why_not_together
 
-__all__ = ["STAGES", "explain"]
-
 _SHOWN = 40
 
 
@@ -66,12 +64,7 @@ def explain(x: Any, stage: str = "schedule") -> str:
     tensors = list(iterate_tensors(x))
     if not tensors and isinstance(x, Shared):
         return f"{x!r}: made of parameters and constants alone, computed once for all examples, in no launch"
-    if (
-        stage == "reasons"
-        and isinstance(x, list | tuple)
-        and len(x) == 2
-        and all(isinstance(t, RecordedTensor) for t in x)
-    ):
+    if stage == "reasons" and isinstance(x, list | tuple) and [*map(type, x)] == [RecordedTensor] * 2:
         return why_not_together(x[0], x[1])
     recordings = inspect_recordings(x)
     if stage in _KERNEL_STAGES:

@@ -29,8 +29,6 @@ from ..schedule.place import place
 from ..schedule.schedule import leading_to, schedule
 from ..schedule.structures import KERNEL, PAYLOAD, SLICE_ROWS, Expansion, Plan, Schedule, Tape
 
-__all__ = ["Inspected", "inspect_recordings"]
-
 
 @dataclass
 class Inspected:

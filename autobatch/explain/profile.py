@@ -75,7 +75,8 @@ class Profile:
         if tape.forcing is not None:
             self._split.setdefault(tape.forcing, {})[tape.serial] = tape.piece(run.expansion, run.signatures)
         else:
-            self._count(len(run.launches), lower_bound(run.tape, run.schedule))
+            self._counted[0] += len(run.launches)
+            self._counted[1] += lower_bound(run.tape, run.schedule)
         self.peak_bytes = max(self.peak_bytes, int(run.plan.peak_bytes))
         for number, launch in enumerate(run.launches):
             signature, accesses = run.signatures[launch.sig], run.accesses(number)
@@ -86,10 +87,6 @@ class Profile:
             for piece in ("forward", "backward") if run.needs_sig[launch.sig] else ("inference",):
                 self._note_reads(signature, piece, run.backend, accesses)
         self._note_products(run)
-
-    def _count(self, together: int, bound: int) -> None:
-        self._counted[0] += together
-        self._counted[1] += bound
 
     def _end(self) -> None:
         """Count what was split, and forget it."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,15 +28,13 @@ import numpy as np
 from ..ir.graph import Graph
 from ..ops.declare import OPS
 from ..record.forced_values import Forcing
-from ..record.shared import Shared
+from ..record.shared import SharedExpression
 from ..record.signature import Signature
 from ..record.tensor import RecordedTensor
 from ..schedule.merged import counts_together
 from ..schedule.schedule import lower_bound
 from ..schedule.structures import CONCAT_ROWS, KERNEL, PAYLOAD
 from .inspection import Inspected, inspect_recordings
-
-__all__ = ["Reason", "Reasons", "batching_reasons", "counted", "reasons_of", "why_not_together"]
 
 DEPENDS = "a node depends on another"
 NOT_READY = "some ran before others were ready"
@@ -173,17 +171,10 @@ def _count_group(r: Inspected, op: str, members: Sequence[int], count: Any) -> N
         joined = _longest_chain(r, order[: k + 1])
         saved, chain = chain + chains[s] - joined, joined
         if saved:
-            others = [
-                differences(r.signatures[other], r.signatures[s], _is_late(r, other, s))
-                for other in order[:k][:COMPARED]
-            ]
+            others = [differences(r.signatures[other], r.signatures[s]) for other in order[:k][:COMPARED]]
             closest = min(others, key=len)
-            count(
-                op,
-                " and ".join(what for what, _ in closest),
-                saved,
-                ", ".join(values for _, values in closest if values),
-            )
+            example = ", ".join(values for _, values in closest if values)
+            count(op, " and ".join(what for what, _ in closest), saved, example)
     count(op, DEPENDS, chain - 1)
     count(op, NOT_READY, total - sum(chains.values()))
 
@@ -198,12 +189,7 @@ def _longest_chain(r: Inspected, members: Sequence[int]) -> int:
     return lower_bound(dataclasses.replace(r.tape, sig=sig, signatures=table), r.schedule)
 
 
-def _is_late(r: Inspected, a: int, b: int) -> bool:
-    """Whether one of two signatures became constant only because gradients are wanted of something else."""
-    return any(r.signatures[s].late for s in (a, b))
-
-
-def differences(a: Signature, b: Signature, late: bool = False) -> list[tuple[str, str]]:
+def differences(a: Signature, b: Signature) -> list[tuple[str, str]]:
     """What keeps two signatures of one op apart: (what differs, the two values); never empty."""
     found: list[tuple[str, str]] = []
     if len(a.attrs) == len(b.attrs):
@@ -223,16 +209,14 @@ def differences(a: Signature, b: Signature, late: bool = False) -> list[tuple[st
             found.append((what, "; ".join(values)))
     for x, y in zip(a.shared, b.shared, strict=False):
         if x is not y and x._type is y._type:
-            found.append(("shared operand differs", f"two {_kind_of(x)}s {x._type}"))
+            kind = "shared expression" if isinstance(x, SharedExpression) else type(x).__name__.lower()
+            found.append(("shared operand differs", f"two {kind}s {x._type}"))
     if a.frozen != b.frozen and [r.dtype for r in a.results] == [r.dtype for r in b.results]:
+        late = a.late or b.late  # constant only because gradients are wanted of something else
         found.append(("one does not lead to what is differentiated" if late else "one is constant (no_grad)", ""))
     if not found:
         found.append(("traced code differs", _first_difference(a.graph, b.graph)))
     return found
-
-
-def _kind_of(x: Shared) -> str:
-    return {"SharedExpression": "shared expression"}.get(type(x).__name__, type(x).__name__.lower())
 
 
 def _attribute_names(signature: Signature) -> list[str]:
@@ -251,15 +235,11 @@ def _attribute_names(signature: Signature) -> list[str]:
 
 
 def _first_difference(a: Graph, b: Graph) -> str:
-    for x, y in zip(_lines(a), _lines(b), strict=False):
+    lines = ([f"{node} {node.type}" for node in graph.nodes] for graph in (a, b))
+    for x, y in zip(*lines, strict=False):
         if x != y:
             return f"{x} / {y}"
     return f"{len(a.nodes)} / {len(b.nodes)} ops"
-
-
-def _lines(graph: Graph) -> Iterator[str]:
-    for node in graph.nodes:
-        yield f"{node} {node.type}"
 
 
 def why_not_together(a: RecordedTensor, b: RecordedTensor) -> str:
@@ -290,7 +270,7 @@ def _verdict(first: Inspected, i: int, second: Inspected, j: int) -> str:
     a, b = (r.signatures[r.tape.sig[node]] for node in (i, j))
     if a.name != b.name:
         return f"not one launch: different ops, {a.name} / {b.name}"
-    parts = differences(a, b, _is_late(r, *(int(r.tape.sig[node]) for node in (i, j)))) if a is not b else []
+    parts = differences(a, b) if a is not b else []
     found = [f"{what}{f', {values}' if values else ''}" for what, values in parts]
     early, late = (i, j) if i < j else (j, i)
     names = {i: "first", j: "second"}

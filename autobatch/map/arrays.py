@@ -19,10 +19,8 @@ import numpy as np
 from ..base.jit import njit
 from ..ops.random import mix
 
-__all__ = ["COLUMNS", "KINDS", "RANGES", "Column", "encode", "replay"]
-
 LENGTH, SIGNATURE, VALUE, OUTSIDE = 0, 1, 2, 3
-KINDS = {"length": LENGTH, "signature": SIGNATURE, "value": VALUE, "outside": OUTSIDE}
+"""Kinds of entries."""
 
 COLUMNS = {
     "code": np.int32, "kind": np.uint8, "ints": np.int64, "floats": np.float64, "places": np.int32, "keys": np.int64,
@@ -34,20 +32,20 @@ RANGES = {"code": 0, "kind": 0, "ints": 1, "floats": 2, "places": 3, "keys": 4, 
 
 
 class Column:
-    """A long array that grows at its end."""
+    """A long array that grows at its end, with elements of a shape."""
 
     __slots__ = ("array", "size")
 
-    def __init__(self, dtype: Any) -> None:
-        self.array: Any = np.empty(0, dtype)
+    def __init__(self, dtype: Any, *shape: int) -> None:
+        self.array: Any = np.empty((0, *shape), dtype)
         self.size = 0
 
     def extend(self, values: Any) -> int:
         """Append; returns where the values begin."""
         first = self.size
         needed = first + len(values)
-        if needed > self.array.size:
-            grown = np.empty(max(needed, self.array.size * 3 // 2), self.array.dtype)
+        if needed > len(self.array):
+            grown = np.empty((max(needed, len(self.array) * 3 // 2), *self.array.shape[1:]), self.array.dtype)
             grown[:first] = self.array[:first]
             self.array = grown
         self.array[first:needed] = values
@@ -59,7 +57,7 @@ class Column:
 def encode(stream, ints, starts, slot_of, slot_kind, n_results, n_ints, draws, local):  # type: ignore[no-untyped-def]
     """Ranges of a tape's stream → code and kind of entries, kept nodes, keys of draws, and where each example's end.
 
-    starts: int64[m, 6], of each example the range of the stream, first value, first node, range of the int data;
+    starts: int64[m, 5], of each example the range of the stream, first value, first node, first of the int data;
     local: int64[values], -1, or -2 - k for value k of those that stand outside of examples. Nodes that make those are
     left out: they read nothing. Last comes the fault: the example whose node reads a value of neither kind, and the
     node, or -1.
@@ -92,7 +90,7 @@ def encode(stream, ints, starts, slot_of, slot_kind, n_results, n_ints, draws, l
                 node += 1
                 continue
             code[w] = s
-            kind[w] = 1
+            kind[w] = SIGNATURE
             w += 1
             for slot in range(slot_of[s], slot_of[s + 1]):
                 length = 1
@@ -100,16 +98,16 @@ def encode(stream, ints, starts, slot_of, slot_kind, n_results, n_ints, draws, l
                     length = stream[at]
                     at += 1
                     code[w] = length
-                    kind[w] = 0
+                    kind[w] = LENGTH
                     w += 1
                 for _ in range(length):
                     read = local[stream[at]]
                     if read <= -2:
                         code[w] = -2 - read
-                        kind[w] = 3
+                        kind[w] = OUTSIDE
                     elif read >= 0 and stream[at] >= first:
                         code[w] = read
-                        kind[w] = 2
+                        kind[w] = VALUE
                     elif fault[0] < 0:
                         fault[0] = r
                         fault[1] = node
@@ -174,11 +172,11 @@ def replay(  # type: ignore[no-untyped-def]
         for at in range(table[row, 0], table[row, 1]):
             c = code[at]
             k = kind[at]
-            if k == 2:
+            if k == VALUE:
                 c += base
-            elif k == 1:
+            elif k == SIGNATURE:
                 c = numbers[0, c]
-            elif k == 3:
+            elif k == OUTSIDE:
                 c = numbers[1, c]
             stream[w] = c
             w += 1

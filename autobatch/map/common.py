@@ -14,8 +14,6 @@ from ..record.links import import_array, shared_row
 from ..record.signature import Signature
 from ..record.tape import Recording
 
-__all__ = ["Common", "Needs", "Path"]
-
 Array = np.ndarray[Any, Any]
 
 Path = tuple[tuple[int, int], ...]

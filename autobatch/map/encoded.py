@@ -18,7 +18,7 @@ from ..base.errors import RecordingError, line_of, message, user_line
 from ..record.assemble import signature_table
 from ..record.tape import Recording, interrupted, state
 from ..record.tensor import RecordedTensor, iterate_tensors
-from .arrays import KINDS, encode
+from .arrays import OUTSIDE, SIGNATURE, encode
 from .common import Common, Needs, Path
 from .templates import Template, template_of
 
@@ -59,13 +59,8 @@ class Encoded:
         local = np.full(tape.count, -1, np.int64)
         for k, (value, _) in enumerate(outside):
             local[value] = -2 - k
-        starts = np.array(
-            [
-                (m.before[0] - low[0], m.after[0] - low[0], m.before[3], m.before[4], m.before[1] - low[1], 0)
-                for m in marks
-            ],
-            np.int64,
-        )
+        ranges = [(m.before[0], m.after[0], m.before[3], m.before[4], m.before[1]) for m in marks]
+        starts = np.array(ranges, np.int64) - np.array([low[0], low[0], 0, 0, low[1]])
         table = signature_table(tape.signatures, {})
         self.code, self.kind, nodes, self.keys, streams, ends, fault = encode(
             np.array(tape.stream[low[0] : high[0]], np.int32),
@@ -85,7 +80,8 @@ class Encoded:
         self.own_needs = self._rename(outside)
         self.places = common.numbers_of_lines(tape.listed_places(low[4], high[4]))[nodes - low[4]]
         self.key_path = np.array([common.number_of_path(paths[s]) for s in streams.tolist()], np.int32)
-        self._clear_keys()
+        for r, m in enumerate(marks):  # streams of draws are those of the place: what is kept has none
+            self.ints[self._own(r, 2, self.keys) + (m.before[1] - low[1])] = 0
         self.payloads = [self._payloads(m, local) for m in marks]
         self.templates = [self._template(r, results[m.index], local) for r, m in enumerate(marks)]
         self._check_held(results)
@@ -98,8 +94,8 @@ class Encoded:
         own: list[Needs] = []
         for r in range(len(self.marks)):
             code, kind = self._own(r, 0, self.code), self._own(r, 0, self.kind)
-            used = dict.fromkeys(code[kind == KINDS["signature"]].tolist())
-            read = dict.fromkeys(code[kind == KINDS["outside"]].tolist())
+            used = dict.fromkeys(code[kind == SIGNATURE].tolist())
+            read = dict.fromkeys(code[kind == OUTSIDE].tolist())
             for s in used:
                 if signature[s] < 0:
                     signature[s] = common.number_of_signature(tape.signatures[s])
@@ -109,16 +105,10 @@ class Encoded:
                 if value[k] < 0:
                     value[k] = common.number_of_outside(outside[k][1])
             own.append((tuple(signature[list(used)].tolist()), tuple(value[list(read)].tolist())))
-        for kind_of, numbers in ((KINDS["signature"], signature), (KINDS["outside"], value)):
+        for kind_of, numbers in ((SIGNATURE, signature), (OUTSIDE, value)):
             at = self.kind == kind_of
             self.code[at] = numbers[self.code[at]]
-        self.outside_numbers = value
         return own
-
-    def _clear_keys(self) -> None:
-        """Streams of draws are those of the place: what is kept has none."""
-        for r, m in enumerate(self.marks):
-            self.ints[self._own(r, 2, self.keys) + (m.before[1] - self.marks[0].before[1])] = 0
 
     def _own(self, r: int, k: int, array: Array) -> Array:
         """An example's part of an array: k is 0 for entries of the stream, 1 for nodes, 2 for keys."""
@@ -140,13 +130,13 @@ class Encoded:
         returned = [number for is_outside, number, _ in self.templates[r].tensors if is_outside]
         return signatures, tuple(dict.fromkeys([*outside, *returned]))
 
-    def first_node(self, r: int) -> int:
-        """The first node of an example, counted in the lists of the recording."""
-        return self.marks[r].before[4]
-
-    def line(self, node: int) -> str:
-        """The user's line of a node in the lists of the recording."""
-        return line_of(*self.tape.listed_places(node, node + 1)[0]) if node < len(self.tape.places) else ""
+    def error(self, r: int, what: str, repair: str, node: int | None = None) -> RecordingError:
+        """An error about an example: at the line of its first node, or of another."""
+        node = self.marks[r].before[4] if node is None else node  # counted in the lists of the recording
+        where = line_of(*self.tape.listed_places(node, node + 1)[0]) if node < len(self.tape.places) else user_line()
+        error = RecordingError(message(f"map: a recording {what}", where=where, repair=repair))
+        error.add_note(f"in example {self.marks[r].index} of ab.map")
+        return error
 
     def _payloads(self, m: Mark, local: Array) -> tuple[tuple[int, Array], ...]:
         own = self.tape.payloads[m.before[5] : m.after[5]]
@@ -182,13 +172,8 @@ class Encoded:
                 self._refuse(r, "a tensor recorded in it is kept elsewhere than in its result")
 
     def _refuse(self, r: int, what: str, node: int | None = None) -> NoReturn:
-        error = RecordingError(
-            message(
-                f"map: a recording cannot be reused: {what}",
-                where=self.line(self.first_node(r) if node is None else node) or user_line(),
-                repair="compute what it reads inside the function, return nested lists, tuples and dicts of all that "
-                "is wanted, or leave out reuse=True",
-            )
+        repair = (
+            "compute what it reads inside the function, return nested lists, tuples and dicts of all that is wanted, "
+            "or leave out reuse=True"
         )
-        error.add_note(f"in example {self.marks[r].index} of ab.map")
-        raise error
+        raise self.error(r, f"cannot be reused: {what}", repair, node)

@@ -23,16 +23,15 @@ from typing import Any
 import numpy as np
 
 from ..base.clocks import profiles
-from ..base.errors import RecordingError, message
 from ..base.interrupts import uninterrupted
 from ..record.cells.facts import weakly
 from ..record.tape import Block, Recording
 from ..record.tensor import RecordedTensor
-from .arrays import COLUMNS, KINDS, RANGES, Column, replay
+from .arrays import COLUMNS, RANGES, SIGNATURE, Column, replay
 from .common import Common, Needs, Path
 from .encoded import Encoded, Mark
 from .surroundings import Surroundings
-from .templates import Template
+from .templates import Template, same_array
 
 LIMIT_BYTES = 1 << 30
 """What one thread keeps at most; the examples whose recordings were used longest ago are given up first."""
@@ -98,8 +97,7 @@ class Store:
     def clear(self) -> None:
         """Begin with empty columns."""
         self.columns = {name: Column(dtype) for name, dtype in COLUMNS.items()}
-        self.table: Array = np.zeros((0, _VALUES + 1), np.int64)
-        self.used: Array = np.zeros(0, np.int64)
+        self.table, self.used = Column(np.int64, _VALUES + 1), Column(np.int64)
         self.kept: list[Kept] = []
         self.kept_bytes = 0
 
@@ -137,13 +135,13 @@ class Store:
         """Put kept recordings into an open one, as examples `indices` of a map; their results."""
         self.tick += 1
         chosen = np.array(rows, np.int64)
-        self.used[chosen] = self.tick
+        self.used.array[chosen] = self.tick
         kept = [self.kept[row] for row in rows]
         numbers = self.common.record(list({id(k.needs): k.needs for k in kept}.values()), tape)  # equal ones are one
         first = tape.count
         stream, ints, floats, places, bases = replay(
             chosen,
-            self.table,
+            self.table.array,
             *(column.array for column in self.columns.values()),
             self.common.path_of,
             self.common.steps,
@@ -154,7 +152,7 @@ class Store:
             numbers,
         )
         at = (len(tape.stream), len(tape.ints), len(tape.floats))
-        n_values = int(self.table[chosen, _VALUES].sum())
+        n_values = int(self.table.array[chosen, _VALUES].sum())
         block = Block(at, tape.n_nodes, first, n_values, stream, ints, floats, places, self.common.lines.things)
         payloads: list[tuple[int, Array]] = []
         tensors: list[RecordedTensor] = []
@@ -211,25 +209,9 @@ class Store:
 
     def _add(self, context: Context, new: Encoded, which: list[int], examples: Sequence[Any]) -> None:
         self.contexts[context.surroundings] = context
-        first, count = len(self.kept), len(which)
-        more = first + count - len(self.used)
-        if more > 0:
-            more = max(more, first // 2)
-            self.table = np.concatenate([self.table, np.zeros((more, _VALUES + 1), np.int64)])
-            self.used = np.concatenate([self.used, np.zeros(more, np.int64)])
-        table = self.table[first : first + count]
-        table[:, _VALUES] = new.n_values[which]
-        n_bytes = np.full(count, _ROW_BYTES)
-        for name, column in self.columns.items():
-            parts = [new.part(r, name) for r in which]
-            start = column.extend(np.concatenate(parts))
-            lengths = np.array([len(part) for part in parts])
-            n_bytes += lengths * column.array.itemsize
-            k = 2 * RANGES[name]
-            table[:, k + 1] = start + np.cumsum(lengths)
-            table[:, k] = table[:, k + 1] - lengths
-        self.used[first : first + count] = self.tick
-        for row, (r, size) in enumerate(zip(which, n_bytes.tolist(), strict=True), first):
+        parts = {name: [new.part(r, name) for r in which] for name in self.columns}
+        n_bytes = self._append(new.n_values[which], np.full(len(which), self.tick), parts)
+        for row, (r, size) in enumerate(zip(which, n_bytes.tolist(), strict=True), len(self.kept)):
             m, payloads = new.marks[r], new.payloads[r]
             needs = new.needs(r)
             size += sum(array.nbytes for _, array in payloads)
@@ -238,6 +220,23 @@ class Store:
             self.kept.append(Kept(context, m.key, examples[m.index], needs, payloads, new.templates[r], size))
             self.kept_bytes += size
             context.rows[m.key] = row
+
+    def _append(self, n_values: Array, used: Array, parts: dict[str, list[Array]]) -> Array:
+        """Write recordings into the columns, and their ranges and numbers of values into the table; their bytes."""
+        rows = np.zeros((len(n_values), _VALUES + 1), np.int64)
+        rows[:, _VALUES] = n_values
+        n_bytes = np.full(len(n_values), _ROW_BYTES)
+        for name, column in self.columns.items():
+            start = column.extend(np.concatenate([column.array[:0], *parts[name]]))
+            lengths = np.array([len(part) for part in parts[name]], np.int64)
+            n_bytes += lengths * column.array.itemsize
+            k = 2 * RANGES[name]
+            rows[:, k + 1] = start + np.cumsum(lengths)
+            rows[:, k] = rows[:, k + 1] - lengths
+        self.table.size = self.used.size = len(self.kept)  # also where memory ran out the last time
+        self.table.extend(rows)
+        self.used.extend(used)
+        return n_bytes
 
     def _compare(self, row: int, new: Encoded, r: int) -> None:
         kept, parts = self.kept[row], {name: new.part(r, name) for name in self.columns}
@@ -249,37 +248,32 @@ class Store:
             what = "other whole numbers"
         elif old["floats"].tobytes() != parts["floats"].tobytes():
             what = "other numbers"
-        elif not _same_payloads(kept.payloads, new.payloads[r]):
+        elif [i for i, _ in kept.payloads] != [i for i, _ in new.payloads[r]] or not all(
+            same_array(a, b) for (_, a), (_, b) in zip(kept.payloads, new.payloads[r], strict=True)
+        ):
             what = "other arrays"
         elif not kept.template.same(new.templates[r]):
             what = "another result"
         if what:
-            error = RecordingError(
-                message(
-                    f"map: a recording that is reused is out of date: recorded anew it holds {what}",
-                    where=new.line(new.first_node(r)),
-                    repair="call ab.forget() after changing an example, or what the function reads beside it",
-                )
-            )
-            error.add_note(f"in example {new.marks[r].index} of ab.map")
-            raise error
+            repair = "call ab.forget() after changing an example, or what the function reads beside it"
+            raise new.error(r, f"that is reused is out of date: recorded anew it holds {what}", repair)
 
     def _same_code(self, old: dict[str, Array], parts: dict[str, Array]) -> bool:
         """Whether two codes of the same kinds are equal; signatures that were made twice compare by content."""
         at = np.flatnonzero(old["code"] != parts["code"])
-        if (old["kind"][at] != KINDS["signature"]).any():
+        if (old["kind"][at] != SIGNATURE).any():
             return False
         pairs = {(int(a), int(b)) for a, b in zip(old["code"][at], parts["code"][at], strict=True)}
         both = ((self.common.signature(a), self.common.signature(b)) for a, b in pairs)
         return all(x is not None and y is not None and x.key() == y.key() for x, y in both)
 
     def _range(self, row: int, name: str) -> Array:
-        first, last = self.table[row, 2 * RANGES[name] : 2 * RANGES[name] + 2]
+        first, last = self.table.array[row, 2 * RANGES[name] : 2 * RANGES[name] + 2]
         return self.columns[name].array[first:last]
 
     def _evict(self, limit: int) -> None:
         """Give up what is of no use, and what was used longest ago until the rest fits; close the gaps."""
-        order = np.argsort(-self.used[: len(self.kept)], kind="stable").tolist()
+        order = np.argsort(-self.used.array[: len(self.kept)], kind="stable").tolist()
         alive = {id(context) for context in self.contexts.values() if context.lives()}
         total, stay = 0, []
         for row in order:
@@ -290,21 +284,12 @@ class Store:
                     break
                 stay.append(row)
         stay.sort()
-        old, table, used, columns = self.kept, self.table, self.used, self.columns
-        gathered = {
-            name: [self._range(row, name) for row in stay] or [column.array[:0]] for name, column in columns.items()
-        }
+        old, n_values, used = self.kept, self.table.array[stay, _VALUES], self.used.array[stay]
+        parts = {name: [self._range(row, name) for row in stay] for name in self.columns}
         for context in self.contexts.values():
             context.rows.clear()
         self.clear()
-        for name, column in self.columns.items():
-            column.extend(np.concatenate(gathered[name]))
-        self.table, self.used = np.zeros((len(stay), _VALUES + 1), np.int64), used[stay]
-        self.table[:, _VALUES] = table[stay, _VALUES]
-        for k in set(RANGES.values()):
-            last = np.cumsum(table[stay, 2 * k + 1] - table[stay, 2 * k])
-            self.table[:, 2 * k + 1] = last
-            self.table[1:, 2 * k] = last[:-1]
+        self._append(n_values, used, parts)
         for row, before in enumerate(stay):
             kept = old[before]
             self.kept.append(kept)
@@ -313,13 +298,6 @@ class Store:
         self.contexts = {key: context for key, context in self.contexts.items() if context.rows}
         self.needs = {kept.needs: kept.needs for kept in self.kept}
         self.common.keep_only(list(self.needs))
-
-
-def _same_payloads(old: Sequence[tuple[int, Array]], new: Sequence[tuple[int, Array]]) -> bool:
-    return len(old) == len(new) and all(
-        i == j and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-        for (i, a), (j, b) in zip(old, new, strict=True)
-    )
 
 
 class _Local(threading.local):

@@ -21,8 +21,6 @@ from ..record.expressions import Tied
 from ..record.shared import Shared
 from ..record.tape import state
 
-__all__ = ["Surroundings"]
-
 _SEEN = 8
 """Functions whose surroundings are remembered: those seen last."""
 

@@ -20,8 +20,6 @@ from ..record.shared import Shared
 from ..record.tape import Recording
 from ..record.tensor import RecordedTensor
 
-__all__ = ["Template", "template_of"]
-
 _new = object.__new__
 
 
@@ -102,6 +100,11 @@ def template_of(result: Any, tape: Recording, number: Callable[[RecordedTensor],
     return Template(tensors, steps)
 
 
+def same_array(a: Any, b: Any) -> bool:
+    """Whether two arrays are equal to the bit."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
 def _same(x: Any, y: Any) -> bool:
     if x is y:
         return True
@@ -110,7 +113,7 @@ def _same(x: Any, y: Any) -> bool:
     if isinstance(x, Tied):
         return bool(x() is y())
     if isinstance(x, np.ndarray):
-        return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+        return same_array(x, y)
     try:
         return bool(x == y)
     except Exception:

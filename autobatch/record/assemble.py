@@ -42,9 +42,7 @@ def parsed(
     return Tape(table, *nodes, ints, floats, np.array(roots, np.int32), list(pools))
 
 
-def nodes_of(
-    stream: Ints, table: SignatureTable, n_nodes: int
-) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:
+def nodes_of(stream: Ints, table: SignatureTable, n_nodes: int) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:
     """Of each node in a stream: signature, slots, their arguments, values and data, as `Tape` has them."""
     n_results = np.diff(table.result_of).astype(np.int32)
     # Made by NumPy, which asks for large pages where arrays are large.

@@ -7,8 +7,6 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["attributes_of_dict", "filled", "keys_of", "kind_of", "made_like", "parts_of"]
-
 
 def parts_of(x: Any) -> Sequence[Any]:
     """What a list or tuple holds, or a dict under its keys."""

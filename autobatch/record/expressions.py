@@ -11,7 +11,7 @@ import numpy as np
 
 from ..backends.transfer import copy_of
 from .context import checking
-from .shared import Expression, Memo, Shared, SharedExpression, device_of, evaluate_shared, held_by, in_order
+from .shared import Expression, Memo, Shared, SharedExpression, evaluate_shared, held_by, in_order
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def settle(held: Iterable[Shared]) -> None:
     with np.errstate(all="ignore"):
         for value in values:
             if value._op is not None:
-                evaluate_shared([value._op], memo, device_of([value._op]))
+                evaluate_shared(value._op, memo)
     for value in values:
         if value._op is not None:
             value.settle(copy_of(memo[value._op]))

@@ -6,8 +6,7 @@ inside derivatives cannot mix. What it recorded is then walked backwards (`deriv
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
@@ -22,7 +21,7 @@ from .links import shared_row
 from .modes import freeze
 from .recorder import tensor
 from .shared import Expression, Shared, SharedExpression, alias
-from .tape import Recording, current_tape, interrupted, refuse_inside
+from .tape import Recording, current_tape, interrupted, refuse_inside, state
 from .tensor import RecordedTensor
 
 
@@ -101,7 +100,7 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
         substitution = _Substitution()
         constant = is_frozen()  # an outer no_grad makes the results constant; the function itself is differentiated
         tape = substitution.tape
-        sweeps, aliases = tape.sweeps, _in_use.aliases
+        sweeps, aliases = tape.sweeps, state.aliases
         try:
             try:
                 freeze(False)
@@ -110,10 +109,10 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
                 value = fn(*replaced, **kwargs)
                 derivatives = substitution.derivatives(value)
             finally:
-                tape.sweeps, _in_use.aliases = sweeps, aliases
+                tape.sweeps, state.aliases = sweeps, aliases
                 freeze(constant)
         finally:
-            tape.sweeps, _in_use.aliases = sweeps, aliases  # again: Ctrl-C may have cut the first one short
+            tape.sweeps, state.aliases = sweeps, aliases  # again: Ctrl-C may have cut the first one short
             freeze(constant)
         if constant:
             value, derivatives = value.detach(), {x: g.detach() for x, g in derivatives.items()}
@@ -121,14 +120,6 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
         return value, results[0] if isinstance(argnums, int) else results
 
     return both
-
-
-class _InUse(threading.local):
-    aliases: Mapping[Shared, int] = {}
-
-
-_in_use = _InUse()
-"""How many aliases of a shared value are arguments of derivatives under way in this thread."""
 
 
 class _Substitution:
@@ -169,9 +160,9 @@ class _Substitution:
 
     def _alias(self, x: Shared) -> Shared:
         """A shared value as an argument: no other value is the same one, and batches share it all the same."""
-        number = _in_use.aliases.get(x, 0)
+        number = state.aliases.get(x, 0)
         found: Expression = alias(x, number)
-        _in_use.aliases = {**_in_use.aliases, x: number + 1}
+        state.aliases = {**state.aliases, x: number + 1}
         op = found.operand
         assert isinstance(op, SharedExpression)
         self.aliases[found] = op

@@ -10,8 +10,6 @@ from .context import frozen, is_frozen
 from .tape import own_tape, state
 from .tensor_list import GUARDED
 
-__all__ = ["freeze", "no_grad"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -24,8 +24,6 @@ from ..ops.value import Tensor
 from . import reductions
 from .creation import full
 
-__all__ = ["FUNCTIONS"]
-
 Function = Callable[..., Any]
 
 
@@ -53,37 +51,19 @@ def _truth(x: Any) -> Any:
     return x if x.dtype.kind == "b" else x != 0
 
 
-def _axes(name: str, axis: Any, ndim: int) -> list[int]:
-    return [movement.negative_axis(name, k, ndim) + ndim for k in movement.extents(axis)]
-
-
-def _shape_only(fn: Function) -> Function:
-    """A function that changes the shape, as NumPy says it does."""
+def _moving(fn: Function, permutes: bool = False) -> Function:
+    """A function that changes the shape, or permutes the axes, as NumPy does it to an array that takes no memory."""
 
     def function(a: Any, *args: Any, **options: Any) -> Any:
         a = as_value(a)
-        return movement.reshape(a, _asked(fn, a.shape, args, options))
+        shape = tuple(range(len(a.shape))) if permutes else a.shape
+        try:
+            made = fn(np.broadcast_to(0, shape), *args, **options).shape
+        except ValueError as error:
+            raise op_error(fn.__name__, str(error), got=f"shape {shape}") from None
+        return movement.transpose(a, made) if permutes else movement.reshape(a, made)
 
     return function
-
-
-def _permuting(fn: Function) -> Function:
-    """A function that permutes axes, as NumPy says it does."""
-
-    def function(a: Any, *args: Any, **options: Any) -> Any:
-        a = as_value(a)
-        return movement.transpose(a, _asked(fn, tuple(range(len(a.shape))), args, options))
-
-    return function
-
-
-def _asked(fn: Function, shape: tuple[int, ...], args: Any, options: Any) -> tuple[int, ...]:
-    """The shape of what NumPy makes of an array of this shape, which takes no memory."""
-    try:
-        made: tuple[int, ...] = fn(np.broadcast_to(0, shape), *args, **options).shape
-    except ValueError as error:
-        raise op_error(fn.__name__, str(error), got=f"shape {shape}") from None
-    return made
 
 
 def _dot(a: Any, b: Any) -> Any:
@@ -131,8 +111,10 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max:
 
 def _flip(m: Any, axis: Any = None) -> Any:
     m = as_value(m)
-    axes = range(len(m.shape)) if axis is None else _axes("flip", axis, len(m.shape))
-    return m[tuple(slice(None, None, -1 if k in axes else None) for k in range(len(m.shape)))]
+    ndim = len(m.shape)
+    axes = range(ndim) if axis is None else movement.extents(axis)
+    flipped = {movement.negative_axis("flip", k, ndim) for k in axes}
+    return m[tuple(slice(None, None, -1 if k in flipped else None) for k in range(-ndim, 0))]
 
 
 def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Any:
@@ -209,10 +191,10 @@ FUNCTIONS: dict[Function, Function] = {
     np.ravel: lambda a: movement.reshape(a, -1),
     np.transpose: lambda a, axes=None: movement.transpose(a, axes),
     np.matrix_transpose: lambda x: as_value(x).mT,
-    np.swapaxes: _permuting(np.swapaxes),
-    np.moveaxis: _permuting(np.moveaxis),
-    np.squeeze: _shape_only(np.squeeze),
-    np.expand_dims: _shape_only(np.expand_dims),
+    np.swapaxes: _moving(np.swapaxes, permutes=True),
+    np.moveaxis: _moving(np.moveaxis, permutes=True),
+    np.squeeze: _moving(np.squeeze),
+    np.expand_dims: _moving(np.expand_dims),
     np.broadcast_to: lambda array, shape: movement.broadcast_to(array, movement.extents(shape)),
     np.concatenate: _concatenate,
     np.stack: lambda arrays, axis=0: reductions.stack(arrays, axis),
@@ -259,7 +241,8 @@ def array_function(self: Tensor, func: Function, types: Any, args: Any, options:
     allowed = _SIGNATURES[func].parameters
     is_open = any(p.kind is p.VAR_KEYWORD for p in allowed.values())
     for option, value in options.items():
-        if option in allowed or is_open or _is_default(option, value):
+        is_default = value is None or value is np._NoValue or any(value is x for x in _DEFAULTS.get(option, ()))
+        if option in allowed or is_open or is_default:
             continue
         got, repair = f"{option}={value!r}"[:80], _REPAIRS.get(option, "")
         raise op_error(name, f"{option}= is not there for recorded values", got=got, repair=repair)
@@ -276,10 +259,6 @@ _REPAIRS = {
     "dtype": "convert the result by .astype(dtype)",
     "where": "choose by ab.where",
 }
-
-
-def _is_default(option: str, value: Any) -> bool:
-    return value is None or value is np._NoValue or any(value is one for one in _DEFAULTS.get(option, ()))
 
 
 Tensor.__array_ufunc__ = array_ufunc  # type: ignore[method-assign]

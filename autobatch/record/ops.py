@@ -38,9 +38,6 @@ from .shared import Shared
 from .tape import state
 from .tensor import RecordedTensor
 
-__all__ = ["concat", "cross_entropy", "exp", "log", "relu", "sigmoid", "softplus", "split", "sqrt", "tanh"]
-
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

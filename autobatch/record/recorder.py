@@ -103,7 +103,8 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         elif isinstance(x, bool | np.bool_):
             keys.append(("static", bool(x)))
         elif isinstance(x, int | np.integer) and not isinstance(x, np.bool_):
-            ints.append(in_range(op, int(x), _whole_bits(operands)))
+            dtypes = {o.dtype for o in operands if isinstance(o, Tensor)}  # among int32 alone it has 32 bits
+            ints.append(in_range(op, int(x), 32 if dtypes == {INT32} else 64))
             keys.append("i")
         elif isinstance(x, float | np.floating):
             floats.append(float(x))
@@ -152,12 +153,6 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
     if hit is None or (not ids and (tape.is_interrupted or tape.is_aside)):
         return None
     return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
-
-
-def _whole_bits(operands: tuple[Any, ...]) -> int:
-    """How many bits a whole number has that meets these operands: 32 among values of int32 alone."""
-    dtypes = {x.dtype for x in operands if isinstance(x, Tensor)}
-    return 32 if dtypes == {INT32} else 64
 
 
 def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:

@@ -26,10 +26,6 @@ from .tape import state
 Values = TensorLike | Iterable[TensorLike]
 
 
-def _is_list(x: Any) -> bool:
-    return isinstance(x, list | tuple | TracedList)
-
-
 def _listed(x: Any) -> Any:
     """What is meant as a list, as a list: generators and other iterators, values of a dict, deques."""
     return list(x) if isinstance(x, Iterator | ValuesView | deque) else x
@@ -41,7 +37,7 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool, shape: ShapeLike | No
         if known is not None:
             return known
     x = _listed(x)
-    if not _is_list(x):
+    if not isinstance(x, list | tuple | TracedList):
         if not isinstance(x, Tensor):
             x = tensor(x)
         return reduction(kind, x, axis, keepdims)
@@ -65,10 +61,11 @@ def over_list(kind: str, values: Any) -> Any:
     if isinstance(values, TracedList):
         values = list(values)
     if not len(values):
+        has_identity = kind in REDUCTIONS and math.isfinite(REDUCTIONS[kind].identity)
         raise user_error(
             OpTypeError,
             f"{kind}: an empty list has no {kind}",
-            repair=f"pass shape= or like= to ab.{kind}" if _has_identity(kind) else "guard the call with an if",
+            repair=f"pass shape= or like= to ab.{kind}" if has_identity else "guard the call with an if",
         )
     if kind != "stack":
         _check_elements(kind, values)
@@ -77,10 +74,6 @@ def over_list(kind: str, values: Any) -> Any:
     if len(values) == 1 and kind != "stack" and state.builder is None:
         return reduced_alone(kind, alias(best) if isinstance(best, Held) else best)
     return best._record_list(kind, values)
-
-
-def _has_identity(kind: str) -> bool:
-    return kind in REDUCTIONS and math.isfinite(REDUCTIONS[kind].identity)
 
 
 def _check_elements(kind: str, values: Any) -> None:

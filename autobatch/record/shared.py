@@ -254,7 +254,7 @@ class SharedExpression(Shared):
         return builder.shared_operand(self)
 
     def _array(self) -> np.ndarray[Any, Any]:
-        return evaluate_shared([self], {}, device_of([self]))[0]
+        return evaluate_shared(self, {})
 
     def _evaluate(self, arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         return arrays[0] if self.op is None else _computed(self.graph, arrays)[0]
@@ -382,22 +382,20 @@ def held_by(values: Iterable[Shared]) -> list[Shared]:
     return [x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)]
 
 
-def evaluate_shared(
-    wanted: Iterable[Shared], memo: Memo, device: Device | None = None, read: Callable[[Shared], Any] | None = None
-) -> list[np.ndarray[Any, Any]]:
-    """Arrays of shared values; `memo` keeps what was computed in this recording.
-
-    `device` is where they are wanted, None for the host; `read` gives the numbers of those that are no expressions.
-    """
-    wanted = list(wanted)
-    evaluate_in_order(in_order(x for x in wanted if x not in memo), memo, device, read)
-    return [memo[x] for x in wanted]
+def evaluate_shared(x: Shared, memo: Memo) -> np.ndarray[Any, Any]:
+    """The array of a shared value, where its parameters lie; `memo` keeps what was computed."""
+    if x not in memo:
+        evaluate_in_order(in_order([x]), memo, device_of([x]))
+    return memo[x]
 
 
 def evaluate_in_order(
     order: Iterable[Shared], memo: Memo, device: Device | None = None, read: Callable[[Shared], Any] | None = None
 ) -> None:
-    """The same for values that come after all that they are made of."""
+    """Evaluate shared values, each after all that it is made of; `memo` keeps what was computed in this recording.
+
+    `device` is where they are wanted, None for the host; `read` gives the numbers of those that are no expressions.
+    """
     for x in order:
         if x not in memo:
             if isinstance(x, SharedExpression):

@@ -19,7 +19,7 @@ import math
 import operator
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
@@ -269,6 +269,7 @@ class State(threading.local):
     """What a thread is doing.
 
     tape: the recording that is under way; others: those of asyncio tasks that wait, and of the code outside of tasks
+    aliases: how many aliases of a shared value are arguments of derivatives under way
     frozen_tasks: how many asyncio tasks are inside of `no_grad`
     """
 
@@ -284,6 +285,7 @@ class State(threading.local):
     example: int = -1
     training: bool = True
     forcing: Forcing | None = None
+    aliases: Mapping[Shared, int] = {}
 
     def __init__(self) -> None:
         self.ended: list[weakref.ref[Recording]] = []  # the last ones: they can still be explained

@@ -160,7 +160,8 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
     shape: Any = None
     for e in x:
         one = Flat()
-        structure = _part(_as_value(e, tape), one, tape)
+        is_number = isinstance(e, int | float | np.number) and not isinstance(e, bool)
+        structure = _part(lift(as_array(e), tape) if is_number else e, one, tape)
         if any(not isinstance(s, RecordedTensor) for s in one.slots) or one.objects:
             raise op_error(
                 "cell",
@@ -187,12 +188,6 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
     flat.slots.extend(columns)
     flat.fast_key.extend(c[0]._type for c in columns)
     return "list", shape
-
-
-def _as_value(x: Any, tape: Recording) -> Any:
-    if isinstance(x, int | float | np.number) and not isinstance(x, bool):
-        return lift(as_array(x), tape)
-    return x
 
 
 def _key(part: Any) -> Any:

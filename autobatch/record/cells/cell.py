@@ -55,7 +55,8 @@ class Cell:
             raise TypeError(f"cell {self.name}: static names {sorted(unknown)}, {what}")
         self.static = frozenset(static)
         self.is_method = next(iter(self.signature.parameters), "") == "self"
-        self.entries: dict[Any, list[Tied[Traced]]] = _entries_of(fn)
+        is_remade = "<locals>" in fn.__qualname__ and fn.__closure__ is not None
+        self.entries: dict[Any, list[Tied[Traced]]] = _by_code.setdefault(fn.__code__, {}) if is_remade else {}
         self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Tied[Traced]]]] = weakref.WeakKeyDictionary()
         self.traces = 0
         self.is_lasting = not set(fn.__code__.co_freevars) - {"__class__"}  # else it may be one of many
@@ -198,14 +199,8 @@ class Cell:
         )
 
 
-def _entries_of(fn: Callable[..., Any]) -> dict[Any, list[Tied[Traced]]]:
-    """Entries are kept by code object, so that a function defined anew for each example is traced once."""
-    if "<locals>" not in fn.__qualname__ or fn.__closure__ is None:
-        return {}
-    return _by_code.setdefault(fn.__code__, {})
-
-
 _by_code: dict[Any, dict[Any, list[Tied[Traced]]]] = {}
+"""Entries by code object, so that a function defined anew for each example is traced once."""
 
 
 @overload

@@ -57,6 +57,7 @@ _ENVIRONMENT = {"environ": os.environ, "getenv": os.environ}
 _DESCRIBED = "__dict__", "vars", "asdict", "astuple", "fields"
 """Names by which code reads all attributes of an object."""
 _CONSTRUCTORS = ("__new__", "__init__", "__post_init__")
+_CODE = (types.FunctionType, classmethod, staticmethod, property)
 _SELDOM_CALLED = frozenset((*_CONSTRUCTORS, "__init_subclass__", "__repr__", "__str__", "__del__", "__reduce__"))
 
 
@@ -344,7 +345,8 @@ class _Walk:
         if holder.kind in ("class", "function"):
             chosen = [n for n in chosen if not (n in self.counters and isinstance(held[n], int | float))]
             if first and holder.kind == "class":
-                chosen += [n for n, v in held.items() if n[:2] == "__" and n not in _SELDOM_CALLED and _is_code(v)]
+                special = ((n, v) for n, v in held.items() if n[:2] == "__" and n not in _SELDOM_CALLED)
+                chosen += [n for n, v in special if isinstance(v, _CODE)]
         for name in chosen:
             value = held[name] if holder.is_noted else self.item(holder.lasting, held, name)
             self.prints += (k, name, self.token(value, holder.lasting))
@@ -390,10 +392,6 @@ class _Slots(Mapping[str, Any]):
 
 def _id_of_referent(x: weakref.ref[Any]) -> int:
     return id(x())
-
-
-def _is_code(x: Any) -> bool:
-    return isinstance(x, types.FunctionType | classmethod | staticmethod | property)
 
 
 def _names(slots: Any) -> tuple[str, ...]:
