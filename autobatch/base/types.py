@@ -112,12 +112,8 @@ def value_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     except TypeError:
         wanted = np.dtype(object)
     if wanted not in DTYPES and wanted != HALF:
-        raise op_error(
-            name,
-            "no value holds this dtype",
-            expected="float32, float64, int32, int64, bool, or float16, which is computed in float32",
-            got=str(dtype),
-        )
+        expected = "float32, float64, int32, int64, bool, or float16, which is computed in float32"
+        raise op_error(name, "no value holds this dtype", expected=expected, got=str(dtype))
     return FLOATS[0] if wanted == HALF else wanted
 
 

@@ -48,11 +48,8 @@ def shared_backward(x: Shared, retain: bool) -> None:
     if not x.trainable:
         raise _no_gradient("it is computed from constants, under no_grad, or detached")
     if x.operand is None:
-        raise user_error(
-            RecordingError,
-            "backward: the value was reversed before, or a parameter that it is computed from has changed since",
-            repair="compute it anew, or call the first backward with retain=True",
-        )
+        what = "backward: the value was reversed before, or a parameter that it is computed from has changed since"
+        raise user_error(RecordingError, what, repair="compute it anew, or call the first backward with retain=True")
     with np.errstate(all="ignore"):
         gradients, number = gradients_of_shared(x.operand)
         accumulate(gradients)
@@ -72,11 +69,8 @@ def _why_constant(t: RecordedTensor) -> str:
 
 
 def _no_gradient(why: str) -> RecordingError:
-    return user_error(
-        RecordingError,
-        f"backward: no parameter leads to the value: {why}",
-        repair="check that the loss is computed from parameters, outside of ab.no_grad() and without .detach()",
-    )
+    repair = "check that the loss is computed from parameters, outside of ab.no_grad() and without .detach()"
+    return user_error(RecordingError, f"backward: no parameter leads to the value: {why}", repair=repair)
 
 
 def _check(x: RecordedTensor | Shared) -> None:

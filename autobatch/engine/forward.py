@@ -198,8 +198,5 @@ def check_versions(tape: Recording) -> None:
     born = tape.born
     for p in operands(tape):
         if isinstance(p, Held) and p._version > born:
-            raise user_error(
-                RecordingError,
-                f"a recording meets a parameter {p._type} that changed after it was made",
-                repair="record again after changing parameters",
-            )
+            what = f"a recording meets a parameter {p._type} that changed after it was made"
+            raise user_error(RecordingError, what, repair="record again after changing parameters")

@@ -45,17 +45,12 @@ def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[P
     while heap:
         _, tape = heapq.heappop(heap)
         if tape is CHANGED:
-            raise user_error(
-                RecordingError,
-                "backward: it reaches a value of parameters that have changed since it was computed",
-                repair="compute it anew after changing parameters, or use .detach() of it",
-            )
+            what = "backward: it reaches a value of parameters that have changed since it was computed"
+            repair = "compute it anew after changing parameters, or use .detach() of it"
+            raise user_error(RecordingError, what, repair=repair)
         if tape.state == ENDED:
-            raise user_error(
-                RecordingError,
-                "backward: it reaches a recording that has ended",
-                repair="call the earlier backward with retain=True, or detach",
-            )
+            what = "backward: it reaches a recording that has ended"
+            raise user_error(RecordingError, what, repair="call the earlier backward with retain=True, or detach")
         check_versions(tape)
         visited.append(tape)
         with timed("reverse"):

@@ -42,11 +42,8 @@ def compute(t: RecordedTensor) -> Array:
             raise user_error(RecordingError, what, repair="record it anew")
         flush(tape, t)
     if tape.state == ENDED or tape.run is None:
-        raise user_error(
-            RecordingError,
-            "a tensor is read after its recording has ended",
-            repair="force it before backward(), return it from ab.map, or keep x.detach()",
-        )
+        repair = "force it before backward(), return it from ab.map, or keep x.detach()"
+        raise user_error(RecordingError, "a tensor is read after its recording has ended", repair=repair)
     value: Array = tape.run.value(t._id, t._type)
     t._value = value
     return value

@@ -97,12 +97,8 @@ def _signatures(recordings: Sequence[Inspected]) -> Chosen:
 
 def _explain_cell(cell: Any, owner: Any, stage: str) -> str:
     if stage not in _KERNEL_STAGES:
-        raise user_error(
-            CellError,
-            f"explain: a cell has no stage {stage!r}",
-            expected=", ".join(_KERNEL_STAGES),
-            repair="pass a tensor that the cell gave",
-        )
+        what = f"explain: a cell has no stage {stage!r}"
+        raise user_error(CellError, what, expected=", ".join(_KERNEL_STAGES), repair="pass a tensor that the cell gave")
     traced = [entry.signature for entry in cell.traced(owner)]
     if not traced:
         raise user_error(CellError, f"explain: cell {cell.name} has not been traced", repair="call it once")

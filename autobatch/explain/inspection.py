@@ -190,11 +190,8 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
             what = "belongs to another thread" if another else "was given up after an error"
             if recording.lines is not None:
                 another, what = False, "has ended, and a later one, too: of it nothing but values is left"
-            raise user_error(
-                RecordingError,
-                f"explain: the recording {what}",
-                repair="explain it there" if another else "record it anew",
-            )
+            what = f"explain: the recording {what}"
+            raise user_error(RecordingError, what, repair="explain it there" if another else "record it anew")
         held = {t._id for t in recording.held_tensors()[0]} if whole else set()
         arrays = assemble(recording, sorted(values | held))
     if isinstance(run, Run):

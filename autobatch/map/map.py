@@ -204,11 +204,8 @@ def _call_or_replay(fn: Callable[..., Any], columns: list[list[Any]], call: int,
     if marks:
         now = store.context(fn)
         if now.surroundings != context.surroundings:
-            raise user_error(
-                RecordingError,
-                "map: a recording cannot be reused: the function changes a module or name that it reads",
-                repair="change it outside of the function, or leave out reuse=True",
-            )
+            what = "map: a recording cannot be reused: the function changes a module or name that it reads"
+            raise user_error(RecordingError, what, repair="change it outside of the function, or leave out reuse=True")
         store.keep(tape, context, marks, list(zip(*columns, strict=True)), results, paths)
     return results
 

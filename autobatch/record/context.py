@@ -33,21 +33,15 @@ without_cells: ContextVar[bool] = ContextVar("autobatch_disable_cells", default=
 def refuse_if_kept(what: str) -> None:
     """Raise where a recording that will be replayed is about to depend on something that will be different then."""
     if flags.kept:
-        raise user_error(
-            RecordingError,
-            f"map: {what} inside a function whose recordings are reused",
-            repair="do it outside and pass the result as an argument, or leave out reuse=True",
-        )
+        repair = "do it outside and pass the result as an argument, or leave out reuse=True"
+        raise user_error(RecordingError, f"map: {what} inside a function whose recordings are reused", repair=repair)
 
 
 def refuse_in_cell(what: str = "") -> None:
     """Raise where the trace of a cell is about to depend on numbers that change without another trace."""
     if flags.traced:
-        raise user_error(
-            CellError,
-            f"cell: {what}{what and ': '}a value cannot be forced inside a cell",
-            repair="do it outside, and pass the number as an argument",
-        )
+        what = f"cell: {what}{what and ': '}a value cannot be forced inside a cell"
+        raise user_error(CellError, what, repair="do it outside, and pass the number as an argument")
 
 
 def refuse_numbers(what: str) -> None:

@@ -25,12 +25,8 @@ def filled(name: str, shape: Any, value: float | int | bool, dtype: Any = None) 
     """The one constant of this shape, number and dtype, that was asked for by this name."""
     extents = tuple(whole(name, n) for n in extents_of(shape))
     if not isinstance(value, int | float | np.generic) or np.asarray(value).dtype.kind not in "biuf":
-        raise op_error(
-            name,
-            "the filling is not a number",
-            got=f"{type(value).__name__}{'' if value is None else f' {value!r}'[:60]}",
-            repair="ab.ones(shape) * x fills with a value",
-        )
+        got = f"{type(value).__name__}{'' if value is None else f' {value!r}'[:60]}"
+        raise op_error(name, "the filling is not a number", got=got, repair="ab.ones(shape) * x fills with a value")
     if dtype is not None:
         kind, value = value_dtype(name, dtype), as_array(value, dtype).item()
     else:
@@ -99,23 +95,16 @@ def holds_tensors(x: Any) -> bool:
 def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise op_error(
-            "tensor",
-            "a masked array has elements without a number",
-            got=f"{x.mask.sum()} of {x.size} masked",
-            repair="x.filled(number) puts one in their place; ab.where chooses",
-        )
+        what = "a masked array has elements without a number"
+        got = f"{x.mask.sum()} of {x.size} masked"
+        raise op_error("tensor", what, got=got, repair="x.filled(number) puts one in their place; ab.where chooses")
     try:
         array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")
     except ValueError as error:
         if isinstance(error, AutobatchError) or not isinstance(x, list | tuple):
             raise
-        raise op_error(
-            "tensor",
-            "nested lists are an array only if all rows have one length",
-            got=repr(x)[:60],
-            repair="make a tensor of each row",
-        ) from None
+        what = "nested lists are an array only if all rows have one length"
+        raise op_error("tensor", what, got=repr(x)[:60], repair="make a tensor of each row") from None
     if dtype is not None and array.dtype == HALF:
         array = array.astype(value_dtype("tensor", HALF))
     if array.dtype.kind == "f" and dtype is None:
@@ -125,10 +114,6 @@ def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
         array = array.astype(np.int64)
     if array.dtype.kind not in "fib" or (array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8)):
-        raise op_error(
-            "tensor",
-            f"no value holds dtype {array.dtype}",
-            expected="float32, float64, int32, int64 or bool",
-            got=repr(x)[:60],
-        )
+        what = f"no value holds dtype {array.dtype}"
+        raise op_error("tensor", what, expected="float32, float64, int32, int64 or bool", got=repr(x)[:60])
     return array

@@ -151,12 +151,8 @@ class _Substitution:
             return x
         if isinstance(x, list | tuple | dict):
             return made_like(x, map(self.replace, parts_of(x)))
-        raise user_error(
-            OpTypeError,
-            "grad: an argument cannot be differentiated",
-            got=type(x).__name__,
-            repair="choose others by argnums",
-        )
+        what = "grad: an argument cannot be differentiated"
+        raise user_error(OpTypeError, what, got=type(x).__name__, repair="choose others by argnums")
 
     def _alias(self, x: Shared) -> Shared:
         """A shared value as an argument: no other value is the same one, and batches share it all the same."""
@@ -185,11 +181,8 @@ class _Substitution:
         if self.tape.is_interrupted:
             raise interrupted()
         if value._tape is not tape or any(s._tape is not tape for s in self.sources):
-            raise user_error(
-                RecordingError,
-                "grad: a value was forced inside the function",
-                repair="force values before or after, not inside, a differentiated function",
-            )
+            repair = "force values before or after, not inside, a differentiated function"
+            raise user_error(RecordingError, "grad: a value was forced inside the function", repair=repair)
         sweep = Sweep(tape, self.first, {s._id for s in self.sources}, set(self.parameters))
         found = sweep.run(value, self.sources, self.parameters)
         return found | {x: found[op] for x, op in self.aliases.items()}

@@ -107,12 +107,8 @@ class Held(Shared):
         refuse_numbers("a parameter is changed")
         array = value if is_on_device(value) else np.asarray(value)
         if array.shape != self._data.shape:
-            raise user_error(
-                OpTypeError,
-                f"{type(self).__name__}.value: the shape cannot change",
-                expected=str(self._data.shape),
-                got=str(array.shape),
-            )
+            what = f"{type(self).__name__}.value: the shape cannot change"
+            raise user_error(OpTypeError, what, expected=str(self._data.shape), got=str(array.shape))
         replace([(self, array)])
 
     @property
@@ -180,12 +176,8 @@ class Parameter(Held):
     def __init__(self, value: TensorLike, dtype: DTypeLike | None = None) -> None:
         data = as_array(value, dtype)
         if data.dtype.kind != "f":
-            raise user_error(
-                OpTypeError,
-                "Parameter: only floating numbers can be trained",
-                got=str(data.dtype),
-                repair="use nn.Buffer for other arrays",
-            )
+            what = "Parameter: only floating numbers can be trained"
+            raise user_error(OpTypeError, what, got=str(data.dtype), repair="use nn.Buffer for other arrays")
         super().__init__(data)
         self._grad: Gradient | None = None
 
@@ -220,12 +212,8 @@ class Parameter(Held):
         elif value is not None:
             value = in_place_of(self, value)
         if value is not None and tuple(value.shape) != self.shape:
-            raise user_error(
-                OpTypeError,
-                "Parameter.grad: the shape differs from the parameter's",
-                expected=str(self.shape),
-                got=str(value.shape),
-            )
+            what = "Parameter.grad: the shape differs from the parameter's"
+            raise user_error(OpTypeError, what, expected=str(self.shape), got=str(value.shape))
         self._grad = value
 
 

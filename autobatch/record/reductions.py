@@ -48,11 +48,8 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool, shape: ShapeLike | No
         if shape is not None:
             return full(shape, identity)
     if axis is not None or keepdims:
-        raise user_error(
-            OpTypeError,
-            f"{kind}: a list of values is reduced elementwise, without axis",
-            repair="use ab.stack(values) to reduce over axes",
-        )
+        what = f"{kind}: a list of values is reduced elementwise, without axis"
+        raise user_error(OpTypeError, what, repair="use ab.stack(values) to reduce over axes")
     return over_list(kind, x)
 
 
@@ -62,11 +59,8 @@ def over_list(kind: str, values: Any) -> Any:
         values = list(values)
     if not len(values):
         has_identity = kind in REDUCTIONS and math.isfinite(REDUCTIONS[kind].identity)
-        raise user_error(
-            OpTypeError,
-            f"{kind}: an empty list has no {kind}",
-            repair=f"pass shape= or like= to ab.{kind}" if has_identity else "guard the call with an if",
-        )
+        repair = f"pass shape= or like= to ab.{kind}" if has_identity else "guard the call with an if"
+        raise user_error(OpTypeError, f"{kind}: an empty list has no {kind}", repair=repair)
     if kind != "stack":
         _check_elements(kind, values)
     values = [x if isinstance(x, Tensor) else tensor(x) for x in values]

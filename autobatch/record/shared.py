@@ -321,11 +321,9 @@ class Expression(Shared):
     def _enter(self, builder: Builder) -> Any:
         held = self.operand
         if held is None:
-            raise user_error(
-                RecordingError,
-                "cell: it meets a value that was computed from parameters which have changed since",
-                repair="compute it inside the cell, pass it as an argument, or use .detach() of it",
-            )
+            what = "cell: it meets a value that was computed from parameters which have changed since"
+            repair = "compute it inside the cell, pass it as an argument, or use .detach() of it"
+            raise user_error(RecordingError, what, repair=repair)
         return held._enter(builder)
 
     @property
@@ -347,11 +345,8 @@ class Expression(Shared):
 
 def copy_with_gradient() -> RecordingError:
     """The error for a copy or pickle of what is no parameter and has a gradient."""
-    return user_error(
-        RecordingError,
-        "a tensor that carries a gradient cannot be copied or pickled",
-        repair="use x.detach(), or x.numpy() for the numbers alone",
-    )
+    what = "a tensor that carries a gradient cannot be copied or pickled"
+    return user_error(RecordingError, what, repair="use x.detach(), or x.numpy() for the numbers alone")
 
 
 Memo = dict[SharedOperand, np.ndarray[Any, Any]]

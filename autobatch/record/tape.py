@@ -149,11 +149,8 @@ class Recording(TensorList):
             raise interrupted()
         if self.room == GUARDED:
             if self.task != current_task():
-                raise user_error(
-                    RecordingError,
-                    "a pending tensor of another asyncio task is used here, and a task is inside ab.no_grad()",
-                    repair="force it there, or pass it on as x.numpy()",
-                )
+                what = "a pending tensor of another asyncio task is used here, and a task is inside ab.no_grad()"
+                raise user_error(RecordingError, what, repair="force it there, or pass it on as x.numpy()")
             if not state.frozen_tasks:
                 self.room = len(self.tensors) - AHEAD
             if id <= len(self.tensors) - AHEAD:
@@ -336,11 +333,8 @@ def refuse_inside(name: str, repair: str, of_maps: bool = True) -> None:
 
 def interrupted() -> RecordingError:
     """The error for a recording that was broken off in the middle of an op."""
-    return user_error(
-        RecordingError,
-        "the recording was given up: an exception broke off an op while it was recorded",
-        repair="record it anew, from ab.map on",
-    )
+    what = "the recording was given up: an exception broke off an op while it was recorded"
+    return user_error(RecordingError, what, repair="record it anew, from ab.map on")
 
 
 def _forget_types() -> None:

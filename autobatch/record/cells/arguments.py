@@ -128,12 +128,8 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         flat.objects.append(x)
         flat.lifted = True
         return "object", x.__class__, x
-    raise op_error(
-        "cell",
-        f"an argument of type {type(x).__name__} is neither value, number nor module",
-        got=repr(x)[:60],
-        repair="name it in static= if it belongs to the signature",
-    )
+    what = f"an argument of type {type(x).__name__} is neither value, number nor module"
+    raise op_error("cell", what, got=repr(x)[:60], repair="name it in static= if it belongs to the signature")
 
 
 @functools.cache
@@ -148,12 +144,9 @@ def _has_own_code(kind: type) -> bool:
 
 def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
     if _has_own_code(type(x)):
-        raise user_error(
-            CellError,
-            "cell: a list argument is traced once for any length, and loses its class",
-            got=f"a {type(x).__name__}, which has methods of its own",
-            repair="pass list(...) of it, and a function or object for what its methods do",
-        )
+        what = "cell: a list argument is traced once for any length, and loses its class"
+        repair = "pass list(...) of it, and a function or object for what its methods do"
+        raise user_error(CellError, what, got=f"a {type(x).__name__}, which has methods of its own", repair=repair)
     if not x:
         return ("empty",)
     columns: list[list[Any]] = []
@@ -163,24 +156,17 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
         is_number = isinstance(e, int | float | np.number) and not isinstance(e, bool)
         structure = _part(lift(as_array(e), tape) if is_number else e, one, tape)
         if any(not isinstance(s, RecordedTensor) for s in one.slots) or one.objects:
-            raise op_error(
-                "cell",
-                "a list argument holds something else than values or tuples of values",
-                repair="name the argument in static=, or pass tuples",
-            )
+            what = "a list argument holds something else than values or tuples of values"
+            raise op_error("cell", what, repair="name the argument in static=, or pass tuples")
         if one.numbers:
             raise op_error("cell", "a list argument holds numbers beside values", repair="pass ab.tensor(number)")
         if shape is None:
             shape = structure
             columns = [[] for _ in one.slots]
         elif _key(structure) != _key(shape):
-            raise op_error(
-                "cell",
-                "elements of a list argument differ in structure, shape or dtype",
-                expected=_show(shape),
-                got=_show(structure),
-                repair="name the argument in static=",
-            )
+            what = "elements of a list argument differ in structure, shape or dtype"
+            expected = _show(shape)
+            raise op_error("cell", what, expected=expected, got=_show(structure), repair="name the argument in static=")
         flat.held = (*flat.held, *one.held)
         flat.lifted = flat.lifted or one.lifted or not isinstance(e, RecordedTensor | tuple)
         for column, t in zip(columns, one.slots, strict=True):

@@ -255,12 +255,8 @@ def cell(fn: Any = None, *, static: Sequence[str] = ()) -> Any:
 
 def _cell_of_callable(fn: Any, static: Sequence[str]) -> Any:
     if not callable(fn):
-        raise user_error(
-            CellError,
-            "cell: what is decorated cannot be called",
-            got=type(fn).__name__,
-            repair="decorate a function, a method or a module",
-        )
+        what = "cell: what is decorated cannot be called"
+        raise user_error(CellError, what, got=type(fn).__name__, repair="decorate a function, a method or a module")
     method = None if isinstance(fn, type) else type(fn).__call__
     if isinstance(method, types.FunctionType):
         return types.MethodType(cell(method, static=static), fn)

@@ -36,11 +36,8 @@ def flatten_results(x: Any, leaves: list[Any], listed: list[int], builder: Build
     if x is None or isinstance(x, str):
         return ("static", x)
     if not element and isinstance(x, Tracer) and x.level > NODE:
-        raise user_error(
-            CellError,
-            "cell: a single element of a varying list is returned",
-            repair="return a list of all elements, or reduce it",
-        )
+        what = "cell: a single element of a varying list is returned"
+        raise user_error(CellError, what, repair="return a list of all elements, or reduce it")
     leaves.append(x if isinstance(x, StackedTracer | Tracer) else builder._lift(x))
     return ("leaf", len(leaves) - 1)
 
@@ -64,11 +61,8 @@ def result_of(x: Any, type: Type, level: int, slots: Sequence[Slot]) -> Result:
     ref = next(k for k, slot in enumerate(slots) if slot.kind in (LIST, EACH) and slot.list == level)
     if isinstance(x, StackedTracer):
         if type.ndim == 0:
-            raise op_error(
-                "cell",
-                "a stack of numbers over a varying list cannot leave the cell",
-                repair="return the list, or stack vectors of length 1",
-            )
+            what = "a stack of numbers over a varying list cannot leave the cell"
+            raise op_error("cell", what, repair="return the list, or stack vectors of length 1")
         return Result(type.width * type.rows, type.dtype, PER_ELEMENT, ref, 1)
     return Result(type.width, type.dtype, PER_ELEMENT, ref, type.rows)
 

@@ -142,11 +142,9 @@ def _run(
 
 def changes_what_it_reads(fn: Any, what: str = "what it reads") -> CellError:
     """The error for a function that does what a traced one cannot do again."""
-    return user_error(
-        CellError,
-        f"cell {fn.__name__}: it changes {what}, and its Python runs only when it is traced",
-        repair="pass the value as an argument and return the new one, or leave out @ab.cell",
-    )
+    what = f"cell {fn.__name__}: it changes {what}, and its Python runs only when it is traced"
+    repair = "pass the value as an argument and return the new one, or leave out @ab.cell"
+    return user_error(CellError, what, repair=repair)
 
 
 class _Inputs:
