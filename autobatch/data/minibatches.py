@@ -24,14 +24,7 @@ class Minibatches(Generic[Example]):
         epoch: number of the epoch that the next iteration starts, from 0; may be set.
     """
 
-    def __init__(
-        self,
-        examples: Iterable[Example],
-        batch_size: int,
-        shuffle: bool = False,
-        seed: int = 0,
-        drop_last: bool = False,
-    ) -> None:
+    def __init__(self, examples: Iterable[Example], batch_size: int, shuffle: bool, seed: int, drop_last: bool) -> None:
         self._examples = list(examples)
         self._batch_size = operator.index(batch_size)
         if self._batch_size < 1:

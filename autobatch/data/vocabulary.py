@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from ..base.errors import message
+from ..base.files import put
 from .trees import Tree
 
 __all__ = ["Vocabulary"]
@@ -125,17 +125,7 @@ class Vocabulary:
         ...     print(*Vocabulary.load(path))
         <rare> film good
         """
-        text = self.to_json()
-        target = Path(os.path.realpath(path))
-        beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-        try:
-            with open(beside, "x", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
+        put(os.fsdecode(os.path.realpath(path)), [f"{self.to_json()}\n".encode()])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

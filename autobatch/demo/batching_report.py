@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,54 +14,30 @@ from autobatch.explain.reasons import batching_reasons
 from ..data import Tree
 from .training import TreeClassifier
 
-__all__ = ["BatchingReport", "batching_report"]
+__all__ = ["batching_report"]
 
 
-@dataclass(frozen=True, slots=True)
-class BatchingReport:
-    """Figures of one minibatch.
+def batching_report(model: TreeClassifier, batch: Sequence[Tree], batched_rate: float, seed: int = 0) -> list[str]:
+    """Run a minibatch batched and one by one, forward and backward, with the same dropout; what is to be said of it.
 
-    Attributes:
-        n_examples, n_nodes: trees in the minibatch, and nodes of these trees.
-        n_launches: kernels run for their forward pass.
-        bound: launches that no schedule can do without.
-        reason: the most frequent reason for nodes not being batched.
-        one_by_one_per_second: examples a second in the loop, `batched=False`.
-        loss_difference: largest difference between batched and one by one over the losses of the examples.
-        gradient_difference: the same over all elements of all gradients.
+    batched_rate: examples a second in training.
     """
-
-    n_examples: int
-    n_nodes: int
-    n_launches: int
-    bound: int
-    reason: str
-    one_by_one_per_second: float
-    loss_difference: float
-    gradient_difference: float
-
-
-def batching_report(model: TreeClassifier, batch: Sequence[Tree], seed: int = 0) -> BatchingReport:
-    """Run a minibatch batched and one by one, forward and backward, with the same dropout."""
     with ab.profile() as profile:
         losses, gradients = _losses_and_gradients(model, batch, seed, batched=True)
     ab.seed(seed)
     reasons = batching_reasons([loss for loss, _ in ab.map(model.scored, batch)])
     start = time.perf_counter()
     single_losses, single_gradients = _losses_and_gradients(model, batch, seed, batched=False)
-    seconds = time.perf_counter() - start
-    return BatchingReport(
-        n_examples=len(batch),
-        n_nodes=sum(tree.n_nodes for tree in batch),
-        n_launches=profile.launches,
-        bound=profile.bound,
-        reason=reasons.most_frequent(),
-        one_by_one_per_second=len(batch) / seconds,
-        loss_difference=float(np.abs(losses - single_losses).max()),
-        gradient_difference=max(
-            float(np.abs(mine - other).max()) for mine, other in zip(gradients, single_gradients, strict=True)
-        ),
-    )
+    rate = len(batch) / (time.perf_counter() - start)
+    differences = [float(np.abs(mine - other).max()) for mine, other in zip(gradients, single_gradients, strict=True)]
+    return [
+        f"one minibatch of {len(batch)}: {sum(tree.n_nodes for tree in batch):,} nodes → {profile.launches:,} launches "
+        f"(bound {profile.bound:,}); most frequent reason for not batching: {reasons.most_frequent()}",
+        f"batched {batched_rate:,.0f} examples/s, one by one (this library, batched=False) {rate:,.0f} examples/s: "
+        f"{batched_rate / rate:.0f} ×",
+        f"largest difference batched / one by one: loss {np.abs(losses - single_losses).max():.0e}, "
+        f"gradients {max(differences):.0e}",
+    ]
 
 
 def _losses_and_gradients(

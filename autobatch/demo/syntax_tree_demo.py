@@ -63,25 +63,15 @@ def syntax_tree_demo(
             f"held out {epoch.test.root_accuracy:6.1%}  {epoch.examples_per_second:,.0f} examples/s"
         )
     (batch, *_) = minibatches(task.train, options.batch_size, shuffle=True, seed=options.seed)
-    report = batching_report(model, batch, options.seed)
+    rate = sorted(epoch.examples_per_second for epoch in epochs)[len(epochs) // 2]
+    report = batching_report(model, batch, rate, options.seed)
     curve = out / "curve.png"
     lines = {name.replace("the same", "bag of nodes"): accuracy for name, accuracy in baselines.items()}
     draw_learning_curve(epochs, lines, curve)
 
     accuracies = ", ".join(f"{name} {100 * accuracy:.1f} %" for name, accuracy in baselines.items())
-    rate = sorted(epoch.examples_per_second for epoch in epochs)[len(epochs) // 2]
     say("")
     say(f"held-out accuracy {100 * epochs[-1].test.root_accuracy:.1f} %   ({accuracies})")
-    say(
-        f"one minibatch of {report.n_examples}: {report.n_nodes:,} nodes → {report.n_launches:,} launches "
-        f"(bound {report.bound:,}); most frequent reason for not batching: {report.reason}"
-    )
-    say(
-        f"batched {rate:,.0f} examples/s, one by one (this library, batched=False) "
-        f"{report.one_by_one_per_second:,.0f} examples/s: {rate / report.one_by_one_per_second:.0f} ×"
-    )
-    say(
-        f"largest difference batched / one by one: loss {report.loss_difference:.0e}, "
-        f"gradients {report.gradient_difference:.0e}"
-    )
+    for line in report:
+        say(line)
     say(f"learning curve: {curve}")

@@ -100,17 +100,15 @@ class Planned:
         _note_use(self.idle)
         if layout is None or layout.backend != backend:
             layout = self.of(arrays).layout(backend)
-        else:
-            use = Use(layout, self.idle)
-            for numbers, parts, taken in (
-                (arrays.ints, self.places[:2], (layout.tape.ints, layout.plan.ints)),
-                (arrays.floats, self.places[2:], (layout.tape.floats, layout.plan.floats)),
-            ):
-                if numbers.size:
-                    for part, into in zip(parts, taken, strict=True):
-                        numbers.take(part, out=into, mode="clip")  # to check the places again would copy twice
-            return layout, use
-        return layout, Use(layout, self.idle)
+            return layout, Use(layout, self.idle)
+        use, tape, plan = Use(layout, self.idle), layout.tape, layout.plan
+        for numbers, into, part in zip(
+            (arrays.ints, arrays.ints, arrays.floats, arrays.floats),
+            (tape.ints, plan.ints, tape.floats, plan.floats), self.places, strict=True,
+        ):  # fmt: skip
+            if numbers.size:
+                numbers.take(part, out=into, mode="clip")  # to check the places again would copy twice
+        return layout, use
 
 
 class Use:

@@ -170,22 +170,16 @@ class LoopRun:
                 whole[self._picked(node, signature)] = grads[first]
                 self._add(grads, slots[0][0], whole)
             else:
-                self._reverse_node(node, signature, slots, grads, first, dense, rows)
+                self._reverse_node(node, slots, grads, dense, rows)
         return grads
 
     def _add(self, grads: dict[int, Array], value: int, part: Array) -> None:
         grads[value] = grads[value] + part if value in grads else np.array(part)
 
     def _reverse_node(
-        self,
-        node: int,
-        signature: Signature,
-        slots: list[list[int]],
-        grads: dict[int, Array],
-        first: int,
-        dense: GiveDense,
-        rows: GiveRows,
+        self, node: int, slots: list[list[int]], grads: dict[int, Array], dense: GiveDense, rows: GiveRows
     ) -> None:
+        first, signature = int(self.tape.value_of[node]), self.signatures[self.tape.sig[node]]
         graph, wanted = reverse_graph(signature)
         count = len(self.values[slots[0][0]]) if signature.by_rows else 1
         for row in range(count):

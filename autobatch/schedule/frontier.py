@@ -125,6 +125,37 @@ def _own_chains(
             own[i] = counts[here + np.uint64(c)]
 
 
+@njit
+def _left_of(n_sigs: int, sig: Ints, live: Ints, depth: Ints, chain: Ints) -> tuple[Any, Any, Ints]:
+    """For each signature the sum of depths of its live nodes, their number, and its longest chain."""
+    depth_left = np.zeros(n_sigs, np.int64)
+    nodes_left = np.zeros(n_sigs, np.int64)
+    longest = np.zeros(n_sigs, np.int32)
+    for i in range(sig.size):
+        if live[i]:
+            s = sig[i]
+            depth_left[s] += depth[i]
+            nodes_left[s] += 1
+            longest[s] = max(longest[s], chain[i])
+    return depth_left, nodes_left, longest
+
+
+@njit
+def _readers_of(n: int, sources: Ints, reader: Ints) -> tuple[Ints, Ints]:
+    """Which items wait for each of n, `readers[reader_of[k]:reader_of[k + 1]]`; `reader[e]` waits for `sources[e]`."""
+    reader_of = np.zeros(n + 2, np.int32)
+    for source in sources:
+        reader_of[source + 2] += 1
+    for k in range(n):
+        reader_of[k + 2] += reader_of[k + 1]
+    readers = np.empty(sources.size, np.int32)
+    for e in range(sources.size):
+        place = sources[e] + 1
+        readers[reader_of[place]] = reader[e]
+        reader_of[place] += 1
+    return reader_of, readers
+
+
 _FILTER_BITS = 12
 
 
@@ -143,16 +174,8 @@ def _run_classes(
     """
     n = sig.size
     n_sigs = kind.size
-    depth_left = np.zeros(n_sigs, np.int64)
-    nodes_left = np.zeros(n_sigs, np.int64)
-    longest = np.zeros(n_sigs, np.int32)
+    depth_left, nodes_left, longest = _left_of(n_sigs, sig, live, depth, chain)
     n_views = 0
-    for i in range(n):
-        if live[i]:
-            s = sig[i]
-            depth_left[s] += depth[i]
-            nodes_left[s] += 1
-            longest[s] = max(longest[s], chain[i])
     class_of = np.zeros(n_sigs + 1, np.int32)
     for s in range(n_sigs):
         class_of[s + 1] = class_of[s] + longest[s]
@@ -166,7 +189,6 @@ def _run_classes(
     class_nodes = np.zeros(n_classes, np.int64)
     class_depth = np.zeros(n_classes, np.int64)
     waiting = np.zeros(n_items, np.int32)
-    reader_of = np.zeros(n_items + 2, np.int32)
     edge_from = np.empty(sources.size, np.int32)
     edge_to = np.empty(sources.size, np.int32)
     n_edges = 0
@@ -193,14 +215,7 @@ def _run_classes(
                 edge_to[n_edges] = reader
                 n_edges += 1
                 waiting[reader] += 1
-                reader_of[source + 2] += 1
-    for k in range(n_items):
-        reader_of[k + 2] += reader_of[k + 1]
-    readers = np.empty(n_edges, np.int32)
-    for e in range(n_edges):
-        place = edge_from[e] + 1
-        readers[reader_of[place]] = edge_to[e]
-        reader_of[place] += 1
+    reader_of, readers = _readers_of(n_items, edge_from[:n_edges], edge_to)
 
     done = np.empty(n_items, np.int32)
     n_done = 0
@@ -247,41 +262,19 @@ def _run_classes(
 
 
 @njit
-def _readers_of(n: int, source_of: Ints, sources: Ints) -> tuple[Ints, Ints, Ints]:
-    """How many nodes each node waits for, and which wait for it: `readers[reader_of[i]:reader_of[i + 1]]`."""
-    waiting = np.empty(n, np.int32)
-    reader_of = np.zeros(n + 2, np.int32)
-    for i in range(n):
-        waiting[i] = source_of[i + 1] - source_of[i]
-        for e in range(source_of[i], source_of[i + 1]):
-            reader_of[sources[e] + 2] += 1
-    for i in range(n):
-        reader_of[i + 2] += reader_of[i + 1]
-    readers = np.empty(sources.size, np.int32)
-    for i in range(n):
-        for e in range(source_of[i], source_of[i + 1]):
-            place = sources[e] + 1
-            readers[reader_of[place]] = i
-            reader_of[place] += 1
-    return waiting, reader_of, readers
-
-
-@njit
 def _run_nodes(
     kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints, chain: Ints
 ) -> tuple[Ints, int]:
     """Node by node: all ready nodes of a signature whose lowest class is ready as a whole, or else of any."""
     n = sig.size
     n_sigs = kind.size
-    waiting, reader_of, readers = _readers_of(n, source_of, sources)
-    depth_left = np.zeros(n_sigs, np.int64)
-    nodes_left = np.zeros(n_sigs, np.int64)
-    longest = np.zeros(n_sigs, np.int32)
+    waiting = np.empty(n, np.int32)
+    edge_to = np.empty(sources.size, np.int32)
     for i in range(n):
-        if live[i]:
-            depth_left[sig[i]] += depth[i]
-            nodes_left[sig[i]] += 1
-            longest[sig[i]] = max(longest[sig[i]], chain[i])
+        waiting[i] = source_of[i + 1] - source_of[i]
+        edge_to[source_of[i] : source_of[i + 1]] = i
+    reader_of, readers = _readers_of(n, sources, edge_to)
+    depth_left, nodes_left, longest = _left_of(n_sigs, sig, live, depth, chain)
     # at[s] + c: nodes of signature s with own chain c that have not run, and those of them that are ready.
     at = np.zeros(n_sigs + 1, np.int64)
     for s in range(n_sigs):

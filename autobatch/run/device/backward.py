@@ -171,7 +171,8 @@ class DeviceBackward:
         plan = self.run.plan
         first_row = np.concatenate(([0], np.cumsum(plan.pool_rows)))
         accesses, pools, owners = self.adding(stores, slots)
-        found = apart(plan.rows, plan.rows_of, accesses, first_row[pools], owners, int(first_row[-1]))
+        first, last = plan.rows_of[accesses], plan.rows_of[accesses + 1]
+        found = apart(plan.rows, first, last, first_row[pools], owners, int(first_row[-1]))
         return [bool(flag) for flag in found] + [True] * (len(self.run.launches) - found.size)
 
     def adding(self, stores: Array, slots: Sequence[Sequence[int]]) -> tuple[Array, Array, Array]:

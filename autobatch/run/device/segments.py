@@ -40,8 +40,7 @@ def sorted_rows(rows: Array) -> tuple[Array, Array, Array]:
 
 def segments_of(rows: Array, first: Array, last: Array, n_rows: int) -> Segments:
     """The segments of `rows[first[a]:last[a]]` for every a; numbers are below `n_rows`."""
-    twice = np.zeros(first.size, np.uint8)
-    _find_twice(rows, first, last, np.full(n_rows, -1, np.int64), twice)
+    twice = apart(rows, first, last, np.zeros_like(first), np.arange(first.size), n_rows) == 0
     n_entries = np.where(twice, last - first, 0)
     order_of = np.concatenate(([0], np.cumsum(n_entries)))
     starts_of = np.concatenate(([0], np.cumsum(np.where(twice, n_entries + 1, 0))))
@@ -55,36 +54,24 @@ def segments_of(rows: Array, first: Array, last: Array, n_rows: int) -> Segments
     return Segments(count, order_of[:-1], starts_of[:-1], order, starts)
 
 
-@njit
-def _find_twice(rows, first, last, seen, twice):  # type: ignore[no-untyped-def]
-    for a in range(first.size):
-        for r in range(first[a], last[a]):
-            if seen[rows[r]] == a:
-                twice[a] = 1
-                break
-            seen[rows[r]] = a
-
-
-def apart(rows: Array, rows_of: Array, accesses: Array, first_row: Array, owner: Array, n_rows: int) -> Array:
+def apart(rows: Array, first: Array, last: Array, first_row: Array, owner: Array, n_rows: int) -> Array:
     """For each owner 1 where all rows of its accesses are different.
 
     Args:
-        rows, rows_of: row numbers, and where those of each access begin.
-        accesses: those that are looked at, each owner's one after the other.
-        first_row: of the pool of each.
+        rows, first, last: row numbers, and where those of each access begin and end.
+        first_row: of the pool of each access.
         owner: of each, ascending.
         n_rows: of all pools.
     """
     found = np.ones(int(owner.max(initial=-1)) + 1, np.uint8)
-    _find_meeting(rows, rows_of, accesses, first_row, owner, np.full(n_rows, -1, np.int64), found)
+    _find_meeting(rows, first, last, first_row, owner, np.full(n_rows, -1, np.int64), found)
     return found
 
 
 @njit
-def _find_meeting(rows, rows_of, accesses, first_row, owner, seen, found):  # type: ignore[no-untyped-def]
-    for q in range(accesses.size):
-        a = accesses[q]
-        for r in range(rows_of[a], rows_of[a + 1]):
+def _find_meeting(rows, first, last, first_row, owner, seen, found):  # type: ignore[no-untyped-def]
+    for q in range(first.size):
+        for r in range(first[q], last[q]):
             row = first_row[q] + rows[r]
             if seen[row] == owner[q]:
                 found[owner[q]] = 0

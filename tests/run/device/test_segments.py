@@ -20,7 +20,7 @@ def test_rows_that_are_there_twice_are_sorted() -> None:
 def test_launches_whose_rows_meet_are_not_apart() -> None:
     def flags(accesses: list[int], first_row: list[int], owner: list[int]) -> list[int]:
         first, second, third = (np.array(column, np.int64) for column in (accesses, first_row, owner))
-        return apart(ROWS, ROWS_OF, first, second, third, 12).tolist()
+        return apart(ROWS, ROWS_OF[first], ROWS_OF[first + 1], second, third, 12).tolist()
 
     assert flags([0], [0], [0]) == [0], "one access has a row twice"
     assert flags([1, 2], [0, 0], [0, 1]) == [1, 1]
