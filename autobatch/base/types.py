@@ -57,6 +57,11 @@ class Type:
         self.rows = (shape[0] if self.ndim > 1 else 1) if concrete else -1
         self.width = (size_of(shape[1:] if self.ndim > 1 else shape)) if concrete else -1
 
+    @property
+    def has_dim(self) -> bool:
+        """Whether it leads with a `Dim`."""
+        return bool(self.shape) and isinstance(self.shape[0], Dim)
+
     def __repr__(self) -> str:
         return f"{short_dtype(self.dtype)}[{', '.join(map(str, self.shape))}]"
 

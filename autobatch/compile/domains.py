@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..base.types import Dim, size_of
-from ..ir.graph import INPUT, Graph
+from ..ir.graph import Graph
 from ..ops.elementwise import CAST, EQUAL, NOT_EQUAL, STOP_GRADIENT, WHERE
 from ..ops.index import TAKE
 from ..ops.movement import BROADCAST, CONCAT, RESHAPE, SLICE
@@ -75,7 +75,7 @@ class Domains:
     def _scalar_rule(self, i: int) -> bool:
         node = self.nodes[i]
         types = [node.type, *(self.nodes[j].type for j in node.inputs)]
-        if not node.type.shape or not isinstance(node.type.shape[0], Dim):
+        if not node.type.has_dim:
             return False
         if node.op in (RESHAPE, BROADCAST, STOP_GRADIENT):
             return node.op is not RESHAPE or self.fused[node.inputs[0]]
@@ -96,7 +96,7 @@ class Domains:
         x, axes = self.nodes[node.inputs[0]].type, node.attrs[0]
         s = x.ndim - len(axes)
         is_last = sorted(axes) == list(range(-len(axes), 0))
-        if s < 1 or not is_last or not isinstance(x.shape[0], Dim) or x.dtype.kind != "f":
+        if s < 1 or not is_last or not x.has_dim or x.dtype.kind != "f":
             return None
         domain = Domain(size_of(x.shape[:s]), size_of(x.shape[s:]))
         return domain if domain.width > 1 else None
@@ -186,7 +186,7 @@ class Domains:
     def _flatten(self, i: int) -> Flat:
         """How a value that is no loop's can be read in place."""
         node = self.nodes[i]
-        if node.op is INPUT and node.attrs[0] in ROWS:
+        if node.kind in ROWS:
             d = rows_domain(node.type)
             return Flat(i, d.rows, d.width, 0, d.width, -1, d.rows, True)
         if node.op not in (SLICE, RESHAPE, TAKE):

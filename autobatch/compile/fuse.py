@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..base.types import Dim, size_of
+from ..base.types import size_of
 from ..ir.graph import CONST, INPUT, Graph
 from ..ops.index import ARANGE
 from ..ops.movement import RESHAPE
@@ -207,7 +207,7 @@ class _Planner(Domains):
     def _outputs(self) -> None:
         for o, i in enumerate(self.graph.outputs):
             node = self.nodes[i]
-            if not node.type.shape or not isinstance(node.type.shape[0], Dim):
+            if not node.type.has_dim:
                 self.wanted.add(i)
                 continue
             if self.accumulate[o] and node.op is STACKED:

@@ -133,7 +133,7 @@ class _Cut:
 
     def always_there(self, i: int) -> bool:
         node = self.graph.nodes[i]
-        return node.op is CONST or (node.op is INPUT and node.attrs[0] in ("data", "shared", "cotangent"))
+        return node.op is CONST or node.kind in ("data", "shared", "cotangent")
 
     def final(self, outputs: list[int]) -> set[int]:
         """Nodes to run once after all launches: no lead, but made from values that have one; and views for them."""

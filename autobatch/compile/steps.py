@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.types import Dim, Type, size_of
-from ..ir.graph import INPUT, Graph
+from ..ir.graph import Graph
 from ..ops.movement import CONCAT
 
 Extent = int | Dim
@@ -138,7 +138,7 @@ def gathered_concats(graph: Graph) -> tuple[set[int], set[int]]:
         if node.op is CONCAT
         and node.attrs[0] == -2
         and node.type.ndim == 3
-        and all(nodes[j].op is INPUT and nodes[j].attrs[0] == "rows" for j in node.inputs)
+        and all(nodes[j].kind == "rows" for j in node.inputs)
     }
     parts = {j for i in concats for j in nodes[i].inputs} - set(graph.outputs)
     read = {j for i, node in enumerate(nodes) if i not in concats for j in node.inputs}

@@ -14,7 +14,6 @@ from ..base.clocks import profiles
 from ..compile.kernel import Kernel
 from ..compile.rewrites.in_place_matmuls import matmuls_in, read_in_place
 from ..compile.steps import Loop, Read, gathered_concats
-from ..ir.graph import INPUT
 from ..record.forced_values import Forcing
 from ..record.tape import Recording
 from ..run.device.layout import DeviceRun
@@ -180,7 +179,7 @@ def _row_reads(kernel: Kernel, piece: str, backend: str) -> list[tuple[int, str]
         if not isinstance(step, Loop):
             if step in in_place:
                 found.append((nodes[step].attrs[1], READ))
-            elif nodes[step].op is INPUT and nodes[step].attrs[0] == "rows" and step not in parts:
+            elif nodes[step].kind == "rows" and step not in parts:
                 found.append((nodes[step].attrs[1], GATHERED))
             if step in concats:
                 found += [(nodes[j].attrs[1], COPIED) for j in nodes[step].inputs]

@@ -14,7 +14,7 @@ topological order by construction and every pass is a loop. Two kinds of graph s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -78,6 +78,11 @@ class Node:
         """Whether the node reads an operand."""
         return self.op is INPUT
 
+    @property
+    def kind(self) -> str:
+        """The kind of operand that the node reads, "" for any other node."""
+        return self.attrs[0] if self.op is INPUT else ""
+
     def __str__(self) -> str:
         arguments = [f"%{i}" for i in self.inputs]
         if self.op is INPUT:
@@ -121,9 +126,13 @@ class Graph:
         """The node that reads operand `k` of a kind."""
         return self.add(INPUT, (), (kind, k), type, level)
 
+    def copy(self, node: Node, number: Mapping[int, int] | Sequence[int]) -> int:
+        """A node of another graph, whose operands have these numbers here."""
+        return self.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level)
+
     def types(self, kind: str) -> dict[int, Type]:
         """Types of the operands of a kind, by number."""
-        return {n.attrs[1]: n.type for n in self.nodes if n.is_input and n.attrs[0] == kind}
+        return {n.attrs[1]: n.type for n in self.nodes if n.kind == kind}
 
     def live(self) -> list[bool]:
         """Which nodes the results need."""
@@ -136,14 +145,21 @@ class Graph:
                     needed[j] = True
         return needed
 
+    def uses(self) -> list[list[int]]:
+        """For each node the live nodes that read it, once for each operand."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for i, live in enumerate(self.live()):
+            for j in self.nodes[i].inputs if live else ():
+                found[j].append(i)
+        return found
+
     def pruned(self) -> Graph:
         """The same graph without nodes that no result needs."""
         new = Graph()
         number: dict[int, int] = {}
         for i, (node, needed) in enumerate(zip(self.nodes, self.live(), strict=True)):
             if needed:
-                inputs = tuple(number[j] for j in node.inputs)
-                number[i] = new.add(node.op, inputs, node.attrs, node.type, node.level)
+                number[i] = new.copy(node, number)
         new.outputs = tuple(number[i] for i in self.outputs)
         new.origins = {number[i]: origin for i, origin in self.origins.items() if i in number}
         return new
@@ -165,7 +181,7 @@ class Graph:
             if operand is not None:
                 number[i] = new.input(*operand, node.type, node.level if node.is_input else max(node.level, NODE))
             else:
-                number[i] = new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level)
+                number[i] = new.copy(node, number)
         new.outputs = tuple(number[i] for i in outputs)
         return new.check()
 

@@ -8,7 +8,7 @@ Invariants: results, types and levels are unchanged. Cost: one loop over the nod
 
 from __future__ import annotations
 
-from ..base.types import Dim, tensor_type
+from ..base.types import tensor_type
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, TRANSPOSE
 from .graph import Graph, Node
@@ -46,9 +46,8 @@ def _transpose(graph: Graph, source: int, order: tuple[int, ...], node: Node) ->
     if order == tuple(range(len(order))):
         return source
     before = graph.nodes[source]
-    is_of_rows = bool(before.type.shape) and isinstance(before.type.shape[0], Dim)
     flat = before.op is PRODUCT and all(graph.nodes[j].type.ndim == 2 for j in before.inputs)
-    if flat and order == (1, 0) and not is_of_rows:
+    if flat and order == (1, 0) and not before.type.has_dim:
         left, right = (_flip(graph, j, node.level) for j in before.inputs[::-1])
         return graph.add(PRODUCT, (left, right), (), node.type, node.level)
     return graph.add(TRANSPOSE, (source,), (order,), node.type, node.level)

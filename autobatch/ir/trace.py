@@ -129,7 +129,7 @@ class Builder:
             level = k + shadow if op.name == "spread" else NODE
         if op is BOUNDED:
             node = self.graph.nodes[inputs[0]]
-            if node.is_input and node.attrs[0] == "data":
+            if node.kind == "data":
                 self.bounds.append((node.attrs[1], lowest_index(attrs), attrs[0]))
         id = self.graph.add(op, inputs, attrs, type, level)
         if self.is_cell and id not in self.graph.origins:

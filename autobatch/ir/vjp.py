@@ -38,7 +38,7 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Vjp:
     builder = Builder()
     forward: list[Tracer] = []
     for node in graph.nodes:
-        forward.append(Tracer(builder, builder.graph.add(node.op, node.inputs, node.attrs, node.type, node.level)))
+        forward.append(Tracer(builder, builder.graph.copy(node, range(len(graph.nodes)))))
     builder.graph.origins = dict(graph.origins)
     wanted = _depends(graph, wrt)
     sums = _Sums(builder, forward)
@@ -70,16 +70,12 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Vjp:
 
 def differentiable(graph: Graph, trainable: Container[int], constant: Container[int] = ()) -> list[int]:
     """The inputs of a graph that have cotangents: floating rows but for the `constant`, and the shared `trainable`."""
-    return [
-        i
-        for i, node in enumerate(graph.nodes)
-        if node.is_input
-        and is_float(node.type.dtype)
-        and (
-            (node.attrs[0] == "rows" and node.attrs[1] not in constant)
-            or (node.attrs[0] == "shared" and node.attrs[1] in trainable)
-        )
-    ]
+
+    def is_wanted(kind: str, k: int) -> bool:
+        return k not in constant if kind == "rows" else kind == "shared" and k in trainable
+
+    floats = [(i, node) for i, node in enumerate(graph.nodes) if node.is_input and is_float(node.type.dtype)]
+    return [i for i, node in floats if is_wanted(*node.attrs)]
 
 
 def sum_of_scatters(graph: Graph, i: int) -> list[tuple[int, int]] | None:

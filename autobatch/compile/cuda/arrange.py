@@ -112,7 +112,7 @@ class _Arranger:
         node = self.nodes[i]
         if i in self.made or i in self.places or i in self.copied or i in self.gathered or self.is_heavy(i):
             return True
-        return node.op is INPUT and node.attrs[0] != "rows"
+        return node.kind not in ("", "rows")
 
     def _results(self) -> None:
         """Results that are written where they are wanted."""

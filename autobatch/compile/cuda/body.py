@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...base.types import Dim, size_of
+from ...base.types import size_of
 from ...ir.graph import INPUT, Graph
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
@@ -32,12 +32,6 @@ from .scalars import INT64
 from .writer import Kernel, size_name
 
 STORE, ADD, IN_ORDER = "store", "add", "in order"
-
-
-def has_dim(graph: Graph, i: int) -> bool:
-    """Whether a node has a row or more for each node of the launch."""
-    shape = graph.nodes[i].type.shape
-    return bool(shape) and isinstance(shape[0], Dim)
 
 
 def is_one_matmul(graph: Graph, i: int, left: Matrix) -> bool:
@@ -89,17 +83,16 @@ class Body:
         node = self.nodes[read.node]
         if node.op is not PRODUCT or node.type.dtype.kind != "f" or self.places[read.node] != f"v{read.node}":
             return
-        users: dict[int, int] = {}
-        for i, live in enumerate(self.graph.live()):
-            for j in self.nodes[i].inputs if live else ():
-                users[j] = users.get(j, 0) + 1
-        for i in self.graph.outputs:
-            users[i] = users.get(i, 0) + 1
-        i = self.graph.outputs[store.target]
-        while users[i] == 1 and i != read.node and self.nodes[i].op is RESHAPE:
+        uses, outputs = self.graph.uses(), self.graph.outputs
+
+        def is_read_once(i: int) -> bool:
+            return len(uses[i]) + outputs.count(i) == 1
+
+        i = outputs[store.target]
+        while is_read_once(i) and i != read.node and self.nodes[i].op is RESHAPE:
             i = self.nodes[i].inputs[0]
         left = matrix(self.graph, node.inputs[0], self._lies)
-        if i == read.node and users[i] == 1 and is_one_matmul(self.graph, i, left):
+        if i == read.node and is_read_once(i) and is_one_matmul(self.graph, i, left):
             self.straight[i] = store.target, store.width * node.type.dtype.itemsize
 
     # Steps.
@@ -112,7 +105,7 @@ class Body:
             else:
                 self.call(step)
         for o, i in enumerate(self.graph.outputs):
-            if not has_dim(self.graph, i) and self.places.get(i) != f"out{o}":
+            if not self.nodes[i].type.has_dim and self.places.get(i) != f"out{o}":
                 self._copy(i, f"out{o}")
         layout = lay_out(self.lines, self.made.temporary)
         self.total = layout.total
@@ -220,7 +213,7 @@ class Body:
             index = f"x{i}"
             self.made.temporary[index] = size_of(shape) * INT64.itemsize
             self.launch("index", write_node(self.graph, ids, self.places, index, INT64), size_name(shape))
-        if not isinstance(node.type.shape[0], Dim):
+        if not node.type.has_dim:
             self.lines.append(f"y{i} = device.argsort({index}, {size_name(shape)})")
             order = f"y{i}.data.ptr"
         kernel = write_segments(self.graph, i, self.places, self.places[i], index, order)

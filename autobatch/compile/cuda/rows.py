@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...base.types import Dim, size_of
+from ...base.types import size_of
 from ...ir.graph import Graph
 from .scalars import INT32, INT64, DType, affine, c_type, combined, identity
 from .writer import Kernel, Writer
@@ -37,7 +37,7 @@ def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str,
     numbers = w.pointer(index, INT64)
     with w.block(f"AB_THREADS AB_EACH(t, {w.extent(size_of(shape))})"):
         row, *rest = w.apart("t", shape)
-        group = shape[0].factor if isinstance(shape[0], Dim) else 0
+        group = shape[0].factor if node.type.has_dim else 0
         if order:
             places_of = w.pointer(order, INT64)
             first, end = (

@@ -15,7 +15,7 @@ from ...backends.host.matmul import library
 from ...backends.host.numba_verbs import bounded, gather_into, segments_verb
 from ...backends.host.verbs import add_rows, gather, store, store_rows, take
 from ...base.types import Dim
-from ...ir.graph import CONST, INPUT, Graph
+from ...ir.graph import CONST, Graph
 from ...ops.index import BOUNDED, TAKE, lowest_index
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE, SLICE, TRANSPOSE
@@ -42,7 +42,7 @@ class Calls:
         self.names: dict[str, Any] = {verb.__name__: verb for verb in VERBS}
         self.body: list[str] = []
         self.gemm_dtypes: set[str] = set()
-        self.strided = {i for i, node in enumerate(self.nodes) if node.op is INPUT and node.attrs[0] in SAME}
+        self.strided = {i for i, node in enumerate(self.nodes) if node.kind in SAME}
         self.in_place: set[int] = set()
         self.gathered: set[int] = set()
         self.inlined: set[int] = set()
@@ -54,11 +54,7 @@ class Calls:
         self.total_of: dict[int, int] = {}  # results that are the same for all nodes
         for o, i in reversed(list(enumerate(graph.outputs))):
             if not accumulate[o]:
-                (self.output_of if self.has_dim(i) else self.total_of)[i] = o
-
-    def has_dim(self, i: int) -> bool:
-        """Whether a node has a row or more for each node of the launch."""
-        return bool(self.nodes[i].type.shape) and isinstance(self.nodes[i].type.shape[0], Dim)
+                (self.output_of if self.nodes[i].type.has_dim else self.total_of)[i] = o
 
     def shape(self, i: int) -> str:
         """The shape of a node in the driver."""
@@ -97,8 +93,8 @@ class Calls:
         operands = [f"v{j}" for j in node.inputs]
         if i in self.inlined:
             return
-        if node.op is INPUT:
-            if node.attrs[0] in ROWS:
+        if node.is_input:
+            if node.kind in ROWS:
                 rows = f"gather(p{i}, r{i}, b{i})"
                 self.body.append(f"v{i} = {rows if node.type.ndim == 2 else f'{rows}.reshape({self.shape(i)})'}")
         elif node.op is CONST:
@@ -106,17 +102,17 @@ class Calls:
             self.names[f"v{i}"] = value if node.type.shape else value[()]
         elif node.op in (STACKED, SUMMED):
             self._batched_sum(i)
-        elif node.op is PRODUCT and (self.has_dim(i) or self.is_compiled):
+        elif node.op is PRODUCT and (self.nodes[i].type.has_dim or self.is_compiled):
             self.buffer(i)
             self.body.append(self._matmul(i))
         elif i in self.gathered:
             self._gather_concat(i)
-        elif node.op is BOUNDED and self.has_dim(i) and self.is_compiled:
+        elif node.op is BOUNDED and self.nodes[i].type.has_dim and self.is_compiled:
             self.buffer(i)
             self.names["op_bounded"] = node.op.numpy
             index = f"{operands[0]}, {node.attrs[0]}, {lowest_index(node.attrs)}"
             self.body.append(f"bounded({index}, v{i}) or op_bounded({index})")  # the op raises
-        elif node.op is TAKE and self.has_dim(i):
+        elif node.op is TAKE and self.nodes[i].type.has_dim:
             self.buffer(i)
             self.body.append(f"take({operands[0]}, {operands[1]}, v{i})")
         else:
@@ -159,7 +155,7 @@ class Calls:
             return f"library().gemm({', '.join(operands)})"
         v = self.nodes[self.nodes[w].inputs[0]]
         operands[1] = f"v{self.nodes[w].inputs[0]}"
-        return f"library().gemm_transposed({', '.join(operands)}, {v.op is INPUT and v.attrs[0] in SAME})"
+        return f"library().gemm_transposed({', '.join(operands)}, {v.kind in SAME})"
 
     def _is_transposed(self, i: int) -> bool:
         return self.nodes[i].op is TRANSPOSE and self.nodes[i].attrs[0] == (1, 0)
@@ -192,10 +188,7 @@ class Calls:
 
     def _read_by_matmuls(self) -> set[int]:
         """What nothing reads but matmuls: views of what they read, and rows that they read where they lie."""
-        uses: dict[int, list[int]] = {}
-        for i, node in enumerate(self.nodes):
-            for j in node.inputs:
-                uses.setdefault(j, []).append(i)
+        uses = self.graph.uses()
         found = set(self.in_place)
         found |= {i for i, node in enumerate(self.nodes) if node.op is TRANSPOSE and node.inputs[0] in self.in_place}
 
@@ -205,7 +198,7 @@ class Calls:
 
         for i, node in enumerate(self.nodes):
             is_view = node.op in (RESHAPE, TRANSPOSE) and i not in self.graph.outputs
-            if is_view and all(reads_inside(i, j) for j in uses.get(i, [])):
+            if is_view and all(reads_inside(i, j) for j in uses[i]):
                 found.add(i)
         return found
 

@@ -169,7 +169,7 @@ class Driver:
         results = []
         for o, i in enumerate(self.graph.outputs):
             own = self.nodes[i].op not in (INPUT, CONST, RESHAPE, SLICE, TRANSPOSE) and self.graph.outputs.index(i) == o
-            results.append("None" if self.calls.has_dim(i) else f"v{i}" if own else f"array(v{i})")
+            results.append("None" if self.nodes[i].type.has_dim else f"v{i}" if own else f"array(v{i})")
         title = function_name(self.name)
         heads = argument_lines(self.graph, self.accumulate, "(q{0}, w{0}, b{0}_)", wanted)
         body = self.calls.body or ["pass"]
@@ -198,5 +198,5 @@ class Driver:
         for o, i in enumerate(self.graph.outputs):
             if self.accumulate[o]:
                 self.calls.body.append(f"{'add' if self.add else 'store'}_rows((q{o}, w{o}, b{o}_), v{i})")
-            elif self.calls.has_dim(i) and (self.calls.output_of[i] != o or self.nodes[i].op in (INPUT, CONST)):
+            elif self.nodes[i].type.has_dim and (self.calls.output_of[i] != o or self.nodes[i].op in (INPUT, CONST)):
                 self.calls.body.append(f"store(out{o}, v{i})")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...base.types import Dim, Type
+from ...base.types import Type
 from ...ir.graph import INPUT, Graph
 from ...ops.index import BOUNDED
 from ..split import Pieces
@@ -51,7 +51,7 @@ def index_part(graph: Graph, name: str, slots: frozenset[int], pieces: Pieces | 
         n_results = len(graph.outputs) - pieces.n_forward_residuals
         for k in {gradient.ids for _, gradient in pieces.sparse if gradient.ids < pieces.n_forward_residuals}:
             i = graph.outputs[n_results + k]
-            if known[i] and varies(graph.nodes[i].type):
+            if known[i] and graph.nodes[i].type.has_dim:
                 if i not in wanted:
                     wanted.append(i)
                 residuals[k] = wanted.index(i)
@@ -63,8 +63,3 @@ def index_part(graph: Graph, name: str, slots: frozenset[int], pieces: Pieces | 
     inputs = graph_inputs(part)
     whole = all(kind in ("data", "rows") for kind, _ in inputs)
     return IndexPart(program.run, inputs, [graph.nodes[i].type for i in wanted], residuals, complete, whole)
-
-
-def varies(type: Type) -> bool:
-    """Whether the leading length depends on the launch."""
-    return bool(type.shape) and isinstance(type.shape[0], Dim)

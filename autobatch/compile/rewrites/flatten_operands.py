@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...base.types import Type, size_of, tensor_type
-from ...ir.graph import INPUT, Graph
+from ...ir.graph import Graph
+from ...ir.rewriter import Rewriter
 from ...ops.movement import RESHAPE
 
 
@@ -25,24 +26,27 @@ def _is_one_row(type: Type, width: int) -> bool:
     return type.ndim > 1 and type.width != width
 
 
+def _row(type: Type) -> Type:
+    return tensor_type(type.dtype, (size_of(type.shape),))
+
+
 def flatten_operands(graph: Graph, operands: Sequence[int], results: Sequence[int]) -> Graph:
     """The graph whose operands and results have these widths."""
-    new = Graph()
-    number: list[int] = []
-    for node in graph.nodes:
-        if node.op is INPUT and node.attrs[0] == "rows" and _is_one_row(node.type, operands[node.attrs[1]]):
-            type = tensor_type(node.type.dtype, (size_of(node.type.shape),))
-            row = new.input("rows", node.attrs[1], type, node.level)
-            number.append(new.add(RESHAPE, (row,), (node.type.shape,), node.type, node.level))
-        else:
-            number.append(new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level))
-    outputs = []
-    for i, width in zip(graph.outputs, results, strict=True):
+    rewriter = Rewriter(graph)
+
+    def rule(i: int) -> int | None:
         node = graph.nodes[i]
+        if node.kind != "rows" or not _is_one_row(node.type, operands[node.attrs[1]]):
+            return None
+        row = rewriter.new.input("rows", node.attrs[1], _row(node.type), node.level)
+        return rewriter.apply(RESHAPE, row, attrs=(node.type.shape,), level=node.level)
+
+    new = rewriter.run(rule)
+    outputs = list(new.outputs)
+    for o, width in enumerate(results):
+        node = new.nodes[outputs[o]]
         if _is_one_row(node.type, width):
-            type = tensor_type(node.type.dtype, (size_of(node.type.shape),))
-            outputs.append(new.add(RESHAPE, (number[i],), (type.shape,), type, node.level))
-        else:
-            outputs.append(number[i])
+            type = _row(node.type)
+            outputs[o] = new.add(RESHAPE, (outputs[o],), (type.shape,), type, node.level)
     new.outputs = tuple(outputs)
     return new

@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...base.types import Dim, Type, tensor_type
-from ...ir.graph import INPUT, Graph, Node
+from ...base.types import Type
+from ...ir.graph import Graph, Node
+from ...ir.rewriter import Rewriter
 from ...ops.declare import Op
 from ...ops.elementwise import ADD
 from ...ops.linalg import PRODUCT
@@ -41,12 +42,12 @@ SUMMED = Op("summed", "sums of products of stacked matrices: g, a, b → Σ g[b]
 
 def is_stack(type: Type) -> bool:
     """Whether a value is a matrix for each node, of several rows."""
-    return type.ndim == 3 and isinstance(type.shape[0], Dim) and type.dtype.kind == "f" and type.shape[1] > 1
+    return type.ndim == 3 and type.has_dim and type.dtype.kind == "f" and type.shape[1] > 1
 
 
 def is_in_pool(node: Node) -> bool:
     """Whether a node is a stack of matrices whose rows lie in a pool."""
-    return node.op is INPUT and node.attrs[0] in ROWS and is_stack(node.type)
+    return node.kind in ROWS and is_stack(node.type)
 
 
 def concats_in_place(graph: Graph, results: Sequence[int]) -> set[int]:
@@ -71,20 +72,17 @@ def concats_in_place(graph: Graph, results: Sequence[int]) -> set[int]:
 def read_in_place(graph: Graph) -> set[int]:
     """Stacks in pools that nothing reads but `stacked` and `summed`, after `matmuls_in_place`."""
     nodes = graph.nodes
-    readers: dict[int, list[int]] = {}
-    for i, node in enumerate(nodes):
-        for j in node.inputs:
-            readers.setdefault(j, []).append(i)
+    readers = graph.uses()
 
     def reads(i: int, j: int) -> bool:
         node = nodes[i]
         if node.op is TRANSPOSE and node.attrs[0] == SWAPPED:
-            left = all(nodes[k].op is STACKED and i not in nodes[k].inputs[1::2] for k in readers.get(i, []))
+            left = all(nodes[k].op is STACKED and i not in nodes[k].inputs[1::2] for k in readers[i])
             return left and i not in graph.outputs
         return node.op in (STACKED, SUMMED)
 
     stacks = {j for j, node in enumerate(nodes) if is_in_pool(node)} - set(graph.outputs)
-    return {j for j in stacks if all(reads(i, j) for i in readers.get(j, []))}
+    return {j for j in stacks if all(reads(i, j) for i in readers[j])}
 
 
 def matmuls_in(graph: Graph, i: int) -> list[tuple[Any, ...]]:
@@ -105,48 +103,30 @@ def matmuls_in_place(graph: Graph, accumulate: Sequence[bool]) -> Graph:
     """Rewrite the batched matmuls."""
     if not any(is_stack(node.type) for node in graph.nodes):
         return graph
-    return _Stacker(graph, accumulate).run()
+    stacker = _Stacker(graph, accumulate)
+    return stacker.run(lambda i: stacker.stacked(i) or stacker.summed(i))
 
 
-class _Stacker:
+class _Stacker(Rewriter):
     def __init__(self, graph: Graph, accumulate: Sequence[bool]) -> None:
-        self.old, self.nodes = graph, graph.nodes
-        self.new = Graph()
-        self.number: dict[int, int] = {}
-        self.uses: list[list[int]] = [[] for _ in graph.nodes]
-        for i, (node, live) in enumerate(zip(graph.nodes, graph.live(), strict=True)):
-            for j in node.inputs if live else ():
-                self.uses[j].append(i)
-        results = list(graph.outputs)
-        self.results = set(results)
+        super().__init__(graph)
+        results = graph.outputs
         self.sums = {i for i, add in zip(results, accumulate, strict=True) if add and results.count(i) == 1}
-        self.unmade = concats_in_place(graph, graph.outputs)
-
-    def run(self) -> Graph:
-        """The rewritten graph."""
-        for i, (node, live) in enumerate(zip(self.nodes, self.old.live(), strict=True)):
-            if live:
-                self.number[i] = self.stacked(i) or self.summed(i) or self.copy(i, node)
-        self.new.outputs = tuple(self.number[i] for i in self.old.outputs)
-        return self.new.pruned()
-
-    def copy(self, i: int, node: Node) -> int:
-        """The same node in the new graph."""
-        return self.new.add(node.op, tuple(self.number[j] for j in node.inputs), node.attrs, node.type, node.level)
+        self.unmade = concats_in_place(graph, results)
 
     # Products of one matrix for each node.
 
-    def stacked(self, i: int) -> int:
-        """The node that makes a product, or a sum of products that goes to rows; 0 where node i stays as it is."""
+    def stacked(self, i: int) -> int | None:
+        """The node that makes a product, or a sum of products that goes to rows; None where node i stays as it is."""
         node = self.nodes[i]
         if not is_stack(node.type):
-            return 0
+            return None
         if i in self.sums and not self.uses[i] and node.type.shape[2] >= COLUMNS:
             terms = self.terms(i)
         else:
             terms = self.product(i) if node.op is PRODUCT and self.is_in_place(i) else []
         inputs = [j for x, w in terms for j in (x, w)]
-        return self.new.add(STACKED, tuple(inputs), (), node.type, node.level) if inputs else 0
+        return self.new.add(STACKED, tuple(inputs), (), node.type, node.level) if inputs else None
 
     def is_in_place(self, i: int) -> bool:
         """Whether a product reads a matrix where it lies; or a concat that is not made."""
@@ -163,7 +143,7 @@ class _Stacker:
             return []
         if right.shape[0] != self.nodes[i].type.shape[0] or (left.shape[0] != right.shape[0] and left.ndim == 3):
             return []
-        if left.ndim == 2 and isinstance(left.shape[0], Dim):
+        if left.ndim == 2 and left.has_dim:
             return []
         if w not in self.unmade:
             return [(self.number[x], self.number[w])]
@@ -181,11 +161,7 @@ class _Stacker:
 
     def part(self, x: int, axis: int, start: int, length: int) -> int:
         """A slice of a node of the new graph."""
-        node = self.new.nodes[x]
-        shape = list(node.type.shape)
-        shape[axis] = length
-        type = tensor_type(node.type.dtype, tuple(shape))
-        return self.new.add(SLICE, (x,), (axis, start, length, 1), type, node.level)
+        return self.apply(SLICE, x, attrs=(axis, start, length, 1), level=self.new.nodes[x].level)
 
     def terms(self, i: int) -> list[tuple[int, int]]:
         """The products that a value is the sum of; [] where it is anything else."""
@@ -204,28 +180,22 @@ class _Stacker:
                 return [(self.part(x, -2, start, length), w) for x, w in self.product(source)]
         return []
 
-    def is_own(self, i: int) -> bool:
-        """Whether a value is read once, and is no result."""
-        return len(self.uses[i]) == 1 and i not in self.results
-
     # Sums over all nodes.
 
-    def summed(self, i: int) -> int:
-        """The node that makes a product over the columns of stacked matrices, Σ_b x[b] v[b]ᵀ; 0 for another."""
+    def summed(self, i: int) -> int | None:
+        """The node that makes a product over the columns of stacked matrices, Σ_b x[b] v[b]ᵀ; None for another."""
         node = self.nodes[i]
         if node.op is not PRODUCT or node.type.ndim != 2 or node.type.dtype.kind != "f":
-            return 0
+            return None
         left, right = node.inputs
         flipped = self.nodes[left]
         x = self.stack(flipped.inputs[0]) if flipped.op is TRANSPOSE and flipped.attrs[0] == (1, 0) else -1
         v = self.stack(right)
         if x < 0 or v < 0 or self.nodes[v].type.shape[2] < COLUMNS:
-            return 0
+            return None
         concat = self.nodes[v]
-        in_pool = (
-            concat.op is CONCAT and concat.attrs[0] == -2 and all(is_in_pool(self.nodes[j]) for j in concat.inputs)
-        )
-        parts = concat.inputs if in_pool else (v,)
+        is_joined = concat.op is CONCAT and concat.attrs[0] == -2
+        parts = concat.inputs if is_joined and all(is_in_pool(self.nodes[j]) for j in concat.inputs) else (v,)
         return self.new.add(SUMMED, tuple(self.number[j] for j in (x, *parts)), (), node.type, node.level)
 
     def stack(self, i: int) -> int:

@@ -15,10 +15,11 @@ order). Cost: O(nodes), once per signature.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ...base.types import Dim, tensor_type
+from ...base.types import Dim
 from ...ir.graph import INPUT, Graph
+from ...ir.rewriter import Rewriter
 from ...ops.elementwise import ADD
 from ...ops.linalg import PRODUCT
 from ...ops.movement import CONCAT, SLICE, TRANSPOSE, VIEWS
@@ -31,8 +32,7 @@ def varying(graph: Graph) -> list[bool]:
     """Which nodes differ from node to node of a launch, or from launch to launch."""
     found: list[bool] = []
     for node in graph.nodes:
-        own = node.op is INPUT and node.attrs[0] not in ("shared", "derived")
-        own = own or any(isinstance(n, Dim) for n in node.type.shape)
+        own = node.kind not in ("", "shared", "derived") or any(isinstance(n, Dim) for n in node.type.shape)
         found.append(own or any(found[j] for j in node.inputs))
     return found
 
@@ -42,35 +42,21 @@ def merge_matmuls(graph: Graph) -> Graph:
     return _Merger(_Merger(graph).sums()).operands()
 
 
-class _Merger:
-    """The graph that is read; the one that is written has what does not vary first, so that it can be put together."""
+class _Merger(Rewriter):
+    """The new graph has what does not vary first, so that it can be put together."""
 
     def __init__(self, graph: Graph) -> None:
-        self.old = graph
-        self.nodes = graph.nodes
+        super().__init__(graph)
         self.varies = varying(graph)
-        self.new = Graph()
-        self.number: dict[int, int] = {}
+        self.merged = False
         for i in range(len(graph.nodes)):
             if not self.varies[i]:
                 self.copy(i)
-        self.uses = [0] * len(graph.nodes)
-        for node, live in zip(graph.nodes, graph.live(), strict=True):
-            for j in node.inputs if live else ():
-                self.uses[j] += 1
-        for i in graph.outputs:
-            self.uses[i] += 1
 
-    def copy(self, i: int) -> None:
-        """The same node in the new graph."""
-        node = self.nodes[i]
-        inputs = tuple(self.number[j] for j in node.inputs)
-        self.number[i] = self.new.add(node.op, inputs, node.attrs, node.type, node.level)
-
-    def finish(self) -> Graph:
-        """The new graph."""
-        self.new.outputs = tuple(self.number[i] for i in self.old.outputs)
-        return self.new.pruned().check()
+    def finish(self, rule: Callable[[int], int | None]) -> Graph:
+        """The new graph, or the old one where nothing was merged."""
+        new = self.run(rule)
+        return new.check() if self.merged else self.old
 
     def is_weighted(self, i: int) -> bool:
         """Whether a node is a product of rows with weights, wide enough."""
@@ -85,36 +71,30 @@ class _Merger:
         nodes = [self.new.nodes[i] for i in operands]
         if all(node.op is TRANSPOSE and node.attrs[0] == (1, 0) for node in nodes):
             inner = self.side_by_side([node.inputs[0] for node in nodes], -3 - axis)
-            flipped = tensor_type(nodes[0].type.dtype, self.new.nodes[inner].type.shape[::-1])
-            return self.new.add(TRANSPOSE, (inner,), ((1, 0),), flipped, nodes[0].level)
-        shape = list(nodes[0].type.shape)
-        shape[axis] = sum(node.type.shape[axis] for node in nodes)
-        type = tensor_type(nodes[0].type.dtype, tuple(shape))
-        return self.new.add(CONCAT, tuple(operands), (axis,), type, max(node.level for node in nodes))
+            return self.apply(TRANSPOSE, inner, attrs=((1, 0),), level=nodes[0].level)
+        return self.apply(CONCAT, *operands, attrs=(axis,), level=max(node.level for node in nodes))
 
     # x @ A + h @ B.
 
     def sums(self) -> Graph:
         """Merge the matmuls that are terms of one sum."""
-        merged = False
-        for i, node in enumerate(self.nodes):
-            if not self.varies[i]:
-                continue
-            terms = self.terms(i)
-            products = [j for j in terms if self.uses[j] == 1 and self.is_weighted(j)]
-            lefts = [self.nodes[j].inputs[0] for j in products]
-            if len(products) < 2 or len(set(lefts)) < len(lefts):
-                self.copy(i)
-                continue
-            x = self.side_by_side([self.number[j] for j in lefts], -1)
-            w = self.side_by_side([self.number[self.nodes[j].inputs[1]] for j in products], -2)
-            total = self.new.add(PRODUCT, (x, w), (), node.type, node.level)
-            for j in terms:
-                if j not in products:
-                    total = self.new.add(ADD, (total, self.number[j]), (), node.type, node.level)
-            self.number[i] = total
-            merged = True
-        return self.finish() if merged else self.old
+        return self.finish(self.sum)
+
+    def sum(self, i: int) -> int | None:
+        """The matmul of all terms of sum i that are matmuls, and the other terms; None for anything else."""
+        node, terms = self.nodes[i], self.terms(i)
+        products = [j for j in terms if self.is_own(j) and self.is_weighted(j)]
+        lefts = [self.nodes[j].inputs[0] for j in products]
+        if len(products) < 2 or len(set(lefts)) < len(lefts):
+            return None
+        self.merged = True
+        x = self.side_by_side([self.number[j] for j in lefts], -1)
+        w = self.side_by_side([self.number[self.nodes[j].inputs[1]] for j in products], -2)
+        total = self.new.add(PRODUCT, (x, w), (), node.type, node.level)
+        for j in terms:
+            if j not in products:
+                total = self.new.add(ADD, (total, self.number[j]), (), node.type, node.level)
+        return total
 
     def terms(self, i: int) -> list[int]:
         """The terms of a sum that is no part of a longer one; [] for anything else."""
@@ -125,7 +105,7 @@ class _Merger:
         while waiting:
             j = waiting.pop()
             node = self.nodes[j]
-            if node.op is ADD and self.uses[j] == 1 and node.type is self.nodes[i].type:
+            if node.op is ADD and self.is_own(j) and node.type is self.nodes[i].type:
                 waiting.extend(node.inputs[::-1])
             else:
                 found.append(j)
@@ -139,30 +119,22 @@ class _Merger:
         for i, live in enumerate(self.old.live()):
             if live and self.varies[i] and self.is_weighted(i):
                 groups.setdefault(self.nodes[i].inputs[0], []).append(i)
-        if all(len(group) == 1 for group in groups.values()):
-            return self.old
-        for i in range(len(self.nodes)):
-            if self.varies[i] and i not in self.number:
-                node = self.nodes[i]
-                group = groups.get(node.inputs[0], []) if node.op is PRODUCT else []
-                if i in group and len(group) > 1:
-                    self.merge(group)
-                else:
-                    self.copy(i)
-        return self.finish()
+        mates = {i: group for group in groups.values() for i in group if len(group) > 1}
+        return self.finish(lambda i: self.merge(i, mates[i]) if i in mates else None)
 
-    def merge(self, group: list[int]) -> None:
-        first = self.nodes[group[0]]
+    def merge(self, i: int, group: list[int]) -> int:
+        """The part of product i, the first of a group, of the group's matmul; the others become parts of it, too."""
+        self.merged = True
+        first = self.nodes[i]
         w = self.side_by_side([self.number[self.nodes[j].inputs[1]] for j in group], -1)
-        rows, columns = first.type.shape[0], self.new.nodes[w].type.shape[1]
-        type = tensor_type(first.type.dtype, (rows, columns))
-        whole = self.new.add(PRODUCT, (self.number[first.inputs[0]], w), (), type, first.level)
+        whole = self.apply(PRODUCT, self.number[first.inputs[0]], w, level=first.level)
         start = 0
         for j in group:
             node = self.nodes[j]
             length = node.type.shape[1]
             self.number[j] = self.new.add(SLICE, (whole,), (-1, start, length, 1), node.type, node.level)
             start += length
+        return self.number[i]
 
 
 def derive(graph: Graph, known: list[Graph]) -> Graph:

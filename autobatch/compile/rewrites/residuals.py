@@ -11,10 +11,10 @@ Invariants: results are unchanged; residuals that nothing reads are dropped. Cos
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from ...ir.graph import INPUT, Graph, Node
+from ...ir.graph import Graph, Node
+from ...ir.rewriter import Rewriter
 from ...ops.movement import RESHAPE
 from ..split import Pieces, SparseGradient
 from .in_place_matmuls import concats_in_place, is_in_pool, is_stack
@@ -28,7 +28,7 @@ def read_in_pools(pieces: Pieces) -> Pieces:
     later_residuals = backward.outputs[n_slots:]
     unmade = concats_in_place(forward, results)
     in_pools = {k: (forward, i) for k, i in enumerate(residuals) if i in unmade or is_in_pool(forward.nodes[i])}
-    in_pools |= {n + k: (backward, i) for k, i in enumerate(later_residuals) if _is_cotangent(backward.nodes[i])}
+    in_pools |= {n + k: (backward, i) for k, i in enumerate(later_residuals) if backward.nodes[i].kind == "cotangent"}
     sparse = [(k, _read_where_it_lies(gradient, pieces)) for k, gradient in pieces.sparse]
 
     needed = _residuals(pieces.final) - in_pools.keys() | {gradient.ids for _, gradient in sparse}
@@ -43,20 +43,24 @@ def read_in_pools(pieces: Pieces) -> Pieces:
         kind, k = node.attrs
         if kind == "residual" and k in in_pools:
             source, i = in_pools[k]
-            if source.nodes[i].op is INPUT:
-                return read(new, source.nodes[i], in_final)
-            concat = source.nodes[i]
-            parts = tuple(read(new, source.nodes[j], in_final) for j in concat.inputs)
-            return new.add(concat.op, parts, concat.attrs, concat.type, concat.level)
+            found = source.nodes[i]
+            if found.is_input:
+                return read(new, found, in_final)
+            return new.copy(found, {j: read(new, source.nodes[j], in_final) for j in found.inputs})
         if kind == "cotangent" and in_final and is_stack(node.type):
             kind = "reverse"
         return new.input(kind, place[k] if kind == "residual" else k, node.type, node.level)
 
+    def with_inputs(graph: Graph, in_final: bool) -> Graph:
+        rewriter = Rewriter(graph)
+        nodes = graph.nodes
+        return rewriter.run(lambda i: read(rewriter.new, nodes[i], in_final) if nodes[i].is_input else None).check()
+
     return replace(
         pieces,
         forward=forward.part([*results, *(residuals[k] for k in earlier)], lambda _: None),
-        backward=_with_inputs(backward, lambda new, node: read(new, node, False)),
-        final=_with_inputs(pieces.final, lambda new, node: read(new, node, True)),
+        backward=with_inputs(backward, False),
+        final=with_inputs(pieces.final, True),
         residuals=[pieces.residuals[k] for k in earlier + later],
         n_forward_residuals=len(earlier),
         sparse=[(k, replace(g, ids=place[g.ids], rows=g.rows if g.of_result else place[g.rows])) for k, g in sparse],
@@ -72,25 +76,8 @@ def _read_where_it_lies(gradient: SparseGradient, pieces: Pieces) -> SparseGradi
     node = nodes[pieces.backward.outputs[len(pieces.slots) + k]]
     while node.op is RESHAPE:
         node = nodes[node.inputs[0]]
-    return SparseGradient(gradient.ids, node.attrs[1], of_result=True) if _is_cotangent(node) else gradient
-
-
-def _is_cotangent(node: Node) -> bool:
-    return node.op is INPUT and node.attrs[0] == "cotangent"
+    return SparseGradient(gradient.ids, node.attrs[1], of_result=True) if node.kind == "cotangent" else gradient
 
 
 def _residuals(graph: Graph) -> set[int]:
-    return {node.attrs[1] for node in graph.nodes if node.op is INPUT and node.attrs[0] == "residual"}
-
-
-def _with_inputs(graph: Graph, read: Callable[[Graph, Node], int]) -> Graph:
-    """The graph whose inputs are what `read` adds for them."""
-    new = Graph()
-    number: list[int] = []
-    for node in graph.nodes:
-        if node.op is INPUT:
-            number.append(read(new, node))
-        else:
-            number.append(new.add(node.op, tuple(number[j] for j in node.inputs), node.attrs, node.type, node.level))
-    new.outputs = tuple(number[i] for i in graph.outputs)
-    return new.check()
+    return set(graph.types("residual"))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ...backends.transfer import is_on_device
-from ...compile.host.indices import varies
 from ...schedule.structures import Slot
 from ..feed import from_lengths
 from ..layout import Array, resolve
@@ -32,7 +31,7 @@ def known_indices(run: DeviceRun, s: int, piece: str) -> bool:
     found: list[list[Array]] = [[] for _ in part.types]
     for group in groups:
         sizes = tuple(map(sum, zip(*(launch.sizes for launch in group), strict=True)))
-        outputs: list[Any] = [np.empty(resolve(t, sizes), t.dtype) if varies(t) else None for t in part.types]
+        outputs: list[Any] = [np.empty(resolve(t, sizes), t.dtype) if t.has_dim else None for t in part.types]
         arguments = [_argument(run, s, group, kind, k) for kind, k in part.inputs]
         part.run(sizes[0], sizes, arguments, outputs)
         for column, output in zip(found, outputs, strict=True):
