@@ -69,10 +69,7 @@ class CompiledFunction(CPUDispatcher):
 
 
 def _without_aliases(flags: Any) -> Any:
-    """Compiler flags that promise what `noalias` says. Numba's decorator has no option for it.
-
-    Without the promise LLVM compares the addresses of all arrays for every row.
-    """
+    """Compiler flags that promise `noalias`, or LLVM compares the addresses of all arrays for every row."""
     flags.noalias = True
     return flags
 
@@ -173,10 +170,8 @@ def identity(function: Any) -> str:
 
 
 def _texts(function: Any, seen: list[Any]) -> Iterator[str]:
-    """Code, options and values that make a function what it is.
-
-    Of one that is not compiled also the code of its file: Numba may have been told there what takes its place.
-    """
+    """Code, options and values that make a function what it is; of one that is not compiled also the code of its file,
+    where Numba may have been told what takes its place."""
     if any(function is x for x in seen):
         return
     seen.append(function)

@@ -26,10 +26,10 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
     if tape.state == ENDED:
         repair = "call the first backward with retain=True, or record again"
         raise user_error(RecordingError, "backward: the recording has ended", repair=repair)
-    if tape.state == OPEN and not is_under_way(tape):
-        what = "backward: the recording belongs to another thread or was given up"
-        raise user_error(RecordingError, what, repair="record again in this thread")
     if tape.state == OPEN:
+        if not is_under_way(tape):
+            what = "backward: the recording belongs to another thread or was given up"
+            raise user_error(RecordingError, what, repair="record again in this thread")
         flush(tape, loss, only=not retain)
     tape.results.add(loss._id)
     with np.errstate(all="ignore"):

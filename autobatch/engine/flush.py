@@ -93,10 +93,8 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
 
 
 def _assembled(tape: Recording, roots: Sequence[int]) -> tuple[Tape, PlanCache[Shared] | None]:
-    """The arrays of a recording, and the cache of its plans; None where these depend on data, or are not worth keeping.
-
-    The cache is kept with a signature of the recording, and so as long as the parameters that it reads.
-    """
+    """The arrays of a recording, and the cache of its plans, kept with a signature of it and so as long as the
+    parameters that it reads; None where plans depend on data, or are not worth keeping."""
     pools: dict[tuple[int, Any], int] = {}
     table = signature_table(tape.signatures, pools)
     stream = listed(tape, "stream", np.int32)

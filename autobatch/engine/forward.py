@@ -16,7 +16,6 @@ from ..backends.device import Device, current_device
 from ..backends.transfer import DEVICES, to_host
 from ..base.clocks import profiles, timed
 from ..base.errors import OpIndexError, RecordingError, message, user_error
-from ..base.jit import njit
 from ..compile.host.workers import compile_ahead
 from ..compile.kernel import Kernel
 from ..expand.expand import expand_recording
@@ -101,10 +100,8 @@ def _one_by_one(tape: Recording, memo: Memo) -> LoopRun:
 
 
 def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, question: Question, backend: str) -> Planned:
-    """Expand, schedule and place a recording, and compile what this process meets for the first time.
-
-    With places in its data instead of data, and kept, where a recording of its structure was asked the same before.
-    """
+    """Expand, schedule and place a recording, and compile what this process meets for the first time. With places in
+    its data instead of data, and kept, where a recording of its structure was asked the same before."""
     assert tape.arrays is not None
     cache = tape.plan_cache
     is_met = cache is not None and question in cache.plans
@@ -159,7 +156,9 @@ def _new_pieces(
     expansion: Expansion, signatures: Sequence[Signature], needs: Array, with_reverse: bool
 ) -> list[tuple[Kernel, str]]:
     """Pieces of kernels that this process runs for the first time: going forward, and in reverse as well."""
-    used, wanting = _uses(expansion.tape.sig, needs, len(signatures))
+    used, wanting = np.zeros(len(signatures), np.bool_), np.zeros(len(signatures), np.bool_)
+    used[expansion.tape.sig] = True
+    wanting[expansion.tape.sig[needs != 0]] = True
     pieces: list[tuple[Kernel, str]] = []
     for s, signature in enumerate(signatures):
         if used[s] and signature.kind == KERNEL:
@@ -167,17 +166,6 @@ def _new_pieces(
     if with_reverse:
         pieces += new_reverse_pieces([signature for s, signature in enumerate(signatures) if wanting[s]])
     return pieces
-
-
-@njit
-def _uses(sig, needs, n_sigs):  # type: ignore[no-untyped-def]
-    """Which signatures have nodes, and which have nodes that carry gradient."""
-    used, wanting = np.zeros(n_sigs, np.bool_), np.zeros(n_sigs, np.bool_)
-    for i in range(sig.size):
-        used[sig[i]] = True
-        if needs[i]:
-            wanting[sig[i]] = True
-    return used, wanting
 
 
 def new_reverse_pieces(signatures: Sequence[protocols.Signature]) -> list[tuple[Kernel, str]]:

@@ -128,10 +128,8 @@ class Cell:
         return entry
 
     def _settled(self, now: Guard, flat: Flat) -> Traced:
-        """What is traced when the function changes no attribute, global or variable of a closure that it reads.
-
-        It may do so once, such as to keep what it works out. Raises `CellError` if it does so each time.
-        """
+        """What is traced when the function changes nothing that it reads. It may do so once, such as to keep what it
+        works out; raises `CellError` if it does so each time."""
         for _ in range(2):
             self.traces += 1
             entry = trace(self.fn, flat, self._is_argument)

@@ -54,10 +54,7 @@ class Guard:
     checked: int
 
     def is_bound_anew(self, now: Guard) -> bool:
-        """Whether anything was bound anew, attributes of modules included; what containers hold may have changed.
-
-        `now` is a guard about the same code and objects.
-        """
+        """Whether anything was bound anew since, attributes of modules included; `now` is about the same objects."""
         if now.checked != self.checked and now.prints != self.prints:
             return True  # attributes of modules are no facts: setting one moves the epoch
         return not (same(self.facts, ()) and same(self.lasting, ()))

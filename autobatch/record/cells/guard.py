@@ -62,10 +62,8 @@ _SELDOM_CALLED = frozenset((*_CONSTRUCTORS, "__init_subclass__", "__repr__", "__
 
 
 def guard(functions: Sequence[Any], objects: Sequence[Any] = (), skip: Skip | None = None) -> Guard:
-    """Look at functions and objects, and at all that the functions' code reads of them and of their surroundings.
-
-    `skip` says which contents of the functions' own closures are left out, since cells take them as arguments.
-    """
+    """Look at functions and objects, and at all that the functions' code reads of them and of their surroundings;
+    `skip` says which contents of the functions' own closures are left out, since cells take them as arguments."""
     return _Walk(functions, objects, skip).guard()
 
 
