@@ -26,8 +26,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from .jit import njit
-
-Ints = np.ndarray[Any, Any]
+from .types import Array
 
 _WORD = 8
 _ITEMS = 3 * _WORD  # where a list has the address of its items
@@ -65,7 +64,7 @@ def _referenced(listed, first, last, nothing, weak):  # type: ignore[no-untyped-
     return flags
 
 
-def referenced(objects: list[Any], kind: type, first: int, last: int) -> tuple[Ints, Ints]:
+def referenced(objects: list[Any], kind: type, first: int, last: int) -> tuple[Array, Array]:
     """Positions in `objects[first:last]`, each of this class or None, of those that somebody besides the list holds,
     and of those that nobody else holds but to which there are weak references."""
     if not memory_is_readable():
@@ -73,12 +72,12 @@ def referenced(objects: list[Any], kind: type, first: int, last: int) -> tuple[I
     return _read_references(objects, kind, first, last)
 
 
-def _read_references(objects: list[Any], kind: type, first: int, last: int) -> tuple[Ints, Ints]:
+def _read_references(objects: list[Any], kind: type, first: int, last: int) -> tuple[Array, Array]:
     flags = _referenced(id(objects), first, last, id(None), kind.__weakrefoffset__)
     return first + np.flatnonzero(flags == 1), first + np.flatnonzero(flags == 2)
 
 
-def asked(objects: list[Any], first: int, last: int) -> tuple[Ints, Ints]:
+def asked(objects: list[Any], first: int, last: int) -> tuple[Array, Array]:
     """The same, by asking Python."""
     n = last - first
     counts = np.fromiter(map(sys.getrefcount, islice(objects, first, last)), np.int64, n)
@@ -164,7 +163,7 @@ def _sizes() -> tuple[int, int] | None:
     return none, one
 
 
-def as_int32(listed: list[int]) -> np.ndarray[Any, Any]:
+def as_int32(listed: list[int]) -> Array:
     """The numbers of a list as int32."""
     sizes = _sizes()
     if sizes is not None:

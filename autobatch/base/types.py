@@ -36,6 +36,7 @@ class Dim:
     __repr__ = __str__
 
 
+Array = np.ndarray[Any, Any]
 Extent = int | Dim
 Shape = tuple[Any, ...]
 

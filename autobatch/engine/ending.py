@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..backends.transfer import copy_of, is_on_device
-from ..base.types import Type
+from ..base.types import Array, Type
 from ..record.links import is_constant_value
 from ..record.tape import ENDED, Recording, state
 from ..record.tensor import known_value
 from ..run.device.layout import DeviceRun
-
-Array = np.ndarray[Any, Any]
 
 
 def end_all(recordings: Sequence[Recording]) -> None:

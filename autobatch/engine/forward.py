@@ -16,6 +16,7 @@ from ..backends.device import Device, current_device
 from ..backends.transfer import DEVICES, to_host
 from ..base.clocks import profiles, timed
 from ..base.errors import OpIndexError, RecordingError, message, user_error
+from ..base.types import Array
 from ..compile.host.workers import compile_ahead
 from ..compile.kernel import Kernel
 from ..expand.expand import expand_recording
@@ -36,8 +37,6 @@ from ..schedule.place import place
 from ..schedule.schedule import schedule
 from ..schedule.structures import KERNEL, Expansion
 from .finite import check_launches, name_node
-
-Array = np.ndarray[Any, Any]
 
 
 def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True) -> HostRun | DeviceRun | LoopRun:

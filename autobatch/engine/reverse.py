@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ..backends.host.arena import Loan
 from ..backends.transfer import copy_of, is_on_device, plus, to_device, to_host
 from ..base.clocks import timed
 from ..base.errors import NonFiniteError, RecordingError, user_error
+from ..base.types import Array
 from ..compile.host.workers import compile_ahead
 from ..expand.gradient_flow import gradient_of_nodes, node_of
 from ..record.context import checking
@@ -32,8 +32,6 @@ from ..run.protocols import SharedOperand
 from ..schedule.structures import Expansion
 from .finite import is_finite
 from .forward import check_versions, new_reverse_pieces, one_by_one, run_tape
-
-Array = np.ndarray[Any, Any]
 
 
 def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
@@ -190,26 +188,22 @@ def _reverse_run(
     if isinstance(run, LoopRun):
         grads = run.reverse({value: to_host(g) for value, g in seeds.items()}, own.add, own.add_rows)
         outside = [(old, value, grads[id]) for id, old, value in links if id in grads]
-    elif isinstance(run, DeviceRun):
+    else:
         linked = [id for id, _, _ in links if run.is_placed(id)]
-        cotangents, is_mixed = run_backward_on_device(run, seeds, linked, own.add, own.add_rows)
+        if isinstance(run, DeviceRun):
+            cotangents, is_mixed = run_backward_on_device(run, seeds, linked, own.add, own.add_rows)
+        else:
+            if not run.layout.reverse:  # else all pieces have run before
+                needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
+                with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
+                    team.finish()
+            reversed_run = run_backward(run, seeds, linked, own.add, own.add_rows)
+            own.merge_rows()
+            is_mixed, pools = reversed_run.is_mixed, reversed_run.pools
+            cotangents = {id: np.array(pools[pool][rows]) for id in linked for pool, rows in (run.rows(id),)}
         for id, old, value in links:
             if id in cotangents:
                 outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
-    else:
-        if not run.layout.reverse:  # else all pieces have run before
-            needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
-            with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
-                team.finish()
-        linked = [id for id, _, _ in links if run.is_placed(id)]
-        reversed_run = run_backward(run, seeds, linked, own.add, own.add_rows)
-        own.merge_rows()
-        is_mixed = reversed_run.is_mixed
-        for id, old, value in links:
-            if run.is_placed(id):
-                pool, where = run.rows(id)
-                g = np.array(reversed_run.pools[pool][where])
-                outside.append((old, value, g.reshape(tape_payload(tape, id).shape)))
     for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:
         own.add(x, _merged(own.sparse.pop(x), x).to_dense())
         own.merged.discard(x)

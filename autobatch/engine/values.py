@@ -10,7 +10,7 @@ import numpy as np
 from ..backends.transfer import to_host
 from ..base.errors import RecordingError, user_error
 from ..base.interrupts import passing_on
-from ..base.types import Type
+from ..base.types import Array, Type
 from ..ops.value import Tensor
 from ..record.containers import made_like, parts_of
 from ..record.context import checking, refuse_in_cell
@@ -22,7 +22,6 @@ from ..run.device.layout import DeviceRun
 from .finite import name_shared
 from .flush import flush, run_own_pending
 
-Array = np.ndarray[Any, Any]
 T = TypeVar("T", bound=Tensor)
 U = TypeVar("U", bound=Tensor)
 K = TypeVar("K")

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..backends import current_backend
 from ..base.errors import OpTypeError, RecordingError, user_error
+from ..base.types import Array
 from ..expand.expand import expand_recording
 from ..record.assemble import assemble
 from ..record.signature import Signature
@@ -45,7 +46,7 @@ class Inspected:
     recorded: Tape
     expansion: Expansion
     signatures: list[Signature]
-    needs: np.ndarray[Any, Any]
+    needs: Array
     schedule: Schedule
     backend: str
 

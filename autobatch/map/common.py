@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..base.types import Array
 from ..record.expressions import Tied
 from ..record.links import import_array, shared_row
 from ..record.signature import Signature
 from ..record.tape import Recording
-
-Array = np.ndarray[Any, Any]
 
 Path = tuple[tuple[int, int], ...]
 """The (map call, index) pairs that lead from the stream of an example to that of a map inside it."""

@@ -15,14 +15,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..base.errors import RecordingError, line_of, message, user_line
+from ..base.types import Array
 from ..record.assemble import signature_table
 from ..record.tape import Recording, interrupted, state
 from ..record.tensor import RecordedTensor, iterate_tensors
 from .arrays import OUTSIDE, SIGNATURE, encode
 from .common import Common, Needs, Path
 from .templates import Template, template_of
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ import numpy as np
 
 from ..base.clocks import profiles
 from ..base.interrupts import uninterrupted
+from ..base.types import Array
 from ..record.cells.facts import weakly
 from ..record.tape import Block, Recording
 from ..record.tensor import RecordedTensor
@@ -41,7 +42,6 @@ _BY_VALUE = frozenset((int, float, str, bytes, bool, type(None), np.bool_, np.in
 _LEFT_AFTER_EVICTION = 0.75
 _VALUES = 2 * len(set(RANGES.values()))  # the column of the table that counts values
 
-Array = np.ndarray[Any, Any]
 _new = object.__new__
 
 

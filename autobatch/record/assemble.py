@@ -16,14 +16,12 @@ import numpy as np
 
 from ..base.cpython import as_int32
 from ..base.jit import njit
+from ..base.types import Array
 from ..schedule.structures import EACH, LIST, SignatureTable, Tape
 from .signature import Signature
 
 if TYPE_CHECKING:
     from .tape import Recording
-
-
-Ints = np.ndarray[Any, Any]
 
 
 def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
@@ -34,7 +32,7 @@ def assemble(recording: Recording, roots: Sequence[int]) -> Tape:
 
 
 def parsed(
-    recording: Recording, stream: Ints, table: SignatureTable, pools: Iterable[tuple[int, Any]], roots: Sequence[int]
+    recording: Recording, stream: Array, table: SignatureTable, pools: Iterable[tuple[int, Any]], roots: Sequence[int]
 ) -> Tape:
     """The arrays of a recording whose stream and signatures are arrays already."""
     ints, floats = listed(recording, "ints", np.int64), listed(recording, "floats", np.float64)
@@ -42,7 +40,9 @@ def parsed(
     return Tape(table, *nodes, ints, floats, np.array(roots, np.int32), list(pools))
 
 
-def nodes_of(stream: Ints, table: SignatureTable, n_nodes: int) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints]:
+def nodes_of(
+    stream: Array, table: SignatureTable, n_nodes: int
+) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
     """Of each node in a stream: signature, slots, their arguments, values and data, as `Tape` has them."""
     n_results = np.diff(table.result_of).astype(np.int32)
     # Made by NumPy, which asks for large pages where arrays are large.
@@ -55,12 +55,12 @@ def nodes_of(stream: Ints, table: SignatureTable, n_nodes: int) -> tuple[Ints, I
     return sig, slot_of, arg_of[: n_slots + 1], args[:n_args], value_of, int_of, float_of
 
 
-def listed(recording: Recording, name: str, dtype: Any) -> Ints:
+def listed(recording: Recording, name: str, dtype: Any) -> Array:
     """One of the lists as an array, with what blocks put into it."""
     own = as_int32(recording.stream) if name == "stream" else np.array(getattr(recording, name), dtype)
     if not recording.blocks:
         return own
-    parts: list[Ints] = []
+    parts: list[Array] = []
     done = 0
     k = ("stream", "ints", "floats").index(name)
     for block in recording.blocks:

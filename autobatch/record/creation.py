@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from ..backends.transfer import is_on_device, to_host
 from ..base.errors import AutobatchError, op_error
-from ..base.types import HALF, default_dtype, value_dtype
+from ..base.types import HALF, Array, default_dtype, value_dtype
 from ..ops.movement import extents as extents_of
 from ..ops.movement import whole
 from ..ops.value import ShapeLike, Tensor, TensorLike
@@ -92,7 +92,7 @@ def holds_tensors(x: Any) -> bool:
     return False
 
 
-def as_array(x: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
+def as_array(x: Any, dtype: Any = None) -> Array:
     """A fresh C-contiguous array of a dtype that the library computes in; floats take the default dtype."""
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         what = "a masked array has elements without a number"

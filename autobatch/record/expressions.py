@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from ..backends.transfer import copy_of
+from ..base.types import Array
 from .context import checking
 from .shared import Expression, Memo, Shared, SharedExpression, evaluate_shared, held_by, in_order
 
@@ -68,9 +69,7 @@ def settle(held: Iterable[Shared]) -> None:
             value.settle(copy_of(memo[value._op]))
 
 
-def pull_back(
-    cotangents: dict[Shared, np.ndarray[Any, Any]], memo: Memo, give: Callable[[Shared, np.ndarray[Any, Any]], None]
-) -> None:
+def pull_back(cotangents: dict[Shared, Array], memo: Memo, give: Callable[[Shared, Array], None]) -> None:
     """Carry cotangents of shared values down to those that are no expressions, each handed to `give`."""
     for x in reversed(in_order(cotangents)):
         if x not in cotangents or not x.trainable:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from ..base.types import Array
 
 
 class _Engine:
@@ -17,7 +17,7 @@ class _Engine:
     carries_gradient: whether a parameter leads to a value (recording, number)
     """
 
-    compute: Callable[[Any], np.ndarray[Any, Any]]
+    compute: Callable[[Any], Array]
     backward: Callable[[Any, bool], None]
     backward_of_shared: Callable[[Any, bool], None]
     carries_gradient: Callable[[Any, int], bool]

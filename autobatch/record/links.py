@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import RecordingError, user_error, user_place
-from ..base.types import tensor_type
+from ..base.types import Array, tensor_type
 from ..ir.trace import Builder
 from ..schedule.structures import KERNEL, Result
 from .context import refuse_if_kept
@@ -26,7 +26,7 @@ SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, Expression, SharedExpre
 # Arrays.
 
 
-def lift(array: np.ndarray[Any, Any], tape: Recording) -> RecordedTensor:
+def lift(array: Array, tape: Recording) -> RecordedTensor:
     """A node whose value is this array; the array must not change any more."""
     type = tensor_type(array.dtype, array.shape)
     key = ("tensor", type)
@@ -36,7 +36,7 @@ def lift(array: np.ndarray[Any, Any], tape: Recording) -> RecordedTensor:
     return write(tape, number, (), (type,), array=array)[0]
 
 
-def remember_array(x: np.ndarray[Any, Any], lifted: RecordedTensor, tape: Recording) -> None:
+def remember_array(x: Array, lifted: RecordedTensor, tape: Recording) -> None:
     """Let `known_row` take arrays of this dtype and shape from now on, as this one was taken."""
     tape.cache[x.dtype, x.shape] = tape.cache["tensor", lifted._type], lifted._type
 
@@ -88,9 +88,7 @@ def value_number(t: RecordedTensor, tape: Recording) -> int:
     return import_array(key, forced(t), tape, (old, t._id) if linked else None)
 
 
-def import_array(
-    key: tuple[int, int], array: np.ndarray[Any, Any], tape: Recording, link: tuple[Recording, int] | None = None
-) -> int:
+def import_array(key: tuple[int, int], array: Array, tape: Recording, link: tuple[Recording, int] | None = None) -> int:
     """Bring over a value of an earlier recording, named by the recording's serial and its number there."""
     found = tape.imports.get(key)
     if found is not None:

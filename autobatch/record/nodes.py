@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from types import CodeType
 from typing import Any
 
-import numpy as np
-
 from ..base.errors import user_place
 from ..base.tracebacks import PACKAGE
-from ..base.types import Type
+from ..base.types import Array, Type
 from .tape import WRITING, Recording
 from .tensor import RecordedTensor
 
@@ -30,7 +28,7 @@ def write(
     place: tuple[CodeType | None, int] | None = None,
     ints: Sequence[int] = (),
     floats: Sequence[float] = (),
-    array: np.ndarray[Any, Any] | None = None,
+    array: Array | None = None,
 ) -> list[RecordedTensor]:
     """Write one node, whole or not at all; the tensors of its results.
 

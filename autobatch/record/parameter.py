@@ -23,7 +23,7 @@ from ..backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_dev
 from ..base.clocks import timed
 from ..base.errors import OpTypeError, user_error
 from ..base.interrupts import run_whole
-from ..base.types import tensor_type
+from ..base.types import Array, tensor_type
 from ..ops.index import SCATTER_ADD
 from ..ops.value import TensorLike
 from ..run.device import gradients as on_device
@@ -51,11 +51,11 @@ class SparseRows:
     where the table lies; shape: of the table.
     """
 
-    rows: np.ndarray[Any, Any]
-    values: np.ndarray[Any, Any]
+    rows: Array
+    values: Array
     shape: tuple[int, ...]
 
-    def to_dense(self) -> np.ndarray[Any, Any]:
+    def to_dense(self) -> Array:
         """The gradient as an array of the table's shape, in the place of the values."""
         if is_on_device(self.values):
             return on_device.dense_of(current_device(), self.rows, self.values, self.shape)
@@ -64,7 +64,7 @@ class SparseRows:
         return dense
 
 
-Gradient = np.ndarray[Any, Any] | SparseRows
+Gradient = Array | SparseRows
 
 
 class Held(Shared):
@@ -73,11 +73,11 @@ class Held(Shared):
 
     __slots__ = ("_copy", "_data", "_version")
 
-    def __init__(self, data: np.ndarray[Any, Any]) -> None:
+    def __init__(self, data: Array) -> None:
         super().__init__(tensor_type(data.dtype, data.shape))
         self._data = to_device(data) if current_backend() in DEVICES else data
         self._version = 0
-        self._copy: tuple[int, np.ndarray[Any, Any]] | None = None
+        self._copy: tuple[int, Array] | None = None
 
     # Copies and pickles hold the numbers, not what recordings made of them.
 
@@ -92,7 +92,7 @@ class Held(Shared):
         set_attributes(self, attributes)
 
     @property
-    def value(self) -> np.ndarray[Any, Any]:
+    def value(self) -> Array:
         """The numbers, read-only; assign an array of the same shape to replace them. On a GPU an array of CuPy, where
         nothing guards against changes; `numpy()` gives a copy on the host."""
         refuse_numbers("the numbers of a parameter are read")
@@ -125,7 +125,7 @@ class Held(Shared):
         move([self], backend)
         return self
 
-    def _array(self) -> np.ndarray[Any, Any]:
+    def _array(self) -> Array:
         return self._data
 
     def _array_on(self, device: Device | None) -> Any:
@@ -137,7 +137,7 @@ class Held(Shared):
             repair=f'move it with model.to("{backend}"), or run where it lies, by ab.set_backend',
         )
 
-    def _on_host(self) -> np.ndarray[Any, Any]:
+    def _on_host(self) -> Array:
         """The numbers on the host; a copy is kept until they change."""
         if not is_on_device(self._data):
             return self._data
@@ -249,7 +249,7 @@ def _plus(old: Gradient | None, new: Gradient) -> Gradient:
     return (old.to_dense() if isinstance(old, SparseRows) else old) + new
 
 
-def add_to_rows(table: np.ndarray[Any, Any], g: SparseRows) -> None:
+def add_to_rows(table: Array, g: SparseRows) -> None:
     """Add a gradient that came as rows to a dense one, in place."""
     if is_on_device(table):
         on_device.add_to_rows(current_device(), table, g.rows, g.values)

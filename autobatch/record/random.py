@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from ..base.errors import op_error, user_error
 from ..base.interrupts import run_whole
-from ..base.types import default_dtype, is_float, value_dtype
+from ..base.types import Array, default_dtype, is_float, value_dtype
 from ..ops.declare import Op, apply
 from ..ops.elementwise import cast
 from ..ops.movement import extents, whole
@@ -75,7 +75,7 @@ def sync() -> None:
         _threads.epoch = _seed[1]
 
 
-def random_state() -> dict[str, np.ndarray[Any, Any]]:
+def random_state() -> dict[str, Array]:
     """Where the random streams of this thread are, as small arrays by name, in the flat form that `ab.save` takes.
 
     Draws of values, masks, maps of examples, `rng` and initial parameters go on after `set_random_state` as they would

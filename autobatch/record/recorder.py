@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..base.errors import OpIndexError, op_error, user_error
-from ..base.types import promote
+from ..base.types import Array, promote
 from ..ir.trace import Builder, in_range, no_operand
 from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from ..ops.index import LOOKUP, WINDOW
@@ -55,7 +55,7 @@ def packed(x: Any) -> Any:
     return apply(STACK, tuple(parts), (-len(getattr(parts[0], "shape", ())) - 1,))
 
 
-def _constant(array: np.ndarray[Any, Any], builder: Builder) -> Constant:
+def _constant(array: Array, builder: Builder) -> Constant:
     """An array as a constant of the cell that is traced, one for equal arrays: both passes of a loop read the same."""
     key = (array.dtype, array.shape, array.tobytes())
     found: Constant = builder.arrays.setdefault(key, Constant(array))
@@ -155,7 +155,7 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
     return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
 
 
-def _as_operand(x: Any, operands: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+def _as_operand(x: Any, operands: tuple[Any, ...]) -> Array:
     wide = any(isinstance(o, Tensor) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
     return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
 

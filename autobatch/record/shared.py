@@ -20,7 +20,7 @@ import numpy as np
 from ..backends.device import Device, current_device
 from ..backends.transfer import is_on_device, to_device, to_host
 from ..base.errors import BackendError, RecordingError, user_error, user_line
-from ..base.types import Type, default_dtype, is_float, tensor_type
+from ..base.types import Array, Type, default_dtype, is_float, tensor_type
 from ..ir.graph import Graph, hashable
 from ..ir.interpret import interpret
 from ..ir.simplify import simplify
@@ -80,7 +80,7 @@ class Shared(Tensor):
             self._expressions[is_frozen()] = found.operand
         return alias(self) if found is self else found
 
-    def _array(self) -> np.ndarray[Any, Any]:
+    def _array(self) -> Array:
         """The numbers, where they are."""
         raise TypeError(f"{type(self).__name__} has no array of its own")
 
@@ -118,7 +118,7 @@ class Shared(Tensor):
         """
         engine.backward_of_shared(self, retain)
 
-    def numpy(self) -> np.ndarray[Any, Any]:
+    def numpy(self) -> Array:
         """A copy of the current numbers."""
         if not isinstance(self, Constant):
             refuse_numbers("the numbers of a parameter are read")
@@ -162,10 +162,10 @@ class Constant(Shared):
 
     __slots__ = ("_copy", "_data")
 
-    def __init__(self, data: np.ndarray[Any, Any]) -> None:
+    def __init__(self, data: Array) -> None:
         super().__init__(tensor_type(data.dtype, data.shape))
         # Not marked as read-only: that is another type to compiled loops than a parameter. None: only on a device yet.
-        self._data: np.ndarray[Any, Any] | None = data
+        self._data: Array | None = data
         self._copy: tuple[Device, Any] | None = None
 
     @classmethod
@@ -186,7 +186,7 @@ class Constant(Shared):
         Constant.__init__(self, data)
         set_attributes(self, attributes)
 
-    def _array(self) -> np.ndarray[Any, Any]:
+    def _array(self) -> Array:
         if self._data is None:
             assert self._copy is not None
             self._data = to_host(self._copy[1])
@@ -253,13 +253,13 @@ class SharedExpression(Shared):
             return apply(TRANSPOSE, (self.parents[0]._enter(builder),), node.attrs)
         return builder.shared_operand(self)
 
-    def _array(self) -> np.ndarray[Any, Any]:
+    def _array(self) -> Array:
         return evaluate_shared(self, {})
 
-    def _evaluate(self, arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def _evaluate(self, arrays: list[Array]) -> Array:
         return arrays[0] if self.op is None else _computed(self.graph, arrays)[0]
 
-    def _pull(self, g: Any, arrays: list[np.ndarray[Any, Any]]) -> list[tuple[Shared, np.ndarray[Any, Any]]]:
+    def _pull(self, g: Any, arrays: list[Array]) -> list[tuple[Shared, Array]]:
         """Cotangents of the parents."""
         if self.op is None:
             return [(self.parents[0], g)]
@@ -333,7 +333,7 @@ class Expression(Shared):
         assert held is not None
         return held
 
-    def _array(self) -> np.ndarray[Any, Any]:
+    def _array(self) -> Array:
         return self.held._array()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -349,7 +349,7 @@ def copy_with_gradient() -> RecordingError:
     return user_error(RecordingError, what, repair="use x.detach(), or x.numpy() for the numbers alone")
 
 
-Memo = dict[SharedOperand, np.ndarray[Any, Any]]
+Memo = dict[SharedOperand, Array]
 
 
 def in_order(wanted: Iterable[Shared]) -> list[Shared]:
@@ -377,7 +377,7 @@ def held_by(values: Iterable[Shared]) -> list[Shared]:
     return [x for x in in_order(values) if not isinstance(x, SharedExpression | Constant)]
 
 
-def evaluate_shared(x: Shared, memo: Memo) -> np.ndarray[Any, Any]:
+def evaluate_shared(x: Shared, memo: Memo) -> Array:
     """The array of a shared value, where its parameters lie; `memo` keeps what was computed."""
     if x not in memo:
         evaluate_in_order(in_order([x]), memo, device_of([x]))

@@ -28,7 +28,7 @@ import numpy as np
 
 from ..base.errors import CellError, RecordingError, line_of, of_library, user_error
 from ..base.tasks import Task, current_task
-from ..base.types import Type, on_change
+from ..base.types import Array, Type, on_change
 from ..ir.trace import Builder
 from ..run.device.layout import DeviceRun
 from ..run.execute import HostRun
@@ -36,7 +36,7 @@ from ..run.kept_plans import PlanCache
 from ..run.one_by_one import LoopRun
 from ..schedule.merged import HasGraph, Piece
 from ..schedule.structures import Expansion, Tape
-from .assemble import Ints, nodes_of, signature_table
+from .assemble import nodes_of, signature_table
 from .context import is_frozen
 from .forced_values import Forcing
 from .parameter import now
@@ -61,12 +61,12 @@ class Block:
     node: int  # number of the first node
     value: int  # number of the first value
     n_values: int
-    stream: Ints
-    ints: Ints
-    floats: Ints
-    places: Ints  # [nodes] numbers in `lines`
+    stream: Array
+    ints: Array
+    floats: Array
+    places: Array  # [nodes] numbers in `lines`
     lines: Sequence[tuple[CodeType | None, int]]
-    firsts: Ints | None = None  # [nodes + 1] first value of each, counted from `value`, once somebody has asked
+    firsts: Array | None = None  # [nodes + 1] first value of each, counted from `value`, once somebody has asked
 
 
 class Recording(TensorList):
@@ -87,7 +87,7 @@ class Recording(TensorList):
         self.codes: list[tuple[int, CodeType | None]] = [(0, None)]  # from which node on it is one of which code
         self.ints: list[int] = []
         self.floats: list[float] = []
-        self.payloads: list[tuple[int, np.ndarray[Any, Any]]] = []
+        self.payloads: list[tuple[int, Array]] = []
         self.examples = 0  # of `ab.map`
         self.user_code: CodeType | None = None  # the user's code that recorded last
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
@@ -204,9 +204,7 @@ class Recording(TensorList):
             block.firsts = nodes_of(block.stream, signature_table(self.signatures, {}), block.places.size)[4]
         return int(np.searchsorted(block.firsts, value, side="right")) - 1
 
-    def put(
-        self, block: Block, payloads: list[tuple[int, np.ndarray[Any, Any]]], tensors: list[RecordedTensor]
-    ) -> None:
+    def put(self, block: Block, payloads: list[tuple[int, Array]], tensors: list[RecordedTensor]) -> None:
         """Append nodes that were replayed, their host inputs, and tensors of some of their values."""
         after = block.value + block.n_values
         self.count = WRITING

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backends.transfer import is_on_device, to_host
 from ..base.errors import line_of, op_error
-from ..base.types import Type
+from ..base.types import Array, Type
 from ..ir.trace import Builder
 from ..ops.declare import lifter
 from ..ops.value import Tensor
@@ -29,7 +29,7 @@ class RecordedTensor(Tensor):
     _tape: Recording
     _id: int
     _type: Type
-    _value: np.ndarray[Any, Any]
+    _value: Array
 
     def __init__(self) -> None:
         raise TypeError("tensors are made by ab.tensor and by ops")
@@ -43,7 +43,7 @@ class RecordedTensor(Tensor):
         what = "a tensor reached the cell by neither argument nor closure"
         raise op_error("cell", what, repair="pass it as an argument")
 
-    def numpy(self) -> np.ndarray[Any, Any]:
+    def numpy(self) -> Array:
         """Force, and return a copy as a NumPy array."""
         value = forced(self)
         return to_host(value, self._tape.moment) if is_on_device(value) else np.array(value)
@@ -83,7 +83,7 @@ def node_line(t: RecordedTensor) -> str:
     return tape.where(tape.node_of(t._id)) if known else ""
 
 
-def forced(t: RecordedTensor) -> np.ndarray[Any, Any]:
+def forced(t: RecordedTensor) -> Array:
     """The array of a tensor, computed if need be together with all live pending work; not a copy."""
     value = known_value(t)
     if value is None:
@@ -91,9 +91,9 @@ def forced(t: RecordedTensor) -> np.ndarray[Any, Any]:
     return value
 
 
-def known_value(t: RecordedTensor) -> np.ndarray[Any, Any] | None:
+def known_value(t: RecordedTensor) -> Array | None:
     """The array of a tensor that was computed, and is still there; not a copy."""
-    value: np.ndarray[Any, Any] | None = getattr(t, "_value", None)
+    value: Array | None = getattr(t, "_value", None)
     if value is None:
         for places, copies in t._tape.left:
             k = places.get(t._id)
