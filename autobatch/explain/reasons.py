@@ -257,10 +257,9 @@ def _verdict(first: Inspected, i: int, second: Inspected, j: int) -> str:
     if i == j:
         return "one node: both are results of it, or views of them"
     for node in (i, j):
-        if r.kind(node) == PAYLOAD:
-            return f"not one launch: {r.signatures[r.tape.sig[node]]} is an array from outside, nothing is run for it"
-        if r.kind(node) == CONCAT_ROWS:
-            return f"not one launch: {r.signatures[r.tape.sig[node]]} is a view, nothing is run for it"
+        kind = {PAYLOAD: "an array from outside", CONCAT_ROWS: "a view"}.get(r.kind(node))
+        if kind is not None:
+            return f"not one launch: {r.signatures[r.tape.sig[node]]} is {kind}, nothing is run for it"
     if r.unbatched:
         return "not one launch: recorded with batched=False, every node runs by itself"
     launches = int(r.launch[i]), int(r.launch[j])

@@ -61,16 +61,10 @@ class Encoded:
         ranges = [(m.before[0], m.after[0], m.before[3], m.before[4], m.before[1]) for m in marks]
         starts = np.array(ranges, np.int64) - np.array([low[0], low[0], 0, 0, low[1]])
         table = signature_table(tape.signatures, {})
+        stream, n_results = np.array(tape.stream[low[0] : high[0]], np.int32), np.diff(table.result_of)
+        draws = np.array([s.draws for s in tape.signatures], np.bool_)
         self.code, self.kind, nodes, self.keys, streams, ends, fault = encode(
-            np.array(tape.stream[low[0] : high[0]], np.int32),
-            self.ints,
-            starts,
-            table.slot_of,
-            table.slot_kind,
-            np.diff(table.result_of),
-            table.n_ints,
-            np.array([s.draws for s in tape.signatures], np.bool_),
-            local,
+            stream, self.ints, starts, table.slot_of, table.slot_kind, n_results, table.n_ints, draws, local
         )
         if fault[0] >= 0:
             self._refuse(int(fault[0]), "it reads a value recorded outside of the example", int(fault[1]))

@@ -139,18 +139,9 @@ class Store:
         kept = [self.kept[row] for row in rows]
         numbers = self.common.record(list({id(k.needs): k.needs for k in kept}.values()), tape)  # equal ones are one
         first = tape.count
-        stream, ints, floats, places, bases = replay(
-            chosen,
-            self.table.array,
-            *(column.array for column in self.columns.values()),
-            self.common.path_of,
-            self.common.steps,
-            np.uint64(parent),
-            call,
-            np.array(indices, np.int64),
-            first,
-            numbers,
-        )
+        columns = [column.array for column in self.columns.values()]
+        paths, place = (self.common.path_of, self.common.steps), (np.uint64(parent), call, np.array(indices, np.int64))
+        stream, ints, floats, places, bases = replay(chosen, self.table.array, *columns, *paths, *place, first, numbers)
         at = (len(tape.stream), len(tape.ints), len(tape.floats))
         n_values = int(self.table.array[chosen, _VALUES].sum())
         block = Block(at, tape.n_nodes, first, n_values, stream, ints, floats, places, self.common.lines.things)
@@ -300,17 +291,15 @@ class Store:
         self.common.keep_only(list(self.needs))
 
 
-class _Local(threading.local):
-    def __init__(self) -> None:
-        self.store = Store()
-
-
-_local = _Local()
+_local = threading.local()
 
 
 def own_store() -> Store:
     """The recordings that this thread keeps."""
-    return _local.store
+    if not hasattr(_local, "store"):
+        forget()
+    store: Store = _local.store
+    return store
 
 
 def forget() -> None:
