@@ -84,12 +84,7 @@ def _rewrite(  # type: ignore[no-untyped-def]
     part_floats,
 ):  # fmt: skip
     n = sig.size
-    n_nodes = 0
-    n_slots = 0
-    n_args = 0
-    n_values = 0
-    n_ints = 0
-    n_floats = 0
+    n_nodes = n_slots = n_args = n_values = n_ints = n_floats = 0
     i = 0
     while i < n:
         for p in range(part_of[rule[i]], part_of[rule[i] + 1]):
@@ -113,12 +108,7 @@ def _rewrite(  # type: ignore[no-untyped-def]
     new_floats = np.empty(n_floats, np.float64)
     number = np.full(value_of[n], -1, np.int32)
     origin = np.empty(n_nodes, np.int32)
-    node = 0
-    slot = 0
-    arg = 0
-    value = 0
-    at_int = 0
-    at_float = 0
+    node = slot = arg = value = at_int = at_float = 0
     i = 0
     while i < n:
         first = value

@@ -90,9 +90,12 @@ class Final:
         if self.all_of_them:
             return Rows(lambda: at)
         type = self.kernel.device_pieces.residuals[k]
+        return self._together(lambda: at, self._blocks(type), rows_shape(type, self.sizes)[1], type.dtype)
+
+    def _blocks(self, type: Type) -> list[tuple[int, int]]:
+        """First row and rows of a residual in each of the launches."""
         lead = type.shape[0]
-        blocks = [(x.at[lead.index] * lead.factor, x.sizes[lead.index] * lead.factor) for x in self.launches]
-        return self._together(lambda: at, blocks, rows_shape(type, self.sizes)[1], type.dtype)
+        return [(x.at[lead.index] * lead.factor, x.sizes[lead.index] * lead.factor) for x in self.launches]
 
     def _cotangent(self, k: int, type: Type) -> Rows:
         back = self.back
@@ -144,14 +147,15 @@ class Final:
         for k, gradient, values in self.sparse:
             type = pieces.residuals[gradient.rows]
             shape = rows_shape(type, self.sizes)
-            room, at = (
-                (run.room, values.address() - run.room.address)
-                if values.take is None
-                else (back.room, values.address() - back.room.address)
+            room = run.room if values.take is None else back.room
+            ids, table = self._ids(gradient.ids), signature.shared[k]
+            rows(
+                table,
+                ids,
+                room.view(values.address() - room.address, shape, type.dtype).reshape(
+                    ids.size, math.prod(table.shape[1:])
+                ),
             )
-            ids = self._ids(gradient.ids)
-            table = signature.shared[k]
-            rows(table, ids, room.view(at, shape, type.dtype).reshape(ids.size, math.prod(table.shape[1:])))
 
     def _ids(self, k: int) -> Array:
         """Row numbers of a table for all nodes, as the host knows them or after asking the device."""
@@ -162,12 +166,5 @@ class Final:
         if self.all_of_them:
             return whole
         type = self.kernel.device_pieces.residuals[k]
-        lead = type.shape[0]
-        n, width = rows_shape(type, run.totals[self.s])
-        parts = whole.reshape(n, width)
-        return np.concatenate(
-            [
-                parts[x.at[lead.index] * lead.factor :][: x.sizes[lead.index] * lead.factor].reshape(-1)
-                for x in self.launches
-            ]
-        )
+        parts = whole.reshape(rows_shape(type, run.totals[self.s]))
+        return np.concatenate([parts[start : start + rows].reshape(-1) for start, rows in self._blocks(type)])

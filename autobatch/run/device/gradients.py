@@ -58,10 +58,7 @@ def add_to_rows(device: Device, table: Any, ids: Array, values: Any) -> None:
         return
     staging = Staging()
     numbers = staging.put(ids.astype(np.int32))
-    each, starts = (
-        staging.put(np.arange(ids.size, dtype=np.int32)),
-        staging.put(np.arange(ids.size + 1, dtype=np.int32)),
-    )
+    each, starts = (staging.put(np.arange(n, dtype=np.int32)) for n in (ids.size, ids.size + 1))
     staging.send(device)
     base = staging.address
     width = math.prod(table.shape[1:])

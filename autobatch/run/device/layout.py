@@ -182,7 +182,7 @@ def lay_out(
     )  # fmt: skip
     staging, room = run.staging, run.room
     places = staging.put(plan.rows), staging.put(plan.ints), staging.put(plan.floats)
-    lists = _Lists(run)
+    lists = _lists(run)
     loads = _loads(run, payloads)
     pools = []
     for n, (width, dtype) in zip(plan.pool_rows.tolist(), run.tape.pools, strict=True):
@@ -208,32 +208,23 @@ def lay_out(
     return run
 
 
-class _Lists:
-    """Lengths, positions and segments of all lists of a plan, in the staging buffer."""
-
-    def __init__(self, run: DeviceRun) -> None:
-        plan, schedule = run.plan, run.schedule
-        self.starts: dict[int, tuple[int, int]] = {}  # access → its first entry in `offsets`, and its first element
-        self.at = (0, 0, 0)
-        listed = np.flatnonzero(plan.offsets_of >= 0)
-        if not listed.size:
-            return
-        launch_of_access = np.repeat(np.arange(schedule.launch_sig.size), np.diff(plan.access_of))
-        n_nodes = np.diff(schedule.launch_of)[launch_of_access[listed]]
-        first = plan.offsets_of[listed]
-        n_elements = plan.offsets[first + n_nodes]
-        element = np.concatenate(([0], np.cumsum(n_elements)))
-        total = int(element[-1])
-        lengths = np.zeros(plan.offsets.size, np.int64)
-        positions, segments = np.empty(total, np.int64), np.empty(total, np.int64)
-        _fill_lists(plan.offsets, first, n_nodes, element, lengths, positions, segments)
-        self.at = run.staging.put(lengths), run.staging.put(positions), run.staging.put(segments)
-        self.starts = {a: (f, e) for a, f, e in zip(listed.tolist(), first.tolist(), element.tolist(), strict=False)}
-
-    def places(self, access: int) -> tuple[int, int, int]:
-        """Where lengths, positions and segments of an access lie in the staging buffer."""
-        entry, element = self.starts[access]
-        return self.at[0] + 8 * entry, self.at[1] + 8 * element, self.at[2] + 8 * element
+def _lists(run: DeviceRun) -> dict[int, tuple[int, int, int]]:
+    """Where lengths, positions and segments of each access that is a list lie in the staging buffer."""
+    plan, schedule = run.plan, run.schedule
+    listed = np.flatnonzero(plan.offsets_of >= 0)
+    if not listed.size:
+        return {}
+    launch_of_access = np.repeat(np.arange(schedule.launch_sig.size), np.diff(plan.access_of))
+    n_nodes = np.diff(schedule.launch_of)[launch_of_access[listed]]
+    first = plan.offsets_of[listed]
+    element = np.concatenate(([0], np.cumsum(plan.offsets[first + n_nodes])))
+    lengths = np.zeros(plan.offsets.size, np.int64)
+    positions, segments = np.empty(element[-1], np.int64), np.empty(element[-1], np.int64)
+    _fill_lists(plan.offsets, first, n_nodes, element, lengths, positions, segments)
+    starts = (first.astype(np.int64), element[:-1], element[:-1])
+    arrays = zip((lengths, positions, segments), starts, strict=True)
+    columns = [(run.staging.put(array) + 8 * start).tolist() for array, start in arrays]
+    return dict(zip(listed.tolist(), zip(*columns, strict=True), strict=True))
 
 
 @njit
@@ -280,7 +271,9 @@ def _loads(run: DeviceRun, payloads: Sequence[tuple[int, Any]]) -> list[tuple[in
     return found
 
 
-def _launches(run: DeviceRun, rows_at: int, ints_at: int, floats_at: int, lists: _Lists) -> None:
+def _launches(
+    run: DeviceRun, rows_at: int, ints_at: int, floats_at: int, lists: dict[int, tuple[int, int, int]]
+) -> None:
     """Lay out every launch; addresses count from the beginning of the staging buffer until `_add_addresses`."""
     plan, schedule, table = run.plan, run.schedule, run.tape.signatures
     launch_of, launch_sig = schedule.launch_of.tolist(), schedule.launch_sig.tolist()
@@ -298,7 +291,7 @@ def _launches(run: DeviceRun, rows_at: int, ints_at: int, floats_at: int, lists:
         listed = []
         for k in signature.lists:
             sizes.append(int(plan.offsets[plan.offsets_of[first + k] + n]))
-            listed.append(lists.places(first + k))
+            listed.append(lists[first + k])
         i, f = ints_at + 8 * int_of[launch], floats_at + 8 * float_of[launch]
         data = []
         for kind in signature.data:
