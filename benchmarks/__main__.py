@@ -7,7 +7,7 @@ NAME is a workload, or one of
     gpu      training steps on a GPU, beside PyTorch by hand
     growth   time per node as recordings grow
     memory   what a training step keeps, beside what it needs
-    products matrix products alone, by each library
+    products matmuls alone, by each library
     threads  a training step on one thread and on two
 """
 

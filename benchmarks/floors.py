@@ -1,4 +1,4 @@
-"""Floors: the matrix products of a training step and nothing else, into reused outputs.
+"""Floors: the matmuls of a training step and nothing else, into reused outputs.
 
 At *full width* each product runs once over all rows of the minibatch (`Workload.products`): no program that multiplies
 all rows by the same library can be faster. At *the widths of the schedule* the products are those of the launches that

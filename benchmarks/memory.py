@@ -1,6 +1,6 @@
 """Memory: `python -m benchmarks memory` holds what a training step keeps against what it needs.
 
-*Needed* are the bytes of all values that the step computes or is given, of what the reverse pass keeps of each launch
+*Needed* are the bytes of all values that the step computes or is given, of what the backward pass keeps of each launch
 beside them (residuals), and of the gradients, of the values that carry one and of the parameters. *Leased* is the most
 that pools, residuals and gradients took at once, rounding and reuse of buffers included. Parameters and what the
 optimiser keeps are not in it.

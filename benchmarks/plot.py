@@ -1,4 +1,4 @@
-"""The plot of a report: each program against the matrix products alone, on a logarithmic scale."""
+"""The plot of a report: each program against the matmuls alone, on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def draw(cells: Mapping[tuple[str, int, int], Mapping[str, Any]], stem: Path) ->
     axes.set_xscale("log")
     axes.set_yticks(range(len(groups)), [f"{name} {dim}" for (name, dim, _), _ in groups])
     axes.invert_yaxis()
-    axes.set_xlabel("time of a training step ÷ its matrix products alone, at full width (log)")
+    axes.set_xlabel("time of a training step ÷ its matmuls alone, at full width (log)")
     axes.set_title(f"batch {BATCH}, one thread; black: the products at the widths of the schedule", fontsize=9)
     handles = [axes.barh(0, 0, color=colour, label=name) for name, colour in COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)

@@ -119,7 +119,7 @@ def markdown(report: Mapping[str, Any], plots: Sequence[str] = ()) -> str:
     found = bars_of(report)
     lines = ["# Benchmarks", "", *(f"* {key}: {value}" for key, value in report["machine"].items())]
     lines += ["", f"{report['minutes']:.0f} minutes. {summary(found)}.", ""]
-    lines += [f"![each program against its matrix products alone]({plot})\n" for plot in plots]
+    lines += [f"![each program against its matmuls alone]({plot})\n" for plot in plots]
     lines += _bar_table(found)
     for name, result in report["results"].items():
         if name not in EXTRAS:

@@ -1,7 +1,7 @@
 """The runner: `python -m benchmarks NAME` measures one workload.
 
 For every width and batch size all programs take turns in one process on the same minibatches: autobatch in its forms,
-the programs written by hand, DyNet, and the matrix products alone. It prints one table of training steps and one of
+the programs written by hand, DyNet, and the matmuls alone. It prints one table of training steps and one of
 autobatch's stages. A table is *void*, and says why, if the programs do not compute the same losses on the first steps,
 or if a peer is slower than it has to be. With `--variant SEED` it also measures a variant of the model, drawn from that
 seed, beside the original.

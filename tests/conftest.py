@@ -25,7 +25,7 @@ settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="write the golden texts anew")
+    parser.addoption("--update-golden", action="store_true", help="write the golden texts")
     parser.addoption("--backend", choices=requested.NAMES, help="run on it what does not insist on another")
 
 

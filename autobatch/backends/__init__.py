@@ -1,8 +1,8 @@
-"""Where kernels run: `numpy`, the reference, each op a call; `numba`, the default, generated loops and matrix products
+"""Where kernels run: `numpy`, the reference, each op a call; `numba`, the default, generated loops and matmuls
 of the host; `cupy`, generated CUDA C on a GPU.
 
-In reading order: this file says which backend is chosen, `device` what a device has to offer, `transfer` what lies
-where; `host/` and `cuda/` are the two kinds of machine. Nothing here knows of nodes, launches or ops.
+In reading order: this file has the choice of backend, `device` the protocol of a device, `transfer` copies between host
+and device; `host/` and `cuda/` are the two kinds of machine. Nothing here knows of nodes, launches or ops.
 """
 
 from __future__ import annotations

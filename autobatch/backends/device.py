@@ -1,7 +1,7 @@
-"""What a device has to offer, and which device is in use.
+"""The device protocol, and the current device.
 
-Programs for a device work on addresses: whole numbers that kernels take as pointers. Arrays appear only where memory is
-asked for and where numbers come or go. Everything is put into one stream, in order; nothing waits but `numpy` and
+Programs for a device work on addresses: integers that kernels take as pointers. Arrays appear only where memory is
+allocated and where data is copied. Everything is enqueued on one stream, in order; nothing waits but `numpy` and
 `synchronize`.
 """
 
@@ -38,7 +38,7 @@ class Device(Protocol):
     """Address of three int64: [1, index, extent] once a kernel met an index out of range, until then zeros."""
 
     def empty(self, shape: Any, dtype: Any) -> Any:
-        """An array of the device; its numbers are whatever lies there. Raises `MemoryError` where there is no room."""
+        """An uninitialised array of the device. Raises `MemoryError` if the device is out of memory."""
 
     def array(self, host: Host) -> Any:
         """A copy on the device."""
@@ -65,7 +65,7 @@ class Device(Protocol):
         """The compiled kernel of this name; a source is compiled once, whichever of its kernels is asked for first."""
 
     def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
-        """Start a kernel. Its arguments are addresses and whole numbers of 64 bits; without blocks nothing happens."""
+        """Start a kernel. Its arguments are addresses and integers of 64 bits; without blocks nothing happens."""
 
     def gemm(
         self, sizes: tuple[int, int, int], a: Matrices, b: Matrices, c: Target, dtype: Any, add: bool, count: int = 1
@@ -73,10 +73,10 @@ class Device(Protocol):
         """C = A B of row-major matrices, f[n, k] and f[k, p], or C += A B; of one, or of `count` in a row.
 
         Args:
-            sizes: n, k, p. Where k is 0 the product is 0; where n or p is 0 nothing happens.
-            a, b, c: where the matrices lie.
+            sizes: n, k, p. If k is 0 the result is 0; if n or p is 0 nothing happens.
+            a, b, c: the matrices.
             dtype: float32 or float64.
-            add: whether C is added to.
+            add: whether the result is added to C.
         """
 
     def argsort(self, address: int, n: int) -> Any:

@@ -1,4 +1,4 @@
-"""Clocks of the stages: each stage says when it runs, and the profiles that are listening add up its seconds."""
+"""Timers of the stages: each stage is timed, and the open profiles add up its seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ profiles: ContextVar[tuple[Any, ...]] = ContextVar("autobatch_profiles", default
 
 
 class timed:
-    """Count the seconds of a block as a stage of every active profile; stages inside it count for themselves.
+    """Add the seconds of a block to a stage of every active profile; nested stages are counted separately.
 
     A class of its own: a step enters some ten stages, and a generator would take three times as long.
     """

@@ -1,13 +1,13 @@
-"""What compiled loops read from the memory of a list: which objects somebody else holds, and small whole numbers.
+"""What compiled loops read from the memory of a list: reference counts of its objects, and small integers.
 
-A recording asks at its flush which of its tensors the user still has. `sys.getrefcount` takes 20 ns a tensor, three
-times that where the tensors have left the cache; a compiled loop over the memory of the objects takes a few. Where
-objects lie in memory is CPython's own affair: the loop is used if the sizes of objects and lists are those it was
-written for and it sees what Python sees in a sample, and else Python is asked.
+A recording asks at its flush which of its tensors the user still references. `sys.getrefcount` takes 20 ns a tensor,
+three times that where the tensors have left the cache; a compiled loop over the memory of the objects takes a few.
+Where objects are in memory is an implementation detail of CPython: the loop is used if the sizes of objects and lists
+are those it was written for and it agrees with Python on a sample; otherwise Python is asked.
 
     reference count | type | … | weak references | …        an object
     reference count | type | length | address of items | …   a list
-    reference count | type | how many digits, and the sign | digits of 30 bits       a whole number
+    reference count | type | how many digits, and the sign | digits of 30 bits       an integer
 
 NumPy asks each number of a list what it is, which takes 18 ns; a loop over their memory takes a few. A list with any
 other object or number goes to NumPy.
@@ -65,8 +65,8 @@ def _referenced(listed, first, last, nothing, weak):  # type: ignore[no-untyped-
 
 
 def referenced(objects: list[Any], kind: type, first: int, last: int) -> tuple[Array, Array]:
-    """Positions in `objects[first:last]`, each of this class or None, of those that somebody besides the list holds,
-    and of those that nobody else holds but to which there are weak references."""
+    """Positions in `objects[first:last]`, each of this class or None, of those referenced from outside of the list,
+    and of those with weak references only."""
     if not memory_is_readable():
         return asked(objects, first, last)
     return _read_references(objects, kind, first, last)
@@ -88,7 +88,7 @@ def asked(objects: list[Any], first: int, last: int) -> tuple[Array, Array]:
 
 
 _BASELINE = max(map(sys.getrefcount, islice([object()], 0, 1)))
-"""What `asked` sees of an object that only the list holds."""
+"""What `asked` returns for an object that only the list references."""
 
 
 class _Sample:
@@ -115,7 +115,7 @@ def memory_is_readable() -> bool:
     return as_asked and [len(positions) for positions in found] == [len(also), len(watching) - 1]
 
 
-# Whole numbers.
+# Integers.
 
 _DIGITS = 3 * _WORD
 _DIGIT = (1 << 30) - 1

@@ -1,13 +1,13 @@
-"""The kernel cache on disk: what is read was written whole, and by nobody else than this user or root.
+"""The kernel cache on disk: only complete files written by this user or root are read.
 
-Input: a name and bytes. Output: the bytes that were kept under that name, or None. Invariants: nothing here breaks a
-run, what cannot be read is not there, what cannot be written is not kept, and one warning for each kind of fault says
+Input: a name and bytes. Output: the bytes stored under that name, or None. Invariants: no fault here stops a
+run, unreadable files count as missing, unwritable ones are not stored, and one warning for each kind of fault says
 so; before a byte is taken, owner and mode of the file and of all folders above it are checked, and a digest; several
 processes read, write and clear at once. Cost: 50 µs to read 50 KB.
 
 The folder is AUTOBATCH_CACHE_DIR, else autobatch in XDG_CACHE_HOME, else ~/.cache/autobatch. A folder that others can
-write to is not used, one that cannot be written is only read: what is new is then kept in a temporary folder until the
-process ends. All files together take at most AUTOBATCH_CACHE_SIZE megabytes (1000): those go that were not used for
+write to is not used, a read-only one is only read: new files then go to a temporary folder until the
+process ends. All files together take at most AUTOBATCH_CACHE_SIZE megabytes (1000): the least recently used are
 longest.
 """
 
@@ -38,12 +38,12 @@ _DAY = 86400.0
 _MEGABYTE = 1_000_000
 
 _trusted: dict[str, str] = {}
-"""Folders that were looked at and are this user's alone, as they were named → where they are."""
+"""Folders that were checked and belong to this user alone, as they were named → real path."""
 
 _temporary: list[str] = []
 _warned: set[str] = set()
 _since_look: list[int] = []
-"""Bytes written since the size of the whole was looked at."""
+"""Bytes written since the total size was last measured."""
 
 
 class _Refused(Exception):
@@ -69,7 +69,7 @@ def chosen() -> str | None:
 
 
 def folder() -> str | None:
-    """Where what is compiled now is kept; made where it is missing. None where nothing can be kept."""
+    """The folder for new files, created if missing. None if there is none."""
     wanted = chosen()
     if wanted is None:
         return _elsewhere(wanted, "there is no home folder")
@@ -79,7 +79,7 @@ def folder() -> str | None:
 
 
 def read(name: str) -> bytes | None:
-    """What was kept under a name."""
+    """The bytes stored under a name."""
     for path in _readable():
         try:
             return _read(path, name)
@@ -96,7 +96,7 @@ def is_kept(name: str) -> bool:
 
 
 def write(name: str, data: bytes) -> None:
-    """Keep bytes under a name."""
+    """Store bytes under a name."""
     path = folder()
     if path is None:
         return
@@ -115,8 +115,8 @@ def write(name: str, data: bytes) -> None:
 
 
 def report_damage(what: str) -> None:
-    """Say that a file is made anew."""
-    _warn("damaged", f"kernel cache: a file is damaged or not this user's own, and is made anew: {what}")
+    """Warn that a file is rebuilt."""
+    _warn("damaged", f"kernel cache: a file is damaged or not this user's own, and is rebuilt: {what}")
 
 
 def usage() -> tuple[int, int]:
@@ -258,7 +258,7 @@ def _elsewhere(wanted: str | None, fault: str) -> str | None:
             atexit.register(_remove, made, os.getpid())
             if not _fault(made):
                 _temporary.append(made)
-    where = f"they are kept in {_temporary[0]} until the process ends" if _temporary else "they are not kept"
+    where = f"they are cached in {_temporary[0]} until the process ends" if _temporary else "they are not cached"
     what = f"{wanted} cannot be used" if wanted else "there is no folder"
     _warn("elsewhere", f"kernel cache: {what} for compiled functions ({fault}); {where}")
     return _temporary[0] if _temporary else None
@@ -282,7 +282,7 @@ def _files(path: str) -> list[tuple[float, int, str]]:
 
 
 def _make_room(path: str, written: int) -> None:
-    """Remove the files that were not used for longest, where all together take too much."""
+    """Remove the least recently used files while the total is too large."""
     most = limit()
     is_first = not _since_look
     _since_look.append(written)

@@ -47,7 +47,7 @@ class OpIndexError(AutobatchError, IndexError):
 
 
 class CellError(AutobatchError, TypeError):
-    """Something that cannot be done while a cell is traced, such as forcing a value or branching on one."""
+    """Something that is not possible while a cell is traced, such as forcing a value or branching on one."""
 
 
 class RecordingError(AutobatchError, RuntimeError):
@@ -63,7 +63,7 @@ class BackendError(AutobatchError, RuntimeError):
 
 
 class DeviceMemoryError(AutobatchError, MemoryError):
-    """A device has no room for what a recording needs; nothing is held, and smaller recordings go on."""
+    """A device is out of memory for a recording; its memory is released, and smaller recordings still run."""
 
 
 class MissingExtraError(AutobatchError, ImportError):
@@ -75,11 +75,11 @@ class CacheWarning(UserWarning):
 
 
 class CompilerBug(Exception):
-    """A fault of the library's own: an invariant between two stages does not hold."""
+    """A bug of the library: an invariant between two stages is violated."""
 
 
 def message(what: str, *, expected: str = "", got: str = "", where: str = "", repair: str = "") -> str:
-    """Put the parts of an error together; an empty part is left out.
+    """Format the parts of an error; empty parts are left out.
 
     >>> print(message("matmul: inner sizes differ", expected="f[n, m] @ f[m]", got="f32[7, 64] @ f32[32]"))
     matmul: inner sizes differ

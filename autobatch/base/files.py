@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: also when the process is killed, the machine stops or the disk is full."""
+"""Atomic file writes: complete or absent, even if the process is killed, the machine stops or the disk is full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _FORGOTTEN = 3600.0
-"""Seconds after which an unfinished file is nobody's any more."""
+"""Seconds after which an unfinished file counts as abandoned."""
 
 _SUFFIX = ".part"
 
@@ -76,7 +76,7 @@ def _write(handle: int, chunks: Iterable[Any]) -> None:
 
 
 def clear_unfinished(folder: str, start: str = ".") -> None:
-    """Remove files of which `put` was kept from finishing, long ago."""
+    """Remove files that an interrupted `put` left behind long ago."""
     before = time.time() - _FORGOTTEN
     with os.scandir(folder) as entries:
         for entry in entries:

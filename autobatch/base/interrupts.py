@@ -1,7 +1,7 @@
-"""Exceptions that signal handlers raise: blocks that none breaks off, and what becomes of one below compiled code.
+"""Exceptions that signal handlers raise: blocks that none interrupts, and exceptions raised below compiled code.
 
-Python runs the handlers of signals in the main thread, between any two instructions: in the middle of a change that
-must be whole, or below C code that cannot pass an exception on.
+Python runs signal handlers in the main thread, between any two instructions: in the middle of a change that
+must be atomic, or below C code that cannot propagate an exception.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ class uninterrupted:
 
 
 ATTEMPTS = 64
-"""How often an action is run that exceptions break off."""
+"""How often an interrupted action is run."""
 
 
 def run_whole(action: Callable[[], None]) -> None:
-    """Run an action to its end, whatever signal handlers and other threads raise meanwhile, which is raised then.
+    """Run an action to its end; what signal handlers and other threads raise meanwhile is raised afterwards.
 
     The action can be run again: it does what is left to do, and nothing that it has done. What can fail comes before.
 

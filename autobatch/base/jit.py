@@ -1,4 +1,4 @@
-"""`njit` of the library: Numba's, with what it compiles kept by `disk`.
+"""`njit` of the library: Numba's, with machine code cached by `disk`.
 
     @njit(nogil=True)
     def _total(x):
@@ -101,7 +101,7 @@ def compiled(function: Callable[..., Any], signature: Any, **options: Any) -> An
 
 
 class _Kept:
-    """Where a compiled function has what was compiled: what Numba calls a cache."""
+    """The cache of a compiled function, in Numba's interface."""
 
     def __init__(self, function: CompiledFunction, noalias: bool) -> None:
         self.function = function

@@ -1,4 +1,4 @@
-"""A counter that moves whenever an attribute of any module or of its class is set, so that cells know when to look."""
+"""A counter that is incremented whenever an attribute of any module or of its class is set: cells then check again."""
 
 from __future__ import annotations
 

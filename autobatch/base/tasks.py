@@ -7,7 +7,7 @@ import weakref
 from typing import Any
 
 Task = weakref.ref[Any] | None
-"""A task, which goes when it has ended; None: code outside of any."""
+"""A weak reference to a task; None: code outside of any."""
 
 
 def current_task() -> Task:

@@ -1,9 +1,9 @@
-"""Tracebacks of the library's own errors end at the user's line: its frames are taken out while the error goes up.
+"""Tracebacks of the library's errors end at the user's line: its frames are removed while the error propagates.
 
-An exception that has just come up to a frame can be seen by a trace function of that frame. When an error is made one
-is set for the user's innermost frame, as a debugger would do it; it takes the frames of the library out of the
-traceback, and waits for the error at the next frame of the user's that called the library. No other call ever pays for
-this. Nothing is done while a debugger or a measure of coverage has the trace function, nor with
+A frame's trace function sees exceptions that reach the frame. When an error is created, one
+is set for the user's innermost frame, as a debugger would; it removes the library's frames from the
+traceback, and waits for the error at the next user frame that called the library. No other call pays for
+this. Nothing is done while a debugger or coverage tool has set a trace function, nor with
 `AUTOBATCH_TRACEBACK=full` in the environment.
 """
 

@@ -44,7 +44,7 @@ Shape = tuple[Any, ...]
 class Type:
     """dtype and shape of one value. Compare with `is`; make with `tensor_type`.
 
-    `rows` and `width` say how the value lies in its pool: rank 0 and 1 are one row, a higher rank has its leading
+    `rows` and `width` are the value's layout in its pool: rank 0 and 1 are one row, a higher rank has its leading
     axis as rows and the product of the others as width.
     """
 
@@ -171,7 +171,7 @@ def promote(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def counted(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """dtype of a sum: truth values are counted and whole numbers added in int64, as in NumPy."""
+    """dtype of a sum: booleans are counted and integers added in int64, as in NumPy."""
     return dtype if dtype.kind == "f" else INT64
 
 

@@ -4,7 +4,7 @@ In: a `Graph`. Out: a `Kernel`, whose pieces are programs. Nothing here knows of
 read.
 
 In reading order: `kernel` holds the stages together. `batch` makes a graph of n nodes of the graph of one, `split`
-cuts it into what runs forward, in reverse and at the end, `fuse` makes `steps` of the ops: calls, and loops over
-`domains`. `rewrites/` are passes between them; `host/` and `cuda/` write the programs, and `text` has what these have
+cuts it into forward, backward and final pieces, `fuse` makes `steps` of the ops: calls, and loops over
+`domains`. `rewrites/` are passes between them; `host/` and `cuda/` generate the programs, and `text` has their
 in common.
 """

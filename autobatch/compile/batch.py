@@ -116,7 +116,7 @@ class _Batcher:
             y = apply(PRODUCT, (flat, b.tracer))
             return _Value(reshape(y, (Dim(lead), *a.shape[:-1], cols)), lead)
         if a.lead is None and len(a.shape) == 2 and len(b.shape) == 2:
-            if cols != 1:  # a product for each node: one for all would have to transpose its operand and its result
+            if cols != 1:  # a matmul per node: a single one would have to transpose its operand and its result
                 return _Value(apply(PRODUCT, (a.tracer, self.led(b, lead))), lead)
             flipped = reshape(self.led(b, lead), (Dim(lead), b.shape[0]))
             return _Value(reshape(apply(PRODUCT, (flipped, transpose(a.tracer))), (Dim(lead), rows, 1)), lead)
@@ -132,7 +132,7 @@ class _Batcher:
         return _Value(apply(TAKE, (flat, index)), lead)
 
     def _flat_index(self, table: int, i: _Value, lead: int, n: int) -> Any:
-        """Index into rows of all nodes' tables behind each other."""
+        """Index into rows of all nodes' tables, concatenated."""
         if table == lead:
             number = self.builder.record(ARANGE, (self.builder.constant(0, INT64),), (Dim(lead),))
         elif table == 0:

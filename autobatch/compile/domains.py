@@ -114,7 +114,7 @@ class Domains:
         for s, domain in splits(node.type.shape):
             if all(level_of(self.nodes[j].type.shape, node.type.shape, s) for j in node.inputs):
                 found.append(domain)
-        for j in node.inputs:  # where an operand already lies in rows, follow it
+        for j in node.inputs:  # where an operand is already in rows, follow it
             flat = self.flat[j]
             if flat is not None and flat.rows is not None and self.nodes[j].type.shape == node.type.shape:
                 same = [d for d in found if d == Domain(flat.rows, flat.width)]
@@ -184,7 +184,7 @@ class Domains:
         return found
 
     def _flatten(self, i: int) -> Flat:
-        """How a value that is no loop's can be read in place."""
+        """How a value not computed by a loop can be read in place."""
         node = self.nodes[i]
         if node.kind in ROWS:
             d = rows_domain(node.type)
@@ -222,7 +222,7 @@ class Domains:
         return self.host[i] == self.domain(i)
 
     def is_inline(self, j: int, i: int) -> bool:
-        """Whether operand j lies as fused node i does, row for row and column for column."""
+        """Whether operand j has the layout of fused node i, row for row and column for column."""
         if not self.fused[j] or self.domain(j) != self.domain(i):
             return False
         return self.nodes[i].op is RESHAPE or self.nodes[j].type.shape == self.nodes[i].type.shape

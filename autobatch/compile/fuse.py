@@ -4,7 +4,7 @@ Input: a batched `Graph` and which results are added to rows. Output: `Steps`, c
 every value that a step reads was made by an earlier step; a loop runs over one domain, R rows of w columns, and the
 nodes in it read and write row i, column j only. Cost: O(nodes × rank).
 
-A value is seen as a matrix of R rows and w columns: the product of its leading extents, starting with the `Dim`, and
+A value is treated as a matrix of R rows and w columns: the product of its leading extents, starting with the `Dim`, and
 that of the others. Loops run in *stages*: a call has the stage of its latest operand, an elementwise node too; what a
 loop stores can be read one stage later. So all loops of one stage and domain are one loop. Elementwise nodes are then
 moved to the stage in which they are needed first. A value with one number per row is computed again, before the
@@ -38,7 +38,7 @@ class _Planner(Domains):
         super().__init__(graph, accumulate, reductions)
         self.stage = [0] * len(graph.nodes)
         self.ready = [0] * len(graph.nodes)
-        self.wanted: set[int] = set()  # nodes that someone reads as an array
+        self.wanted: set[int] = set()  # nodes that are read as an array
         self.inner: set[int] = set()  # fused nodes that are computed in their loop
         self.loops: dict[tuple[int, Extent, int], Loop] = {}
 

@@ -1,4 +1,4 @@
-"""A kernel: everything compiled for one single graph, made when first needed and kept for the process.
+"""A kernel: everything compiled for one single graph, lazily, for the life of the process.
 
 Signatures with equal graphs share a kernel, whichever parameters they read.
 """
@@ -64,7 +64,7 @@ class Kernel:
 
     @property
     def device_pieces(self) -> Pieces:
-        """The same for a device, where all that an earlier piece leaves is kept."""
+        """The same for a device, where every value read by a later piece is a residual."""
         if self._device_pieces is None:
             self._device_pieces = split(self.batched, self.trainable, self.constant)
         return self._device_pieces

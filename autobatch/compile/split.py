@@ -1,13 +1,13 @@
-"""split: the forward and reverse graph of a kernel → the programs that run at different times.
+"""split: the forward and backward graph of a kernel → the programs that run at different times.
 
 Input: a batched graph. Output: `Pieces`:
 
-* *forward*, run launch by launch: results, and the values that the other pieces need and would be dear to compute anew;
+* *forward*, run launch by launch: results, and residuals: values that other pieces need and that are expensive to
+  recompute;
 * *backward*, run launch by launch in reverse: cotangents of rows, rematerialising elementwise values from residuals;
 * *final*, run once after all launches: cotangents of shared operands, over the residuals of all launches together,
-  so that a weight gradient is one product. The gradient of a looked-up table stays a list of (row numbers, rows).
+  so that a weight gradient is one GEMM. The gradient of an embedding stays a list of (row numbers, rows).
 
-Parts of a cell that depend on some arguments only are not yet launched apart from the rest.
 Invariants: every piece is a checked graph; a piece reads only residuals of earlier ones. Cost: once per signature.
 """
 
@@ -29,7 +29,7 @@ CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange")
 class SparseGradient:
     """Cotangent of a table as rows: numbers of the residuals that hold row numbers and rows.
 
-    `of_result`: the rows are the cotangent of a result, with the number `rows`, which is read where it lies.
+    `of_result`: the rows are the cotangent of a result, with the number `rows`, which is read in place.
     """
 
     ids: int
@@ -162,7 +162,7 @@ class _Cut:
         return seen
 
     def need_in_backward(self, outputs: list[int]) -> None:
-        """Keep the forward values that the backward piece reads and that are dear to recompute."""
+        """Make residuals of the forward values that the backward piece reads and that are expensive to recompute."""
         seen: set[int] = set()
         stack = list(outputs)
         while stack:

@@ -1,6 +1,6 @@
-"""Steps: what the fuse stage hands to the lower stage.
+"""Steps: the result of the fuse stage, which is lowered.
 
-A value is seen as a matrix of R rows and w columns: the product of its leading extents, starting with the `Dim`, and
+A value is treated as a matrix of R rows and w columns: the product of its leading extents, starting with the `Dim`, and
 that of the others. A `Loop` runs over one such domain; everything else is a call of an op.
 
     call  %2 = product(%0, %1)
@@ -118,7 +118,7 @@ class Steps:
 
 
 def rows_domain(type: Type) -> Domain:
-    """How values of a batched type lie in a pool."""
+    """How values of a batched type are stored in a pool."""
     shape = type.shape
     if len(shape) <= 2:
         return Domain(shape[0], size_of(shape[1:]))
@@ -126,7 +126,7 @@ def rows_domain(type: Type) -> Domain:
 
 
 def gathered_concats(graph: Graph) -> tuple[set[int], set[int]]:
-    """Concats of matrices whose rows lie in a pool one by one, and the inputs that nothing else reads.
+    """Concats of matrices whose rows are gathered from a pool, and the inputs that nothing else reads.
 
     A loop has one row for each matrix, so it cannot follow the numbers of their rows: they are gathered straight into
     their place in the concat by a call.

@@ -1,4 +1,4 @@
-"""text: what the texts of loops, kernels and drivers have in common: extents, powers, names of arguments."""
+"""text: shared by the generators of loops, kernels and drivers: extents, powers, names of arguments."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def graph_inputs(graph: Graph) -> list[tuple[str, int]]:
 
 
 def function_name(name: str) -> str:
-    """What the driver of a kernel of this name is called.
+    """The name of the driver of a kernel.
 
     >>> function_name("3 gates_forward")
     'run_3_gates_forward'

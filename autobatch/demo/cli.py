@@ -33,7 +33,7 @@ def main() -> None:
 
 
 @main.command("cache")
-@click.option("--clear", "is_cleared", is_flag=True, help="Remove all of them; they are made anew when called.")
+@click.option("--clear", "is_cleared", is_flag=True, help="Remove all of them; they are recompiled when called.")
 def cache_command(is_cleared: bool) -> None:
     """Show where compiled functions are kept, and how many."""
     if is_cleared:
@@ -55,7 +55,7 @@ def training_options(epochs: int, batch_size: int, lr: float, dropout: float) ->
         click.option("--lr", type=click.FloatRange(0), default=lr, help="Learning rate at the start; falls to 0."),
         click.option("--dropout", type=click.FloatRange(0, 1), default=dropout, help="On the vectors of words."),
         click.option("--seed", type=click.IntRange(0), default=0, help="Of initial values, dropout and order."),
-        click.option("--threads", type=click.IntRange(1), default=1, help="Of each matrix product."),
+        click.option("--threads", type=click.IntRange(1), default=1, help="Of each matmul."),
         click.option(
             "--backend", type=click.Choice(["numpy", "numba", "cupy"]), default="numba", help="What runs kernels."
         ),

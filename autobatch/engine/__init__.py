@@ -1,7 +1,7 @@
-"""What begins and ends a run: values that are asked for, and gradients.
+"""What starts and ends a run: requests for values and for gradients.
 
-In: a recording. Out: numbers, gradients of parameters. Here the stages are put in order; none of them is done here.
+In: a recording. Out: arrays, gradients of parameters. The stages are called in order from here.
 
-In reading order: `values` (a tensor is asked for its numbers), `flush` (the recording becomes arrays), `forward` (the
+In reading order: `values` (a tensor is forced), `flush` (the recording becomes arrays), `forward` (the
 stages in order), `backward` with `reverse`, `ending` (what stays readable), `finite` (which op gave the first NaN).
 """

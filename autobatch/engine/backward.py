@@ -49,7 +49,7 @@ def shared_backward(x: Shared, retain: bool) -> None:
         raise _no_gradient("it is computed from constants, under no_grad, or detached")
     if x.operand is None:
         what = "backward: the value was reversed before, or a parameter that it is computed from has changed since"
-        raise user_error(RecordingError, what, repair="compute it anew, or call the first backward with retain=True")
+        raise user_error(RecordingError, what, repair="recompute it, or call the first backward with retain=True")
     with np.errstate(all="ignore"):
         gradients, number = gradients_of_shared(x.operand)
         accumulate(gradients)

@@ -1,4 +1,4 @@
-"""The end of a recording: what stays readable is copied out, and the rest let go of."""
+"""The end of a recording: values that stay readable are copied, the rest is released."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..run.device.layout import DeviceRun
 
 
 def end_all(recordings: Sequence[Recording]) -> None:
-    """End recordings; of those that were ended before them only numbers and lines of held values stay."""
+    """End recordings; of those ended before, only the numbers and source lines of referenced values stay."""
     earlier, state.ended = state.ended, [weakref.ref(recording) for recording in recordings]
     for recording in recordings:
         end(recording)
@@ -27,7 +27,7 @@ def end_all(recordings: Sequence[Recording]) -> None:
 
 
 def end(tape: Recording) -> None:
-    """End a recording: copy out what stays readable, and let go of the rest."""
+    """End a recording: copy values that stay readable, and release the rest."""
     tape.left = _left(tape)
     if isinstance(tape.run, DeviceRun):
         tape.moment = tape.run.device.mark()
@@ -37,7 +37,7 @@ def end(tape: Recording) -> None:
 
 
 def _let_go(tape: Recording | None) -> None:
-    """Give the tensors of a recording that has ended their numbers, and keep of it where these were recorded."""
+    """Give the tensors of an ended recording their numbers, and keep their source lines."""
     if tape is None or tape.lines is not None:
         return
     held = [t for t in (reference() for reference in tape.holders) if t is not None]
@@ -55,7 +55,7 @@ def _let_go(tape: Recording | None) -> None:
 
 
 def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
-    """Copies of the values that stay readable, of tensors that somebody held: of constants, and of results."""
+    """Copies of the values of referenced tensors that stay readable: constants and results."""
     held, results, run = tape.held, tape.results, tape.run
     if run is None:
         return []
@@ -70,7 +70,7 @@ def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
 
 
 def is_constant_recording(tape: Recording) -> bool:
-    """Whether no value that somebody held at the flush has a gradient, so that nothing can be reversed."""
+    """Whether no value referenced at the flush has a gradient, so there is no backward pass."""
     return not tape.links and tape.arrays is not None and bool(_frozen(tape, tape.held).all())
 
 

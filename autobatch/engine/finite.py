@@ -1,6 +1,6 @@
-"""The first NaN or infinity under `ab.check_finite`: which op made it, and at which line of the user's.
+"""The first NaN or infinity under `ab.check_finite`: which op produced it, at which user line.
 
-A batched run is looked at launch by launch, its gradients when the reverse pass has ended. Where something is not
+A batched run is looked at launch by launch, its gradients when the backward pass has ended. Where something is not
 finite the recording is run once more by the one-by-one loop, which looks at every op, those inside of cells, too.
 """
 

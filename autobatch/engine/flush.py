@@ -1,4 +1,4 @@
-"""A recording becomes arrays, which run; a tensor used later is brought over by a link, through which its cotangent
+"""A recording becomes arrays, which run; a tensor used later is linked to the new recording, and its cotangent
 returns."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .ending import end_all, is_constant_recording
 from .forward import run_tape
 
 LARGEST = 1000
-"""Most nodes of a recording whose plan is kept; in larger ones cells may still be found."""
+"""Most nodes of a recording whose plan is cached; in larger ones cells may still be found."""
 
 
 def run_own_pending() -> None:
@@ -51,7 +51,7 @@ before_change.append(run_pending)
 
 
 def give_up_unheld() -> None:
-    """Let go of the open recording if nobody holds a tensor of it any more: there is nothing to be computed."""
+    """Drop the open recording if none of its tensors is referenced: there is nothing to compute."""
     tape = own_tape()
     if tape is not None and tape.count and not tape.is_interrupted and not tape.held_tensors()[0]:
         state.tape = None
@@ -59,7 +59,7 @@ def give_up_unheld() -> None:
 
 @passing_on
 def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) -> None:
-    """Run what is pending: all live nodes; `only` says that gradients are wanted of the target alone."""
+    """Run what is pending: all live nodes; with `only`, gradients are needed for the target only."""
     refuse_if_kept("a value is forced")
     refuse_in_cell("pending work is run")
     if state.tape is tape:
@@ -118,7 +118,7 @@ def _assembled(tape: Recording, roots: Sequence[int]) -> tuple[Tape, PlanCache[S
 
 
 def _run_inside_map(tape: Recording) -> None:
-    """Run what is pending for a value that is forced inside `ab.map`, and note what that took."""
+    """Run what is pending for a value forced inside `ab.map`, and count its launches."""
     if tape.forcing is None:
         tape.forcing = state.forcing = Forcing()
     tape.run = run_tape(tape, tape.targets)

@@ -1,4 +1,4 @@
-"""From what was recorded, as arrays, to values: expand → schedule → place → execute, on the backend in use.
+"""From the arrays of a recording to values: expand → schedule → place → execute, on the current backend.
 
 Input: a `Recording` whose arrays are assembled. Output: its run, which holds the values until the recording ends.
 Invariant: the recording is not changed; a run that fails leaves nothing behind.
@@ -99,7 +99,7 @@ def _one_by_one(tape: Recording, memo: Memo) -> LoopRun:
 
 
 def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, question: Question, backend: str) -> Planned:
-    """Expand, schedule and place a recording, and compile what this process meets for the first time. With places in
+    """Expand, schedule and place a recording, and compile the kernels that are new to this process. With places in
     its data instead of data, and kept, where a recording of its structure was asked the same before."""
     assert tape.arrays is not None
     cache = tape.plan_cache
@@ -144,7 +144,7 @@ def _laid_out(tape: Recording, known: Planned, backend: str, device: Device | No
 
 
 def _on_host(x: Shared) -> Any:
-    """The numbers of a parameter that lies on the device, or of a constant, for the one-by-one loop."""
+    """The numbers of a parameter on the device, or of a constant, for the one-by-one loop."""
     if isinstance(x, Held) and current_backend() in DEVICES:
         x._array_on(current_device())
         return x._on_host()
@@ -154,7 +154,7 @@ def _on_host(x: Shared) -> Any:
 def _new_pieces(
     expansion: Expansion, signatures: Sequence[Signature], needs: Array, with_reverse: bool
 ) -> list[tuple[Kernel, str]]:
-    """Pieces of kernels that this process runs for the first time: going forward, and in reverse as well."""
+    """Pieces of kernels that this process runs for the first time, forward and backward."""
     used, wanting = np.zeros(len(signatures), np.bool_), np.zeros(len(signatures), np.bool_)
     used[expansion.tape.sig] = True
     wanting[expansion.tape.sig[needs != 0]] = True
@@ -174,7 +174,7 @@ def new_reverse_pieces(signatures: Sequence[protocols.Signature]) -> list[tuple[
 
 
 def operands(tape: Recording) -> list[Shared]:
-    """What the signatures of a recording share, after all that it is made of."""
+    """The shared operands of a recording, each after the operands it is computed from."""
     if tape.plan_cache is not None:
         return tape.plan_cache.operands
     return in_order(x for s in tape.signatures for x in s.shared)

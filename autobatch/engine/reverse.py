@@ -1,7 +1,7 @@
-"""Gradients of runs: every recording that a loss reaches is reversed, the latest first.
+"""Gradients of runs: a backward pass of every recording that a loss reaches, the latest first.
 
 Input: cotangents of values of recordings that ran. Output: gradients of parameters, each its own; nothing is changed.
-A recording that brought values over from an earlier one hands their cotangents on to it.
+A recording that uses values of an earlier one passes their cotangents to it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[P
         _, tape = heapq.heappop(heap)
         if tape is CHANGED:
             what = "backward: it reaches a value of parameters that have changed since it was computed"
-            repair = "compute it anew after changing parameters, or use .detach() of it"
+            repair = "recompute it after changing parameters, or use .detach() of it"
             raise user_error(RecordingError, what, repair=repair)
         if tape.state == ENDED:
             what = "backward: it reaches a recording that has ended"
@@ -80,7 +80,7 @@ class _Gradients:
         self.sparse.setdefault(x, []).append((ids, g))
 
     def merge_rows(self) -> None:
-        """Put the rows of each operand together: parts may lie in memory that is used again."""
+        """Merge the rows of each operand: parts may be in memory that is reused."""
         for x, parts in self.sparse.items():
             if x not in self.merged:
                 once = _merged(parts, x)
@@ -170,7 +170,7 @@ def _all_lead_to(tape: Recording, seeds: dict[int, Array]) -> bool:
 
 
 def _links_to(tape: Recording, seeds: dict[int, Array]) -> list[tuple[int, Recording, int]]:
-    """Values that were brought over from earlier recordings, and whose gradients lead to the seeds."""
+    """Values of earlier recordings whose gradients lead to the seeds."""
     if not tape.links:
         return []
     assert tape.arrays is not None
@@ -215,7 +215,7 @@ def _reverse_run(
 
 
 def _to_places(own: _Gradients) -> None:
-    """Move gradients that were computed on the host to where their parameters lie."""
+    """Move gradients that were computed on the host to the device of their parameters."""
     for x, g in own.dense.items():
         if (device_of([x]) is not None) is not is_on_device(g):
             own.dense[x] = to_device(np.asarray(g, x.dtype))
@@ -225,7 +225,7 @@ def _to_places(own: _Gradients) -> None:
 
 
 def tape_payload(tape: Recording, id: int) -> Array:
-    """The array from outside with this value number."""
+    """The host input with this value number."""
     return tape.payloads[bisect.bisect_left(tape.payloads, (id,))][1]
 
 

@@ -1,4 +1,4 @@
-"""Values that are asked for, and whether they are finite."""
+"""Forcing values, and checking that they are finite."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def compute(t: RecordedTensor) -> Array:
             raise user_error(RecordingError, what, repair="force it in its own thread first")
         if not is_under_way(tape):
             what = "the recording of this tensor was given up after an error"
-            raise user_error(RecordingError, what, repair="record it anew")
+            raise user_error(RecordingError, what, repair="record it again")
         flush(tape, t)
     if tape.state == ENDED or tape.run is None:
         repair = "force it before backward(), return it from ab.map, or keep x.detach()"
@@ -96,7 +96,7 @@ def _replace(tree: Any, on_host: dict[int, Array]) -> Any:
 class check_finite:
     """Context manager: inside the block the first NaN or infinity computed raises `NonFiniteError`.
 
-    It names the op and the user's line, those inside of a cell, too. Looked at are values, one by one or batched,
+    It names the op and the user's line, also inside of a cell. Checked are values, one by one or batched,
     gradients, and what is computed from parameters alone.
 
     >>> with ab.check_finite():

@@ -1,4 +1,4 @@
-"""What the decisions of this room weigh. The unit is a number that goes through memory, forward and in reverse."""
+"""The cost model. The unit is a number that goes through memory, forward and backward."""
 
 from __future__ import annotations
 

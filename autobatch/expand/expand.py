@@ -3,7 +3,7 @@
 Which signatures are cut is decided once per signature, from how the first recordings use it.
 
 Work of a cell that does not depend on its recurrence is hoisted out of it where that pays. Left in, its weights are
-read once for each launch of the chain; hoisted, once, but what it makes goes through memory, forward and backward. The
+read once for each launch of the chain; hoisted, once, but its results go through memory, forward and backward. The
 decision of a signature is taken on the first tape in which it depends on itself often enough, and stays.
 """
 

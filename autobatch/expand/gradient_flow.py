@@ -114,7 +114,7 @@ def set_apart(arrays: Tape, signatures: list[Signature], needs: Flags) -> Tape:
 
 
 def note_constants(arrays: Tape, signatures: list[Signature], needs: Flags) -> None:
-    """Where all nodes of a signature read values without gradient in a slot, put a variant in its place, whose reverse
+    """Where all nodes of a signature read values without gradient in a slot, put a variant in its place, whose backward
     pass computes nothing for that slot: the input of a network, say.
 
     The first recording of a signature says which slots these are. Later ones may take slots away, but add none, so that

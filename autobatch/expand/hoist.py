@@ -75,7 +75,7 @@ def hoist(graph: Graph, early: Collection[int], lists: Collection[int] = ()) -> 
     cuts: list[int] = []
 
     def cut(i: int) -> None:
-        while nodes[i].op in VIEWS:  # a view is made again where it is read, rather than kept
+        while nodes[i].op in VIEWS:  # a view is rematerialised where it is read
             i = nodes[i].inputs[0]
         if i not in cuts:
             cuts.append(i)

@@ -34,7 +34,7 @@ from .match import Pattern, join, rules_of
 __all__ = ["Place", "join_recording"]
 
 MIN_NODES = 1000
-"""Nodes that a search needs: fewer are no burden, and tell too little."""
+"""Fewest nodes worth a search."""
 
 LOOKED_AT = 32_768
 """Most nodes that a search looks at: the first of a recording."""
@@ -295,7 +295,7 @@ def _name(members: Sequence[Signature], place: Place, first: int) -> str:
 
 
 def _useful(tape: Tape, signatures: Sequence[Signature], patterns: Sequence[FoundCell]) -> list[FoundCell]:
-    """The patterns that a recording is better with: it takes no more launches than with none, and each makes it cheaper
+    """The patterns that pay: the recording takes no more launches than without, and each makes it cheaper
     in launches, reads of weights and numbers that go through memory."""
 
     def cost(patterns: Sequence[FoundCell]) -> tuple[int, float]:

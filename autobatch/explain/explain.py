@@ -1,4 +1,4 @@
-"""explain: what was recorded, at any stage, as text.
+"""explain: a recording or a cell at any stage, as text.
 
 Once per signature: graph → batch → vjp → split → fuse → lower. For every minibatch: tape → expand → schedule → place.
 Nothing is run: what is pending is assembled and scheduled as a copy.
@@ -63,7 +63,7 @@ def explain(x: Any, stage: str = "schedule") -> str:
         return _explain_cell(cell, getattr(x, "__self__", None), stage)
     tensors = list(iterate_tensors(x))
     if not tensors and isinstance(x, Shared):
-        return f"{x!r}: made of parameters and constants alone, computed once for all examples, in no launch"
+        return f"{x!r}: computed from parameters and constants alone, computed once for all examples, in no launch"
     if stage == "reasons" and isinstance(x, list | tuple) and [*map(type, x)] == [RecordedTensor] * 2:
         return why_not_together(x[0], x[1])
     recordings = inspect_recordings(x)

@@ -62,7 +62,7 @@ class Inspected:
 
     @cached_property
     def plan(self) -> Plan:
-        """Where every value lies."""
+        """Where every value is stored."""
         run = self.recording.run
         if isinstance(run, Run) and run.schedule is self.schedule:
             return run.plan
@@ -89,11 +89,11 @@ class Inspected:
         return [(earlier, value) for id, earlier, value in links if live[node(self.expansion.value(id))]]
 
     def differentiated(self, sig: int) -> bool:
-        """Whether some launch of a signature keeps what its reverse pass needs."""
+        """Whether some launch of a signature saves residuals."""
         return bool(self.needs[self.schedule.nodes[self.tape.sig[self.schedule.nodes] == sig]].any())
 
     def node_of(self, t: RecordedTensor) -> int:
-        """The node that a tensor is a result of; views of some rows of one value are looked through."""
+        """The node that a tensor is a result of; views of some rows of one value are followed."""
         node = self.producer(self.expansion.value(t._id))
         while self.kind(node) == SLICE_ROWS:
             node = self.producer(self.arguments(node)[0])
@@ -192,7 +192,7 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
             if recording.lines is not None:
                 another, what = False, "has ended, and a later one, too: of it nothing but values is left"
             what = f"explain: the recording {what}"
-            raise user_error(RecordingError, what, repair="explain it there" if another else "record it anew")
+            raise user_error(RecordingError, what, repair="explain it there" if another else "record it again")
         held = {t._id for t in recording.held_tensors()[0]} if whole else set()
         arrays = assemble(recording, sorted(values | held))
     if isinstance(run, Run):

@@ -39,13 +39,13 @@ class Profile:
     seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
     forced: values forced inside `ab.map`: `forced.lines` gives for each line how often, and the launches that ran then;
     together: launches that there would have been had none been forced; `bound` counts across forced values, too
-    bytes_copied: of rows copied so that a product or call finds them in one piece: gathered, or put side by side;
-    bytes_in_place: of rows read where they lie: as one block, or by loops that follow row numbers; both count every
+    bytes_copied: of rows gathered or concatenated for a matmul or call;
+    bytes_in_place: of rows read in place: as one block, or by loops that index with row numbers; both count every
         time a row is read, and the backward pass where gradients are kept for
     peak_bytes: largest pools; replayed: examples whose recordings were reused
     kernels: name → (launches, nodes); kernel_bytes: name → (bytes copied, bytes read in place)
     device_launches: what was started on a device: kernels, products, fills, copies
-    products: (count, m, k, n) of the matrix products (m, k) @ (k, n) of these launches and, where gradients are kept
+    products: (count, m, k, n) of the matmuls (m, k) @ (k, n) of these launches and, where gradients are kept
         for, of their backward pass: what the arithmetic of a step comes down to
     """
 
@@ -88,7 +88,7 @@ class Profile:
         self._note_products(run)
 
     def _end(self) -> None:
-        """Count what was split, and forget it."""
+        """Count what was split."""
         self._counted, self._split = self._counts(), {}
 
     def _counts(self) -> list[int]:
@@ -151,7 +151,7 @@ class Profile:
             f"pools of {self.peak_bytes:,} bytes"
         )
         lines.append(
-            f"{self.bytes_copied:,} bytes of rows copied for products and calls, {self.bytes_in_place:,} read in place"
+            f"{self.bytes_copied:,} bytes of rows copied for matmuls and calls, {self.bytes_in_place:,} read in place"
         )
         lines += self.forced.describe(self.launches, self.together)
         if self.replayed:
@@ -199,7 +199,7 @@ def _product_extents(kernel: Kernel, piece: str, backend: str) -> list[tuple[Any
 
 
 def _products(kernel: Kernel, piece: str, backend: str, sizes: Any) -> list[tuple[int, int, int, int]]:
-    """The products of one piece in a launch of these sizes."""
+    """The matmuls of one piece in a launch of these sizes."""
     found = []
     for lead, *extents in _product_extents(kernel, piece, backend):
         m, k, n = resolve_extents(extents, sizes)

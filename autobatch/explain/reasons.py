@@ -257,7 +257,7 @@ def _verdict(first: Inspected, i: int, second: Inspected, j: int) -> str:
     if i == j:
         return "one node: both are results of it, or views of them"
     for node in (i, j):
-        kind = {PAYLOAD: "an array from outside", CONCAT_ROWS: "a view"}.get(r.kind(node))
+        kind = {PAYLOAD: "a host input", CONCAT_ROWS: "a view"}.get(r.kind(node))
         if kind is not None:
             return f"not one launch: {r.signatures[r.tape.sig[node]]} is {kind}, nothing is run for it"
     if r.unbatched:

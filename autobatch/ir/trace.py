@@ -44,7 +44,7 @@ FLOAT64 = np.dtype(np.float64)
 
 
 class Builder:
-    """Writes a single graph. One builder belongs to one trace."""
+    """Builds a single graph. One builder belongs to one trace."""
 
     def __init__(self, is_cell: bool = False, is_frozen: Callable[[], bool] = bool) -> None:
         self.graph = Graph()
@@ -284,14 +284,14 @@ class Builder:
 
 
 def in_range(op: Any, number: int, bits: int = 64) -> int:
-    """A whole number that fits into so many bits."""
+    """An integer that fits into so many bits."""
     if -(1 << (bits - 1)) <= number < 1 << (bits - 1):
         return number
     raise op_error(
         str(op),
-        f"a whole number does not fit into {bits} bits",
+        f"an integer does not fit into {bits} bits",
         got=f"{number:.4g}" if abs(number) < 10**300 else f"a number of {number.bit_length()} bits",
-        repair="write it as a floating number",
+        repair="write it as a float",
     )
 
 

@@ -1,6 +1,6 @@
-"""What stands for the operands of a function while it is traced: values, stacked lists, and lists of any length.
+"""Tracers: placeholders for the operands of a function while it is traced: values, stacked lists, lists of any length.
 
-They take ops as tensors do and hand them to the `Builder` of their trace. What would need a number raises `CellError`.
+They accept ops as tensors do and pass them to the `Builder` of their trace. What needs a number raises `CellError`.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def _depends(graph: Graph, wrt: Sequence[int]) -> list[bool]:
 
 
 class _Sums:
-    """Cotangents as they come in, brought to shape and level of their value, and added up."""
+    """Incoming cotangents, brought to shape and level of their value, and summed."""
 
     def __init__(self, builder: Builder, forward: list[Tracer]) -> None:
         self.builder = builder

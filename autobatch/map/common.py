@@ -1,4 +1,4 @@
-"""What kept recordings have in common, by number: signatures, values that belong to the recording, lines and paths."""
+"""What stored recordings share, by number: signatures, values that belong to the recording, lines and paths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Needs = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class _Numbered:
-    """Things by number; those that are no longer needed leave a gap."""
+    """Objects by number; those that are no longer needed leave a gap."""
 
     def __init__(self, known: MutableMapping[Any, int] | None = None) -> None:
         self.things: list[Any] = []
@@ -38,7 +38,7 @@ class _Numbered:
         return found
 
     def keep_only(self, needed: set[int]) -> None:
-        """Let go of all others."""
+        """Drop all others."""
         self.things[:] = [x if k in needed else None for k, x in enumerate(self.things)]
         for key in [key for key, k in self.known.items() if k not in needed]:
             del self.known[key]
@@ -57,7 +57,7 @@ class Common:
 
     @property
     def n_bytes(self) -> int:
-        """Of arrays that were brought over."""
+        """Of linked arrays."""
         return sum(what[2].nbytes for what in self.outside.things if what is not None and what[0] == "import")
 
     def number_of_signature(self, signature: Signature) -> int:
@@ -66,7 +66,7 @@ class Common:
         return self.signatures.number(signature, None if known else Tied(signature, signature.shared))
 
     def number_of_outside(self, what: Any) -> int:
-        """The number of a value that belongs to the recording: a parameter as a row, or an array brought over."""
+        """The number of a value that belongs to the recording: a parameter as a row, or a linked array."""
         key = what[:2]
         if what[0] == "row":
             x, frozen = what[1]
@@ -123,6 +123,6 @@ class Common:
         return numbers
 
     def keep_only(self, needs: list[Needs]) -> None:
-        """Let go of what no recording needs; the numbers of the others stay."""
+        """Drop what no recording needs; the numbers of the others stay."""
         self.signatures.keep_only({s for signatures, _ in needs for s in signatures})
         self.outside.keep_only({o for _, outside in needs for o in outside})

@@ -1,7 +1,7 @@
 """What examples recorded, taken from the lists of a recording and written relative to each example.
 
 Input: an open recording, where each example begins and ends in it, and what the examples returned. Output: for each
-its entries of the columns (`arrays.py`), its arrays from outside, the template of its result, and what it needs of the
+its entries of the columns (`arrays.py`), its host inputs, the template of its result, and what it needs of the
 recording. Raises `RecordingError` where that cannot be replayed. Cost: O(nodes), once for each example.
 """
 

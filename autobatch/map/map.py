@@ -62,7 +62,7 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True,
     With `reuse=True` the recording of each example is kept, and replayed when the same example (the same object; of
     numbers and strings an equal one) is mapped again by the same function: `fn` is not called. Random draws are fresh,
     and changed numbers of parameters are seen. Another mode, default dtype or backend, and a change in anything that
-    `fn` reads through functions of the user's own (modules, closures, globals, attributes of objects and classes, what
+    `fn` reads through functions of the user (modules, closures, globals, attributes of objects and classes, what
     containers and small arrays hold), gives a recording of its own. What changes inside an example is not noticed: call
     `ab.forget()` then. `reuse="check"` calls `fn` each time and raises `RecordingError` where what it records is not
     what is kept. Each thread keeps up to 1 GB of recordings, and the examples they belong to; those used longest ago go

@@ -1,16 +1,16 @@
-"""Recordings reused: what each example recorded is kept, and replayed when the same example comes again.
+"""Reused recordings: what each example recorded is stored, and replayed when the same example is mapped again.
 
 Input: an open recording and, for the examples of one `ab.map`, where each begins and ends in its lists. `Store.keep`
 writes them down relative to the example (`encoded.py`, `arrays.py`); `Store.replay` puts any of them, in any order,
 into another recording as one `Block`.
 
 What belongs to the recording rather than to an example, such as a parameter that is read as a row, is recorded first
-where it is not there yet. Keys of random draws are written anew, from the example's present stream.
+where it is not there yet. Keys of random draws are written again, from the example's present stream.
 
 Parameters are not kept alive: what belongs to a signature or row that is made of a parameter lives as long as that.
 
 Invariants: a replay equals what the function would have recorded here, up to the place of those shared rows; an example
-is kept wholly or not at all. Cost of a replay: a few µs an example and a few ns a node.
+is stored completely or not at all. Cost of a replay: a few µs an example and a few ns a node.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .surroundings import Surroundings
 from .templates import Template, same_array
 
 LIMIT_BYTES = 1 << 30
-"""What one thread keeps at most; the examples whose recordings were used longest ago are given up first."""
+"""Most bytes that one thread stores; the least recently used recordings are dropped first."""
 
 _ROW_BYTES = 600  # of the objects that go with a recording: its row of the table, its entry, its result
 _BY_VALUE = frozenset((int, float, str, bytes, bool, type(None), np.bool_, np.int32, np.int64, np.float32, np.float64))
@@ -236,7 +236,7 @@ class Store:
         if not np.array_equal(old["kind"], parts["kind"]) or not self._same_code(old, parts):
             what = "other ops, or ops on other values"
         elif any(old[name].tobytes() != parts[name].tobytes() for name in ("ints", "keys", "key_path")):
-            what = "other whole numbers"
+            what = "other integers"
         elif old["floats"].tobytes() != parts["floats"].tobytes():
             what = "other numbers"
         elif [i for i, _ in kept.payloads] != [i for i, _ in new.payloads[r]] or not all(
@@ -247,7 +247,7 @@ class Store:
             what = "another result"
         if what:
             repair = "call ab.forget() after changing an example, or what the function reads beside it"
-            raise new.error(r, f"that is reused is out of date: recorded anew it holds {what}", repair)
+            raise new.error(r, f"that is reused is out of date: recorded again it holds {what}", repair)
 
     def _same_code(self, old: dict[str, Array], parts: dict[str, Array]) -> bool:
         """Whether two codes of the same kinds are equal; signatures that were made twice compare by content."""
@@ -263,7 +263,7 @@ class Store:
         return self.columns[name].array[first:last]
 
     def _evict(self, limit: int) -> None:
-        """Give up what is of no use, and what was used longest ago until the rest fits; close the gaps."""
+        """Drop what is of no use, and the least recently used until the rest fits; close the gaps."""
         order = np.argsort(-self.used.array[: len(self.kept)], kind="stable").tolist()
         alive = {id(context) for context in self.contexts.values() if context.lives()}
         total, stay = 0, []
@@ -303,7 +303,7 @@ def own_store() -> Store:
 
 
 def forget() -> None:
-    """Let go of all recordings that `ab.map(..., reuse=True)` keeps in this thread, and of their examples.
+    """Drop all recordings that `ab.map(..., reuse=True)` keeps in this thread, and their examples.
 
     >>> _ = ab.map(lambda x: ab.tensor(x) * 2, [1.0, 2.0], reuse=True)
     >>> ab.forget()

@@ -1,7 +1,7 @@
 """What a recording depends on besides the example: what the function's code reads (`cells.guard`), and the modes.
 
 Recordings are replayed where all of this is as it was. Cost: a few µs for a function that was seen before and around
-which nothing was bound anew; else a walk over all that it reads.
+which nothing was rebound; else a walk over all that it reads.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Surroundings:
 
 
 def _parts(fn: Callable[..., Any]) -> tuple[Any, ...]:
-    """What a function is made of: one that is made anew of the same is the same."""
+    """What a function is made of: one that is made again of the same is the same."""
     if isinstance(fn, types.MethodType):
         return (*_parts(fn.__func__), fn.__self__)
     if not isinstance(fn, types.FunctionType) or "cell" in fn.__dict__:

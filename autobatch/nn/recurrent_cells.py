@@ -28,7 +28,7 @@ class _GatedCell(Module):
 
 
 class GRUCell(_GatedCell):
-    """One step of a GRU (Cho et al. 2014, with the reset gate after the product, as PyTorch and cuDNN have it).
+    """One step of a GRU (Cho et al. 2014, with the reset gate after the matmul, as PyTorch and cuDNN have it).
 
         r = σ(W_ir x + b_ir + W_hr h + b_hr)
         z = σ(W_iz x + b_iz + W_hz h + b_hz)

@@ -3,7 +3,7 @@
 In: operands and attributes. Out: a type, and for the reference a NumPy array. Nothing is recorded here; who records is
 asked through `declare.recorder`.
 
-In reading order: `declare` (what an op says of itself), `elementwise`, `functions` (of one element), `movement`,
+In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
 `index`, `linalg`, `reduce` (over axes and over lists), `random`, `searching`; `composite` ops are made of others;
 `value` has the operators of tensors.
 """

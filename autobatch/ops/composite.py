@@ -158,7 +158,7 @@ def cross_entropy(logits: TensorLike, index: Tensor | SupportsIndex) -> Tensor:
     """Negative log-likelihood of label `index` under softmax(`logits: f[classes]`); a scalar.
 
     Raises `OpIndexError` for a label outside the classes, negative ones included: here if it is a number, when it runs
-    if it is a value. Raises `OpTypeError` for a label that is no whole number, and for logits of another rank.
+    if it is a value. Raises `OpTypeError` for a label that is not an integer, and for logits of another rank.
 
     >>> round(float(ab.cross_entropy(ab.zeros(4), 2)), 4)
     1.3863

@@ -55,7 +55,7 @@ class Op:
            along, so that it may vary; None where there is none such
     combine: of a reduction the elementwise op, associative and commutative, that makes one element of two; its scalar
            expression makes the loops of all backends
-    identity: of a reduction the result for no elements; infinities stand for the lowest and highest of whole numbers
+    identity: of a reduction the result for no elements; infinities stand for the lowest and highest of integers
     over_list: of a reduction over axes the op that reduces a list; it takes the place where the leading axis is reduced
     over_segments: of a reduction over a list the op that reduces rows in the batched graph
     """
@@ -80,7 +80,8 @@ class Op:
         return self.name
 
     def list_form(self, ndims: Sequence[int], attrs: Attrs) -> Op | None:
-        """The op over a list that this one is where it reduces the leading axis of an operand of rank 2 or more."""
+        """The op over a list that replaces this one where it reduces the leading axis of an operand of rank 2 or
+        more."""
         return self.over_list if self.over_list and ndims[0] >= 2 and attrs == ((-ndims[0],), False) else None
 
     def identity_of(self, dtype: np.dtype[Any]) -> float:
@@ -116,7 +117,7 @@ def _no_recorder(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
 
 
 recorder: list[Callable[[Op, tuple[Any, ...], Attrs], Any]] = [_no_recorder]
-"""What writes down an op of plain arrays and numbers in the current example; `record.recorder` puts its own here."""
+"""Records an op on plain arrays and numbers in the current example; set by `record.recorder`."""
 
 
 def _no_lifter(x: Any) -> Any:
@@ -124,7 +125,7 @@ def _no_lifter(x: Any) -> Any:
 
 
 lifter: list[Callable[..., Any]] = [_no_lifter]
-"""What makes a value of a number or of nested lists; `record.recorder` puts its own here."""
+"""Converts a number or nested lists to a value; set by `record.recorder`."""
 
 
 def as_value(x: Any) -> Tensor:
@@ -153,7 +154,7 @@ def _element(name: str, k: int, x: Any) -> Any:
 
 
 def apply(op: Op, operands: tuple[Any, ...], attrs: Attrs = ()) -> Any:
-    """Write down one op: the operand of highest priority says where."""
+    """Record one op: the operand of highest priority decides where."""
     best = None
     priority = -1
     for x in operands:

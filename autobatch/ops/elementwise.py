@@ -20,8 +20,8 @@ Samples = Callable[[np.random.Generator], list[Sample]]
 
 _KINDS = {"b": "bool", "i": "i32, i64", "f": "f32, f64"}
 _INSTEAD = {
-    "neg": "~x is the opposite of a truth value; x.astype(int) makes numbers of them",
-    "sub": "a != b says where truth values differ; x.astype(int) makes numbers of them",
+    "neg": "~x is the opposite of a boolean; x.astype(int) converts them to integers",
+    "sub": "a != b says where booleans differ; x.astype(int) converts them to integers",
 }
 
 
@@ -33,7 +33,7 @@ def _infer(name: str, result: str, kinds: str = "bif") -> Callable[[Sequence[Typ
                 "not for operands of this dtype",
                 expected=f"{', '.join(_KINDS[kind] for kind in kinds)}",
                 got=", ".join(map(str, types)),
-                repair=_INSTEAD.get(name, "x.astype(int) makes numbers of truth values")
+                repair=_INSTEAD.get(name, "x.astype(int) converts booleans")
                 if types[-1].dtype.kind == "b"
                 else "compare first, as x > 0, or convert by x.astype(int)",
             )
@@ -152,7 +152,7 @@ def _of_larger(g: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _apart(rng: np.random.Generator) -> list[Sample]:
-    """Pairs whose quotients lie away from whole numbers, where the derivative is not defined; edges; whole numbers."""
+    """Pairs whose quotients lie away from integers, where the derivative is not defined; edges; integers."""
     x, y = np.array([0.3, 1.7, -0.4, -2.6]), np.array([1.0, -0.8, 0.7, -2.0])
     edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3e38, -3.5])
     lowest = np.array([-(1 << 63), 7, -7, 7, -7, 5])
@@ -170,7 +170,7 @@ def _apart(rng: np.random.Generator) -> list[Sample]:
 
 FLOOR_DIVIDE: Op = elementwise(
     "floor_divide",
-    "the largest whole number not above x / y",
+    "the largest integer not above x / y",
     np.floor_divide,
     "floor_divide({0}, {1})",
     _nothing,
@@ -188,7 +188,7 @@ REMAINDER = elementwise(
 )
 ROUND = elementwise(
     "round",
-    "the nearest whole number, halves to the even one; derivative 0",
+    "the nearest integer, halves to the even one; derivative 0",
     np.rint,
     "nearest({0})",
     _nothing,
@@ -196,7 +196,7 @@ ROUND = elementwise(
     smooth=False,
 )
 
-# Bits, and truth values.
+# Bits, and booleans.
 
 
 def _bits(arity: int) -> Samples:
@@ -324,7 +324,7 @@ def minimum(x: TensorLike, y: TensorLike) -> Tensor:
 
 
 def nearest(x: Any, digits: int | None = None) -> Any:
-    """Elementwise nearest number of so many decimal digits, halves to even; derivative 0. Whole numbers stay."""
+    """Elementwise nearest number of so many decimal digits, halves to even; derivative 0. Integers stay."""
     if getattr(x, "dtype", default_dtype()).kind != "f" and (digits or 0) >= 0:
         return x
     if not digits:

@@ -192,8 +192,8 @@ sqrt = _unary(
 def power(x: TensorLike, y: TensorLike) -> Tensor:
     """x to the power y. A Python number as y is an attribute of the op; a value as y is an operand.
 
-    Whole numbers to a whole Python number stay whole; a negative one raises, as in NumPy. All else is computed in
-    floating numbers.
+    Integers to a whole Python number stay whole; a negative one raises, as in NumPy. All else is computed in
+    floats.
 
     >>> ab.power(ab.tensor([1.0, 3.0]), 2).numpy()
     array([1., 9.], dtype=float32)
@@ -217,7 +217,7 @@ def _base(x: Any, exponent: float) -> Tensor:
     if exponent < 0:
         raise op_error(
             "power",
-            "whole numbers to a negative whole power",
+            "integers to a negative whole power",
             got=f"{getattr(x, '_type', x.dtype)} ** {exponent}",
             repair=f"write the exponent as {float(exponent)}, or convert the base with .astype(float)",
         )

@@ -1,4 +1,4 @@
-"""Indexing and table lookup. A whole number is data, and so is an array of them; the length of a slice is the op's."""
+"""Indexing and table lookup. An integer is data, and so is an array of them; the length of a slice is the op's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INT64 = np.dtype(np.int64)
 def _infer_take(types: Sequence[Type], attrs: Attrs) -> Type:
     x, i = types
     if not x.shape or i.dtype.kind not in "iu":
-        raise op_error("take", "a table is indexed by whole numbers", expected="x[n, ...], i64[...]", got=f"{x}, {i}")
+        raise op_error("take", "a table is indexed by integers", expected="x[n, ...], i64[...]", got=f"{x}, {i}")
     return tensor_type(x.dtype, i.shape + x.shape[1:])
 
 
@@ -69,7 +69,7 @@ SCATTER_ADD: Op = declare(
 
 def _infer_bounded(types: Sequence[Type], attrs: Attrs) -> Type:
     if types[0].dtype.kind not in "iu":
-        raise op_error("index", "an index holds whole numbers", got=str(types[0]))
+        raise op_error("index", "an index holds integers", got=str(types[0]))
     return tensor_type(INT64, types[0].shape)
 
 
@@ -122,7 +122,7 @@ def _lookup_body(x: Any, *indices: Any) -> Any:
 
 LOOKUP = declare(
     "lookup",
-    "elements of the first axes of a value by whole numbers, negative ones counted from the end",
+    "elements of the first axes of a value by integers, negative ones counted from the end",
     body=_lookup_body,
     dtypes="keep",
     samples=lambda rng: [
@@ -168,7 +168,7 @@ WINDOW = declare(
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """Indexing as NumPy's: whole numbers, slices, None, ..., arrays of whole numbers, which are paired, and masks.
+    """Indexing as NumPy's: integers, slices, None, ..., arrays of integers, which are paired, and masks.
 
     Raises `OpIndexError` for an index out of range: at once where it is known, else when it runs.
     """
@@ -224,7 +224,7 @@ def _is_array(item: Any) -> bool:
 
 
 def _item(item: Any) -> Any:
-    """One part of an index: None, ..., a slice, an int, an integer value, or an array of whole numbers or a mask."""
+    """One part of an index: None, ..., a slice, an int, an integer value, or an array of integers or a mask."""
     if item is None or item is Ellipsis or item.__class__ is int or isinstance(item, slice):
         return item
     if isinstance(item, list | tuple):
@@ -247,7 +247,7 @@ def _item(item: Any) -> Any:
         )
     raise op_error(
         "index",
-        "an index is a whole number, a slice, None, ..., an array of whole numbers or a mask",
+        "an index is an integer, a slice, None, ..., an array of integers or a mask",
         got=f"an array of {item.dtype}" if isinstance(item, np.ndarray) else repr(item)[:60],
         repair="to choose by a condition use ab.where",
     )
@@ -261,7 +261,7 @@ def _listed(items: Any) -> Any:
         array = np.array(items)
         return array if array.size else array.astype(INT64)
     except (ValueError, OverflowError) as error:
-        raise op_error("index", "a list that is no array of whole numbers", got=repr(items)[:60]) from error
+        raise op_error("index", "a list that is not an array of integers", got=repr(items)[:60]) from error
 
 
 def _check_value(index: Any) -> None:
@@ -275,9 +275,9 @@ def _check_value(index: Any) -> None:
     if index.dtype.kind not in "iu":
         raise op_error(
             "index",
-            "an index holds whole numbers",
+            "an index holds integers",
             got=str(index._type),
-            repair="convert whole numbers with .astype(int); to choose by a condition use ab.where",
+            repair="convert integers with .astype(int); to choose by a condition use ab.where",
         )
 
 
@@ -335,7 +335,7 @@ def _broadcast_rank(arrays: list[Any]) -> int:
 
 
 def _check_range(x: Any, index: Any, n: int) -> None:
-    """Raise if whole numbers that are known are no index of an axis of n elements."""
+    """Raise if integers that are known are no index of an axis of n elements."""
     if isinstance(index, np.ndarray) and index.size:
         low, high = int(np.minimum.reduce(index, None)), int(np.maximum.reduce(index, None))
         if low < -n or high >= n:
@@ -348,7 +348,7 @@ def _out_of_range(x: Any, index: int, n: int) -> OpIndexError:
 
 
 def _basic(x: Any, axis: int, items: Sequence[Any]) -> tuple[Any, int]:
-    """Apply whole numbers, slices and None from an axis on; also the axis after them."""
+    """Apply integers, slices and None from an axis on; also the axis after them."""
     for item in items:
         if item is None:
             x = reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
@@ -368,7 +368,7 @@ def _slice(x: Any, axis: int, item: slice) -> Any:
     if any(p is not None and not isinstance(p, int | np.integer) for p in parts):
         raise op_error(
             "slice",
-            "the bounds of a slice are not whole numbers",
+            "the bounds of a slice are not integers",
             got=repr(item),
             repair="name a number that bounds a slice in static=, or index with it",
         )
@@ -380,7 +380,7 @@ def _slice(x: Any, axis: int, item: slice) -> Any:
 
 
 def _pick(x: Any, axis: int, index: Any) -> Any:
-    """One element of an axis, by a whole number or an integer value."""
+    """One element of an axis, by an integer or an integer value."""
     if index.__class__ is int:
         n = x.shape[axis]
         if not -n <= index < n:
@@ -392,7 +392,7 @@ def _pick(x: Any, axis: int, index: Any) -> Any:
 
 
 def check_whole(name: str, value: Any) -> None:
-    """Raise unless the value is a whole number or an integer value."""
+    """Raise unless the value is an integer or an integer value."""
     kind = value.dtype.kind if hasattr(value, "dtype") else "i" if type(value) is int else ""
     if kind not in ("i", "u"):
-        raise user_error(OpTypeError, f"{name}: expected a whole number", got=repr(value)[:60])
+        raise user_error(OpTypeError, f"{name}: expected an integer", got=repr(value)[:60])

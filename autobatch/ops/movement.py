@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def negative_axis(op: str, axis: Any, ndim: int) -> int:
     """An axis of a value of rank `ndim`, counted from the end."""
     if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-        raise op_error(op, "an axis is not a whole number", got=repr(axis))
+        raise op_error(op, "an axis is not an integer", got=repr(axis))
     axis = axis.__index__()
     if not -ndim <= axis < ndim:
         raise op_error(op, f"axis {axis} is outside a value of rank {ndim}")
@@ -44,12 +44,12 @@ def is_many(x: Any) -> bool:
 
 
 def whole(op: str, n: Any, lowest: int | None = 0) -> int:
-    """A whole number given to op `op` as an extent or position, from `lowest` on."""
+    """An integer given to op `op` as an extent or position, from `lowest` on."""
     if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise op_error(op, "expected a whole number", got=repr(n))
+        raise op_error(op, "expected an integer", got=repr(n))
     number = int(n.__index__())
     if lowest is not None and number < lowest:
-        raise op_error(op, f"expected whole numbers from {lowest} on", got=str(number))
+        raise op_error(op, f"expected integers from {lowest} on", got=str(number))
     return number
 
 
@@ -328,7 +328,7 @@ UNSLICE: Op = declare(
 
 
 VIEWS = (RESHAPE, TRANSPOSE, SLICE, BROADCAST)
-"""Ops that compute nothing: they only look at their operand in another way."""
+"""Ops that compute nothing: views of their operand."""
 
 
 def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any:

@@ -1,7 +1,7 @@
 """Reductions, in three forms: over axes, over the elements of a list, and over the rows of segments.
 
 Inside a single graph a list operand is one value *per element*; ops on it run on every element, and a reduction leads
-back from the elements to the node. In a batched graph all elements of all nodes lie behind each other and `segments`
+back from the elements to the node. In a batched graph the elements of all nodes are consecutive and `segments`
 tells the node of each, so that the reduction becomes one of rows. `reducing` declares all forms from one combiner.
 Axes are kept as negative numbers, so that a leading axis may be added or left out.
 """
@@ -168,7 +168,7 @@ def _others(g: Any, y: Any, x: Any, spread: Callable[[Any], Any], reduce: Reduce
 
 SUM, LIST_SUM, _ = reducing(
     "sum",
-    "sum; truth values are counted",
+    "sum; booleans are counted",
     ADD,
     0.0,
     lambda g, y, x, spread, reduce: broadcast_to(spread(g), x.shape),
@@ -185,7 +185,7 @@ SPREAD = declare(
     dtypes="keep",
     samples=_spread_samples,
 )
-PROD, _, _ = reducing("prod", "product; truth values are counted", MUL, 1.0, _others, "count")
+PROD, _, _ = reducing("prod", "product; booleans are counted", MUL, 1.0, _others, "count")
 MAX, LIST_MAX, SEGMENT_MAX = reducing(
     "max", "largest element; equal elements share the derivative", MAXIMUM, -math.inf, _chosen
 )
@@ -205,7 +205,7 @@ def _list_mean_body(x: Any, k: int) -> Any:
 
 
 def summable(x: Any) -> Any:
-    """What a mean adds up: whole numbers in double precision, as NumPy does."""
+    """What a mean adds up: integers in double precision, as NumPy does."""
     return x if x.dtype.kind == "f" else cast(x, np.float64)
 
 

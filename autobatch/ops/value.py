@@ -153,7 +153,7 @@ class Tensor:
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu":
-            raise TypeError(f"only whole numbers can be an index, not {self._type}")
+            raise TypeError(f"only integers can be an index, not {self._type}")
         return int(self.item())
 
     def __format__(self, spec: str) -> str:

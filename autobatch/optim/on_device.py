@@ -131,7 +131,7 @@ class DeviceMove:
 
 
 def bits(x: float) -> int:
-    """A double as a whole number."""
+    """A double as an integer."""
     return int(struct.unpack("<q", struct.pack("<d", float(x)))[0])
 
 

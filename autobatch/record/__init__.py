@@ -1,13 +1,13 @@
 """User code becomes nodes on a tape.
 
 In: calls of ops and cells. Out: lists of integers that become a `Tape` at a flush. Nothing is optimised, scheduled or
-computed here; a value that is asked for goes through the hooks of `forcing`.
+computed here; a value is forced by the hooks of `forcing`.
 
 In reading order: `context` (modes); `shared` (values that are the same for every example), `creation`, `expressions`
 and `parameter`; `signature` (what nodes have in common that share a launch) and the `decisions` about it; `forcing`;
-`tensor` (values of an example); `tape` (the open recording) with `tensor_list` (tensors that are used again) and
-`assemble` (its lists become arrays); `nodes` (a node is written); `links` (values from elsewhere) and `views`;
-`op_signatures`; `recorder` (the general path of an op) and `ops` (the fast ones); `reductions`, `random` and
-`numpy_functions`; `modes`; `containers` (of the user's, made again); `grad` and `derivatives`; `forced_values` (counted
-by line). `cells/` are whole functions recorded as one node.
+`tensor` (values of an example); `tape` (the open recording) with `tensor_list` (recycled tensors) and `assemble` (its
+lists become arrays); `nodes` (appending a node); `links` (values of other recordings) and `views`; `op_signatures`;
+`recorder` (the general path of an op) and `ops` (the fast ones); `reductions`, `random` and `numpy_functions`; `modes`;
+`containers` (rebuilt around other parts); `grad` and `derivatives`; `forced_values` (counted by line). `cells/` are
+whole functions recorded as one node.
 """

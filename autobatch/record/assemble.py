@@ -122,7 +122,7 @@ def signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any]
 
 
 def with_signatures(tape: Tape, signatures: Sequence[Signature]) -> Tape:
-    """A tape with the table of its signatures and of more behind them."""
+    """A tape with a table of its signatures, followed by more."""
     pools = {pool: k for k, pool in enumerate(tape.pools)}
     table = signature_table(signatures, pools)
     return dataclasses.replace(tape, signatures=table, pools=list(pools))
@@ -132,7 +132,7 @@ _tables: dict[Any, tuple[list[weakref.ref[Signature]], SignatureTable, list[tupl
 """By identity of the signatures and the pools before: whether the signatures are alive, the table, the pools after."""
 
 TABLES = 256
-"""Most tables that are kept."""
+"""Most tables that are cached."""
 
 
 def _signature_table(signatures: Sequence[Signature], pools: dict[tuple[int, Any], int]) -> SignatureTable:

@@ -1,4 +1,4 @@
-"""Lists, tuples and dicts of the user's, made again around other parts."""
+"""Lists, tuples and dicts, rebuilt around other parts."""
 
 from __future__ import annotations
 

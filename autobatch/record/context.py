@@ -31,14 +31,14 @@ without_cells: ContextVar[bool] = ContextVar("autobatch_disable_cells", default=
 
 
 def refuse_if_kept(what: str) -> None:
-    """Raise where a recording that will be replayed is about to depend on something that will be different then."""
+    """Raise where a recording to be replayed would depend on something that may differ then."""
     if flags.kept:
         repair = "do it outside and pass the result as an argument, or leave out reuse=True"
         raise user_error(RecordingError, f"map: {what} inside a function whose recordings are reused", repair=repair)
 
 
 def refuse_in_cell(what: str = "") -> None:
-    """Raise where the trace of a cell is about to depend on numbers that change without another trace."""
+    """Raise where the trace of a cell would depend on numbers that change without a retrace."""
     if flags.traced:
         what = f"cell: {what}{what and ': '}a value cannot be forced inside a cell"
         raise user_error(CellError, what, repair="do it outside, and pass the number as an argument")

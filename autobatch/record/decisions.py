@@ -1,4 +1,4 @@
-"""What recordings have decided about a signature. It is kept with the signature, and so as long as its parameters."""
+"""What recordings have decided about a signature. It lives as long as the signature, and so as its parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cut:
 
 @dataclass(slots=True, frozen=True, eq=False)
 class FoundCell:
-    """A run of nodes that recurs: the signatures of its nodes, what they read and make (see `expand.match.Pattern`),
+    """A run of nodes that recurs: the signatures of its nodes, what they read and write (see `expand.match.Pattern`),
     and the signature of the one node that takes their place."""
 
     members: tuple[Signature, ...]
@@ -40,11 +40,11 @@ class Decisions:
 
     version: grows when nodes are expanded differently from now on; a kept plan is valid for the versions it was made at
     cut: how it is cut, if it is; is_cut_decided: whether that is decided
-    found_cells: those that are kept with it; searches: how many searches for them it was in
+    found_cells: patterns stored with it; searches: how many searches for them it was in
     joined: signatures of found cells, by what they are made of
     constant_slots: slots that no recording has read a value with gradient in; None: not looked at yet
     constant_variants: the same signature with some slots constant; frozen_variant: without any gradient
-    plans: those that are kept, by the structure of the recording
+    plans: cached, by the structure of the recording
     derivatives: signatures of its VJP and the operands that the results belong to, by the shared operands wanted
     """
 

@@ -1,6 +1,6 @@
-"""The nodes of an open recording are walked backwards from a scalar, and the derivative of each is recorded.
+"""The nodes of an open recording are traversed backwards from a scalar, and the VJP of each is recorded.
 
-In: nodes as they stand on the tape. Out: cotangents of values and of shared operands, as values of the same tape. For
+In: nodes of the tape. Out: cotangents of values and of shared operands, as values of the same tape. For
 each node one is appended that computes the cotangents of its operands: a kernel whose graph is the VJP of the node's.
 """
 
@@ -170,7 +170,7 @@ class Sweep:
         return write(tape, tape.signature_number(derived), ids, types, (None, 0), ints, floats)
 
     def _reverse_expressions(self) -> None:
-        """Carry cotangents of shared expressions down to parameters, as values of the example."""
+        """Propagate cotangents of shared expressions to parameters, as values of the example."""
         for x in reversed(in_order(list(self.shared))):
             if not isinstance(x, SharedExpression) or x not in self.shared or x in self.parameters:
                 continue

@@ -1,4 +1,4 @@
-"""Values of parameters and constants alone: settled before these change, and differentiated."""
+"""Values of parameters and constants alone: evaluated before these change, and differentiated."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ALONE = sys.getrefcount(_holder.held)
 
 
 def settle(held: Iterable[Shared]) -> None:
-    """Before parameters change: values made of them that somebody holds get the numbers they have now."""
+    """Before parameters change, evaluate the referenced values that depend on them."""
     values: list[Expression] = []
     for x in held:
         for reference in list(x._dependents.values()) if x._dependents else ():
@@ -70,7 +70,7 @@ def settle(held: Iterable[Shared]) -> None:
 
 
 def pull_back(cotangents: dict[Shared, Array], memo: Memo, give: Callable[[Shared, Array], None]) -> None:
-    """Carry cotangents of shared values down to those that are no expressions, each handed to `give`."""
+    """Propagate cotangents of shared values to those that are no expressions, each passed to `give`."""
     for x in reversed(in_order(cotangents)):
         if x not in cotangents or not x.trainable:
             continue

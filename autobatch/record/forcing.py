@@ -1,4 +1,4 @@
-"""What a value asks of the engine: its numbers, its gradients. The engine fills this in as it is loaded, so that the
+"""Hooks by which a value calls the engine: forcing and gradients. The engine sets them when it is imported, so that the
 classes of values need not import it."""
 
 from __future__ import annotations

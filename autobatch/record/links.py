@@ -1,4 +1,4 @@
-"""Values from elsewhere: arrays, values of earlier recordings, and shared values used as rows."""
+"""Values from outside of the recording: arrays, values of earlier recordings, and shared values used as rows."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
 
 
 def value_number(t: RecordedTensor, tape: Recording) -> int:
-    """The number of a tensor's value on this tape, brought over where it was computed on an earlier one."""
+    """The number of a tensor's value on this tape, linked if it was computed on an earlier one."""
     old = t._tape
     if old is tape:
         return t._id
@@ -77,7 +77,7 @@ def value_number(t: RecordedTensor, tape: Recording) -> int:
         raise user_error(RecordingError, what, repair="force it there, or pass .detach() of a forced value")
     if old.state == OPEN:
         what = "a tensor of a recording that was given up is used here"
-        raise user_error(RecordingError, what, repair="record it anew")
+        raise user_error(RecordingError, what, repair="record it again")
     constant = t.dtype.kind != "f" or is_constant_value(old, t._id)
     if old.thread != tape.thread and not constant:
         raise user_error(RecordingError, what, repair="pass .detach() of it: no gradient flows from thread to thread")
@@ -89,7 +89,7 @@ def value_number(t: RecordedTensor, tape: Recording) -> int:
 
 
 def import_array(key: tuple[int, int], array: Array, tape: Recording, link: tuple[Recording, int] | None = None) -> int:
-    """Bring over a value of an earlier recording, named by the recording's serial and its number there."""
+    """Link a value of an earlier recording, identified by the recording's serial and its number there."""
     found = tape.imports.get(key)
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""A node is written: by `write`, or by the same lines generated in place where a call would cost too much.
+"""Appending a node: by `write`, or by the same lines generated inline where a call would cost too much.
 
 Both keep to the protocol of `tape`: what can fail comes before `count` is `WRITING`, and only then are lists changed.
 """
@@ -40,7 +40,7 @@ def write(
         ints, floats: its data.
         array: what a node without operands holds.
 
-    Raises `RecordingError` if an earlier write was broken off.
+    Raises `RecordingError` if an earlier write was interrupted.
     """
     first = tape.count
     after = first + len(types)

@@ -1,6 +1,6 @@
 """NumPy's functions on values: one table says which there are, with NumPy's argument names, and what each records.
 
-NumPy hands a call over by `__array_ufunc__` (np.tanh, np.add, …) or `__array_function__` (np.sum, np.stack, …). Entries
+NumPy dispatches a call by `__array_ufunc__` (np.tanh, np.add, …) or `__array_function__` (np.sum, np.stack, …). Entries
 of the table are functions of the same arguments; what an entry does not name, as `out=`, raises unless it is None. What
 is not in the table raises and names what is nearest to it.
 
@@ -122,7 +122,7 @@ def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Any:
 
 
 def _of_numbers(fn: Function) -> Function:
-    """A function whose result is a Python truth value: of the numbers, if no gradient is lost."""
+    """A function whose result is a Python boolean: of the numbers, if no gradient is lost."""
     return lambda a, b, **options: fn(np.asarray(a), np.asarray(b), **options)
 
 

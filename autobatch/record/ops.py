@@ -1,6 +1,6 @@
 """Fast paths of recording: ops on tensors of the open recording whose signature it knows already.
 
-Each takes the place of the general function, and calls it where anything is out of the ordinary. They are generated:
+Each replaces the general function, and calls it in all other cases. They are generated:
 the lines that write a node stand in each, as a call would cost a tenth of the budget of an op. That of `tanh` is
 
     def fast(x):

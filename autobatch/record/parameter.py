@@ -1,6 +1,6 @@
 """Parameters, buffers and their gradients.
 
-Whoever changes a parameter goes through `update`: pending work runs first, exceptions wait until all is written, and
+All changes of parameters go through `update`: pending work runs first, exceptions wait until all is written, and
 the versions move, so that a recording is never run or reversed against other numbers than it was made with.
 """
 
@@ -39,7 +39,7 @@ before_change: list[Callable[[], None]] = []
 
 
 def now() -> int:
-    """A moment on the clock that versions are stamped with."""
+    """A logical timestamp for versions."""
     return next(_clock)
 
 
@@ -162,7 +162,7 @@ class Buffer(Held):
 class Parameter(Held):
     """A trainable array shared by all examples.
 
-    `.grad` is None until a backward pass reaches the parameter; then an array, or `SparseRows` for a table that was
+    `.grad` is None until a backward pass reaches the parameter; then an array, or `SparseRows` for an embedding:
     only looked up. Set it to None to forget it. Floats take the default dtype unless `dtype` is given.
 
     >>> w = ab.Parameter([1.0, 2.0])
@@ -176,7 +176,7 @@ class Parameter(Held):
     def __init__(self, value: TensorLike, dtype: DTypeLike | None = None) -> None:
         data = as_array(value, dtype)
         if data.dtype.kind != "f":
-            what = "Parameter: only floating numbers can be trained"
+            what = "Parameter: only floats can be trained"
             raise user_error(OpTypeError, what, got=str(data.dtype), repair="use nn.Buffer for other arrays")
         super().__init__(data)
         self._grad: Gradient | None = None
@@ -228,7 +228,7 @@ def forget_gradients(parameters: Sequence[Parameter]) -> None:
 
 
 def _store(parameters: Sequence[Parameter], gradients: Iterable[Gradient | None]) -> None:
-    before = [p._grad for p in parameters]  # until all are stored: to let go of one runs code, where Ctrl-C may strike
+    before = [p._grad for p in parameters]  # until all are stored: freeing one runs code, where Ctrl-C may strike
     _consume(map(setattr, parameters, itertools.repeat("_grad"), gradients))
     del before
 

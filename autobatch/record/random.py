@@ -180,7 +180,7 @@ def rng() -> np.random.Generator:
 def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
     wanted = value_dtype(op.name, dtype or default_dtype())
     if not is_float(wanted):
-        raise op_error(op.name, "draws are floating numbers", got=str(wanted))
+        raise op_error(op.name, "draws are floats", got=str(wanted))
     sizes = tuple(whole(op.name, n) for n in extents(shape))
     drawn = apply(op, next_key(), (sizes, wanted))
     return drawn if dtype is None else cast(drawn, dtype)

@@ -3,8 +3,8 @@
 An op whose operands are all shared is not recorded in any example. It becomes a `SharedExpression`, one object for
 equal ops on equal operands, evaluated at most once per recording. In a signature a shared operand stands by identity.
 
-What users hold is an `Expression`: the value of such an op for the numbers that its parameters have now. Before these
-change, `settle` gives each that somebody holds its numbers; the op, and all that was compiled for it, goes on.
+Users get an `Expression`: the value of such an op for the current numbers of its parameters. Before these
+change, `settle` evaluates each that is referenced; the op, and all that was compiled for it, stays valid.
 """
 
 from __future__ import annotations
@@ -311,7 +311,7 @@ class Expression(Shared):
         return self._op if self._op is not None else None if self._is_trainable else self._settled
 
     def settle(self, numbers: Any) -> None:
-        """Keep these numbers, which nobody changes, and let go of the op."""
+        """Keep these numbers, which must not change, and release the op."""
         self._settled = Constant.of_array(numbers)
         op, self._op = self._op, None
         self._expressions = {} if self._is_trainable else self._settled._expressions

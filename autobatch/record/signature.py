@@ -32,7 +32,7 @@ class Signature:
     by_rows: bool = False
     """Whether each row of the first operand is a node of its own to the kernel (the leading length may vary)."""
     draws: bool = False
-    """Whether the last two of a node's whole numbers are the key of random draws: stream, number of the first draw."""
+    """Whether the last two of a node's integers are the key of random draws: stream, number of the first draw."""
     members: tuple[Signature, ...] = ()
     """The signatures of the nodes that one of this signature stands for, where it was found as a pattern."""
     constant: frozenset[int] = frozenset()
@@ -102,12 +102,12 @@ class Signature:
             varies = slot.kind == EACH or self.by_rows
             shape = ", ".join(map(str, ("n", *slot.type.shape[1:]) if varies else slot.type.shape))
             texts.append(f"{kinds[slot.kind]}{short_dtype(slot.type.dtype)}[{shape}]")
-        texts += [{"i": "whole number", "f": "number"}[c] for c in self.data]
+        texts += [{"i": "integer", "f": "number"}[c] for c in self.data]
         return texts + [f"shared {x._type}" for x in self.shared]
 
 
 @functools.cache
 def payload(type: Type) -> Signature:
-    """Signature of an array from outside."""
+    """Signature of a host input."""
     result = Result(type.width, type.dtype, rows=type.rows)
     return Signature(name="tensor", kind=PAYLOAD, slots=(), results=(result,), frozen=True)

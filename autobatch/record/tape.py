@@ -5,7 +5,7 @@ Invariants: operands of a node have smaller value numbers than its results; the 
 Cost: well under a microsecond a node.
 
 A node is written whole or not at all. While one is being written `count` is `WRITING`, and nothing but the end of that
-write sets it to a number again: if an exception breaks a write off, later ones find `WRITING` and raise. What can
+write sets it to a number again: if an exception interrupts a write, later ones find `WRITING` and raise. What can
 fail by itself (a line is looked up, tensors are made) comes before.
 
 Nodes that are replayed (`map/`) come as a `Block`: arrays instead of list entries, and no tensors but the results.
@@ -57,7 +57,7 @@ WRITING: Any = math.inf
 class Block:
     """Nodes that were put into a recording all at once, after the first so many entries of its lists."""
 
-    at: tuple[int, int, int]  # entries of the stream, of the int data, and of the float data that stand before
+    at: tuple[int, int, int]  # entries of the stream, of the int data, and of the float data before it
     node: int  # number of the first node
     value: int  # number of the first value
     n_values: int
@@ -70,7 +70,7 @@ class Block:
 
 
 class Recording(TensorList):
-    """What one thread, or asyncio task, recorded since the last flush, and after the flush what came of it."""
+    """What one thread, or asyncio task, recorded since the last flush; after the flush also its run."""
 
     __slots__ = (
         "__weakref__", "arrays", "beyond", "blocks", "born", "cache", "caches", "codes", "constants", "examples",
@@ -132,7 +132,7 @@ class Recording(TensorList):
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether a node was broken off while it was written, so that nothing can be made of the recording."""
+        """Whether the write of a node was interrupted, so that the recording cannot run."""
         return self.count is WRITING
 
     @property
@@ -143,7 +143,7 @@ class Recording(TensorList):
     def more_tensors(self, id: int) -> None:
         """See to it that there are tensors for value `id` and those after it.
 
-        Raises `RecordingError` where `id` is `WRITING`: something broke off the write of an earlier node.
+        Raises `RecordingError` where `id` is `WRITING`: the write of an earlier node was interrupted.
         """
         if id == WRITING:
             raise interrupted()
@@ -205,7 +205,7 @@ class Recording(TensorList):
         return int(np.searchsorted(block.firsts, value, side="right")) - 1
 
     def put(self, block: Block, payloads: list[tuple[int, Array]], tensors: list[RecordedTensor]) -> None:
-        """Append nodes that were replayed, their host inputs, and tensors of some of their values."""
+        """Append replayed nodes, their host inputs, and tensors of some of their values."""
         after = block.value + block.n_values
         self.count = WRITING
         self.payloads += payloads
@@ -220,7 +220,7 @@ class Recording(TensorList):
         return Piece(self.serial, expansion, signatures, links)
 
     def let_go(self) -> None:
-        """Forget what is of no use once the recording has become arrays; the lines of its nodes stay."""
+        """Drop what is not needed once the recording has become arrays; the lines of its nodes stay."""
         self.tensors, self.replayed, self.stream, self.ints, self.floats, self.beyond = [], [], [], [], [], []
         self.caches, self.cache, self.outside = {}, {}, {}
         nothing = np.zeros(0, np.int32)
@@ -330,9 +330,9 @@ def refuse_inside(name: str, repair: str, of_maps: bool = True) -> None:
 
 
 def interrupted() -> RecordingError:
-    """The error for a recording that was broken off in the middle of an op."""
-    what = "the recording was given up: an exception broke off an op while it was recorded"
-    return user_error(RecordingError, what, repair="record it anew, from ab.map on")
+    """The error for a recording that was interrupted in the middle of an op."""
+    what = "the recording was given up: an exception interrupted an op while it was recorded"
+    return user_error(RecordingError, what, repair="record it again, from ab.map on")
 
 
 def _forget_types() -> None:

@@ -1,8 +1,8 @@
-"""Tensors that are used again: those that nobody holds when a recording ends are the next one's.
+"""Recycled tensors: those that are unreferenced when a recording ends serve the next one.
 
 A recording has the tensor of value k, with its number, at place k of a list, and tensors for values to come; making
-them would take longer than recording. What a recording leaves is kept by its thread. A tensor that somebody else
-holds, or to which there is a weak reference, stays with its recording.
+them would take longer than recording. Its thread keeps what a recording leaves. A tensor that is referenced
+elsewhere, also weakly, stays with its recording.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GUARDED = -1 << 60
 """The room of a recording while an asyncio task is inside of `no_grad`: every op asks whether its task runs."""
 
 SPARE = 1 << 16
-"""Most tensors that a thread keeps to use them again."""
+"""Most tensors that a thread recycles."""
 
 
 class _Spare(threading.local):
@@ -79,7 +79,7 @@ class TensorList:
         return made + self.replayed
 
     def held_tensors(self, first: int = 0) -> tuple[list[RecordedTensor], list[int]]:
-        """The tensors that somebody else holds, of values from one on and replayed ones; also which cannot be used
+        """The tensors that are referenced elsewhere, of values from one on and replayed ones; also which cannot be
         again."""
         held, watched = referenced(self.tensors, RecordedTensor, first, self.count)
         found, kept = [self.tensors[k] for k in held.tolist()], [*held.tolist(), *watched.tolist()]
@@ -89,7 +89,7 @@ class TensorList:
         return found, kept
 
     def leave_tensors(self, kept: Iterable[int]) -> None:
-        """Leave the tensors to the next recording, but for some."""
+        """Leave the tensors to the next recording, except some."""
         left, self.tensors = self.tensors, []
         del left[SPARE if self.solid is None else min(self.solid, SPARE) :]
         for k in kept:

@@ -1,10 +1,10 @@
-"""A plan is executed: forward, and in reverse.
+"""Execution of a plan: forward and backward.
 
-In: an `Expansion`, a `Schedule`, a `Plan`, kernels. Out: pools that hold values, and gradients of what is shared. No
+In: an `Expansion`, a `Schedule`, a `Plan`, kernels. Out: pools that hold values, and gradients of shared operands. No
 decision is taken here that changes what is computed.
 
 In reading order: `layout` binds launches to memory, `feed` and `execute` run them, `backward` runs them in reverse,
-where `first_writes` says which gradient rows are stored rather than added to. `one_by_one` interprets node after
-node: the reference. `kept_plans`: plans and layouts of recordings of one structure. `protocols`: what is asked of
+where `first_writes` says which gradient rows are stored rather than added to. `one_by_one` interprets node by node: the
+reference. `kept_plans`: cached plans and layouts of recordings of one structure. `protocols`: what is needed from
 signatures and shared operands. `device/` has the same stages for a GPU.
 """

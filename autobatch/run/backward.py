@@ -32,10 +32,10 @@ Asked = tuple[tuple[int, ...], tuple[int, ...]]
 """Which values a backward pass starts from, and whose cotangents are read after it."""
 
 _LARGE = 1 << 13
-"""Numbers in a gradient from which on its memory is used again, though its layout is not."""
+"""Numbers in a gradient from which on its memory is reused, though its layout is not."""
 
 _FREE = 2
-"""References to an array that nobody holds but the list it is in, as `sys.getrefcount` sees it."""
+"""`sys.getrefcount` of an array that only the list it is in references."""
 
 
 @dataclass(slots=True)
@@ -329,14 +329,14 @@ def _nothing(*_: Any) -> list[Any]:
 
 
 def _finish(final: Final, dense: GiveDense, rows: GiveRows, again: bool) -> None:
-    """Hand over gradients of shared operands; `again` says that the layout will be used again."""
+    """Pass on gradients of shared operands; `again` says that the layout will be reused."""
     arguments = final.arguments.copy()
     for place, parts, shape in final.joined:
         arguments[place] = np.concatenate(parts).reshape(shape)
     room = final.room
     for k, type in enumerate(final.types):
         if again:
-            if room[k] is None or sys.getrefcount(room[k]) > _FREE:  # a gradient that somebody holds is theirs
+            if room[k] is None or sys.getrefcount(room[k]) > _FREE:  # a referenced gradient belongs to the user
                 room[k] = lend(type.shape, type.dtype)
         elif size_of(type.shape) >= _LARGE:
             room[k] = lend(type.shape, type.dtype)

@@ -140,7 +140,7 @@ def same_for_all(run: HostRun, sig: int, kind: str, k: int) -> Array:
 class Code:
     """A piece of a signature in a run: what every launch of it calls, and with what.
 
-    program: the function; feed: how its arguments come together
+    program: the function; feed: how its arguments are assembled
     same: those that are the same for all launches
     residuals: for each residual that the piece writes the array, and index and factor of its leading length
     """
@@ -216,7 +216,7 @@ def execute(run: HostRun, check: Callable[[HostLaunch, int], None] | None = None
 
 
 def _forward(run: HostRun, same: Same) -> Iterator[Call]:
-    """The launches with their arguments. One by one: of many launches they are best put together when they are read."""
+    """The launches with their arguments, lazily: with many launches it is fastest to prepare each when it runs."""
     pools = run.pools
     codes: dict[int, Code] = {}
     for number, launch in enumerate(run.launches):

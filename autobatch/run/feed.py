@@ -1,10 +1,10 @@
-"""feed: what a launch hands to a program, put together by a recipe that is worked out once for a piece of a signature.
+"""feed: the arguments of a launch, assembled by a recipe that is made once for a piece of a signature.
 
 Input: the inputs of a piece (`compile.lower.graph_inputs`) and the signature. Output: `Feed`. Invariant: arguments come
 in the order of the inputs. Cost: a fraction of a microsecond for each argument of a launch.
 
-What is at hand for every launch, operands and data, and what is the same for all, is put in one list, from which the
-arguments are picked in one go; only cotangents, residuals and what follows from the lengths of lists are made anew.
+Operands and data of a launch, and what is the same for all launches, are put in one list, from which the
+arguments are picked in one call; only cotangents, residuals and what follows from the lengths of lists are new.
 """
 
 from __future__ import annotations

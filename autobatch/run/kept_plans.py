@@ -1,11 +1,11 @@
-"""Plans that are kept: a recording with the structure of earlier ones takes over how those were expanded, scheduled,
+"""Cached plans: a recording with the structure of earlier ones reuses how those were expanded, scheduled,
 placed and laid out.
 
 Minibatches of a fixed shape record the same nodes every time, on other numbers; expanding, scheduling and placing a few
-hundred nodes takes as long as many a launch, and so does putting together what each launch reads. Two recordings have
-the same structure if their signatures, the arguments of all nodes, and the values that are asked for are the same,
-compared in full. The first with a structure leaves its arrays, the second what was planned, with places in its data
-instead of data, and its layout when its run has gone; all later ones fill in their own numbers.
+hundred nodes takes as long as many launches, and so does preparing their arguments. Two recordings have
+the same structure if their signatures, the arguments of all nodes, and the roots are the same,
+compared in full. The first with a structure stores its arrays, the second its plan, with indices into its data
+instead of data, and its layout when its run is freed; all later ones fill in their own numbers.
 
 Kept with a signature of the recording, and so as long as the parameters that it reads.
 """
@@ -35,7 +35,7 @@ LAYOUTS = 8
 """Plans whose layout waits for their next run: those used last."""
 
 LAYOUT_BYTES = 1 << 23
-"""Most memory of a layout that waits. Larger runs give theirs back, and the rest of a step hides what that costs."""
+"""Most memory of a layout that waits. Larger runs return theirs; the cost is small beside the rest of their step."""
 
 
 Question = tuple[tuple[int, ...] | None, bool, int]
@@ -64,7 +64,7 @@ class Planned:
     """What follows from the structure of a recording alone: the results of the stages before the first launch.
 
     facts: what backward passes do, by what was asked
-    places: of the data in that of the recording: whole numbers of tape and plan, then other numbers of both
+    places: of the data in that of the recording: integers of tape and plan, then other numbers of both
     idle: where its layout waits for the next run
     """
 
@@ -112,7 +112,7 @@ class Planned:
 
 
 class Use:
-    """A run's use of a layout, which waits for the next run when this one goes; nobody may hold a view then.
+    """A run's use of a layout, which waits for the next run when this one is freed; there must be no views then.
 
     It puts itself there by no line of Python: an exception that a signal handler raises in a finaliser is lost.
     """
@@ -127,13 +127,13 @@ class Use:
         self.note_size(layout)
 
     def note_size(self, layout: Layout) -> None:
-        """Let go of the layout with its run if it has become too large to wait."""
+        """Free the layout with its run if it has become too large to wait."""
         if layout.n_bytes > LAYOUT_BYTES:
             self.waiting = None
 
 
 def _note_use(idle: Idle) -> None:
-    """Note where the layout of a plan waits; the one that was used longest ago is let go of."""
+    """Note where the layout of a plan waits; the least recently used one is dropped."""
     if _used and _used[-1]() is idle:
         return
     others = [place for place in (reference() for reference in _used) if place is not None and place is not idle]

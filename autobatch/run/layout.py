@@ -163,7 +163,7 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[S
 
 @functools.cache
 def _columns(data: str) -> list[tuple[bool, int]]:
-    """For each datum of a signature whether it is a whole number, and its place among those of its kind."""
+    """For each datum of a signature whether it is an integer, and its place among those of its kind."""
     return [(kind == "i", data[:k].count(kind)) for k, kind in enumerate(data)]
 
 
@@ -186,7 +186,7 @@ def places_of(
 def load(layout: Layout, payloads: Sequence[tuple[int, Array]]) -> None:
     """Write host inputs, with the numbers of their values as recorded, to their rows; unread ones are left out.
 
-    Values that lie side by side are written together.
+    Adjacent values are written together.
     """
     loaded = [value for value, _ in payloads]
     if loaded != layout.loaded:

@@ -1,4 +1,5 @@
-"""loop: run and reverse a tape node by node with the interpreter: *the* one-by-one loop that batching is held against.
+"""loop: run and reverse a tape node by node with the interpreter: the one-by-one loop that is the reference for
+batching.
 
 Input: the same tape that the batched stages take. Output: `LoopRun`, with the same two questions answered: the value
 of a number, and cotangents. Nothing here is shared with scheduling, placement or kernels.

@@ -1,9 +1,9 @@
-"""Which nodes share a launch, in which order launches run, and where every value lies.
+"""Which nodes share a launch, the order of launches, and where every value is stored.
 
 In: a `Tape`, flat integer arrays. Out: a `Schedule`, then a `Plan`. No array of the user is touched, and no Python
 object is made for a node.
 
 In reading order: `structures` (Tape, Expansion, Schedule, Plan), `schedule` with the order of launches, `frontier`,
-`place` with its `free_rows`; `check` holds what both promise; `merged` counts recordings that were split as if they
+`place` with its `free_rows`; `check` verifies both; `merged` counts recordings that were split as if they
 were one.
 """

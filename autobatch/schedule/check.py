@@ -1,4 +1,4 @@
-"""What `schedule` and `place` promise, held by loops that share nothing with them. Tests run these after each stage."""
+"""Checks of the results of `schedule` and `place`, by independent code. Tests run these after each stage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def check_schedule(tape: Tape, schedule: Schedule) -> None:
-    """Hold the invariants of the stage, by loops that share nothing with it.
+    """Check the invariants of the stage, by independent code.
 
     Raises:
         CompilerBug: one of them is broken; the message shows both structures.
@@ -86,7 +86,7 @@ def check_schedule(tape: Tape, schedule: Schedule) -> None:
 
 
 def check_plan(tape: Tape, schedule: Schedule, plan: Plan, keep: bool | Bools = True) -> None:
-    """Hold the invariants of the stage by running the plan on names: a row holds what was written there last.
+    """Check the invariants of the stage by running the plan on names: a row holds what was written there last.
 
     Why so long: one replay of all launches, over what the tape says that each value holds.
 

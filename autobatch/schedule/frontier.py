@@ -1,4 +1,4 @@
-"""The order of launches: signatures first that are wholly there.
+"""The order of launches: first the signatures all of whose nodes are ready.
 
 A node's *chain* is the most nodes of its own signature on a path that ends in it. All nodes of one signature and chain
 are a *class*. No order needs fewer launches than there are classes, so a class that is ready as a whole can be launched

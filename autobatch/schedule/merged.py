@@ -1,4 +1,4 @@
-"""Recordings that were split, put together again: the one tape that they would have been.
+"""Recordings that were split, merged into the one tape that they would have been.
 
 Input: `Piece`, one for each recording that ran, in their order: what was scheduled, and which of its arrays from
 outside are values of an earlier one. Output: a tape without data, which can be scheduled, and counted by `lower_bound`.
@@ -43,12 +43,12 @@ class Piece:
 
 
 def merge(pieces: Sequence[Piece]) -> Tape:
-    """The tape of some recordings, at least one, together; what came over from one to the next is a view.
+    """The tape of some recordings, at least one, merged; a value linked from one to the next is a view.
 
     Signatures of one graph count as one, whether or not gradients go through: that depends on what is asked later.
     """
     number_of: dict[int, int] = {}
-    kinds = [CONCAT_ROWS]  # signature 0: of what came over
+    kinds = [CONCAT_ROWS]  # signature 0: of linked values
     first_value: dict[int, tuple[int, Expansion]] = {}
     sigs, slots, lengths, args, results, roots = [], [], [], [], [], []
     n_values = 0

@@ -1,15 +1,15 @@
-"""Decide where every value lies, and with that what every launch reads and writes.
+"""Decide where every value is stored, and so what every launch reads and writes.
 
 Input: a `Tape` and its `Schedule`. Output: a `Plan`.
 
-All values of one width and dtype lie in one pool. Payloads come first, in tape order; all of them are written before
+All values of one width and dtype are in one pool. Payloads come first, in tape order; all of them are written before
 the first launch. Then, launch by launch, each result of a launch becomes one block of rows: node after node in the
-order of the launch. A view has rows of its own nowhere: it lists those of what it looks at, and where these follow one
+order of the launch. A view has no rows of its own: it lists those of its operand, and where these follow one
 another it is a range like any other value. A launch reads each slot through a vector of row numbers, or as one block
 where these follow one another.
 
-What nobody will read again makes room for later launches, unless it is to be kept: for the backward pass, or because it
-is a root (see `free_rows`).
+Rows that are not read again are reused by later launches, unless they are kept: for the backward pass, or because the
+value is a root (see `free_rows`).
 
 Invariants, held by `check`: when a launch reads a value, the value's rows hold what was written for it; a launch
 writes no row that it reads; what is kept is there in the end; the plan tells every launch the rows of exactly its
@@ -18,7 +18,7 @@ values.
 Cost: O(nodes + arguments + rows read), in compiled loops over flat arrays.
 
 The launches of the example in `schedule`, all values being rows of the first of two pools (`2 @ 5` is two rows from row
-5 on, `2:` is two rows here and there):
+5 on, `2:` is two scattered rows):
 
     Plan: 4 launches, 7 values; rows of the pools: 7 0; 112 bytes
       launch  reads                             writes

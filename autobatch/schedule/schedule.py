@@ -1,15 +1,15 @@
 """Decide which nodes run together, and in which order.
 
 Input: a `Tape`. Output: a `Schedule`, the launches in order. A launch runs nodes of one signature that do not depend on
-each other. Only nodes that some root needs are scheduled. Payloads are there from the start, and a view is there as
-soon as what it looks at is: neither is ever launched.
+each other. Only nodes that some root needs are scheduled. Payloads are ready from the start, and a view is ready as
+soon as its operand is: neither is ever launched.
 
 Invariants, held by `check`: every live kernel node runs exactly once; what a node reads was made by an earlier
 launch; all nodes of a launch have its signature and stand in tape order. The same tape always gives the same schedule.
 
 Cost: O(nodes + arguments), and what `frontier` says, in compiled loops over flat arrays, without recursion. Loops run
-in tape order where they can: one example's nodes lie together, so that large tapes pass through the cache once and not
-once for each launch.
+in tape order where they can: one example's nodes are contiguous, so that large tapes pass through the cache once and
+not once for each launch.
 
 No order needs fewer launches than `lower_bound`. Two leaves, a cell above them, one leaf more, a cell above both, an
 output on the first leaf and one on the upper cell:

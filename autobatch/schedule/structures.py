@@ -61,12 +61,12 @@ _DOTS = "..."
 
 
 def bounds(lengths: Iterable[Any]) -> Ints:
-    """Where each of some runs begins that lie one behind the other, and the end of the last."""
+    """The start of each of some consecutive runs, and the end of the last."""
     return np.concatenate([np.zeros(1, np.int32), np.cumsum(np.fromiter(lengths, np.int32), dtype=np.int32)])
 
 
 def ragged(lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
-    """Lists as their bounds, and their elements one behind the other."""
+    """Lists as their bounds, and their elements concatenated."""
     return bounds(map(len, lists)), np.array([x for one in lists for x in one], np.int32)
 
 
@@ -209,7 +209,7 @@ class Schedule:
 
 @dataclass(slots=True)
 class Plan:
-    """Where every value lies and what every launch reads and writes.
+    """Where every value is stored and what every launch reads and writes.
 
     A value is `count` rows of its pool: from `start` on, or, where start is negative, those listed in
     `scattered[-start - 2:][:count]`; -1 is a value that does not exist.
@@ -235,7 +235,7 @@ class Plan:
     float_of: Ints  # [L + 1]
 
     def __str__(self) -> str:
-        """The first launches: `3 @ 7` is three rows from row 7 on, `3: 4 9 2` three rows here and there.
+        """The first launches: `3 @ 7` is three rows from row 7 on, `3: 4 9 2` three scattered rows.
 
         A faulty plan prints too: that is what a failed check shows.
         """

@@ -91,7 +91,7 @@ class Row:
 
 
 def own_programs(workload: Workload, dim: int) -> dict[str, Factory]:
-    """The programs of autobatch, with recordings made anew and reused."""
+    """The programs of autobatch, with new and reused recordings."""
 
     def factory(name: str) -> Factory:
         return lambda parameters: Own(workload.trainers[name](parameters, dim))

@@ -5,7 +5,7 @@ BiLSTM beside PyTorch, with a timeline, and memory over many steps; more widths 
 earlier commit. Each part has its time and is a process or several: one that hangs, crashes or ruins the device is
 started again behind the point where it broke off, as long as its part has time. What is found is written at once.
 
-    FOLDER/summary.md     bars, tables, failures: written anew after each part
+    FOLDER/summary.md     bars, tables, failures: written again after each part
     FOLDER/log.txt        what the processes printed
     FOLDER/PART.jsonl     everything, a line each: machine, smoke, tests, steps, grid, earlier
 

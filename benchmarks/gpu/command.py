@@ -1,6 +1,6 @@
 """`python -m benchmarks gpu`: training steps on a GPU, beside PyTorch by hand, in one process.
 
-Each workload at each width and batch size: autobatch with recordings made anew and reused, the programs by hand with
+Each workload at each width and batch size: autobatch with new and reused recordings, the programs by hand with
 their plans made per step, prebuilt, and as CUDA graphs, and the floors. Without a GPU it says what is missing.
 `--check` is another program: see `benchmarks/gpu/check.py`.
 """

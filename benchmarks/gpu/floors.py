@@ -1,4 +1,4 @@
-"""Floors of a training step on a device: its matrix products alone, and its bytes at the speed of a copy.
+"""Floors of a training step on a device: its matmuls alone, and its bytes at the speed of a copy.
 
 There are the products of the whole minibatch at full width, and those of the launches that autobatch made. Bytes that
 no program avoids: operands and results of the products at full width, and of each parameter but the table what Adam

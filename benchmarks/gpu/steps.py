@@ -75,7 +75,7 @@ def where_time_goes(where: Where, workload: Workload, dim: int, batches: Sequenc
 
 
 def profiles(workload: Workload, dim: int, batches: Sequence[list[Any]]) -> dict[str, Any]:
-    """The table of `ab.profile` for a step, recordings made anew and reused."""
+    """The table of `ab.profile` for a step, new and reused recordings."""
     found = {}
     for name in OURS:
         program = Own(workload.trainers[name](workload.parameters(dim), dim))
@@ -87,7 +87,7 @@ def profiles(workload: Workload, dim: int, batches: Sequence[list[Any]]) -> dict
 
 
 def growth(where: Where, workload: Workload, dim: int, batches: Sequence[list[Any]]) -> dict[str, Any]:
-    """Memory of the device after many steps, beside that after a few; recordings made anew and reused."""
+    """Memory of the device after many steps, beside that after a few; new and reused recordings."""
     found: dict[str, Any] = {}
     for name in OURS:
         program = Own(workload.trainers[name](workload.parameters(dim), dim))

@@ -73,7 +73,7 @@ def damaged(folder: Path) -> Iterator[bytes]:
 def test_damaged_files_are_not_there_and_are_made_anew_with_one_warning(folder: Path) -> None:
     disk.write(NAME, b"code" * 20)
     disk.write(OTHER, b"code" * 20)
-    with pytest.warns(CacheWarning, match=f"damaged or not this user's own, and is made anew: {folder}") as warned:
+    with pytest.warns(CacheWarning, match=f"damaged or not this user's own, and is rebuilt: {folder}") as warned:
         for content in damaged(folder):
             (folder / NAME).write_bytes(content)
             assert disk.read(NAME) is None

@@ -68,7 +68,7 @@ def test_files_that_are_swapped_are_noticed(folder: Path) -> None:
     first.rename(folder / "between")
     second.rename(first)
     (folder / "between").rename(second)
-    with pytest.warns(CacheWarning, match="made anew"):
+    with pytest.warns(CacheWarning, match="rebuilt"):
         assert (again(one)(0), again(two)(0)) == (1, 2)
     assert hits(again(one)) == (0, 0)
     one = again(one)
@@ -79,7 +79,7 @@ def test_files_that_are_swapped_are_noticed(folder: Path) -> None:
 def test_what_numba_cannot_read_is_made_anew(folder: Path, content: bytes) -> None:
     one = plus(1)
     disk.write(one._cache.name(INTEGERS), content)
-    with pytest.warns(CacheWarning, match="made anew"):
+    with pytest.warns(CacheWarning, match="rebuilt"):
         assert one(0) == 1
     one = again(one)
     assert one(0) == 1 and hits(one) == (1, 0)

@@ -175,7 +175,7 @@ def test_gradients_that_are_held_stay_as_they_are() -> None:
         want = gradients_of(Scaled(), other if k % 2 else EXAMPLES, batched=False)
         for a, b in zip(found, want, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-        if k % 3 != 1:  # some go at once, and their memory is written anew
+        if k % 3 != 1:  # some go at once, and their memory is written again
             held.append(found[0][1:] if k % 2 else found[0])
             copies.append(np.array(held[-1]))
         del found

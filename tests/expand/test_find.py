@@ -219,7 +219,7 @@ def with_patterns(tape: Tape, patterns: Sequence[Pattern]) -> SignatureTable:
 
 
 def check_join(tape: Tape, patterns: Sequence[Pattern], expansion: Expansion) -> None:
-    """Hold the invariants of the stage, by loops that share nothing with it.
+    """Check the invariants of the stage, by independent code.
 
     Raises:
         CompilerBug: one of them is broken; the message shows both tapes.

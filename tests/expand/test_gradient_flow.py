@@ -50,7 +50,7 @@ def gradients(net: Net, parameters: list[ab.Parameter], loss: Any, examples: lis
 
 
 def products(net: Net, loss: Any, examples: list[Any]) -> int:
-    """How many products a step multiplies, with its reverse pass."""
+    """How many products a step multiplies, with its backward pass."""
     with ab.profile() as prof:
         ab.sum(ab.map(loss, examples)).backward()
     return len(prof.products)

@@ -1,6 +1,6 @@
 """`ab.explain`: golden texts of small programs, and the rules that the texts follow.
 
-`pytest tests/explain/test_explain.py --update-golden` writes the texts anew; review them as a diff.
+`pytest tests/explain/test_explain.py --update-golden` writes the texts; review them as a diff.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def inner_gradient() -> Any:
 
 
 def mixed_precision() -> Any:
-    """The same op on float32, float64 and whole numbers."""
+    """The same op on float32, float64 and integers."""
     return [
         ab.tensor([1.0, 2.0]) * ab.tensor([3.0, 4.0]),
         ab.tensor([1.0, 2.0], "float64") * ab.tensor([3.0, 4.0], "float64"),
@@ -390,7 +390,7 @@ def test_forced_separately() -> None:
 def test_views_and_arrays_do_not_run() -> None:
     x = ab.tensor([1.0])
     rows = ab.stack([ab.tanh(x), ab.exp(x)])
-    assert why(x, ab.tanh(x))[0].endswith("is an array from outside, nothing is run for it")
+    assert why(x, ab.tanh(x))[0].endswith("is a host input, nothing is run for it")
     assert why(rows, x)[0].endswith("is a view, nothing is run for it")
     matrix = ab.tanh(ab.tensor(np.ones((3, 2))))
     assert why(matrix[0], matrix[1:]) == ["one node: both are results of it, or views of them"]
@@ -434,7 +434,7 @@ def test_cell_function_is_explained_once_traced() -> None:
 def test_method_is_explained_for_its_own_module() -> None:
     one, two = ChildSum(), ChildSum()
     one.node(0, [])
-    assert ab.explain(one.node, stage="graph").startswith("node(whole number, shared f32[4, 2])")
+    assert ab.explain(one.node, stage="graph").startswith("node(integer, shared f32[4, 2])")
     with pytest.raises(ab.errors.CellError, match="has not been traced"):
         ab.explain(two.node, stage="graph")
     # The class has the traces of other modules, too, that are not collected yet.

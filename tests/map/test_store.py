@@ -612,7 +612,7 @@ def test_the_check_finds_what_was_edited() -> None:
     assert calls(lambda: ab.map(model.loss, FOREST, reuse=True)) == 0
     tree = FOREST[2]
     edits: list[tuple[Callable[[], Any], Callable[[], Any], str]] = [
-        (lambda: setattr(tree, "label", 1), lambda: setattr(tree, "label", 0), "other whole numbers"),
+        (lambda: setattr(tree, "label", 1), lambda: setattr(tree, "label", 0), "other integers"),
         (lambda: setattr(tree, "children", ()), lambda: setattr(tree, "children", (Tree(0),)), "other ops"),
         (
             lambda: tree.factors["x"].fill(5.0),
@@ -623,7 +623,7 @@ def test_the_check_finds_what_was_edited() -> None:
     ]
     for edit, back, what in edits:
         edit()
-        with pytest.raises(RecordingError, match=f"out of date: recorded anew it holds {what}") as caught:
+        with pytest.raises(RecordingError, match=f"out of date: recorded again it holds {what}") as caught:
             ab.map(fn, FOREST, reuse="check")
         assert "test_store.py" in str(caught.value)
         assert "ab.forget()" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Whole numbers and truth values are NumPy's: dtypes of results, arithmetic that wraps round, sums that count."""
+"""Integers and booleans are NumPy's: dtypes of results, arithmetic that wraps round, sums that count."""
 
 from __future__ import annotations
 

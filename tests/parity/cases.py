@@ -4,7 +4,7 @@ Both compute it for `EXAMPLES` examples, here as one minibatch, there one by one
 the values of all examples and the gradients, of parameters and of what each example has of its own, of a weighted sum
 of the values. PyTorch's are kept in `reference.npz`, with the numbers that went in:
 
-    python -m tests.parity.make      computes them anew; needs PyTorch
+    python -m tests.parity.make      recomputes them; needs PyTorch
 """
 
 from __future__ import annotations

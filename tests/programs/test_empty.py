@@ -16,7 +16,7 @@ from tests import requested
 from tests.ops.checks import GOOD, Case, check_batched, check_types, default, masks, trace
 
 UNCHECKED = {"take", "window", "scatter_add", "spread", *(op for op in OPS if op.startswith("segment_"))}
-"""Ops that users do not call: whole numbers are known to be in range there, and there are none in an empty axis."""
+"""Ops that users do not call: integers are known to be in range there, and there are none in an empty axis."""
 
 
 def emptied(case: Case) -> Iterator[Sample]:
@@ -121,7 +121,7 @@ PROGRAMS: dict[str, Callable[[Model, int], Any]] = {
     "split": lambda m, n: ab.split(m.rows(n), [1, 2], axis=0)[0] * 2.0,
     "a gradient": lambda m, n: ab.grad(lambda x: (ab.tanh(x @ m.weight) ** 2).sum())(m.rows(n) * 1.0),
     "a second one": lambda m, n: ab.grad(lambda x: ab.grad(lambda y: (y**3).sum())(x).sum())(m.rows(n) * 1.0),
-    "whole numbers": lambda m, n: ab.tensor(np.arange(n)) * 2,
+    "integers": lambda m, n: ab.tensor(np.arange(n)) * 2,
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def basic(draw: Any) -> tuple[tuple[int, ...], Any]:
 
 @st.composite
 def mixed(draw: Any) -> tuple[tuple[int, ...], Any]:
-    """Index arrays that broadcast, masks, lists, whole numbers, slices, None and ... in any order."""
+    """Index arrays that broadcast, masks, lists, integers, slices, None and ... in any order."""
     shape = draw(st.sampled_from(SHAPES))
     together = draw(st.sampled_from([(2,), (3,), (2, 2), (1,), (0,), (2, 0)]))
     left, items, kinds = (

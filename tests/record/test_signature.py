@@ -157,7 +157,7 @@ def test_the_default_dtype_is_no_memory() -> None:
 
 
 def signatures(fn: Function, examples: Any) -> list[str]:
-    """Names of the signatures of a map, without that of arrays from outside."""
+    """Names of the signatures of a map, without that of host inputs."""
     results = ab.map(fn, examples)
     leaf: Any = results[0]
     while not isinstance(leaf, RecordedTensor):

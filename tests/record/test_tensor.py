@@ -36,7 +36,7 @@ def test_numbers_of_every_kind_of_value() -> None:
             f"{many:.2f}"
     for index in kinds(2):
         assert [10, 20, 30][index] == 30
-    with pytest.raises(TypeError, match="whole numbers"):
+    with pytest.raises(TypeError, match="integers"):
         [1, 2][ab.tensor(1.0)]
 
 

@@ -23,7 +23,7 @@ from tests.stand_in.device import StandIn
 def captured() -> Iterator[list[CudaProgram]]:
     """Collect the programs of every kernel piece that is lowered for NumPy inside the block, for a device.
 
-    The list is filled when the block ends. Kernels are made anew in it: those of before are not lowered again.
+    The list is filled when the block ends. Kernels are made again in it: those of before are not lowered again.
     """
     made: dict[Any, tuple[Graph, str, Sequence[bool], bool]] = {}
     original = kernel.lower  # type: ignore[attr-defined]

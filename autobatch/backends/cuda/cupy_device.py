@@ -1,6 +1,6 @@
-"""A GPU through CuPy: memory, copies, generated kernels and the products of cuBLAS, all in one stream.
+"""A GPU through CuPy: memory, copies, generated kernels and cuBLAS, all in one stream.
 
-Written against CuPy 14. Products go to cuBLAS by a handle: `cupy.matmul` takes several times as long on the host. The
+Written against CuPy 14. GEMMs call cuBLAS with a handle: `cupy.matmul` takes several times as long on the host. The
 stream is the thread's current one, CuPy's default unless the user chose another.
 """
 
@@ -124,7 +124,7 @@ class CupyDevice:
         return found
 
     def launch(self, kernel: Any, blocks: int, threads: int, arguments: tuple[int, ...]) -> None:
-        """See `Device`. CuPy passes Python's whole numbers as `long long`."""
+        """See `Device`. CuPy passes Python's integers as `long long`."""
         if blocks:
             self.launched += 1
             kernel((blocks,), (threads,), arguments)
@@ -183,6 +183,6 @@ class _Cublas:
 
 
 class _OfThread(threading.local):
-    """The handle of a thread, made for its first product."""
+    """The handle of a thread, made for its first matmul."""
 
     cublas: _Cublas | None = None

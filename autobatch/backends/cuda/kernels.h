@@ -27,7 +27,7 @@ AB_FUNCTION i64 ab_div(i64 t, i64 n) {
     return ((t | n) >> 32) == 0 ? (i64)((unsigned)t / (unsigned)n) : t / n;
 }
 
-// A number that came as its bits, since arguments are whole numbers.
+// A number that came as its bits, since arguments are integers.
 AB_FUNCTION double ab_double(i64 bits) {
     union {
         i64 bits;
@@ -66,7 +66,7 @@ AB_FUNCTION float ab_sqrt(float x) { return sqrtf(x); }
 AB_FUNCTION double ab_sqrt(double x) { return sqrt(x); }
 AB_FUNCTION float ab_power(float x, float y) { return powf(x, y); }
 AB_FUNCTION double ab_power(double x, double y) { return pow(x, y); }
-template <typename T> AB_FUNCTION T ab_power(T x, T n) {  // of whole numbers, which wrap round
+template <typename T> AB_FUNCTION T ab_power(T x, T n) {  // of integers, which wrap round
     u64 y = 1, square = (u64)x;
     for (; n > 0; n >>= 1, square *= square)
         if (n & 1) y *= square;
@@ -99,7 +99,7 @@ template <typename T> AB_FUNCTION T ab_minimum(T x, T y) {
     return x != x ? x : z;
 }
 
-// Division down to whole numbers, as NumPy's: the remainder has the sign of y.
+// Division down to integers, as NumPy's: the remainder has the sign of y.
 template <typename T> AB_FUNCTION T ab_remainder(T x, T y) {
     if (y == T(0) || y == T(-1)) return T(0);
     const T rest = x % y;

@@ -1,8 +1,8 @@
-"""Memory that is used again from step to step.
+"""Memory that is reused from step to step.
 
-A run leases its pools and kept values from the arena of its thread; when the run goes, they return. Fresh memory
+A run leases its pools and residuals from the arena of its thread; they return when the run is freed. Fresh memory
 costs a page fault for every 4 KB on its first use, several milliseconds for a training step. Gradients outlive the run
-that they come from; they are lent, and return when nobody holds them.
+that they come from; they are lent, and return when they are no longer referenced.
 
 Sizes are rounded up to eighths of a power of two, so that minibatches of similar size share buffers. The arena holds
 free buffers of at most as many bytes as were ever leased at once.
@@ -34,8 +34,8 @@ class _Holder(weakref.ref[Any]):
 class Arena:
     """Free buffers by size. Only the thread that owns it takes; leases that end in any thread give back.
 
-    There is no lock, which Ctrl-C could leave closed: what comes back waits in `returned`, whose ends are atomic, and a
-    buffer enters or leaves the free list in one operation. No line of Python runs when a holder of buffers goes: an
+    There is no lock, which Ctrl-C could leave held: returned buffers wait in `returned`, whose ends are atomic, and a
+    buffer enters or leaves the free list in one operation. No Python code runs when a holder of buffers is freed: an
     exception that a signal handler raises in a finaliser is lost.
     """
 
@@ -62,12 +62,12 @@ class Arena:
         return buffer
 
     def clear(self) -> None:
-        """Let go of free buffers, and count the peak from now on."""
+        """Release free buffers, and count the peak from now on."""
         self._take_back()
         self.free, self.free_bytes, self.peak_bytes = [], 0, self.leased_bytes
 
     def lend(self, holder: Any, buffers: list[Array]) -> None:
-        """Take the buffers that are in this list back when the holder goes, in any thread and at any moment."""
+        """Return the buffers in this list when the holder is freed, in any thread and at any moment."""
         reference = _Holder(holder, self.returned.append)
         reference.buffers = buffers
         self.lent[id(reference)] = reference
@@ -93,7 +93,7 @@ def _rounded(n_bytes: int) -> int:
 
 
 class Loan:
-    """Memory of an array that outlives its run: it returns to the arena when the last view of the array goes."""
+    """Memory of an array that outlives its run: it returns to the arena when the last view of the array is freed."""
 
     __slots__ = ("__array_interface__", "__weakref__")
 
@@ -127,7 +127,7 @@ def arena() -> Arena:
 
 
 class Lease:
-    """Arrays of one run. They return to the arena when the lease goes; nobody may hold a view then."""
+    """Arrays of one run. They return to the arena when the lease is freed; there must be no views then."""
 
     __slots__ = ("__weakref__", "arena", "buffers")
 

@@ -1,10 +1,10 @@
-"""Which library multiplies matrices, and the verbs by which compiled programs ask for it.
+"""Which library multiplies matrices, and the verbs that compiled programs call.
 
     own     tiles compiled for this machine (`tiles`), the default
     numpy   `np.matmul`, with the BLAS that NumPy brings
     mkl     Intel's library, from the optional package `mkl` (`mkl`)
 
-It is chosen when autobatch is imported, by AUTOBATCH_PRODUCTS, or by `set_products`; which code runs for a product then
+It is chosen when autobatch is imported, by AUTOBATCH_PRODUCTS, or by `set_products`; which code runs for a matmul then
 depends on dtype, shapes and strides alone, never on a measurement.
 """
 
@@ -35,7 +35,7 @@ RowsOf = tuple[Array, Array, int]
 
 
 class Library(ABC):
-    """Products of operands of one floating dtype into an array whose last axis is contiguous."""
+    """Matmuls of operands of one floating dtype into an array whose last axis is contiguous."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -47,7 +47,7 @@ class Library(ABC):
 
     @abstractmethod
     def gemm_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
-        """y = x vᵀ; `keep` says that v is a shared operand, which further products will read."""
+        """y = x vᵀ; `keep` says that v is a shared operand, which further matmuls will read."""
 
     @abstractmethod
     def gemm_batched(self, x: Array, w: Array, y: Array) -> None:
@@ -74,7 +74,7 @@ class Library(ABC):
         (add_rows if add else store_rows)(target, y)
 
     def gemm_batch_reduce(self, x: Operand, parts: Sequence[Operand], y: Array) -> None:
-        """y = Σ_b x[b] v[b]ᵀ for each part v, side by side; here of copies in which the sum is the inner index."""
+        """y = Σ_b x[b] v[b]ᵀ for each part v, concatenated; here of copies in which the sum is the inner index."""
         left = _gathered(x).transpose(1, 0, 2).reshape(y.shape[0], -1)
         start = 0
         for part in parts:
@@ -119,7 +119,7 @@ class Numpy(Library):
 
 
 class Own(Library):
-    """Tiles. A product with one column is a sum along rows, which they are not made for: that is NumPy's."""
+    """Tiles. A matmul with one column is a sum along rows, which tiles are slow at: NumPy does it."""
 
     def describe(self) -> str:
         return f"own tiles, {8 * tile_code.VECTOR_BYTES}-bit vectors, {llvmlite.binding.get_host_cpu_name()}"
@@ -169,7 +169,7 @@ class Own(Library):
 
 
 class Mkl(Library):
-    """MKL; NumPy where it cannot read operands as they lie."""
+    """MKL; NumPy where it cannot read the layout of an operand."""
 
     def __init__(self) -> None:
         self.library = mkl.load()

@@ -1,7 +1,7 @@
-"""Intel's MKL as a library of products, from the package `mkl`: found at run time, called by address.
+"""Intel's MKL as a matmul library, from the package `mkl`: found at run time, called by address.
 
 It runs in one thread (its threads would be a second OpenMP beside PyTorch's) and in its deterministic mode: results do
-not depend on where in memory the operands lie. Both are set before its first product, for the whole process.
+not depend on the addresses of the operands. Both are set before its first matmul, for the whole process.
 Reference: "Developer Reference for Intel oneAPI Math Kernel Library - C", `cblas_?gemm`, `cblas_?gemm_batch_strided`,
 `mkl_cbwr_set`, `mkl_set_threading_layer`.
 """
@@ -112,7 +112,7 @@ class Mkl:
         self._ones = {4: np.float32(1), 8: np.float64(1)}
 
     def multiply_many(self, x: Any, w: Any, y: Any) -> bool:
-        """y[b] = x[b] w[b]; False, and nothing done, where MKL cannot read the operands as they lie."""
+        """y[b] = x[b] w[b]; False, and nothing done, where MKL cannot read the layout of the operands."""
         size = y.itemsize
         function = self._compiled.get(size)
         if function is None:

@@ -1,4 +1,4 @@
-"""Array verbs of the compiled programs: what is not elementwise and what NumPy does slowly.
+"""Array verbs of the compiled programs: operations that are not elementwise and slow in NumPy.
 
 Rows are reduced one after the other, so results do not depend on anything but the operands.
 """

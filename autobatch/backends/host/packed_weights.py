@@ -1,7 +1,7 @@
-"""Copies of shared operands as products want them, kept while the numbers stay as they are.
+"""Packed copies of shared operands for matmuls, cached until the numbers change.
 
-`kept(v)` gives `tiles.panels(v)`: made when a product first asks, and again after `forget(v)`, which whoever changes an
-array in place calls. A copy goes when its array goes. So training transposes a weight once a step, however many
+`kept(v)` gives `tiles.panels(v)`: made for the first matmul, and again after `forget(v)`, which code that changes an
+array in place calls. A copy is freed with its array. So training transposes a weight once a step, however many
 launches read it, and inference once.
 """
 
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 
 class _Record:
-    """What is kept for one array that owns its numbers: by shape, since a view may show it reshaped."""
+    """The copies of one array that owns its data: by shape, since a view may be reshaped."""
 
     __slots__ = ("owner", "packed")
 
@@ -44,7 +44,7 @@ def _owner(array: Array) -> Any:
 
 
 def kept(v: Array) -> Array:
-    """`panels(v)`, kept where `v` shows, in order, all numbers of the array that owns them; else made anew.
+    """`panels(v)`, kept where `v` shows, in order, all numbers of the array that owns them; else made again.
 
     >>> v = np.ones((2, 3), np.float32)
     >>> kept(v) is kept(v), kept(v[:1]) is kept(v[:1])
@@ -63,7 +63,7 @@ def kept(v: Array) -> Array:
 
 
 def forget(array: Array) -> None:
-    """Drop what is kept for an array whose numbers change; for one of a device nothing is."""
+    """Drop the copies of an array whose numbers change; arrays of a device have none."""
     if not isinstance(array, np.ndarray):
         return
     _records.pop(id(_owner(array)), None)

@@ -11,8 +11,8 @@
             first, last = take_part(parts, n, n)
         return parts_done(parts, n_done)
 
-`parts` is 0 where the loop runs alone: all rows are then one part. Otherwise it is the address of three whole numbers:
-the first row that nobody has taken, how many parts are done, and the rows of a part. Loops of other files keep this
+`parts` is 0 where the loop runs alone: all rows are then one part. Otherwise it is the address of three integers:
+the first row not taken yet, how many parts are done, and the rows of a part. Loops of other files keep this
 layout in Numba's cache, which does not know when it changes. Called from plain Python, `take_part` and `parts_done` are
 those of a loop that runs alone.
 
@@ -33,10 +33,10 @@ from numba.extending import lower_builtin, type_callable
 from .threads import is_help_likely, share
 
 ALONE = 0
-"""What a loop is given as `parts` where nobody shares it."""
+"""`parts` of a loop that runs on one thread."""
 
 SHARED = 3 << 19
-"""Numbers read, written and put through a function like tanh from which a loop is shared among threads: some 100 µs."""
+"""Numbers read, written and passed to functions like tanh from which a loop is shared among threads: about 100 µs."""
 
 PART = 1 << 18
 """The same for one part, about."""
@@ -62,7 +62,7 @@ def share_counted(loop: Loop, arguments: tuple[Any, ...], counter: Any) -> None:
 
 
 def rows_of_a_part(n: int, w: int, touches: int) -> int:
-    """Rows of a part of n rows, each of which reads, writes and puts through functions `touches` numbers; n where
+    """Rows of a part of n rows, each of which reads, writes and passes to functions `touches` numbers; n where
     threads would not help. `w` is the width of the rows."""
     if n * touches < SHARED:
         return n
@@ -72,7 +72,7 @@ def rows_of_a_part(n: int, w: int, touches: int) -> int:
 
 
 def share_rows(loop: Loop, touches: int) -> Loop:
-    """The loop, its rows shared among threads; a row reads, writes and puts through functions `touches` numbers."""
+    """The loop, its rows shared among threads; a row reads, writes and passes to functions `touches` numbers."""
     size = max(1, PART // touches)
     by_vectors = -(-size // _VECTOR) * _VECTOR
 
@@ -109,7 +109,7 @@ def share_columns(loop: Loop, touches: int, is_row: Sequence[bool]) -> Loop:
 
 
 def take_part(parts: int, otherwise: int, n: int) -> tuple[int, int]:
-    """First row of a part that nobody has taken, and the row after its last, which is not above where none is left.
+    """First row of a part not taken yet, and the row after its last, which is not greater if none is left.
 
     Alone: `otherwise` and n.
     """

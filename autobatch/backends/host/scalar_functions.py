@@ -48,7 +48,7 @@ def sqrt(x):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy", fastmath=STRICT)
 def floor_divide(x, y):  # type: ignore[no-untyped-def]
-    """The largest whole number not above x / y, as NumPy's."""
+    """The largest integer not above x / y, as NumPy's."""
     rest = np.fmod(x, y)
     whole = (x - rest) / y
     whole = whole - f32(1.0) if rest != f32(0.0) and (y < f32(0.0)) != (rest < f32(0.0)) else whole
@@ -69,7 +69,7 @@ def remainder(x, y):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy", fastmath=STRICT)
 def nearest(x):  # type: ignore[no-untyped-def]
-    """The nearest whole number, halves to the even one."""
+    """The nearest integer, halves to the even one."""
     return np.rint(x)
 
 
@@ -95,7 +95,7 @@ nearest_f32 = nearest_f64 = nearest
 def _expm1_of_rest(x):  # type: ignore[no-untyped-def]
     """n and exp(r) - 1 where x = n log(2) + r, for |x| < 2^21; n stands in the lowest 23 bits, as two's complement.
 
-    Adding 1.5 * 2^23 rounds to a whole number. log(2) is taken in two parts; the polynomial is a minimax one on
+    Adding 1.5 * 2^23 rounds to an integer. log(2) is taken in two parts; the polynomial is a minimax one on
     [-log(2)/2, log(2)/2], relative error 3e-9. NaN goes through.
     """
     shifted = f32(x * f32(1.4426950408889634) + f32(12582912.0))
@@ -268,12 +268,12 @@ def half_f64(x):  # type: ignore[no-untyped-def]
     return _half(x, np.int64((bits >> np.int64(42)) << np.int64(42)).view(np.float64))
 
 
-# whole numbers and truth values
+# integers and booleans
 
 
 @njit(error_model="numpy")
 def floor_divide_i(x, y):  # type: ignore[no-untyped-def]
-    """As of floating numbers; 0 where y is 0. Dividing the lowest number by -1 would trap."""
+    """As of floats; 0 where y is 0. Dividing the lowest number by -1 would trap."""
     if y == 0 or y == -1:
         return x - x if y == 0 else -x
     return x // y
@@ -281,7 +281,7 @@ def floor_divide_i(x, y):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def remainder_i(x, y):  # type: ignore[no-untyped-def]
-    """As of floating numbers; 0 where y is 0."""
+    """As of floats; 0 where y is 0."""
     return x - x if y == 0 or y == -1 else x % y
 
 
@@ -293,11 +293,11 @@ def invert_i(x):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def invert_b(x):  # type: ignore[no-untyped-def]
-    """The other truth value."""
+    """The other boolean."""
     return not x
 
 
-# Maxima of rows: floating numbers as whole ones in the same order, NaN above all.
+# Maxima of rows: floats as whole ones in the same order, NaN above all.
 
 LOWEST_f32 = np.int32(-(1 << 31))
 LOWEST_f64 = np.int64(-(1 << 63))
@@ -349,7 +349,7 @@ def minimum(x, y):  # type: ignore[no-untyped-def]
 
 
 WHOLE_FUNCTIONS = ("floor_divide", "remainder", "invert")
-"""Names that scalar expressions use and that exist for whole numbers, `name_i`; `invert_b` for truth values."""
+"""Names that scalar expressions use and that exist for integers, `name_i`; `invert_b` for booleans."""
 
 FLOAT_FUNCTIONS = (
     *("tanh", "sigmoid", "sigmoid_slope", "exp", "log", "softplus", "relu", "sign", "sqrt", "power"),

@@ -1,16 +1,16 @@
-"""Threads for large compiled loops: parts are taken from a common counter by whoever is free.
+"""Threads for large compiled loops: free threads take parts from a common counter.
 
 The caller takes part itself and never waits for a thread that has not begun: if the other cores are busy it does all
 parts alone. It waits for parts that others have begun. Which thread does a part does not show in the result, as parts
 write different numbers.
 
-Where the other cores are busy, an offer would be in vain and cost time: the threads are of a kind that does not push
-the caller off its core when they wake (20 µs otherwise, 4 so); after a few offers in which nobody took part, or one in
+Where the other cores are busy, an offer would only cost time: the threads have a scheduling class that does not preempt
+the caller when they wake (20 µs otherwise, 4 so); after a few offers in which no thread took part, or one in
 which the caller waited for longer than it worked, none is made until so many parts were done alone.
 
     if is_help_likely(n_parts): share(function, arguments, n_parts, state)
 
-`function(*arguments)` is compiled, holds no lock and knows `state`, whole numbers that begin with two zeros. It takes
+`function(*arguments)` is compiled, holds no lock and knows `state`, integers that begin with two zeros. It takes
 parts, adding to state[0] atomically, until there are none left; adds how many it did to state[1]; and gives what
 state[1] then was, or -1 if it did none.
 """
@@ -26,7 +26,7 @@ from time import perf_counter
 from typing import Any
 
 PATIENCE = 6
-"""Offers in a row that nobody takes, after which the next one waits: each twice as long as the one before."""
+"""Offers in a row without help, after which the next one waits: each twice as long as the one before."""
 
 LONGEST = 1024
 """Parts that are done alone between two offers, at most: 30 to 60 ms."""
@@ -75,7 +75,7 @@ def _work(team: _Team) -> None:
             team.in_vain = team.alone = 0
         if n_done == n_parts:
             finished.release()
-        del function, arguments, state, finished  # let go of the arrays while waiting
+        del function, arguments, state, finished  # release the arrays while waiting
 
 
 _team = [_Team()]
@@ -141,7 +141,7 @@ def set_num_threads(n: int) -> None:
     >>> ab.set_num_threads(before)
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"set_num_threads: a count of threads\n  expected a whole number from 1 on, got {n!r}")
+        raise ValueError(f"set_num_threads: a count of threads\n  expected an integer from 1 on, got {n!r}")
     _team[0].size = n
 
 

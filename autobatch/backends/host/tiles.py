@@ -1,6 +1,6 @@
 """tiles: matmuls of the library's own, without a BLAS.
 
-    multiply(x, w, y)                 y = x w, the columns of w side by side
+    multiply(x, w, y)                 y = x w, w row-major
     multiply_panels(x, panels(v), y)  y = x vᵀ
     multiply_many(x, w, y)            y[b] = x[b] w[b]
     multiply_stacked(terms, y)        y[b] = Σ x[b] w[b] over the terms (x, w)
@@ -14,9 +14,10 @@ index runs; every sum adds its terms one after the other, in the order of the in
 alignment of the arrays or the number of threads, so that a row of a product has the same bits among few rows and among
 many. Blocks of rows and of the inner index are chosen so that what is read again stays in the second-level cache.
 
-Weights lie as (outputs, inputs), while a tile wants its columns side by side: the forward pass of a linear map reads
-`panels` of its weights; gradients of rows and of weights read their operands where they are. Compiled functions have
-more than 8 arguments: places and extents are passed as numbers, since a view costs more than a small tile.
+Weights are stored as (outputs, inputs), while a tile reads them row-major as (inputs, outputs): the forward pass of a
+linear map reads `panels` of its weights; gradients of rows and of weights read their operands where they are. Compiled
+functions have more than 8 arguments: places and extents are passed as numbers, since a view costs more than a small
+tile.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 def _block(x, w, panel, width, y, i0, i1, first, last, add, soon, end, also, also_end):  # type: ignore[no-untyped-def]
     """Rows i0 to i1, at most N_ROWS, of panels `first` to `last`; with `add` the sums start from what y holds.
 
-    What lies at addresses `soon` to `end`, and `also` to its end, is read next: it is asked for meanwhile, a share for
-    each tile, since all of it at once would hold the tiles up.
+    What is at addresses `soon` to `end`, and `also` to its end, is read next: it is prefetched meanwhile, a share by
+    each tile, since prefetching all of it at once would stall the tiles.
     """
     k = x.shape[1]
     n = y.shape[1]
@@ -111,7 +112,7 @@ def _multiply(x, w, panel, width, y, parts):  # type: ignore[no-untyped-def]
 
 
 def _multiply_many(x, w, width, y, parts):  # type: ignore[no-untyped-def]
-    """Parts are so many products."""
+    """Parts are so many matmuls."""
     n_panels = (y.shape[2] + width - 1) // width
     n_done = 0
     first, last = take_part(parts, 0, y.shape[0])
@@ -159,9 +160,9 @@ def _matrix(x, rows, n, b):  # type: ignore[no-untyped-def]
 
 @njit(**_OPTIONS)
 def _place(x, rows, n, b, n_nodes):  # type: ignore[no-untyped-def]
-    """Addresses where matrix b of a pool begins and ends; nothing where there is none, or no pool.
+    """Addresses where matrix b of a pool begins and ends; empty if there is none, or no pool.
 
-    Matrices lie anywhere in a pool, so that the processor does not guess where the next one begins.
+    Matrices can be anywhere in a pool, so the hardware does not prefetch the next one.
     """
     if rows.size == 0 or b >= n_nodes:
         return 0, 0
@@ -356,7 +357,7 @@ def _multiply_blocks(x: Any, w: Any, panel: int, width: int, y: Any) -> None:
 
 
 def multiply(x: Any, w: Any, y: Any) -> None:
-    """y = x w for matrices of one floating dtype; the columns of w, and those of y, side by side."""
+    """y = x w for matrices of one floating dtype; w and y are row-major."""
     width = PANEL_BYTES // y.itemsize
     _multiply_blocks(x, w, width, width, y)
 
@@ -368,7 +369,7 @@ def multiply_panels(x: Any, packed: Any, y: Any) -> None:
 
 
 def multiply_many(x: Any, w: Any, y: Any) -> None:
-    """y[b] = x[b] w[b]; the columns of each w[b], and those of y[b], side by side."""
+    """y[b] = x[b] w[b]; each w[b] and y[b] is row-major."""
     width = PANEL_BYTES // y.itemsize
     of_each = y.shape[1] * y.shape[2] * x.shape[2]
     size = max(1, PART // max(1, of_each))
@@ -405,7 +406,7 @@ def multiply_stacked(
 
 
 def _columns_together(w: Stack) -> tuple[Any, Any]:
-    """The right operand of a product, the columns of each matrix side by side."""
+    """The right operand of a matmul, each matrix row-major."""
     matrices, rows, _ = w
     return (matrices if matrices.strides[2] == matrices.itemsize else np.ascontiguousarray(matrices)), rows
 
@@ -420,7 +421,7 @@ def multiply_columns(pool: Any, rows: Any, n: int, is_turned: bool, w: Any, y: A
 
 
 def multiply_summed(x: Stack, parts: list[Stack], y: Any) -> None:
-    """y = Σ_b x[b] v[b]ᵀ for each part v, side by side; the columns of each v[b] lie side by side."""
+    """y = Σ_b x[b] v[b]ᵀ for each part v, concatenated; each v[b] is row-major."""
     of_x, x_rows, _ = x
     m = y.shape[0]
     n_nodes = len(x_rows) // m if x_rows.size else of_x.shape[0]
@@ -439,7 +440,7 @@ def multiply_summed(x: Stack, parts: list[Stack], y: Any) -> None:
 
 
 def panels(v: Any) -> Any:
-    """Matrix v (n, k), its columns side by side, transposed: f[panels · k, width], zeros beyond n.
+    """Matrix v (n, k), row-major, transposed: f[panels · k, width], zeros beyond n.
 
     >>> float(panels(np.ones((2, 3), np.float32)).sum())
     6.0

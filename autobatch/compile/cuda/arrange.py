@@ -1,10 +1,10 @@
-"""arrange: which values of a program lie in memory, where, and which are computed where they are read.
+"""arrange: which values of a program are stored in memory, where, and which are inlined where they are read.
 
 Input: the `Steps` of a graph, and which results are added to rows. Output: an `Arrangement`. Invariants: what a library
-or a bisection reads lies in memory; an inlined value is made of values that lie in memory before it is read; no
+or a bisection reads is in memory; an inlined value depends on values that are in memory before it is read; no
 two steps write one place. Cost: O(nodes × loops).
 
-Written where they are wanted are results, and what is only copied to a result. Inlined, beside what moves elements, are
+Results, and what is only copied to a result, are written in place. Inlined, beside ops that move elements, are
 values of a loop that a single kernel reads, once each, as a sum of exponentials does; and those that cost no more than
 reading them.
 """
@@ -38,9 +38,9 @@ class Arrangement:
     """What the driver writes.
 
     order: calls and loops, without the stores that are not needed
-    places: address of each node that lies in memory, a name of the driver
+    places: address of each node that is in memory, a name of the driver
     copied: nodes that have no kernel of their own and are copied to memory
-    gathered: operands of kind "rows" that products read: copied to memory unless they lie in one block
+    gathered: operands of kind "rows" that matmuls read: copied to memory unless they are one block
     temporary: names of temporary arrays → bytes
     """
 
@@ -89,7 +89,7 @@ class _Arranger:
                 self.result_of[i] = o
         self.made = {s.target for loop in self.loops for s in loop.stores if s.kind == "node"}
         self.direct: set[int] = set()  # results that no loop copies
-        self.demanded: set[int] = set()  # what must lie in memory as it is
+        self.demanded: set[int] = set()  # what must be in memory as it is
 
     def arrange(self) -> Arrangement:
         """All decisions, in order."""
@@ -108,14 +108,14 @@ class _Arranger:
         return op is PRODUCT or (op.combine is not None and not is_inlined_scatter(self.graph, i))
 
     def lies(self, i: int) -> bool:
-        """Whether a node is in memory, whoever reads it."""
+        """Whether a node is in memory, for all readers."""
         node = self.nodes[i]
         if i in self.made or i in self.places or i in self.copied or i in self.gathered or self.is_heavy(i):
             return True
         return node.kind not in ("", "rows")
 
     def _results(self) -> None:
-        """Results that are written where they are wanted."""
+        """Results that are written in place."""
         stored = {s.value for loop in self.loops for s in loop.stores if s.kind == "output" and type(s.value) is int}
         copied = {s.target for loop in self.loops for s in loop.stores if s.kind == "output" and s.value not in stored}
         self.direct = {i for i, o in self.result_of.items() if o not in copied}
@@ -169,7 +169,7 @@ class _Arranger:
             (self.gathered if self.nodes[i].op is INPUT else self.copied).add(i)
 
     def _kept_rows(self) -> None:
-        """Rows that are gathered for a product and copied to a result are gathered there."""
+        """Rows that are gathered for a matmul and copied to a result are gathered there."""
         for loop in self.loops:
             for s in list(loop.stores):
                 read = self._whole(s, loop)
@@ -199,7 +199,7 @@ class _Arranger:
         return not isinstance(size, Dim) and not isinstance(own, Dim) and size <= own
 
     def _is_cheap(self, i: int, own: Any) -> bool:
-        """Whether computing a value anew takes no more reading than the value itself, and little arithmetic."""
+        """Whether recomputing a value takes no more reading than the value itself, and little arithmetic."""
         loads: set[int] = set()
         waiting, seen = [i], set()
         while waiting:
@@ -234,7 +234,7 @@ class _Arranger:
         return found
 
     def _arrays(self, reads: Sequence[int]) -> set[int]:
-        """The arrays that lie behind what is read."""
+        """The arrays that are read through inlined values."""
         found: set[int] = set()
         waiting, seen = list(reads), set()
         while waiting:
@@ -249,7 +249,7 @@ class _Arranger:
         return found
 
     def _nodes(self) -> None:
-        """Places of all that lies in memory."""
+        """Places of all values in memory."""
         for i, node in enumerate(self.nodes):
             if i in self.places:
                 continue
@@ -262,7 +262,7 @@ class _Arranger:
                 self.places[i] = self.made_here.reserve(f"v{i}", i)
             elif node.op is RESHAPE and node.inputs[0] in self.places:
                 self.places[i] = self.places[node.inputs[0]]
-        for i in self.gathered - set(self.places):  # its loops read the pool; products read what is gathered
+        for i in self.gathered - set(self.places):  # its loops read the pool; matmuls read what is gathered
             self.made_here.reserve(f"v{i}", i)
 
 

@@ -6,8 +6,8 @@ Input: an `Arrangement`, and what becomes of results that go to rows of a pool:
 * "add": they are added there, by the loops that make them; no row is met twice;
 * "in order": they are written to temporary arrays, and added from there row by row, in order.
 
-Output: lines of Python, which ask for kernels by `Kernels`. Where rows lie in one block and a product alone makes what
-goes there, the product writes there itself. Cost: O(nodes).
+Output: lines of Python, which ask for kernels by `Kernels`. Where rows are one block and a single matmul computes what
+is stored there, the matmul writes there directly. Cost: O(nodes).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STORE, ADD, IN_ORDER = "store", "add", "in order"
 
 
 def is_one_matmul(graph: Graph, i: int, left: Matrix) -> bool:
-    """Whether a product, of stacked matrices maybe, is one of two matrices as they lie."""
+    """Whether a matmul, perhaps of stacked matrices, is one of two matrices in their layout."""
     shape, right = graph.nodes[i].type.shape, graph.nodes[i].inputs[1]
     if len(shape) == 2:
         return True
@@ -67,14 +67,15 @@ class Body:
         self.graph, self.nodes, self.places = made.graph, made.graph.nodes, made.places
         self.lines: list[str] = []
         self.total = "0"
-        self.straight: dict[int, tuple[int, int]] = {}  # product → result, bytes of a row
+        self.straight: dict[int, tuple[int, int]] = {}  # matmul → result, bytes of a row
         if to_rows != IN_ORDER:
             for step in made.order:
                 if isinstance(step, Loop) and len(step.stores) == 1 and step.stores[0].kind == "add":
                     self._find_straight(step, step.stores[0])
 
     def _find_straight(self, loop: Loop, store: Store) -> None:
-        """Whether a product alone makes what a loop takes to rows: it goes straight there where they are a block."""
+        """Whether a single matmul computes what a loop stores to rows: it is written there directly if they are a
+        block."""
         read = store.value
         if not isinstance(read, Read) or read.level not in ("element", "row") or read.through >= 0:
             return
@@ -147,7 +148,7 @@ class Body:
         return self.places[store.target] if store.kind == "node" else f"out{store.target}"
 
     def _source(self, store: Store) -> tuple[str, int, int] | None:
-        """Where values that are added lie already: address, width of their rows, first column."""
+        """Where values to be added are stored already: address, width of their rows, first column."""
         read = store.value
         if not isinstance(read, Read) or read.node not in self.places or read.in_pool or read.through >= 0:
             return None

@@ -1,4 +1,4 @@
-"""inlined: how an element of a node that does not lie in memory follows from elements of its operands.
+"""inlined: how an element of a node that is not in memory is computed from elements of its operands.
 
 Input: a `Writer`, the node, the index of the element, and the name of a condition under which it is computed, or "".
 Output: the name of the element. Cost: O(rank) lines of C a node.

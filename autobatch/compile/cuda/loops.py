@@ -1,7 +1,7 @@
 """loops: one kernel for a loop of the fuse stage, and one for a single node that is not in a loop.
 
-Input: a `Loop`, or a node. Output: a `Kernel` with one thread for each element of the domain: threads that lie side by
-side read and write numbers that lie side by side. Invariants: no two threads write one number, so what is added to
+Input: a `Loop`, or a node. Output: a `Kernel` with one thread for each element of the domain: neighbouring
+threads read and write adjacent numbers. Invariants: no two threads write one number, so what is added to
 rows of a pool is not written here but goes through an array of its own (see `rows`). Cost: O(nodes of the loop).
 
     AB_KERNEL NAME(i64 m, const float* __restrict__ a1, float* __restrict__ a2) {

@@ -1,7 +1,7 @@
-"""matmuls: how the operands of a matmul lie in memory, and a kernel for matmuls that no library makes.
+"""matmuls: the memory layout of matmul operands, and a kernel for matmuls that no library supports.
 
-A transpose, or a part of rows or columns, is read where it lies: the library is told the distance between rows, and
-whether it reads the transpose. Whole numbers, and leading axes that broadcast in part, go to a kernel of one thread for
+A transpose, or a part of rows or columns, is read in place: the library gets the distance between rows, and
+whether it reads the transpose. Integers, and leading axes that broadcast in part, go to a kernel of one thread for
 each result.
 """
 
@@ -20,7 +20,7 @@ from .writer import Kernel, Writer
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Matrices, one behind the other, within an array.
+    """Consecutive matrices within an array.
 
     node: the array
     lead: from one row in memory to the next
@@ -37,7 +37,7 @@ class Matrix:
 
 
 def matrix(graph: Graph, i: int, is_array: Callable[[int], bool]) -> Matrix:
-    """How a product may read node i. `is_array`: whether a node lies in memory anyway."""
+    """How a matmul may read node i. `is_array`: whether a node is in memory anyway."""
     node = graph.nodes[i]
     shape = node.type.shape
     if not is_array(i):
@@ -62,7 +62,7 @@ def broadcast_step(own: Sequence[Any], batch: Sequence[Any], step: Any) -> Any:
 
 
 def write_matmul(graph: Graph, i: int, places: Mapping[int, str], target: str) -> Kernel:
-    """The kernel of a product: one thread for each number of the result."""
+    """The kernel of a matmul: one thread for each number of the result."""
     w = Writer(graph, places)
     node = graph.nodes[i]
     a, b = node.inputs

@@ -1,4 +1,4 @@
-"""memory: where the temporary arrays of a program lie in its scratch memory.
+"""memory: the offsets of the temporary arrays of a program in its scratch memory.
 
 Input: the lines of a driver, and the temporary arrays with their sizes. Output: lines that compute addresses, and the
 number of bytes. Invariants: two arrays share a place only where the last line that names one is before the first that

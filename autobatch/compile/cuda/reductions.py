@@ -1,11 +1,11 @@
 """reductions: kernels of reductions over axes.
 
 Input: a node. Output: one `Kernel`, or two where the number of elements is known only when a launch runs: the first
-leaves a part for each of a number of *chunks*, the second puts the parts together. Invariants: what is combined with
+writes a part for each of a number of *chunks*, the second combines the parts. Invariants: what is combined with
 what depends on extents alone, so results are repeatable bit by bit. Cost: two forms of a kernel:
 
-* *serial*: one thread a result, where threads side by side then read numbers side by side (columns are reduced);
-* *tree*: up to 256 threads a result, where its elements lie side by side (rows are reduced), halved until one is left.
+* *serial*: one thread a result, where neighbouring threads then read adjacent numbers (columns are reduced);
+* *tree*: up to 256 threads a result, where its elements are adjacent (rows are reduced), halved until one is left.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _How:
         threads: int,
         chunks: str = "",
     ) -> Kernel:
-        """One kernel. With chunks, each has results of its own, which stand behind those of the chunk before."""
+        """One kernel. With chunks, each has results of its own, after those of the chunk before."""
         w = Writer(self.graph, self.places)
         node, kind = self.node, c_type(self.node.type.dtype)
         results = w.extent(n_results)

@@ -4,7 +4,7 @@ Input: a node, or a result that is added to rows. Output: a `Kernel` with one th
 which goes through its summands in order: no two threads meet, and results are repeatable bit by bit.
 
 Where the rows of a table belong to the nodes of a launch, so do the indices, and divided by the rows of a node's table
-they ascend: the summands of a row lie between two places found by bisection. Where all nodes share the table, the
+they ascend: the summands of a row are between two positions found by bisection. Where all nodes share the table, the
 indices are sorted first. Cost: O(log indices + summands) a thread.
 """
 

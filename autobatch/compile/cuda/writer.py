@@ -1,6 +1,6 @@
 """writer: the text of one kernel, and values of a graph at an index.
 
-A value of the graph is an *array*, which lies in memory, or it is *inlined*: whoever reads an element computes it from
+A value of the graph is an *array* in memory, or it is *inlined*: an element is computed where it is read, from
 elements of the operands. What moves elements (transpose, slice, concat, take, broadcast) and what computes
 single elements is inlined; so is an operand of kind "rows", whose row numbers are followed.
 
@@ -109,7 +109,7 @@ class Writer:
         return self.known[key]
 
     def index(self, expression: str) -> str:
-        """A name for a whole number."""
+        """A name for an integer."""
         return self.let("i64", expression, "k")
 
     def pointer(self, argument: str, dtype: DType, written: bool = False) -> str:
@@ -124,7 +124,7 @@ class Writer:
         return name
 
     def number(self, argument: str) -> str:
-        """The parameter for a whole number, which has the name that it has in the driver."""
+        """The parameter for an integer, which has the name that it has in the driver."""
         self.parameters.setdefault(argument, (argument, f"i64 {argument}"))
         return argument
 

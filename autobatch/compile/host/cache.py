@@ -4,7 +4,7 @@ Input: the text of a module that defines `loop`. Output: that function, compiled
 where it was compiled before (`jit`). Invariants: the module's name is a digest of its text, so that it is the same in
 every process; the text is run from memory and is never a file. Cost: a dictionary lookup for a known text, a
 millisecond for a new one, and when it is called 2 ms if it is on disk, a tenth of a second to a whole one if it must be
-compiled. `workers` compiles several new ones side by side.
+compiled. `workers` compiles several new ones in parallel.
 """
 
 from __future__ import annotations

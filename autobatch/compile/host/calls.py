@@ -1,7 +1,7 @@
 """calls: the lines of a driver that gather rows, multiply matrices and call ops.
 
 Input: `Steps`, and what becomes of the results. Output: lines, one call after the other, and the names in them.
-Invariants: a node that nothing reads but matmuls, which take it as it lies, has no line.
+Invariants: a node that only matmuls read, in place, has no line.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Calls:
             start = end
 
     def _matmul(self, i: int) -> str:
-        """The call of a matmul: which verb goes by the ranks alone."""
+        """The call of a matmul: the ranks alone decide which verb."""
         x, w = self.nodes[i].inputs
         left, right = self.nodes[x].type.shape, self.nodes[w].type.shape
         if not self.is_compiled or self.nodes[i].type.dtype.kind != "f":
@@ -187,7 +187,7 @@ class Calls:
         return f"(p{source}, r{source}, {self.nodes[source].type.shape[1]}, {source != i})"
 
     def _read_by_matmuls(self) -> set[int]:
-        """What nothing reads but matmuls: views of what they read, and rows that they read where they lie."""
+        """What only matmuls read: views of their operands, and rows that they read in place."""
         uses = self.graph.uses()
         found = set(self.in_place)
         found |= {i for i, node in enumerate(self.nodes) if node.op is TRANSPOSE and node.inputs[0] in self.in_place}
@@ -203,7 +203,7 @@ class Calls:
         return found
 
     def _view(self, i: int) -> str:
-        """An expression for a node that only looks at its operand in another way."""
+        """An expression for a node that is a view of its operand."""
         node = self.nodes[i]
         if node.op is RESHAPE:
             return f"v{node.inputs[0]}.reshape({self.shape(i)})"

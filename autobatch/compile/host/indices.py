@@ -24,7 +24,7 @@ class IndexPart:
 
     run: its program, None if there is nothing to make; inputs: what it reads; types: of its results
     residuals: residual → result; complete: whether no index of the piece depends on anything else
-    whole: whether all launches of a signature can go through it at once
+    whole: whether one call can serve all launches of a signature
     """
 
     run: Callable[..., list[Any]] | None

@@ -9,7 +9,7 @@ rows than it reads, and all rows that are added to go through one argument, as t
 to rows writes each row once, so that threads may take parts of its rows (`backends.parts`).
 Where a loop reduces its rows it passes the columns of each row several times (`passes`). Only the combiners of the
 reductions may be reordered there, as moving x - max - log(sum) out of the columns would lose all digits of it. Maxima,
-and minima as maxima of -x, are those of whole numbers that are ordered like floating ones, with NaN on top, since they
+and minima as maxima of -x, are those of integers that are ordered like floating ones, with NaN on top, since they
 vectorise.
 Cost: O(nodes of the loop × passes).
 
@@ -361,7 +361,7 @@ def can_share(loop: Loop, add: bool) -> bool:
 
 
 def touches(graph: Graph, loop: Loop) -> int:
-    """Numbers that a column of a row reads, writes and puts through functions like tanh: what its time goes by."""
+    """Numbers that a column of a row reads, writes and passes to functions like tanh: a measure of its time."""
     values = [r for i in loop.nodes for r in loop.reads[i]] + [store.value for store in loop.stores]
     levels = ("element",) if loop.domain.width > 1 else ("element", "row")
     reads = {r for r in values if isinstance(r, Read) and r.level in levels and graph.nodes[r.node].op is not CONST}

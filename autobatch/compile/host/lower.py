@@ -1,4 +1,4 @@
-"""Lower: a batched graph becomes a Python function, the driver, which calls products, verbs and generated loops.
+"""Lower: a batched graph becomes a Python function, the driver, which calls matmuls, verbs and generated loops.
 
 Input: a batched `Graph` of primitives and which results are added to rows. Output: a `Program` with its text and the
 function. Invariants: the driver is straight-line code, built once; whatever depends on a launch are its arguments.

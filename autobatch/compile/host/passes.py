@@ -3,10 +3,10 @@
 Input: a `Loop` of the fuse stage. Output: a `PassPlan` for each pass, in order; the last may be without columns.
 Invariants: a reduction is made in one pass, and what follows from it is known from the next one on; a store is in the
 first pass in which its value can be known. A value of the columns that several passes need is computed in each of them,
-as long as that is a few instructions; if a function is called for it, it is kept in a row of scratch.
+as long as that is a few instructions; if a function is called for it, it is stored in a row of scratch.
 Cost: O(nodes × passes).
 
-    softmax     max(x)  |  e = exp(x - max), sum(e), e kept  |  e / sum → result
+    softmax     max(x)  |  e = exp(x - max), sum(e), e stored  |  e / sum → result
 """
 
 from __future__ import annotations

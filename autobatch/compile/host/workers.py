@@ -1,12 +1,12 @@
-"""Workers: loops that are not on disk yet are compiled side by side, in processes of their own.
+"""Workers: loops that are not on disk yet are compiled in parallel, in processes of their own.
 
 Input: the pieces of kernels that a run is going to call. Output: a `Team`, at work while this process goes on; when it
-has finished, the functions lie on disk, from where their first call loads them. Invariants: nothing depends on it that
-the team does its work: what it left, since workers died, were stopped or found the disk full, is compiled when it is
+has finished, the functions are on disk, from where their first call loads them. Invariants: nothing depends on
+workers: what is missing because they died, were stopped or found the disk full, is compiled when it is
 called; a worker is a fresh interpreter, never a fork; it ends with its team and with this process. Cost: a worker takes
 half a second to start, so it is worth it from a number of loops on, and only where there is another core.
 
-    autobatch: compiling 17 loops of compose, word, cross_entropy in 2 processes; they are kept in ~/.cache/autobatch
+    autobatch: compiling 17 loops of compose, word, cross_entropy in 2 processes; they are cached in ~/.cache/autobatch
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _announce(names: list[str], n_loops: int, n_workers: int, kept_in: str | Non
     _announced.append(True)
     whose = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     how = f" in {n_workers + 1} processes" if n_workers else ""
-    where = f"they are kept in {kept_in}" if kept_in else "they are not kept"
+    where = f"they are cached in {kept_in}" if kept_in else "they are not cached"
     with contextlib.suppress(OSError, ValueError):  # a stream that was closed
         print(f"autobatch: compiling {n_loops} loops of {whose}{how}; {where}", file=sys.stderr)
 

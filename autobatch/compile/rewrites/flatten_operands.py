@@ -4,7 +4,7 @@ Input: a graph, and the width of the rows of each "rows" operand and of each res
 or result that is one row of its pool, but has two axes or more, is a vector that is reshaped inside.
 Invariants: only shapes of operands and results change. Cost: once per signature.
 
-A value f32[n, 3, 4] lies in its pool as n rows of 12 numbers. A kernel that runs on its rows computes with f32[3, 4]:
+A value f32[n, 3, 4] is n rows of 12 numbers in its pool. A kernel that runs on its rows computes with f32[3, 4]:
 
     %0 = rows(0)  f32[3, 4]           %0 = rows(0)                f32[12]
     %1 = tanh(%0) f32[3, 4]     →     %1 = reshape(%0, (3, 4))    f32[3, 4]

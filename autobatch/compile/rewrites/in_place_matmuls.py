@@ -3,13 +3,13 @@
 Input: a batched graph, before it is fused, and which results are added to rows. Output: an equal graph, in which
 
     product(W, x), product(x, y)        →  stacked(W, x), stacked(x, y)        where a matrix is read in its pool
-    product(W, concat(a, b))            →  stacked(W[:, :k], a, W[:, k:], b)   the concat is not made
+    product(W, concat(a, b))            →  stacked(W[:, :k], a, W[:, k:], b)   without the concat
     slice(product(W, x)) + product(…)   →  stacked(W[s], x, …)                 where the sum is added to rows
     product(gᵀ, xᵀ) over all columns    →  summed(g, x)
 
 `stacked(x, w, u, v)` is x[b] w[b] + u[b] v[b] for each b; an operand may be one matrix for all. `summed(g, a, b)` is
-Σ_b g[b] a[b]ᵀ beside Σ_b g[b] b[b]ᵀ. A matrix of n rows lies in n rows of its pool, nearly always one after the other,
-so that a product finds it there, or leaves it there, without a loop that copies it.
+Σ_b g[b] a[b]ᵀ beside Σ_b g[b] b[b]ᵀ. A matrix of n rows is n rows of its pool, nearly always contiguous,
+so a matmul reads or writes it there, without a loop that copies it.
 
 Invariants: results keep their order, types and values (within rounding: the terms of a sum are added in another order).
 Cost: O(nodes), once per signature.
@@ -29,7 +29,7 @@ from ...ops.linalg import PRODUCT
 from ...ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 
 COLUMNS = 16
-"""Columns of matrices from which on their products are made one by one."""
+"""Columns of matrices from which on their matmuls run one by one."""
 
 ROWS = ("rows", "reverse")
 """Kinds of operand that come as rows of a pool."""
@@ -46,12 +46,12 @@ def is_stack(type: Type) -> bool:
 
 
 def is_in_pool(node: Node) -> bool:
-    """Whether a node is a stack of matrices whose rows lie in a pool."""
+    """Whether a node is a stack of matrices whose rows are in a pool."""
     return node.kind in ROWS and is_stack(node.type)
 
 
 def concats_in_place(graph: Graph, results: Sequence[int]) -> set[int]:
-    """Concats of matrices in pools that only matmuls with one matrix for all read: they need not be made."""
+    """Concats of matrices in pools that only matmuls with one shared matrix read: they are not computed."""
     nodes = graph.nodes
     found = {
         i
@@ -129,7 +129,7 @@ class _Stacker(Rewriter):
         return self.new.add(STACKED, tuple(inputs), (), node.type, node.level) if inputs else None
 
     def is_in_place(self, i: int) -> bool:
-        """Whether a product reads a matrix where it lies; or a concat that is not made."""
+        """Whether a matmul reads a matrix in place; or a concat that is not computed."""
         x, w = self.nodes[i].inputs
         if self.nodes[x].op is TRANSPOSE and self.nodes[x].attrs[0] == SWAPPED:
             x = self.nodes[x].inputs[0]
@@ -155,7 +155,7 @@ class _Stacker(Rewriter):
         return found
 
     def is_transposed(self, i: int) -> bool:
-        """Whether the columns of matrices do not lie side by side."""
+        """Whether matrices are not row-major."""
         node = self.nodes[i]
         return node.op is TRANSPOSE and self.nodes[node.inputs[0]].type.shape[-1] > 1
 
@@ -164,7 +164,7 @@ class _Stacker(Rewriter):
         return self.apply(SLICE, x, attrs=(axis, start, length, 1), level=self.new.nodes[x].level)
 
     def terms(self, i: int) -> list[tuple[int, int]]:
-        """The products that a value is the sum of; [] where it is anything else."""
+        """The matmuls that a value is the sum of; [] for anything else."""
         node = self.nodes[i]
         if node.op is ADD and all(self.nodes[j].type is node.type and self.is_own(j) for j in node.inputs):
             parts = [self.terms(j) for j in node.inputs]

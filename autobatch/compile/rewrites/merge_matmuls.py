@@ -1,13 +1,13 @@
-"""merge_matmuls: matmuls of one launch that share a sum or an operand → one product.
+"""merge_matmuls: matmuls of one launch that share a sum or an operand → one matmul.
 
 Input and output: a batched `Graph`. Weights are operands that are the same for all nodes.
 
-    x @ A + h @ B          →  concat(x, h) @ concat(A, B)        the operands are gathered side by side
+    x @ A + h @ B          →  concat(x, h) @ concat(A, B)        the operands are gathered
     x @ A, x @ B           →  (x @ concat(A, B))[:, :a], […]     the results are parts of one
 
-A launch of few rows is bound by reading its weights and by the call, and one product with a longer inner side runs
-nearer to the peak than two with shorter ones; what has to be kept for the reverse pass becomes one array. Weights that
-are put together are made once in a run (see `derive`).
+A launch of few rows is bound by reading its weights and by the call, and one matmul with a longer inner side runs
+nearer to the peak than two with shorter ones; their residuals become one array. Weights that
+are concatenated are computed once per run (see `derive`).
 
 Invariants: the results keep their order, types and values (within rounding: the terms of a sum are added in another
 order). Cost: O(nodes), once per signature.
@@ -25,7 +25,7 @@ from ...ops.linalg import PRODUCT
 from ...ops.movement import CONCAT, SLICE, TRANSPOSE, VIEWS
 
 COLUMNS = 8
-"""Fewest columns of a product that is worth merging with another."""
+"""Fewest columns of a matmul worth merging with another."""
 
 
 def varying(graph: Graph) -> list[bool]:
@@ -59,7 +59,7 @@ class _Merger(Rewriter):
         return new.check() if self.merged else self.old
 
     def is_weighted(self, i: int) -> bool:
-        """Whether a node is a product of rows with weights, wide enough."""
+        """Whether a node is a matmul of rows with weights, wide enough."""
         node = self.nodes[i]
         if node.op is not PRODUCT or any(self.nodes[j].type.ndim != 2 for j in node.inputs):
             return False
@@ -138,7 +138,7 @@ class _Merger(Rewriter):
 
 
 def derive(graph: Graph, known: list[Graph]) -> Graph:
-    """Take out what is made of shared operands alone and is more than a view: it is computed once in a run.
+    """Move out what depends on shared operands alone and is more than a view: it is computed once per run.
 
     Args:
         graph: a batched graph.

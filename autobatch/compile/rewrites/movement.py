@@ -1,7 +1,8 @@
-"""movement: rewrites that let elementwise work fuse: slices move to the operands, parts put together become one concat.
+"""movement: rewrites that let elementwise work fuse: slices move to the operands, sums of padded parts become one
+concat.
 
 Input and output: a batched `Graph`. Invariants: the results keep their order, types and values (within rounding: parts
-are put together before the other terms of a sum are added). Cost: O(nodes) for each of the two passes, which are
+are concatenated before the other terms of a sum are added). Cost: O(nodes) for each of the two passes, which are
 repeated until nothing changes.
 
     slice(a + b)                                →  slice(a) + slice(b)       where all uses of a + b are slices
@@ -84,7 +85,7 @@ def _sliced(b: Rewriter, source: int, node: Node) -> int | None:
     return None
 
 
-# Parts put together.
+# Parts of a concat.
 
 
 def _join_parts(b: Rewriter, i: int) -> int | None:
@@ -93,7 +94,7 @@ def _join_parts(b: Rewriter, i: int) -> int | None:
         return None
     users = [b.nodes[u] for u in set(b.uses[i])]
     if len(users) == 1 and i not in b.results and users[0].op is ADD and users[0].type is node.type:
-        return None  # part of a longer sum, which is looked at as a whole
+        return None  # part of a longer sum, which is rewritten as a whole
     leaves: list[int] = []
     waiting = [i]
     while waiting:

@@ -4,7 +4,7 @@ Input: `Pieces` that save every value a later piece reads. Output: equal pieces,
 
 * matrices of each node, and concats of them that the forward piece does not make, are read from their rows in the pool;
 * the final piece reads cotangents that are such matrices as rows of the pool of cotangents ("reverse");
-* the rows of row-sparse gradients that are the cotangent of a result are read where that lies.
+* rows of row-sparse gradients that are the cotangent of a result are read in place.
 
 Invariants: results are unchanged; residuals that nothing reads are dropped. Cost: O(nodes), once per signature.
 """

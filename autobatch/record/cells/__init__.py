@@ -2,7 +2,7 @@
 
 In: a call. Out: a node on the tape. Nothing is computed here.
 
-In reading order: `cell` (the decorator, and the general path of a call), `arguments` (taken apart), `trace`, `results`
-(put together again), `inline_cache` (the generated fast path of a call); `guard` (what the user's code reads), with
+In reading order: `cell` (the decorator, and the general path of a call), `arguments` (flattened), `trace`, `results`
+(unflattened), `inline_cache` (the generated fast path of a call); `guard` (what the user's code reads), with
 `reads` (bytecode) and `facts` (whether anything has changed).
 """

@@ -1,4 +1,4 @@
-"""Arguments of a cell call: taken apart into operands, data and signature, and put together again from tracers."""
+"""Arguments of a cell call: flattened into operands, data and signature, and unflattened with tracers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..tensor import RecordedTensor
 
 @dataclass(slots=True)
 class Flat:
-    """A call taken apart.
+    """A flattened call.
 
     structure: nested tuples that say where everything was, types of tensors included; it is the key
     slots: a tensor, or for a list of varying length a list of tensors, in order
@@ -49,7 +49,7 @@ class Flat:
 
 
 def flatten_arguments(flat: Flat, args: Sequence[Any], static: Sequence[bool], tape: Recording) -> Flat:
-    """Take a call apart. The owner, `self` of a method, is guarded apart."""
+    """Flatten a call. The owner, `self` of a method, is guarded separately."""
     parts = []
     for k, (x, fixed) in enumerate(zip(args, static, strict=True)):
         if k == 0 and flat.owner is not None and x is flat.owner:

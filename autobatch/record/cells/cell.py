@@ -39,11 +39,11 @@ from .trace import Traced, changes_what_it_reads, trace
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
 
 KEPT = 32
-"""Most traces that are kept of calls with arguments of one structure: the last ones."""
+"""Most traces cached for arguments of one structure: the last ones."""
 
 
 class Cell:
-    """What a decorated function knows of itself; reached as `function.cell`."""
+    """The state of a decorated function, `function.cell`."""
 
     def __init__(self, fn: Callable[..., Any], static: Sequence[str]) -> None:
         self.fn = fn
@@ -63,7 +63,7 @@ class Cell:
         self.cache = InlineCache(fn, self)
 
     def entries_for(self, owner: Any) -> dict[Any, list[Tied[Traced]]]:
-        """Entries of one `self`, which go when it goes."""
+        """Entries of one `self`, freed with it."""
         if owner is None:
             return self.entries
         try:
@@ -198,7 +198,7 @@ class Cell:
 
 
 _by_code: dict[Any, dict[Any, list[Tied[Traced]]]] = {}
-"""Entries by code object, so that a function defined anew for each example is traced once."""
+"""Entries by code object, so that a function redefined for each example is traced once."""
 
 
 @overload
@@ -213,7 +213,7 @@ def cell(fn: Any = None, *, static: Sequence[str] = ()) -> Any:
     same-shaped values is one operand of any length. Python numbers are data of the call; strings, bools, enums, None
     and what is named in `static`, arguments or variables of the enclosing function, belong to the signature. Tensors
     caught by closure become operands. What `self` holds is guarded, and what the code reads through the user's own
-    functions that it calls: globals, closures, attributes of objects and classes; a change traces anew. Results are
+    functions that it calls: globals, closures, attributes of objects and classes; a change retraces. Results are
     the same with and without the decorator. What differs each time that it is read (random numbers of Python and
     NumPy, the time, an iterator) is read once, when the function is traced: use `ab.uniform`, `ab.normal` and
     `ab.dropout`, or pass it as an argument. Not noticed are attributes and globals whose names are worked out at run

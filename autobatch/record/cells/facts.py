@@ -1,4 +1,4 @@
-"""Facts about what code read, and whether all of it is as it was. Cost: 50 ns for each fact."""
+"""Facts about what code read, and whether it has changed. Cost: 50 ns for each fact."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ class Guard:
     checked: int
 
     def is_bound_anew(self, now: Guard) -> bool:
-        """Whether anything was bound anew since, attributes of modules included; `now` is about the same objects."""
+        """Whether anything was rebound since, attributes of modules included; `now` is about the same objects."""
         if now.checked != self.checked and now.prints != self.prints:
             return True  # attributes of modules are no facts: setting one moves the epoch
         return not (same(self.facts, ()) and same(self.lasting, ()))
 
     def unchanged(self) -> bool:
-        """Whether nothing was bound anew or changed in place. Only for the very objects that the guard is about."""
+        """Whether nothing was rebound or changed in place. Only for the very objects that the guard is about."""
         return self.checked == epoch[0] and same(self.facts, self.contents) and same(self.lasting, self.large)
 
 
 def same(facts: Iterable[Any], contents: Iterable[Any]) -> bool:
-    """Whether facts and contents are as they were."""
+    """Whether facts and contents are unchanged."""
     try:
         for function, argument, value, *_ in facts:
             if function(argument) is not value:

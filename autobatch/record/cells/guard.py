@@ -1,4 +1,4 @@
-"""Guards: what code read when it was traced or recorded, and whether all of it is as it was.
+"""Guards: what code read when it was traced or recorded, and whether it has changed.
 
 Input: a function, and objects that it is handed. Output: a `Guard`. Followed are, through the user's own functions:
 globals that their bytecode loads, closures, defaults, attributes of modules, of other objects those that the code
@@ -8,7 +8,7 @@ count by identity. Of this library, of NumPy, of the standard library and of wha
 name's binding counts.
 
     prints   flat description, equal where code would read the same; compared in full, never by hash alone
-    facts    `function(argument) is value`: whether anything was bound anew, without describing it again
+    facts    `function(argument) is value`: whether anything was rebound, without describing it again
     lasting  facts about globals, and functions and classes reached through these, which generated code can check
     contents `function(argument) == value`: which objects a container holds, the bytes of an array
     large    contents of what is long, and code of methods: looked at once for each recording, in between the length is
@@ -94,7 +94,7 @@ class _Walk:
             self.prints.append(self.token(x, False))
 
     def guard(self) -> Guard:
-        """Describe until nothing new is met."""
+        """Describe until nothing new is found."""
         at, known = 0, 0
         done: set[str] = set()
         while at < len(self.met) or self.words - done or known < len(self.watched):

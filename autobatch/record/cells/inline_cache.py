@@ -222,7 +222,7 @@ class _FastPath:
     """The lines of a fast path, as a loop that calls of another structure leave.
 
     number: of the path in its cell; shape: of the arguments; results: as `_results` says; names: of the parameters,
-    None where arguments come as a tuple; differs: an expression that says whether globals were bound anew, or nothing
+    None where arguments come as a tuple; differs: an expression that says whether globals were rebound, or nothing
     never: what a recording that does not know the cell has under the token
     """
 

@@ -1,4 +1,4 @@
-"""What a traced function returned: taken apart into the results of its node, and put together again for each call."""
+"""What a traced function returned: flattened into the results of its node, and unflattened for each call."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _is_element(x: Any) -> bool:
 
 
 def result_of(x: Any, type: Type, level: int, slots: Sequence[Slot]) -> Result:
-    """How a leaf lies in its pool."""
+    """The layout of a leaf in its pool."""
     if level <= NODE:
         return Result(type.width, type.dtype, rows=type.rows)
     ref = next(k for k, slot in enumerate(slots) if slot.kind in (LIST, EACH) and slot.list == level)

@@ -28,7 +28,7 @@ from .staging import Staging
 def run_backward_on_device(
     run: DeviceRun, seeds: dict[int, Any], outside: Sequence[int], dense: GiveDense, rows: GiveRows
 ) -> tuple[dict[int, Any], bool]:
-    """DeviceBackward a run.
+    """Run the backward pass of a run on a device.
 
     `outside` are the values whose cotangents are wanted. Returns these, each an array of its own as rows; and whether a
     launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
@@ -89,7 +89,7 @@ class DeviceBackward:
         return self.staging.address + at
 
     def pool_address(self, k: int) -> int:
-        """Where a pool of cotangents lies."""
+        """The address of a pool of cotangents."""
         return self.room.address + self.pool_at[k]
 
     def rows_to_clear(self, zero: list[Array]) -> list[Callable[[], None]]:

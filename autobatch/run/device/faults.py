@@ -1,4 +1,4 @@
-"""faults: what a kernel met that is the user's to know, an index out of range. Asking waits for the device."""
+"""faults: errors that a kernel found, an index out of range. Asking waits for the device."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Input: the launches of a signature that were reversed, their residuals and cotangents, which are not contiguous.
 Output: gradients, whole or as rows of a table, each from one program over all of the launches together. Cost: a take
-for what does not lie in one piece, and the calls of one program a signature.
+for what is not contiguous, and the calls of one program a signature.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Rows:
-    """Rows that lie behind each other: where they begin, or where they are taken to once all launches are reversed."""
+    """Contiguous rows: where they begin, or where they are gathered once all launches are reversed."""
 
     address: Callable[[], int]
     take: Callable[[], None] | None = None
@@ -123,7 +123,7 @@ class Final:
         return Rows(lambda: back.room.address + to, take)
 
     def compute(self) -> None:
-        """Bring together what lies here and there, and compute the gradients."""
+        """Gather what is not contiguous, and compute the gradients."""
         for x in [*self.inputs, *(values for _, _, values in self.sparse)]:
             if isinstance(x, Rows) and x.take is not None:
                 x.take()
@@ -139,7 +139,7 @@ class Final:
         kernel.device_program("final").run(back.device, self.sizes[0], self.sizes, inputs, outputs, scratch)
 
     def give(self, dense: GiveDense, rows: GiveRows) -> None:
-        """Hand the gradients over."""
+        """Pass the gradients on."""
         run, back = self.back.run, self.back
         signature, pieces = run.signatures[self.s], self.kernel.device_pieces
         for k, g in zip(pieces.dense, self.results, strict=True):

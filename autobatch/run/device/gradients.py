@@ -23,7 +23,7 @@ def merge_rows(device: Device, ids: Array, parts: Sequence[Any], shape: tuple[in
     """Rows that may repeat → each row number once, ascending, and the sums.
 
     Args:
-        device: where the parts lie.
+        device: of the parts.
         ids: int64[n], on the host.
         parts: arrays of the device whose rows, one behind the other, have these numbers.
         shape: of the table.

@@ -55,12 +55,12 @@ def _argument(run: DeviceRun, s: int, group: Sequence[DeviceLaunch], kind: str, 
 
 
 def _host_pool(run: DeviceRun, slot: Slot) -> Array | None:
-    """The pool that a slot reads, if it holds whole numbers that all came from the host."""
+    """The pool that a slot reads, if it holds integers that all came from the host."""
     return run.host_pools.get(slot.pool) if slot.type.dtype.kind in "iu" else None
 
 
 def host_pools(run: DeviceRun) -> dict[tuple[int, np.dtype[Any]], Array]:
-    """Pools of whole numbers that nothing but host inputs is written to."""
+    """Pools of integers that nothing but host inputs is written to."""
     tape = run.tape
     table = tape.signatures
     written = {

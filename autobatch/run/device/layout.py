@@ -60,7 +60,7 @@ class DeviceRun(Run):
     indices: dict[tuple[int, int], Array] = field(default_factory=dict)
     """(signature, residual) → row numbers of a table, where the host knows them."""
     host_pools: dict[tuple[int, np.dtype[Any]], Array] = field(default_factory=dict)
-    """Width and dtype → pools of whole numbers that the host knows."""
+    """Width and dtype → pools of integers that the host knows."""
     payloads: Sequence[tuple[int, Any]] = ()
 
     def program(self, s: int) -> CudaProgram:
@@ -77,7 +77,7 @@ class DeviceRun(Run):
         return [self.value(recorded[0], type)] if len(recorded) == 1 else self.block(recorded, type)
 
     def block(self, recorded: Sequence[int], type: Type) -> Any:
-        """Values of one type behind each other, along a new first axis."""
+        """Values of one type, stacked along a new first axis."""
         listed = []
         for one in recorded:
             pool, where = self.rows(one)

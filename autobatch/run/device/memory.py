@@ -58,7 +58,7 @@ class Room:
         if n_examples > 1 and fitting:
             repair = f"about {fitting} of these {n_examples} examples fit at once: map fewer, backward, and go on"
         else:
-            repair = "let go of values that are still held, or record less before it is computed"
+            repair = "drop references to values that are no longer needed, or record less before computing"
         return DeviceMemoryError(
             message(
                 f"{self.what}: the device is out of memory",

@@ -1,7 +1,7 @@
 """Kernels on rows of arrays of a device: taken, cleared, added to, merged. They serve what no program does: values that
 are asked for, seeds of the backward pass, gradients that come as rows.
 
-Sums go row by row in the order given, so they are repeatable. Every argument has 64 bits: addresses and whole numbers.
+Sums go row by row in the order given, so they are repeatable. Every argument has 64 bits: addresses and integers.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ INT64 = np.dtype(np.int64)
 def check(
     graph: Graph, *all_sizes: Sizes, accumulate: tuple[bool, ...] = (), add: bool = True, below: int = 3
 ) -> Agreement:
-    """The program agrees; whole numbers are drawn below `below`."""
+    """The program agrees; integers are drawn below `below`."""
     agreement = Agreement(graph, accumulate or (False,) * len(graph.outputs), add)
     types = {node.attrs: node.type for node in graph.nodes if node.op is INPUT}
 

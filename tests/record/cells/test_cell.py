@@ -787,7 +787,7 @@ def test_an_array_takes_the_fast_path() -> None:
     scaled.cell.call = lambda *call: slow_calls.append(call) or slow(*call)  # type: ignore[attr-defined]
 
     def run(k: int) -> Any:
-        x = np.full(3, k)  # whole numbers, as wide as they come
+        x = np.full(3, k)  # integers, as wide as they come
         y = scaled(x, (np.arange(3.0), ab.tensor([1.0, 2.0, 3.0])))
         x[:] = 100  # what was recorded is a copy
         wider = scaled(np.full((2, 3), k, np.float32), (np.ones((2, 3), np.float32), np.ones((2, 3))))
