@@ -91,7 +91,7 @@ def join(tape: Tape, rules: Rules) -> tuple[Expansion, int]:
     """
     match, refused = _match(
         tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.roots, rules.next, rules.end_of, rules.ends,
-        *rules.arrays,
+        rules.arrays,
     )  # fmt: skip
     if not (match >= 0).any():
         return Expansion(tape), int(refused)
@@ -109,11 +109,9 @@ def _part(tape: Tape, pattern: Pattern) -> Part:
 
 
 @njit
-def _fits(  # type: ignore[no-untyped-def]
-    p, i, slot_of, arg_of, args, value_of, last_reader, n_nodes, pat_slot_of, pat_slots, pat_read_of, pat_reads,
-    pat_result_of, pat_results,
-):  # fmt: skip
+def _fits(p, i, slot_of, arg_of, args, value_of, last_reader, patterns):  # type: ignore[no-untyped-def]
     """Whether the nodes from i on, which have the signatures of pattern p, match it."""
+    n_nodes, pat_slot_of, pat_slots, pat_read_of, pat_reads, pat_result_of, pat_results = patterns
     base = value_of[i]
     first = slot_of[i]
     for k in range(pat_slot_of[p + 1] - pat_slot_of[p]):
@@ -136,11 +134,11 @@ def _fits(  # type: ignore[no-untyped-def]
 
 @njit
 def _match(  # type: ignore[no-untyped-def]
-    sig, slot_of, arg_of, args, value_of, roots, following, end_of, ends, n_nodes, pat_slot_of, pat_slots,
-    pat_read_of, pat_reads, pat_result_of, pat_results,
-):  # fmt: skip
+    sig, slot_of, arg_of, args, value_of, roots, following, end_of, ends, patterns
+):
     """For each node the pattern that begins there, or -1; and the nodes of runs that were refused."""
     n = sig.size
+    n_nodes = patterns[0]
     last_reader = np.full(value_of[n], -1, np.int32)
     for i in range(n):
         for a in range(arg_of[slot_of[i]], arg_of[slot_of[i + 1]]):
@@ -167,10 +165,7 @@ def _match(  # type: ignore[no-untyped-def]
             for e in range(end_of[states[depth]], end_of[states[depth] + 1]):
                 p = ends[e]
                 longest = max(longest, n_nodes[p])
-                if _fits(
-                    p, i, slot_of, arg_of, args, value_of, last_reader, n_nodes, pat_slot_of, pat_slots, pat_read_of,
-                    pat_reads, pat_result_of, pat_results,
-                ):  # fmt: skip
+                if _fits(p, i, slot_of, arg_of, args, value_of, last_reader, patterns):
                     found = p
                     break
         if found >= 0:

@@ -67,11 +67,9 @@ def reuse(
     first_free = np.full(n_pools, -1, np.int32)
     top = np.zeros(n_pools, np.int32)
 
-    # Blocks are writes, then payloads. Those that end with the same launch form a list.
-    n_blocks = write_start.size
-    for i in range(sig.size):
-        if live[i] and kind[sig[i]] == PAYLOAD:
-            n_blocks += value_of[i + 1] - value_of[i]
+    # Blocks are writes, then payloads, of which there are fewer than values. Those that end with the same launch form a
+    # list.
+    n_blocks = write_start.size + value_of[sig.size]
     ending = np.full(n_launches, -1, np.int32)
     next_block = np.empty(n_blocks, np.int32)
     block_start = np.empty(n_blocks, np.int32)
