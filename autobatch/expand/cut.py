@@ -21,9 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Ints, Part, Tape, bounds, ragged
+from ..schedule.structures import Expansion, Ints, Part, SignatureTable, Tape, bounds, ragged
 
-__all__ = ["expand", "own_chains", "rewrite"]
+__all__ = ["expand", "own_chains", "rewrite", "rule_arrays"]
 
 
 def expand(tape: Tape, parts: Sequence[Sequence[Part] | None]) -> Expansion:
@@ -38,30 +38,41 @@ def expand(tape: Tape, parts: Sequence[Sequence[Part] | None]) -> Expansion:
         return Expansion(tape)
     rule = np.arange(len(parts), dtype=np.int32)
     rule[[s for s, found in enumerate(parts) if found]] = tape.signatures.kind.size + np.arange(len(rules))
-    return rewrite(tape, rule[tape.sig], rules, [1] * len(rules))
+    return rewrite(tape, rule[tape.sig], rule_arrays(tape.signatures, rules, [1] * len(rules)))
 
 
-def rewrite(tape: Tape, rule: Ints, rules: Sequence[Sequence[Part]], sizes: Sequence[int]) -> Expansion:
-    """The tape with the parts of a rule in the place of each run of nodes that has one.
+def rule_arrays(s: SignatureTable, rules: Sequence[Sequence[Part]], sizes: Sequence[int]) -> tuple[Ints, ...]:
+    """What `rewrite` needs to know of rules.
 
     Args:
-        tape: what was recorded; not changed.
-        rule: [n] for the first node of a run S + k for rule k, S being the size of the table; else the signature.
+        s: the signatures of the tape, and of the parts.
         rules: the parts of each; they count the slots, results and data of a run together.
         sizes: the nodes of a run of each.
     """
-    s = tape.signatures
     flat = [part for parts in rules for part in parts]
     n_sigs, sigs = s.kind.size, np.arange(s.kind.size)
     part_of = np.concatenate([sigs, n_sigs + bounds(map(len, rules))])
     part_sig = np.concatenate([sigs, [part.sig for part in flat]])
     size = np.concatenate([np.ones_like(sigs), sizes])
-    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, number, origin = _rewrite(
-        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.int_of, tape.float_of, tape.ints,
-        tape.floats, rule, size, part_of, part_sig,
+    return (
+        size, part_of, part_sig,
         *_behind(s.slot_of, [part.slots for part in flat]), *_behind(s.result_of, [part.results for part in flat]),
         *_behind(bounds(s.n_ints), [part.ints for part in flat]),
         *_behind(bounds(s.n_floats), [part.floats for part in flat]),
+    )  # fmt: skip
+
+
+def rewrite(tape: Tape, rule: Ints, rules: tuple[Ints, ...]) -> Expansion:
+    """The tape with the parts of a rule in the place of each run of nodes that has one.
+
+    Args:
+        tape: what was recorded; not changed.
+        rule: [n] for the first node of a run S + k for rule k, S being the size of the table; else the signature.
+        rules: as `rule_arrays` gives them.
+    """
+    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, number, origin = _rewrite(
+        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.int_of, tape.float_of, tape.ints,
+        tape.floats, rule, *rules,
     )  # fmt: skip
     new = dataclasses.replace(
         tape, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,

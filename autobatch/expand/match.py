@@ -14,14 +14,15 @@ each, in one compiled loop over a trie.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Ints, Part, Tape, bounds, ragged
-from .cut import rewrite
+from ..schedule.structures import Expansion, Ints, Part, SignatureTable, Tape, bounds, ragged
+from .cut import rewrite, rule_arrays
 
 __all__ = ["Pattern", "Rules", "join", "rules_of"]
 
@@ -44,7 +45,7 @@ class Pattern:
     sig: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rules:
     """Patterns as a trie. Several may have the same signatures: they are tried in their order."""
 
@@ -53,9 +54,19 @@ class Rules:
     ends: Ints  # patterns that end in the state
     arrays: tuple[Ints, ...]  # the patterns
     patterns: Sequence[Pattern]
+    last: tuple[SignatureTable, tuple[Ints, ...]] | None = None  # for `rewrite`, with the table they are about
+
+    def arrays_for(self, s: SignatureTable) -> tuple[Ints, ...]:
+        """What `rewrite` needs to know; the same for all recordings with this table."""
+        last = self.last
+        if last is None or last[0] is not s:
+            parts = [[_part(s, pattern)] for pattern in self.patterns]
+            self.last = last = s, rule_arrays(s, parts, [len(pattern.sigs) for pattern in self.patterns])
+        return last[1]
 
 
-def rules_of(patterns: Sequence[Pattern], n_sigs: int) -> Rules:
+@functools.lru_cache(maxsize=64)
+def rules_of(patterns: tuple[Pattern, ...], n_sigs: int) -> Rules:
     """The trie of patterns over so many signatures."""
     states: list[dict[int, int]] = [{}]
     ends: list[list[int]] = [[]]
@@ -96,14 +107,13 @@ def join(tape: Tape, rules: Rules) -> tuple[Expansion, int]:
     if not (match >= 0).any():
         return Expansion(tape), int(refused)
     rule = np.where(match >= 0, tape.signatures.kind.size + match, tape.sig)
-    parts = [[_part(tape, pattern)] for pattern in rules.patterns]
-    return rewrite(tape, rule, parts, [len(pattern.sigs) for pattern in rules.patterns]), int(refused)
+    return rewrite(tape, rule, rules.arrays_for(tape.signatures)), int(refused)
 
 
-def _part(tape: Tape, pattern: Pattern) -> Part:
+def _part(s: SignatureTable, pattern: Pattern) -> Part:
     """The new node of a pattern: its results in order, all data of the run."""
     made = {result: value for value, result in enumerate(pattern.results) if result >= 0}
-    n_ints, n_floats = (int(n[list(pattern.sigs)].sum()) for n in (tape.signatures.n_ints, tape.signatures.n_floats))
+    n_ints, n_floats = (int(n[list(pattern.sigs)].sum()) for n in (s.n_ints, s.n_floats))
     results = tuple(made[r] for r in range(len(made)))
     return Part(pattern.sig, pattern.reads, results, tuple(range(n_ints)), tuple(range(n_floats)))
 

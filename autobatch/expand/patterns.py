@@ -104,7 +104,7 @@ def _apply(
         for p in sorted(patterns, key=lambda p: len(p.signature.results))
     ]
     whole = with_signatures(tape, found)
-    expansion, refused = join(whole, rules_of(rules, len(signatures)))
+    expansion, refused = join(whole, rules_of(tuple(rules), len(signatures)))
     if expansion.tape is whole:
         return Expansion(tape), list(signatures), refused
     return expansion, found, refused

@@ -271,7 +271,7 @@ def check_join(tape: Tape, patterns: Sequence[Pattern], expansion: Expansion) ->
 
 def joined(tape: Tape, patterns: Sequence[Pattern]) -> tuple[Expansion, int]:
     whole = dataclasses.replace(tape, signatures=with_patterns(tape, patterns))
-    expansion, refused = join(whole, rules_of(patterns, len(tape.signatures.kind)))
+    expansion, refused = join(whole, rules_of(tuple(patterns), len(tape.signatures.kind)))
     if expansion.tape is whole:
         return Expansion(tape), refused
     expansion.tape.check()
