@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -166,3 +167,20 @@ def test_every_room_says_what_is_in_it() -> None:
                 assert parent != module or f"`{name}`" in text or f"`{name}/`" in text, (
                     f"autobatch/{module} does not say what {inner} is"
                 )
+
+
+def test_what_is_long_says_why() -> None:
+    """Files have up to 450 lines; functions that Python runs have up to 80 lines and 8 arguments, or give a reason."""
+    for module, path in modules().items():
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 450, f"{module} is long"
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                if any(re.search("njit|compiled", ast.unparse(decorator)) for decorator in node.decorator_list):
+                    continue
+                names = {a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+                why = f"{ast.get_docstring(tree)} {ast.get_docstring(node)}"
+                assert (node.end_lineno or 0) - node.lineno < 80 or "so long" in why, f"{module}.{node.name} is long"
+                has_reason = re.search("(many|more than 8) arguments", why)
+                assert len(names - {"self", "cls"}) <= 8 or has_reason, f"{module}.{node.name} has many arguments"

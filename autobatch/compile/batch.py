@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,14 +34,12 @@ from ..ops.reduce import SPREAD
 INT64 = np.dtype(np.int64)
 
 
+@dataclass(slots=True)
 class _Value:
     """A value of the batched graph and its lead: None where it is the same for all nodes, else the `Dim`'s index."""
 
-    __slots__ = ("lead", "tracer")
-
-    def __init__(self, tracer: Any, lead: int | None) -> None:
-        self.tracer = tracer
-        self.lead = lead
+    tracer: Any
+    lead: int | None
 
     @property
     def shape(self) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..backends.transfer import DEVICES
@@ -24,7 +25,7 @@ from .steps import Steps
 from .text import graph_inputs
 
 
-@dataclass(eq=False, kw_only=True, slots=True)
+@dataclass(eq=False, kw_only=True)
 class Kernel:
     """The batched code of one graph.
 
@@ -40,34 +41,25 @@ class Kernel:
 
     expressions: list[Graph] = field(init=False, default_factory=list)
     requested: set[str] = field(init=False, default_factory=set)
-    _batched: Graph | None = field(init=False, default=None)
-    _pieces: Pieces | None = field(init=False, default=None)
-    _device_pieces: Pieces | None = field(init=False, default=None)
     _graphs: dict[tuple[str, bool], Graph] = field(init=False, default_factory=dict)
     _programs: dict[tuple[str, str, bool], Program] = field(init=False, default_factory=dict)
     _device_programs: dict[tuple[str, bool], CudaProgram] = field(init=False, default_factory=dict)
     _index_parts: dict[tuple[str, frozenset[int]], IndexPart] = field(init=False, default_factory=dict)
 
-    @property
+    @cached_property
     def batched(self) -> Graph:
         """The graph of a launch."""
-        if self._batched is None:
-            self._batched = merge_matmuls(simplify(batch(self.graph))[0].pruned())
-        return self._batched
+        return merge_matmuls(simplify(batch(self.graph))[0].pruned())
 
-    @property
+    @cached_property
     def pieces(self) -> Pieces:
         """Forward, backward and final graph, which on the host read matrices of nodes in their pools."""
-        if self._pieces is None:
-            self._pieces = read_in_pools(self.device_pieces)
-        return self._pieces
+        return read_in_pools(self.device_pieces)
 
-    @property
+    @cached_property
     def device_pieces(self) -> Pieces:
         """The same for a device, where every value read by a later piece is a residual."""
-        if self._device_pieces is None:
-            self._device_pieces = split(self.batched, self.trainable, self.constant)
-        return self._device_pieces
+        return split(self.batched, self.trainable, self.constant)
 
     def graph_of(self, piece: str, on_device: bool = False) -> Graph:
         """The graph of a piece: "inference", "forward", "backward" or "final"."""

@@ -112,19 +112,15 @@ def _declaring(make: Callable[P, Op]) -> Callable[P, Op]:
 declare = _declaring(Op)
 
 
-def _no_recorder(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+def _not_installed(*args: Any) -> Any:
     raise TypeError("no recorder is installed")
 
 
-recorder: list[Callable[[Op, tuple[Any, ...], Attrs], Any]] = [_no_recorder]
+recorder: list[Callable[[Op, tuple[Any, ...], Attrs], Any]] = [_not_installed]
 """Records an op on plain arrays and numbers in the current example; set by `record.recorder`."""
 
 
-def _no_lifter(x: Any) -> Any:
-    raise TypeError("no lifter is installed")
-
-
-lifter: list[Callable[..., Any]] = [_no_lifter]
+lifter: list[Callable[..., Any]] = [_not_installed]
 """Converts a number or nested lists to a value; set by `record.recorder`."""
 
 

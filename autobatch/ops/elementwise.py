@@ -107,7 +107,8 @@ def elementwise(
     return declare(name, doc, infer, reference, vjp, "elementwise", scalar, dtypes, lead=carried, samples=samples)
 
 
-def _nothing(g: Any, y: Any, x: Any, attrs: Attrs) -> tuple[Any, ...]:
+def no_gradient(g: Any, y: Any, x: Any, attrs: Attrs) -> tuple[Any, ...]:
+    """The VJP of an op without derivative."""
     return (None,) * len(x)
 
 
@@ -129,7 +130,7 @@ ABS = elementwise(
     low=0.2,
     both_signs=True,
 )
-SIGN: Op = elementwise("sign", "-1, 0 or 1", np.sign, "sign({0})", _nothing, smooth=False)
+SIGN: Op = elementwise("sign", "-1, 0 or 1", np.sign, "sign({0})", no_gradient, smooth=False)
 MAXIMUM = elementwise(
     "maximum",
     "the larger of two; equal values share the derivative",
@@ -173,7 +174,7 @@ FLOOR_DIVIDE: Op = elementwise(
     "the largest integer not above x / y",
     np.floor_divide,
     "floor_divide({0}, {1})",
-    _nothing,
+    no_gradient,
     kinds="if",
     samples=lambda rng: [dataclasses.replace(s, smooth=False) for s in _apart(rng)],
 )
@@ -191,7 +192,7 @@ ROUND = elementwise(
     "the nearest integer, halves to the even one; derivative 0",
     np.rint,
     "nearest({0})",
-    _nothing,
+    no_gradient,
     dtypes="float",
     smooth=False,
 )
@@ -213,17 +214,17 @@ def _bits(arity: int) -> Samples:
     return make
 
 
-BITS_AND = elementwise("bitwise_and", "x & y", np.bitwise_and, "{0} & {1}", _nothing, kinds="bi", samples=_bits(2))
-BITS_OR = elementwise("bitwise_or", "x | y", np.bitwise_or, "{0} | {1}", _nothing, kinds="bi", samples=_bits(2))
-BITS_XOR = elementwise("bitwise_xor", "x ^ y", np.bitwise_xor, "{0} ^ {1}", _nothing, kinds="bi", samples=_bits(2))
-INVERT = elementwise("invert", "~x", np.invert, "invert({0})", _nothing, kinds="bi", samples=_bits(1))
+BITS_AND = elementwise("bitwise_and", "x & y", np.bitwise_and, "{0} & {1}", no_gradient, kinds="bi", samples=_bits(2))
+BITS_OR = elementwise("bitwise_or", "x | y", np.bitwise_or, "{0} | {1}", no_gradient, kinds="bi", samples=_bits(2))
+BITS_XOR = elementwise("bitwise_xor", "x ^ y", np.bitwise_xor, "{0} ^ {1}", no_gradient, kinds="bi", samples=_bits(2))
+INVERT = elementwise("invert", "~x", np.invert, "invert({0})", no_gradient, kinds="bi", samples=_bits(1))
 
 # Comparisons and choice.
 
-LESS = elementwise("less", "x < y", np.less, "{0} < {1}", _nothing, result="bool", smooth=False)
-LESS_EQUAL = elementwise("less_equal", "x <= y", np.less_equal, "{0} <= {1}", _nothing, result="bool", smooth=False)
-EQUAL = elementwise("equal", "x == y", np.equal, "{0} == {1}", _nothing, result="bool", smooth=False)
-NOT_EQUAL = elementwise("not_equal", "x != y", np.not_equal, "{0} != {1}", _nothing, result="bool", smooth=False)
+LESS = elementwise("less", "x < y", np.less, "{0} < {1}", no_gradient, result="bool", smooth=False)
+LESS_EQUAL = elementwise("less_equal", "x <= y", np.less_equal, "{0} <= {1}", no_gradient, result="bool", smooth=False)
+EQUAL = elementwise("equal", "x == y", np.equal, "{0} == {1}", no_gradient, result="bool", smooth=False)
+NOT_EQUAL = elementwise("not_equal", "x != y", np.not_equal, "{0} != {1}", no_gradient, result="bool", smooth=False)
 
 
 def _where_samples(rng: np.random.Generator) -> list[Sample]:
@@ -269,7 +270,7 @@ CAST = declare(
     ],
 )
 STOP_GRADIENT = elementwise(
-    "stop_gradient", "the same numbers, as a constant", np.array, "{0}", _nothing, dtypes="keep", smooth=False
+    "stop_gradient", "the same numbers, as a constant", np.array, "{0}", no_gradient, dtypes="keep", smooth=False
 )
 ROUND_TO_HALF = elementwise(
     "round_to_half",

@@ -93,9 +93,7 @@ def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
     x = as_value(x)
     target: tuple[Any, ...] = tuple(n if isinstance(n, Dim) else whole("reshape", n, -1) for n in extents(shape))
     if -1 in target:
-        known = 1
-        for n in target:
-            known *= n if n != -1 else 1
+        known = size_of(tuple(n for n in target if n != -1))
         total = size_of(x.shape)
         if not isinstance(total, int):
             raise op_error(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..base.types import Type, tensor_type
 from .declare import Attrs, Sample, apply, declare
-from .elementwise import LESS_EQUAL, cast
+from .elementwise import LESS_EQUAL, cast, no_gradient
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ELEMENT = np.uint64(0xD1B54A32D192ED03)
@@ -58,17 +58,13 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(attrs[1], (*types[0].shape, *attrs[0]))
 
 
-def _nothing(g: Any, y: Any, x: Any, a: Attrs) -> tuple[Any, ...]:
-    return None, None
-
-
 _F64 = np.dtype(np.float64)
 UNIFORM = declare(
     "uniform",
     "uniform draws from [0, 1)",
     _infer,
     _uniform,
-    _nothing,
+    no_gradient,
     "random",
     dtypes="keep",
     samples=lambda rng: [Sample((5, 0), ((3, 2), _F64), smooth=False), Sample((5, 1), ((), _F64), smooth=False)],
@@ -78,7 +74,7 @@ NORMAL = declare(
     "standard normal draws (Box & Muller 1958)",
     _infer,
     _normal,
-    _nothing,
+    no_gradient,
     "random",
     dtypes="keep",
     samples=lambda rng: [Sample((5, 0), ((3,), _F64), smooth=False)],

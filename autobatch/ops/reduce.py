@@ -41,10 +41,6 @@ def _infer(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(types[0].dtype, left)
 
 
-def _infer_segments(types: Sequence[Type], attrs: Attrs) -> Type:
-    return tensor_type(types[0].dtype, (attrs[0], *types[0].shape[1:]))
-
-
 def _same(types: Sequence[Type], attrs: Attrs) -> Type:
     return types[0]
 
@@ -133,7 +129,7 @@ def reducing(
 
     of_segments = over_segments or form(
         "segment_",
-        _infer_segments,
+        lambda types, attrs: tensor_type(types[0].dtype, (attrs[0], *types[0].shape[1:])),
         reduce_rows,
         rows_vjp,
         "batched",

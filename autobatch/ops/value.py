@@ -17,28 +17,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..base.errors import op_error
+from . import elementwise as e
 from .declare import Op, apply
-from .elementwise import (
-    ABS,
-    ADD,
-    BITS_AND,
-    BITS_OR,
-    BITS_XOR,
-    DIV,
-    EQUAL,
-    FLOOR_DIVIDE,
-    INVERT,
-    LESS,
-    LESS_EQUAL,
-    MUL,
-    NEG,
-    NOT_EQUAL,
-    REMAINDER,
-    STOP_GRADIENT,
-    SUB,
-    cast,
-    nearest,
-)
+from .elementwise import ABS, EQUAL, INVERT, NEG, NOT_EQUAL, STOP_GRADIENT, cast, nearest
 from .functions import power
 from .index import getitem
 from .linalg import MATMUL
@@ -198,18 +179,18 @@ class Tensor:
 
     # Operators.
 
-    __add__, __radd__ = _operators(ADD, "add")
-    __sub__, __rsub__ = _operators(SUB, "sub")
-    __mul__, __rmul__ = _operators(MUL, "mul")
-    __truediv__, __rtruediv__ = _operators(DIV, "truediv")
-    __floordiv__, __rfloordiv__ = _operators(FLOOR_DIVIDE, "floordiv")
-    __mod__, __rmod__ = _operators(REMAINDER, "mod")
-    __and__, __rand__ = _operators(BITS_AND, "and")
-    __or__, __ror__ = _operators(BITS_OR, "or")
-    __xor__, __rxor__ = _operators(BITS_XOR, "xor")
+    __add__, __radd__ = _operators(e.ADD, "add")
+    __sub__, __rsub__ = _operators(e.SUB, "sub")
+    __mul__, __rmul__ = _operators(e.MUL, "mul")
+    __truediv__, __rtruediv__ = _operators(e.DIV, "truediv")
+    __floordiv__, __rfloordiv__ = _operators(e.FLOOR_DIVIDE, "floordiv")
+    __mod__, __rmod__ = _operators(e.REMAINDER, "mod")
+    __and__, __rand__ = _operators(e.BITS_AND, "and")
+    __or__, __ror__ = _operators(e.BITS_OR, "or")
+    __xor__, __rxor__ = _operators(e.BITS_XOR, "xor")
     __matmul__, __rmatmul__ = _operators(MATMUL, "matmul")
-    __lt__, __gt__ = _operators(LESS, "lt", "gt")
-    __le__, __ge__ = _operators(LESS_EQUAL, "le", "ge")
+    __lt__, __gt__ = _operators(e.LESS, "lt", "gt")
+    __le__, __ge__ = _operators(e.LESS_EQUAL, "le", "ge")
 
     def __divmod__(self, other: TensorLike) -> tuple[Tensor, Tensor]:
         return self // other, self % other

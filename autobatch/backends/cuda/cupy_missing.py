@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from ...base.errors import BackendError, MissingExtraError, message
+
+E = TypeVar("E", BackendError, MissingExtraError)
 
 _CUDA_13_DRIVER, _CUDA_12_DRIVER = 580, 525
 INSTALL = (
@@ -40,14 +42,14 @@ def _loaded() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "cupy":  # it is there, something that it needs is not
             raise _does_not_load(error) from error
-        raise MissingExtraError(message('backend "cupy": CuPy is not installed', repair=INSTALL)) from error
+        raise _error(MissingExtraError, "CuPy is not installed", INSTALL) from error
     except ImportError as error:
         raise _does_not_load(error) from error
 
 
 def _does_not_load(error: ImportError) -> BackendError:
-    what = f'backend "cupy": CuPy is installed and does not load ({_first_line(error)})'
-    return BackendError(message(what, repair=f"pip uninstall every package cupy*, then {INSTALL}"))
+    what = f"CuPy is installed and does not load ({_first_line(error)})"
+    return _error(BackendError, what, f"pip uninstall every package cupy*, then {INSTALL}")
 
 
 def _require_device(runtime: Any) -> None:
@@ -61,31 +63,22 @@ def _require_device(runtime: Any) -> None:
     if n_devices == 0:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         hidden = "" if visible is None else f", CUDA_VISIBLE_DEVICES is {visible!r}"
-        raise BackendError(
-            message(
-                f'backend "cupy": there is no GPU: the driver knows of none{hidden}',
-                repair="run where `nvidia-smi` lists a GPU, and leave it visible; a container needs --gpus all",
-            )
-        )
+        repair = "run where `nvidia-smi` lists a GPU, and leave it visible; a container needs --gpus all"
+        raise _error(BackendError, f"there is no GPU: the driver knows of none{hidden}", repair)
 
 
 def _no_driver(runtime: Any, said: str) -> BackendError:
     """The driver is missing, or cannot run what this CuPy was built for."""
     newest, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     if newest == 0:
-        return BackendError(
-            message(
-                f'backend "cupy": there is no driver of NVIDIA\'s ({said})',
-                repair="install the driver of the GPU, until `nvidia-smi` answers; a container needs --gpus all",
-            )
-        )
-    return BackendError(
-        message(
-            'backend "cupy": the driver does not run this CuPy',
-            expected=f"a driver for CUDA {_version(needed)}",
-            got=f"one for CUDA {_version(newest)} ({said})",
-            repair=f"a newer driver, or the CuPy for this one: {INSTALL}",
-        )
+        repair = "install the driver of the GPU, until `nvidia-smi` answers; a container needs --gpus all"
+        return _error(BackendError, f"there is no driver of NVIDIA's ({said})", repair)
+    return _error(
+        BackendError,
+        "the driver does not run this CuPy",
+        f"a newer driver, or the CuPy for this one: {INSTALL}",
+        expected=f"a driver for CUDA {_version(needed)}",
+        got=f"one for CUDA {_version(newest)} ({said})",
     )
 
 
@@ -95,8 +88,12 @@ def _require_libraries(cuda: Any) -> None:
         _ = cuda.cublas
         cuda.nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:
-        what = f'backend "cupy": the libraries of CUDA are missing ({_first_line(error)})'
-        raise MissingExtraError(message(what, repair=f"{INSTALL}, which brings them")) from error
+        what = f"the libraries of CUDA are missing ({_first_line(error)})"
+        raise _error(MissingExtraError, what, f"{INSTALL}, which brings them") from error
+
+
+def _error(kind: type[E], what: str, repair: str, **more: str) -> E:
+    return kind(message(f'backend "cupy": {what}', repair=repair, **more))
 
 
 def _version(number: int) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,24 +33,24 @@ Terms = Sequence[tuple[Operand, Operand]]
 RowsOf = tuple[Array, Array, int]
 
 
-class Library(ABC):
-    """Matmuls of operands of one floating dtype into an array whose last axis is contiguous."""
+class Library:
+    """Matmuls of operands of one floating dtype into an array whose last axis is contiguous; by `np.matmul`."""
 
-    @abstractmethod
     def describe(self) -> str:
         """The library, and what of it runs here."""
+        return f"NumPy, {np.show_config(mode='dicts')['Build Dependencies']['blas']['name']}"
 
-    @abstractmethod
     def gemm(self, x: Array, w: Array, y: Array) -> None:
         """y = x w."""
+        np.matmul(x, w, y)
 
-    @abstractmethod
     def gemm_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
         """y = x vᵀ; `keep` says that v is a shared operand, which further matmuls will read."""
+        np.matmul(x, v.T, y)
 
-    @abstractmethod
     def gemm_batched(self, x: Array, w: Array, y: Array) -> None:
         """y[b] = x[b] w[b]."""
+        np.matmul(x, w, y)
 
     def gemm_batched_sum(self, terms: Terms, y: Array) -> None:
         """y[b] = Σ x[b] w[b] over the terms (x, w); here of copies of the operands."""
@@ -87,8 +86,7 @@ class Library(ABC):
 def _gathered(x: Operand) -> Array:
     """An operand as an array."""
     if not isinstance(x, tuple):
-        found: Array = x
-        return found
+        return x
     pool, rows, n, is_transposed = x
     stack = gather(pool, rows, -1).reshape(len(rows) // n, n, pool.shape[1])
     return stack.transpose(0, 2, 1) if is_transposed else stack
@@ -100,22 +98,6 @@ def _placed(x: Operand) -> tuple[Array, Array, bool]:
         pool, rows, n, is_transposed = x
         return (pool[None] if len(rows) else pool[:0].reshape(0, n, pool.shape[1])), rows, is_transposed
     return (x if x.ndim == 3 else x[None]), tiles.NO_ROWS, False
-
-
-class Numpy(Library):
-    """`np.matmul`."""
-
-    def describe(self) -> str:
-        return f"NumPy, {np.show_config(mode='dicts')['Build Dependencies']['blas']['name']}"
-
-    def gemm(self, x: Array, w: Array, y: Array) -> None:
-        np.matmul(x, w, y)
-
-    def gemm_transposed(self, x: Array, v: Array, y: Array, keep: bool) -> None:
-        np.matmul(x, v.T, y)
-
-    def gemm_batched(self, x: Array, w: Array, y: Array) -> None:
-        np.matmul(x, w, y)
 
 
 class Own(Library):
@@ -188,7 +170,7 @@ class Mkl(Library):
             np.matmul(x, w, y)
 
 
-LIBRARIES: dict[str, type[Library]] = {"own": Own, "numpy": Numpy, "mkl": Mkl}
+LIBRARIES: dict[str, type[Library]] = {"own": Own, "numpy": Library, "mkl": Mkl}
 
 
 def _made(name: str) -> Library:

@@ -99,13 +99,12 @@ class Mkl:
         text = ctypes.create_string_buffer(200)
         library.MKL_Get_Version_String(text, len(text))
         self.version = re.sub(r".*Version (\S+).*", r"\1", text.value.decode(errors="replace"))
-        names = {4: "s", 8: "d"}
         self._addresses = {
             size: tuple(
                 ctypes.cast(getattr(library, f"cblas_{letter}gemm{end}"), ctypes.c_void_p).value
                 for end in ("", "_batch_strided")
             )
-            for size, letter in names.items()
+            for size, letter in ((4, "s"), (8, "d"))
         }
         self._library = library
         self._compiled: dict[int, Any] = {}

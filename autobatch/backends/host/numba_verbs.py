@@ -6,6 +6,7 @@ Rows are reduced one after the other, so results do not depend on anything but t
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -53,10 +54,7 @@ def bounded(index: Any, n: int, lowest: int, target: Any) -> bool:
 
 
 def _two(x: Any, n: int, rest: tuple[int, ...]) -> Any:
-    width = 1
-    for extent in rest:
-        width *= extent
-    return np.ascontiguousarray(x).reshape(n, width)
+    return np.ascontiguousarray(x).reshape(n, math.prod(rest))
 
 
 @functools.cache

@@ -66,18 +66,21 @@ def rows_of_a_part(n: int, w: int, touches: int) -> int:
     threads would not help. `w` is the width of the rows."""
     if n * touches < SHARED:
         return n
-    size = max(1, PART // touches)
-    rows = -(-size // _VECTOR) * _VECTOR if w == 1 else size
+    rows = _part(w, touches)
     return rows if is_help_likely(-(-n // rows)) else n
+
+
+def _part(w: int, touches: int) -> int:
+    """Rows of a part."""
+    rows = max(1, PART // touches)
+    return -(-rows // _VECTOR) * _VECTOR if w == 1 else rows
 
 
 def share_rows(loop: Loop, touches: int) -> Loop:
     """The loop, its rows shared among threads; a row reads, writes and passes to functions `touches` numbers."""
-    size = max(1, PART // touches)
-    by_vectors = -(-size // _VECTOR) * _VECTOR
 
     def shared(n: int, w: int, *arguments: Any) -> None:
-        rows = by_vectors if w == 1 else size
+        rows = _part(w, touches)
         if is_help_likely(-(-n // rows)):
             share_parts(loop, (n, w, *arguments[:-1]), n, rows)
         else:

@@ -73,24 +73,8 @@ def _block(x, w, panel, width, y, i0, i1, first, last, add, soon, end, also, als
                     prefetch(address)
                 soon += share
                 also += also_share
-                x_at = i * x_row + k0 * x_inner
-                y_at = i * y_row + p * width
-                tile(
-                    min(ROWS, i1 - i),
-                    x,
-                    x_at,
-                    x_row,
-                    x_inner,
-                    w,
-                    w_at,
-                    w_row,
-                    n_inner,
-                    y,
-                    y_at,
-                    y_row,
-                    columns,
-                    k0 + add,
-                )
+                n_rows, x_at, y_at = min(ROWS, i1 - i), i * x_row + k0 * x_inner, i * y_row + p * width
+                tile(n_rows, x, x_at, x_row, x_inner, w, w_at, w_row, n_inner, y, y_at, y_row, columns, k0 + add)
 
 
 def _multiply(x, w, panel, width, y, parts):  # type: ignore[no-untyped-def]

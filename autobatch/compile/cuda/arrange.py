@@ -11,12 +11,12 @@ reading them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...base.types import Dim, size_of
-from ...ir.graph import CONST, INPUT, Graph
+from ...ir.graph import CONST, INPUT
 from ...ops.declare import Op
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
@@ -51,21 +51,17 @@ class Arrangement:
     gathered: set[int] = field(default_factory=set)
     temporary: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def graph(self) -> Graph:
-        """The graph of the steps."""
-        return self.steps.graph
-
     def reserve(self, name: str, i: int) -> str:
         """A temporary array for numbers like those of a node."""
-        type = self.graph.nodes[i].type
+        type = self.steps.graph.nodes[i].type
         self.temporary[name] = size_of(type.shape) * type.dtype.itemsize
         return name
 
     def place(self, i: int) -> str:
         """The address of a node that a library reads."""
-        while i not in self.places and i not in self.gathered and self.graph.nodes[i].op is RESHAPE:
-            i = self.graph.nodes[i].inputs[0]
+        nodes = self.steps.graph.nodes
+        while i not in self.places and i not in self.gathered and nodes[i].op is RESHAPE:
+            i = nodes[i].inputs[0]
         return self.places.get(i, f"v{i}")
 
 
@@ -95,7 +91,8 @@ class _Arranger:
         """All decisions, in order."""
         self._results()
         self._operands()
-        self._kept_rows()
+        # Rows that are gathered for a matmul and copied to a result are gathered there.
+        self._place_copies(lambda r: r.in_pool and r.node in self.gathered and r.node not in self.places)
         self._inlined_loops()
         self._nodes()
         loops = iter(self.loops)
@@ -128,12 +125,14 @@ class _Arranger:
                 j = self.nodes[j].inputs[0]
             if i not in self.places and self.is_heavy(j) and j not in self.places:
                 self.places[i] = self.places[j] = f"out{self.result_of[i]}"
+        self._place_copies(lambda r: not r.in_pool and self.lies(r.node) and self.nodes[r.node].op is not INPUT)
+
+    def _place_copies(self, may: Callable[[Read], bool]) -> None:
+        """What a loop only copies to a result, and may be placed there, needs no store."""
         for loop in self.loops:
             for s in list(loop.stores):
-                read = self._whole(s, loop)
-                if read is None or read.in_pool or not self.lies(read.node) or self.nodes[read.node].op is INPUT:
-                    continue
-                if self.places.setdefault(read.node, f"out{s.target}") == f"out{s.target}":
+                read, target = self._whole(s, loop), f"out{s.target}"
+                if read is not None and may(read) and self.places.setdefault(read.node, target) == target:
                     loop.stores.remove(s)
 
     def _whole(self, store: Store, loop: Loop) -> Read | None:
@@ -167,15 +166,6 @@ class _Arranger:
         self.demanded.add(i)
         if not self.lies(i):
             (self.gathered if self.nodes[i].op is INPUT else self.copied).add(i)
-
-    def _kept_rows(self) -> None:
-        """Rows that are gathered for a matmul and copied to a result are gathered there."""
-        for loop in self.loops:
-            for s in list(loop.stores):
-                read = self._whole(s, loop)
-                if read is not None and read.in_pool and read.node in self.gathered and read.node not in self.places:
-                    self.places[read.node] = f"out{s.target}"
-                    loop.stores.remove(s)
 
     # Inlined values of loops.
 
@@ -223,12 +213,9 @@ class _Arranger:
             found.append((loop.domain.rows * loop.domain.width, False, self._arrays(loop_reads(loop))))
         for i in self.calls:
             node = self.nodes[i]
-            if node.op is PRODUCT:
-                found.append((size_of(node.type.shape), True, self._arrays(node.inputs)))
-            elif self.is_heavy(i):
-                found.append((size_of(self.nodes[node.inputs[0]].type.shape), False, self._arrays(node.inputs)))
-            elif i in self.copied:
-                found.append((size_of(node.type.shape), False, self._arrays(node.inputs)))
+            if self.is_heavy(i) or i in self.copied:
+                made = node if node.op is PRODUCT or not self.is_heavy(i) else self.nodes[node.inputs[0]]
+                found.append((size_of(made.type.shape), node.op is PRODUCT, self._arrays(node.inputs)))
         direct = {i for i in self.graph.outputs if i not in self.places}
         found += [(size_of(self.nodes[i].type.shape), False, self._arrays([i])) for i in direct]
         return found

@@ -64,7 +64,8 @@ class Body:
 
     def __init__(self, made: Arrangement, to_rows: str, kernels: Kernels) -> None:
         self.made, self.to_rows, self.kernels = made, to_rows, kernels
-        self.graph, self.nodes, self.places = made.graph, made.graph.nodes, made.places
+        self.graph, self.places = made.steps.graph, made.places
+        self.nodes = self.graph.nodes
         self.lines: list[str] = []
         self.total = "0"
         self.straight: dict[int, tuple[int, int]] = {}  # matmul → result, bytes of a row
@@ -108,9 +109,8 @@ class Body:
         for o, i in enumerate(self.graph.outputs):
             if not self.nodes[i].type.has_dim and self.places.get(i) != f"out{o}":
                 self._copy(i, f"out{o}")
-        layout = lay_out(self.lines, self.made.temporary)
-        self.total = layout.total
-        return layout.heads + self.lines
+        heads, self.total = lay_out(self.lines, self.made.temporary)
+        return heads + self.lines
 
     def launch(self, kind: str, kernel: Kernel, count: str, indent: str = "", per_block: int = THREADS) -> None:
         """Start a kernel with so many threads, or so many groups of threads of which a block holds some."""

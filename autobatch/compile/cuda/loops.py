@@ -44,18 +44,13 @@ def write_node(graph: Graph, i: int, places: Mapping[int, str], target: str, dty
     return writer.finish()
 
 
-def row_and_column(domain: Domain) -> tuple[str, str]:
-    """Names of row and column in a loop over a domain."""
-    return ("t", "0") if domain.width == 1 else ("i", "j")
-
-
 class _LoopWriter:
     def __init__(
         self, graph: Graph, loop: Loop, places: Mapping[int, str], target: Callable[[Store], str], sign: str
     ) -> None:
         self.graph, self.loop, self.target, self.sign = graph, loop, target, sign
         self.writer = Writer(graph, places)
-        self.row, self.column = row_and_column(loop.domain)
+        self.row, self.column = ("t", "0") if loop.domain.width == 1 else ("i", "j")
         self.values: dict[int | Read, str] = {}
 
     def write(self) -> Kernel:

@@ -61,16 +61,7 @@ class CudaProgram:
 
 
 def lower_cuda(graph: Graph, name: str, accumulate: Sequence[bool], add: bool = True) -> CudaProgram:
-    """Make the program of a graph.
-
-    Args:
-        graph: a batched graph.
-        name: of the driver.
-        accumulate: for each result whether it goes to rows of a pool, rather than to a block of its own.
-        add: whether results that go to rows are added to them, or stored, which takes rows that are all different.
-    """
-    if len(accumulate) != len(graph.outputs):
-        raise ValueError(f"{len(graph.outputs)} results, {len(accumulate)} flags")
+    """Make the program of a batched graph. `name` is the driver's; `accumulate` and `add` are as of `host.lower`."""
     return _Driver(graph, name, accumulate, add).program()
 
 

@@ -9,28 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ...base.types import Dim
 from ..text import extent_name
 
 ALIGNMENT = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """heads: assignments to the names of the arrays; total: bytes in all, an expression."""
-
-    heads: list[str]
-    total: str
-
-
-def lay_out(lines: Sequence[str], n_bytes: Mapping[str, Any]) -> Layout:
-    """Places for arrays of these sizes, in bytes.
+def lay_out(lines: Sequence[str], n_bytes: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Places for arrays of these sizes, in bytes: assignments to their names, and the bytes in all, an expression.
 
     >>> sizes = {name: Dim(0, 8) for name in ("v1", "v2", "v3")}
-    >>> print("\\n".join(lay_out(["f(v1)", "g(v1, v2)", "h(v2, v3)"], sizes).heads))
+    >>> print("\\n".join(lay_out(["f(v1)", "g(v1, v2)", "h(v2, v3)"], sizes)[0]))
     v1 = v3 = scratch
     v2 = v1 + (8 * m + 255 & -256)
     """
@@ -42,23 +32,19 @@ def lay_out(lines: Sequence[str], n_bytes: Mapping[str, Any]) -> Layout:
                 first.setdefault(name, number)
                 last[name] = number
     places: list[list[str]] = []
-    sizes: list[Any] = []
     for name in sorted(first, key=lambda name: first[name]):
-        for place, size in zip(places, sizes, strict=True):
-            if size == n_bytes[name] and last[place[-1]] < first[name]:
+        for place in places:
+            if n_bytes[place[0]] == n_bytes[name] and last[place[-1]] < first[name]:
                 place.append(name)
                 break
         else:
             places.append([name])
-            sizes.append(n_bytes[name])
     heads, total, before = [], "0", "scratch"
-    for place, size in zip(places, sizes, strict=True):
+    for place in places:
+        size = n_bytes[place[0]]
         heads.append(f"{' = '.join(place)} = {before}")
-        room = (
-            f"({extent_name(size)} + {ALIGNMENT - 1} & -{ALIGNMENT})"
-            if isinstance(size, Dim)
-            else repr(-(-size // ALIGNMENT) * ALIGNMENT)
-        )
+        room = repr(-(-size // ALIGNMENT) * ALIGNMENT) if isinstance(size, int) else ""
+        room = room or f"({extent_name(size)} + {ALIGNMENT - 1} & -{ALIGNMENT})"
         before = f"{place[0]} + {room}"
         total += f" + {room}"
-    return Layout(heads, total.removeprefix("0 + "))
+    return heads, total.removeprefix("0 + ")

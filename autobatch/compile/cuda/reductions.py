@@ -48,15 +48,8 @@ class Reduction:
 
 
 def write_reduction(graph: Graph, i: int, places: Mapping[int, str], target: str, parts: str, chunks: str) -> Reduction:
-    """The kernels of a reduction.
-
-    Args:
-        graph, i: the node.
-        places: the arrays.
-        target: address of the result.
-        parts: address of the parts.
-        chunks: name of the number of chunks in the driver.
-    """
+    """The kernels of a reduction: `target` and `parts` are addresses, of the result and of its parts, and `chunks` is
+    the driver's name for the number of chunks."""
     node = graph.nodes[i]
     (j,) = node.inputs
     shape = graph.nodes[j].type.shape

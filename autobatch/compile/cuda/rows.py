@@ -20,14 +20,10 @@ from .writer import Kernel, Writer
 
 
 def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str, index: str, order: str) -> Kernel:
-    """The kernel of a reduction of segments.
+    """The kernel of a reduction of segments, written to the address `target`.
 
-    Args:
-        graph, i: the node.
-        places: the arrays.
-        target: address of the result.
-        index: address of the indices, int64.
-        order: address of their places, smallest first; "" where the rows belong to nodes.
+    `index` is the address of the indices, int64, `order` that of their places, smallest first; "" where the rows belong
+    to nodes.
     """
     w = Writer(graph, places)
     node = graph.nodes[i]
@@ -39,15 +35,11 @@ def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str,
         row, *rest = w.apart("t", shape)
         group = shape[0].factor if node.type.has_dim else 0
         if order:
-            places_of = w.pointer(order, INT64)
-            first, end = (
-                w.index(f"ab_first({numbers}, {places_of}, {w.extent(n_indices)}, {r})") for r in (row, f"{row} + 1")
-            )
+            one, sought = row, f"{numbers}, {w.pointer(order, INT64)}, {w.extent(n_indices)}"
         else:
             one = w.index(f"ab_div({row}, {group})") if group != 1 else row
-            first, end = (
-                w.index(f"ab_first({numbers}, {w.extent(n_indices)}, {group}, {r})") for r in (one, f"{one} + 1")
-            )
+            sought = f"{numbers}, {w.extent(n_indices)}, {group}"
+        first, end = (w.index(f"ab_first({sought}, {r})") for r in (one, f"{one} + 1"))
         w.add(f"{c_type(dtype)} total = {identity(node)};")
         with w.block(f"for (i64 s = {first}; s < {end}; ++s)"):
             place = w.load(w.pointer(order, INT64), "s", INT64) if order else "s"
@@ -61,14 +53,10 @@ def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str,
 
 
 def write_add(o: int, rows: Any, width: int, dtype: DType, source: tuple[str, int, int], sorted_rows: bool) -> Kernel:
-    """The kernel that adds values to rows of a pool.
+    """The kernel that adds the values of result `o`, rows × width, to rows of a pool.
 
-    Args:
-        o: the result.
-        rows, width: of the values.
-        dtype: of the values.
-        source: their address, the width of the rows they are part of, and the first column.
-        sorted_rows: whether rows may be there several times; their places then come sorted, in segments.
+    `source` is their address, the width of the rows they are part of, and the first column. With `sorted_rows` rows may
+    be there several times: their places come sorted, in segments.
     """
     w = Writer(Graph(), {})
     address, total, offset = source

@@ -154,25 +154,12 @@ class _Writer:
             return literal(node.attrs[0], node.type.dtype)
         if operand.level == "column":
             return "j"
-        array = self.argument(
-            "a",
-            (
-                "array",
-                operand.node,
-                operand.rows,
-                operand.width,
-                operand.in_pool,
-                operand.level in ("vector", "cell"),
-                operand.through >= 0,
-            ),
-            ArrayArgument(operand),
-        )
-        row = "i"
-        if operand.in_pool or operand.through >= 0:
-            rows = self.argument(
-                "r", ("rows", operand.node if operand.in_pool else -1, operand.through), RowsArgument(operand)
-            )
-            row = f"{rows}[i]"
+        is_flat, is_indirect = operand.level in ("vector", "cell"), operand.through >= 0
+        key = ("array", operand.node, operand.rows, operand.width, operand.in_pool, is_flat, is_indirect)
+        array, row = self.argument("a", key, ArrayArgument(operand)), "i"
+        if operand.in_pool or is_indirect:
+            rows = ("rows", operand.node if operand.in_pool else -1, operand.through)
+            row = f"{self.argument('r', rows, RowsArgument(operand))}[i]"
         name = self.fresh("x")
         if operand.level in ("element", "vector"):
             source = self.names.get(("slice", operand))

@@ -29,23 +29,19 @@ from .driver import Driver, Program
 
 
 def lower(graph: Graph, name: str, accumulate: Sequence[bool], backend: str, add: bool = True) -> Program:
-    """Make the program of a graph.
+    """Make the program of a batched graph, for "numpy" or "numba"; `name` is the driver's.
 
-    Args:
-        graph: a batched graph.
-        name: of the driver.
-        accumulate: for each result whether it goes to rows of a pool, rather than to a block of its own.
-        backend: "numpy" or "numba".
-        add: whether results that go to rows are added to them, or stored, which takes rows that are all different.
+    accumulate: for each result whether it goes to rows of a pool, rather than to a block of its own
+    add: whether results that go to rows are added to them, or stored, which takes rows that are all different
     """
-    if len(accumulate) != len(graph.outputs):
-        raise ValueError(f"{len(graph.outputs)} results, {len(accumulate)} flags")
     steps = steps_of(graph, accumulate, backend)
     return Driver(steps, name, accumulate, backend, add).program(graph_inputs(graph))
 
 
 def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
     """The calls and loops of the program of a graph; with NumPy, calls only. On devices reductions are no loops."""
+    if len(accumulate) != len(graph.outputs):
+        raise ValueError(f"{len(graph.outputs)} results, {len(accumulate)} flags")
     if backend == "numpy":
         return calls_only(graph)
     if backend in DEVICES:

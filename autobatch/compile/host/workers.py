@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.host import matmul, tiles
+from ...backends.host.threads import n_cores
 from ...base import disk
 from ...base.interrupts import uninterrupted
 from ..kernel import Kernel
@@ -172,11 +173,6 @@ def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
     if not n_workers or kept_in is None:
         return _NOBODY
     return Team(sorted(tasks, key=lambda task: (-task.weight, -len(task.source))), n_workers, kept_in)
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _announced: list[bool] = []

@@ -140,11 +140,8 @@ class _Merger(Rewriter):
 def derive(graph: Graph, known: list[Graph]) -> Graph:
     """Move out what depends on shared operands alone and is more than a view: it is computed once per run.
 
-    Args:
-        graph: a batched graph.
-        known: the expressions, each under its number; what is new is added.
-
-    Returns: the graph, reading the expressions as inputs of the kind "derived".
+    The graph that is returned reads it as inputs of kind "derived": the number of its expression in `known`, to which
+    new ones are added.
     """
     varies = varying(graph)
     reads_shared: list[bool] = []

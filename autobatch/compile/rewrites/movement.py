@@ -54,11 +54,7 @@ def _push_slice(b: Rewriter, i: int) -> int | None:
     node = b.nodes[i]
     if node.op is not SLICE or node.attrs[3] != 1:
         return None
-    return _sliced(b, node.inputs[0], node)
-
-
-def _sliced(b: Rewriter, source: int, node: Node) -> int | None:
-    axis, start, length, _ = node.attrs
+    (source,), (axis, start, length, _) = node.inputs, node.attrs
     x = b.nodes[source]
     if x.op is SLICE and x.attrs[0] == axis and x.attrs[3] == 1:
         return b.apply(SLICE, b.number[x.inputs[0]], attrs=(axis, x.attrs[1] + start, length, 1), level=node.level)

@@ -31,11 +31,11 @@ def read_in_pools(pieces: Pieces) -> Pieces:
     in_pools |= {n + k: (backward, i) for k, i in enumerate(later_residuals) if backward.nodes[i].kind == "cotangent"}
     sparse = [(k, _read_where_it_lies(gradient, pieces)) for k, gradient in pieces.sparse]
 
-    needed = _residuals(pieces.final) - in_pools.keys() | {gradient.ids for _, gradient in sparse}
+    needed = pieces.final.types("residual").keys() - in_pools.keys() | {gradient.ids for _, gradient in sparse}
     needed |= {gradient.rows for _, gradient in sparse if not gradient.of_result}
     later = [k for k in range(n, len(pieces.residuals)) if k in needed]
     backward = backward.part([*backward.outputs[:n_slots], *(later_residuals[k - n] for k in later)], lambda _: None)
-    needed |= _residuals(backward) - in_pools.keys()
+    needed |= backward.types("residual").keys() - in_pools.keys()
     earlier = [k for k in range(n) if k in needed]
     place = {k: at for at, k in enumerate(earlier + later)}
 
@@ -77,7 +77,3 @@ def _read_where_it_lies(gradient: SparseGradient, pieces: Pieces) -> SparseGradi
     while node.op is RESHAPE:
         node = nodes[node.inputs[0]]
     return SparseGradient(gradient.ids, node.attrs[1], of_result=True) if node.kind == "cotangent" else gradient
-
-
-def _residuals(graph: Graph) -> set[int]:
-    return set(graph.types("residual"))
