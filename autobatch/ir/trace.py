@@ -164,7 +164,8 @@ class Builder:
         if op.dtypes == "float":
             dtype = FLOAT64 if weak and dtype.kind != "f" else float_dtype(dtype)
         if start and not (isinstance(values[0], Tracer) and values[0].dtype.kind == "b"):
-            raise op_error(op.name, "the condition is not boolean", expected="bool[...]", got=repr(values[0]))
+            got = str(values[0]._type) if isinstance(values[0], Tracer) else repr(values[0])
+            raise op_error(op.name, "the condition is not boolean", expected="bool[...]", got=got)
         head = [self._as(values[0], np.dtype(np.bool_))] if start else []
         return head + [self._as(v, dtype) for v in values[start:]]
 

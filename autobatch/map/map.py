@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar, overload
 
 from ..base.clocks import timed
-from ..base.errors import RecordingError, user_error
+from ..base.errors import RecordingError, op_error, user_error
 from ..base.interrupts import original
 from ..engine.flush import flush, give_up_unheld, run_own_pending
 from ..record.context import flags
@@ -83,12 +83,12 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True,
     """
     refuse_inside("map", "pass a list to the cell and iterate over it", of_maps=False)
     if not sequences:
-        raise TypeError("map() needs at least one sequence")
+        raise op_error("map", "there is no sequence", repair="pass one sequence for each argument of the function")
     if reuse not in (False, True, "check"):
-        raise ValueError(f'map: reuse is False, True or "check", not {reuse!r}')
+        raise op_error("map", 'reuse is False, True or "check"', got=repr(reuse))
     columns = [list(s) for s in sequences]
     if len({len(c) for c in columns}) > 1:
-        raise ValueError(f"map: sequences of unequal length: {', '.join(str(len(c)) for c in columns)}")
+        raise op_error("map", "sequences of unequal length", got=", ".join(str(len(c)) for c in columns))
     sync()
     call = state.maps
     state.maps = call + 1

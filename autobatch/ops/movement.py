@@ -353,7 +353,7 @@ def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
         if isinstance(extent, Dim) or extent % n:
             raise op_error(
                 "split",
-                f"axis {axis} does not divide into {n} equal parts",
+                f"axis {axis + len(x.shape)} does not divide into {n} equal parts",
                 got=str(x.shape),
                 repair="pass the positions to cut at",
             )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import OpTypeError, op_error
+from ..base.errors import op_error
 from ..base.types import Type, counted, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
 from .elementwise import ADD, MAXIMUM, MINIMUM, MUL, cast, equal, float_dtype, where
@@ -220,9 +220,9 @@ def reduction(name: str, x: Any, axis: int | tuple[int, ...] | None, keepdims: b
         if x.shape[a] == 0 and not math.isfinite(op.identity):
             raise op_error(
                 name,
-                f"axis {a} is empty, and an empty {name} has no value",
+                f"axis {a + len(x.shape)} is empty, and an empty {name} has no value",
                 got=str(x.shape),
-                repair="guard the call with an if, or use ab.sum",
+                repair="guard the call with an if",
             )
     return apply(op, (x,), (axes, bool(keepdims))) if axes else reduced_alone(name, x)
 
@@ -248,5 +248,5 @@ def normalise_axes(name: str, axis: int | tuple[int, ...] | None, ndim: int) -> 
         return tuple(range(-ndim, 0))
     axes = [negative_axis(name, a, ndim) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
     if len(set(axes)) != len(axes):
-        raise OpTypeError(f"{name}: an axis is named twice: {axis}")
+        raise op_error(name, "an axis is named twice", got=str(axis))
     return tuple(sorted(axes))

@@ -30,8 +30,15 @@ class _HasParameters(Protocol):
 
 
 P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
 M = TypeVar("M", bound=_HasParameters)
 A = TypeVar("A", bound="list[Any] | tuple[Any, ...] | dict[Any, Any]")
+
+
+class _Function(Protocol[R]):
+    """A function of any arguments. No `Callable`: mypy makes an untyped one of overloads that a lambda fits alike."""
+
+    def __call__(self, /, *args: object, **kwargs: object) -> R: ...
 
 
 @overload
@@ -45,7 +52,7 @@ def grad(
 @overload
 def grad(fn: Callable[Concatenate[A, P], Tensor], argnums: Literal[0] = 0) -> Callable[Concatenate[A, P], A]: ...
 @overload
-def grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]: ...
+def grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> _Function[Any]: ...
 def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """The function that gives d fn / d argument: for one argument its structure, for several a tuple.
 
@@ -79,9 +86,7 @@ def value_and_grad(
     fn: Callable[Concatenate[A, P], Tensor], argnums: Literal[0] = 0
 ) -> Callable[Concatenate[A, P], tuple[Tensor, A]]: ...
 @overload
-def value_and_grad(
-    fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0
-) -> Callable[..., tuple[Tensor, Any]]: ...
+def value_and_grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> _Function[tuple[Tensor, Any]]: ...
 def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """Like `grad`, but the function gives (value, derivative).
 

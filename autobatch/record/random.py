@@ -57,7 +57,7 @@ def seed(n: int) -> None:
     >>> ab.seed(1); a = ab.normal(3).numpy(); ab.seed(1); bool((ab.normal(3).numpy() == a).all())
     True
     """
-    _seed[0] = n & _MASK
+    _seed[0] = whole("seed", n, None) & _MASK
     _seed[1] += 1
     _threads.generator = None
     sync()

@@ -493,7 +493,7 @@ def test_inside_a_derivative_everything_is_recorded() -> None:
         got = ab.evaluate(ab.grad(lambda m: total(m, True))(model))
         ab.seed(0)
         want = ab.evaluate(ab.grad(lambda m: total(m, False))(model))
-        for name, g in want.items():  # type: ignore[attr-defined]
+        for name, g in want.items():
             np.testing.assert_allclose(got[name], g, rtol=1e-6)
 
 
