@@ -149,7 +149,7 @@ class Builder:
             raise user_error(
                 CellError,
                 f"cell: {what} in {op.name}; a list of any length is traced once for all elements",
-                repair="combine elements by ab.sum, ab.mean, ab.max or ab.stack, or name it in @ab.cell(static=(...,))",
+                repair="combine them by ab.sum, prod, mean, max, min or stack, or name it in @ab.cell(static=(...,))",
             )
         return max(levels, default=SHARED)
 

@@ -126,7 +126,7 @@ class StackedTracer(Tensor):
             raise op_error(
                 op.name,
                 "this op mixes the rows of a stacked list whose length varies",
-                repair="reduce with ab.sum, ab.mean or ab.max over axis 0, or work on the elements",
+                repair="reduce over axis 0 alone, by ab.sum, prod, mean, max or min, or work on the elements",
             )
         inner = tuple(x._each if isinstance(x, StackedTracer) else x for x in operands)
         return StackedTracer(apply(op, inner, attrs))

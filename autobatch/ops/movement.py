@@ -99,7 +99,7 @@ def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
             raise op_error(
                 "reshape",
                 "the rows of a stacked list whose length varies cannot be rearranged",
-                repair="reduce with ab.sum, ab.mean or ab.max over axis 0, or work on the elements",
+                repair="reduce over axis 0 alone, by ab.sum, prod, mean, max or min, or work on the elements",
             )
         if target.count(-1) > 1 or known == 0 or total % known:
             raise op_error("reshape", "cannot infer the extent -1", got=f"{x.shape} as {target}")

@@ -212,7 +212,7 @@ def compute() -> None:
     assert_type(x.shape, tuple[int, ...])
     assert_type(ab.split(x, [1], axis=1), list[ab.Tensor])
     slope: ab.Tensor = ab.grad(lambda v: (v * v).sum())(x)
-    loss, slopes = ab.value_and_grad(lambda v, w: (v * w).sum(), argnums=(0, 1))(x, x)
+    loss, slopes = ab.value_and_grad(lambda v: (v * v).sum())(x)
     print(slope, loss, slopes)
     scores = Scores()
     assert_type(scores.double(x), ab.Tensor)

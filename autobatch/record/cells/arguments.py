@@ -156,7 +156,7 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
         is_number = isinstance(e, int | float | np.number) and not isinstance(e, bool)
         structure = _part(lift(as_array(e), tape) if is_number else e, one, tape)
         if any(not isinstance(s, RecordedTensor) for s in one.slots) or one.objects:
-            what = "a list argument holds something else than values or tuples of values"
+            what = "a list argument holds something other than values or tuples of values"
             raise op_error("cell", what, repair="name the argument in static=, or pass tuples")
         if one.numbers:
             raise op_error("cell", "a list argument holds numbers beside values", repair="pass ab.tensor(number)")
