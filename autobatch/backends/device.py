@@ -14,7 +14,7 @@ import numpy as np
 Host = np.ndarray[Any, Any]
 
 Matrices = tuple[int, int, bool, int]
-"""Address; numbers from one row in memory to the next; whether the transpose lies there; numbers from one matrix to
+"""Address; numbers from one row in memory to the next; whether it is transposed; numbers from one matrix to
 the next, 0 for one that all share."""
 
 Target = tuple[int, int, int]

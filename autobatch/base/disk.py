@@ -47,7 +47,7 @@ _since_look: list[int] = []
 
 
 class _Refused(Exception):
-    """A file that is damaged, or that somebody else could have written."""
+    """A file that is damaged, or that another user could have written."""
 
 
 def chosen() -> str | None:
@@ -170,7 +170,7 @@ def _look(wanted: str, make: bool = False) -> tuple[str | None, str]:
 
 
 def _fault(path: str) -> str:
-    """Why somebody else could have put something at a path: an empty string where only this user and root could."""
+    """Why another user could have written to a path: an empty string where only this user and root could."""
     if not hasattr(os, "geteuid"):
         return ""
     at, is_whole = path, True
@@ -189,7 +189,7 @@ def _fault(path: str) -> str:
 
 
 def _others_write(status: os.stat_result) -> bool:
-    """Whether somebody beside the owner may write; a group of this user alone is nobody else."""
+    """Whether others than the owner may write; a group of this user alone does not count."""
     if status.st_mode & _OTHERS_WRITE != stat.S_IWGRP:
         return bool(status.st_mode & _OTHERS_WRITE)
     try:

@@ -71,7 +71,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
             else:
                 execute(run, check)
         except OpIndexError:
-            one_by_one(tape)  # raises it at its own op; an op that nobody reads has none
+            one_by_one(tape)  # raises it at its own op; an op whose result is unused raises none
             if not joined:
                 raise
             return run_tape(tape, targets, joined=False)

@@ -52,7 +52,7 @@ class Chain:
                 if kind == "rows" and slots[k] >= 0:
                     made = self.values[slots[k]]
                     if self.graph.nodes[made].type is not node.type or level > 0:
-                        raise CompilerBug(f"chain: {self.graph.nodes[made]} is handed over as {node.type}\n{graph}")
+                        raise CompilerBug(f"chain: {self.graph.nodes[made]} is passed as {node.type}\n{graph}")
                     number.append(made)
                     continue
                 if kind == "rows":

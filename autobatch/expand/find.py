@@ -11,7 +11,7 @@ dictionary-based compression, 2000, section 2). Two symbols A B are one where
   without weights: it is as good in this context as in any other, whereas weights are read once for each launch;
 * weights are not read in many more launches, counted by chains of nodes that wait for each other: a projection that
   could run for all steps at once does not become part of the recurrence that reads it, unless that is cheaper than to
-  hand its results over.
+  pass its results on.
 
 A step of a recurrence stays one node a step: no symbol is joined with itself, nor with what begins or ends with it.
 Cost: once for a set of signatures, O(nodes) for each pair that is looked at, on a tape of bounded length.
@@ -51,8 +51,8 @@ class Facts:
     joinable: [S] whether nodes can become part of a run
     constant: [S] 1: results carry no gradient, 0: they may, EITHER: they are no numbers that could
     weights: [S] numbers read from shared operands by matmuls, once for each launch
-    slot_type: [slots] of a value that can be handed over inside a run, else -1
-    result_type: [results] of a value that can be handed over, else -2
+    slot_type: [slots] of a value that can be passed inside a run, else -1
+    result_type: [results] of a value that can be passed on, else -2
     """
 
     joinable: Ints
@@ -179,7 +179,7 @@ class _Search:
         return y.parts in self.repeated and x.parts[-len(y.parts) :] == y.parts
 
     def _join(self, a: int, b: int, at: Any, times: Any) -> bool:
-        """Make one symbol of two where they stand at these positions and hand over the same values."""
+        """Make one symbol of two where they are at these positions and pass on the same values."""
         t, table = self.tape, self.tape.signatures
         hashes = _handed(
             self.start[at], self.start[at + 2], t.sig, table.slot_of, table.slot_kind, t.slot_of, t.arg_of, t.args,
@@ -202,7 +202,7 @@ class _Search:
 
     def _handed_over(self, first: int, middle: int, end: int) -> int:
         """Numbers that two neighbours hand to each other or read both; 0 where they have nothing to do with each
-        other, or what is handed over has not the right type."""
+        other, or what is passed has the wrong type."""
         t, table, facts = self.tape, self.tape.signatures, self.facts
         base, own = int(t.value_of[first]), int(t.value_of[middle])
         common = set(t.args[t.arg_of[t.slot_of[first]] : t.arg_of[t.slot_of[middle]]].tolist())

@@ -4,7 +4,7 @@ Input: a `Tape` and `Rules`, patterns of its signatures. Output: an `Expansion`:
 recorded values are numbered in it; and how many nodes matched the signatures of a pattern and nothing else of it.
 
 From left to right the longest pattern is taken. What matches is looked at in full: signatures, which operand reads
-which value of the run, which operands read the same value from outside, and that nobody outside reads, and no root is,
+which value of the run, which operands read the same value from outside, and that no outside node reads, and no root is,
 what the joined node does not make.
 
 Invariants: the input is not changed; a recorded value has its number in the new tape, or -1 where it stays inside a

@@ -66,7 +66,7 @@ def map(fn: Callable[..., Any], *sequences: Iterable[Any], batched: bool = True,
     containers and small arrays hold), gives a recording of its own. What changes inside an example is not noticed: call
     `ab.forget()` then. `reuse="check"` calls `fn` each time and raises `RecordingError` where what it records is not
     what is kept. Each thread keeps up to 1 GB of recordings, and the examples they belong to; those used longest ago go
-    first, and those of models that nobody else holds.
+    first, and those of models that are no longer referenced.
 
     A recording that cannot be replayed raises `RecordingError`: where `fn` forces a value, reads the numbers of a
     parameter, asks for `ab.rng()`, depends on tensors recorded outside of it, puts tensors elsewhere than into its

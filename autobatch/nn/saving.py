@@ -139,7 +139,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:
     """The NumPy array of a parameter, buffer, PyTorch tensor or array; TypeError where there is none. A copy only of
-    what lies on a device."""
+    what is on a device."""
     if isinstance(value, (Parameter, Buffer)):
         return to_host(value.value)
     if is_on_device(value):

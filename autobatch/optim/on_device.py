@@ -140,7 +140,7 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 class Gradient:
-    """A gradient that lies on the device: its numbers, and for rows of a table which ones."""
+    """A gradient on the device: its numbers, and for a row-sparse one the row numbers."""
 
     def __init__(self, g: Any, value: Any, decay: float) -> None:
         """`g` as it came, the numbers of its parameter, and the factor of these that is added."""

@@ -55,7 +55,7 @@ class Move:
         return rows_of_a_part(n, width, 2 * sum(isinstance(x, np.ndarray) for x in self.arguments) * width)
 
     def run(self, view: Array, counter: Array, address: int) -> None:
-        """Change the parameter; rows that the counter, which lies at the address, has as taken are left out."""
+        """Change the parameter; rows taken according to the counter at the address are left out."""
         arguments = len(self.arguments[0]), math.prod(self.shape[1:]), view, *self.arguments
         if counter[2] < arguments[0]:
             share_counted(self.kernel, arguments, counter)
@@ -147,7 +147,7 @@ class Optimizer(ABC):
         update([self.params[index] for index in chosen], change)
 
     def _move_of(self, index: int, gradient: Array | SparseRows) -> Move | DeviceMove:
-        """What the step does, where the parameter lies; moments follow it there."""
+        """The move of one parameter, on its device; moments are moved there."""
         on_device = self.params[index].on_device
         for moments in self._moments.values():
             if is_on_device(moments[index]) is not on_device:
@@ -159,7 +159,7 @@ class Optimizer(ABC):
         """What the step does to parameter `index`; changes nothing. This step is number `self._steps[index] + 1`."""
 
     def _move_on_device(self, index: int, gradient: Any) -> DeviceMove:
-        """The same as `_move` for a parameter that lies on a device."""
+        """The same as `_move` for a parameter on a device."""
         raise BackendError(f"{self._name}: it has no kernels for parameters on a device")
 
     def _gradients(self, chosen: list[int]) -> list[Array | SparseRows]:

@@ -46,7 +46,7 @@ class _Holder:
 
 _holder = _Holder()
 _ALONE = sys.getrefcount(_holder.held)
-"""What `sys.getrefcount` says of an object that nobody holds but one attribute."""
+"""`sys.getrefcount` of an object that only one attribute references."""
 
 
 def settle(held: Iterable[Shared]) -> None:

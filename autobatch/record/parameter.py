@@ -48,7 +48,7 @@ class SparseRows:
     """A gradient that is zero outside some rows of a table.
 
     rows: int64[k], ascending, each once, always on the host; values: float[k, ...], one table row each, flat or not,
-    where the table lies; shape: of the table.
+    on the table's device; shape: of the table.
     """
 
     rows: Array
@@ -68,7 +68,7 @@ Gradient = Array | SparseRows
 
 
 class Held(Shared):
-    """A shared array with numbers of its own, which can be replaced. It lies where the backend in use when it was made
+    """A shared array with numbers of its own, which can be replaced. It is where the backend in use when it was made
     has its arrays, until `to` moves it."""
 
     __slots__ = ("_copy", "_data", "_version")
@@ -133,8 +133,8 @@ class Held(Shared):
             return self._data
         wanted, backend = ("the host", "numba") if device is None else (device.name, device.name)
         raise mixed_places(
-            f"{type(self).__name__} {self._type} lies on {place_of(self._data)}, and kernels run on {wanted}",
-            repair=f'move it with model.to("{backend}"), or run where it lies, by ab.set_backend',
+            f"{type(self).__name__} {self._type} is on {place_of(self._data)}, and kernels run on {wanted}",
+            repair=f'move it with model.to("{backend}"), or run on its backend, by ab.set_backend',
         )
 
     def _on_host(self) -> Array:

@@ -170,7 +170,7 @@ class Constant(Shared):
 
     @classmethod
     def of_array(cls, array: Any) -> Constant:
-        """A constant with the numbers of an array, of the host or of a device, that nobody changes."""
+        """A constant with the numbers of an array, of the host or of a device, that must not change."""
         if not is_on_device(array):
             return cls(array)
         made = cls.__new__(cls)

@@ -66,7 +66,7 @@ class Block:
     floats: Array
     places: Array  # [nodes] numbers in `lines`
     lines: Sequence[tuple[CodeType | None, int]]
-    firsts: Array | None = None  # [nodes + 1] first value of each, counted from `value`, once somebody has asked
+    firsts: Array | None = None  # [nodes + 1] first value of each, counted from `value`, computed lazily
 
 
 class Recording(TensorList):
@@ -103,7 +103,7 @@ class Recording(TensorList):
         self.links: list[tuple[int, Recording, int]] = []
         self.state = OPEN
         self.run: HostRun | DeviceRun | LoopRun | None = None
-        self.lines: dict[int, tuple[CodeType | None, int]] | None = None  # of values, once all else was let go of
+        self.lines: dict[int, tuple[CodeType | None, int]] | None = None  # of values, once all else was released
         self.constants: set[int] = set()  # those of them that are constants
         self.left: list[tuple[dict[int, int], Any]] = []  # copies of values that are there after the end: which, where
         self.moment: Any = None  # when its values on a device were made; None: they may still be being made
@@ -112,7 +112,7 @@ class Recording(TensorList):
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
         self.holders: list[weakref.ref[RecordedTensor]] = []  # those tensors
-        self.held: list[tuple[int, Type]] = []  # values of tensors that somebody held at the flush
+        self.held: list[tuple[int, Type]] = []  # values of tensors referenced at the flush
         self.thread = threading.get_ident()
         self.task = task
         hash(task)  # a reference remembers its hash, and is a key when the task has gone, too

@@ -42,7 +42,7 @@ _FREE = 2
 class Final:
     """The gradients of the shared operands of a signature, over all its launches.
 
-    arguments: of the program; joined: those of them that are put together from several launches: place, parts, shape
+    arguments: of the program; joined: those of them that are concatenated from several launches: place, parts, shape
     room: arrays for the results, where there are any: shapes and dtypes are `types`
     dense, sparse: whose gradients the results are; and those that come as rows: operand, row numbers and rows, in parts
     """
@@ -63,7 +63,7 @@ class Backward:
 
     pools: of cotangents, leased; clear: these and their rows to be zeroed
     seeds: for each seed a block of a pool, or a pool and row numbers
-    calls, finals: each put together when it is asked for, unless they are lists
+    calls, finals: prepared lazily, unless they are lists
     is_mixed: whether a launch is reversed for the sake of some of its nodes, while others in it do not lead to a seed
     """
 

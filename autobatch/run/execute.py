@@ -188,7 +188,7 @@ def code_of(run: HostRun, s: int, piece: str, add: bool = True) -> Code:
 
 
 def unchanged(same: Same, run: HostRun) -> bool:
-    """Whether what is the same for all launches is, in this run, what it was when they were put together."""
+    """Whether the operands shared by all launches are those that the calls were prepared with."""
     return all(same_for_all(run, s, kind, k) is array for s, kind, k, array in same)
 
 

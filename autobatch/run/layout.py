@@ -57,7 +57,7 @@ Call = tuple[Callable[..., Any], int, tuple[int, ...], Sequence[Any], list[Any],
 """A launch with all its arguments: program, nodes, sizes, what is read, what is written; and its number."""
 
 Same = list[tuple[int, str, int, Array]]
-"""What is the same for all launches of a signature, as it was when they were put together: signature, kind, number."""
+"""The operands shared by all launches of a signature that the calls were prepared with: signature, kind, number."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Layout:
     residuals: arrays saved for the backward pass, by signature
     loads: blocks that host inputs are written to, the places of these among those of the recording, and whether
         all of them are vectors; loaded: the values that they are, in the same order
-    forward, reverse: the passes, where they were put together to be run again; the backward passes by what was asked
+    forward, reverse: the passes, if prepared to be run again; the backward passes by what was asked
     is_shared: whether later runs will use it
     n_bytes: of memory
     """

@@ -163,7 +163,7 @@ def check_plan(tape: Tape, schedule: Schedule, plan: Plan, keep: bool | Bools = 
                 hold(holds[pool_of[value]].keys().isdisjoint(rows), f"value {value} lies on another payload")
                 write(value, start[value])
 
-    def lies(value: int, when: str) -> None:
+    def check_rows(value: int, when: str) -> None:
         held_there = [holds[pool_of[value]].get(row) for row in rows_of(value)]
         hold(held_there == held[value], f"the rows of value {value} do not hold it {when}")
 
@@ -186,7 +186,7 @@ def check_plan(tape: Tape, schedule: Schedule, plan: Plan, keep: bool | Bools = 
             form, n_rows = int(s.slot_kind[s.slot_of[launched] + j]), int(s.slot_rows[s.slot_of[launched] + j])
             values = [args[arg_of[slot_of[i] + j] : arg_of[slot_of[i] + j + 1]] for i in nodes]
             for value in (value for listed in values for value in listed):
-                lies(value, f"when launch {l} reads it")
+                check_rows(value, f"when launch {l} reads it")
                 hold(form != LIST or count[value] == n_rows, f"launch {l} lists value {value}, not of {n_rows} rows")
                 read.update((pool_of[value], row) for row in rows_of(value))
             rows = plan.rows[plan.rows_of[access] : plan.rows_of[access + 1]].tolist()
@@ -231,7 +231,7 @@ def check_plan(tape: Tape, schedule: Schedule, plan: Plan, keep: bool | Bools = 
     kept[tape.roots] = True
     for value in np.flatnonzero(kept).tolist():
         if pool_of[value] >= 0:
-            lies(value, "in the end")
+            check_rows(value, "in the end")
     row_bytes = [width * np.dtype(dtype).itemsize for width, dtype in tape.pools]
     hold(
         plan.peak_bytes == sum(n * size for n, size in zip(pool_rows, row_bytes, strict=True)),

@@ -1,6 +1,6 @@
 """Rows that no later launch reads are written again.
 
-Input: where `place` laid every block, one behind the other, and the last launch that reads each value. Output: the same
+Input: the consecutive blocks of `place`, and the last launch that reads each value. Output: the same
 arrays, with blocks moved. A block is free once the last launch has run that reads one of its values, directly or
 through views, and a later launch takes its rows: the first of a few free ranges that is large enough. Neighbouring free
 ranges become one. Cost: O(nodes + arguments).

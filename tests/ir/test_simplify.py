@@ -46,13 +46,13 @@ def test_reshapes() -> None:
 def test_transposes() -> None:
     b = Build()
     x = b.input("rows", 0, 2, 3, 4)
-    turned = b.op(TRANSPOSE, x, attrs=((1, 2, 0),))
+    transposed = b.op(TRANSPOSE, x, attrs=((1, 2, 0),))
     expected = """
         %0 = rows(0)                   f32[2, 3, 4]
         %1 = transpose(%0, (2, 0, 1))  f32[4, 2, 3]
         return %1, %0
         """
-    twice = b.op(TRANSPOSE, turned, attrs=((1, 2, 0),))
+    twice = b.op(TRANSPOSE, transposed, attrs=((1, 2, 0),))
     check(b.out(twice, b.op(TRANSPOSE, twice, attrs=((1, 2, 0),))), expected)
 
 

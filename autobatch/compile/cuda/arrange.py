@@ -104,7 +104,7 @@ class _Arranger:
         op = self.nodes[i].op
         return op is PRODUCT or (op.combine is not None and not is_inlined_scatter(self.graph, i))
 
-    def lies(self, i: int) -> bool:
+    def is_stored(self, i: int) -> bool:
         """Whether a node is in memory, for all readers."""
         node = self.nodes[i]
         if i in self.made or i in self.places or i in self.copied or i in self.gathered or self.is_heavy(i):
@@ -125,7 +125,7 @@ class _Arranger:
                 j = self.nodes[j].inputs[0]
             if i not in self.places and self.is_heavy(j) and j not in self.places:
                 self.places[i] = self.places[j] = f"out{self.result_of[i]}"
-        self._place_copies(lambda r: not r.in_pool and self.lies(r.node) and self.nodes[r.node].op is not INPUT)
+        self._place_copies(lambda r: not r.in_pool and self.is_stored(r.node) and self.nodes[r.node].op is not INPUT)
 
     def _place_copies(self, may: Callable[[Read], bool]) -> None:
         """What a loop only copies to a result, and may be placed there, needs no store."""
@@ -149,22 +149,22 @@ class _Arranger:
             node = self.nodes[i]
             if node.op is PRODUCT and node.type.dtype.kind == "f":
                 for j in node.inputs:
-                    self._demand(matrix(self.graph, j, self.lies).node)
+                    self._demand(matrix(self.graph, j, self.is_stored).node)
             elif reduces_segments(node.op) and self.is_heavy(i) and self.nodes[node.inputs[1]].type.dtype == INT64:
                 self._demand(node.inputs[1])
         for i in self.calls:
             node = self.nodes[i]
             costly = node.op.batch == "elementwise" and node.op.name not in _CHEAP
-            if not self.lies(i) and (costly or i in self.direct) and node.op not in (INPUT, CONST):
+            if not self.is_stored(i) and (costly or i in self.direct) and node.op not in (INPUT, CONST):
                 self.copied.add(i)
         for loop in self.loops if self.adds else ():
             self.demanded |= {s.value.node for s in loop.stores if s.kind == "add" and isinstance(s.value, Read)}
 
     def _demand(self, i: int) -> None:
-        while not self.lies(i) and self.nodes[i].op is RESHAPE:
+        while not self.is_stored(i) and self.nodes[i].op is RESHAPE:
             i = self.nodes[i].inputs[0]
         self.demanded.add(i)
-        if not self.lies(i):
+        if not self.is_stored(i):
             (self.gathered if self.nodes[i].op is INPUT else self.copied).add(i)
 
     # Inlined values of loops.
@@ -197,7 +197,7 @@ class _Arranger:
             if j in seen or self.nodes[j].op is CONST:
                 continue
             seen.add(j)
-            if j != i and (self.lies(j) or self.nodes[j].op is INPUT):
+            if j != i and (self.is_stored(j) or self.nodes[j].op is INPUT):
                 loads.add(j)
             elif self.nodes[j].op.name not in _CHEAP:
                 return False
@@ -229,7 +229,7 @@ class _Arranger:
             if j in seen:
                 continue
             seen.add(j)
-            if self.lies(j):
+            if self.is_stored(j):
                 found.add(j)
             else:
                 waiting.extend(self.nodes[j].inputs)

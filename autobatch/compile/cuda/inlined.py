@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 FEW_ROWS = 4
-"""Rows that are looked through for each number of a table they are added to."""
+"""Rows that are searched for each number of a table they are added to."""
 
 
 def _reshape(w: Writer, i: int, where: Indices, guard: str) -> str:

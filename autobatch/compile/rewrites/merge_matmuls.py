@@ -43,7 +43,7 @@ def merge_matmuls(graph: Graph) -> Graph:
 
 
 class _Merger(Rewriter):
-    """The new graph has what does not vary first, so that it can be put together."""
+    """The new graph has constant nodes first, so that they can be concatenated."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)

@@ -16,7 +16,7 @@ from .layout import DeviceLaunch, DeviceRun
 
 
 def execute_on_device(run: DeviceRun, check: Callable[[DeviceLaunch, int], None] | None = None) -> None:
-    """Run the launches, one behind the other; `check` sees every launch after it ran."""
+    """Run the launches in order; `check` sees every launch after it ran."""
     run.host_pools, run.payloads = host_pools(run), ()
     device, scratch = run.device, run.scratch
     plans = {}

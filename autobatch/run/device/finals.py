@@ -64,7 +64,7 @@ class Final:
         self.sizes = tuple(sum(x.sizes[k] for x in launches) for k in range(len(launches[0].sizes)))
 
     def reserve(self) -> int:
-        """Reserve what has to be put together, and the row numbers for that; returns the bytes of scratch."""
+        """Reserve memory for what has to be gathered, and the row numbers; returns the bytes of scratch."""
         run, s = self.back.run, self.s
         pieces = self.kernel.device_pieces
         for k, gradient in pieces.sparse:

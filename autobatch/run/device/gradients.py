@@ -25,7 +25,7 @@ def merge_rows(device: Device, ids: Array, parts: Sequence[Any], shape: tuple[in
     Args:
         device: of the parts.
         ids: int64[n], on the host.
-        parts: arrays of the device whose rows, one behind the other, have these numbers.
+        parts: arrays of the device whose concatenated rows have these numbers.
         shape: of the table.
     """
     order, starts, unique = sorted_rows(ids)

@@ -1,7 +1,7 @@
 """segments: which of the rows that a launch adds to are the same, so that each is added to once, in a fixed order; and
 which launches add to no row twice, which need no order.
 
-Input: row numbers of many accesses behind each other. Output: `Segments`. Where an access has some row twice, its
+Input: the concatenated row numbers of many accesses. Output: `Segments`. Where an access has some row twice, its
 entries are sorted by row, stably: `order` says which entry comes where, `starts` where each row begins. Invariants: the
 sums of a row are taken in the order of its entries. Cost: O(rows), and a sort of those accesses.
 """

@@ -1,6 +1,6 @@
 """staging buffer: what a device has to be told about a flush, in one buffer and one upload.
 
-Arrays are put in one by one; after `send` each lies at `address + ` the number that `put` gave, a multiple of 16.
+Arrays are put in one by one; after `send` each is at `address + ` the number that `put` gave, a multiple of 16.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Staging:
         return at
 
     def put_together(self, arrays: Sequence[Array]) -> int:
-        """The same for arrays that will lie behind each other without a gap."""
+        """The same for consecutive arrays without a gap."""
         return self.put(arrays[0] if len(arrays) == 1 else np.concatenate([a.reshape(-1) for a in arrays]))
 
     def send(self, device: Device) -> None:

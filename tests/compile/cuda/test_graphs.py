@@ -109,9 +109,9 @@ def test_products_of_all_layouts() -> None:
 def test_products_of_whole_numbers() -> None:
     b = Build(np.int64)
     x, w = b.input("residual", 0, M, 4), b.input("shared", 0, 6, 4)
-    turned = b.op(TRANSPOSE, w, attrs=((1, 0),))
+    transposed = b.op(TRANSPOSE, w, attrs=((1, 0),))
     stack = b.input("residual", 1, M, 2, 4)
-    check(b.out(b.op(PRODUCT, x, turned), b.op(PRODUCT, stack, turned)), (0,), (7,))
+    check(b.out(b.op(PRODUCT, x, transposed), b.op(PRODUCT, stack, transposed)), (0,), (7,))
 
 
 def test_rows_of_a_table_that_all_share() -> None:
@@ -156,11 +156,11 @@ def test_lists(dtype: Any) -> None:
 def test_moves() -> None:
     b = Build()
     x, s = b.input("rows", 0, M, 3, 4), b.input("shared", 0, 5, 3)
-    turned = b.op(TRANSPOSE, x, attrs=((0, 2, 1),))
-    flipped = b.op(SLICE, turned, attrs=(-2, 3, 4, -1))
+    transposed = b.op(TRANSPOSE, x, attrs=((0, 2, 1),))
+    flipped = b.op(SLICE, transposed, attrs=(-2, 3, 4, -1))
     every_other = b.op(SLICE, x, attrs=(-1, 0, 2, 2))
     padded = b.op(UNSLICE, flipped, attrs=(-1, 1, 3, 2, 7))
-    behind = b.op(CONCAT, turned, padded, flipped, attrs=(-1,))
+    behind = b.op(CONCAT, transposed, padded, flipped, attrs=(-1,))
     repeated = b.op(BROADCAST, b.op(RESHAPE, every_other, attrs=((M, 3, 1, 2),)), attrs=((M, 3, 2, 2),))
     static = b.op(CONCAT, s, b.op(fn.EXP, s), attrs=(-2,))
     again = b.op(TAKE, static, b.input("data", 0, M, dtype=np.int64))

@@ -50,8 +50,8 @@ def test_narrow_matrices_stay() -> None:
 def test_a_sum_over_all_nodes_reads_pools() -> None:
     b = Build()
     operands = b.input("reverse", 0, M, 3, 16), b.input("rows", 0, M, 4, 16)
-    turned = [b.op(TRANSPOSE, i, attrs=((0, 2, 1),)) for i in operands]
-    left, right = (b.op(RESHAPE, i, attrs=((M * 16, n),)) for i, n in zip(turned, (3, 4), strict=True))
+    transposed = [b.op(TRANSPOSE, i, attrs=((0, 2, 1),)) for i in operands]
+    left, right = (b.op(RESHAPE, i, attrs=((M * 16, n),)) for i, n in zip(transposed, (3, 4), strict=True))
     expected = """
         %0 = reverse(0)      f32[m, 3, 16]
         %1 = rows(0)         f32[m, 4, 16]

@@ -67,7 +67,7 @@ def test_mixing_places_names_the_repair(device: StandIn, here: str, there: str) 
     model = Reader()
     ab.set_backend(there)
     loss = ab.mean(ab.map(model.loss, SENTENCES))
-    with pytest.raises(BackendError, match=rf'lies on [\s\S]*model.to\("{there}"\)'):
+    with pytest.raises(BackendError, match=rf'is on [\s\S]*model.to\("{there}"\)'):
         loss.backward()
     model.to(there)
     ab.mean(ab.map(model.loss, SENTENCES)).backward()
