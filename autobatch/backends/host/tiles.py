@@ -164,23 +164,7 @@ def _is_run(rows, at, n):  # type: ignore[no-untyped-def]
 
 
 def _multiply_stacked(  # type: ignore[no-untyped-def]
-    x,
-    x_rows,
-    x_is_transposed,
-    w,
-    w_rows,
-    u,
-    u_rows,
-    u_is_transposed,
-    v,
-    v_rows,
-    n_nodes,
-    width,
-    y,
-    y_rows,
-    n,
-    add,
-    parts,
+    x, x_rows, x_trans, w, w_rows, u, u_rows, u_trans, v, v_rows, n_nodes, width, y, y_rows, n, add, parts
 ):
     """y[b] = x[b] w[b] + u[b] v[b], without the second product where v is empty; parts are so many nodes."""
     n_x, n_w = x_rows.size // n_nodes, w_rows.size // n_nodes
@@ -200,10 +184,10 @@ def _multiply_stacked(  # type: ignore[no-untyped-def]
                 yb = y[b]
             for k in range(n_terms):  # one call of `_block`, which is long once it is compiled
                 if k == 0:
-                    left, right, is_transposed = _matrix(x, x_rows, n_x, b), _matrix(w, w_rows, n_w, b), x_is_transposed
+                    left, right, is_trans = _matrix(x, x_rows, n_x, b), _matrix(w, w_rows, n_w, b), x_trans
                 else:
-                    left, right, is_transposed = _matrix(u, u_rows, n_u, b), _matrix(v, v_rows, n_v, b), u_is_transposed
-                if is_transposed:
+                    left, right, is_trans = _matrix(u, u_rows, n_u, b), _matrix(v, v_rows, n_v, b), u_trans
+                if is_trans:
                     left = left.T
                 again = 1 if k > 0 or (add and not apart) else 0
                 if k + 1 < n_terms:
@@ -224,7 +208,7 @@ def _multiply_stacked(  # type: ignore[no-untyped-def]
     return parts_done(parts, n_done)
 
 
-def _multiply_columns(pool, rows, n, is_transposed, w, y, add, parts):  # type: ignore[no-untyped-def]
+def _multiply_columns(pool, rows, n, is_trans, w, y, add, parts):  # type: ignore[no-untyped-def]
     """y[b] = x[b] w[b] for vectors w[b], where x[b], or its transpose, is n rows of a pool; parts are so many nodes."""
     n_done = 0
     first, last = take_part(parts, 0, y.shape[0])
@@ -235,7 +219,7 @@ def _multiply_columns(pool, rows, n, is_transposed, w, y, add, parts):  # type: 
                 yb[:] = 0
             for k in range(n):
                 row = pool[rows[b * n + k]]
-                if is_transposed:
+                if is_trans:
                     factor = w[b, k]
                     for j in range(row.size):
                         yb[j] += row[j] * factor
@@ -390,16 +374,15 @@ def multiply_stacked(
     n_nodes = len(rows) // n if n else y.shape[0]
     width = PANEL_BYTES // y.itemsize
     for k in range(0, len(terms), 2):
-        (x, x_rows, x_is_transposed), w = terms[k][0], _columns_together(terms[k][1])
-        u, u_rows, u_is_transposed, v = x[:0], NO_ROWS, False, (x[:0], NO_ROWS)
+        (x, x_rows, x_trans), w = terms[k][0], _columns_together(terms[k][1])
+        u, u_rows, u_trans, v = x[:0], NO_ROWS, False, (x[:0], NO_ROWS)
         inner = len(w[1]) // max(1, n_nodes) if w[1].size else w[0].shape[1]
         of_each = (n or y.shape[1]) * y.shape[2] * inner
         if k + 1 < len(terms):
-            (u, u_rows, u_is_transposed), v = terms[k + 1][0], _columns_together(terms[k + 1][1])
+            (u, u_rows, u_trans), v = terms[k + 1][0], _columns_together(terms[k + 1][1])
         again = add or k > 0
         arguments = (
-            x, x_rows, int(x_is_transposed), *w, u, u_rows, int(u_is_transposed), *v, n_nodes, width, y, rows, n,
-            int(again)
+            x, x_rows, int(x_trans), *w, u, u_rows, int(u_trans), *v, n_nodes, width, y, rows, n, int(again)
         )  # fmt: skip
         size = max(1, PART // max(1, of_each))
         if n_nodes:  # rows that are added to may repeat
@@ -412,10 +395,10 @@ def _columns_together(w: Stack) -> tuple[Any, Any]:
     return (matrices if matrices.strides[2] == matrices.itemsize else np.ascontiguousarray(matrices)), rows
 
 
-def multiply_columns(pool: Any, rows: Any, n: int, is_transposed: bool, w: Any, y: Any, add: bool = False) -> None:
+def multiply_columns(pool: Any, rows: Any, n: int, is_trans: bool, w: Any, y: Any, add: bool = False) -> None:
     """y[b] = x[b] w[b] for w (b, k, 1), where x[b], or its transpose, is n rows of a pool, all in order."""
     vectors = np.ascontiguousarray(w).reshape(w.shape[:2])
-    arguments = (pool, rows, n, int(is_transposed), vectors, y.reshape(y.shape[:2]), int(add))
+    arguments = (pool, rows, n, int(is_trans), vectors, y.reshape(y.shape[:2]), int(add))
     of_each = n * pool.shape[1]
     size = max(1, PART // max(1, 16 * of_each))  # reads each number once: as long as 16 multiplications elsewhere
     _run(_columns[y.dtype], arguments, y.shape[0], size, 16 * y.shape[0] * of_each)
