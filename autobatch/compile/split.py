@@ -20,7 +20,7 @@ from ..base.types import Dim, Type
 from ..ir.graph import CONST, INPUT, Graph
 from ..ir.simplify import simplify
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
-from ..ops.movement import RESHAPE, TRANSPOSE
+from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
 
 CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange"))
 
@@ -171,14 +171,11 @@ class _Cut:
                 continue
             seen.add(i)
             node = self.graph.nodes[i]
-            if i in self.is_forward and node.op not in (INPUT, CONST) and self.varies[i] and not self.cheap(i):
+            is_cheap = node.op.batch in CHEAP or node.op in (INPUT, CONST, SLICE)
+            if i in self.is_forward and self.varies[i] and not is_cheap:
                 self.keep(i)
             elif i not in self.is_forward or i not in self.residuals:
                 stack.extend(node.inputs)
-
-    def cheap(self, i: int) -> bool:
-        op = self.graph.nodes[i].op
-        return op.batch in CHEAP or op.name == "slice"
 
 
 def _lead(type: Type) -> int | None:

@@ -292,13 +292,10 @@ class _Writer:
             for i in step.reductions:
                 self.reduce(i, now, self.passes[k + 1])
             for number, store in enumerate(self.loop.stores):
-                if number not in is_stored and (isinstance(store.value, Read) or self.has(store.value, now)):
+                is_known = isinstance(store.value, Read) or store.value in self.names or store.value in now.names
+                if is_known and number not in is_stored:
                     is_stored.add(number)
                     self.store(store, now)
-
-    def has(self, value: int, now: _Pass) -> bool:
-        """Whether a value is known in a pass."""
-        return value in self.names or value in now.names
 
     def text(self) -> str:
         """The whole module."""
