@@ -45,7 +45,7 @@ def measure(results: Results, where: Where, name: str, dim: int, batch: int, eve
 
 
 def steps(results: Results, where: Where, workload: Workload, dim: int, batches: Sequence[list[Any]]) -> dict[str, Any]:
-    """All programs by turns; what there is so far is kept under a name of its own."""
+    """All programs, interleaved; intermediate results are saved under their own name."""
     sizes, place = where.sizes, where.place
     programs = {**own_programs(workload, dim), **peers(workload.name, place, compiled=False)}
 

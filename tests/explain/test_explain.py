@@ -303,7 +303,7 @@ def test_only_earlier_recordings_that_lead_to_the_loss_are_explained() -> None:
 
 
 def test_chains_through_other_signatures_are_counted_as_chains() -> None:
-    """Two signatures of one op by turns: each node depends on the one before, and no count is negative."""
+    """Two alternating signatures of one op: each node depends on the one before, and no count is negative."""
 
     @ab.cell(static=("k",))
     def scaled(x: Any, k: float) -> Any:

@@ -30,7 +30,7 @@ def _nothing_is_left() -> Any:
 
 
 class Turns:
-    """Runs coroutines by turns: each goes on at `await turn()` when all others have."""
+    """Runs coroutines alternately: each continues at `await turn()` when all others have."""
 
     def __init__(self, *makers: Callable[[Callable[[], Awaitable[None]]], Coroutine[Any, Any, Any]]) -> None:
         self.makers = makers
