@@ -35,9 +35,11 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool, shape: ShapeLike | No
     if x.__class__ is list and axis is None and not keepdims:
         known = record_known_list(kind, x)
         if known is not None:
-            return known
+            return _of_shape(kind, known, shape, like)
     x = _listed(x)
     if not isinstance(x, list | tuple | TracedList):
+        if shape is not None or like is not None:
+            raise user_error(OpTypeError, f"{kind}: shape= and like= are for lists", repair="leave them out")
         if not isinstance(x, Tensor):
             x = tensor(x)
         return reduction(kind, x, axis, keepdims)
@@ -50,7 +52,17 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool, shape: ShapeLike | No
     if axis is not None or keepdims:
         what = f"{kind}: a list of values is reduced elementwise, without axis"
         raise user_error(OpTypeError, what, repair="use ab.stack(values) to reduce over axes")
-    return over_list(kind, x)
+    return _of_shape(kind, over_list(kind, x), shape, like)
+
+
+def _of_shape(kind: str, found: Any, shape: ShapeLike | None, like: Any) -> Any:
+    """The reduction of a list that is not empty, whose values have the shape that an empty one would have."""
+    if shape is not None or like is not None:
+        expected = like.shape if like is not None else tuple(np.atleast_1d(np.array(shape, int)).tolist())
+        if found.shape != expected:
+            what = f"{kind}: the values of the list have another shape than an empty list would give"
+            raise user_error(OpTypeError, what, expected=str(expected), got=str(found.shape))
+    return found
 
 
 def over_list(kind: str, values: Any) -> Any:

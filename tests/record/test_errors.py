@@ -85,6 +85,9 @@ def raised_at(error: type[Exception], action: Callable[[], Any]) -> str:
         (lambda: ab.dropout(vector(1.0), 1.5), ["dropout", "1.5"]),
         (lambda: ab.seed("text"), ["seed", "text"]),
         (lambda: ab.sum([]), ["sum", "empty", "shape= or like="]),
+        (lambda: ab.prod(vector(1, 2), axis=0, shape=(9,)), ["prod", "shape= and like= are for lists"]),
+        (lambda: ab.sum([vector(1, 2)], shape=3), ["sum", "another shape", "expected (3,), got (2,)"]),
+        (lambda: ab.sum([vector(1, 2), vector(1, 2)], like=vector(1)), ["sum", "another shape", "got (2,)"]),
         (lambda: ab.mean([]), ["mean", "empty"]),
         (lambda: ab.max([]), ["max", "empty"]),
         (lambda: ab.stack([]), ["stack", "empty"]),
@@ -418,6 +421,8 @@ def test_an_empty_sum_takes_a_shape() -> None:
     np.testing.assert_array_equal(ab.sum([], like=vector(1, 2)).numpy(), [0, 0])
     assert ab.sum([], like=ab.tensor(np.zeros(2), np.float64)).dtype == np.float64
     np.testing.assert_array_equal(ab.sum([vector(1, 2)], like=vector(1, 2)).numpy(), [1, 2])
+    assert ab.sum([ab.ones(2), ab.ones(2)], shape=2).shape == (2,)
+    assert ab.sum([ab.ones(())] * 2, shape=()).shape == ()
 
 
 def test_a_mixed_list_is_refused() -> None:
