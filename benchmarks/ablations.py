@@ -44,6 +44,10 @@ treelstm_nodes plain 64 64"""
 Row = dict[str, Any]
 
 
+def _same_graph(graph: Any, _: Any = None) -> tuple[Any, list[int]]:
+    return graph, list(range(len(graph.nodes)))
+
+
 def _not_expanded(tape: Any, signatures: Any, *_: Any) -> tuple[Expansion, list[Any]]:
     return Expansion(tape), list(signatures)
 
@@ -53,6 +57,10 @@ def _all_zeroed(run: Any, wanted: Any, *_: Any) -> FirstWrites:
 
 
 MECHANISMS: dict[str, dict[str, Any]] = {
+    "forwarded concat operands": {
+        "compile.host.lower:forward_concats": _same_graph,
+        "compile.split:forward_concats": _same_graph,
+    },
     "hoisted work": {"expand.expand:_cut": _not_expanded},
     "merged matmuls": {"compile.kernel:merge_matmuls": lambda graph: graph},
     "in-place matmuls": {

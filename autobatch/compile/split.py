@@ -20,7 +20,9 @@ from ..base.types import Dim, Type
 from ..ir.graph import CONST, INPUT, Graph
 from ..ir.simplify import simplify
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
-from ..ops.movement import RESHAPE, SLICE, TRANSPOSE
+from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
+from .rewrites.forward_concats import forward_concats
+from .rewrites.in_place_matmuls import concats_in_place
 
 CHEAP = frozenset(("elementwise", "reshape", "transpose", "broadcast", "arange"))
 
@@ -64,12 +66,16 @@ def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()
     wrt = differentiable(graph, trainable, constant)
     result = vjp(graph, wrt)
     outputs = list(graph.outputs)
-    whole, number = simplify(result.graph)
+    simple, simple_number = simplify(result.graph)
+    unmade = {simple_number[i] for i in concats_in_place(graph, graph.outputs)}
+    whole, whole_number = forward_concats(simple, set(simple_number[: result.n_forward]) - unmade)
+    number = [whole_number[i] for i in simple_number]
     forward_results = [number[i] for i in outputs]
     cotangents = [
         (graph.nodes[w].attrs, None if c is None else number[c]) for w, c in zip(wrt, result.cotangents, strict=True)
     ]
     is_forward = set(number[: result.n_forward])
+    is_forward |= {i for i, node in enumerate(whole.nodes) if node.op is SLICE and node.inputs[0] in is_forward}
     cut = _Cut(whole, is_forward)
 
     pieces = Pieces(Graph(), Graph(), Graph())
@@ -148,7 +154,8 @@ class _Cut:
             if i not in readers:
                 continue
             are_chosen = [r in chosen for r in readers[i]]
-            if nodes[i].op in (TRANSPOSE, RESHAPE) and all(are_chosen):
+            part = nodes[i].op is SLICE and nodes[nodes[i].inputs[0]].op is CONCAT  # the whole concat is a residual
+            if any(are_chosen) if part else nodes[i].op in (TRANSPOSE, RESHAPE) and all(are_chosen):
                 chosen.add(i)
         return chosen
 

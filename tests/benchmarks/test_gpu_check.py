@@ -233,7 +233,7 @@ def test_steps_of_a_workload_timeline_and_memory(tmp_path: Path) -> None:
     timeline = found[f"timeline: {at}"]
     assert timeline["held"]["calls"] == timeline["free"]["calls"] > 50
     assert any(kind["name"].startswith("gemm ") and kind["TFLOP/s"] > 0 for kind in timeline["kinds"])
-    assert any(name == "compose_forward_loop1" for name, *_ in timeline["free"]["each"])
+    assert any(name == "compose_forward_loop0" for name, *_ in timeline["free"]["each"])
     assert {growth["grown"] for growth in found[f"growth: {at}"].values() if isinstance(growth, dict)} == {0}
     assert "launches on the device" in found[f"profile: {at}"][CELLS_REUSED]
     cell = found[f"cell: {at}"]["cell"]

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from ...backends.transfer import DEVICES
 from ...ir.graph import Graph
 from ..fuse import calls_only, fuse
-from ..rewrites.in_place_matmuls import matmuls_in_place
+from ..rewrites.forward_concats import forward_concats
+from ..rewrites.in_place_matmuls import concats_in_place, matmuls_in_place
 from ..rewrites.movement import rewrite_movement
 from ..steps import Steps
 from ..text import graph_inputs
@@ -45,6 +46,8 @@ def steps_of(graph: Graph, accumulate: Sequence[bool], backend: str) -> Steps:
     if backend == "numpy":
         return calls_only(graph)
     if backend in DEVICES:
-        return fuse(rewrite_movement(graph), accumulate)
+        return fuse(forward_concats(rewrite_movement(graph))[0], accumulate)
     graph = rewrite_movement(graph, reductions=True)
+    unmade = concats_in_place(graph, graph.outputs)
+    graph = forward_concats(graph, [i for i in range(len(graph.nodes)) if i not in unmade])[0]
     return fuse(matmuls_in_place(graph, accumulate), accumulate, reductions=True)
