@@ -122,6 +122,8 @@ def prod(
 ) -> Tensor:
     """Product of one value over axes, or of a list of values, elementwise; `shape` and `like` as in `sum`: ones.
 
+    Zeros are no obstacle to first and second derivatives; a third is right where fewer than three factors are zero.
+
     >>> float(ab.prod(ab.tensor([2.0, 3.0]))), ab.prod([], shape=2).numpy().tolist()
     (6.0, [1.0, 1.0])
     """
