@@ -99,19 +99,24 @@ def run_whole(action: Callable[[], None]) -> None:
     >>> run_whole(lambda: None)
     """
     hold = uninterrupted()
-    raised: BaseException | None = None
     try:
         with hold:
-            for _ in range(ATTEMPTS):
-                try:
-                    action()
-                    break
-                except BaseException as error:
-                    raised = raised or error
-            if raised is not None:
-                raise raised
+            _to_the_end(action)
     finally:
         hold._restore()  # again: an exception sent by another thread may have cut the exit short
+
+
+def _to_the_end(action: Callable[[], None]) -> None:
+    """Run the action until it ends; then raise what interrupted it first."""
+    raised: BaseException | None = None
+    for _ in range(ATTEMPTS):
+        try:
+            action()
+            break
+        except BaseException as error:
+            raised = raised or error
+    if raised is not None:
+        raise raised
 
 
 def original(error: SystemError) -> BaseException:

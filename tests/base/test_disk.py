@@ -245,7 +245,7 @@ def test_without_any_folder_nothing_is_kept(folder: Path, monkeypatch: pytest.Mo
         raise FileNotFoundError("no usable temporary directory")
 
     monkeypatch.setattr("tempfile.mkdtemp", fail)
-    with pytest.warns(CacheWarning, match="they are not kept"):
+    with pytest.warns(CacheWarning, match="they are not cached"):
         disk.write(NAME, b"code")
         assert disk.read(NAME) is None
         assert disk.folder() is None

@@ -19,6 +19,7 @@ ALIGNMENT = 256
 def lay_out(lines: Sequence[str], n_bytes: Mapping[str, Any]) -> tuple[list[str], str]:
     """Places for arrays of these sizes, in bytes: assignments to their names, and the bytes in all, an expression.
 
+    >>> from autobatch.base.types import Dim
     >>> sizes = {name: Dim(0, 8) for name in ("v1", "v2", "v3")}
     >>> print("\\n".join(lay_out(["f(v1)", "g(v1, v2)", "h(v2, v3)"], sizes)[0]))
     v1 = v3 = scratch
