@@ -160,7 +160,7 @@ def test_a_long_chain_is_fast(draw: Draw) -> None:
     result = schedule(tape)
     seconds = time.perf_counter() - started
     assert len(result.launch_sig) == 100_000 == lower_bound(tape, result)
-    assert seconds < 2
+    assert seconds < 0.5
 
 
 SABOTAGE: dict[str, Callable[[dict[str, Any]], None]] = {
