@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from ..base.types import Dim, Type
+from ..base.types import Type
 from ..ir.graph import CONST, INPUT, Graph
 from ..ir.simplify import simplify
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
@@ -89,7 +89,7 @@ def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()
             rows_out.append(c)
             continue
         leaves = sum_of_scatters(whole, c)
-        if leaves is None or any(_lead(whole.nodes[ids].type) is None for ids, _ in leaves):
+        if leaves is None or any(not whole.nodes[ids].type.has_dim for ids, _ in leaves):
             pieces.dense.append(k)
             shared_out.append(c)
         else:
@@ -130,7 +130,7 @@ class _Cut:
         self.residuals: list[int] = []
         self.varies: list[bool] = []
         for node in graph.nodes:
-            self.varies.append(_lead(node.type) is not None or any(self.varies[j] for j in node.inputs))
+            self.varies.append(node.type.has_dim or any(self.varies[j] for j in node.inputs))
 
     def keep(self, i: int) -> int:
         if i not in self.residuals:
@@ -144,13 +144,13 @@ class _Cut:
     def final(self, outputs: list[int]) -> set[int]:
         """Nodes to run once after all launches: no lead, but made from values that have one; and views for them."""
         nodes = self.graph.nodes
-        needed = self.needed(outputs)
-        chosen = {i for i in needed if self.varies[i] and _lead(nodes[i].type) is None}
+        needed = [i for i, live in enumerate(self.graph.live(outputs)) if live]
+        chosen = {i for i in needed if self.varies[i] and not nodes[i].type.has_dim}
         readers: dict[int, list[int]] = {}
         for i in needed:
             for j in nodes[i].inputs:
                 readers.setdefault(j, []).append(i)
-        for i in sorted(needed, reverse=True):
+        for i in reversed(needed):
             if i not in readers:
                 continue
             are_chosen = [r in chosen for r in readers[i]]
@@ -158,15 +158,6 @@ class _Cut:
             if any(are_chosen) if part else nodes[i].op in (TRANSPOSE, RESHAPE) and all(are_chosen):
                 chosen.add(i)
         return chosen
-
-    def needed(self, outputs: list[int]) -> set[int]:
-        seen, stack = set(), list(outputs)
-        while stack:
-            i = stack.pop()
-            if i not in seen:
-                seen.add(i)
-                stack.extend(self.graph.nodes[i].inputs)
-        return seen
 
     def need_in_backward(self, outputs: list[int]) -> None:
         """Make residuals of the forward values that the backward piece reads and that are expensive to recompute."""
@@ -183,8 +174,3 @@ class _Cut:
                 self.keep(i)
             elif i not in self.is_forward or i not in self.residuals:
                 stack.extend(node.inputs)
-
-
-def _lead(type: Type) -> int | None:
-    """Index of the Dim in a shape, or None."""
-    return next((n.index for n in type.shape if isinstance(n, Dim)), None)

@@ -14,7 +14,7 @@ topological order by construction and every pass is a loop. Two kinds of graph s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -134,10 +134,10 @@ class Graph:
         """Types of the operands of a kind, by number."""
         return {n.attrs[1]: n.type for n in self.nodes if n.kind == kind}
 
-    def live(self) -> list[bool]:
-        """Which nodes the results need."""
+    def live(self, results: Iterable[int] | None = None) -> list[bool]:
+        """Which nodes these need, themselves included; None: the outputs."""
         needed = [False] * len(self.nodes)
-        for i in self.outputs:
+        for i in self.outputs if results is None else results:
             needed[i] = True
         for i in range(len(self.nodes) - 1, -1, -1):
             if needed[i]:

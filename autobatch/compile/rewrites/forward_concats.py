@@ -28,30 +28,26 @@ def forward_concats(graph: Graph, concats: Container[int] | None = None) -> tupl
     """The graph whose matmuls read parts of these concats (None: of all), and the new number of each old node."""
     nodes = graph.nodes
     part_of = _parts(graph, concats)
-    before = {c: _ancestors(graph, c) for c, _ in part_of.values()}
+    before = {c: graph.live(nodes[c].inputs) for c, _ in part_of.values()}
     new = Graph()
-    number = [-1] * len(nodes)
-
-    def copy(i: int, inputs: tuple[int, ...]) -> None:
-        node = nodes[i]
-        number[i] = new.add(node.op, inputs, node.attrs, node.type, node.level)
+    number: dict[int, int] = {}
 
     def part(j: int, reader: int) -> int:
         c, start = part_of.get(j, (reader, 0))
-        if c == reader or reader in before[c]:
+        if c == reader or before[c][reader]:
             return number[j]
-        for i in [*before[c], c]:
-            if number[i] < 0:
-                copy(i, tuple(number[k] for k in nodes[i].inputs))
+        for i in range(c + 1):
+            if (i == c or before[c][i]) and i not in number:
+                number[i] = new.copy(nodes[i], number)
         node, axis = nodes[j], nodes[c].attrs[0]
         return new.add(SLICE, (number[c],), (axis, start, node.type.shape[axis], 1), node.type, node.level)
 
     for i, node in enumerate(nodes):
-        if number[i] < 0:
+        if i not in number:
             is_reader = node.op in (PRODUCT, TRANSPOSE)
-            copy(i, tuple(part(j, i) if is_reader else number[j] for j in node.inputs))
+            number[i] = new.copy(node, {j: part(j, i) for j in node.inputs} if is_reader else number)
     new.outputs = tuple(number[i] for i in graph.outputs)
-    return new, number
+    return new, [number[i] for i in range(len(nodes))]
 
 
 def _parts(graph: Graph, concats: Container[int] | None) -> dict[int, tuple[int, int]]:
@@ -71,15 +67,3 @@ def _parts(graph: Graph, concats: Container[int] | None) -> dict[int, tuple[int,
                 found.setdefault(j, (i, start))
             start += nodes[j].type.shape[axis]
     return found
-
-
-def _ancestors(graph: Graph, i: int) -> list[int]:
-    """The nodes that a node depends on, in order."""
-    seen: set[int] = set()
-    waiting = list(graph.nodes[i].inputs)
-    while waiting:
-        j = waiting.pop()
-        if j not in seen:
-            seen.add(j)
-            waiting.extend(graph.nodes[j].inputs)
-    return sorted(seen)
