@@ -8,6 +8,7 @@ launches, a few microseconds each beyond arithmetic; half of that where a layout
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Run:
+class Run(ABC):
     """Values of one tape, and the residuals for its backward pass. Values are asked for by their recorded numbers.
 
     memo: arrays of the operands that signatures share; derived: of what is computed from these
@@ -69,17 +70,17 @@ class Run:
         """Whether a value was computed."""
         return bool(self.plan.start[self.expansion.value(recorded)] != -1)
 
+    @abstractmethod
     def accesses(self, number: int) -> Sequence[Access]:
         """What each slot of a launch reads."""
-        raise NotImplementedError
 
+    @abstractmethod
     def value(self, recorded: int, type: Type) -> Any:
         """A copy of one value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def copies(self, recorded: Sequence[int], type: Type) -> Any:
         """Copies of values of one type."""
-        raise NotImplementedError
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
