@@ -14,7 +14,7 @@ from ..base.errors import OpTypeError, op_error, user_error
 from ..base.types import counted
 from ..ir.tracers import TracedList, Tracer
 from ..ops.declare import apply, elements
-from ..ops.movement import STACK, negative_axis
+from ..ops.movement import STACK, extents, negative_axis
 from ..ops.reduce import REDUCTIONS, reduced_alone, reduction
 from ..ops.value import Axis, ShapeLike, Tensor, TensorLike
 from .creation import full
@@ -35,7 +35,7 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool, shape: ShapeLike | No
     if x.__class__ is list and axis is None and not keepdims:
         known = record_known_list(kind, x)
         if known is not None:
-            return _of_shape(kind, known, shape, like)
+            return known if shape is None and like is None else _of_shape(kind, known, shape, like)
     x = _listed(x)
     if not isinstance(x, list | tuple | TracedList):
         if shape is not None or like is not None:
@@ -57,11 +57,11 @@ def _reduce(kind: str, x: Any, axis: Axis, keepdims: bool, shape: ShapeLike | No
 
 def _of_shape(kind: str, found: Any, shape: ShapeLike | None, like: Any) -> Any:
     """The reduction of a list that is not empty, whose values have the shape that an empty one would have."""
-    if shape is not None or like is not None:
-        expected = like.shape if like is not None else tuple(np.atleast_1d(np.array(shape, int)).tolist())
-        if found.shape != expected:
-            what = f"{kind}: the values of the list have another shape than an empty list would give"
-            raise user_error(OpTypeError, what, expected=str(expected), got=str(found.shape))
+    if like is not None:
+        shape = like.shape
+    if shape is not None and found.shape != extents(shape):
+        what = f"{kind}: the values of the list have another shape than an empty list would give"
+        raise user_error(OpTypeError, what, expected=str(extents(shape)), got=str(found.shape))
     return found
 
 
