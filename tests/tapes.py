@@ -15,6 +15,7 @@ A signature is a name with the forms of its operands and results. Everything is 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,20 @@ def random_tapes(choose: st.DrawFn) -> Tape:
             text = f"{name}*2^0 = twice {some(single)} {pick(usual)} # {i} 7"
         names += drawing.line(text)
     return drawing.tape(choose(st.lists(st.sampled_from(names), min_size=1, max_size=4)))
+
+
+def chain(n: int) -> Tape:
+    """`leaf`, then n - 1 times `cell` of the one before."""
+    tape = draw_tape("a = leaf\nb = cell a", "b")
+    numbers = np.arange(n, dtype=np.int32)
+    return replace(
+        tape,
+        sig=np.minimum(numbers, 1),
+        slot_of=np.append(np.int32(0), numbers),
+        arg_of=numbers,
+        args=numbers[:-1],
+        value_of=np.arange(n + 1, dtype=np.int32),
+        int_of=np.zeros(n + 1, np.int32),
+        float_of=np.zeros(n + 1, np.int32),
+        roots=numbers[-1:],
+    )

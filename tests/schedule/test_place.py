@@ -19,6 +19,7 @@ from autobatch.schedule.check import check_plan
 from autobatch.schedule.place import place
 from autobatch.schedule.schedule import schedule
 from autobatch.schedule.structures import Plan, Schedule, Tape
+from tests.tapes import chain
 
 pytestmark = pytest.mark.usefixtures("on_the_host")
 
@@ -164,23 +165,11 @@ def test_kept_values_stay(draw: Draw) -> None:
     assert plan.start[0] != plan.start[2] and not np.isin(plan.start[3:], plan.start[[0, 2]]).any()
 
 
-def test_a_long_chain_is_fast(draw: Draw) -> None:
+def test_a_long_chain_is_fast() -> None:
     n = 100_000
-    tape = draw("a = leaf\nb = cell a", "b")
-    numbers = np.arange(n, dtype=np.int32)
-    long = replace(
-        tape,
-        sig=np.minimum(numbers, 1),
-        slot_of=np.append(np.int32(0), numbers),
-        arg_of=numbers,
-        args=numbers[:-1],
-        value_of=np.arange(n + 1, dtype=np.int32),
-        int_of=np.zeros(n + 1, np.int32),
-        float_of=np.zeros(n + 1, np.int32),
-        roots=numbers[-1:],
-    )
+    long = chain(n)
     for keep, rows in ((True, n), (False, 2)):
-        placed(tape, keep)
+        placed(chain(2), keep)
         order = schedule(long)
         started = time.perf_counter()
         plan = place(long, order, keep)

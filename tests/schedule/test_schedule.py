@@ -20,6 +20,7 @@ from autobatch.schedule import frontier
 from autobatch.schedule.check import check_schedule
 from autobatch.schedule.schedule import _waits, lower_bound, schedule
 from autobatch.schedule.structures import Tape
+from tests.tapes import chain
 
 pytestmark = pytest.mark.usefixtures("on_the_host")
 
@@ -53,23 +54,6 @@ def launches(tape: Tape) -> list[list[int]]:
     result = schedule(tape)
     check_schedule(tape, result)
     return [part.tolist() for part in np.split(result.nodes, result.launch_of[1:-1])] if result.nodes.size else []
-
-
-def chain(n: int, draw: Draw) -> Tape:
-    """`leaf`, then n - 1 times `cell` of the one before."""
-    tape = draw("a = leaf\nb = cell a", "b")
-    numbers = np.arange(n, dtype=np.int32)
-    return replace(
-        tape,
-        sig=np.minimum(numbers, 1),
-        slot_of=np.append(np.int32(0), numbers),
-        arg_of=numbers,
-        args=numbers[:-1],
-        value_of=np.arange(n + 1, dtype=np.int32),
-        int_of=np.zeros(n + 1, np.int32),
-        float_of=np.zeros(n + 1, np.int32),
-        roots=numbers[-1:],
-    )
 
 
 def tree(depth: int, prefix: str = "t") -> str:
@@ -154,8 +138,8 @@ def test_lower_bound_counts_chains_through_other_signatures(draw: Draw) -> None:
 
 @both_ways
 def test_a_long_chain_is_fast(draw: Draw) -> None:
-    schedule(chain(10, draw))
-    tape = chain(100_000, draw)
+    schedule(chain(10))
+    tape = chain(100_000)
     started = time.perf_counter()
     result = schedule(tape)
     seconds = time.perf_counter() - started
