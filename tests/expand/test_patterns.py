@@ -17,8 +17,8 @@ from autobatch.expand import expand as expansion
 from autobatch.expand import find as recurring
 from autobatch.expand import patterns
 from autobatch.explain.reasons import batching_reasons, why_not_together
-from autobatch.record.op_signatures import signatures
 from autobatch.schedule.structures import Expansion
+from tests.found_cells import forget
 
 D, WORDS = 4, 7
 Tree = Any
@@ -34,13 +34,6 @@ def from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget()
     yield
     forget()
-
-
-def forget() -> None:
-    for signature, _ in signatures.values():
-        decisions = signature.decisions
-        decisions.found_cells, decisions.searches, decisions.version = (), 0, decisions.version + 1
-        decisions.joined.clear()
 
 
 class Model(nn.Module):

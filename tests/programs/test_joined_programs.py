@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import autobatch as ab
 from autobatch.expand import expand, patterns
 from autobatch.expand import find as recurring
-from autobatch.record.op_signatures import signatures
 from tests import requested
+from tests.found_cells import forget
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, PLAIN, Model, Program, programs
 from tests.programs.test_random_programs import check_against_loop
 
@@ -36,14 +36,6 @@ def join_whatever_recurs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     ab.set_default_dtype("float32")
     forget()
-
-
-def forget() -> None:
-    """Ops on values alone have one signature in all programs: what was found for another program is no pattern here."""
-    for signature, _ in signatures.values():
-        decisions = signature.decisions
-        decisions.found_cells, decisions.searches, decisions.version = (), 0, decisions.version + 1
-        decisions.joined.clear()
 
 
 def check(program: Program, often: int, monkeypatch: pytest.MonkeyPatch) -> int:

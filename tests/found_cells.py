@@ -1,0 +1,13 @@
+"""Cells that were found, forgotten between tests: ops on values alone have one signature in all programs."""
+
+from __future__ import annotations
+
+from autobatch.record.op_signatures import signatures
+
+
+def forget() -> None:
+    """What was found for one program is no pattern in another."""
+    for signature, _ in signatures.values():
+        decisions = signature.decisions
+        decisions.found_cells, decisions.searches, decisions.version = (), 0, decisions.version + 1
+        decisions.joined.clear()
