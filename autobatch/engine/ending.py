@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -66,7 +65,7 @@ def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
     groups: dict[Type, list[int]] = {}
     for id, type in stays:
         groups.setdefault(type, []).append(id)
-    return [(dict(zip(ids, itertools.count(), strict=False)), run.copies(ids, type)) for type, ids in groups.items()]
+    return [({id: k for k, id in enumerate(ids)}, run.copies(ids, type)) for type, ids in groups.items()]
 
 
 def is_constant_recording(tape: Recording) -> bool:
@@ -78,6 +77,6 @@ def _frozen(tape: Recording, values: Sequence[tuple[int, Type]]) -> Array:
     """Which values of a recording that became arrays are of nodes through which no gradient flows."""
     assert tape.arrays is not None
     frozen_signatures = np.array([s.frozen for s in tape.signatures], np.bool_)
-    nodes = np.searchsorted(tape.arrays.value_of, [id for id, _ in values], side="right") - 1
+    nodes = tape.arrays.node_of([id for id, _ in values])
     flags: Array = frozen_signatures[tape.arrays.sig[nodes]]
     return flags

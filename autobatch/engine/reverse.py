@@ -17,7 +17,7 @@ from ..base.clocks import timed
 from ..base.errors import NonFiniteError, RecordingError, user_error
 from ..base.types import Array
 from ..compile.host.workers import compile_ahead
-from ..expand.gradient_flow import gradient_of_nodes, node_of
+from ..expand.gradient_flow import gradient_of_nodes
 from ..record.context import checking
 from ..record.expressions import pull_back
 from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, in_place_of, merge_rows
@@ -175,7 +175,7 @@ def _links_to(tape: Recording, seeds: dict[int, Array]) -> list[tuple[int, Recor
         return []
     assert tape.arrays is not None
     needs = gradient_of_nodes(tape, Expansion(tape.arrays), list(seeds))
-    nodes = node_of(tape.arrays, [id for id, _, _ in tape.links])
+    nodes = tape.arrays.node_of([id for id, _, _ in tape.links])
     return [link for link, is_needed in zip(tape.links, needs[nodes].tolist(), strict=True) if is_needed]
 
 

@@ -25,7 +25,7 @@ from ..record.tape import OPEN, Recording, state
 from ..run.backward import gradient_needed
 from ..schedule.structures import KERNEL, Expansion, Tape
 
-__all__ = ["carries_gradient", "gradient_of_nodes", "node_of", "note_constants", "set_apart"]
+__all__ = ["carries_gradient", "gradient_of_nodes", "note_constants", "set_apart"]
 
 Flags = np.ndarray[Any, Any]
 
@@ -48,20 +48,15 @@ def carries_gradient(recording: Recording, value: int) -> bool:
         tape = waiting.pop()
         if tape is recording and tape.state == OPEN:
             arrays = assemble(tape, ())
-            return bool(_flow(tape, arrays)[node_of(arrays, value)])
+            return bool(_flow(tape, arrays)[arrays.node_of(value)])
         if tape not in _flows:
             assert tape.arrays is not None
             _flows[tape] = _flow(tape, tape.arrays)
     assert recording.arrays is not None
-    return bool(_flows[recording][node_of(recording.arrays, value)])
+    return bool(_flows[recording][recording.arrays.node_of(value)])
 
 
 engine.carries_gradient = carries_gradient
-
-
-def node_of(arrays: Tape, values: Any) -> Any:
-    """The nodes that make values."""
-    return np.searchsorted(arrays.value_of, values, side="right") - 1
 
 
 def _flow(tape: Recording, arrays: Tape) -> Flags:
@@ -69,7 +64,7 @@ def _flow(tape: Recording, arrays: Tape) -> Flags:
     linked = []
     for lifted, old, number in tape.links:
         assert old.arrays is not None
-        if _flows[old][node_of(old.arrays, number)]:
+        if _flows[old][old.arrays.node_of(number)]:
             linked.append(lifted)
     frozen = np.array([s.frozen or s.name == STOP_GRADIENT.name for s in tape.signatures], np.int32)
     return _needed(arrays, linked, frozen, None)
@@ -84,7 +79,7 @@ def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[i
 
 def _needed(arrays: Tape, linked: Sequence[int], frozen: Any, targets: Sequence[int] | None) -> Flags:
     brought = np.zeros(arrays.sig.size, np.uint8)
-    brought[node_of(arrays, linked)] = 1
+    brought[arrays.node_of(linked)] = 1
     target = np.full(int(arrays.value_of[-1]), targets is None, np.uint8)
     if targets is not None:
         target[targets] = 1

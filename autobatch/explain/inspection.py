@@ -101,7 +101,7 @@ class Inspected:
 
     def producer(self, value: int) -> int:
         """The node that a value is a result of."""
-        return int(np.searchsorted(self.tape.value_of, value, side="right")) - 1
+        return int(self.tape.node_of(value))
 
     def kind(self, node: int) -> int:
         """KERNEL, a view, or PAYLOAD."""

@@ -189,7 +189,7 @@ class Recording(TensorList):
     def node_of(self, value: int) -> int:
         """The node that a value is a result of; O(log n) unless it was replayed."""
         if self.arrays is not None:
-            return int(np.searchsorted(self.arrays.value_of, value, side="right")) - 1
+            return int(self.arrays.node_of(value))
         node = value - bisect.bisect_left(self.beyond, value)
         for block in self.blocks:
             if value < block.value:

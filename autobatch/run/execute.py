@@ -57,7 +57,7 @@ class Run(ABC):
     def rows(self, recorded: int) -> tuple[int, Any]:
         """Pool of a value and its row numbers."""
         value = self.expansion.value(recorded)
-        node = int(np.searchsorted(self.tape.value_of, value, side="right")) - 1
+        node = int(self.tape.node_of(value))
         table = self.tape.signatures
         result = table.result_of[self.tape.sig[node]] + value - self.tape.value_of[node]
         start, count = int(self.plan.start[value]), int(self.plan.count[value])

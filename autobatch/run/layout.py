@@ -175,7 +175,7 @@ def places_of(
     if expansion.number is not None:
         values = expansion.number[values]
     tape = expansion.tape
-    nodes = np.searchsorted(tape.value_of, values, side="right") - 1
+    nodes = tape.node_of(values)
     pool_of = tape.signatures.result_pool[tape.signatures.result_of[tape.sig[nodes]]]
     starts, counts = plan.start[values], plan.count[values]
     order = np.lexsort((starts, pool_of))

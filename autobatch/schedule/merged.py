@@ -64,7 +64,7 @@ def merge(pieces: Sequence[Piece]) -> Tape:
             if number in first_value:
                 came.append(expansion.value(value))
                 there.append(first_value[number][0] + first_value[number][1].value(old))
-        over = np.searchsorted(tape.value_of, came, side="right") - 1
+        over = tape.node_of(came)
         sig, n_slots = numbers[tape.sig], np.diff(tape.slot_of)
         sig[over] = 0
         n_slots[over] += 1

@@ -110,6 +110,10 @@ class Tape:
     roots: Ints  # values that must be computed
     pools: list[tuple[int, np.dtype[Any]]]  # width and dtype of each
 
+    def node_of(self, values: Any) -> Any:
+        """The nodes that values are results of: of one value or of several."""
+        return np.searchsorted(self.value_of, values, side="right") - 1
+
     def with_data(self, ints: np.ndarray[Any, Any], floats: np.ndarray[Any, Any]) -> Tape:
         """The same nodes with other data."""
         return Tape(
