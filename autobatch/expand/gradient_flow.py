@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..base.jit import njit
+from ..base.types import Array
 from ..ops.elementwise import STOP_GRADIENT
 from ..record.assemble import assemble, with_signatures
 from ..record.forcing import engine
@@ -27,9 +28,7 @@ from ..schedule.structures import KERNEL, Expansion, Tape
 
 __all__ = ["carries_gradient", "gradient_of_nodes", "note_constants", "set_apart"]
 
-Flags = np.ndarray[Any, Any]
-
-_flows: weakref.WeakKeyDictionary[Recording, Flags] = weakref.WeakKeyDictionary()
+_flows: weakref.WeakKeyDictionary[Recording, Array] = weakref.WeakKeyDictionary()
 """Of recordings that ran, for each node whether its results carry a gradient."""
 
 
@@ -59,7 +58,7 @@ def carries_gradient(recording: Recording, value: int) -> bool:
 engine.carries_gradient = carries_gradient
 
 
-def _flow(tape: Recording, arrays: Tape) -> Flags:
+def _flow(tape: Recording, arrays: Tape) -> Array:
     """For each node whether its results carry a gradient; recordings that values were brought from come first."""
     linked = []
     for lifted, old, number in tape.links:
@@ -70,27 +69,27 @@ def _flow(tape: Recording, arrays: Tape) -> Flags:
     return _needed(arrays, linked, frozen, None)
 
 
-def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Flags:
+def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Array:
     """For each node of an expansion whether it carries a gradient to `targets`, or to any value."""
     linked = [expansion.value(value) for value, _, _ in tape.links]
     wanted = None if targets is None else [expansion.value(value) for value in targets]
     return _needed(expansion.tape, linked, expansion.tape.signatures.frozen, wanted)
 
 
-def _needed(arrays: Tape, linked: Sequence[int], frozen: Any, targets: Sequence[int] | None) -> Flags:
+def _needed(arrays: Tape, linked: Sequence[int], frozen: Any, targets: Sequence[int] | None) -> Array:
     brought = np.zeros(arrays.sig.size, np.uint8)
     brought[arrays.node_of(linked)] = 1
     target = np.full(int(arrays.value_of[-1]), targets is None, np.uint8)
     if targets is not None:
         target[targets] = 1
-    found: Flags = gradient_needed(
+    found: Array = gradient_needed(
         arrays.sig, arrays.slot_of, arrays.arg_of, arrays.args, arrays.value_of, arrays.signatures.trainable, frozen,
         brought, target,
     )  # fmt: skip
     return found
 
 
-def set_apart(arrays: Tape, signatures: list[Signature], needs: Flags) -> Tape:
+def set_apart(arrays: Tape, signatures: list[Signature], needs: Array) -> Tape:
     """Give nodes without gradient a signature of their own, so that they share no launch with nodes that have one."""
     kinds = arrays.signatures.kind
     sig = arrays.sig.copy()
@@ -108,7 +107,7 @@ def set_apart(arrays: Tape, signatures: list[Signature], needs: Flags) -> Tape:
     return dataclasses.replace(with_signatures(arrays, signatures), sig=sig)
 
 
-def note_constants(arrays: Tape, signatures: list[Signature], needs: Flags) -> None:
+def note_constants(arrays: Tape, signatures: list[Signature], needs: Array) -> None:
     """Where all nodes of a signature read values without gradient in a slot, put a variant in its place, whose backward
     pass computes nothing for that slot: the input of a network, say.
 

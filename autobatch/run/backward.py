@@ -18,11 +18,11 @@ import numpy as np
 
 from ..backends.host.arena import Lease, lend
 from ..base.jit import njit
-from ..base.types import Type, size_of
+from ..base.types import Array, Type, size_of
 from .execute import Code, HostRun, Run, code_of, note_same, rows_of_launch, same_for_all, unchanged
 from .feed import batched
 from .first_writes import FirstWrites, clear_rows, first_writes
-from .layout import Access, Array, Call, HostLaunch, Launch, Same, pool_number, resolve
+from .layout import Access, Call, HostLaunch, Launch, Same, pool_number, resolve
 from .protocols import SharedOperand
 
 GiveDense = Callable[[SharedOperand, Array], None]

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.types import Type
+from ..base.types import Array, Type
 from ..ir.interpret import interpret
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
 from .feed import Feed, feed, form_of, from_lengths
-from .layout import Access, Array, Call, HostLaunch, Launch, Layout, Same
+from .layout import Access, Call, HostLaunch, Launch, Layout, Same
 from .protocols import SharedOperand, Signature
 
 if TYPE_CHECKING:

@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.types import Type
-
-Array = np.ndarray[Any, Any]
+from ..base.types import Array, Type
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.jit import njit
+from ..base.types import Array
 from .execute import Run
-from .layout import Array, pool_number
+from .layout import pool_number
 
 UNTOUCHED, TOUCHED, HERE = 0, 1, 2
 

@@ -21,9 +21,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from ..base.types import Array
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
 from .backward import Asked, ToReverse
-from .layout import Array, Layout, lay_out
+from .layout import Layout, lay_out
 from .protocols import SharedOperand, Signature
 
 __all__ = ["PlanCache", "Planned", "Question", "numbered"]

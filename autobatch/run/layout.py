@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends.host.arena import Lease
-from ..base.types import Dim, Type, size_of
+from ..base.types import Array, Dim, Type, size_of
 from ..schedule.structures import Expansion, Plan, Schedule, Slot, Tape
 
 if TYPE_CHECKING:
     from .backward import Asked, Backward
     from .protocols import Signature
-
-Array = np.ndarray[Any, Any]
 
 
 Access = tuple[Any, Array, int]

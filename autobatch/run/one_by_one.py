@@ -15,13 +15,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..base.errors import OpIndexError
-from ..base.types import Type
+from ..base.types import Array, Type
 from ..ir.graph import Graph, Origin
 from ..ir.interpret import Read, interpret
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
 from ..schedule.structures import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
 from .backward import GiveDense, GiveRows
-from .layout import Array
 from .protocols import SharedOperand, Signature
 
 Name = Callable[[int, Origin | None, str, Array], NoReturn]

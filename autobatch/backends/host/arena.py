@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from ...base.types import Array
 
 _SMALLEST = 4096
 

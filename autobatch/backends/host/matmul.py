@@ -19,11 +19,10 @@ import llvmlite.binding
 import numpy as np
 
 from ...base.errors import BackendError
+from ...base.types import Array
 from . import mkl, tile_code, tiles
 from .packed_weights import kept
 from .verbs import add_rows, gather, store_rows
-
-Array = np.ndarray[Any, Any]
 
 Operand = Any
 """One matrix for all, or a matrix for each node: an array of them, or (pool, rows, n, is transposed) where each is n

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ...base.types import Array
 from .tiles import panels
-
-Array = np.ndarray[Any, Any]
 
 
 class _Record:

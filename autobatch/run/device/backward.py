@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ...backends.transfer import is_on_device
+from ...base.types import Array
 from ..backward import GiveDense, GiveRows, to_reverse
-from ..layout import Array, pool_number
+from ..layout import pool_number
 from .execute import fixed_inputs
 from .finals import Final
 from .layout import DeviceLaunch, DeviceRun, largest

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...backends.transfer import to_host
-from ...base.types import Type
+from ...base.types import Array, Type
 from ...compile.kernel import Kernel
 from ...compile.split import SparseGradient
 from ..backward import GiveDense, GiveRows
-from ..layout import Array, rows_shape
+from ..layout import rows_shape
 from .execute import fixed_inputs
 from .layout import DeviceLaunch
 from .rows import take_rows

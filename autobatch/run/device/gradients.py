@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.device import Device
-from ..layout import Array
+from ...base.types import Array
 from .rows import add_rows
 from .rows import merge_rows as launch_merge
 from .segments import sorted_rows

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ...backends.transfer import is_on_device
+from ...base.types import Array
 from ...schedule.structures import Slot
 from ..feed import from_lengths
-from ..layout import Array, resolve
+from ..layout import resolve
 from .layout import DeviceLaunch, DeviceRun
 
 

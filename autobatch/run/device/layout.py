@@ -16,11 +16,11 @@ import numpy as np
 from ...backends.device import Device
 from ...backends.transfer import is_on_device
 from ...base.jit import njit
-from ...base.types import Type
+from ...base.types import Array, Type
 from ...compile.cuda.lower import CudaProgram
 from ...schedule.structures import Expansion, Plan, Schedule
 from ..execute import Run
-from ..layout import Access, Array, Launch, gradients_wanted, places_of, pool_number, rows_shape
+from ..layout import Access, Launch, gradients_wanted, places_of, pool_number, rows_shape
 from ..protocols import Recording, SharedOperand, Signature
 from .expressions import evaluate
 from .memory import Room

@@ -9,13 +9,11 @@ sums of a row are taken in the order of its entries. Cost: O(rows), and a sort o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ...base.jit import njit
-
-Array = np.ndarray[Any, Any]
+from ...base.types import Array
 
 
 @dataclass(slots=True)

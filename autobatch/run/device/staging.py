@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.device import Device
-
-Array = np.ndarray[Any, Any]
+from ...base.types import Array
 
 ALIGNMENT = 16
 
