@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ir.graph import INPUT, SHARED, Graph
+from ..ir.graph import SHARED, Graph
 from ..ops.linalg import PRODUCT
 from ..record.signature import Signature
 
@@ -20,7 +20,7 @@ def reads_of_weights(graph: Graph) -> list[tuple[frozenset[int], int, int]]:
     depends: list[frozenset[int]] = []
     found = []
     for node in graph.nodes:
-        is_operand = node.op is INPUT and node.attrs[0] == "rows"
+        is_operand = node.kind == "rows"
         depends.append(frozenset([node.attrs[1]] if is_operand else (k for j in node.inputs for k in depends[j])))
         shared = [graph.nodes[j].type for j in node.inputs if graph.nodes[j].level == SHARED]
         if node.op is PRODUCT and shared:

@@ -113,7 +113,7 @@ def _half(graph: Graph, outputs: list[int], handed: Callable[[int], int | None],
         r = handed(i)
         if r is not None:
             results.add(r)
-        elif nodes[i].op is INPUT and nodes[i].attrs[0] in read:
+        elif nodes[i].kind in read:
             read[nodes[i].attrs[0]].add(nodes[i].attrs[1])
     rows = [*sorted(read["rows"]), *(-1 - r for r in sorted(results))]
     order = {"rows": rows, "data": sorted(read["data"]), "shared": sorted(read["shared"])}
@@ -123,6 +123,6 @@ def _half(graph: Graph, outputs: list[int], handed: Callable[[int], int | None],
         r, node = handed(i), nodes[i]
         if r is not None:
             return "rows", renumber["rows", -1 - r]
-        return (node.attrs[0], renumber[node.attrs]) if node.op is INPUT and node.attrs[0] in order else None
+        return (node.attrs[0], renumber[node.attrs]) if node.kind in order else None
 
     return Half(graph.part(outputs, operand), tuple(rows), tuple(order["data"]), tuple(order["shared"]))

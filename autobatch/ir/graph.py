@@ -10,6 +10,19 @@ topological order by construction and every pass is a loop. Two kinds of graph s
     %0 = rows(0)            f32[64]
     %1 = shared(0)          f32[64, 64]
     %2 = product(%0, %1)    f32[64]
+
+What a graph reads are nodes of these kinds:
+
+    rows k       operand k of the node (or element of a list)
+    data k       number k of the node, int64 or float64
+    shared k     shared operand k
+    derived k    batched only: expression k of shared operands, computed once in a run
+    segments k   batched only: for each element of list k the number of its node, i64[n_k], ascending
+    lengths k    number of elements of list k of the node, i64[]
+    positions k  position of the element in list k, i64[]
+    residual k   value k that an earlier graph of the same kernel saved
+    cotangent k  cotangent of result k
+    reverse k    the same as rows of a pool, batched only
 """
 
 from __future__ import annotations
@@ -27,32 +40,6 @@ from ..ops.declare import Attrs, Op
 
 SHARED = -1
 NODE = 0
-
-INPUT_KINDS = (
-    "rows",
-    "data",
-    "shared",
-    "derived",
-    "segments",
-    "lengths",
-    "positions",
-    "residual",
-    "cotangent",
-    "reverse",
-)
-"""What a graph reads.
-
-rows k       operand k of the node (or element of a list)
-data k       number k of the node, int64 or float64
-shared k     shared operand k
-derived k    batched only: expression k of shared operands, computed once in a run
-segments k   batched only: for each element of list k the number of its node, i64[n_k], ascending
-lengths k    number of elements of list k of the node, i64[]
-positions k  position of the element in list k, i64[]
-residual k   value k that an earlier graph of the same kernel saved
-cotangent k  cotangent of result k
-reverse k    the same as rows of a pool, batched only
-"""
 
 
 def _no_rule(*args: Any) -> Any:

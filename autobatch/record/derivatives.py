@@ -280,7 +280,7 @@ def _with_cotangents_as_rows(graph: Graph, first: int) -> Graph:
 
     def read(i: int) -> tuple[str, int] | None:
         node = graph.nodes[i]
-        return ("rows", first + node.attrs[1]) if node.is_input and node.attrs[0] == "cotangent" else None
+        return ("rows", first + node.attrs[1]) if node.kind == "cotangent" else None
 
     return graph.part(graph.outputs, read)
 
@@ -306,7 +306,7 @@ def _vjp_of_expression(x: SharedExpression) -> tuple[Signature, list[int]]:
         keys = [x.graph.nodes[w].attrs[1] for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
         graph = Graph()
         for node in result.graph.pruned().nodes:
-            is_cotangent = node.is_input and node.attrs[0] == "cotangent"
+            is_cotangent = node.kind == "cotangent"
             attrs, level = (("rows", 0), max(node.level, NODE)) if is_cotangent else (node.attrs, node.level)
             graph.add(node.op, node.inputs, attrs, node.type, level)
         graph.outputs = result.graph.pruned().outputs

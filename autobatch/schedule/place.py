@@ -56,7 +56,6 @@ from .structures import (
 __all__ = ["place"]
 
 Longs = np.ndarray[Any, np.dtype[np.int64]]
-Reals = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
