@@ -234,7 +234,7 @@ class SharedExpression(Shared):
         self.current: Expression | None = None
         self.where = user_line()
         for x in held_by([self]):
-            gone = functools.partial(_forget_dependent, x._dependents, id(self))
+            gone = functools.partial(x._dependents.pop, id(self))  # no Python: it would swallow a Ctrl-C
             x._dependents[id(self)] = weakref.ref(self, gone)
 
     def value(self) -> Expression:
@@ -279,11 +279,6 @@ def _computed(graph: Graph, arrays: list[Any], cotangent: Any = None) -> list[An
         return interpret(graph, lambda kind, k: cotangent if kind == "cotangent" else arrays[k])
     g = None if cotangent is None else to_device(cotangent)
     return evaluate(current_device(), graph, lambda kind, k: g if kind == "cotangent" else arrays[k])
-
-
-def _forget_dependent(dependents: dict[int, Any], key: int, reference: Any) -> None:
-    if dependents.get(key) is reference:
-        del dependents[key]
 
 
 class Expression(Shared):

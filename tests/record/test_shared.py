@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import sys
 import weakref
 from typing import Any
 
@@ -276,3 +277,20 @@ def test_a_reused_recording_notices_that_a_value_has_settled() -> None:
     w.value = np.array([2.0, 2.0])
     for _ in range(2):
         assert [float(y) for y in ab.map(distance, data, reuse=True)] == [1.0, 1.0]
+
+
+def test_no_python_runs_when_an_expression_goes() -> None:
+    """Python swallows what a signal handler raises in a callback of a weak reference."""
+    w = ab.Parameter(np.ones(2))
+    y = w * 2.0
+    assert y.shape == (2,) and w._dependents
+    called: list[str] = []
+    gc.collect()
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        del y
+        w._expressions.clear()
+        gc.collect()
+    finally:
+        sys.setprofile(None)
+    assert not w._dependents and not called

@@ -7,6 +7,7 @@ launches read it, and inference once.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import Any
 
@@ -22,13 +23,7 @@ class _Record:
     __slots__ = ("owner", "packed")
 
     def __init__(self, owner: Array) -> None:
-        key = id(owner)
-
-        def gone(reference: Any) -> None:
-            record = _records.get(key)
-            if record is not None and record.owner is reference:
-                del _records[key]
-
+        gone = functools.partial(_records.pop, id(owner))  # no Python: it would swallow a Ctrl-C
         self.owner = weakref.ref(owner, gone)
         self.packed: dict[tuple[int, ...], Array] = {}
 
