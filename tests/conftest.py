@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 
@@ -55,6 +56,8 @@ def checked_stages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(autouse=True)
 def initial_state() -> Iterator[None]:
+    # Hypothesis leaves a callback of the collector, in which Python swallows what a signal handler raises.
+    gc.callbacks.clear()
     # What a failed test, or one that breaks off a block, left behind.
     state.tape, state.builder, state.frozen_tasks = None, None, 0
     flags.kept = flags.traced = False
