@@ -114,6 +114,12 @@ class Optimizer(ABC):
     def lr(self, value: float) -> None:
         self._lr = self._checked("lr", value)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.settings and name != "lr" and name in self.__dict__:
+            repair = "make a new optimiser, or load a state dict with it; only lr may change"
+            raise AttributeError(message(f"{self._name}: {name} is fixed once the optimiser is made", repair=repair))
+        super().__setattr__(name, value)
+
     @property
     def _name(self) -> str:
         return type(self).__name__

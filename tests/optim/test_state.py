@@ -130,3 +130,14 @@ def test_only_parameters_can_be_trained() -> None:
 
 def test_repr_shows_the_settings() -> None:
     assert repr(optim.Adam(fresh())) == "Adam(2 parameters, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0)"
+
+
+def test_settings_other_than_lr_are_fixed() -> None:
+    sgd, adam = (optim.SGD([ab.Parameter([1.0])], 0.1, momentum=0.5), optim.Adam([ab.Parameter([1.0])]))
+    for optimizer, name in ((sgd, "momentum"), (sgd, "nesterov"), (adam, "betas"), (adam, "eps")):
+        before = getattr(optimizer, name)
+        with pytest.raises(AttributeError, match=f"{name} is fixed"):
+            setattr(optimizer, name, 0.9)
+        assert getattr(optimizer, name) == before
+    sgd.lr = 0.2
+    assert sgd.lr == 0.2
