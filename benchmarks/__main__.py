@@ -6,6 +6,7 @@ NAME is a workload, or one of
     budgets  what the library costs beyond arithmetic
     gpu      training steps on a GPU, beside PyTorch by hand
     growth   time per node as recordings grow
+    lengths  models over rows of any number, beside PyTorch one by one and padded
     memory   what a training step keeps, beside what it needs
     products matmuls alone, by each library
     threads  a training step on one thread and on two
@@ -24,6 +25,7 @@ SCRIPTS = {
     "budgets": "benchmarks.budgets",
     "gpu": "benchmarks.gpu.command",
     "growth": "benchmarks.growth",
+    "lengths": "benchmarks.lengths",
     "memory": "benchmarks.memory",
     "products": "benchmarks.products",
     "threads": "benchmarks.threads",

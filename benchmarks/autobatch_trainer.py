@@ -22,12 +22,19 @@ class Model(Protocol):
         """The loss of one example, a scalar."""
 
     def named(self) -> dict[str, ab.Parameter]:
-        """Parameters under the names of the workload."""
+        """Parameters under the names of the workload; a model without this method has them under its own."""
+
+
+def named(model: Model) -> dict[str, ab.Parameter]:
+    """The parameters of a model, under the names that its peers have for them."""
+    if hasattr(model, "named"):
+        return model.named()
+    return dict(model.named_parameters())
 
 
 def assign(model: Model, parameters: Parameters) -> None:
     """Give a model its starting point."""
-    for name, parameter in model.named().items():
+    for name, parameter in named(model).items():
         parameter.value = parameters[name]
 
 
@@ -55,7 +62,7 @@ class AutobatchTrainer:
         """The summed loss and its dense gradients; nothing is updated."""
         loss = self._differentiate(examples)
         gradients = {}
-        for name, parameter in self.model.named().items():
+        for name, parameter in named(self.model).items():
             gradient = parameter.grad
             gradients[name] = to_host(gradient.to_dense() if hasattr(gradient, "to_dense") else gradient)
         return float(loss), gradients

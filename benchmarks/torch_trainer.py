@@ -49,3 +49,16 @@ class TorchTrainer(ABC):
         gradients = torch.autograd.grad(loss, list(self.weights.values()), allow_unused=True, materialize_grads=True)
         dense = [g.to_dense() if g.is_sparse else g for g in gradients]
         return loss.item(), {name: g.numpy() for name, g in zip(self.weights, dense, strict=True)}
+
+
+class OneByOne(TorchTrainer):
+    """The plain program of PyTorch's users, one example after the other, with one backward pass for the minibatch."""
+
+    name = "pytorch, one by one"
+
+    def loss(self, examples: Sequence[Any]) -> Tensor:
+        return torch.stack([self.one(example) for example in examples]).sum()
+
+    @abstractmethod
+    def one(self, example: Any) -> Tensor:
+        """The loss of one example."""
