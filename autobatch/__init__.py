@@ -4,7 +4,7 @@
 from . import errors
 from .base.types import set_default_dtype
 from .errors import AutobatchError
-from .ops.composite import log_softmax, logsumexp, softmax, squared_error
+from .ops.composite import layer_norm, log_softmax, logsumexp, softmax, squared_error
 from .ops.elementwise import absolute as abs
 from .ops.elementwise import maximum, minimum, where
 from .ops.functions import power
@@ -56,6 +56,7 @@ __all__ = [
     "full",
     "get_num_threads",
     "grad",
+    "layer_norm",
     "load",
     "log",
     "log_softmax",

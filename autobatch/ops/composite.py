@@ -1,4 +1,4 @@
-"""Ops made of other ops: the softmax family and the losses. Derivatives and kernels follow from the body."""
+"""Ops made of other ops: the softmax family, layer normalisation and the losses. Derivatives and kernels follow from the body."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from .declare import Attrs, Op, Sample, apply, as_value, declare
 from .elementwise import STOP_GRADIENT, absolute, where
-from .functions import exp, log
+from .functions import exp, log, sqrt
 from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
-from .reduce import MAX, SUM, normalise_axes
+from .reduce import MAX, MEAN, SUM, normalise_axes
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -124,6 +124,50 @@ def logsumexp(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     1.3863
     """
     return _along(LOGSUMEXP, x, axis)
+
+
+def _layer_norm_body(x: Any, weight: Any, bias: Any, eps: float) -> Any:
+    n = x.shape[-1]
+    if weight.shape != (n,) or bias.shape != (n,):
+        raise op_error(
+            "layer_norm",
+            "weight and bias have another width than the last axis",
+            expected=f"f[..., {n}], f[{n}], f[{n}]",
+            got=f"{x._type}, {weight._type}, {bias._type}",
+        )
+    deviation = x - apply(MEAN, (x,), ((-1,), True))
+    variance = apply(MEAN, (deviation * deviation,), ((-1,), True))
+    return deviation / sqrt(variance + eps) * weight + bias
+
+
+LAYER_NORM = declare(
+    "layer_norm",
+    "deviation from the mean of the last axis, by its standard deviation, times weight, plus bias",
+    body=_layer_norm_body,
+    dtypes="float",
+    lead=lambda ndims, shared, attrs: (True, False, False) if ndims[0] >= 2 else None,
+    samples=lambda rng: [
+        Sample((rng.normal(size=4), rng.normal(size=4), rng.normal(size=4)), (1e-5,)),
+        Sample((rng.normal(size=(3, 4)), rng.normal(size=4), rng.normal(size=4)), (1e-5,)),
+        Sample((rng.normal(size=(2, 3, 4)), rng.normal(size=4), rng.normal(size=4)), (1e-3,)),
+        Sample((np.ones((2, 3)), np.ones(2), np.ones(3)), (1e-5,), error=OpTypeError),
+    ],
+)
+
+
+def layer_norm(x: TensorLike, weight: TensorLike, bias: TensorLike, eps: float = 1e-5) -> Tensor:
+    """(x − mean) / √(variance + eps) · weight + bias, mean and variance over the last axis of `x: f[..., n]`.
+
+    The variance is the mean squared deviation, divided by n (Ba, Kiros & Hinton, "Layer normalization", 2016, eq. 3).
+    `weight: f[n]` and `bias: f[n]`.
+
+    >>> ab.layer_norm(ab.tensor([3.0, 5.0]), ab.ones(2), ab.zeros(2)).numpy().round(3)
+    array([-1.,  1.], dtype=float32)
+    """
+    x = as_value(x)
+    if not len(x.shape) or not x.shape[-1]:
+        raise op_error("layer_norm", "there is no last axis to normalise over", got=str(x.shape))
+    return apply(LAYER_NORM, (x, as_value(weight), as_value(bias)), (float(eps),))
 
 
 def _cross_entropy_body(x: Any, index: Any) -> Any:
