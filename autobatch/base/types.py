@@ -41,22 +41,55 @@ Extent = int | Dim
 Shape = tuple[Any, ...]
 
 
-class Type:
-    """dtype and shape of one value. Compare with `is`; make with `tensor_type`.
+LEADING, ELEMENTS, COLUMNS = 0, 1, 2
+"""Layouts: what is a row of the value's pool. LEADING: rank 0 and 1 are one row, a higher rank has its leading axis as
+rows. ELEMENTS: each element is a row of one number, in row-major order. COLUMNS: each column of a matrix is a row."""
 
-    `rows` and `width` are the value's layout in its pool: rank 0 and 1 are one row, a higher rank has its leading
-    axis as rows and the product of the others as width.
+
+class Type:
+    """dtype, shape and layout of one value. Compare with `is`; make with `tensor_type`.
+
+    The value is `rows` rows of `width` numbers in its pool. User code sees dtype and shape alone.
     """
 
-    __slots__ = ("dtype", "ndim", "rows", "shape", "width")
+    __slots__ = ("dtype", "layout", "ndim", "rows", "shape", "width")
 
-    def __init__(self, dtype: np.dtype[Any], shape: Shape) -> None:
+    def __init__(self, dtype: np.dtype[Any], shape: Shape, layout: int = LEADING) -> None:
         self.dtype = dtype
         self.shape = shape
+        self.layout = layout
         self.ndim = len(shape)
-        concrete = all(type(n) is int for n in shape)
-        self.rows = (shape[0] if self.ndim > 1 else 1) if concrete else -1
-        self.width = (size_of(shape[1:] if self.ndim > 1 else shape)) if concrete else -1
+        if not all(type(n) is int for n in shape):
+            self.rows = self.width = -1
+        elif layout == ELEMENTS:
+            self.rows, self.width = size_of(shape), 1
+        elif layout == COLUMNS:
+            self.width, self.rows = shape
+        else:
+            self.rows = shape[0] if self.ndim > 1 else 1
+            self.width = size_of(shape[1:] if self.ndim > 1 else shape)
+
+    @property
+    def stored(self) -> Type:
+        """The type of its rows, as one value whose leading axis they are; itself where the layout is LEADING."""
+        return self if self.layout == LEADING else tensor_type(self.dtype, (self.rows, self.width))
+
+    @property
+    def row(self) -> Type:
+        """The type of one row of a value that is a list of rows."""
+        if self.layout == COLUMNS:
+            return tensor_type(self.dtype, self.shape[:1])
+        return tensor_type(self.dtype, () if self.layout == ELEMENTS else self.shape[1:])
+
+    def pack(self, array: Any) -> Any:
+        """An array of this shape as its rows, or as anything that has their numbers in their order."""
+        return array.T if self.layout == COLUMNS else array
+
+    def unpack(self, rows: Any, *lead: int) -> Any:
+        """Rows as an array of this shape, or as one of several such values, with leading extents."""
+        if self.layout == COLUMNS:
+            return rows.reshape((*lead, *self.shape[::-1])).swapaxes(-1, -2)
+        return rows.reshape((*lead, *self.shape))
 
     @property
     def has_dim(self) -> bool:
@@ -67,19 +100,21 @@ class Type:
         return f"{short_dtype(self.dtype)}[{', '.join(map(str, self.shape))}]"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return tensor_type, (self.dtype, self.shape)
+        return tensor_type, (self.dtype, self.shape, self.layout)
 
 
-_interned: dict[tuple[np.dtype[Any], Shape], Type] = {}
+_interned: dict[tuple[np.dtype[Any], Shape, int], Type] = {}
 
 
-def tensor_type(dtype: Any, shape: Shape) -> Type:
-    """The one `Type` of this dtype and shape.
+def tensor_type(dtype: Any, shape: Shape, layout: int = LEADING) -> Type:
+    """The one `Type` of this dtype, shape and layout. Where ELEMENTS are the rows of LEADING, it is that one.
 
     >>> tensor_type(np.float32, (7, 64))
     f32[7, 64]
     """
-    key = (np.dtype(dtype), shape)
+    if layout == ELEMENTS and (not shape or (len(shape) > 1 and size_of(shape[1:]) == 1)):
+        layout = LEADING
+    key = (np.dtype(dtype), shape, layout)
     found = _interned.get(key)
     if found is None:
         found = _interned.setdefault(key, Type(*key))

@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import CellError, OpTypeError, op_error, user_error, user_place
-from ..base.types import INT64, Type, counted, default_dtype, promote, tensor_type
+from ..base.types import INT64, LEADING, Type, counted, default_dtype, promote, tensor_type
 from ..ops.declare import Attrs, Op
 from ..ops.elementwise import CAST, STOP_GRADIENT, float_dtype
 from ..ops.index import BOUNDED, lowest_index
+from ..ops.movement import of_rows
 from ..ops.reduce import LIST_REDUCTIONS, reduce_elements
 from .graph import CONST, NODE, SHARED, Graph, Origin
 from .tracers import StackedTracer, TracedList, Tracer
@@ -64,7 +65,9 @@ class Builder:
     # Operands.
 
     def input(self, kind: str, k: int, type: Type, level: int = NODE, weak: bool = False) -> Tracer:
-        """The tracer of an operand."""
+        """The tracer of an operand. One of another layout than LEADING is read as rows, and put into its shape."""
+        if type.layout != LEADING:
+            return of_rows(self.input(kind, k, type.stored, level, weak), type)
         id = self.graph.input(kind, k, type, level)
         if level >= SHADOW:
             self._twin[id] = self.graph.input(kind, k, type, level - SHADOW)

@@ -115,11 +115,12 @@ class Common:
             assert signature is not None
             numbers[0, s] = tape.signature_number(signature)
         for o in {o: None for _, outside in needs for o in outside}:
-            kind, what, more = self.outside.things[o]
+            kind, what, *more = self.outside.things[o]
             if kind == "row":
-                numbers[1, o] = shared_row(what[0](), tape, what[1], more)._id
+                numbers[1, o] = shared_row(what[0](), tape, what[1], *more)._id
             else:
-                numbers[1, o] = import_array(what, more, tape)
+                array, layout = more
+                numbers[1, o] = import_array(what, array, tape, layout=layout)
         return numbers
 
     def keep_only(self, needs: list[Needs]) -> None:

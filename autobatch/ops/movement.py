@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import OpTypeError, op_error
-from ..base.types import Dim, Type, broadcast_shapes, size_of, tensor_type
+from ..base.types import COLUMNS, Dim, Type, broadcast_shapes, size_of, tensor_type
 from .declare import Attrs, Op, Sample, apply, as_value, declare, elements
 
 if TYPE_CHECKING:
@@ -137,6 +137,19 @@ def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     if sorted(order) != list(range(ndim)):
         raise op_error("transpose", "axes are not a permutation", expected=f"each of 0..{ndim - 1} once", got=str(axes))
     return x if order == tuple(range(ndim)) else apply(TRANSPOSE, (x,), (order,))
+
+
+# Layouts.
+
+
+def as_rows(x: Any, type: Type) -> Any:
+    """A value as the rows in which one of this type is stored."""
+    return transpose(x) if type.layout == COLUMNS else reshape(x, type.stored.shape)
+
+
+def of_rows(rows: Any, type: Type) -> Any:
+    """The value of this type that is stored in these rows."""
+    return transpose(rows) if type.layout == COLUMNS else reshape(rows, type.shape)
 
 
 # Broadcast.

@@ -12,21 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import RecordingError
-from ..base.types import Type, tensor_type
+from ..base.types import ELEMENTS, LEADING, Type, tensor_type
 from ..ir.graph import NODE, Graph
 from ..ir.vjp import differentiable, vjp
 from ..ops.declare import apply
 from ..ops.index import SCATTER_ADD
 from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, ONE, PAYLOAD, PER_ELEMENT, Result, Slot
-from .links import value_number
+from .links import lift, value_number
 from .nodes import write
 from .recorder import tensor
 from .shared import Shared, SharedExpression, in_order
 from .signature import Signature
-from .tape import Recording
+from .tape import Recording, current_tape
 from .tensor import RecordedTensor
-from .views import view_rows
+from .views import laid_out, view_rows
 
 Wrt = list[tuple[str, int]]
 """What the results of a derivative belong to: ("rows", slot) or ("shared", number of the shared operand)."""
@@ -105,9 +104,9 @@ class Sweep:
         if s.kind == CONCAT_ROWS:
             at, g = 0, self.cotangents[node.first]
             for a in node.slots[0]:
-                rows = 1 if s.attrs[0] == "stack" else self.tensors[a].shape[0]
-                _add(self.cotangents, a, g[at] if s.attrs[0] == "stack" else g[at : at + rows])
-                at += rows
+                type = self.tensors[a]._type
+                self._give(a, view_rows(g, at, 1, type.rows, "pick" if s.attrs[0] == "stack" else "slice", type))
+                at += type.rows
         elif s.kind == KERNEL:
             self._reverse_kernel(node)
         else:
@@ -124,46 +123,56 @@ class Sweep:
             operands.append(values if slot.kind == LIST else values[0])
         for v in node.values:
             operands.append(_or_zeros(self.cotangents.get(v), self.tensors.get(v)))
-        for (kind, k), g in zip(wrt, self._write(derived, node, operands), strict=True):
+        for (kind, k), g in zip(wrt, self._write(derived, wrt, node, operands), strict=True):
             if kind == "shared":
                 _add(self.shared, s.shared[k], g)
             elif s.slots[k].kind == LIST:
                 element = s.slots[k].type
                 for e, a in enumerate(node.slots[k]):
-                    part = g[e * element.rows : (e + 1) * element.rows]
-                    part = part if element.ndim > 1 else view_rows(g, e, 1, 1, "pick", element.shape)
-                    _add(self.cotangents, a, part)
+                    how = "pick" if element.ndim < 2 and not element.layout else "slice"
+                    self._give(a, view_rows(g, e * element.rows, 1, element.rows, how, self.tensors[a]._type))
             else:
-                _add(self.cotangents, node.slots[k][0], g)
+                self._give(node.slots[k][0], g)
+
+    def _give(self, a: int, g: Any) -> None:
+        """Add to the cotangent of a value, which lies as the value does."""
+        layout = self.tensors[a]._type.layout
+        _add(self.cotangents, a, laid_out(g, layout))
+        self.cotangents[a] = laid_out(self.cotangents[a], layout)
 
     def _reverse_view(self, node: _Node) -> None:
         """Cotangent of a view of rows: zeros with the cotangent put into those rows."""
         start, step, count = self.tape.ints[node.ints : node.ints + 3]
         a = node.slots[0][0]
+        g, type = self.cotangents[node.first], self.tensors[a]._type
+        if (start, step, count) == (0, 1, type.rows):
+            self._give(a, view_rows(g, 0, 1, count, "slice", type))
+            return
         ids = np.asarray(start if node.signature.attrs[0] == "pick" else start + step * np.arange(count))
-        if self.tensors[a].ndim == 1:
-            raise RecordingError("grad: a view of a vector has no rows")
-        g = self.cotangents[node.first]
-        _add(self.cotangents, a, apply(SCATTER_ADD, (g, tensor(ids)), (self.tensors[a].shape[0],)))
+        if type.layout == LEADING and g._type.layout == LEADING:
+            self._give(a, apply(SCATTER_ADD, (g, tensor(ids)), (type.rows,)))
+            return
+        rows = view_rows(g, 0, 1, count, "slice", tensor_type(type.dtype, (count, type.width)))
+        whole = apply(SCATTER_ADD, (rows, tensor(ids.reshape(-1))), (type.rows,))
+        self._give(a, view_rows(whole, 0, 1, type.rows, "slice", type))
 
-    def _write(self, derived: Signature, node: _Node, operands: list[Any]) -> list[RecordedTensor]:
+    def _write(self, derived: Signature, wrt: Wrt, node: _Node, operands: list[Any]) -> list[RecordedTensor]:
         tape = self.tape
         ids: list[int] = []
         sizes: list[int] = []
         for slot, x in zip(derived.slots, operands, strict=True):
             if slot.kind == LIST:
                 ids += (len(x), *(value_number(t, tape) for t in x))
-                sizes.append(len(x))
             else:
                 ids.append(value_number(x, tape))
-                sizes.append(x.shape[0] if x.shape else 1)
+            sizes.append(len(x) if slot.kind == LIST else 1)
         types = []
-        for result, i in zip(derived.results, derived.graph.outputs, strict=True):
+        for (kind, k), i in zip(wrt, derived.graph.outputs, strict=True):
             type = derived.graph.nodes[i].type
-            if result.rule == PER_ELEMENT and derived.slots[result.ref].kind == LIST:
-                type = tensor_type(type.dtype, (sizes[result.ref] * type.rows, type.width))
-            elif result.rule in (AS_SLOT, PER_ELEMENT):
-                type = tensor_type(type.dtype, (sizes[result.ref], *type.shape))
+            if kind == "rows" and derived.slots[k].kind == LIST:
+                type = tensor_type(type.dtype, (sizes[k] * type.rows, type.width))
+            elif kind == "rows":
+                type = operands[k]._type
             types.append(type)
         ints = tape.ints[node.ints : node.ints + derived.n_ints]
         floats = tape.floats[node.floats : node.floats + derived.n_floats]
@@ -191,7 +200,10 @@ def _add(cotangents: dict[Any, Any], key: Any, g: Any) -> None:
 
 
 def _or_zeros(g: Any, x: Any) -> Any:
-    return tensor(np.zeros(x.shape), x.dtype) if g is None else g
+    if g is not None:
+        return g
+    layout = x._type.layout if isinstance(x, RecordedTensor) else LEADING
+    return lift(np.zeros(x.shape, x.dtype), current_tape(), layout)
 
 
 def _nodes(tape: Recording) -> Iterator[_Node]:
@@ -241,7 +253,7 @@ def _derive(signature: Signature, shared: frozenset[int]) -> tuple[Signature, Wr
     cotangents = []
     for where, i in zip(signature.results, graph.outputs, strict=True):
         type = graph.nodes[i].type
-        row = tensor_type(type.dtype, (1, *type.shape))
+        row = tensor_type(type.dtype, (1, *type.shape), LEADING if type.ndim else ELEMENTS)
         if where.rule == PER_ELEMENT:
             cotangents.append(Slot(EACH, row, signature.slots[where.ref].list))
         else:

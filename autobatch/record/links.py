@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import RecordingError, user_error, user_place
-from ..base.types import Array, tensor_type
+from ..base.types import LEADING, Array, tensor_type
 from ..ir.trace import Builder
 from ..schedule.structures import KERNEL, Result
 from .context import refuse_if_kept
@@ -26,14 +26,14 @@ SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, Expression, SharedExpre
 # Arrays.
 
 
-def lift(array: Array, tape: Recording) -> RecordedTensor:
-    """A node whose value is this array; the array must not change any more."""
-    type = tensor_type(array.dtype, array.shape)
+def lift(array: Array, tape: Recording, layout: int = LEADING) -> RecordedTensor:
+    """A node whose value is this array, in this layout; the array must not change any more."""
+    type = tensor_type(array.dtype, array.shape, layout)
     key = ("tensor", type)
     number = tape.cache.get(key)
     if number is None:
         number = tape.cache[key] = tape.signature_number(payload(type))
-    return write(tape, number, (), (type,), array=array)[0]
+    return write(tape, number, (), (type,), array=type.pack(array))[0]
 
 
 def remember_array(x: Array, lifted: RecordedTensor, tape: Recording) -> None:
@@ -85,18 +85,25 @@ def value_number(t: RecordedTensor, tape: Recording) -> int:
         what, repair = "a tensor is used after its recording has ended", "keep x.detach() instead of x"
         raise user_error(RecordingError, what, repair=f"{repair}, or call backward(retain=True)")
     linked = old.state == DONE and not constant
-    return import_array(key, forced(t), tape, (old, t._id) if linked else None)
+    return import_array(key, forced(t), tape, (old, t._id) if linked else None, t._type.layout)
 
 
-def import_array(key: tuple[int, int], array: Array, tape: Recording, link: tuple[Recording, int] | None = None) -> int:
-    """Link a value of an earlier recording, identified by the recording's serial and its number there."""
+def import_array(
+    key: tuple[int, int],
+    array: Array,
+    tape: Recording,
+    link: tuple[Recording, int] | None = None,
+    layout: int = LEADING,
+) -> int:
+    """Link a value of an earlier recording, identified by the recording's serial and its number there; its cotangent
+    returns in the layout that it has there."""
     found = tape.imports.get(key)
     if found is not None:
         return found
-    lifted = lift(array, tape)
+    lifted = lift(array, tape, layout)
     if link is not None:
         tape.links.append((lifted._id, *link))
-    tape.outside[lifted._id] = ("linked",) if link is not None else ("import", key, array)
+    tape.outside[lifted._id] = ("linked",) if link is not None else ("import", key, array, layout)
     tape.imports[key] = lifted._id
     return lifted._id
 

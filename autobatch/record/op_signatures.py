@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.types import INT64, Type, default_dtype, tensor_type
+from ..base.types import INT64, LEADING, Type, default_dtype, tensor_type
 from ..ir.graph import NODE, hashable
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
@@ -63,7 +63,7 @@ def _make_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -
     fixed = Result(type.width, type.dtype, rows=type.rows)
     ndims = [k.ndim if isinstance(k, Type | Shared) else 0 for k in keys]
     rows = op.list_form(ndims, attrs) if types else None
-    if rows is not None and types[0].shape[0] > 0:
+    if rows is not None and types[0].layout == LEADING and types[0].shape[0] > 0:
         return _TracedOp(rows, keys, (1,), [True]).signature(op.name, attrs, frozen, fixed), type
     lifted = op.lead(ndims, [not isinstance(k, Type) for k in keys], attrs) if op.lead and types else None
     if lifted is None or type.ndim < 2 or not _same_length(keys, lifted, type):
@@ -78,7 +78,8 @@ def _make_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -
 
 def _same_length(keys: tuple[Any, ...], lifted: Sequence[bool], type: Type) -> bool:
     leading = [k for k, flag in zip(keys, lifted, strict=True) if flag]
-    return all(isinstance(k, Type) for k in leading) and {k.shape[0] for k in leading} == {type.shape[0]}
+    are_rows = all(isinstance(k, Type) and k.layout == LEADING for k in leading)
+    return are_rows and {k.shape[0] for k in leading} == {type.shape[0]}
 
 
 class _TracedOp:
@@ -97,7 +98,7 @@ class _TracedOp:
         n_data = 0
         for k, flag in zip(keys, lifted, strict=True):
             if isinstance(k, Type):
-                inner = tensor_type(k.dtype, k.shape[1:]) if flag else k
+                inner = k.row if flag else k
                 level = 1 if flag and not self.by_rows else NODE
                 operands.append(builder.input("rows", len(self.slots), inner, level))
                 self.slots.append(Slot(EACH if level else ONE, k, level))

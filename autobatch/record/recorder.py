@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..base.errors import OpIndexError, op_error, user_error
-from ..base.types import Array, promote
+from ..base.types import LEADING, Array, promote
 from ..ir.trace import Builder, in_range, no_operand
 from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from ..ops.index import LOOKUP, WINDOW
@@ -24,7 +24,7 @@ from .op_signatures import list_signature, op_signature
 from .shared import Constant, Expression, Shared
 from .tape import current_tape, state
 from .tensor import RecordedTensor
-from .views import join_rows, view_rows
+from .views import has_rows, join_rows, laid_out, pick_row, slice_rows
 
 INT32, FLOAT64 = np.dtype(np.int32), np.dtype(np.float64)
 
@@ -77,11 +77,11 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     if any(isinstance(x, list | tuple) and holds_tensors(x) for x in operands):
         return apply(op, tuple(tensor(x) if isinstance(x, list | tuple) else x for x in operands), attrs)
     table, index, *_ = (*operands, None)
-    if op is LOOKUP and isinstance(table, RecordedTensor) and table.ndim == 2 and isinstance(index, int):
+    if op is LOOKUP and len(operands) == 2 and isinstance(index, int) and has_rows(table):
         n = table.shape[0]
         if not -n <= index < n:
             raise user_error(OpIndexError, f"index {index} is out of range for an axis of {n}")
-        return view_rows(table, index % n, 1, 1, "pick", table.shape[1:])
+        return pick_row(table, index % n)
     tape = current_tape()
     if op is STACK or op is CONCAT:
         joined = join_rows(op, operands, attrs, tape)
@@ -193,6 +193,8 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
         if x._type is not first._type:
             if x.shape != first.shape:
                 raise op_error(kind, "values of a list differ in shape", expected=str(first._type), got=str(x._type))
+            if all(t.dtype == first.dtype for t in tensors):
+                return record_list(kind, [laid_out(t, LEADING) for t in tensors])
             wide = functools.reduce(promote, [t.dtype for t in tensors])
             return record_list(kind, [t.astype(wide) for t in tensors])
     if kind == "stack":
@@ -207,8 +209,9 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
 
 
 def _slice(x: RecordedTensor, axis: int, start: int, length: int, step: int) -> Any:
-    if axis == 0 and x.ndim >= 2:
-        return view_rows(x, start, step, length, "slice", (length, *x.shape[1:]))
+    view = slice_rows(x, axis, start, length, step)
+    if view is not None:
+        return view
     if axis == 0 and length:
         return record(WINDOW, (x, start), (length, step))
     return slice_axis(x, axis, start, length, step)

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.types import Type, short_dtype
+from ..base.types import COLUMNS, Type, short_dtype
 from ..compile.kernel import Kernel, kernel_of
 from ..compile.rewrites.flatten_operands import flatten_operands
 from ..ir.graph import Graph, hashable
@@ -99,8 +99,10 @@ class Signature:
         kinds = {ONE: "", LIST: "list of ", EACH: "rows of "}
         texts = []
         for slot in self.slots:
-            varies = slot.kind == EACH or self.by_rows
-            shape = ", ".join(map(str, ("n", *slot.type.shape[1:]) if varies else slot.type.shape))
+            extents = list(slot.type.shape)
+            if slot.kind == EACH or self.by_rows:
+                extents[1 if slot.type.layout == COLUMNS else 0] = "n"
+            shape = ", ".join(map(str, extents))
             texts.append(f"{kinds[slot.kind]}{short_dtype(slot.type.dtype)}[{shape}]")
         texts += [{"i": "integer", "f": "number"}[c] for c in self.data]
         return texts + [f"shared {x._type}" for x in self.shared]

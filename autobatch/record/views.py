@@ -1,15 +1,17 @@
-"""Views: slices of rows, and stack or concat along the first axis, which copy nothing."""
+"""Views: slices of rows, and stack or concat along the axis of the rows, which copy nothing; and other layouts."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
-from ..base.types import tensor_type
+from ..base.types import COLUMNS, ELEMENTS, LEADING, Type, size_of, tensor_type
+from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
-from ..ops.movement import CONCAT, STACK
-from ..schedule.structures import CONCAT_ROWS, FROM_DATA, LIST, ONE, PER_ELEMENT, SLICE_ROWS, Result, Slot
+from ..ops.movement import STACK, as_rows, with_extent
+from ..schedule.structures import CONCAT_ROWS, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS, Result, Slot
 from .links import shared_row, value_number
 from .nodes import write
 from .shared import Shared
@@ -18,12 +20,11 @@ from .tape import Recording, current_tape
 from .tensor import RecordedTensor
 
 
-def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, shape: tuple[int, ...]) -> RecordedTensor:
-    """Rows start, start + step, … of a value of rank 2 or more; how is "slice", or "pick" for one row as a vector."""
+def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, type: Type) -> RecordedTensor:
+    """Rows start, start + step, … of a value as a value of this type; how is "slice", or "pick" for a single row."""
     tape = current_tape()
     frozen = tape.cache is tape.caches[True]
     id = _source_number(t, tape, frozen)
-    type = tensor_type(t.dtype, shape)
     number = _number(how, t._type.width, t.dtype, tape)
     return write(tape, number, (id,), (type,), ints=(start, step, count))[0]
 
@@ -62,24 +63,98 @@ def _source_number(t: RecordedTensor, tape: Recording, frozen: bool) -> int:
 
 
 def join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
-    """stack of vectors, or concat along the first axis of matrices, as a view; None where it is none."""
+    """stack of vectors, or concat along the axis that the rows stand on, as a view; None where it is none."""
     first = operands[0]
     if not all(isinstance(x, RecordedTensor | Shared) for x in operands):
         return None
-    ndim = first.ndim
-    if any(x.dtype != first.dtype or x.ndim != ndim for x in operands):
+    if any(x.dtype != first.dtype or x.ndim != first.ndim or x._type.layout != first._type.layout for x in operands):
         return None
-    if op is STACK and ndim == 1 and attrs == (-2,):
-        if any(x.shape != first.shape for x in operands):
-            return None
-        how, shape = "stack", (len(operands), *first.shape)
-    elif op is CONCAT and ndim >= 2 and attrs == (-ndim,):
-        if any(x.shape[1:] != first.shape[1:] for x in operands):
-            return None
-        how, shape = "concat", (sum(x.shape[0] for x in operands), *first.shape[1:])
-    else:
+    how = "stack" if op is STACK else "concat"
+    shape = _stacked_shape(operands, attrs) if op is STACK else _joined_shape(operands, attrs)
+    if shape is None:
         return None
     frozen = tape.cache is tape.caches[True]
     ids = [_source_number(x if isinstance(x, RecordedTensor) else shared_row(x, tape), tape, frozen) for x in operands]
     number = _number(how, first._type.width, first.dtype, tape)
-    return write(tape, number, (len(ids), *ids), (tensor_type(first.dtype, shape),))[0]
+    return write(tape, number, (len(ids), *ids), (tensor_type(first.dtype, shape, first._type.layout),))[0]
+
+
+def _stacked_shape(operands: tuple[Any, ...], attrs: Attrs) -> tuple[int, ...] | None:
+    first = operands[0]
+    is_view = first.ndim == 1 and first._type.layout == LEADING and attrs == (-2,)
+    if not is_view or any(x.shape != first.shape for x in operands):
+        return None
+    return len(operands), *first.shape
+
+
+def _joined_shape(operands: tuple[Any, ...], attrs: Attrs) -> tuple[int, ...] | None:
+    first = operands[0]
+    ndim, layout = first.ndim, first._type.layout
+    axis = ndim - 1 if layout == COLUMNS else 0
+    if attrs != (axis - ndim,) or (ndim < 2 and layout == LEADING):
+        return None
+    rest = (*first.shape[:axis], *first.shape[axis + 1 :])
+    if any((*x.shape[:axis], *x.shape[axis + 1 :]) != rest for x in operands):
+        return None
+    return with_extent(first.shape, axis, sum(x.shape[axis] for x in operands))
+
+
+# Layouts.
+
+
+def slice_rows(t: RecordedTensor, axis: int, start: int, length: int, step: int) -> RecordedTensor | None:
+    """Part of an axis as a view; None where it is none."""
+    type = t._type
+    size = 1
+    if type.layout == COLUMNS:
+        is_view = axis == 1
+    elif type.layout == ELEMENTS:
+        size = size_of(type.shape[1:])
+        is_view = axis == 0 and (size == 1 or step == 1)
+    else:
+        is_view = axis == 0 and type.ndim >= 2
+    if not is_view:
+        return None
+    shape = with_extent(type.shape, axis, length)
+    part = tensor_type(type.dtype, shape, type.layout)
+    return view_rows(t, start * size, step, length * size, "slice", part)
+
+
+def has_rows(t: Any) -> bool:
+    """Whether `pick_row` can take the parts of a value along its first axis."""
+    if not isinstance(t, RecordedTensor):
+        return False
+    return t.ndim == 2 if t._type.layout == LEADING else t._type.layout == ELEMENTS
+
+
+def pick_row(t: RecordedTensor, index: int) -> RecordedTensor:
+    """The part of a value at an index of its first axis, as a view."""
+    type = t._type
+    if type.layout == ELEMENTS and type.ndim > 1:
+        part = tensor_type(type.dtype, type.shape[1:], ELEMENTS)
+        return view_rows(t, index * part.rows, 1, part.rows, "slice", part)
+    return view_rows(t, index, 1, 1, "pick", type.row)
+
+
+def laid_out(t: RecordedTensor, layout: int) -> RecordedTensor:
+    """The same value in another layout: where its rows are others, that is a node."""
+    type = tensor_type(t.dtype, t.shape, layout)
+    if t._type is type:
+        return t
+    tape = current_tape()
+    if t._type.width == type.width and COLUMNS not in (t._type.layout, layout):
+        return view_rows(t, 0, 1, type.rows, "slice", type)
+    key = ("laid out", t._type, layout)
+    number = tape.cache.get(key)
+    if number is None:
+        frozen = tape.cache is tape.caches[True] or t.dtype.kind != "f"
+        number = tape.cache[key] = tape.signature_number(_laying_out(t._type, type, frozen))
+    return write(tape, number, (value_number(t, tape),), (type,))[0]
+
+
+@functools.cache
+def _laying_out(old: Type, new: Type, frozen: bool) -> Signature:
+    builder = Builder()
+    graph = builder.finish([as_rows(builder.input("rows", 0, old), new)])
+    result = Result(new.width, new.dtype, rows=new.rows)
+    return Signature(name="layout", kind=KERNEL, slots=(Slot(ONE, old),), results=(result,), graph=graph, frozen=frozen)

@@ -100,7 +100,8 @@ class HostRun(Run):
     def value(self, recorded: int, type: Type) -> Array:
         """A copy of one value."""
         pool, rows = self.rows(recorded)
-        return np.array(self.pools[pool][rows]).reshape(type.shape)
+        array: Array = type.unpack(np.array(self.pools[pool][rows]))
+        return array
 
     def copies(self, recorded: Sequence[int], type: Type) -> Any:
         """Copies of values of one type, numbered as given; those that lie in one piece are copied together."""
@@ -113,7 +114,7 @@ class HostRun(Run):
         if type.rows != 1:
             rows = (rows[:, None] + np.arange(type.rows)).reshape(-1)
         pool = self.pools[self.tape.pools.index((type.width, type.dtype))]
-        return pool.take(rows, axis=0).reshape(len(recorded), *type.shape)
+        return type.unpack(pool.take(rows, axis=0), len(recorded))
 
 
 def rows_of_launch(array: Array, type: Type, launch: HostLaunch) -> Array:

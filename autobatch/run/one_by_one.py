@@ -55,7 +55,8 @@ class LoopRun:
 
     def value(self, value: int, type: Type) -> Array:
         """A copy of one value."""
-        return np.array(self.values[value]).reshape(type.shape)
+        array: Array = type.unpack(np.array(self.values[value]))
+        return array
 
     def copies(self, values: Sequence[int], type: Type) -> list[Array]:
         """Copies of values of one type."""
@@ -73,13 +74,19 @@ class LoopRun:
         if signature.kind == PAYLOAD:
             self.values[first] = payloads[first]
         elif signature.kind == CONCAT_ROWS:
-            join = np.stack if signature.attrs[0] == "stack" else np.concatenate
-            self.values[first] = join([self.values[a] for a in slots[0]])
+            self.values[first] = np.concatenate([self._view(a, signature) for a in slots[0]])
         elif signature.kind == SLICE_ROWS:
-            self.values[first] = self.values[slots[0][0]][self._picked(node, signature)]
+            self.values[first] = self._view(slots[0][0], signature)[self._picked(node, signature)]
         else:
             for k, result in enumerate(self._run(node, signature, slots)):
                 self.values[first + k] = result
+
+    def _view(self, value: int, signature: Signature) -> Array:
+        """A value as the rows that a view reads."""
+        array, width = self.values[value], signature.results[0].width
+        n = 1 if signature.attrs[0] == "stack" else array.size // width if width else len(array)
+        rows: Array = array.reshape(n, width)
+        return rows
 
     def _picked(self, node: int, signature: Signature) -> Any:
         start, step, count = self.tape.ints[self.tape.int_of[node] : self.tape.int_of[node] + 3].tolist()
@@ -93,11 +100,13 @@ class LoopRun:
         data = [ints.pop(0) if c == "i" else floats.pop(0) for c in signature.data]
 
         def operand(k: int) -> Any:
-            kind = signature.slots[k].kind
-            if kind == LIST:
-                return [self.values[a] for a in slots[k]]
+            slot = signature.slots[k]
+            if slot.kind == LIST:
+                return [_shaped(self.values[a], slot.type) for a in slots[k]]
             value = self.values[slots[k][0]]
-            return list(value) if kind == EACH else value[row] if signature.by_rows else value
+            if slot.kind == EACH:
+                return list(_rows(value, slot.type.row.shape))
+            return _rows(value, slot.type.row.shape)[row] if signature.by_rows else _shaped(value, slot.type)
 
         def read(kind: str, k: int) -> Any:
             if kind == "rows":
@@ -115,7 +124,7 @@ class LoopRun:
 
     def _run(self, node: int, signature: Signature, slots: list[list[int]]) -> list[Any]:
         if signature.by_rows:
-            n = len(self.values[slots[0][0]])
+            n = len(_rows(self.values[slots[0][0]], signature.slots[0].type.row.shape))
             rows = [self._interpret(node, signature.graph, self._reader(node, signature, slots, r)) for r in range(n)]
             if not rows:
                 types = [signature.graph.nodes[i].type for i in signature.graph.outputs]
@@ -151,7 +160,7 @@ class LoopRun:
 
     def reverse(self, seeds: dict[int, Array], dense: GiveDense, rows: GiveRows) -> dict[int, Array]:
         """Cotangents of all values that have one; those of shared operands are given to `dense` and `rows`."""
-        grads: dict[int, Array] = {v: np.array(g) for v, g in seeds.items()}
+        grads: dict[int, Array] = {v: np.array(g).reshape(self.values[v].shape) for v, g in seeds.items()}
         for node in range(self.tape.sig.size - 1, -1, -1):
             first, last = int(self.tape.value_of[node]), int(self.tape.value_of[node + 1])
             signature = self.signatures[self.tape.sig[node]]
@@ -161,12 +170,11 @@ class LoopRun:
             if signature.kind == CONCAT_ROWS:
                 at = 0
                 for a in slots[0]:
-                    n = 1 if signature.attrs[0] == "stack" else len(self.values[a])
-                    part = grads[first][at : at + n]
-                    self._add(grads, a, part[0] if signature.attrs[0] == "stack" else part)
+                    n = len(self._view(a, signature))
+                    self._add(grads, a, grads[first][at : at + n])
                     at += n
             elif signature.kind == SLICE_ROWS:
-                whole = np.zeros_like(self.values[slots[0][0]])
+                whole = np.zeros_like(self._view(slots[0][0], signature))
                 whole[self._picked(node, signature)] = grads[first]
                 self._add(grads, slots[0][0], whole)
             else:
@@ -174,6 +182,7 @@ class LoopRun:
         return grads
 
     def _add(self, grads: dict[int, Array], value: int, part: Array) -> None:
+        part = np.reshape(part, self.values[value].shape)
         grads[value] = grads[value] + part if value in grads else np.array(part)
 
     def _reverse_node(
@@ -181,7 +190,7 @@ class LoopRun:
     ) -> None:
         first, signature = int(self.tape.value_of[node]), self.signatures[self.tape.sig[node]]
         graph, wanted = reverse_graph(signature)
-        count = len(self.values[slots[0][0]]) if signature.by_rows else 1
+        count = len(_rows(self.values[slots[0][0]], signature.slots[0].type.row.shape)) if signature.by_rows else 1
         for row in range(count):
             cotangents = []
             for k, where in enumerate(signature.results):
@@ -201,13 +210,25 @@ class LoopRun:
                     for a, part in zip(slots[k], g, strict=True):
                         self._add(grads, a, part)
                 elif signature.by_rows:
-                    whole = np.zeros_like(self.values[slots[k][0]])
+                    whole = np.zeros_like(_rows(self.values[slots[k][0]], signature.slots[k].type.row.shape))
                     whole[row] = g
                     self._add(grads, slots[k][0], whole)
-                elif signature.slots[k].kind == EACH:
-                    self._add(grads, slots[k][0], np.reshape(g, self.values[slots[k][0]].shape))
                 else:
                     self._add(grads, slots[k][0], g)
+
+
+def _rows(value: Array, row: tuple[int, ...]) -> Array:
+    """A value as rows of this shape."""
+    if value.ndim and value.shape[1:] == row:
+        return value
+    size = math.prod(row)
+    return value.reshape(value.size // size if size else len(value), *row)
+
+
+def _shaped(value: Array, type: Type) -> Array:
+    """A value in the shape in which a graph reads one of this type."""
+    shape = type.stored.shape
+    return value if value.shape == shape else value.reshape(shape)
 
 
 def _is_finite(x: Any) -> bool:

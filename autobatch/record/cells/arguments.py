@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import CellError, op_error, user_error
+from ...base.types import LEADING
 from ...ir.trace import in_range
 from ...ops.value import Tensor
-from ..containers import attributes_of_dict
+from ..containers import attributes_of_dict, made_like, parts_of
 from ..creation import as_array
 from ..links import lift, remember_array, shared_row
 from ..shared import Shared
 from ..tape import Recording
-from ..tensor import RecordedTensor
+from ..tensor import RecordedTensor, iterate_tensors
+from ..views import laid_out
 
 
 @dataclass(slots=True)
@@ -164,6 +166,8 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
             shape = structure
             columns = [[] for _ in one.slots]
         elif _key(structure) != _key(shape):
+            if any(t._type.layout for t in iterate_tensors(x)):
+                return _list(made_like(x, map(_in_default_layout, x)), flat, tape)
             what = "elements of a list argument differ in structure, shape or dtype"
             expected = _show(shape)
             raise op_error("cell", what, expected=expected, got=_show(structure), repair="name the argument in static=")
@@ -174,6 +178,13 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
     flat.slots.extend(columns)
     flat.fast_key.extend(c[0]._type for c in columns)
     return "list", shape
+
+
+def _in_default_layout(x: Any) -> Any:
+    """An element of a list whose values do not lie alike."""
+    if isinstance(x, RecordedTensor):
+        return laid_out(x, LEADING)
+    return made_like(x, map(_in_default_layout, parts_of(x))) if isinstance(x, tuple) else x
 
 
 def _key(part: Any) -> Any:

@@ -89,5 +89,5 @@ def _first_leaf(structure: Any) -> int:
 def element_of(whole: RecordedTensor, type: Type, e: int) -> RecordedTensor:
     """Element `e` of a list that is a result."""
     if type.ndim < 2:
-        return view_rows(whole, e, 1, 1, "pick", type.shape)
-    return view_rows(whole, e * type.rows, 1, type.rows, "slice", type.shape)
+        return view_rows(whole, e, 1, 1, "pick", type)
+    return view_rows(whole, e * type.rows, 1, type.rows, "slice", type)

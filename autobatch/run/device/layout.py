@@ -70,7 +70,7 @@ class DeviceRun(Run):
     def value(self, recorded: int, type: Type) -> Any:
         """A copy of one value, on the device."""
         pool, rows = self.rows(recorded)
-        return self.taken(self.pools[pool], rows).reshape(type.shape)
+        return type.unpack(self.taken(self.pools[pool], rows))
 
     def copies(self, recorded: Sequence[int], type: Type) -> Any:
         """Copies of values of one type, on the device, made by one upload and one kernel."""
@@ -82,7 +82,7 @@ class DeviceRun(Run):
         for one in recorded:
             pool, where = self.rows(one)
             listed.append(np.arange(where.start, where.stop) if isinstance(where, slice) else where)
-        return self.taken(self.pools[pool], np.concatenate(listed)).reshape((len(recorded), *type.shape))
+        return type.unpack(self.taken(self.pools[pool], np.concatenate(listed)), len(recorded))
 
     def accesses(self, number: int) -> Sequence[Access]:
         """See `Run`."""

@@ -1,0 +1,155 @@
+"""Values that lie in memory in another way than their shape says: nothing but the launches tells them apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch.base.types import COLUMNS, ELEMENTS, LEADING, tensor_type
+from autobatch.ops import apply
+from autobatch.record.links import lift
+from autobatch.record.tape import current_tape
+from autobatch.record.views import laid_out
+from tests.ops.checks import GOOD, Case
+from tests.requested import backend
+
+LAYOUTS = {1: [ELEMENTS], 2: [ELEMENTS, COLUMNS], 3: [ELEMENTS]}
+
+
+def _is_float(x: Any) -> bool:
+    return np.asarray(x).dtype.kind == "f"
+
+
+RNG = np.random.default_rng(0)
+VECTOR, MATRIX = RNG.normal(size=3), RNG.normal(size=(3, 2))
+FORMS = [(VECTOR, ELEMENTS), (MATRIX, ELEMENTS), (MATRIX, COLUMNS)]
+
+SAMPLES = [
+    (case, layout)
+    for case in GOOD
+    for layout in (ELEMENTS, COLUMNS)
+    if case.op.batch not in ("list", "batched")
+    and any(isinstance(x, np.ndarray) and layout in LAYOUTS.get(x.ndim, []) for x in case.sample.operands)
+]
+
+
+def laid(x: Any, layout: int, is_lifted: bool) -> Any:
+    """A sample's operand as a tensor in this layout, where it can have it."""
+    if not isinstance(x, np.ndarray):
+        return x
+    layout = layout if layout in LAYOUTS.get(x.ndim, []) else LEADING
+    return lift(x, current_tape(), layout) if is_lifted else laid_out(ab.tensor(x, x.dtype), layout)
+
+
+@pytest.fixture(autouse=True)
+def _without_compiling() -> None:
+    ab.set_backend(backend("numpy"))
+
+
+def test_layouts_are_of_one_dtype_and_shape() -> None:
+    types = [tensor_type("float64", (2, 3), layout) for layout in (LEADING, ELEMENTS, COLUMNS)]
+    assert [(t.rows, t.width) for t in types] == [(2, 3), (6, 1), (3, 2)]
+    assert len({str(t) for t in types}) == 1
+    assert tensor_type("float64", (3, 1), ELEMENTS) is tensor_type("float64", (3, 1))
+
+
+@pytest.mark.parametrize(("case", "layout"), SAMPLES, ids=str)
+def test_every_op_reads_every_layout(case: Case, layout: int) -> None:
+    ab.set_default_dtype("float64")
+    x, attrs = case.sample.operands, case.sample.attrs
+
+    def fn(is_lifted: bool) -> Any:
+        return apply(case.op, tuple(laid(e, layout, is_lifted) for e in x), attrs)
+
+    with np.errstate(all="ignore"):
+        expected = ab.evaluate(apply(case.op, tuple(laid(e, LEADING, True) for e in x), attrs))
+        for is_batched in (True, False):
+            for found in ab.evaluate(ab.map(fn, [False, True], batched=is_batched)):
+                np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+SMOOTH = [
+    (case, layout) for case, layout in SAMPLES if case.sample.smooth and all(map(_is_float, case.sample.operands))
+]
+
+
+@pytest.mark.parametrize(("case", "layout"), SMOOTH, ids=str)
+def test_every_derivative_passes_every_layout(case: Case, layout: int) -> None:
+    ab.set_default_dtype("float64")
+    scale = ab.Parameter(1.0)
+    x, attrs = case.sample.operands, case.sample.attrs
+
+    def derivatives(layout: int, is_batched: bool) -> Any:
+        def loss(*operands: Any) -> Any:
+            y = apply(case.op, tuple(laid(e * scale, layout, False) for e in operands), attrs)
+            return ab.tanh(y).sum()
+
+        def second(*operands: Any) -> Any:
+            first = ab.grad(loss, tuple(range(len(operands))))(*operands)
+            return ab.sum([(g * g).sum() for g in first])
+
+        total = ab.sum(ab.map(lambda _: second(*(ab.tensor(e) for e in x)), range(2), batched=is_batched)) + scale
+        scale.grad = None
+        value = float(total.detach())
+        total.backward()
+        return value, scale.grad
+
+    expected = derivatives(LEADING, True)
+    for is_batched in (True, False):
+        np.testing.assert_allclose(derivatives(layout, is_batched), expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(("x", "layout"), FORMS)
+def test_values_are_read_as_they_are(x: Any, layout: int) -> None:
+    t = lift(x, current_tape(), layout)
+    u = laid_out(t * 1.0, layout)
+    np.testing.assert_array_equal(t.numpy(), x)
+    np.testing.assert_array_equal(ab.evaluate([u, u, t])[1], x)
+    assert u.shape == x.shape and repr(u).startswith(f"Tensor(f64[{', '.join(map(str, x.shape))}]")
+    np.testing.assert_array_equal(np.asarray(u.detach()), x)
+
+
+@pytest.mark.parametrize(("x", "layout"), FORMS)
+def test_lists_of_several_layouts_are_lists_of_one_type(x: Any, layout: int) -> None:
+    @ab.cell
+    def total(values: list[ab.Tensor]) -> ab.Tensor:
+        return ab.sum([ab.tanh(v) for v in values])
+
+    def fn(k: int) -> Any:
+        values = [ab.tensor(x) * 1.0, laid_out(ab.tensor(x) * 2.0, layout)]
+        return ab.sum(values), ab.max(values[::-1]), ab.stack(values), total(values), total(values[::-1])
+
+    for is_batched in (True, False):
+        plain = np.tanh(x) + np.tanh(2 * x)
+        for found in ab.evaluate(ab.map(fn, range(2), batched=is_batched)):
+            for y, expected in zip(
+                found, (3 * x, np.maximum(x, 2 * x), np.stack([x, 2 * x]), plain, plain), strict=True
+            ):
+                np.testing.assert_allclose(y, expected)
+
+
+@pytest.mark.parametrize(("x", "layout"), FORMS)
+def test_gradients_return_to_earlier_recordings(x: Any, layout: int) -> None:
+    p = ab.Parameter(x)
+    for is_batched in (True, False):
+        p.grad = None
+        early = ab.map(lambda k: laid_out(p * ab.tensor(float(k)), layout), range(3), batched=is_batched)
+        ab.evaluate(early)
+        ab.sum(ab.map(lambda t: (t * ab.tensor(x)).sum(), early, batched=is_batched)).backward()
+        np.testing.assert_allclose(p.grad, 3 * x)
+
+
+@pytest.mark.parametrize(("x", "layout"), FORMS)
+def test_recordings_are_reused(x: Any, layout: int) -> None:
+    constant = laid_out(ab.tensor(x) * 1.0, layout).detach()
+    ab.evaluate(constant)
+
+    def fn(k: int) -> Any:
+        return laid_out(ab.tensor(x) * float(k), layout), laid_out(ab.tensor(x), layout) + constant
+
+    for _ in range(3):
+        for k, found in enumerate(ab.evaluate(ab.map(fn, [0, 1, 2], reuse=True))):
+            np.testing.assert_allclose(found, (k * x, 2 * x))
