@@ -1,4 +1,4 @@
-"""Ops made of other ops: the softmax family, layer normalisation and the losses. Derivatives and kernels follow from the body."""
+"""Ops made of other ops: softmaxes, layer normalisation, losses. Derivatives and kernels follow from the body."""
 
 from __future__ import annotations
 
