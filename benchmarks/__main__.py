@@ -4,6 +4,7 @@ NAME is a workload, or one of
     all      every workload, growth and memory, as one report
     ablations what each mechanism brings
     budgets  what the library costs beyond arithmetic
+    decisions programs that go on by values they have computed, beside a teacher and PyTorch
     gpu      training steps on a GPU, beside PyTorch by hand
     growth   time per node as recordings grow
     lengths  models over rows of any number, beside PyTorch one by one and padded
@@ -23,6 +24,7 @@ SCRIPTS = {
     "all": "benchmarks.report",
     "ablations": "benchmarks.ablations",
     "budgets": "benchmarks.budgets",
+    "decisions": "benchmarks.decisions.table",
     "gpu": "benchmarks.gpu.command",
     "growth": "benchmarks.growth",
     "lengths": "benchmarks.lengths",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import lzma
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
+from benchmarks.decisions.parser import examples as projective
 from tests.requested import host
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -28,6 +31,24 @@ boats\tNOUN
 sail\tVERB
 
 sail\tVERB
+"""
+TREES = """\
+the\tDET\t3\tdet
+old\tADJ\t3\tamod
+man\tNOUN\t0\troot
+
+boats\tNOUN\t2\tnsubj
+sail\tVERB\t0\troot
+
+go\tVERB\t0\troot
+"""
+CONLLU = """\
+# text = I can't
+1\tI\tI\tPRON\t_\t_\t2\tnsubj\t_\t_
+2-3\tcan't\t_\t_\t_\t_\t_\t_\t_\t_
+2\tcan\tcan\tAUX\t_\t_\t0\troot\t_\t_
+3\tn't\tnot\tPART\t_\t_\t2\tadvmod\t_\t_
+3.1\tgo\tgo\tVERB\t_\t_\t_\t_\t_\t_
 """
 MOLECULES = [
     {"y": -0.5, "atoms": ["C", "C", "O"], "bonds": [[0, 1, 1], [1, 2, 1]]},
@@ -51,14 +72,14 @@ def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return capsys.readouterr().out
 
 
-def assert_as_the_loop(model: Any, examples: list[Any]) -> None:
+def assert_as_the_loop(model: Any, examples: list[Any], loss: Callable[..., Any] | None = None) -> None:
     """Values and gradients of a minibatch are those of its examples one by one."""
     found = []
     for batched in (True, False):
         for parameter in model.parameters():
             parameter.grad = None
         ab.seed(0)
-        losses = ab.map(model.loss, examples, batched=batched)
+        losses = ab.map(loss or model.loss, examples, batched=batched)
         ab.mean(losses).backward()
         gradients = [host(p.grad) for p in model.parameters()]
         found.append((np.array([float(loss) for loss in losses]), gradients))
@@ -71,7 +92,7 @@ def assert_as_the_loop(model: Any, examples: list[Any]) -> None:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"listops", "solubility", "tagger"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"listops", "parser", "solubility", "tagger"}
 
 
 def test_listops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +135,33 @@ def test_solubility(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "other molecules" in printed
     molecules, elements = module.read(path)
     assert_as_the_loop(module.Solubility(len(elements), 4, 2, 0.0, 1.0), molecules)
+
+
+def test_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    module = load("parser", monkeypatch)
+    path, conllu = tmp_path / "trees.tsv", tmp_path / "trees.conllu"
+    path.write_text(TREES, encoding="utf-8")
+    conllu.write_text(CONLLU, encoding="utf-8")
+    assert [row[2:] for row in next(module.read(conllu))] == [(2, "nsubj"), (0, "root"), (2, "advmod")]
+    printed = run(module, monkeypatch, capsys, path, path, "--epochs", 2, "--dim", 4, "--hidden", 3)
+    assert printed.count("UAS") == 2
+    assert "one by one" in printed
+    model = module.Parser(5, 4, 3, dim=4, hidden=3)
+    sentences = [module.Sentence([1, 2, 1], [0, 1, 2], [3, 3, 0], [0, 1, 2]), module.Sentence([4], [3], [0], [2])]
+    for own in (0.0, 0.7):
+        assert_as_the_loop(model, sentences, functools.partial(model.loss, own=own))
+    assert module.parse_all(model, sentences, 2) == module.parse_all(model, sentences, 2, batched=False)
+
+
+def test_the_parsers_oracle_finds_projective_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("parser", monkeypatch)
+    for sentence in projective(60, seed=0):
+        here = module.Configuration(len(sentence.heads))
+        while not here.is_final:
+            move, relation = module.parts_of(here.oracle(sentence))
+            assert move in here.moves()
+            here.apply(move, relation)
+        assert (here.heads[1:], here.relations[1:]) == (sentence.heads, sentence.relations)
 
 
 def test_tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
