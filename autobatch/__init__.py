@@ -15,6 +15,7 @@ from .backends import backend, set_backend
 from .backends.host.matmul import products, products_in_use, set_products
 from .backends.host.threads import get_num_threads, set_num_threads
 from .record import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on tensors)
+from .record.attention import attention
 from .record.cells.cell import cell, disable_cells
 from .record.creation import constant, full, ones, zeros
 from .record.grad import grad, value_and_grad
@@ -39,6 +40,7 @@ __all__ = [
     "Tensor",
     "TensorLike",
     "abs",
+    "attention",
     "backend",
     "cell",
     "check_finite",

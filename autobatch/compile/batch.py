@@ -25,6 +25,7 @@ from ..base.types import Dim, tensor_type
 from ..ir.graph import CONST, INPUT, NODE, Graph, Node
 from ..ir.trace import Builder
 from ..ir.tracers import Tracer
+from ..ops.attention import result_side, sides
 from ..ops.declare import apply
 from ..ops.index import ARANGE, SCATTER_ADD, TAKE
 from ..ops.linalg import PRODUCT
@@ -51,7 +52,10 @@ class _Batcher:
     def __init__(self) -> None:
         self.builder = Builder()
 
-    def segments(self, k: int) -> Tracer:
+    def numbers(self, k: int) -> Tracer:
+        """For each element of list k, or for each node, the number of its node."""
+        if k == 0:
+            return self.builder.record(ARANGE, (self.builder.constant(0, INT64),), (Dim(0),))
         return self.builder.input("segments", k, tensor_type(INT64, (Dim(k),)))
 
     def led(self, x: _Value, lead: int) -> Any:
@@ -62,7 +66,7 @@ class _Batcher:
             return broadcast_to(x.tracer, (Dim(lead), *x.shape))
         if x.lead != 0:
             raise CompilerBug(f"a value of list {x.lead} meets one of list {lead}")
-        return apply(TAKE, (x.tracer, self.segments(lead)))
+        return apply(TAKE, (x.tracer, self.numbers(lead)))
 
     def input(self, node: Node) -> _Value:
         kind, k = node.attrs
@@ -135,7 +139,7 @@ class _Batcher:
         if table == lead:
             number = self.builder.record(ARANGE, (self.builder.constant(0, INT64),), (Dim(lead),))
         elif table == 0:
-            number = self.segments(lead)
+            number = self.numbers(lead)
         else:
             raise CompilerBug(f"a table of list {table} is indexed per element of list {lead}")
         first = reshape(number * n, (Dim(lead), *(1,) * len(i.shape)))
@@ -148,12 +152,20 @@ class _Batcher:
         flat = apply(SCATTER_ADD, (self.led(g, lead), index), (Dim(lead) * n,))
         return _Value(reshape(flat, (Dim(lead), n, *flat.shape[1:])), lead)
 
+    def segments(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        lists, *rest = node.attrs
+        operands = [self.led(x, lists[side]) for x, side in zip(xs, sides(node.attrs), strict=True)]
+        numbers = [self.numbers(k) for k in lists]
+        return _Value(
+            self.builder.record(node.op, (*operands, *numbers), (None, *rest)), lists[result_side(node.attrs)]
+        )
+
     def list(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         k = node.attrs[0]
         if node.op is SPREAD:
             return _Value(self.led(xs[0], k), k)
         assert node.op.over_segments is not None
-        return _Value(apply(node.op.over_segments, (self.led(xs[0], k), self.segments(k)), (Dim(0),)), 0)
+        return _Value(apply(node.op.over_segments, (self.led(xs[0], k), self.numbers(k)), (Dim(0),)), 0)
 
 
 def batch(graph: Graph) -> Graph:
@@ -169,7 +181,7 @@ def batch(graph: Graph) -> Graph:
             continue
         xs = [values[j] for j in node.inputs]
         leads = [x.lead for x in xs if x.lead is not None]
-        if not leads and node.op.batch != "list":
+        if not leads and node.op.batch not in ("list", "segments"):
             values.append(_Value(batcher.builder.record(node.op, tuple(x.tracer for x in xs), node.attrs), None))
             continue
         rule: Callable[[Node, list[_Value], int], _Value] = getattr(batcher, node.op.batch)

@@ -69,6 +69,8 @@ class Chain:
                 continue
             if node.op.batch == "list":
                 attrs = (attrs[0] + self.n_lists, *attrs[1:])
+            elif node.op.batch == "segments":
+                attrs = (tuple(k and k + self.n_lists for k in attrs[0]), *attrs[1:])
             number.append(self.graph.add(node.op, tuple(number[j] for j in node.inputs), attrs, node.type, level))
         self.values.extend(number[i] for i in graph.outputs)
         self.n_data += n_data

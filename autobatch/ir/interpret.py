@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import CompilerBug
+from ..base.types import Type
+from ..ops.attention import sides
 from ..ops.reduce import SPREAD
-from .graph import CONST, INPUT, NODE, Graph
+from .graph import CONST, INPUT, NODE, Graph, Node
 
 Read = Callable[[str, int], Any]
 
@@ -41,6 +43,10 @@ def interpret(graph: Graph, read: Read, see: Callable[[int, Any], None] | None =
             if nodes[node.inputs[0]].level <= NODE:
                 x = [x] * _length(read, lists, node.attrs[0])
             value = x if node.op is SPREAD else _reduced(node, x)
+        elif node.op.batch == "segments" and node.attrs[0] is not None:
+            counts = [1 if k == NODE else _length(read, lists, k) for k in node.attrs[0]]
+            types = [nodes[j].type for j in node.inputs]
+            value = _of_segments(node, [values[j] for j in node.inputs], types, counts)
         elif node.level > NODE:
             length = _length(read, lists, node.level)
             columns = [values[j] if nodes[j].level > NODE else [values[j]] * length for j in node.inputs]
@@ -64,6 +70,19 @@ def _reduced(node: Any, elements: list[Any]) -> Any:
         return np.full(node.type.shape, node.op.identity_of(node.type.dtype), node.type.dtype)
     with np.errstate(all="ignore"):
         return node.op.numpy(elements, *node.attrs)
+
+
+def _of_segments(node: Node, operands: list[Any], types: list[Type], counts: list[int]) -> Any:
+    """An op between lists, of one node: that of a batch with this node alone. `counts`: how many queries, keys and
+    pairs it has."""
+    stacked = []
+    for x, type, side in zip(operands, types, sides(node.attrs), strict=True):
+        rows = x if isinstance(x, list) else [x] * counts[side]
+        stacked.append(np.stack(rows) if rows else np.zeros((0, *type.shape), type.dtype))
+    assert node.op.numpy is not None
+    with np.errstate(all="ignore"):
+        rows = node.op.numpy(*stacked, *(np.zeros(n, np.int64) for n in counts), *node.attrs)
+    return list(rows) if node.level > NODE else rows[0]
 
 
 def _call(node: Any, operands: Sequence[Any]) -> Any:

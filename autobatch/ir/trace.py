@@ -29,6 +29,7 @@ import numpy as np
 
 from ..base.errors import CellError, OpTypeError, op_error, user_error, user_place
 from ..base.types import INT64, LEADING, Type, counted, default_dtype, promote, tensor_type
+from ..ops.attention import result_side
 from ..ops.declare import Attrs, Op
 from ..ops.elementwise import CAST, STOP_GRADIENT, float_dtype
 from ..ops.index import BOUNDED, lowest_index
@@ -125,7 +126,10 @@ class Builder:
         assert op.infer is not None
         inputs = tuple(v._id for v in values)
         type = op.infer([v._type for v in values], attrs)
-        level = self._join(op, [v.level for v in values])
+        if op.batch == "segments" and attrs[0] is not None:
+            level = attrs[0][result_side(attrs)]
+        else:
+            level = self._join(op, [v.level for v in values])
         if op.batch == "list":
             k = attrs[0]
             shadow = SHADOW if any(v.level >= SHADOW for v in values) else 0

@@ -5,10 +5,10 @@ asked through `declare.recorder`.
 
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
 `index`, `linalg`, `reduce` (over axes and over lists), `random`, `searching`; `composite` ops are made of others;
-`value` has the operators of tensors.
+`attention` is between two lists of any lengths; `value` has the operators of tensors.
 """
 
-from . import composite, elementwise, functions, index, linalg, movement, random, reduce
+from . import attention, composite, elementwise, functions, index, linalg, movement, random, reduce
 from .declare import OPS, Op, Sample, apply
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Op",
     "Sample",
     "apply",
+    "attention",
     "composite",
     "elementwise",
     "functions",

@@ -26,24 +26,24 @@ def _tuple(axis: Axes) -> tuple[int, ...]:
     return axis if isinstance(axis, tuple) else (axis,)
 
 
-def _safe_max(x: Any, axis: Axes) -> Any:
+def safe_max(x: Any, axis: Axes) -> Any:
     """The maximum as a constant; 0 where it is not finite, so that -inf - -inf does not arise."""
     top = apply(STOP_GRADIENT, (apply(MAX, (x,), (_tuple(axis), True)),))
     return where(absolute(top) < float("inf"), top, 0.0)
 
 
 def _softmax_body(x: Any, axis: Axes) -> Any:
-    e = exp(x - _safe_max(x, axis))
+    e = exp(x - safe_max(x, axis))
     return e / apply(SUM, (e,), (_tuple(axis), True))
 
 
 def _log_softmax_body(x: Any, axis: Axes) -> Any:
-    z = x - _safe_max(x, axis)
+    z = x - safe_max(x, axis)
     return z - log(apply(SUM, (exp(z),), (_tuple(axis), True)))
 
 
 def _logsumexp_body(x: Any, axis: Axes) -> Any:
-    top = _safe_max(x, axis)
+    top = safe_max(x, axis)
     kept = log(apply(SUM, (exp(x - top),), (_tuple(axis), True))) + top
     left = tuple(n for a, n in zip(range(-len(x.shape), 0), x.shape, strict=True) if a not in _tuple(axis))
     return reshape(kept, left)

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ...backends.host import attention
 from ...backends.host.matmul import library
 from ...backends.host.numba_verbs import bounded, gather_into, segments_verb
 from ...backends.host.verbs import add_rows, gather, store, store_rows, take
 from ...base.types import Dim
 from ...ir.graph import CONST, Graph
+from ...ops.attention import ATTENTION, ATTENTION_SUM
 from ...ops.index import BOUNDED, TAKE, lowest_index
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE, SLICE, TRANSPOSE
@@ -28,6 +30,9 @@ VERBS: tuple[Any, ...] = (
     *(np.empty, np.matmul, np.ascontiguousarray, np.broadcast_to, np.errstate, np.array),
 )
 """What a driver calls, by name."""
+
+ATTENTIONS = {ATTENTION: attention.attention, ATTENTION_SUM: attention.attention_sum}
+"""What computes them, written to an array."""
 
 SAME = ("shared", "derived")
 """Kinds of operand that are arrays of any layout, the same for all nodes."""
@@ -112,6 +117,11 @@ class Calls:
             self.names["op_bounded"] = node.op.numpy
             index = f"{operands[0]}, {node.attrs[0]}, {lowest_index(node.attrs)}"
             self.body.append(f"bounded({index}, v{i}) or op_bounded({index})")  # the op raises
+        elif node.op in ATTENTIONS and self.is_compiled:
+            self.buffer(i)
+            self.names[f"{node.op.name}_into"] = ATTENTIONS[node.op]
+            arguments = [*operands, *map(self.constant, node.attrs), f"v{i}"]
+            self.body.append(f"{node.op.name}_into({', '.join(arguments)})")
         elif node.op is TAKE and self.nodes[i].type.has_dim:
             self.buffer(i)
             self.body.append(f"take({operands[0]}, {operands[1]}, v{i})")
