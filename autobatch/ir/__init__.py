@@ -4,5 +4,5 @@ In: functions on values, ops and their rules. Out: a `Graph`. No graph is run he
 reference for all kernels; nothing here knows of batches.
 
 In reading order: `graph`, and `rewriter` (a graph after another one); `trace` with its `tracers` (a function becomes a
-graph); `vjp` (the graph of a derivative), `simplify`, `interpret`.
+graph); `vjp` (the graph of a derivative), `by_rows` (that of one row of matrices), `simplify`, `interpret`.
 """

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...base.errors import CellError, op_error, user_error
-from ...base.types import LEADING
+from ...base.types import ELEMENTS, LEADING, Type
 from ...ir.trace import in_range
 from ...ops.value import Tensor
 from ..containers import attributes_of_dict, made_like, parts_of
@@ -200,6 +200,26 @@ def _key(part: Any) -> Any:
     if part[0] == "static" and part[1] is float:
         return "static", float, part[2].hex()
     return part
+
+
+def matrices(flat: Flat) -> tuple[list[int], int, Any]:
+    """Slots of matrices with as many rows as the first, this number, and the key of the call with no number of them."""
+    lengths = [_length(x._type) if isinstance(x, RecordedTensor) else -1 for x in flat.slots]
+    n = next((length for length in lengths if length >= 0), -1)
+    rows = [k for k, length in enumerate(lengths) if length == n >= 0]
+    return rows, n, _without_length(flat.key, n) if rows else None
+
+
+def _length(type: Type) -> int:
+    """The length of the leading axis, where its elements are rows; else -1."""
+    are_rows = type.ndim > 1 if type.layout == LEADING else type.layout == ELEMENTS and type.ndim == 1
+    return type.shape[0] if are_rows else -1
+
+
+def _without_length(part: Any, n: int) -> Any:
+    if isinstance(part, Type):
+        return (part.dtype, part.shape[1:]) if _length(part) == n else part
+    return tuple(_without_length(p, n) for p in part) if isinstance(part, tuple) else part
 
 
 def _show(part: Any) -> str:

@@ -19,16 +19,17 @@ from ...base.errors import CellError, OpIndexError, user_error
 from ...base.module_epoch import Noted, changed, epoch
 from ...base.types import default_dtype, tensor_type
 from ...ops.index import not_in_range
-from ...schedule.structures import PER_ELEMENT
+from ...schedule.structures import LIST, PER_ELEMENT
 from ..context import is_frozen, without_cells
 from ..expressions import Tied
 from ..links import value_number
 from ..nodes import write
 from ..random import in_mode, signed, sync
 from ..shared import Shared
+from ..signature import Signature
 from ..tape import Recording, current_tape, state
 from ..tensor import RecordedTensor
-from .arguments import Flat, flatten_arguments, is_operand
+from .arguments import Flat, flatten_arguments, is_operand, matrices
 from .facts import Guard
 from .guard import guard
 from .inline_cache import InlineCache, limits
@@ -37,6 +38,9 @@ from .results import assemble, element_of
 from .trace import Traced, changes_what_it_reads, trace
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
+
+VARIES = -1
+"""In place of a number of rows."""
 
 KEPT = 32
 """Most traces cached for arguments of one structure: the last ones."""
@@ -57,6 +61,10 @@ class Cell:
         self.is_method = next(iter(self.signature.parameters), "") == "self"
         is_remade = "<locals>" in fn.__qualname__ and fn.__closure__ is not None
         self.entries: dict[Any, list[Tied[Traced]]] = _by_code.setdefault(fn.__code__, {}) if is_remade else {}
+        self.lengths: dict[Any, int] = {}
+        """By what calls with matrices have in common but their number of rows: the first number, or `VARIES`."""
+        self.signatures: weakref.WeakValueDictionary[Any, Signature] = weakref.WeakValueDictionary()
+        """Those of calls with any number of rows, by all they are."""
         self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Tied[Traced]]]] = weakref.WeakKeyDictionary()
         self.traces = 0
         self.is_lasting = not set(fn.__code__.co_freevars) - {"__class__"}  # else it may be one of many
@@ -110,7 +118,9 @@ class Cell:
         return name not in self.static and is_operand(value)
 
     def _find(self, flat: Flat) -> Traced:
-        key = (flat.key, is_frozen(), state.training, default_dtype(), flat.n_args, flat.named, flat.inside)
+        mode = is_frozen(), state.training, default_dtype(), flat.n_args, flat.named, flat.inside
+        rows = self._of_any_number(flat, mode)
+        key = (flat.key, *mode, bool(rows))
         tied = self.entries_for(flat.owner).setdefault(key, [])
         entries = [entry for entry in (reference() for reference in tied) if entry is not None]
         for entry in entries:
@@ -121,19 +131,32 @@ class Cell:
             if entry.guard.prints == now.prints:
                 entry.take(self.fn, flat.objects, now)
                 return entry
-        entry = self._settled(now, flat)
+        entry = self._settled(now, flat, rows)
         about = (*entry.signature.shared, *flat.held, *entry.guard.leaves)
         tied[:] = [reference for reference in tied if reference() is not None][-KEPT + 1 :]
         tied.append(Tied(entry, [x for x in about if isinstance(x, Shared)]))
         return entry
 
-    def _settled(self, now: Guard, flat: Flat) -> Traced:
+    def _of_any_number(self, flat: Flat, mode: tuple[Any, ...]) -> list[int]:
+        """The slots of matrices of one length, where that has been seen to vary; else none."""
+        rows, n, common = matrices(flat)
+        if not rows:
+            return rows
+        first = self.lengths.setdefault((common, *mode), n)
+        if first == n:
+            return []
+        self.lengths[common, *mode] = VARIES
+        return rows
+
+    def _settled(self, now: Guard, flat: Flat, rows: Sequence[int]) -> Traced:
         """What is traced when the function changes nothing that it reads. It may do so once, such as to keep what it
         works out; raises `CellError` if it does so each time."""
         for _ in range(2):
             self.traces += 1
-            entry = trace(self.fn, flat, self._is_argument)
+            entry = trace(self.fn, flat, self._is_argument, rows)
             if not now.is_bound_anew(entry.guard):
+                known = self.signatures.setdefault(entry.signature.key(), entry.signature) if entry.by_rows else None
+                entry.signature = known or entry.signature  # another number of rows is no other signature
                 return entry
             now = entry.guard
         raise changes_what_it_reads(self.fn)
@@ -150,7 +173,7 @@ class Cell:
                 ids.append(value_number(slot, tape))
             else:
                 ids += (len(slot), *[value_number(t, tape) for t in slot])
-        lengths = {slot: len(flat.slots[slot]) for slot in signature.lists}
+        lengths = {k: len(flat.slots[k]) for k in signature.lists if signature.slots[k].kind == LIST}
         sync()
         number = tape.signature_number(signature)
         data = list(zip(flat.numbers, signature.data, strict=False))
@@ -160,7 +183,7 @@ class Cell:
             ints += (signed(state.stream), state.draws)
         types = list(entry.types)
         for k, (type, result) in enumerate(zip(entry.types, signature.results, strict=True)):
-            if result.rule == PER_ELEMENT:
+            if result.ref in lengths and result.rule == PER_ELEMENT:
                 length = lengths[result.ref]
                 shape = (length * type.rows, type.width) if k in entry.listed else (length, *type.shape)
                 types[k] = tensor_type(type.dtype, shape)
@@ -176,7 +199,7 @@ class Cell:
     def _add_fast_path(self, tape: Recording, entry: Traced, flat: Flat, number: int) -> None:
         """Remember the entry on this tape for the fast path, and generate that if it is new."""
         read, signature = entry.guard, entry.signature
-        if signature.draws or flat.lifted or any(r.rule == PER_ELEMENT for r in signature.results):
+        if signature.draws or flat.lifted or any(slot.kind == LIST for slot in signature.slots):
             return
         if read.checked != epoch[0]:
             return  # something changed meanwhile

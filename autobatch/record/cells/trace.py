@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...base.errors import CellError, user_error
-from ...base.types import INT64, Type, tensor_type
+from ...base.types import ELEMENTS, INT64, LEADING, Type, size_of, tensor_type
+from ...ir.by_rows import LEVEL, by_rows
 from ...ir.graph import NODE, Graph
 from ...ir.trace import SHADOW, Builder
 from ...ir.tracers import StackedTracer, TracedList
-from ...schedule.structures import KERNEL, LIST, ONE, Slot
+from ...schedule.structures import EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
 from ..containers import filled, kind_of
 from ..context import flags, is_frozen
 from ..signature import Signature
@@ -47,6 +48,11 @@ class Traced:
     draws: dict[int, int]
     held: tuple[Any, ...]
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether the rows of its matrices are a list, whose length may vary."""
+        return any(slot.kind == EACH for slot in self.signature.slots)
+
     def holds(self, fn: Callable[..., Any], objects: list[Any]) -> bool:
         """Whether it is about these very objects, and nothing that was read has changed since it was last looked at."""
         same = self.fn is fn and all(known() is x for known, x in zip(self.objects, objects, strict=True))
@@ -57,8 +63,11 @@ class Traced:
         self.guard, self.fn, self.objects = now, fn, tuple(map(weakly, objects))
 
 
-def trace(fn: Callable[..., Any], flat: Flat, skip: Skip) -> Traced:
-    """Run a function with the arguments of a call as tracers. Raises `CellError` where it changes what it reads."""
+def trace(fn: Callable[..., Any], flat: Flat, skip: Skip, rows: Sequence[int] = ()) -> Traced:
+    """Run a function with the arguments of a call as tracers. Raises `CellError` where it changes what it reads.
+
+    rows: slots of matrices of one length, which has been seen to vary
+    """
     builder = Builder(is_cell=True, is_frozen=bool if is_frozen() else is_frozen)
     inputs = _Inputs(builder)
     arguments = [inputs.part(p) for p in flat.structure]
@@ -86,11 +95,21 @@ def trace(fn: Callable[..., Any], flat: Flat, skip: Skip) -> Traced:
             RuntimeWarning,
             stacklevel=5,
         )
+    slots, ends = inputs.slots, [node.type for node in found]
+    results = [result_of(x, n.type, n.level, slots) for x, n in zip(leaves, found, strict=True)]
+    row = by_rows(graph, rows) if rows else None
+    if row is not None:
+        graph = row
+        slots = [Slot(EACH, slot.type, LEVEL) if k in rows else slot for k, slot in enumerate(slots)]
+        for k, node in enumerate(row.nodes[i] for i in row.outputs):
+            if node.level == LEVEL:
+                results[k] = Result(size_of(node.type.shape), node.type.dtype, PER_ELEMENT, rows[0], 1)
+                ends[k] = tensor_type(ends[k].dtype, ends[k].shape, LEADING if ends[k].ndim > 1 else ELEMENTS)
     signature = Signature(
         name=fn.__name__,
         kind=KERNEL,
-        slots=tuple(inputs.slots),
-        results=tuple(result_of(x, n.type, n.level, inputs.slots) for x, n in zip(leaves, found, strict=True)),
+        slots=tuple(slots),
+        results=tuple(results),
         graph=graph,
         shared=tuple(builder.shared),
         data=data,
@@ -103,7 +122,7 @@ def trace(fn: Callable[..., Any], flat: Flat, skip: Skip) -> Traced:
         fn=fn,
         objects=tuple(map(weakly, flat.objects)),
         outputs=outputs,
-        types=tuple(node.type for node in found),
+        types=tuple(ends),
         listed=tuple(listed),
         bounds=tuple(builder.bounds),
         draws=dict(builder.draws),

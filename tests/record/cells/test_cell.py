@@ -1247,3 +1247,60 @@ def test_a_list_with_methods_of_its_own_is_refused() -> None:
     caught = Total([w, w])
     assert ab.cell(lambda x: x * caught.total())(ab.tensor(1.0)).numpy().tolist() == [4, 6]
     assert ab.cell(lambda xs: ab.sum(xs))(Plain([w, w])).numpy().tolist() == [4, 6]
+
+
+def test_matrices_of_any_number_of_rows_share_launches() -> None:
+    rng = np.random.default_rng(0)
+    ab.set_default_dtype("float64")
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            self.norm, self.step = nn.LayerNorm(4), nn.GRUCell(4, 4)
+            self.weight = ab.Parameter(rng.normal(size=(4, 4)))
+
+        @ab.cell
+        def mixed(self, x: Any, h: Any, scale: Any) -> Any:
+            y = ab.relu(self.norm(x) @ self.weight) * scale + h
+            a, b = ab.split(y, 2, axis=1)
+            h = ab.softmax(ab.concat([ab.tanh(a), b], axis=1), axis=-1)
+            return h, ab.reshape(h, (-1, 2, 2)), ab.max(h, axis=1), ab.sum(y * x, axis=0)
+
+        @ab.cell
+        def weighted(self, weights: Any, h: Any) -> Any:
+            return ab.sum(weights[:, None] * h, axis=0), weights * weights
+
+        def loss(self, rows: Any) -> Any:
+            x = ab.tensor(rows)
+            h, pairs, largest, total = self.mixed(self.step(x, x * 0.5), x, 0.3)
+            mean, squares = self.weighted(largest, h)
+            return (ab.tanh(pairs).sum() * total + mean).sum() + squares.sum()
+
+    block, examples = Block(), [rng.normal(size=(n, 4)) for n in range(9)]
+
+    def gradients(batched: bool, order: int) -> tuple[Any, ...]:
+        block.zero_grad()
+        slope = ab.grad(block.loss) if order == 2 else None
+        f = block.loss if slope is None else lambda rows: (slope(ab.tensor(rows)) ** 2).sum()
+        loss = ab.sum(ab.map(f, examples, batched=batched))
+        loss.backward()
+        return float(loss), *[p.grad.copy() for p in block.parameters()]
+
+    for order in (1, 2):
+        for found, wanted in zip(gradients(True, order), gradients(False, order), strict=True):
+            np.testing.assert_allclose(found, wanted, 1e-8, 1e-8)
+    with ab.profile() as profile:
+        gradients(True, 1)
+    assert [profile.kernels[name][0] for name in ("forward", "mixed", "weighted")] == [1, 1, 1]
+
+
+def test_a_cell_of_one_number_of_rows_stays_as_it_is() -> None:
+    @ab.cell
+    def double(x: Any) -> Any:
+        return x * 2
+
+    def signatures(*lengths: int) -> list[str]:
+        ab.evaluate([double(ab.tensor(np.ones((n, 2)))) for n in lengths])
+        return [str(entry.signature) for entry in double.cell.traced()]  # type: ignore[attr-defined]
+
+    assert signatures(3, 3) == ["double(f32[3, 2])"]
+    assert signatures(4, 5, 3) == ["double(f32[3, 2])", *["double(rows of f32[n, 2])"] * 3]
