@@ -50,6 +50,11 @@ CONLLU = """\
 3\tn't\tnot\tPART\t_\t_\t2\tadvmod\t_\t_
 3.1\tgo\tgo\tVERB\t_\t_\t_\t_\t_\t_
 """
+BRACKETED = """\
+(3 (2 a) (3 (3 good) (2 film)))
+(1 (1 (1 dull) (2 (2 and) (1 long))) (2 film))
+(2 long)
+"""
 MOLECULES = [
     {"y": -0.5, "atoms": ["C", "C", "O"], "bonds": [[0, 1, 1], [1, 2, 1]]},
     {"y": -1.5, "atoms": ["C"], "bonds": []},
@@ -92,7 +97,18 @@ def assert_as_the_loop(model: Any, examples: list[Any], loss: Callable[..., Any]
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"listops", "parser", "solubility", "tagger"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"classifier", "listops", "parser", "solubility", "tagger"}
+
+
+def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    module = load("classifier", monkeypatch)
+    path = tmp_path / "trees.txt"
+    path.write_text(BRACKETED, encoding="utf-8")
+    assert module.read(path)[0] == (["a", "good", "film"], 3)
+    printed = run(module, monkeypatch, capsys, path, path, "--epochs", 2, "--dim", 4, "--heads", 2)
+    assert printed.count("epoch") == 2
+    sentences = [module.Sentence([1, 0, 2], 1), module.Sentence([2], 0), module.Sentence([1, 1, 0, 2], 1)]
+    assert_as_the_loop(module.Classifier(3, 3, 2, dim=4, n_heads=2, n_blocks=1, dropout=0.3), sentences)
 
 
 def test_listops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

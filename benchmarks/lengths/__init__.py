@@ -8,6 +8,7 @@ PROGRAMS: tuple[str, ...] = (
     "luong",
     "bahdanau",
     "pointer",
+    "transformer",
     "transformer_by_ops",
     "characters",
     "sets",
