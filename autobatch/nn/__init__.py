@@ -8,6 +8,7 @@ from .embedding import Embedding
 from .layer_norm import LayerNorm
 from .linear import Linear
 from .module import Module
+from .multi_head_attention import MultiHeadAttention
 from .recurrent_cells import GRUCell, LSTMCell
 from .tree_lstm_cells import BinaryTreeLSTMCell, ChildSumTreeLSTMCell, TreeLSTMLeaf
 
@@ -22,5 +23,6 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "Module",
+    "MultiHeadAttention",
     "TreeLSTMLeaf",
 ]

@@ -1,0 +1,56 @@
+"""Attention of several heads against PyTorch's layer, with its state dict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch import nn
+from tests.requested import host
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_values_and_gradients_are_pytorchs(bias: bool, crossed: bool) -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    layer = nn.MultiHeadAttention(6, n_heads=3, bias=bias)
+    theirs = torch.nn.MultiheadAttention(6, 3, bias=bias, batch_first=True, dtype=torch.float64)
+    if bias:
+        theirs.in_proj_bias.data += 0.3
+    layer.load_state_dict(theirs.state_dict())
+    cases = [(rng.normal(size=(n, 6)), rng.normal(size=(m, 6))) for n, m in ((3, 4), (1, 1), (2, 7), (5, 2))]
+
+    def loss(q: np.ndarray, keys: np.ndarray) -> ab.Tensor:
+        x = ab.tensor(q)
+        y = layer(x, ab.tensor(keys), mask=np.arange(len(keys)) != 1) if crossed else layer(x, causal=True)
+        return (y**2).sum(axis=0).sum()
+
+    found = ab.map(loss, *zip(*cases, strict=True))
+    ab.sum(found).backward()
+    for (q, keys), y in zip(cases, found, strict=True):
+        x, k = torch.tensor(q)[None], torch.tensor(keys if crossed else q)[None]
+        hidden = torch.arange(len(keys)) == 1 if crossed else torch.ones(len(q), len(q), dtype=torch.bool).triu(1)
+        hidden = hidden.expand(len(q), -1)
+        expected = (theirs(x, k, k, attn_mask=hidden, need_weights=False)[0] ** 2).sum()
+        expected.backward()
+        assert abs(float(y) - expected.item()) < 1e-10 * (1 + abs(expected.item()))
+    wanted = {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}
+    assert wanted.keys() == dict(layer.named_parameters()).keys()
+    for name, parameter in layer.named_parameters():
+        np.testing.assert_allclose(
+            host(parameter.grad), wanted[name], rtol=0, atol=1e-8 * (1 + abs(wanted[name]).max())
+        )
+
+
+def test_initial_values_have_pytorchs_scale() -> None:
+    layer = nn.MultiHeadAttention(64, n_heads=4)
+    assert layer.in_proj_bias is not None and layer.out_proj.bias is not None
+    assert not layer.in_proj_bias.value.any() and not layer.out_proj.bias.value.any()
+    assert abs(layer.in_proj_weight.value.std() - np.sqrt(2 / (4 * 64))) < 0.01
+
+
+def test_heads_divide_the_width() -> None:
+    with pytest.raises(ab.errors.OpTypeError, match="5 heads do not divide a width of 6"):
+        nn.MultiHeadAttention(6, n_heads=5)
