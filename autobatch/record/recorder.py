@@ -15,7 +15,7 @@ from ..base.types import LEADING, Array, promote
 from ..ir.trace import Builder, in_range, no_operand
 from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from ..ops.index import LOOKUP, WINDOW
-from ..ops.movement import CONCAT, STACK, slice_axis
+from ..ops.movement import CONCAT, RESHAPE, STACK, slice_axis
 from ..ops.value import Tensor, TensorLike
 from .creation import as_array, holds_tensors
 from .links import SHARED_CLASSES, lift, shared_row, value_number
@@ -24,7 +24,7 @@ from .op_signatures import list_signature, op_signature
 from .shared import Constant, Expression, Shared
 from .tape import current_tape, state
 from .tensor import RecordedTensor
-from .views import has_rows, join_rows, laid_out, pick_row, slice_rows
+from .views import has_rows, join_rows, laid_out, pick_row, reshaped_rows, slice_rows
 
 INT32, FLOAT64 = np.dtype(np.int32), np.dtype(np.float64)
 
@@ -87,6 +87,10 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         joined = join_rows(op, operands, attrs, tape)
         if joined is not None:
             return joined
+    if op is RESHAPE:
+        reshaped = reshaped_rows(table, attrs[0])
+        if reshaped is not None:
+            return reshaped
     keys: list[Any] = [op, attrs]
     ids: list[int] = []
     ints: list[int] = []

@@ -136,6 +136,15 @@ def pick_row(t: RecordedTensor, index: int) -> RecordedTensor:
     return view_rows(t, index, 1, 1, "pick", type.row)
 
 
+def reshaped_rows(t: Any, shape: tuple[int, ...]) -> RecordedTensor | None:
+    """Another shape of the same rows, such as columns cut into heads, as a view; None where it is none."""
+    if not isinstance(t, RecordedTensor) or t._type.layout != LEADING or not min(t.ndim, len(shape)) > 1:
+        return None
+    if t.shape[0] != shape[0] or t._type.width != size_of(shape[1:]):
+        return None
+    return view_rows(t, 0, 1, shape[0], "slice", tensor_type(t.dtype, shape))
+
+
 def laid_out(t: RecordedTensor, layout: int) -> RecordedTensor:
     """The same value in another layout: where its rows are others, that is a node."""
     type = tensor_type(t.dtype, t.shape, layout)

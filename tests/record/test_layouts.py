@@ -14,7 +14,7 @@ from autobatch.record.links import lift
 from autobatch.record.tape import current_tape
 from autobatch.record.views import laid_out
 from tests.ops.checks import GOOD, Case
-from tests.requested import backend
+from tests.requested import backend, host
 
 LAYOUTS = {1: [ELEMENTS], 2: [ELEMENTS, COLUMNS], 3: [ELEMENTS]}
 
@@ -153,3 +153,35 @@ def test_recordings_are_reused(x: Any, layout: int) -> None:
     for _ in range(3):
         for k, found in enumerate(ab.evaluate(ab.map(fn, [0, 1, 2], reuse=True))):
             np.testing.assert_allclose(found, (k * x, 2 * x))
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_columns_cut_into_heads_are_the_same_rows(batched: bool) -> None:
+    """A reshape that leaves the rows as they are takes no launch, and has first and second derivatives."""
+    rng = np.random.default_rng(6)
+    cases = [rng.normal(size=(n, 6)) for n in (1, 3, 0, 2)]
+
+    def program(x: ab.Tensor) -> ab.Tensor:
+        y = ab.tanh(x).reshape(len(x), 2, 3) ** 2
+        return (y.reshape(len(x), 6) * x).sum(axis=0).sum()
+
+    def slope(x: Any) -> ab.Tensor:
+        (g,) = ab.grad(lambda xs: program(xs[0]))([x * 1.0])
+        return (g * g).sum(axis=0).sum()
+
+    def flat(x: Any) -> ab.Tensor:
+        (g,) = ab.grad(lambda xs: (ab.tanh(xs[0]) ** 2 * xs[0]).sum(axis=0).sum())([x * 1.0])
+        return (g * g).sum(axis=0).sum()
+
+    found = []
+    for fn in (slope, flat):
+        sources = [ab.Parameter(x) for x in cases]
+        total = ab.sum(ab.map(fn, sources, batched=batched))
+        total.backward()
+        found.append((float(total), [host(x.grad) for x in sources if x.shape[0]]))
+    assert abs(found[0][0] - found[1][0]) < 1e-4 * (1 + abs(found[1][0]))
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    with ab.profile() as profile:
+        ab.evaluate(ab.map(lambda x: ab.tensor(x).reshape(len(x), 2, 3), cases))
+    assert not batched or profile.launches == 0
