@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import op_error
-from ..base.types import Dim, Type, broadcast_shapes, promote, tensor_type
+from ..base.types import LEADING, Dim, Type, broadcast_shapes, promote, tensor_type
 from ..ir.graph import NODE
 from ..ir.trace import Builder
 from ..ir.tracers import StackedTracer, TracedList
@@ -27,6 +27,7 @@ from .reductions import stack
 from .signature import Signature
 from .tape import current_tape, state
 from .tensor import RecordedTensor
+from .views import laid_out
 
 Rows = TensorLike | Iterable[TensorLike]
 
@@ -165,7 +166,7 @@ def _recorded(causal: bool, scale: float, q: Any, keys: Any, values: Any, bias: 
             operands.append(tensor(each, q.dtype))
         else:
             operands.append(_in_pairs(bias, n, m))
-    rows = [x if isinstance(x, RecordedTensor) else shared_row(x, tape) for x in operands]
+    rows = [laid_out(x if isinstance(x, RecordedTensor) else shared_row(x, tape), LEADING) for x in operands]
     key = (ATTENTION, causal, scale, *(x._type for x in rows))
     hit = tape.cache.get(key)
     if hit is None:

@@ -12,6 +12,7 @@ import pytest
 import autobatch as ab
 from tests import requested
 from tests.ops.checks import GRADIENTS, VALUES, close, default
+from tests.requested import host
 
 Array = np.ndarray[Any, Any]
 Example = tuple[Array, ...]
@@ -51,7 +52,7 @@ def run(
     parameters = [[x for x in source if isinstance(x, ab.Parameter)] for source in sources]
     return (
         [np.asarray(y) for y in values],
-        [[np.zeros(p.shape) if p.grad is None else np.asarray(p.grad) for p in ps] for ps in parameters],
+        [[np.zeros(p.shape) if p.grad is None else host(p.grad) for p in ps] for ps in parameters],
         profile.launches,
     )
 
@@ -144,7 +145,7 @@ def test_second_derivatives(mask: str) -> None:
         sources = [[ab.Parameter(x) for x in case] for case in some]
         slopes = ab.map(lambda source, way: along([x * 1.0 for x in source], way), sources, ways, **options)
         ab.sum(slopes).backward()
-        return [float(s) for s in slopes], [[np.asarray(x.grad) for x in source] for source in sources]
+        return [float(s) for s in slopes], [[host(x.grad) for x in source] for source in sources]
 
     with default("float64"):
         slopes, expected = gradients(cases, batched=False)
@@ -190,7 +191,7 @@ def test_masked_rows_give_zeros_and_no_gradient() -> None:
     y = ab.map(lambda _: ab.attention(q, k, k, mask=np.array([[False, False], [True, False]])), [0])[0]
     ab.sum(y).backward()
     assert y.numpy().tolist() == [[0.0] * 3, [1.0] * 3]
-    assert q.grad is not None and np.isfinite(np.asarray(q.grad)).all() and not np.asarray(q.grad)[0].any()
+    assert q.grad is not None and np.isfinite(host(q.grad)).all() and not host(q.grad)[0].any()
 
 
 def test_memory_that_all_examples_share() -> None:
@@ -203,7 +204,7 @@ def test_memory_that_all_examples_share() -> None:
             memory = ab.Parameter(keys), ab.Parameter(values)
             results = ab.map(lambda q, memory=memory: ab.attention(q, *memory), queries, batched=batched)
             ab.sum([ab.sum(y * y) for y in results]).backward()
-            found.append(([np.asarray(y) for y in ab.evaluate(results)], [[np.asarray(x.grad) for x in memory]]))
+            found.append(([np.asarray(y) for y in ab.evaluate(results)], [[host(x.grad) for x in memory]]))
     agree(*found)
 
 
@@ -251,7 +252,7 @@ def test_cells_with_lists_of_any_length() -> None:
                 else:
                     results = ab.map(program, sources, **options)
                 ab.sum([ab.sum(y * y) for y in results]).backward()
-                gradients = [[np.asarray(x.grad) for x in xs] for xs in sources]
+                gradients = [[host(x.grad) for x in xs] for xs in sources]
                 found.append(([np.asarray(y) for y in ab.evaluate(results)], gradients))
             agree(found[0], found[1])
             agree(found[0], found[2])

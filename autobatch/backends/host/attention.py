@@ -59,30 +59,31 @@ def _end(numbers, at, number):  # type: ignore[no-untyped-def]
 
 
 @njit(**_OPTIONS)
-def _start(s, n_rows, n_keys, n_all, bias, bias_at, bias_heads, head, causal, first):  # type: ignore[no-untyped-def]
-    """What is added to the products of a block: the bias, and -inf where a query does not attend to a key."""
+def _start(s, rows, keys, n_all, lse, lse_at, lse_row, bias, bias_at, bias_heads, head, causal, first):  # type: ignore[no-untyped-def]
+    """What is added to the products of a block: -lse, the bias, and -inf where a query does not attend to a key."""
+    for r in range(rows):
+        start = -lse[lse_at + r * lse_row] if lse.size > 0 else s.dtype.type(0)
+        for c in range(r * keys, (r + 1) * keys):
+            s[c] = start
     if bias.size > 0:
         offset = bias_at * bias_heads + (head if bias_heads > 1 else 0)
-        for r in range(n_rows):
-            for c in range(n_keys):
-                s[r * n_keys + c] = bias[offset + (r * n_all + c) * bias_heads]
-    else:
-        s[: n_rows * n_keys] = 0
+        for r in range(rows):
+            for c in range(keys):
+                s[r * keys + c] += bias[offset + (r * n_all + c) * bias_heads]
     if causal:
-        for r in range(n_rows):
-            for c in range(first + r + 1, n_keys):
-                s[r * n_keys + c] = -np.inf
+        for r in range(rows):
+            for c in range(r * keys + first + r + 1, (r + 1) * keys):
+                s[c] = -np.inf
 
 
 @njit(**_OPTIONS)
 def _factors(x, x_at, x_row, n_x, y, m, n_y, w, rows, keys):  # type: ignore[no-untyped-def]
     """The products of a block of queries and of keys; what a query has more than a key is added to its products."""
-    if n_x > n_y:
-        for r in range(rows):
-            w[r * keys : (r + 1) * keys] = x[x_at + r * x_row + n_y]
-    else:
-        w[: rows * keys] = 0
-    _multiply(x, x_at, x_row, 1, y, 0, m, n_y, w, 0, keys, rows, keys, 1)
+    for r in range(rows if n_x > n_y else 0):
+        start = x[x_at + r * x_row + n_y]
+        for c in range(r * keys, (r + 1) * keys):
+            w[c] = start
+    _multiply(x, x_at, x_row, 1, y, 0, m, n_y, w, 0, keys, rows, keys, 1 if n_x > n_y else 0)
 
 
 @njit(**_OPTIONS)
@@ -114,16 +115,16 @@ def _functions_of_rows(bits: str) -> tuple[Any, Any, Any]:
             s[c] = exp_one(s[c])
 
     @njit(**_OPTIONS)
-    def largest(s):  # type: ignore[no-untyped-def]
+    def largest(s, first, last):  # type: ignore[no-untyped-def]
         top = lowest
-        for c in range(s.size):
+        for c in range(first, last):
             top = max(top, ordered(s[c]))
         return unordered(top)
 
     @njit(fastmath=scalar_functions.LOOSE, **_OPTIONS)
-    def total_of(s):  # type: ignore[no-untyped-def]
-        total = s[0] * 0 if s.size else s.dtype.type(0)
-        for c in range(s.size):
+    def total_of(s, first, last):  # type: ignore[no-untyped-def]
+        total = s.dtype.type(0)
+        for c in range(first, last):
             total += s[c]
         return total
 
@@ -139,7 +140,7 @@ def _attention_of(dtype: np.dtype[Any]) -> Any:
     def attention(  # type: ignore[no-untyped-def]
         q, k, v, bias, bias_heads, n_heads, d, e, of_queries, of_keys, causal, scale, out
     ):
-        q_row, v_row, width = n_heads * d, n_heads * e, e + 1
+        q_row, v_row, out_row = n_heads * d, n_heads * e, n_heads * (e + 1)
         i = j = pair = 0
         while i < of_queries.size:
             i_end = _end(of_queries, i, of_queries[i])
@@ -154,29 +155,24 @@ def _attention_of(dtype: np.dtype[Any]) -> Any:
                 for first in range(0, n, block):
                     rows = min(block, n - first)
                     keys = min(m, first + rows) if causal else m
-                    _start(s, rows, keys, m, bias, pair + first * m, bias_heads, h, causal, first)
+                    _start(s, rows, keys, m, q[:0], 0, 0, bias, pair + first * m, bias_heads, h, causal, first)
                     _multiply(q, (i + first) * q_row + h * d, q_row, 1, across, 0, m, d, s, 0, keys, rows, keys, 1)
-                    to = ((i + first) * n_heads + h) * width
+                    to = (i + first) * out_row + h * (e + 1)
                     for r in range(rows):
-                        row = s[r * keys : (r + 1) * keys]
-                        top = largest(row)
+                        top = largest(s, r * keys, (r + 1) * keys)
                         if top == -np.inf:
                             top = q.dtype.type(0)
-                        out[to + r * n_heads * width + e] = top
-                        for c in range(keys):
-                            row[c] -= top
+                        out[to + r * out_row + e] = top
+                        for c in range(r * keys, (r + 1) * keys):
+                            s[c] -= top
                     exponentials(s, rows * keys)
-                    _multiply(s, 0, keys, 1, v, j * v_row + h * e, v_row, keys, out, to, n_heads * width, rows, e, 0)
+                    _multiply(s, 0, keys, 1, v, j * v_row + h * e, v_row, keys, out, to, out_row, rows, e, 0)
                     for r in range(rows):
-                        result = out[to + r * n_heads * width : to + r * n_heads * width + width]
-                        total = total_of(s[r * keys : (r + 1) * keys])
-                        if total == 0:
-                            result[:e] = 0
-                            result[e] = np.inf
-                        else:
-                            for c in range(e):
-                                result[c] /= total
-                            result[e] += np.log(total)
+                        total, end = total_of(s, r * keys, (r + 1) * keys), to + r * out_row + e
+                        factor = q.dtype.type(1 / total if total != 0 else 0)
+                        for c in range(end - e, end):
+                            out[c] *= factor
+                        out[end] = out[end] + np.log(total) if total != 0 else np.inf
             pair += n * m
             i, j = i_end, j_end
 
@@ -215,11 +211,8 @@ def _sum_of(dtype: np.dtype[Any]) -> Any:
                     start, rows = i + first, min(block, n - first)
                     keys = min(m, first + rows) if causal else m
                     at_pairs = (pair + first * m) * n_heads + h
-                    _start(s, rows, keys, m, bias, pair + first * m, bias_heads, h, causal, first)
-                    for r in range(rows):
-                        one = lse[(start + r) * n_heads + h]
-                        for c in range(r * keys, (r + 1) * keys):
-                            s[c] -= one
+                    at, place = start * n_heads + h, pair + first * m
+                    _start(s, rows, keys, m, lse, at, n_heads, bias, place, bias_heads, h, causal, first)
                     _multiply(q, start * q_row + h * d, q_row, 1, across, 0, m, d, s, 0, keys, rows, keys, 1)
                     exponentials(s, rows * keys)
                     for p in range(n_products):
@@ -238,7 +231,7 @@ def _sum_of(dtype: np.dtype[Any]) -> Any:
                         at, to = j * z_row + h * e, start * out_row + h * width
                         _multiply(s, 0, keys, 1, z, at, z_row, keys, out, to, out_row, rows, e, 0)
                         for r in range(rows if is_total else 0):
-                            out[to + r * out_row + e] = total_of(s[r * keys : (r + 1) * keys])
+                            out[to + r * out_row + e] = total_of(s, r * keys, (r + 1) * keys)
             pair += n * m
             i, j = i_end, j_end
 

@@ -102,7 +102,11 @@ class _Arranger:
     def is_heavy(self, i: int) -> bool:
         """Whether a node has a kernel of its own."""
         op = self.nodes[i].op
-        return op is PRODUCT or (op.combine is not None and not is_inlined_scatter(self.graph, i))
+        return (
+            op is PRODUCT
+            or op.batch == "segments"
+            or (op.combine is not None and not is_inlined_scatter(self.graph, i))
+        )
 
     def is_stored(self, i: int) -> bool:
         """Whether a node is in memory, for all readers."""
@@ -150,6 +154,9 @@ class _Arranger:
             if node.op is PRODUCT and node.type.dtype.kind == "f":
                 for j in node.inputs:
                     self._demand(matrix(self.graph, j, self.is_stored).node)
+            elif node.op.batch == "segments":
+                for j in node.inputs:
+                    self._demand(j)
             elif reduces_segments(node.op) and self.is_heavy(i) and self.nodes[node.inputs[1]].type.dtype == INT64:
                 self._demand(node.inputs[1])
         for i in self.calls:
@@ -214,8 +221,9 @@ class _Arranger:
         for i in self.calls:
             node = self.nodes[i]
             if self.is_heavy(i) or i in self.copied:
-                made = node if node.op is PRODUCT or not self.is_heavy(i) else self.nodes[node.inputs[0]]
-                found.append((size_of(made.type.shape), node.op is PRODUCT, self._arrays(node.inputs)))
+                many = node.op is PRODUCT or node.op.batch == "segments"
+                made = node if many or not self.is_heavy(i) else self.nodes[node.inputs[0]]
+                found.append((size_of(made.type.shape), many, self._arrays(node.inputs)))
         direct = {i for i in self.graph.outputs if i not in self.places}
         found += [(size_of(self.nodes[i].type.shape), False, self._arrays([i])) for i in direct]
         return found

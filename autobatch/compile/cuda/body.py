@@ -23,6 +23,7 @@ from ...ops.movement import RESHAPE
 from ..steps import Loop, Read, Store, rows_domain
 from ..text import extent_name
 from .arrange import Arrangement, reduces_segments
+from .attention import write_attention
 from .loops import write_loop, write_node
 from .matmuls import Matrix, broadcast_step, matrix, write_matmul
 from .memory import lay_out
@@ -182,6 +183,10 @@ class Body:
             self._matmul(i)
         elif node.op.batch == "reduce":
             self._reduction(i)
+        elif node.op.batch == "segments":
+            for kernel, of_rows in write_attention(self.graph, i, self.made.place, self.places[i]):
+                count = size_name(node.type.shape[:-1] if of_rows else node.type.shape)
+                self.launch(node.op.name, kernel, count, per_block=1 if of_rows else THREADS)
         elif reduces_segments(node.op):
             self._segments(i)
 
