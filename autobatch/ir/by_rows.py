@@ -1,8 +1,8 @@
 """by_rows: the graph of a node whose operands are matrices → the same for one row of them.
 
 Input: a single graph, and the "rows" operands whose leading axis is to go: all have the same leading length.
-Output: a graph in which these operands, and all that is made of them row by row, are elements of list 1; None where some
-op mixes rows otherwise than by a reduction over all of them.
+Output: a graph in which these operands, and all that is made of them row by row, are elements of list 1; None where
+some op mixes rows otherwise than by a reduction over all of them.
 Invariants: the new graph computes what the old one does, for its length; graphs of different lengths that become the
 same are one program for any length. Cost: once per signature.
 
