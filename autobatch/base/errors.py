@@ -16,6 +16,7 @@ from types import CodeType, FrameType
 from typing import TypeVar
 
 import numpy as np
+from greenlet import getcurrent
 
 from .tracebacks import PACKAGE, hide_library
 
@@ -100,12 +101,23 @@ def user_line() -> str:
 
 def user_place() -> tuple[CodeType | None, int]:
     """Code object and instruction of the innermost frame outside the library and NumPy."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if not of_library[frame.f_code.co_filename]:
-            return frame.f_code, frame.f_lasti
-        frame = frame.f_back
-    return None, 0
+    frame = users_frame(sys._getframe(1))
+    return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
+
+
+def users_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame outside the library and NumPy from this one outwards, through the greenlets that wait for
+    this one."""
+    running = getcurrent()
+    while True:
+        while frame is not None:
+            if not of_library[frame.f_code.co_filename]:
+                return frame
+            frame = frame.f_back
+        outer = getattr(running, "caller", None) or running.parent
+        if outer is None:
+            return None
+        running, frame = outer, outer.gr_frame
 
 
 class _OfLibrary(dict[str, bool]):

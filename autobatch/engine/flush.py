@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from ..base.clocks import profiles, timed
-from ..base.errors import user_line
+from ..base.errors import user_place
 from ..base.interrupts import passing_on
 from ..record.assemble import listed, parsed, signature_table
 from ..record.context import refuse_if_kept, refuse_in_cell
-from ..record.forced_values import Forcing
+from ..record.forced_values import Forcing, Waiting
 from ..record.parameter import before_change
 from ..record.shared import Shared, in_order
 from ..record.tape import DONE, Recording, interrupted, own_tape, state
 from ..record.tensor import RecordedTensor
 from ..run.kept_plans import MOST, PlanCache
-from ..run.one_by_one import LoopRun
 from ..schedule.structures import FROM_DATA, Tape
 from .ending import end_all, is_constant_recording
 from .forward import run_tape
@@ -58,8 +57,11 @@ def give_up_unheld() -> None:
 
 
 @passing_on
-def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) -> None:
-    """Run what is pending: all live nodes; with `only`, gradients are needed for the target only."""
+def flush(tape: Recording, target: RecordedTensor | None, only: bool = False, waiting: Waiting | None = None) -> None:
+    """Run what is pending: all live nodes; with `only`, gradients are needed for the target only.
+
+    waiting: what waits for it inside of `ab.map`; else it runs for what is forced at this line
+    """
     refuse_if_kept("a value is forced")
     refuse_in_cell("pending work is run")
     if state.tape is tape:
@@ -84,7 +86,7 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False) ->
     tape.let_go()
     tape.targets = [target._id] if only and target is not None else None
     if state.depth and not tape.unbatched:
-        _run_inside_map(tape)
+        _run_inside_map(tape, waiting)
     else:
         tape.run = run_tape(tape, tape.targets)
     tape.state = DONE
@@ -117,13 +119,12 @@ def _assembled(tape: Recording, roots: Sequence[int]) -> tuple[Tape, PlanCache[S
     return arrays, cache
 
 
-def _run_inside_map(tape: Recording) -> None:
-    """Run what is pending for a value forced inside `ab.map`, and count its launches."""
+def _run_inside_map(tape: Recording, waiting: Waiting | None) -> None:
+    """Run what is pending for values forced inside `ab.map`, and count the phase."""
     if tape.forcing is None:
         tape.forcing = state.forcing = Forcing()
+    if waiting is None:
+        waiting = Waiting([user_place()], state.fiber.n_under_way if state.fiber is not None else 1)
     tape.run = run_tape(tape, tape.targets)
-    assert not isinstance(tape.run, LoopRun)
-    line, n_launches = user_line(), len(tape.run.launches)
-    tape.forcing.note(line, 1, n_launches)
-    for profile in profiles.get():
-        profile.forced.note(line, 1, n_launches)
+    for forcing in (tape.forcing, *(profile.forced for profile in profiles.get())):
+        forcing.note(waiting)

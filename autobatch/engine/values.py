@@ -13,7 +13,7 @@ from ..base.interrupts import passing_on
 from ..base.types import Array, Type
 from ..ops.value import Tensor
 from ..record.containers import made_like, parts_of
-from ..record.context import checking, refuse_in_cell
+from ..record.context import checking, refuse_if_kept, refuse_in_cell
 from ..record.forcing import engine
 from ..record.shared import Shared
 from ..record.tape import DONE, ENDED, OPEN, is_under_way, state
@@ -29,17 +29,22 @@ K = TypeVar("K")
 
 @passing_on
 def compute(t: RecordedTensor) -> Array:
-    """The array of a tensor: run all live pending work if it is pending."""
+    """The array of a tensor: run all live pending work if it is pending; in `ab.map`, once no example can go on."""
     refuse_in_cell()
-    tape = t._tape
-    if tape.state == OPEN:
+    refuse_if_kept("a value is forced")
+    tape, fiber = t._tape, state.fiber
+    while tape.state == OPEN:
         if tape.thread != threading.get_ident():
             what = "a pending tensor of another thread cannot be forced here"
             raise user_error(RecordingError, what, repair="force it in its own thread first")
         if not is_under_way(tape):
             what = "the recording of this tensor was given up after an error"
             raise user_error(RecordingError, what, repair="record it again")
-        flush(tape, t)
+        if fiber is None or not fiber.wait(tape):
+            flush(tape, t)
+    known = known_value(t)
+    if known is not None:
+        return known
     if tape.state == ENDED or tape.run is None:
         repair = "force it before backward(), return it from ab.map, or keep x.detach()"
         raise user_error(RecordingError, "a tensor is read after its recording has ended", repair=repair)

@@ -37,7 +37,8 @@ class Profile:
     """Figures of one block; see `profile`.
 
     seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
-    forced: values forced inside `ab.map`: `forced.lines` gives for each line how often, and the launches that ran then;
+    forced: values forced inside `ab.map`: `forced.phases` says how often what was pending ran for them, and
+        `forced.lines` for each line how many were forced there, in how many phases;
     together: launches that there would have been had none been forced; `bound` counts across forced values, too
     bytes_copied: of rows gathered or concatenated for a matmul or call;
     bytes_in_place: of rows read in place: as one block, or by loops that index with row numbers; both count every

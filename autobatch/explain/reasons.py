@@ -143,8 +143,8 @@ def reasons_of(recordings: Sequence[Inspected]) -> Reasons:
             _count_group(r, op, members, count)
     forced = Forcing()
     for one in dict.fromkeys(r.recording.forcing for r in recordings):
-        for line, counts in one.lines.items() if one is not None else ():
-            forced.note(line, *counts)
+        if one is not None:
+            forced.add(one)
     pieces = [r.recording.piece(r.expansion, r.signatures) for r in recordings]
     together, bound = counts_together(pieces) if pieces else (0, 0)
     launches = sum(r.schedule.launch_sig.size for r in recordings)

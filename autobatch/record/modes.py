@@ -51,6 +51,16 @@ class no_grad:
         return wrapped
 
 
+def follow() -> None:
+    """Let the open recording follow the mode of another context, which goes on now."""
+    tape = state.tape
+    if tape is not None:
+        cache = tape.caches[is_frozen()]
+        if tape.cache is not cache:
+            tape.frozen_from = tape.count
+            tape.cache = cache
+
+
 def freeze(flag: bool) -> None:
     """Record constants from now on, or values that have gradients."""
     tape = own_tape()

@@ -22,11 +22,11 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..base.errors import CellError, RecordingError, line_of, of_library, user_error
+from ..base.errors import CellError, RecordingError, line_of, of_library, user_error, user_place
 from ..base.tasks import Task, current_task
 from ..base.types import Array, Type, on_change
 from ..ir.trace import Builder
@@ -168,8 +168,9 @@ class Recording(TensorList):
                     continue
                 self.note_code(code)
             return frame.f_lasti
-        self.note_code(None)
-        return 0
+        place = user_place()
+        self.note_code(place[0])
+        return place[1]
 
     def note_code(self, code: CodeType | None) -> None:
         """Write down that instructions are of this code from now on."""
@@ -260,12 +261,23 @@ CHANGED = Recording(False, False)
 CHANGED.state = ENDED
 
 
+class Waits(Protocol):
+    """What runs an example; `n_under_way`: how many there are."""
+
+    @property
+    def n_under_way(self) -> int: ...
+
+    def wait(self, tape: Recording) -> bool:
+        """Let other examples go on until a recording has run; False where it is to run at once."""
+
+
 class State(threading.local):
     """What a thread is doing.
 
     tape: the recording that is under way; others: those of asyncio tasks that wait, and of the code outside of tasks
     aliases: how many aliases of a shared value are arguments of derivatives under way
     frozen_tasks: how many asyncio tasks are inside of `no_grad`
+    fiber: what runs an example that can wait for a value while others go on
     """
 
     tape: Recording | None = None
@@ -281,6 +293,7 @@ class State(threading.local):
     training: bool = True
     forcing: Forcing | None = None
     aliases: Mapping[Shared, int] = {}
+    fiber: Waits | None = None
 
     def __init__(self) -> None:
         self.ended: list[weakref.ref[Recording]] = []  # the last ones: they can still be explained

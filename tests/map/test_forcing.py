@@ -1,4 +1,4 @@
-"""Values forced inside `ab.map`: where, how often, and what they cost, in `ab.profile` and `ab.explain`."""
+"""Values forced inside `ab.map`: phases, where they come from, and their cost, in `ab.profile` and `ab.explain`."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ EXAMPLES = list(np.random.default_rng(0).normal(size=(16, 2)))
 
 
 def test_sixteen_values() -> None:
-    """16 times (mul, tanh, sum), mul and sum, which need no more than mul, tanh, sum, mul, and a mean."""
+    """They are computed together: mul, tanh, sum; then mul and sum, and a mean."""
     model = Greedy()
     with ab.profile() as prof:
         loss = ab.mean(ab.map(model.loss, EXAMPLES))
         pending = ab.explain(loss, stage="reasons")
         loss.backward()
     where = f"test_forcing.py:{model.line} in loss"
-    assert (prof.launches, prof.bound, prof.together) == (16 * 4 + 2, 5, 5)
-    assert prof.forced.lines == {where: (16, 3 + 15 * 4)}
+    assert (prof.launches, prof.bound, prof.together) == (3 + 3, 5, 5)
+    assert (prof.forced.phases, prof.forced.lines) == (1, {where: (16, 1)})
     for text in (prof.table(), pending, ab.explain(loss, stage="reasons"), ab.explain(loss)):
-        assert "16 values forced inside ab.map" in text
-        assert f"16  at {where}: 63 launches" in text
+        assert "1 phase of ab.map for 16 forced values, 16.0 at a time: 100% of the examples under way" in text
+        assert f"16  at {where}, in 1 phase" in text
     # Of the sums, the last example's alone leads to the loss beside those that were forced.
     reasons = batching_reasons(loss)
     assert reasons.bound == 5
@@ -64,7 +64,8 @@ def test_a_chain_across_forced_values_counts() -> None:
     with ab.profile() as prof:
         ab.sum(ab.map(chain, [2, 3, 1])).backward()
     assert prof.bound == 1 + 3 + 1 + 1 + 1  # mul, three times tanh, h[0], sum, sum of list
-    assert prof.launches > prof.bound
+    assert prof.launches == 1 + 3 * 2 + 3 + 1  # each sum runs with what others wait for
+    assert prof.forced.phases == 3
     assert sum(times for times, _ in prof.forced.lines.values()) == 6
 
 
@@ -99,7 +100,7 @@ def test_where_nothing_is_split_nothing_is_said(batched: bool) -> None:
         loss.backward()
     assert prof.forced.lines == {}
     assert prof.launches == prof.bound == prof.together
-    assert not any("forced inside" in text for text in [*texts, prof.table()])
+    assert not any("forced value" in text for text in [*texts, prof.table()])
 
 
 def test_a_map_that_failed_leaves_nothing_to_the_next() -> None:
@@ -110,4 +111,4 @@ def test_a_map_that_failed_leaves_nothing_to_the_next() -> None:
     with pytest.raises(ValueError):
         ab.map(fails, EXAMPLES)
     loss = ab.mean(ab.map(lambda x: ab.tensor(x).sum(), EXAMPLES))
-    assert "forced inside" not in ab.explain(loss)
+    assert "forced value" not in ab.explain(loss)
