@@ -22,27 +22,13 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
 
 from .jit import njit
+from .memory import word
 from .types import Array
 
 _WORD = 8
 _ITEMS = 3 * _WORD  # where a list has the address of its items
-
-
-def _load(typing_context, address):  # type: ignore[no-untyped-def]
-    """The 64 bits at an address."""
-
-    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        kind = context.get_value_type(types.int64)
-        return builder.load(builder.inttoptr(args[0], kind.as_pointer()))
-
-    return types.int64(types.int64), build
-
-
-_word: Any = intrinsic(_load)
 
 
 @njit
@@ -51,15 +37,15 @@ def _referenced(listed, first, last, nothing, weak):  # type: ignore[no-untyped-
 
     listed: address of the list; nothing: address of None; weak: where an object has its weak references
     """
-    items = _word(listed + _ITEMS)
+    items = word(listed + _ITEMS)
     flags = np.zeros(last - first, np.uint8)
     for k in range(first, last):
-        x = _word(items + _WORD * k)
+        x = word(items + _WORD * k)
         if x == nothing:
             continue
-        if _word(x) & 0xFFFFFFFF > 1:
+        if word(x) & 0xFFFFFFFF > 1:
             flags[k - first] = 1
-        elif _word(x + weak) != 0:
+        elif word(x + weak) != 0:
             flags[k - first] = 2
     return flags
 
@@ -123,7 +109,7 @@ _DIGIT = (1 << 30) - 1
 
 @njit
 def _size_field(address):  # type: ignore[no-untyped-def]
-    return _word(address + 2 * _WORD)
+    return word(address + 2 * _WORD)
 
 
 @njit
@@ -132,14 +118,14 @@ def _read(listed, kind, none, one, numbers):  # type: ignore[no-untyped-def]
 
     none, one: what stands where an int says how many digits it has
     """
-    items = _word(listed + _ITEMS)
+    items = word(listed + _ITEMS)
     for k in range(numbers.size):
-        x = _word(items + _WORD * k)
-        if _word(x + _WORD) != kind:
+        x = word(items + _WORD * k)
+        if word(x + _WORD) != kind:
             return False
-        size = _word(x + 2 * _WORD)
+        size = word(x + 2 * _WORD)
         if size == one:
-            numbers[k] = _word(x + _DIGITS) & _DIGIT
+            numbers[k] = word(x + _DIGITS) & _DIGIT
         elif size == none:
             numbers[k] = 0
         else:

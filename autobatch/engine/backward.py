@@ -33,7 +33,7 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
         flush(tape, loss, only=not retain)
     tape.results.add(loss._id)
     with np.errstate(all="ignore"):
-        gradients, visited = gradients_of({tape: {loss._id: np.ones((), loss.dtype)}})
+        gradients, visited = gradients_of(loss)
         if not gradients and not carries_gradient(tape, loss._id):
             raise _no_gradient(_why_constant(loss))
         accumulate(gradients)

@@ -15,9 +15,10 @@ from ..base.interrupts import passing_on
 from ..record.assemble import listed, parsed, signature_table
 from ..record.context import refuse_if_kept, refuse_in_cell
 from ..record.forced_values import Forcing, Waiting
+from ..record.links import links_of, settle_links
 from ..record.parameter import before_change
 from ..record.shared import Shared, in_order
-from ..record.tape import DONE, Recording, interrupted, own_tape, state
+from ..record.tape import DONE, Links, Recording, interrupted, own_tape, state
 from ..record.tensor import RecordedTensor
 from ..run.kept_plans import MOST, PlanCache
 from ..schedule.structures import FROM_DATA, Tape
@@ -28,13 +29,17 @@ LARGEST = 1000
 """Most nodes of a recording whose plan is cached; in larger ones cells may still be found."""
 
 
+MOST_KNOWN = 256
+"""Most signatures that one recording inside `ab.map` hands on to the next."""
+
+
 def run_own_pending() -> None:
     """Run the live pending work of this thread, or of the asyncio task that runs in it, if there is any."""
     refuse_if_kept("pending work is run")
     tape = own_tape()
     if tape is not None and tape.count and not tape.is_interrupted:
         flush(tape, None)
-    state.tape = None  # it may be empty, and was begun before what changes now
+    state.tape = state.known = None  # it may be empty, and was begun before what changes now
 
 
 def run_pending() -> None:
@@ -81,30 +86,35 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False, wa
     tape.holders = list(map(weakref.ref, held))
     roots = sorted({t._id for t in held})
     with timed("assemble"):
-        tape.arrays, tape.plan_cache = _assembled(tape, roots)
+        links = links_of(tape)
+        arrays, tape.plan_cache = _assembled(tape, roots, links)
+        settle_links(tape, arrays, links)
     tape.leave_tensors(kept)
+    known = tape.known() if state.depth and len(tape.signatures) <= MOST_KNOWN else None
     tape.let_go()
     tape.targets = [target._id] if only and target is not None else None
     if state.depth and not tape.unbatched:
         _run_inside_map(tape, waiting)
     else:
         tape.run = run_tape(tape, tape.targets)
-    tape.state = DONE
-    if is_constant_recording(tape):
+    tape.state, state.known = DONE, known
+    tape.is_constant = is_constant_recording(tape)
+    if tape.is_constant:
         state.finished = weakref.ref(tape)
 
 
-def _assembled(tape: Recording, roots: Sequence[int]) -> tuple[Tape, PlanCache[Shared] | None]:
+def _assembled(tape: Recording, roots: Sequence[int], links: Links) -> tuple[Tape, PlanCache[Shared] | None]:
     """The arrays of a recording, and the cache of its plans, kept with a signature of it and so as long as the
     parameters that it reads; None where plans depend on data, or are not worth keeping."""
     pools: dict[tuple[int, Any], int] = {}
     table = signature_table(tape.signatures, pools)
     stream = listed(tape, "stream", np.int32)
     holder = next((s for s in tape.signatures if s.shared), None)
-    if holder is None or tape.unbatched or tape.links or tape.n_nodes > LARGEST:
+    if holder is None or tape.unbatched or tape.n_nodes > LARGEST:
         return parsed(tape, stream, table, pools, roots), None
     kept = holder.decisions.plans
-    key = (id(table), stream.tobytes(), *roots)  # the table lives as long as the arrays of the cache
+    # The table lives as long as the arrays of the cache.
+    key = (id(table), stream.tobytes(), links.here.tobytes(), *roots)
     cache = kept.get(key)
     if cache is not None:
         ints, floats = listed(tape, "ints", np.int64), listed(tape, "floats", np.float64)

@@ -7,6 +7,7 @@ Invariant: the recording is not changed; a run that fails leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..compile.host.workers import compile_ahead
 from ..compile.kernel import Kernel
 from ..expand.expand import expand_recording
 from ..record.context import checking
+from ..record.links import brought_arrays
 from ..record.parameter import Held
 from ..record.shared import Memo, Shared, evaluate_in_order, in_order
 from ..record.signature import Signature
@@ -29,6 +31,7 @@ from ..run import protocols
 from ..run.device.execute import execute_on_device
 from ..run.device.layout import DeviceRun
 from ..run.device.layout import lay_out as lay_out_on_device
+from ..run.earlier import put
 from ..run.execute import HostRun, execute
 from ..run.kept_plans import Planned, Question, numbered
 from ..run.layout import load
@@ -49,6 +52,8 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     device = current_device() if backend in DEVICES else None
     with timed("shared"):
         evaluate_in_order(operands(tape), memo, device, _on_host if tape.unbatched and device is not None else None)
+    if device is not None or tape.unbatched:
+        tape.payloads, tape.brought = sorted([*tape.payloads, *brought_arrays(tape)], key=itemgetter(0)), None
     if tape.imports and (device is None or tape.unbatched):
         tape.payloads = [(id, to_host(array)) for id, array in tape.payloads]
     if tape.unbatched:
@@ -90,7 +95,7 @@ def one_by_one(tape: Recording) -> LoopRun:
 def _one_by_one(tape: Recording, memo: Memo) -> LoopRun:
     assert tape.arrays is not None
     live = schedule(tape.arrays).live
-    payloads = {id: to_host(array) for id, array in tape.payloads}
+    payloads = {id: to_host(array) for id, array in (*tape.payloads, *brought_arrays(tape))}
     try:
         return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)
     except OpIndexError as error:
@@ -136,6 +141,8 @@ def _laid_out(tape: Recording, known: Planned, backend: str, device: Device | No
     else:
         layout, use = known.layout_of(tape.arrays, backend)
     load(layout, tape.payloads)
+    if tape.brought is not None:
+        put(layout, tape.brought)
     return HostRun(
         expansion=layout.expansion, schedule=known.schedule, plan=layout.plan, signatures=known.signatures,
         backend=backend, memo=memo, pools=layout.pools, launches=layout.launches, residuals=layout.residuals,

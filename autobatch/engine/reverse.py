@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
 from ..backends.host.arena import Loan
-from ..backends.transfer import copy_of, is_on_device, plus, to_device, to_host
+from ..backends.transfer import copy_of, is_on_device, to_device, to_host
 from ..base.clocks import timed
 from ..base.errors import NonFiniteError, RecordingError, user_error
 from ..base.types import Array
@@ -22,10 +26,12 @@ from ..record.context import checking
 from ..record.expressions import pull_back
 from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, in_place_of, merge_rows
 from ..record.shared import Memo, Shared, SharedExpression, device_of, evaluate_shared
-from ..record.tape import CHANGED, ENDED, Recording
+from ..record.tape import CHANGED, ENDED, Links, Recording
+from ..record.tensor import RecordedTensor
 from ..run.backward import run_backward
 from ..run.device.backward import run_backward_on_device
 from ..run.device.layout import DeviceRun
+from ..run.earlier import Rows, rows_of
 from ..run.execute import HostRun
 from ..run.one_by_one import LoopRun
 from ..run.protocols import SharedOperand
@@ -33,10 +39,17 @@ from ..schedule.structures import Expansion
 from .finite import is_finite
 from .forward import check_versions, new_reverse_pieces, one_by_one, run_tape
 
+Part = tuple[Array, Any]
+"""Cotangents of values that are in one pool: their numbers, and their rows there."""
 
-def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
-    """Gradients of all parameters reached, and the recordings on the way; nothing is changed."""
+Outside = list[tuple[Recording, Part]]
+"""Cotangents of values of earlier recordings."""
+
+
+def gradients_of(loss: RecordedTensor) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
+    """Gradients of all parameters that a value reaches, and the recordings on the way; nothing is changed."""
     total = _Gradients()
+    seeds: dict[Recording, list[Part]] = {loss._tape: [(np.array([loss._id]), np.ones((1, 1), loss.dtype))]}
     heap = [(-tape.serial, tape) for tape in seeds]
     heapq.heapify(heap)
     visited: list[Recording] = []
@@ -52,13 +65,25 @@ def gradients_of(seeds: dict[Recording, dict[int, Array]]) -> tuple[list[tuple[P
         check_versions(tape)
         visited.append(tape)
         with timed("reverse"):
-            outside = _reverse(tape, seeds[tape], total)
-        for old, value, g in outside:
+            outside = _reverse(tape, _joined(seeds.pop(tape)), total)
+        for old, part in outside:
             if old not in seeds:
-                seeds[old] = {}
+                seeds[old] = []
                 heapq.heappush(heap, (-old.serial, old))
-            seeds[old][value] = plus(seeds[old][value], g) if value in seeds[old] else g
+            seeds[old].append(part)
     return total.collect(), visited
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """Cotangents of values, those of one pool together; a value may be there several times."""
+    if len(parts) == 1 or any(is_on_device(block) for _, block in parts):
+        return list(parts)
+    pools: dict[tuple[int, Any], list[Part]] = {}
+    for part in parts:
+        pools.setdefault((part[1].shape[1], part[1].dtype), []).append(part)
+    return [
+        (np.concatenate([v for v, _ in of_one]), np.concatenate([b for _, b in of_one])) for of_one in pools.values()
+    ]
 
 
 class _Gradients:
@@ -130,21 +155,21 @@ def _merged(parts: list[tuple[Array, Array]], x: Shared) -> SparseRows:
     return merge_rows([ids for ids, _ in parts], [g for _, g in parts], x.shape)
 
 
-def _reverse(tape: Recording, seeds: dict[int, Array], total: _Gradients) -> list[tuple[Recording, int, Array]]:
+def _reverse(tape: Recording, seeds: Sequence[Part], total: _Gradients) -> Outside:
     check = checking.get()
     checking.set(None)  # where something is not finite, the loop names the op in which it began
     try:
         part, outside = _reversed(tape, seeds)
     finally:
         checking.set(check)
-    if check is not None and not (part.finite() and all(is_finite(g) for _, _, g in outside)):
+    if check is not None and not (part.finite() and all(is_finite(block) for _, (_, block) in outside)):
         _reverse_run(tape, one_by_one(tape), seeds)  # which raises at the op
         raise user_error(NonFiniteError, "backward: a gradient is not finite")
     total.merge(part)
     return outside
 
 
-def _reversed(tape: Recording, seeds: dict[int, Array]) -> tuple[_Gradients, list[tuple[Recording, int, Array]]]:
+def _reversed(tape: Recording, seeds: Sequence[Part]) -> tuple[_Gradients, Outside]:
     """Gradients of a recording, and cotangents of earlier recordings' values."""
     run = tape.run
     assert run is not None
@@ -154,56 +179,59 @@ def _reversed(tape: Recording, seeds: dict[int, Array]) -> tuple[_Gradients, lis
         joined = not _all_lead_to(tape, seeds)  # what follows waits for the device
     if (is_mixed or joined) and not part.finite():
         # What does not lead to the loss shared a launch, or was joined, with what does; run again, apart.
-        part, outside, _ = _reverse_run(tape, run_tape(tape, list(seeds), joined=False), seeds)
+        part, outside, _ = _reverse_run(tape, run_tape(tape, _values(seeds).tolist(), joined=False), seeds)
     return part, outside
 
 
-def _all_lead_to(tape: Recording, seeds: dict[int, Array]) -> bool:
+def _values(seeds: Sequence[Part]) -> Array:
+    """The values that cotangents are of, ascending."""
+    found: Array = np.unique(np.concatenate([values for values, _ in seeds]))
+    return found
+
+
+def _all_lead_to(tape: Recording, seeds: Sequence[Part]) -> bool:
     """Whether every recorded node that is live and carries gradient leads to a seed."""
     assert tape.arrays is not None
-    roots = tape.arrays.roots.tolist()
-    if roots == sorted(seeds):
+    roots, values = tape.arrays.roots.tolist(), _values(seeds).tolist()
+    if roots == values:
         return True
     recorded = Expansion(tape.arrays)
     live = gradient_of_nodes(tape, recorded, roots)
-    return bool((live == gradient_of_nodes(tape, recorded, list(seeds))).all())
+    return bool((live == gradient_of_nodes(tape, recorded, values)).all())
 
 
-def _links_to(tape: Recording, seeds: dict[int, Array]) -> list[tuple[int, Recording, int]]:
+def _links_to(tape: Recording, seeds: Sequence[Part]) -> Links:
     """Values of earlier recordings whose gradients lead to the seeds."""
-    if not tape.links:
-        return []
+    if not tape.links.here.size:
+        return tape.links
     assert tape.arrays is not None
-    needs = gradient_of_nodes(tape, Expansion(tape.arrays), list(seeds))
-    nodes = tape.arrays.node_of([id for id, _, _ in tape.links])
-    return [link for link, is_needed in zip(tape.links, needs[nodes].tolist(), strict=True) if is_needed]
+    needs = gradient_of_nodes(tape, Expansion(tape.arrays), _values(seeds).tolist())
+    return tape.links.only(needs[tape.arrays.node_of(tape.links.here)] != 0)
 
 
 def _reverse_run(
-    tape: Recording, run: HostRun | DeviceRun | LoopRun, seeds: dict[int, Array]
-) -> tuple[_Gradients, list[tuple[Recording, int, Array]], bool]:
+    tape: Recording, run: HostRun | DeviceRun | LoopRun, seeds: Sequence[Part]
+) -> tuple[_Gradients, Outside, bool]:
     """Gradients, cotangents of earlier recordings' values, and whether a launch was reversed for some of its nodes."""
     own = _Gradients()
-    outside, is_mixed, links = [], False, _links_to(tape, seeds)
+    is_mixed, links = False, _links_to(tape, seeds)
     if isinstance(run, LoopRun):
-        grads = run.reverse({value: to_host(g) for value, g in seeds.items()}, own.add, own.add_rows)
-        outside = [(old, value, grads[id]) for id, old, value in links if id in grads]
+        grads = run.reverse(_by_value(run, seeds), own.add, own.add_rows)
+        outside = _of_loop(tape, links, grads)
     else:
-        linked = [id for id, _, _ in links if run.is_placed(id)]
+        links = links.only(run.is_placed(links.here))
         if isinstance(run, DeviceRun):
-            cotangents, is_mixed = run_backward_on_device(run, seeds, linked, own.add, own.add_rows)
+            back, is_mixed = run_backward_on_device(run, seeds, links.here, own.add, own.add_rows)
+            outside = _returned(links, rows_of(run, links.here), lambda pool, rows: run.taken(back.pool(pool), rows))
         else:
             if not run.layout.reverse:  # else all pieces have run before
                 needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
                 with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
                     team.finish()
-            reversed_run = run_backward(run, seeds, linked, own.add, own.add_rows)
+            ready = run_backward(run, seeds, links.here, own.add, own.add_rows)
             own.merge_rows()
-            is_mixed, pools = reversed_run.is_mixed, reversed_run.pools
-            cotangents = {id: np.array(pools[pool][rows]) for id in linked for pool, rows in (run.rows(id),)}
-        for id, old, value in links:
-            if id in cotangents:
-                outside.append((old, value, cotangents[id].reshape(tape_payload(tape, id).shape)))
+            is_mixed = ready.is_mixed
+            outside = _returned(links, ready.outside, lambda pool, rows: ready.pools[pool].take(rows, axis=0))
     for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:
         own.add(x, _merged(own.sparse.pop(x), x).to_dense())
         own.merged.discard(x)
@@ -214,6 +242,49 @@ def _reverse_run(
     return own, outside, is_mixed
 
 
+def _returned(links: Links, rows: Rows, take: Callable[[int, Array], Any]) -> Outside:
+    """Cotangents of linked values, by the recordings that these are of. `take` copies rows of a pool."""
+    n = links.here.size
+    if not n:
+        return []
+    new_pool = np.flatnonzero(np.diff(rows.pool)) + 1
+    blocks = []
+    for a, b in itertools.pairwise([0, *new_pool.tolist(), n]):
+        blocks.append((a, take(int(rows.pool[a]), rows.rows[rows.first[a] : rows.first[b]])))
+    bounds = np.union1d(new_pool, np.flatnonzero(np.diff(links.source)) + 1).tolist()
+    found = []
+    for a, b in itertools.pairwise([0, *bounds, n]):
+        start, block = blocks[bisect.bisect_right(blocks, a, key=itemgetter(0)) - 1]
+        part = block[rows.first[a] - rows.first[start] : rows.first[b] - rows.first[start]]
+        found.append((links.sources[links.source[a]], (links.value[a:b], part)))
+    return found
+
+
+def _of_loop(tape: Recording, links: Links, grads: dict[int, Array]) -> Outside:
+    """The same of a recording that ran one by one, with cotangents by value."""
+    assert tape.arrays is not None
+    found: Outside = []
+    types = [tape.row_types[s] for s in tape.arrays.sig[tape.arrays.node_of(links.here)].tolist()]
+    for k, (id, type) in enumerate(zip(links.here.tolist(), types, strict=True)):
+        if id in grads:
+            rows = grads[id].reshape(type.rows, type.width)
+            found.append((links.sources[links.source[k]], (links.value[k : k + 1], rows)))
+    return found
+
+
+def _by_value(run: LoopRun, seeds: Sequence[Part]) -> dict[int, Array]:
+    """Cotangents as an array for each value."""
+    found: dict[int, Array] = {}
+    for values, block in seeds:
+        numbers, at = to_host(block).reshape(-1), 0
+        for value in values.tolist():
+            like = run.values[value]
+            g = numbers[at : at + like.size].reshape(like.shape)
+            found[value] = found[value] + g if value in found else g
+            at += like.size
+    return found
+
+
 def _to_places(own: _Gradients) -> None:
     """Move gradients that were computed on the host to the device of their parameters."""
     for x, g in own.dense.items():
@@ -222,11 +293,6 @@ def _to_places(own: _Gradients) -> None:
     for x, parts in own.sparse.items():
         if device_of([x]) is not None:
             own.sparse[x] = [(ids, to_device(np.asarray(g, x.dtype))) for ids, g in parts]
-
-
-def tape_payload(tape: Recording, id: int) -> Array:
-    """The host input with this value number."""
-    return tape.payloads[bisect.bisect_left(tape.payloads, (id,))][1]
 
 
 def gradients_of_shared(x: Shared) -> tuple[list[tuple[Parameter, Gradient]], Array]:

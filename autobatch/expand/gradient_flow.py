@@ -21,6 +21,7 @@ from ..base.types import Array
 from ..ops.elementwise import STOP_GRADIENT
 from ..record.assemble import assemble, with_signatures
 from ..record.forcing import engine
+from ..record.links import links_of
 from ..record.signature import Signature
 from ..record.tape import OPEN, Recording, state
 from ..run.backward import gradient_needed
@@ -40,7 +41,7 @@ def carries_gradient(recording: Recording, value: int) -> bool:
         return False  # of another thread or given up: it cannot be read
     waiting = [recording]
     while waiting:
-        earlier = [old for _, old, _ in waiting[-1].links if old not in _flows]
+        earlier = [old for old in links_of(waiting[-1]).sources if old not in _flows and old.arrays is not None]
         if earlier:
             waiting += earlier
             continue
@@ -60,23 +61,24 @@ engine.carries_gradient = carries_gradient
 
 def _flow(tape: Recording, arrays: Tape) -> Array:
     """For each node whether its results carry a gradient; recordings that values were brought from come first."""
-    linked = []
-    for lifted, old, number in tape.links:
-        assert old.arrays is not None
-        if _flows[old][old.arrays.node_of(number)]:
-            linked.append(lifted)
+    links, linked = links_of(tape), []
+    for k, old in enumerate(links.sources):
+        own = links.only(links.source == k)
+        if old.arrays is not None:
+            own = own.only(_flows[old][old.arrays.node_of(own.value)] != 0)
+        linked.append(own.here)  # of one that has been released no more is known than when it was linked
     frozen = np.array([s.frozen or s.name == STOP_GRADIENT.name for s in tape.signatures], np.int32)
-    return _needed(arrays, linked, frozen, None)
+    return _needed(arrays, np.concatenate(linked) if linked else links.here, frozen, None)
 
 
 def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Array:
     """For each node of an expansion whether it carries a gradient to `targets`, or to any value."""
-    linked = [expansion.value(value) for value, _, _ in tape.links]
+    linked = expansion.values(links_of(tape).here)
     wanted = None if targets is None else [expansion.value(value) for value in targets]
     return _needed(expansion.tape, linked, expansion.tape.signatures.frozen, wanted)
 
 
-def _needed(arrays: Tape, linked: Sequence[int], frozen: Any, targets: Sequence[int] | None) -> Array:
+def _needed(arrays: Tape, linked: Array, frozen: Any, targets: Sequence[int] | None) -> Array:
     brought = np.zeros(arrays.sig.size, np.uint8)
     brought[arrays.node_of(linked)] = 1
     target = np.full(int(arrays.value_of[-1]), targets is None, np.uint8)

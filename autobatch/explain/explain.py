@@ -174,8 +174,8 @@ def _schedule(r: Inspected) -> str:
     values = in_order(x for s in r.kernels for x in r.signatures[s].shared)
     if n := sum(isinstance(x, SharedExpression) for x in values):
         lines.append(f"  {counted(n, 'op', 'ops')} on parameters and constants alone, run once before the first launch")
-    if r.links:
-        lines.append(f"  {counted(len(r.links), 'value', 'values')} of earlier recordings, with their gradients")
+    if n_links := len(r.links):
+        lines.append(f"  {counted(n_links, 'value', 'values')} of earlier recordings, with their gradients")
     return "\n".join([*lines, *reasons_of([r]).about_launches()])
 
 

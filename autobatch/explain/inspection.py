@@ -22,6 +22,7 @@ from ..base.errors import OpTypeError, RecordingError, user_error
 from ..base.types import Array
 from ..expand.expand import expand_recording
 from ..record.assemble import assemble
+from ..record.links import links_of
 from ..record.signature import Signature
 from ..record.tape import CHANGED, OPEN, Recording, is_under_way
 from ..record.tensor import RecordedTensor, iterate_tensors
@@ -84,9 +85,10 @@ class Inspected:
     @cached_property
     def links(self) -> list[tuple[Recording, int]]:
         """The values of earlier recordings that are read, with their gradients."""
-        links = self.recording.links
-        live, node = self.schedule.live, self.producer
-        return [(earlier, value) for id, earlier, value in links if live[node(self.expansion.value(id))]]
+        links = links_of(self.recording)
+        links = links.only(self.schedule.live[self.tape.node_of(self.expansion.values(links.here))] != 0)
+        sources = [links.sources[k] for k in links.source.tolist()]
+        return list(zip(sources, links.value.tolist(), strict=True))
 
     def differentiated(self, sig: int) -> bool:
         """Whether some launch of a signature saves residuals."""

@@ -17,6 +17,7 @@ import numpy as np
 from ..base.errors import RecordingError, line_of, message, user_line
 from ..base.types import Array
 from ..record.assemble import signature_table
+from ..record.links import linked_outside
 from ..record.tape import Recording, interrupted, state
 from ..record.tensor import RecordedTensor, iterate_tensors
 from .arrays import OUTSIDE, SIGNATURE, encode
@@ -54,7 +55,8 @@ class Encoded:
         low, high = marks[0].before, marks[-1].after
         self.ints = np.array(tape.ints[low[1] : high[1]], np.int64)
         self.floats = np.array(tape.floats[low[2] : high[2]], np.float64)
-        outside = list(tape.outside.items())
+        self.outside = {**tape.outside, **linked_outside(tape)}
+        outside = list(self.outside.items())
         local = np.full(tape.count, -1, np.int64)
         for k, (value, _) in enumerate(outside):
             local[value] = -2 - k
@@ -144,7 +146,7 @@ class Encoded:
                 return False, at
             if at > -2:
                 self._refuse(r, "it returns a value recorded outside of the example")
-            what = self.tape.outside[t._id]
+            what = self.outside[t._id]
             if what[0] == "linked":
                 self._refuse(r, "it returns a value of an earlier recording, through which gradient flows")
             return True, self.common.number_of_outside(what)
@@ -153,7 +155,7 @@ class Encoded:
 
     def _check_held(self, results: Sequence[Any]) -> None:
         """Refuse tensors that a function put elsewhere than into its result: a replay would not."""
-        returned = {t._id for t in iterate_tensors(results) if t._tape is self.tape} | self.tape.outside.keys()
+        returned = {t._id for t in iterate_tensors(results) if t._tape is self.tape} | self.outside.keys()
         for last in (False, True):
             held = {t._id for t in self.tape.held_tensors(self.marks[0].before[3])[0]} - returned
             if not held:

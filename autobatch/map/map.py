@@ -225,7 +225,7 @@ def _put_back(saved: tuple[Any, ...], alone: bool) -> None:
     if alone:
         state.tape = None
     if not state.depth:
-        state.forcing = None
+        state.forcing = state.known = None
     if collecting:
         gc.enable()
 

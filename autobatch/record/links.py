@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import bisect
+from collections.abc import Sequence
 from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from ..base.errors import RecordingError, user_error, user_place
-from ..base.types import LEADING, Array, tensor_type
+from ..base.jit import njit
+from ..base.types import LEADING, Array, Type, tensor_type
 from ..ir.trace import Builder
-from ..schedule.structures import KERNEL, Result
+from ..run.earlier import Brought, bring, carried, table_of_blocks, table_of_run
+from ..run.execute import HostRun
+from ..schedule.structures import KERNEL, Result, Tape
 from .context import refuse_if_kept
-from .nodes import write
+from .nodes import SCOPE, compiled, write, writing
 from .parameter import Buffer, Parameter
 from .shared import Constant, Expression, Shared, SharedExpression
 from .signature import Signature, payload
-from .tape import CHANGED, DONE, ENDED, OPEN, Recording, is_under_way
+from .tape import CHANGED, DONE, ENDED, OPEN, Links, Recording, is_under_way
 from .tensor import RecordedTensor, forced
 
 SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, Expression, SharedExpression))
@@ -29,16 +32,21 @@ SHARED_CLASSES = frozenset((Parameter, Buffer, Constant, Expression, SharedExpre
 def lift(array: Array, tape: Recording, layout: int = LEADING) -> RecordedTensor:
     """A node whose value is this array, in this layout; the array must not change any more."""
     type = tensor_type(array.dtype, array.shape, layout)
-    key = ("tensor", type)
-    number = tape.cache.get(key)
+    return write(tape, _payload_number(type, tape), (), (type,), array=type.pack(array))[0]
+
+
+def _payload_number(type: Type, tape: Recording) -> int:
+    """The number of the signature of values of a type that come from outside."""
+    number: int | None = tape.cache.get(type)
     if number is None:
-        number = tape.cache[key] = tape.signature_number(payload(type))
-    return write(tape, number, (), (type,), array=type.pack(array))[0]
+        number = tape.cache[type] = tape.signature_number(payload(type))
+        tape.row_types[number] = type
+    return number
 
 
 def remember_array(x: Array, lifted: RecordedTensor, tape: Recording) -> None:
     """Let `known_row` take arrays of this dtype and shape from now on, as this one was taken."""
-    tape.cache[x.dtype, x.shape] = tape.cache["tensor", lifted._type], lifted._type
+    tape.cache[x.dtype, x.shape] = tape.cache[lifted._type], lifted._type
 
 
 def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
@@ -54,7 +62,7 @@ def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
         return None if tape.is_interrupted else write(tape, number, (), (type,), array=copy)[0]
     if x.__class__ not in SHARED_CLASSES:
         return None
-    at = tape.cache.get(("row of", x))
+    at = tape.shared_rows.get((x, tape.cache is tape.caches[True]))
     return None if at is None else tape.tensors[at]
 
 
@@ -84,8 +92,163 @@ def value_number(t: RecordedTensor, tape: Recording) -> int:
     if old.state == ENDED and not constant:
         what, repair = "a tensor is used after its recording has ended", "keep x.detach() instead of x"
         raise user_error(RecordingError, what, repair=f"{repair}, or call backward(retain=True)")
-    linked = old.state == DONE and not constant
-    return import_array(key, forced(t), tape, (old, t._id) if linked else None, t._type.layout)
+    source = _source(old, t._id, tape)
+    if source is None:
+        linked = old.state == DONE and not constant
+        return import_array(key, forced(t), tape, (old, t._id) if linked else None, t._type.layout)
+    number = _payload_number(t._type, tape)
+    id = write(tape, number, (), (t._type,), array=(source, t._id, tape.count))[0]._id
+    tape.imports[key] = id
+    return id
+
+
+def _source(old: Recording, value: int, tape: Recording) -> int | None:
+    """The number of an earlier recording whose values this one reads from where they lie; None where this value can
+    only be read as an array."""
+    if old.thread != tape.thread:
+        return None
+    number = tape.sources.get(old)
+    if number is None and old.table is None:
+        old.table = _table(old)
+    table = old.table if number is None else tape.tables[number][0]
+    if table is None or value >= len(table) or not table[value, 0]:
+        return None
+    if number is None:
+        number = len(tape.tables)
+        tape.tables.append((table, old.run if old.state == DONE else old.left))
+        tape.sources[old] = number
+    return number
+
+
+local: Any = compiled(
+    "def local(x, tape):",
+    [
+        "if tape.is_aside: return x",
+        "old = x._tape",
+        "key = old.serial, x._id",
+        "known = tape.imports.get(key)",
+        "if known is not None: return tape.tensors[known]",
+        "if old.state is not DONE and not old.is_constant: return x",
+        "source, number = tape.sources.get(old), tape.cache.get(x._type)",
+        "if source is None: source = source_of(old, x._id, tape)",
+        "if source is None: return x",
+        "if number is None: number = payload_number(x._type, tape)",
+        *writing("number", (), ["x._type"], frame="getframe(2)", linked=("source", "x._id", "n")),
+        "tape.imports[key] = n",
+        "return r0",
+    ],
+    {**SCOPE, "DONE": DONE, "source_of": _source, "payload_number": _payload_number},
+)
+"""The tensor of this recording that stands for one of an earlier recording, where that can be read from where it lies;
+else the same tensor, which `value_number` then links or refuses. It is called by what the user calls."""
+
+
+def _table(old: Recording) -> Array | None:
+    """Where the values of a recording lie, and which of them carry gradient; None where that is not the host's memory,
+    or each has an array of its own."""
+    if old.state == ENDED:
+        return table_of_blocks(old.left)
+    if not isinstance(old.run, HostRun):
+        return None
+    carries = carrying(old)
+    table = table_of_run(old.run, carries.size)
+    table[:, 2] = carries
+    return table
+
+
+def carrying(tape: Recording) -> Array:
+    """[values] whether gradient flows into them, of a recording that has become arrays: not of integers, host inputs,
+    and values under no_grad or detached."""
+    assert tape.arrays is not None
+    table = tape.arrays.signatures
+    signature_carries = np.array([not s.frozen for s in tape.signatures], np.bool_)
+    is_float = np.array([np.dtype(dtype).kind == "f" for _, dtype in tape.arrays.pools], np.bool_)
+    found: Array = _carrying(
+        tape.arrays.value_of, tape.arrays.sig, signature_carries, table.result_of, is_float[table.result_pool],
+        tape.links.here,
+    )  # fmt: skip
+    return found
+
+
+@njit
+def _carrying(value_of, sig, carries, result_of, is_float, linked):  # type: ignore[no-untyped-def]
+    found = np.zeros(value_of[-1], np.bool_)
+    for node in range(sig.size):
+        s = sig[node]
+        for v in range(value_of[node], value_of[node + 1]):
+            found[v] = carries[s] and is_float[result_of[s] + v - value_of[node]]
+    found[linked] = True
+    return found
+
+
+def links_of(tape: Recording) -> Links:
+    """The values of earlier recordings through which gradient flows into a recording."""
+    if tape.arrays is not None or tape.lines is not None:
+        return tape.links
+    source, value, here = np.array(tape.linked, np.int64).reshape(-1, 3).T
+    flows = carried([table for table, _ in tape.tables], source, value)
+    used = np.bincount(source[flows], minlength=len(tape.tables)) > 0
+    sources = [old for old, is_used in zip(tape.sources, used.tolist(), strict=True) if is_used]
+    found = Links(sources, (np.cumsum(used) - 1)[source[flows]], value[flows], here[flows])
+    for id, old, number in tape.by_array:
+        found.sources.append(old)
+        found.source = np.append(found.source, len(found.sources) - 1)
+        found.value, found.here = np.append(found.value, number), np.append(found.here, id)
+    return found
+
+
+def settle_links(tape: Recording, arrays: Tape, links: Links) -> None:
+    """Give a recording its arrays and links, in the order of pools and recordings, and copy the values that it reads
+    from where they lie."""
+    table = arrays.signatures
+
+    def results(here: Array) -> Array:
+        found: Array = table.result_of[arrays.sig[arrays.node_of(here)]]
+        return found
+
+    tape.arrays, tape.links = arrays, links
+    if links.here.size:
+        tape.links = links.only(np.lexsort((links.source, table.result_pool[results(links.here)])))
+    if tape.linked:
+        source, value, here = np.array(tape.linked, np.int64).reshape(-1, 3).T
+        result = results(here)
+        row_bytes = np.array([width * np.dtype(dtype).itemsize for width, dtype in arrays.pools])
+        rows, of_bytes = table.result_rows[result], row_bytes[table.result_pool[result]]
+        tape.brought = bring([one for one, _ in tape.tables], source, value, here, rows, of_bytes)
+
+
+def brought_arrays(tape: Recording) -> list[tuple[int, Array]]:
+    """The values that were read from where they lie, as arrays, with their numbers here."""
+    brought = tape.brought
+    if brought is None:
+        return []
+    assert tape.arrays is not None
+    types = [tape.row_types[s] for s in tape.arrays.sig[tape.arrays.node_of(brought.values)].tolist()]
+    return _as_arrays(brought, types)
+
+
+def linked_outside(tape: Recording) -> dict[int, Any]:
+    """What `outside` says of the values that an open recording reads from where they lie."""
+    if not tape.linked:
+        return {}
+    source, value, here = np.array(tape.linked, np.int64).reshape(-1, 3).T
+    types = [tape.tensors[id]._type for id in here.tolist()]
+    rows, row_bytes = np.array([t.rows for t in types]), np.array([t.width * t.dtype.itemsize for t in types])
+    arrays = _as_arrays(bring([one for one, _ in tape.tables], source, value, here, rows, row_bytes), types)
+    with_gradient, serials = set(links_of(tape).here.tolist()), [old.serial for old in tape.sources]
+    keys = [(serials[s], number) for s, number in zip(source.tolist(), value.tolist(), strict=True)]
+    return {
+        id: ("linked",) if id in with_gradient else ("import", key, type.unpack(rows), type.layout)
+        for key, type, (id, rows) in zip(keys, types, arrays, strict=True)
+    }
+
+
+def _as_arrays(brought: Brought, types: Sequence[Type]) -> list[tuple[int, Array]]:
+    parts = zip(brought.values.tolist(), types, brought.at.tolist(), strict=False)
+    return [
+        (value, np.frombuffer(brought.numbers, t.dtype, t.rows * t.width, at).reshape(t.stored.shape))
+        for value, t, at in parts
+    ]
 
 
 def import_array(
@@ -102,7 +265,7 @@ def import_array(
         return found
     lifted = lift(array, tape, layout)
     if link is not None:
-        tape.links.append((lifted._id, *link))
+        tape.by_array.append((lifted._id, *link))
     tape.outside[lifted._id] = ("linked",) if link is not None else ("import", key, array, layout)
     tape.imports[key] = lifted._id
     return lifted._id
@@ -113,11 +276,7 @@ def is_constant_value(tape: Recording, id: int) -> bool:
     if tape.lines is not None:
         return id in tape.constants
     signature = tape.signature_of(id)
-    if signature is None:
-        return True
-    links = tape.links
-    at = bisect.bisect_left(links, (id,))
-    return signature.frozen and not (at < len(links) and links[at][0] == id)
+    return signature is None or (signature.frozen and id not in tape.links.here)
 
 
 # Shared values.
@@ -131,16 +290,16 @@ def shared_row(
     `frozen` says whether as a constant, `place` where; both are those of the caller unless given.
     """
     frozen = tape.cache is tape.caches[True] if frozen is None else frozen
-    cache = tape.caches[frozen]
-    at = cache.get(("row of", x))
+    known = tape.shared_rows
+    at = known.get((x, frozen))
     if at is None:
         inner = x.operand
-        at = _settled_row(x, tape) if inner is None else cache.get(("row of", inner))
+        at = _settled_row(x, tape) if inner is None else known.get((inner, frozen))
         if at is None:
             assert inner is not None
             at = _new_row(inner, tape, frozen, place or user_place())
-            cache["row of", inner] = at
-        cache["row of", x] = at
+            known[inner, frozen] = at
+        known[x, frozen] = at
     return tape.tensors[at]
 
 

@@ -28,7 +28,7 @@ def write(
     place: tuple[CodeType | None, int] | None = None,
     ints: Sequence[int] = (),
     floats: Sequence[float] = (),
-    array: Array | None = None,
+    array: Array | tuple[int, int, int] | None = None,
 ) -> list[RecordedTensor]:
     """Write one node, whole or not at all; the tensors of its results.
 
@@ -38,7 +38,7 @@ def write(
         types: of the results.
         place: what recorded it; the caller's line unless given.
         ints, floats: its data.
-        array: what a node without operands holds.
+        array: what a node without operands holds, or where that is to be read, as `Recording.linked` has it.
 
     Raises `RecordingError` if an earlier write was interrupted.
     """
@@ -52,7 +52,9 @@ def write(
     tape.count = WRITING
     tape.ints += ints
     tape.floats += floats
-    if array is not None:
+    if isinstance(array, tuple):
+        tape.linked += array
+    elif array is not None:
         tape.payloads.append((first, array))
     tape.stream += (number, *operands)
     tape.places.append(instruction)
@@ -74,6 +76,7 @@ def writing(
     floats: Sequence[str] = (),
     frame: str = "",
     p: str = "",
+    linked: Sequence[str] = (),
 ) -> list[str]:
     """The lines that write a node of at most `AHEAD` results, as code; the results are r0, r1, …
 
@@ -81,6 +84,7 @@ def writing(
         number, operands, types, ints, floats: expressions, of what `write` has under these names.
         frame: of the innermost call that may be the user's; the caller of the function with these lines unless given.
         p: what all names begin with: tape, those of `SCOPE`, and those that are assigned.
+        linked: where the value is to be read, as `Recording.linked` has it.
     """
     lines = [
         f"{p}n = {p}tape.count",
@@ -89,7 +93,7 @@ def writing(
         f"{p}place = {p}frame.f_lasti if {p}frame.f_code is {p}tape.user_code else {p}tape.place_from({p}frame)",
         f"{p}tape.count = {p}WRITING",
     ]
-    data = {"ints": ints, "floats": floats, "stream": (number, *operands), "places": (f"{p}place",)}
+    data = {"ints": ints, "floats": floats, "linked": linked, "stream": (number, *operands), "places": (f"{p}place",)}
     for name, added in data.items():
         if len(added) == 1 and added[0][0] != "*":
             lines.append(f"{p}tape.{name}.append({added[0]})")

@@ -11,6 +11,9 @@ the lines that write a node stand in each, as a call would cost a tenth of the b
             if hit is not None:
                 ...
                 return r0
+        if tape is not None and x.__class__ is Tensor and x._tape is not tape:
+            x = local(x, tape)
+            ... the same once more
         return slow(x)
 """
 
@@ -31,7 +34,7 @@ from ..ops.movement import CONCAT, SLICE
 from ..ops.movement import concat as _concat
 from ..ops.movement import split as _split
 from ..ops.value import ShapeLike, Tensor, TensorLike
-from .links import SHARED_CLASSES
+from .links import SHARED_CLASSES, local
 from .nodes import SCOPE, compiled, write_known, writing
 from .parameter import Parameter
 from .shared import Shared
@@ -73,13 +76,20 @@ _ROW = _Case(
 
 def _fast(slow: F, op: Op, *cases: _Case, arguments: str = "x, y", depth: int = 1) -> F:
     """A function that writes these cases fast; `depth` says how many calls out it may be the user's."""
-    lines = ["tape = state.tape"]
+    known: list[str] = []
     for case in cases:
         written = writing("hit[0]", case.operands, ["hit[1]"], case.ints, case.floats, f"getframe({depth})")
-        lines += [f"if {case.condition}:", f"    try: hit = tape.cache[{case.key}]", "    except KeyError: hit = None"]
-        lines.append(f"    if hit is not None{case.check and ' and '}{case.check}:")
-        lines += [f"        {line}" for line in [*written, "return r0"]]
-    scope = {**SCOPE, "state": state, "SHARED_CLASSES": SHARED_CLASSES, "op": op, "slow": slow}
+        known += [f"if {case.condition}:", f"    try: hit = tape.cache[{case.key}]", "    except KeyError: hit = None"]
+        known.append(f"    if hit is not None{case.check and ' and '}{case.check}:")
+        known += [f"        {line}" for line in [*written, "return r0"]]
+    lines = ["tape = state.tape", *known]
+    read = [x for x in arguments.split(", ") if any(f"{x}._id" in case.operands for case in cases)]
+    if read:  # the same once more, with values of earlier recordings brought into this one
+        is_earlier = [f"{x}.__class__ is Tensor and {x}._tape is not tape" for x in read]
+        lines.append(f"if tape is not None and ({' or '.join(is_earlier)}):")
+        lines += [f"    if {question}: {x} = local({x}, tape)" for x, question in zip(read, is_earlier, strict=True)]
+        lines += [f"    {line}" for line in known]
+    scope = {**SCOPE, "state": state, "SHARED_CLASSES": SHARED_CLASSES, "op": op, "slow": slow, "local": local}
     fast = compiled(f"def fast({arguments}):", [*lines, f"return slow({arguments})"], scope)
     return _named(fast, slow)
 
@@ -103,6 +113,8 @@ def _looked_up(self: Any, index: Any) -> Any:
 
 def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
     tape: Any = state.tape
+    if x.__class__ is RecordedTensor and x._tape is not tape and tape is not None:
+        x = local(x, tape)
     if x.__class__ is not RecordedTensor or x._tape is not tape or parts.__class__ is not int or parts == 1:
         return _split(x, parts, axis)
     hits = tape.cache.get((SLICE, x._type, parts, axis))
@@ -125,6 +137,8 @@ def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
         key: list[Any] = [CONCAT, (-1,)]
         operands = []
         for x in xs:
+            if x.__class__ is RecordedTensor and x._tape is not tape and tape is not None:
+                x = local(x, tape)
             if x.__class__ is not RecordedTensor or x._tape is not tape:
                 return _concat(xs, axis)
             key.append(x._type)

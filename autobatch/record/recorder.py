@@ -18,7 +18,7 @@ from ..ops.index import LOOKUP, WINDOW
 from ..ops.movement import CONCAT, RESHAPE, STACK, slice_axis
 from ..ops.value import Tensor, TensorLike
 from .creation import as_array, holds_tensors
-from .links import SHARED_CLASSES, lift, shared_row, value_number
+from .links import SHARED_CLASSES, lift, local, shared_row, value_number
 from .nodes import write, write_known
 from .op_signatures import list_signature, op_signature
 from .shared import Constant, Expression, Shared
@@ -140,7 +140,9 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
     for x in operands:
         if x.__class__ is RecordedTensor:
             if x._tape is not tape:
-                return None
+                x = local(x, tape)
+                if x._tape is not tape:
+                    return None
             ids.append(x._id)
             keys.append(x._type)
         elif x.__class__ in SHARED_CLASSES:
@@ -172,8 +174,12 @@ def record_known_list(kind: str, values: Any) -> RecordedTensor | None:
     type = None
     ids = [len(values)]
     for x in values:
-        if x.__class__ is not RecordedTensor or x._tape is not tape:
+        if x.__class__ is not RecordedTensor:
             return None
+        if x._tape is not tape:
+            x = local(x, tape)
+            if x._tape is not tape:
+                return None
         if x._type is not type:
             if type is not None:
                 return None

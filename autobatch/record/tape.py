@@ -20,7 +20,7 @@ import operator
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from ..base.tasks import Task, current_task
 from ..base.types import Array, Type, on_change
 from ..ir.trace import Builder
 from ..run.device.layout import DeviceRun
+from ..run.earlier import Brought
 from ..run.execute import HostRun
 from ..run.kept_plans import PlanCache
 from ..run.one_by_one import LoopRun
@@ -69,14 +70,32 @@ class Block:
     firsts: Array | None = None  # [nodes + 1] first value of each, counted from `value`, computed lazily
 
 
+@dataclass(slots=True)
+class Links:
+    """Values of earlier recordings through which gradient flows, in the order in which they were linked.
+
+    sources: the recordings; source: [n] which of them; value: [n] number there; here: [n] number in what reads them
+    """
+
+    sources: list[Recording] = field(default_factory=list)
+    source: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    value: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    here: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def only(self, chosen: Array) -> Links:
+        """Some of them, given by a mask or by places."""
+        return Links(self.sources, self.source[chosen], self.value[chosen], self.here[chosen])
+
+
 class Recording(TensorList):
     """What one thread, or asyncio task, recorded since the last flush; after the flush also its run."""
 
     __slots__ = (
-        "__weakref__", "arrays", "beyond", "blocks", "born", "cache", "caches", "codes", "constants", "examples",
-        "floats", "forcing", "frozen_from", "held", "holders", "imports", "ints", "is_aside", "left", "lines",
-        "links", "moment", "number", "outside", "payloads", "places", "plan_cache", "results", "run", "serial",
-        "signatures", "state", "stream", "sweeps", "targets", "task", "thread", "unbatched", "user_code",
+        "__weakref__", "arrays", "beyond", "blocks", "born", "brought", "by_array", "cache", "caches", "codes",
+        "constants", "examples", "floats", "forcing", "frozen_from", "held", "holders", "imports", "ints", "is_aside",
+        "is_constant", "left", "lines", "linked", "links", "moment", "number", "outside", "payloads", "places",
+        "plan_cache", "results", "row_types", "run", "serial", "shared_rows", "signatures", "sources", "state",
+        "stream", "sweeps", "table", "tables", "targets", "task", "thread", "unbatched", "user_code",
     )  # fmt: skip
 
     def __init__(self, frozen: bool, unbatched: bool, task: Task = None) -> None:
@@ -91,16 +110,25 @@ class Recording(TensorList):
         self.examples = 0  # of `ab.map`
         self.user_code: CodeType | None = None  # the user's code that recorded last
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
-        self.caches: dict[bool, dict[Any, Any]] = {False: {}, True: {}}
+        self.caches: dict[bool, dict[Any, Any]] = {False: {}, True: {}}  # which signature a call has: numbers, types
         self.cache = self.caches[frozen]
+        self.shared_rows: dict[tuple[Any, bool], int] = {}  # values that shared ones are; whether as constants
         self.signatures: list[Signature] = []
         self.number: dict[Signature, int] = {}
         self.imports: dict[tuple[int, int], int] = {}
+        self.sources: dict[Recording, int] = {}  # earlier recordings whose values are read where they lie, by number
+        self.tables: list[tuple[Array, Any]] = []  # of each source where its values lie, and what owns the memory
+        self.linked: list[int] = []  # of each such value: number of the source, value there, value here
+        self.by_array: list[tuple[int, Recording, int]] = []  # of others with gradient: value here, recording, value
+        self.row_types: dict[int, Type] = {}  # types of values from outside, by number of the signature
         self.outside: dict[int, Any] = {}  # values of the recording, not of an example → what they are
         self.blocks: list[Block] = []
         self.forcing: Forcing | None = None  # what was forced inside the `ab.map` that it is a part of
         self.sweeps = 0  # how many functions are being differentiated
-        self.links: list[tuple[int, Recording, int]] = []
+        self.links = Links()  # values of earlier recordings through which gradient flows
+        self.brought: Brought | None = None  # the numbers of those that are read where they lie
+        self.table: Array | None = None  # where its own values lie
+        self.is_constant = False  # whether no value of it has a gradient, and all can be read where they lie
         self.state = OPEN
         self.run: HostRun | DeviceRun | LoopRun | None = None
         self.lines: dict[int, tuple[CodeType | None, int]] | None = None  # of values, once all else was released
@@ -217,13 +245,18 @@ class Recording(TensorList):
 
     def piece(self, expansion: Expansion, signatures: Sequence[HasGraph]) -> Piece:
         """What the recording is among those that it was split into."""
-        links = [(value, number, old) for (number, old), value in self.imports.items()]
-        return Piece(self.serial, expansion, signatures, links)
+        links = np.array([(value, number, old) for (number, old), value in self.imports.items()], np.int64)
+        return Piece(self.serial, expansion, signatures, links.reshape(-1, 3))
+
+    def known(self) -> Known:
+        """What it knows of the signatures of calls; it needs this no longer when it has become arrays."""
+        return self.caches, self.number.copy(), self.signatures.copy(), self.row_types
 
     def let_go(self) -> None:
         """Drop what is not needed once the recording has become arrays; the lines of its nodes stay."""
         self.tensors, self.replayed, self.stream, self.ints, self.floats, self.beyond = [], [], [], [], [], []
         self.caches, self.cache, self.outside = {}, {}, {}
+        self.sources, self.tables, self.linked, self.by_array, self.shared_rows = {}, [], [], [], {}
         nothing = np.zeros(0, np.int32)
         for block in self.blocks:
             block.stream = block.ints = block.floats = nothing
@@ -271,6 +304,10 @@ class Waits(Protocol):
         """Let other examples go on until a recording has run; False where it is to run at once."""
 
 
+Known = tuple[dict[bool, dict[Any, Any]], dict[Signature, int], list[Signature], dict[int, Type]]
+"""What a recording knows of the signatures of calls, for the next one."""
+
+
 class State(threading.local):
     """What a thread is doing.
 
@@ -296,6 +333,7 @@ class State(threading.local):
     fiber: Waits | None = None
 
     def __init__(self) -> None:
+        self.known: Known | None = None  # of what was recorded before in the same `ab.map`
         self.ended: list[weakref.ref[Recording]] = []  # the last ones: they can still be explained
         self.finished: weakref.ref[Recording] | None = None  # ran, has no gradient, and is ended by the next that runs
         self.others: weakref.WeakValueDictionary[Task, Recording] = weakref.WeakValueDictionary()
@@ -315,6 +353,10 @@ def current_tape() -> Recording:
     if tape is None or tape.is_interrupted:
         tape = state.tape = Recording(is_frozen(), state.unbatched, current_task())
         tape.forcing = state.forcing
+        known, state.known = state.known, None
+        if known is not None and state.depth:
+            tape.caches, tape.number, tape.signatures, tape.row_types = known
+            tape.cache = tape.caches[is_frozen()]
         if state.frozen_tasks:
             tape.room = GUARDED
     return tape
@@ -349,6 +391,7 @@ def interrupted() -> RecordingError:
 
 
 def _forget_types() -> None:
+    state.known = None
     if state.tape is not None:
         for cache in state.tape.caches.values():
             cache.clear()

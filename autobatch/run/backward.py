@@ -19,6 +19,7 @@ import numpy as np
 from ..backends.host.arena import Lease, lend
 from ..base.jit import njit
 from ..base.types import Array, Type, size_of
+from .earlier import Rows, add_rows, rows_of
 from .execute import Code, HostRun, Run, code_of, note_same, rows_of_launch, same_for_all, unchanged
 from .feed import batched
 from .first_writes import FirstWrites, clear_rows, first_writes
@@ -28,7 +29,10 @@ from .protocols import SharedOperand
 GiveDense = Callable[[SharedOperand, Array], None]
 GiveRows = Callable[[SharedOperand, Array, Array], None]
 
-Asked = tuple[tuple[int, ...], tuple[int, ...]]
+Seeds = Sequence[tuple[Array, Any]]
+"""Cotangents of values, in parts: numbers of values that are in one pool, and their rows."""
+
+Asked = tuple[bytes, bytes]
 """Which values a backward pass starts from, and whose cotangents are read after it."""
 
 _LARGE = 1 << 13
@@ -62,7 +66,8 @@ class Backward:
     """A backward pass, ready to run.
 
     pools: of cotangents, leased; clear: these and their rows to be zeroed
-    seeds: for each seed a block of a pool, or a pool and row numbers
+    seeds: for each part of the seeds a pool, and its rows there
+    outside: rows of the values whose cotangents are read afterwards
     calls, finals: prepared lazily, unless they are lists
     is_mixed: whether a launch is reversed for the sake of some of its nodes, while others in it do not lead to a seed
     """
@@ -70,21 +75,20 @@ class Backward:
     lease: Lease
     pools: list[Array]
     clear: list[tuple[Array, Array]]
-    seeds: list[tuple[Array, Array | None]]
+    seeds: list[tuple[Array, Array]]
+    outside: Rows
     calls: Iterable[Call]
     finals: Iterable[Final]
     same: Same
     is_mixed: bool
 
 
-def run_backward(
-    run: HostRun, seeds: dict[int, Array], outside: Sequence[int], dense: GiveDense, rows: GiveRows
-) -> Backward:
+def run_backward(run: HostRun, seeds: Seeds, outside: Array, dense: GiveDense, rows: GiveRows) -> Backward:
     """Run the backward pass of a run.
 
     `outside` are the values whose cotangents are read afterwards, from the pools of what is returned.
     """
-    layout, asked = run.layout, (tuple(seeds), tuple(outside))
+    layout, asked = run.layout, asked_of(seeds, outside)
     ready = layout.reverse.get(asked)
     if ready is None or not unchanged(ready.same, run):
         ready = _reverse(run, seeds, outside)
@@ -97,11 +101,8 @@ def run_backward(
             run.use.note_size(layout)
     for pool, zero in ready.clear:
         clear_rows(pool, zero)
-    for (pool, where), g in zip(ready.seeds, seeds.values(), strict=True):
-        if where is None:
-            pool += g.reshape(pool.shape)
-        else:
-            np.add.at(pool, where, g.reshape(len(where), pool.shape[1]))
+    for (pool, where), (_, block) in zip(ready.seeds, seeds, strict=True):
+        add_rows(pool, where, block)
     with np.errstate(all="ignore"):
         for program, n, sizes, arguments, outputs, _ in ready.calls:
             program(n, sizes, arguments, outputs)
@@ -110,7 +111,12 @@ def run_backward(
     return ready
 
 
-def _reverse(run: HostRun, seeds: dict[int, Array], outside: Sequence[int]) -> Backward:
+def asked_of(seeds: Seeds, outside: Array) -> Asked:
+    """What tells one backward pass of a run from another."""
+    return b"".join([values.tobytes() for values, _ in seeds]), outside.tobytes()
+
+
+def _reverse(run: HostRun, seeds: Seeds, outside: Array) -> Backward:
     """Lay out a backward pass."""
     ahead = to_reverse(run, seeds, outside)
     wanted, slots, first = ahead.wanted, ahead.slots, ahead.first
@@ -122,9 +128,9 @@ def _reverse(run: HostRun, seeds: dict[int, Array], outside: Sequence[int]) -> B
         if values.dtype.kind == "f" and zero.any():
             clear.append((pools[-1], zero))
     places = []
-    for value in seeds:
-        pool, where = run.rows(value)
-        places.append((pools[pool][where], None) if isinstance(where, slice) else (pools[pool], where))
+    for values, _ in seeds:
+        found = rows_of(run, values)
+        places.append((pools[found.pool[0]], found.rows))
     same: Same = []
     used: dict[int, list[HostLaunch]] = {}
 
@@ -163,7 +169,7 @@ def _reverse(run: HostRun, seeds: dict[int, Array], outside: Sequence[int]) -> B
         for s in sorted(used):
             yield _final(run, s, used[s], pools, same)
 
-    return Backward(lease, pools, clear, places, calls(), finals(), same, ahead.is_mixed)
+    return Backward(lease, pools, clear, places, rows_of(run, outside), calls(), finals(), same, ahead.is_mixed)
 
 
 def _n_bytes(ready: Backward) -> int:
@@ -185,25 +191,26 @@ class ToReverse:
     first: FirstWrites
 
 
-def to_reverse(run: Run, seeds: dict[int, Any], outside: Sequence[int]) -> ToReverse:
+def to_reverse(run: Run, seeds: Seeds, outside: Array) -> ToReverse:
     """What a backward pass will do, determined once for a run, or for all runs of a cached plan."""
-    asked = (tuple(seeds), tuple(outside))
+    asked = asked_of(seeds, outside)
     found = run.facts.get(asked)
     if found is None:
-        wanted, is_mixed = wanted_launches(run, seeds)
+        values = np.concatenate([values for values, _ in seeds])
+        wanted, is_mixed = wanted_launches(run, values)
         wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
         reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
         slots = [s.kernel.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
-        first = first_writes(run, wanted, [*seeds, *outside], slots)
+        first = first_writes(run, wanted, np.concatenate((values, outside)), slots)
         found = run.facts[asked] = ToReverse(wanted, is_mixed, slots, first)
     return found
 
 
-def wanted_launches(run: Run, seeds: dict[int, Array]) -> tuple[list[bool], bool]:
+def wanted_launches(run: Run, seeds: Array) -> tuple[list[bool], bool]:
     """Which launches hold a node that leads to a seed, and whether one of them holds nodes that do not beside it."""
     tape, table, schedule = run.tape, run.tape.signatures, run.schedule
     target = np.zeros(int(tape.value_of[-1]), np.uint8)
-    target[[run.expansion.value(value) for value in seeds]] = 1
+    target[run.expansion.values(seeds)] = 1
     wanted, is_mixed = _wanted(
         tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable, table.frozen, run.needs, target,
         schedule.nodes, schedule.launch_of,

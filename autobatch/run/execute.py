@@ -18,6 +18,7 @@ import numpy as np
 from ..base.types import Array, Type
 from ..ir.interpret import interpret
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
+from .earlier import rows_of
 from .feed import Feed, feed, form_of, from_lengths
 from .layout import Access, Call, HostLaunch, Launch, Layout, Same
 from .protocols import SharedOperand, Signature
@@ -66,9 +67,10 @@ class Run(ABC):
         at = -start - 2
         return int(table.result_pool[result]), self.plan.scattered[at : at + count]
 
-    def is_placed(self, recorded: int) -> bool:
-        """Whether a value was computed."""
-        return bool(self.plan.start[self.expansion.value(recorded)] != -1)
+    def is_placed(self, recorded: Array) -> Array:
+        """Which values were computed."""
+        placed: Array = self.plan.start[self.expansion.values(recorded)] != -1
+        return placed
 
     @abstractmethod
     def accesses(self, number: int) -> Sequence[Access]:
@@ -104,15 +106,8 @@ class HostRun(Run):
         return array
 
     def copies(self, recorded: Sequence[int], type: Type) -> Any:
-        """Copies of values of one type, numbered as given; those that lie in one piece are copied together."""
-        numbers = np.array(recorded)
-        if self.expansion.number is not None:
-            numbers = self.expansion.number[numbers]
-        rows = self.plan.start[numbers]
-        if not ((numbers >= 0) & (rows >= 0) & (self.plan.count[numbers] == type.rows)).all():
-            return [self.value(one, type) for one in recorded]
-        if type.rows != 1:
-            rows = (rows[:, None] + np.arange(type.rows)).reshape(-1)
+        """Copies of values of one type, in the order given."""
+        rows = rows_of(self, np.array(recorded)).rows
         pool = self.pools[self.tape.pools.index((type.width, type.dtype))]
         return type.unpack(pool.take(rows, axis=0), len(recorded))
 

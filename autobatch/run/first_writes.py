@@ -11,13 +11,14 @@ stored there, or was zeroed. Cost: O(rows read), in one compiled loop.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..base.jit import njit
 from ..base.types import Array
+from .earlier import rows_of
 from .execute import Run
 from .layout import pool_number
 
@@ -32,9 +33,7 @@ class FirstWrites:
     zero: list[Array]
 
 
-def first_writes(
-    run: Run, wanted: Sequence[bool], zeroed: Iterable[int], slots: Sequence[Sequence[int]]
-) -> FirstWrites:
+def first_writes(run: Run, wanted: Sequence[bool], zeroed: Array, slots: Sequence[Sequence[int]]) -> FirstWrites:
     """Look through the launches that will be reversed.
 
     Args:
@@ -47,10 +46,10 @@ def first_writes(
     first_row = np.concatenate(([0], np.cumsum([len(pool) for pool in run.pools])))
     touched = np.zeros(first_row[-1], np.uint8)
     zero = np.zeros(first_row[-1], np.uint8)
-    for value in zeroed:
-        pool, rows = run.rows(value)
-        touched[first_row[pool] : first_row[pool + 1]][rows] = TOUCHED
-        zero[first_row[pool] : first_row[pool + 1]][rows] = 1
+    found = rows_of(run, zeroed)
+    rows = np.repeat(first_row[found.pool], np.diff(found.first)) + found.rows
+    touched[rows] = TOUCHED
+    zero[rows] = 1
     n_slots = int(table.slot_of[-1])
     slot_row = np.full(n_slots, -1, np.int64)
     for s, written in enumerate(slots):

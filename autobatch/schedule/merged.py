@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from ..base.types import Array
 from .schedule import lower_bound, schedule
 from .structures import CONCAT_ROWS, Expansion, Tape, bounds
 
@@ -33,13 +34,13 @@ class Piece:
     """One recording that ran.
 
     number: names it; expansion: what was scheduled; signatures: of its tape
-    links: host inputs that are values of other pieces: value, number of the piece, value there, as recorded
+    links: [n, 3] host inputs that are values of other pieces: value, number of the piece, value there, as recorded
     """
 
     number: int
     expansion: Expansion
     signatures: Sequence[HasGraph]
-    links: Sequence[tuple[int, int, int]] = ()
+    links: Array = field(default_factory=lambda: np.zeros((0, 3), np.int64))
 
 
 def merge(pieces: Sequence[Piece]) -> Tape:
@@ -59,11 +60,13 @@ def merge(pieces: Sequence[Piece]) -> Tape:
             numbers[s] = number_of.setdefault(id(signature.graph), len(kinds))
             if numbers[s] == len(kinds):
                 kinds.append(int(tape.signatures.kind[s]))
-        came, there = [], []
-        for value, number, old in sorted(piece.links):
-            if number in first_value:
-                came.append(expansion.value(value))
-                there.append(first_value[number][0] + first_value[number][1].value(old))
+        links = piece.links[np.argsort(piece.links[:, 0])]
+        links = links[np.isin(links[:, 1], list(first_value))]
+        came, there = expansion.values(links[:, 0]), np.zeros(len(links), np.int64)
+        for number in np.unique(links[:, 1]).tolist():
+            first, earlier = first_value[number]
+            here = links[:, 1] == number
+            there[here] = first + earlier.values(links[here, 2])
         over = tape.node_of(came)
         sig, n_slots = numbers[tape.sig], np.diff(tape.slot_of)
         sig[over] = 0

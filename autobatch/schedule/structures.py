@@ -285,6 +285,15 @@ class Expansion:
             raise CompilerBug(f"expand: value {recorded} stays inside a node, and is asked for\n{self.tape}")
         return number
 
+    def values(self, recorded: Ints) -> Ints:
+        """The numbers in `tape` of recorded values, none of which stays inside a node."""
+        if self.number is None:
+            return recorded
+        numbers = self.number[recorded]
+        if (numbers < 0).any():
+            raise CompilerBug(f"expand: values among {recorded} stay inside a node, and are asked for\n{self.tape}")
+        return numbers
+
     def node(self, node: int) -> int:
         """The recorded node of a node of `tape`."""
         return node if self.origin is None else int(self.origin[node])

@@ -10,7 +10,10 @@ about
             if left.__class__ is not tuple: break
             try: x0, x1 = left
             except ValueError: break
-            if x0.__class__ is not RecordedTensor or x0._tape is not tape: break
+            if x0.__class__ is not RecordedTensor: break
+            elif x0._tape is not tape:
+                x0 = local(x0, tape)
+                if x0._tape is not tape: break
             ...
             try: number, checked, …, k0, k1, …, t0, t1 = tape.cache[TOKEN]
             except KeyError: number, checked, …, k0, k1, …, t0, t1 = NEVER
@@ -42,7 +45,7 @@ from ...base.errors import OpIndexError, user_error
 from ...base.module_epoch import changed, epoch
 from ...base.tracebacks import PACKAGE
 from ...ops.index import not_in_range
-from ..links import known_row
+from ..links import known_row, local
 from ..nodes import SCOPE, writing
 from ..tape import state
 from ..tensor_list import AHEAD
@@ -111,6 +114,7 @@ class InlineCache:
             "same": same,
             "out_of_range": _out_of_range,
             "row_of": known_row,
+            "local": local,
             "cell": cell,
             "none": type(None),
             **{x.__name__: x for x in (*kinds, id, len)},
@@ -287,7 +291,9 @@ class _FastPath:
             f"{indent}if {x}.__class__ is not $Tensor:",
             f"{indent}    {x} = $row_of({x}, $tape)",
             f"{indent}    if {x} is None: break",
-            f"{indent}elif {x}._tape is not $tape: break",
+            f"{indent}elif {x}._tape is not $tape:",
+            f"{indent}    {x} = $local({x}, $tape)",
+            f"{indent}    if {x}._tape is not $tape: break",
         ]
 
     def _unpack(self, name: str, n: int, indent: str) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from ...backends.transfer import is_on_device
 from ...base.types import Array
-from ..backward import GiveDense, GiveRows, to_reverse
+from ..backward import GiveDense, GiveRows, Seeds, to_reverse
+from ..earlier import rows_of
 from ..layout import pool_number
 from .execute import fixed_inputs
 from .finals import Final
@@ -27,11 +28,11 @@ from .staging import Staging
 
 
 def run_backward_on_device(
-    run: DeviceRun, seeds: dict[int, Any], outside: Sequence[int], dense: GiveDense, rows: GiveRows
-) -> tuple[dict[int, Any], bool]:
+    run: DeviceRun, seeds: Seeds, outside: Array, dense: GiveDense, rows: GiveRows
+) -> tuple[DeviceBackward, bool]:
     """Run the backward pass of a run on a device.
 
-    `outside` are the values whose cotangents are wanted. Returns these, each an array of its own as rows; and whether a
+    `outside` are the values whose cotangents are read afterwards, from the pools of what is returned. Also whether a
     launch was reversed for the sake of some of its nodes, while others in it do not lead to a seed.
     """
     ahead = to_reverse(run, seeds, outside)
@@ -50,11 +51,7 @@ def run_backward_on_device(
         final.compute()
     for final in finals:
         final.give(dense, rows)
-    cotangents = {}
-    for value in outside:
-        pool, where = run.rows(value)
-        cotangents[value] = run.taken(back.pool(pool), where)
-    return cotangents, ahead.is_mixed
+    return back, ahead.is_mixed
 
 
 class DeviceBackward:
@@ -116,15 +113,16 @@ class DeviceBackward:
     def _clear_rows(self, k: int, at: int, n: int, width: int, dtype: Any) -> None:
         clear_rows(self.device, self.pool_address(k), self.staging.address + at, n, width, dtype)
 
-    def seeds(self, seeds: dict[int, Any]) -> list[Callable[[], None]]:
+    def seeds(self, seeds: Seeds) -> list[Callable[[], None]]:
         """Add the seeds to their rows, later."""
         steps: list[Callable[[], None]] = []
-        for value, g in seeds.items():
-            k, where = self.run.rows(value)
+        for values, g in seeds:
+            found = rows_of(self.run, values)
+            k, where = int(found.pool[0]), found.rows
             kind = np.dtype(self.run.tape.pools[k][1])
             source = g if is_on_device(g) else self.staging.put(np.ascontiguousarray(g, kind))
-            if isinstance(where, slice):
-                steps.append(partial(self._seed_block, k, source, where.start, where.stop - where.start))
+            if (np.diff(where) == 1).all():
+                steps.append(partial(self._seed_block, k, source, int(where[0]), where.size))
                 continue
             order, starts, rows = sorted_rows(where)
             places = [self.staging.put(part) for part in (order, starts, rows.astype(np.int32))]

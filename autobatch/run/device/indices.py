@@ -75,7 +75,7 @@ def host_pools(run: DeviceRun) -> dict[tuple[int, np.dtype[Any]], Array]:
             found[width, dtype] = np.zeros((n, width), dtype)
     for recorded, array in run.payloads if found else ():
         pool = found.get(_pool_of(run, recorded))
-        if pool is None or not run.is_placed(recorded):
+        if pool is None or run.plan.start[run.expansion.value(recorded)] == -1:
             continue
         if is_on_device(array):
             del found[_pool_of(run, recorded)]

@@ -19,6 +19,7 @@ from ...base.jit import njit
 from ...base.types import Array, Type
 from ...compile.cuda.lower import CudaProgram
 from ...schedule.structures import Expansion, Plan, Schedule
+from ..earlier import rows_of
 from ..execute import Run
 from ..layout import Access, Launch, gradients_wanted, places_of, pool_number, rows_shape
 from ..protocols import Recording, SharedOperand, Signature
@@ -78,11 +79,8 @@ class DeviceRun(Run):
 
     def block(self, recorded: Sequence[int], type: Type) -> Any:
         """Values of one type, stacked along a new first axis."""
-        listed = []
-        for one in recorded:
-            pool, where = self.rows(one)
-            listed.append(np.arange(where.start, where.stop) if isinstance(where, slice) else where)
-        return type.unpack(self.taken(self.pools[pool], np.concatenate(listed)), len(recorded))
+        found = rows_of(self, np.array(recorded))
+        return type.unpack(self.taken(self.pools[found.pool[0]], found.rows), len(recorded))
 
     def accesses(self, number: int) -> Sequence[Access]:
         """See `Run`."""
