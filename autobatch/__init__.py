@@ -10,6 +10,7 @@ from .ops.elementwise import maximum, minimum, where
 from .ops.functions import power
 from .ops.linalg import matmul
 from .ops.movement import reshape, transpose
+from .ops.scan import cumsum
 from .ops.value import Tensor, TensorLike
 from .backends import backend, set_backend
 from .backends.host.matmul import products, products_in_use, set_products
@@ -23,7 +24,7 @@ from .record.modes import no_grad
 from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .record.parameter import Parameter
 from .record.random import dropout, normal, random_state, rng, seed, set_random_state, uniform
-from .record.reductions import max, mean, min, prod, stack, sum
+from .record.reductions import argmax, argmin, max, mean, min, prod, stack, std, sum, var
 from .record.recorder import tensor
 from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)
 from .engine.values import check_finite, evaluate
@@ -40,6 +41,8 @@ __all__ = [
     "Tensor",
     "TensorLike",
     "abs",
+    "argmax",
+    "argmin",
     "attention",
     "backend",
     "cell",
@@ -47,6 +50,7 @@ __all__ = [
     "concat",
     "constant",
     "cross_entropy",
+    "cumsum",
     "data",
     "disable_cells",
     "dropout",
@@ -98,12 +102,14 @@ __all__ = [
     "sqrt",
     "squared_error",
     "stack",
+    "std",
     "sum",
     "tanh",
     "tensor",
     "transpose",
     "uniform",
     "value_and_grad",
+    "var",
     "where",
     "zeros",
 ]

@@ -30,7 +30,6 @@ from ..ops.declare import apply
 from ..ops.index import ARANGE, SCATTER_ADD, TAKE
 from ..ops.linalg import PRODUCT
 from ..ops.movement import broadcast_to, reshape, transpose
-from ..ops.reduce import SPREAD
 
 INT64 = np.dtype(np.int64)
 
@@ -94,7 +93,7 @@ class _Batcher:
     def axes(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         return _Value(self.builder.record(node.op, tuple(self.led(x, lead) for x in xs), node.attrs), lead)
 
-    reduce = concat = random = axes
+    reduce = concat = random = scan = axes
 
     def reshape(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         return _Value(reshape(xs[0].tracer, (Dim(lead), *node.attrs[0])), lead)
@@ -161,11 +160,12 @@ class _Batcher:
         )
 
     def list(self, node: Node, xs: list[_Value], lead: int) -> _Value:
-        k = node.attrs[0]
-        if node.op is SPREAD:
-            return _Value(self.led(xs[0], k), k)
-        assert node.op.over_segments is not None
-        return _Value(apply(node.op.over_segments, (self.led(xs[0], k), self.numbers(k)), (Dim(0),)), 0)
+        k, *more = node.attrs
+        each, of_rows = self.led(xs[0], k), node.op.over_segments
+        if of_rows is None:  # a value given to every element
+            return _Value(each, k)
+        attrs = tuple(more) if node.op.per_element else (Dim(0), *more)
+        return _Value(apply(of_rows, (each, self.numbers(k)), attrs), k if node.op.per_element else 0)
 
 
 def batch(graph: Graph) -> Graph:

@@ -42,7 +42,7 @@ def interpret(graph: Graph, read: Read, see: Callable[[int, Any], None] | None =
             x = values[node.inputs[0]]
             if nodes[node.inputs[0]].level <= NODE:
                 x = [x] * _length(read, lists, node.attrs[0])
-            value = x if node.op is SPREAD else _reduced(node, x)
+            value = x if node.op is SPREAD else _along(node, x)
         elif node.op.batch == "segments" and node.attrs[0] is not None:
             counts = [1 if k == NODE else _length(read, lists, k) for k in node.attrs[0]]
             types = [nodes[j].type for j in node.inputs]
@@ -65,7 +65,9 @@ def _length(read: Read, lists: dict[int, int], k: int) -> int:
     return lists[k]
 
 
-def _reduced(node: Any, elements: list[Any]) -> Any:
+def _along(node: Any, elements: list[Any]) -> Any:
+    if not elements and node.op.per_element:
+        return []
     if not elements:
         return np.full(node.type.shape, node.op.identity_of(node.type.dtype), node.type.dtype)
     with np.errstate(all="ignore"):

@@ -133,7 +133,7 @@ class Builder:
         if op.batch == "list":
             k = attrs[0]
             shadow = SHADOW if any(v.level >= SHADOW for v in values) else 0
-            level = k + shadow if op.name == "spread" else NODE
+            level = k + shadow if op.per_element else NODE
         if op is BOUNDED:
             node = self.graph.nodes[inputs[0]]
             if node.kind == "data":

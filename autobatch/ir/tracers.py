@@ -13,6 +13,7 @@ import numpy as np
 from ..base.errors import CellError, op_error, user_error
 from ..base.types import INT64, Dim, tensor_type
 from ..ops.declare import Attrs, Op, apply, recorder
+from ..ops.movement import reshape
 from ..ops.value import Tensor
 from .graph import NODE
 
@@ -49,6 +50,9 @@ class Tracer(Tensor):
 
     def _list_length(self, k: int) -> Any:
         return self._builder.input("lengths", k, tensor_type(INT64, ()), NODE)
+
+    def _list_positions(self, k: int) -> Any:
+        return self._builder.input("positions", k, tensor_type(INT64, ()), self.level)
 
     def __repr__(self) -> str:
         return f"<traced %{self._id}: {self._type}>"
@@ -120,7 +124,10 @@ class StackedTracer(Tensor):
         shared = [getattr(x, "_priority", 0) <= 1 for x in operands]
         rows = op.list_form(ndims, attrs)
         if rows is not None:
-            return apply(rows, (self._each,), (self._each.level,))
+            of_list, more = rows
+            y = apply(of_list, (self._each,), (self._each.level, *more))
+            keeps = attrs[1:2] == (True,)
+            return StackedTracer(y) if of_list.per_element else reshape(y, (1, *y.shape)) if keeps else y
         lifted = op.lead(ndims, shared, attrs) if op.lead else None
         if lifted is None or any(a and not b for a, b in zip(stacked, lifted, strict=True)):
             raise op_error(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -13,7 +13,7 @@ from .elementwise import STOP_GRADIENT, absolute, where
 from .functions import exp, log, sqrt
 from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
-from .reduce import MAX, MEAN, SUM, normalise_axes
+from .reduce import MAX, MEAN, SUM, list_samples, normalise_axes
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -26,27 +26,47 @@ def _tuple(axis: Axes) -> tuple[int, ...]:
     return axis if isinstance(axis, tuple) else (axis,)
 
 
-def safe_max(x: Any, axis: Axes) -> Any:
+Reduced = Callable[[Op, Any], Any]
+"""(SUM or MAX, elements) → the reduction, of a shape that broadcasts to that of the elements."""
+
+
+def _along_axes(axis: Axes) -> Reduced:
+    return lambda op, x: apply(op, (x,), (_tuple(axis), True))
+
+
+def _along_list(k: int) -> Reduced:
+    return lambda op, x: apply(op.over_list, (x,), (k,))  # type: ignore[arg-type]
+
+
+def _safe_max(x: Any, reduced: Reduced) -> Any:
     """The maximum as a constant; 0 where it is not finite, so that -inf - -inf does not arise."""
-    top = apply(STOP_GRADIENT, (apply(MAX, (x,), (_tuple(axis), True)),))
+    top = apply(STOP_GRADIENT, (reduced(MAX, x),))
     return where(absolute(top) < float("inf"), top, 0.0)
 
 
-def _softmax_body(x: Any, axis: Axes) -> Any:
-    e = exp(x - safe_max(x, axis))
-    return e / apply(SUM, (e,), (_tuple(axis), True))
+def safe_max(x: Any, axis: Axes) -> Any:
+    """The same along axes, which stay, with extent 1."""
+    return _safe_max(x, _along_axes(axis))
 
 
-def _log_softmax_body(x: Any, axis: Axes) -> Any:
-    z = x - safe_max(x, axis)
-    return z - log(apply(SUM, (exp(z),), (_tuple(axis), True)))
+def _softmax(x: Any, reduced: Reduced) -> Any:
+    e = exp(x - _safe_max(x, reduced))
+    return e / reduced(SUM, e)
+
+
+def _log_softmax(x: Any, reduced: Reduced) -> Any:
+    z = x - _safe_max(x, reduced)
+    return z - log(reduced(SUM, exp(z)))
+
+
+def _logsumexp(x: Any, reduced: Reduced) -> Any:
+    top = _safe_max(x, reduced)
+    return log(reduced(SUM, exp(x - top))) + top
 
 
 def _logsumexp_body(x: Any, axis: Axes) -> Any:
-    top = safe_max(x, axis)
-    kept = log(apply(SUM, (exp(x - top),), (_tuple(axis), True))) + top
     left = tuple(n for a, n in zip(range(-len(x.shape), 0), x.shape, strict=True) if a not in _tuple(axis))
-    return reshape(kept, left)
+    return reshape(_logsumexp(x, _along_axes(axis)), left)
 
 
 def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
@@ -68,20 +88,30 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-SOFTMAX = declare(
-    "softmax", "exp(x) / sum of exp(x) along an axis", body=_softmax_body, dtypes="float", lead=_lead, samples=_samples
-)
-LOG_SOFTMAX = declare(
-    "log_softmax",
-    "log of the softmax along an axis",
-    body=_log_softmax_body,
-    dtypes="float",
-    lead=_lead,
-    samples=_samples,
-)
-LOGSUMEXP = declare(
-    "logsumexp", "log of the sum of exp(x) along an axis", body=_logsumexp_body, dtypes="float", samples=_samples
-)
+def _list_samples(rng: np.random.Generator) -> list[Sample]:
+    inf = np.inf
+    special = [np.array([np.nan, -inf, 3e38, 1.0]), np.array([1.0, -inf, 3e38, -inf])]
+    return [*list_samples(rng)[:4], Sample((special,), (1,), smooth=False)]
+
+
+def _forms(name: str, doc: str, of: Callable[[Any, Reduced], Any], per_element: bool = True, **more: Any) -> Op:
+    """Declare an op along axes and along a list, from what it does with reductions."""
+    of_list = declare(
+        f"list_{name}",
+        f"{doc} over a list",
+        body=lambda x, k: of(x, _along_list(k)),
+        batch="list",
+        dtypes="float",
+        per_element=per_element,
+        samples=_list_samples,
+    )
+    body = more.pop("body", lambda x, axis: of(x, _along_axes(axis)))
+    return declare(name, doc, body=body, dtypes="float", over_list=of_list, samples=_samples, **more)
+
+
+SOFTMAX = _forms("softmax", "exp(x) / sum of exp(x)", _softmax, lead=_lead)
+LOG_SOFTMAX = _forms("log_softmax", "log of the softmax", _log_softmax, lead=_lead)
+LOGSUMEXP = _forms("logsumexp", "log of the sum of exp(x)", _logsumexp, per_element=False, body=_logsumexp_body)
 
 
 def _along(op: Op, x: Any, axis: Axes | None) -> Any:
@@ -100,7 +130,7 @@ def _along(op: Op, x: Any, axis: Axes | None) -> Any:
 def softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis` of `x: f[...]`: one, several in a tuple, or None for all.
 
-    A slice that is -inf everywhere gives NaN, as in NumPy.
+    A list of values is stacked: the list is axis 0. A slice that is -inf everywhere gives NaN, as in NumPy.
 
     >>> ab.softmax(ab.zeros(4)).numpy()
     array([0.25, 0.25, 0.25, 0.25], dtype=float32)
@@ -111,6 +141,8 @@ def softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """log(softmax(x)) along `axis` of `x: f[...]` (one, several, None for all), without overflow.
 
+    A list of values is stacked: the list is axis 0.
+
     >>> ab.log_softmax(ab.zeros(2)).numpy().round(4)
     array([-0.6931, -0.6931], dtype=float32)
     """
@@ -119,6 +151,8 @@ def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 
 def logsumexp(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are -inf.
+
+    A list of values is stacked: the list is axis 0.
 
     >>> round(float(ab.logsumexp(ab.zeros(4))), 4)
     1.3863

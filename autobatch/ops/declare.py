@@ -56,8 +56,11 @@ class Op:
     combine: of a reduction the elementwise op, associative and commutative, that makes one element of two; its scalar
            expression makes the loops of all backends
     identity: of a reduction the result for no elements; infinities stand for the lowest and highest of integers
-    over_list: of a reduction over axes the op that reduces a list; it takes the place where the leading axis is reduced
-    over_segments: of a reduction over a list the op that reduces rows in the batched graph
+    over_list: of an op along axes, its first attribute, the op along a list; it takes the place where the axis is the
+           leading one. Its attributes are the number of the list, and those that follow the axis and, of what reduces,
+           `keepdims`
+    over_segments: of an op over a list the one of rows in the batched graph
+    per_element: of an op over a list or segments: whether it gives a value to each element, not one to all together
     """
 
     name: str
@@ -74,15 +77,18 @@ class Op:
     identity: float = math.nan
     over_list: Op | None = None
     over_segments: Op | None = None
+    per_element: bool = False
     samples: Callable[[np.random.Generator], list[Sample]] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return self.name
 
-    def list_form(self, ndims: Sequence[int], attrs: Attrs) -> Op | None:
-        """The op over a list that replaces this one where it reduces the leading axis of an operand of rank 2 or
-        more."""
-        return self.over_list if self.over_list and ndims[0] >= 2 and attrs == ((-ndims[0],), False) else None
+    def list_form(self, ndims: Sequence[int], attrs: Attrs) -> tuple[Op, Attrs] | None:
+        """The op over a list, and what its attributes are beside the list, that replaces this one where it works along
+        the leading axis alone. A result that keeps the axis is one row, as one that does not."""
+        if self.over_list is None or attrs[0] not in (-ndims[0], (-ndims[0],)):
+            return None
+        return self.over_list, attrs[1:] if self.over_list.per_element else attrs[2:]
 
     def identity_of(self, dtype: np.dtype[Any]) -> float:
         """The identity of a reduction, as a number of this dtype."""

@@ -19,8 +19,8 @@ import numpy as np
 from ..base.errors import op_error
 from ..base.types import Type, counted, tensor_type
 from .declare import Attrs, Op, Sample, apply, declare
-from .elementwise import ADD, MAXIMUM, MINIMUM, MUL, cast, equal, float_dtype, where
-from .index import SCATTER_ADD, TAKE
+from .elementwise import ADD, MAXIMUM, MINIMUM, MUL, NOT_EQUAL, cast, equal, float_dtype, where
+from .index import ARANGE, SCATTER_ADD, TAKE
 from .movement import STACK, broadcast_to, negative_axis, reshape
 
 Reduce = Callable[[Any, Any], Any]
@@ -46,7 +46,7 @@ def _same(types: Sequence[Type], attrs: Attrs) -> Type:
 
 
 def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
-    axes, keepdims = attrs
+    axes, keepdims, *_ = attrs
     left = ndims[0] if keepdims else ndims[0] - len(axes)
     return (True,) if ndims[0] >= 2 and left >= 2 and -ndims[0] not in axes else None
 
@@ -66,14 +66,15 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-def _list_samples(rng: np.random.Generator) -> list[Sample]:
+def list_samples(rng: np.random.Generator, *more: Any) -> list[Sample]:
+    """Samples of an op over a list; `more` are attributes beside the list."""
     inf = np.inf
     return [
-        Sample(([rng.normal(size=2) for _ in range(3)],), (1,)),
-        Sample(([rng.normal(size=())],), (1,)),
-        Sample(([rng.normal(size=(3, 2)) for _ in range(2)],), (1,)),
-        Sample(([np.array(x) for x in ([0.0, 0.0], [0.7, 0.6], [-1.3, -1.1], [0.4, 0.0])],), (1,)),
-        Sample(([np.array([np.nan, inf, 0.0, -0.0]), np.array([1.0, -inf, -0.0, -0.0])],), (1,), smooth=False),
+        Sample(([rng.normal(size=2) for _ in range(3)],), (1, *more)),
+        Sample(([rng.normal(size=())],), (1, *more)),
+        Sample(([rng.normal(size=(3, 2)) for _ in range(2)],), (1, *more)),
+        Sample(([np.array(x) for x in ([0.0, 0.0], [0.7, 0.6], [-1.3, -1.1], [0.4, 0.0])],), (1, *more)),
+        Sample(([np.array([np.nan, inf, 0.0, -0.0]), np.array([1.0, -inf, -0.0, -0.0])],), (1, *more), smooth=False),
     ]
 
 
@@ -137,7 +138,7 @@ def reducing(
         samples=lambda rng: [Sample((rng.normal(size=(4, 2)), np.array([0, 0, 1, 1])), (2,))],
     )
     of_list = form(
-        "list_", _same, reduce_list, list_vjp, "list", dtypes=dtypes, over_segments=of_segments, samples=_list_samples
+        "list_", _same, reduce_list, list_vjp, "list", dtypes=dtypes, over_segments=of_segments, samples=list_samples
     )
     of_axes = form(
         "", _infer, reduce_axes, axes_vjp, "reduce", dtypes=dtypes, lead=_lead, over_list=of_list, samples=_samples
@@ -179,13 +180,14 @@ SPREAD = declare(
     lambda g, y, x, a: (apply(LIST_SUM, (g,), a),),
     "list",
     dtypes="keep",
+    per_element=True,
     samples=_spread_samples,
 )
 PROD, _, _ = reducing("prod", "product; booleans are counted", MUL, 1.0, _others, "count")
 MAX, LIST_MAX, SEGMENT_MAX = reducing(
     "max", "largest element; equal elements share the derivative", MAXIMUM, -math.inf, _chosen
 )
-MIN, _, _ = reducing("min", "smallest element; equal elements share the derivative", MINIMUM, math.inf, _chosen)
+MIN, LIST_MIN, _ = reducing("min", "smallest element; equal elements share the derivative", MINIMUM, math.inf, _chosen)
 
 
 def _mean_body(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
@@ -205,8 +207,72 @@ def summable(x: Any) -> Any:
     return x if x.dtype.kind == "f" else cast(x, np.float64)
 
 
-LIST_MEAN = declare("list_mean", "mean", batch="list", body=_list_mean_body, dtypes="keep", samples=_list_samples)
+LIST_MEAN = declare("list_mean", "mean", batch="list", body=_list_mean_body, dtypes="keep", samples=list_samples)
 MEAN = declare("mean", "mean", body=_mean_body, dtypes="keep", lead=_lead, over_list=LIST_MEAN, samples=_samples)
+
+
+def _var_body(x: Any, axes: tuple[int, ...], keepdims: bool, correction: float) -> Any:
+    y = summable(x)
+    d = y - apply(MEAN, (y,), (axes, True))
+    count = math.prod(x.shape[axis] for axis in axes)
+    return cast(apply(SUM, (d * d,), (axes, keepdims)) / (count - correction), float_dtype(x.dtype))
+
+
+def _list_var_body(x: Any, k: int, correction: float) -> Any:
+    y = summable(x)
+    d = y - apply(LIST_MEAN, (y,), (k,))
+    count = cast(x._list_length(k), y.dtype) - correction
+    return cast(apply(LIST_SUM, (d * d,), (k,)) / count, float_dtype(x.dtype))
+
+
+LIST_VAR = declare(
+    "list_var",
+    "variance; the divisor is the number of elements less a correction",
+    batch="list",
+    body=_list_var_body,
+    dtypes="keep",
+    samples=lambda rng: list_samples(rng, 0.0),
+)
+VAR = declare(
+    "var",
+    "variance; the divisor is the number of elements less a correction",
+    body=_var_body,
+    dtypes="keep",
+    lead=_lead,
+    over_list=LIST_VAR,
+    samples=lambda rng: [Sample(s.operands, (*s.attrs, 0.5), s.smooth) for s in _samples(rng)],
+)
+
+
+def _position(extreme: Op) -> Op:
+    """Declare the op that says where the first of the elements is that `extreme` gives, and its form over a list."""
+
+    def found(x: Any, y: Any) -> Any:
+        return equal(x, y) | apply(NOT_EQUAL, (x, x)) if x.dtype.kind == "f" else equal(x, y)
+
+    def of_axes(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        n, rest = x.shape[axes[0]], (1,) * (-axes[0] - 1)
+        positions = reshape(apply(ARANGE, (x,), (n,)), (n, *rest))
+        here = where(found(x, apply(extreme, (x,), (axes, True))), positions, n)
+        return apply(MIN, (here,), (axes, keepdims))
+
+    def of_list(x: Any, k: int) -> Any:
+        here = found(x, apply(extreme.over_list, (x,), (k,)))  # type: ignore[arg-type]
+        return apply(LIST_MIN, (where(here, x._list_positions(k), x._list_length(k)),), (k,))
+
+    name, doc = f"arg{extreme.name}", f"position of the first {extreme.name}; NaN counts as one"
+
+    def one_axis(rng: np.random.Generator) -> list[Sample]:
+        return [Sample(s.operands, s.attrs, smooth=False) for s in _samples(rng) if len(s.attrs[0]) == 1]
+
+    def lists(rng: np.random.Generator) -> list[Sample]:
+        return [Sample(s.operands, s.attrs, smooth=False) for s in list_samples(rng)]
+
+    over = declare(f"list_{name}", doc, batch="list", body=of_list, dtypes="keep", samples=lists)
+    return declare(name, doc, body=of_axes, dtypes="keep", lead=_lead, over_list=over, samples=one_axis)
+
+
+ARGMAX, ARGMIN = _position(MAX), _position(MIN)
 
 REDUCTIONS: dict[str, Op] = {op.name: op for op in (SUM, PROD, MAX, MIN, MEAN)}
 LIST_REDUCTIONS: dict[str, Op] = {name: op.over_list for name, op in REDUCTIONS.items() if op.over_list}
@@ -215,15 +281,8 @@ LIST_REDUCTIONS: dict[str, Op] = {name: op.over_list for name, op in REDUCTIONS.
 def reduction(name: str, x: Any, axis: int | tuple[int, ...] | None, keepdims: bool) -> Any:
     """Reduce one value over `axis` (all axes for None)."""
     op = REDUCTIONS[name]
-    axes = normalise_axes(name, axis, len(x.shape))
-    for a in axes:
-        if x.shape[a] == 0 and not math.isfinite(op.identity):
-            raise op_error(
-                name,
-                f"axis {a + len(x.shape)} is empty, and an empty {name} has no value",
-                got=str(x.shape),
-                repair="guard the call with an if",
-            )
+    has_identity = math.isfinite(op.identity)
+    axes = normalise_axes(name, axis, len(x.shape)) if has_identity else _with_elements(name, x, axis)
     return apply(op, (x,), (axes, bool(keepdims))) if axes else reduced_alone(name, x)
 
 
@@ -233,6 +292,35 @@ def reduce_elements(kind: str, values: Sequence[Any]) -> Any:
         return functools.reduce(operator.add, values[1:], cast(values[0], counted(values[0].dtype)))
     stacked = apply(STACK, tuple(values), (-len(values[0].shape) - 1,))
     return stacked if kind == "stack" else reduction(kind, stacked, 0, False)
+
+
+def variance(x: Any, axis: int | tuple[int, ...] | None, keepdims: bool, correction: float) -> Any:
+    """The variance over `axis` (all axes for None), with the number of elements less `correction` as divisor."""
+    axes = _with_elements("var", x, axis)
+    if not axes:
+        return variance(reshape(x, (1,)), 0, False, correction)
+    return apply(VAR, (x,), (axes, bool(keepdims), float(correction)))
+
+
+def position(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
+    """Where along `axis` the extreme element is; in the flattened value for None, as in NumPy."""
+    if axis is None:
+        place = position(op, reshape(x, (-1,)), 0, False)
+        return reshape(place, (1,) * len(x.shape)) if keepdims else place
+    axes = _with_elements(op.name, x, axis)
+    if len(axes) != 1:
+        raise op_error(op.name, "a position is one along one axis", got=f"axis={axis}")
+    return apply(op, (x,), (axes, bool(keepdims)))
+
+
+def _with_elements(name: str, x: Any, axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """The axes of a reduction that has no value where one of them is empty."""
+    axes = normalise_axes(name, axis, len(x.shape))
+    for a in axes:
+        if x.shape[a] == 0:
+            what = f"axis {a + len(x.shape)} is empty, and an empty {name} has no value"
+            raise op_error(name, what, got=str(x.shape), repair="guard the call with an if")
+    return axes
 
 
 def reduced_alone(name: str, x: Any) -> Any:

@@ -20,11 +20,12 @@ from ..base.errors import op_error
 from . import elementwise as e
 from .declare import Op, apply
 from .elementwise import ABS, EQUAL, INVERT, NEG, NOT_EQUAL, STOP_GRADIENT, cast, nearest
-from .functions import power
+from .functions import power, sqrt
 from .index import getitem
 from .linalg import MATMUL
 from .movement import reshape, transpose
-from .reduce import reduction
+from .reduce import ARGMAX, ARGMIN, position, reduction, variance
+from .scan import cumsum
 from .searching import COMPARE, looks_for_an_object
 
 if TYPE_CHECKING:
@@ -264,6 +265,26 @@ class Tensor:
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """`autobatch.min` of this value."""
         return reduction("min", self, axis, keepdims)
+
+    def var(self, axis: Axis = None, keepdims: bool = False, *, correction: float = 0.0) -> Tensor:
+        """`autobatch.var` of this value."""
+        return variance(self, axis, keepdims, correction)
+
+    def std(self, axis: Axis = None, keepdims: bool = False, *, correction: float = 0.0) -> Tensor:
+        """`autobatch.std` of this value."""
+        return sqrt(variance(self, axis, keepdims, correction))
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """`autobatch.argmax` of this value."""
+        return position(ARGMAX, self, axis, keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """`autobatch.argmin` of this value."""
+        return position(ARGMIN, self, axis, keepdims)
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        """`autobatch.cumsum` of this value."""
+        return cumsum(self, axis)
 
     def reshape(self, *shape: ShapeLike) -> Tensor:
         """`autobatch.reshape` of this value."""

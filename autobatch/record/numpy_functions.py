@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import op_error
-from ..ops import elementwise, functions, linalg, movement
+from ..ops import elementwise, functions, linalg, movement, scan
 from ..ops.declare import apply, as_value
 from ..ops.value import Tensor
 from . import reductions
@@ -180,6 +180,11 @@ FUNCTIONS: dict[Function, Function] = {
     np.amax: _reduction(reductions.max),
     np.min: _reduction(reductions.min),
     np.amin: _reduction(reductions.min),
+    np.var: lambda a, axis=None, ddof=0, keepdims=False: reductions.var(as_value(a), axis, keepdims, correction=ddof),
+    np.std: lambda a, axis=None, ddof=0, keepdims=False: reductions.std(as_value(a), axis, keepdims, correction=ddof),
+    np.argmax: _reduction(reductions.argmax),
+    np.argmin: _reduction(reductions.argmin),
+    np.cumsum: lambda a, axis=None: scan.cumsum(as_value(a) if axis is not None else movement.reshape(a, -1), axis),
     np.matmul: linalg.matmul,
     np.dot: _dot,
     np.outer: _outer,

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..base.types import INT64, LEADING, Type, default_dtype, tensor_type
+from ..base.types import ELEMENTS, INT64, LEADING, Shape, Type, default_dtype, tensor_type
 from ..ir.graph import NODE, hashable
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
 from ..ops.elementwise import STOP_GRADIENT
+from ..ops.movement import reshape
 from ..ops.reduce import LIST_REDUCTIONS
 from ..schedule.structures import AS_SLOT, EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
 from .shared import Shared, youngest_of
@@ -63,8 +64,14 @@ def _make_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -
     fixed = Result(type.width, type.dtype, rows=type.rows)
     ndims = [k.ndim if isinstance(k, Type | Shared) else 0 for k in keys]
     rows = op.list_form(ndims, attrs) if types else None
-    if rows is not None and types[0].layout == LEADING and types[0].shape[0] > 0:
-        return _TracedOp(rows, keys, (1,), [True]).signature(op.name, attrs, frozen, fixed), type
+    if rows is not None and types[0].layout == (LEADING if ndims[0] >= 2 else ELEMENTS) and types[0].shape[0] > 0:
+        of_list, more = rows
+        if not of_list.per_element:
+            traced = _TracedOp(of_list, keys, (1, *more), [True], type.shape)
+            return traced.signature(op.name, attrs, frozen, fixed), type
+        type = tensor_type(type.dtype, type.shape, types[0].layout)
+        each = Result(type.width, type.dtype, PER_ELEMENT, 0, 1)
+        return _TracedOp(of_list, keys, (1, *more), [True]).signature(op.name, attrs, frozen, each), type
     lifted = op.lead(ndims, [not isinstance(k, Type) for k in keys], attrs) if op.lead and types else None
     if lifted is None or type.ndim < 2 or not _same_length(keys, lifted, type):
         return whole.signature(op.name, attrs, frozen, fixed), type
@@ -85,10 +92,12 @@ def _same_length(keys: tuple[Any, ...], lifted: Sequence[bool], type: Type) -> b
 class _TracedOp:
     """An op traced on operands; those marked in `lifted` stand for their rows.
 
-    by_rows: whether all value operands do, alone
+    by_rows: whether all value operands do, alone; shape: of the result, where it has another one than the op gives
     """
 
-    def __init__(self, op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: Sequence[bool]) -> None:
+    def __init__(
+        self, op: Op, keys: tuple[Any, ...], attrs: Attrs, lifted: Sequence[bool], shape: Shape | None = None
+    ) -> None:
         self.builder = builder = Builder()
         self.data = "".join(k for k in keys if isinstance(k, str))
         flags = [flag for flag, k in zip(lifted, keys, strict=True) if isinstance(k, Type)]
@@ -110,7 +119,8 @@ class _TracedOp:
                 n_data += 1
             else:
                 operands.append(k[1])
-        self.graph = builder.finish([builder.record(op, tuple(operands), attrs)])
+        result = builder.record(op, tuple(operands), attrs)
+        self.graph = builder.finish([result if shape is None else reshape(result, shape)])
         self.type = self.graph.nodes[self.graph.outputs[0]].type
 
     def signature(self, name: str, attrs: Attrs, frozen: bool, result: Result) -> Signature:

@@ -12,7 +12,9 @@ from numpy.typing import DTypeLike
 
 from ..base.errors import OpIndexError, op_error, user_error
 from ..base.types import LEADING, Array, promote
+from ..ir.graph import NODE
 from ..ir.trace import Builder, in_range, no_operand
+from ..ir.tracers import TracedList, Tracer
 from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from ..ops.index import LOOKUP, WINDOW
 from ..ops.movement import CONCAT, RESHAPE, STACK, slice_axis
@@ -38,7 +40,7 @@ def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None)
     >>> ab.tensor([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    if hasattr(x, "__next__"):
+    if hasattr(x, "__next__") or isinstance(x, TracedList):
         x = list(x)  # type: ignore[arg-type]
     if isinstance(x, list | tuple) and holds_tensors(x):
         x = packed(x)
@@ -52,6 +54,8 @@ def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None)
 def packed(x: Any) -> Any:
     """Nested lists with tensors in them as one value: stacked."""
     parts = [packed(e) if isinstance(e, list | tuple) and holds_tensors(e) else e for e in elements("tensor", x)]
+    if any(isinstance(e, Tracer) and e.level > NODE for e in parts):
+        return record_list("stack", parts)
     return apply(STACK, tuple(parts), (-len(getattr(parts[0], "shape", ())) - 1,))
 
 

@@ -1,4 +1,4 @@
-"""`sum`, `prod`, `mean`, `max`, `min` of one value over axes, or elementwise over a list; `stack` of a list."""
+"""`sum`, `mean`, `max`, `var`, `argmax`, … of one value over axes, or elementwise over a list; `stack` of a list."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import numpy as np
 from ..base.errors import OpTypeError, op_error, user_error
 from ..base.types import counted
 from ..ir.tracers import TracedList, Tracer
-from ..ops.declare import apply, elements
+from ..ops.declare import apply, as_value, elements
+from ..ops.functions import sqrt
 from ..ops.movement import STACK, extents, negative_axis
-from ..ops.reduce import REDUCTIONS, reduced_alone, reduction
+from ..ops.reduce import ARGMAX, ARGMIN, REDUCTIONS, position, reduced_alone, reduction, variance
 from ..ops.value import Axis, ShapeLike, Tensor, TensorLike
 from .creation import full
 from .parameter import Held
@@ -155,6 +156,60 @@ def min(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
     array([1., 2.], dtype=float32)
     """
     return _reduce("min", x, axis, keepdims)
+
+
+def var(x: Values, axis: Axis = None, keepdims: bool = False, *, correction: float = 0.0) -> Tensor:
+    """Variance of one value over axes, or of a list of values of one shape, elementwise; an empty one raises.
+
+    The divisor is the number of elements less `correction`, as in the array API: 1 for an unbiased estimate.
+
+    >>> float(ab.var([1.0, 3.0])), float(ab.var([1.0, 3.0], correction=1))
+    (1.0, 2.0)
+    """
+    return variance(*_stacked("var", x, axis), keepdims, correction)
+
+
+def std(x: Values, axis: Axis = None, keepdims: bool = False, *, correction: float = 0.0) -> Tensor:
+    """Square root of the variance, with the arguments of `var`.
+
+    >>> float(ab.std([1.0, 3.0]))
+    1.0
+    """
+    return sqrt(variance(*_stacked("std", x, axis), keepdims, correction))
+
+
+def argmax(x: Values, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Position, i64, of the largest element along `axis`, of the first of equals; NaN counts as largest.
+
+    Without an axis it is the position in the flattened value, as in NumPy; of a list of values that in the list,
+    elementwise. An empty axis raises. No gradient flows through it.
+
+    >>> int(ab.argmax([1.0, 5.0, 2.0])), ab.argmax([ab.tensor([1.0, 5.0]), ab.tensor([3.0, 2.0])]).numpy()
+    (1, array([1, 0]))
+    """
+    return position(ARGMAX, *_stacked("argmax", x, axis), keepdims)
+
+
+def argmin(x: Values, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Position of the smallest element along `axis`, as `argmax` that of the largest.
+
+    >>> int(ab.argmin([1.0, 5.0, 2.0]))
+    0
+    """
+    return position(ARGMIN, *_stacked("argmin", x, axis), keepdims)
+
+
+def _stacked(kind: str, x: Any, axis: Any) -> tuple[Any, Any]:
+    """One value, or a list as one, and the axis: that of the list where none is named."""
+    x = _listed(x)
+    if not isinstance(x, list | tuple | TracedList):
+        return as_value(x), axis
+    if not isinstance(x, TracedList):
+        if not x:
+            what = f"{kind}: an empty list has no {kind}"
+            raise user_error(OpTypeError, what, repair="guard the call with an if")
+        _check_elements(kind, x)
+    return as_value(x), 0 if axis is None else axis
 
 
 def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:

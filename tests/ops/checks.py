@@ -11,7 +11,7 @@ import numpy as np
 
 import autobatch as ab
 from autobatch.base.types import default_dtype, tensor_type
-from autobatch.ir.graph import CONST, INPUT, NODE, Graph
+from autobatch.ir.graph import CONST, INPUT, NODE, Graph, Node
 from autobatch.ir.interpret import interpret
 from autobatch.ir.trace import Builder
 from autobatch.ir.vjp import vjp
@@ -29,6 +29,7 @@ GRADIENTS = {np.dtype(np.float32): 1e-4, FLOAT64: 1e-8}
 """The tolerances of the promise that batched results equal those of the loop."""
 
 LIST_KINDS = {op.name: kind for kind, op in LIST_REDUCTIONS.items()}
+OF_AXES = {op.over_list: op for op in OPS.values() if op.over_list}
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,16 @@ def check_types(graph: Graph, operands: Sequence[Any]) -> None:
         calls = list(zip(*columns, strict=True)) if each else [tuple(xs)]
         assert node.op.numpy is not None
         with np.errstate(all="ignore"):
-            results = [np.asarray(node.op.numpy(*call, *node.attrs)) for call in calls]
+            results = [np.asarray(y) for call in calls for y in each_of(node, node.op.numpy(*call, *node.attrs))]
         for y in results:
             assert y.shape == node.type.shape, f"{node}: {node.type}, the reference gives shape {y.shape}"
             assert y.dtype == node.type.dtype, f"{node}: {node.type}, the reference gives {y.dtype}"
-        values.append(results if each else results[0])
+        values.append(results if each or node.op.per_element else results[0])
+
+
+def each_of(node: Node, y: Any) -> list[Any]:
+    """What the reference of a node gives, as the values of the node."""
+    return y if node.op.batch == "list" and node.op.per_element else [y]
 
 
 # Derivatives.
@@ -274,7 +280,14 @@ def varied(x: Any, i: int, special: bool) -> Any:
 def call(op: Op, operands: Sequence[Any], attrs: tuple[Any, ...]) -> Any:
     """Record one op."""
     kind = LIST_KINDS.get(op.name)
-    return record_list(kind, operands[0]) if kind else apply(op, tuple(operands), attrs)
+    if kind:
+        return record_list(kind, operands[0])
+    if op.batch == "list":  # of the rows of a matrix
+        rows = ab.stack(operands[0])
+        of_axes, more = OF_AXES[op], attrs[1:]
+        attrs = (-rows.ndim, *more) if op.per_element or op.name == "list_logsumexp" else ((-rows.ndim,), False, *more)
+        return apply(of_axes, (rows,), attrs)
+    return apply(op, tuple(operands), attrs)
 
 
 @dataclass

@@ -114,6 +114,15 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
     "lookup": lambda x, *i: x[i],
     "window": lambda x, start, length, step: x[start + step * np.arange(length)],
     "list_mean": lambda xs, k: np.mean(xs, 0),
+    "list_softmax": lambda xs, k: _softmax(np.stack(xs), 0),
+    "list_log_softmax": lambda xs, k: _log_softmax(np.stack(xs), 0),
+    "list_logsumexp": lambda xs, k: np.logaddexp.reduce(xs, 0),
+    "var": lambda x, axes, keepdims, ddof: np.var(x, axes, keepdims=keepdims, ddof=ddof),
+    "list_var": lambda xs, k, ddof: np.var(xs, 0, ddof=ddof),
+    "argmax": lambda x, axes, keepdims: np.argmax(x, axes[0], keepdims=keepdims),
+    "argmin": lambda x, axes, keepdims: np.argmin(x, axes[0], keepdims=keepdims),
+    "list_argmax": lambda xs, k: np.argmax(xs, 0),
+    "list_argmin": lambda xs, k: np.argmin(xs, 0),
 }
 
 

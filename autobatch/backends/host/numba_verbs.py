@@ -80,3 +80,36 @@ def segments_verb(op: Op, dtype: np.dtype[Any]) -> Callable[[Any, Any, int], Any
         return total
 
     return reduce
+
+
+@functools.cache
+def scan_verb(op: Op, dtype: np.dtype[Any]) -> Callable[[Any, Any, bool], Any]:
+    """`op.numpy` of scans of the rows of segments, made from the combiner."""
+    assert op.combine is not None
+    combine = combiner(op.combine.scalar, dtype.itemsize * 8)
+
+    @njit(error_model="numpy")
+    def scan_into(y, index, x, first, step):  # type: ignore[no-untyped-def]
+        w = x.shape[1]
+        i = first
+        for k in range(len(index)):
+            here = y[i, :w]
+            value = x[i, :w]
+            if k == 0 or index[i] != index[i - step]:
+                for j in range(w):
+                    here[j] = value[j]
+            else:
+                before = y[i - step, :w]
+                for j in range(w):
+                    here[j] = combine(before[j], value[j])
+            i += step
+
+    def scan(x: Any, index: Any, reverse: bool) -> Any:
+        y = np.empty(x.shape, dtype)
+        if x.size:
+            n, rest = index.size, x.shape[1:]
+            first, step = (n - 1, -1) if reverse else (0, 1)
+            scan_into(y.reshape(n, math.prod(rest)), np.ascontiguousarray(index), _two(x, n, rest), first, step)
+        return y
+
+    return scan

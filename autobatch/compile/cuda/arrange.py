@@ -263,7 +263,12 @@ class _Arranger:
 
 def reduces_segments(op: Op) -> bool:
     """Whether an op reduces rows, by an operand that says which segment each belongs to."""
-    return op.combine is not None and op.batch != "reduce"
+    return op.combine is not None and op.batch != "reduce" and not is_scan(op)
+
+
+def is_scan(op: Op) -> bool:
+    """Whether an op combines the elements of an axis, or of each segment of rows, up to each one."""
+    return op.combine is not None and (op.batch == "scan" or op.per_element)
 
 
 def needed_nodes(loop: Loop) -> set[int]:

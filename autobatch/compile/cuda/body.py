@@ -22,13 +22,13 @@ from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
 from ..steps import Loop, Read, Store, rows_domain
 from ..text import extent_name
-from .arrange import Arrangement, reduces_segments
+from .arrange import Arrangement, is_scan, reduces_segments
 from .attention import write_attention
 from .loops import write_loop, write_node
 from .matmuls import Matrix, broadcast_step, matrix, write_matmul
 from .memory import lay_out
 from .reductions import THREADS, write_reduction
-from .rows import write_add, write_segments
+from .rows import write_add, write_scan, write_segments
 from .scalars import INT64
 from .writer import Kernel, size_name
 
@@ -189,6 +189,9 @@ class Body:
                 self.launch(node.op.name, kernel, count, per_block=1 if of_rows else THREADS)
         elif reduces_segments(node.op):
             self._segments(i)
+        elif is_scan(node.op):
+            kernel = write_scan(self.graph, i, self.places, self.places[i])
+            self.launch(node.op.name, kernel, size_name(node.type.shape))
 
     def _copy(self, i: int, target: str, indent: str = "") -> None:
         """Write a node to memory."""

@@ -1,7 +1,8 @@
-"""rows: kernels that bring rows together: reductions of the rows of a segment, values added to rows of a pool.
+"""rows: kernels that bring rows together: reductions of the rows of a segment, scans, values added to rows of a pool.
 
 Input: a node, or a result that is added to rows. Output: a `Kernel` with one thread for each number that is written,
-which goes through its summands in order: no two threads meet, and results are repeatable bit by bit.
+or for each line of a scan, which goes through its summands in order: no two threads meet, and results are repeatable
+bit by bit.
 
 Where the rows of a table belong to the nodes of a launch, so do the indices, and divided by the rows of a node's table
 they ascend: the summands of a row are between two positions found by bisection. Where all nodes share the table, the
@@ -49,6 +50,41 @@ def write_segments(graph: Graph, i: int, places: Mapping[int, str], target: str,
             value = w.element(x, (*before, *rest))
             w.add(f"total = {combined(node, 'total', value)};")
         w.add(f"{w.pointer(target, dtype, True)}[t] = total;")
+    return w.finish()
+
+
+def write_scan(graph: Graph, i: int, places: Mapping[int, str], target: str) -> Kernel:
+    """The kernel of a scan along an axis, or along the rows of each segment, written to the address `target`.
+
+    The thread of the first element of a line goes through the line; those of the others have nothing to do.
+    """
+    w = Writer(graph, places)
+    node = graph.nodes[i]
+    x, *ids = node.inputs
+    shape, dtype, reverse = node.type.shape, node.type.dtype, node.attrs[-1]
+    axis = 0 if ids else node.attrs[0] + len(shape)
+    step, first, extent = (-1, f"{w.extent(shape[axis])} - 1", "0") if reverse else (1, "0", w.extent(shape[axis]))
+    ends = f"r >= {extent}" if reverse else f"r < {extent}"
+    y = w.pointer(target, dtype, True)
+
+    def segment(row: str) -> str:
+        return w.element(ids[0], (w.index(row),))
+
+    with w.block(f"AB_THREADS AB_EACH(t, {w.extent(size_of(shape))})"):
+        where = w.apart("t", shape)
+        at = where[axis]
+        if ids:
+            with w.block(f"if ({at} != {first})"):
+                w.add(f"if ({segment(f'{at} - {step}')} == {segment(at)}) continue;")
+        else:
+            w.add(f"if ({at} != {first}) continue;")
+        w.add(f"{c_type(dtype)} total = {identity(node)};")
+        with w.block(f"for (i64 r = {at}; {ends}; r += {step})"):
+            if ids:
+                w.add(f"if ({segment('r')} != {segment(at)}) break;")
+            inner = (*where[:axis], "r", *where[axis + 1 :])
+            w.add(f"total = {combined(node, 'total', w.element(x, inner))};")
+            w.add(f"{y}[{w.flat(inner, shape)}] = total;")
     return w.finish()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...backends.host import attention
 from ...backends.host.matmul import library
-from ...backends.host.numba_verbs import bounded, gather_into, segments_verb
+from ...backends.host.numba_verbs import bounded, gather_into, scan_verb, segments_verb
 from ...backends.host.verbs import add_rows, gather, store, store_rows, take
 from ...base.types import Dim
 from ...ir.graph import CONST, Graph
@@ -228,8 +228,10 @@ class Calls:
     def _call_of_op(self, i: int) -> str:
         """A call of a compiled verb, or of the op's reference."""
         node = self.nodes[i]
-        if node.op.combine and node.op.batch != "reduce" and self.is_compiled and node.type.dtype.kind == "f":
-            name, self.names[node.op.name] = node.op.name, segments_verb(node.op, node.type.dtype)
+        of_rows = node.op.combine and node.op.batch not in ("reduce", "scan")
+        if of_rows and self.is_compiled and node.type.dtype.kind == "f":
+            verb = scan_verb if node.op.per_element else segments_verb
+            name, self.names[node.op.name] = node.op.name, verb(node.op, node.type.dtype)
         else:
             name = f"op_{node.op.name}"
             self.names[name] = node.op.numpy

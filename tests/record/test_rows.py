@@ -1,0 +1,174 @@
+"""Ops along the rows of matrices whose number varies: one launch each, with the values and gradients of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch.errors import OpTypeError
+from tests import requested
+
+LENGTHS = [1, 4, 2, 37, 1, 3]
+BACKENDS = requested.backends("numpy", "numba")
+Way = Callable[[Any], Any]
+
+ALONG: dict[str, Way] = {
+    "softmax": lambda h: ab.softmax(h, axis=0),
+    "log_softmax": lambda h: ab.log_softmax(h, axis=0),
+    "logsumexp": lambda h: ab.logsumexp(h, axis=0),
+    "cumsum": lambda h: ab.cumsum(h, axis=0),
+    "var": lambda h: ab.var(h, axis=0),
+    "var less a half": lambda h: h.var(axis=0, correction=0.5),
+    "var of one row": lambda h: h.var(axis=0, keepdims=True),
+    "sum of one row": lambda h: h.sum(axis=0, keepdims=True),
+    "max of one row": lambda h: h.max(axis=0, keepdims=True),
+    "argmax": lambda h: ab.argmax(h, axis=0),
+    "argmin of one row": lambda h: h.argmin(axis=0, keepdims=True),
+}
+
+
+def outcome(way: Way, shape: tuple[int, ...], batched: bool, lengths: list[int]) -> list[Any]:
+    """Values, gradients, and gradients of a function of the gradients."""
+    table = ab.Parameter(np.random.default_rng(0).normal(size=(50, *shape)))
+    other = ab.Parameter(np.random.default_rng(1).normal(size=shape))
+
+    def rows(n: int) -> Any:
+        return ab.stack([table[k] * other for k in range(n)])
+
+    def loss(h: Any) -> Any:
+        y = way(h)
+        return (y * y * 0.7 + ab.tanh(y)).sum() if y.dtype.kind == "f" else (y * 0.5).sum()
+
+    def one(n: int) -> tuple[Any, Any, Any]:
+        h = rows(n)
+        slope = ab.grad(loss)(h)
+        return way(h), loss(h), (slope * slope).sum()
+
+    results = ab.map(one, lengths, batched=batched)
+    found = ab.evaluate([y for y, *_ in results])
+    for k in (1, 2):
+        table.grad = other.grad = None
+        (ab.sum([r[k] for r in results]) + other.sum() * 0.0 + table[0].sum() * 0.0).backward(retain=True)
+        found += [requested.host(p.grad.to_dense() if hasattr(p.grad, "to_dense") else p.grad) for p in (table, other)]
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(3,), (2, 3)], ids=str)
+@pytest.mark.parametrize("name", ALONG)
+def test_along_the_rows_equals_the_loop(name: str, shape: tuple[int, ...], backend: str) -> None:
+    ab.set_default_dtype("float64")
+    with ab.backend(backend):
+        together, alone = (outcome(ALONG[name], shape, batched, LENGTHS) for batched in (True, False))
+        first = outcome(ALONG[name], shape, True, LENGTHS[:1])
+    for a, b in zip(together, alone, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(first[0], together[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ALONG)
+def test_rows_of_any_number_share_a_launch(name: str) -> None:
+    w = ab.Parameter(np.ones(4))
+
+    def one(n: int) -> Any:
+        return ALONG[name](ab.stack([w * ab.tensor(float(k)) for k in range(n)]))
+
+    ab.evaluate(ab.map(one, range(1, 17)))
+    with ab.profile() as p:
+        ab.evaluate(ab.map(one, range(1, 17)))
+    assert p.launches == 2, p.table()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_replayed(backend: str) -> None:
+    ab.set_default_dtype("float64")
+    w = ab.Parameter(np.arange(1.0, 4.0))
+
+    def one(n: int) -> Any:
+        h = ab.stack([w * ab.tensor(float(k)) for k in range(n)])
+        return (ab.cumsum(h, axis=0) * ab.softmax(h, axis=0)).sum(axis=0)
+
+    with ab.backend(backend):
+        for _ in range(3):
+            kept, loop = ab.map(one, LENGTHS, reuse=True), ab.map(one, LENGTHS, batched=False)
+            for a, b in zip(ab.evaluate(kept), ab.evaluate(loop), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-10)
+
+
+def test_nothing_of_one_example_reaches_another() -> None:
+    rows = [[[np.nan, 1.0], [np.inf, 2.0]], [[1.0, 2.0]], [[1e300, -1e300], [1.0, 1.0], [2.0, 3.0]]]
+    ab.set_default_dtype("float64")
+    for backend in BACKENDS:
+        with ab.backend(backend):
+            sums = ab.evaluate(ab.map(lambda x: ab.cumsum(ab.tensor(x) * 1.0, axis=0), rows))
+        for y, x in zip(sums, rows, strict=True):
+            np.testing.assert_array_equal(y, np.cumsum(x, 0))
+
+
+def test_as_numpy() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    x[2, 1] = x[0, 1] = x.max() + 1.0
+    ab.set_default_dtype("float64")
+    t = ab.tensor(x)
+    for ours, numpys in (
+        (ab.argmax(t), np.argmax(x)),
+        (t.argmin(axis=1), np.argmin(x, 1)),
+        (ab.argmax(t, axis=0, keepdims=True), np.argmax(x, 0, keepdims=True)),
+        (ab.argmax(t, keepdims=True), np.argmax(x, keepdims=True)),
+        (ab.argmax(ab.tensor([1.0, np.nan, np.nan])), 1),
+        (ab.argmax(ab.tensor([False, True, True])), 1),
+        (ab.argmin(ab.tensor([3, 1, 1])), 1),
+        (ab.std(t, axis=(0, 1), correction=1), np.std(x, ddof=1)),
+        (np.var(t, axis=0, ddof=1), np.var(x, axis=0, ddof=1)),
+        (np.std(t), np.std(x)),
+        (np.argmax(t, axis=1), np.argmax(x, axis=1)),
+        (np.cumsum(t), np.cumsum(x)),
+        (np.cumsum(t, axis=1), np.cumsum(x, axis=1)),
+        (ab.tensor([True, True]).cumsum(), [1, 2]),
+        (ab.tensor([1, 2, 3]).var(), np.var([1, 2, 3])),
+        (ab.tensor(2.0).var(), 0.0),
+        (ab.cumsum(ab.zeros((0, 2)), axis=0), np.zeros((0, 2))),
+    ):
+        np.testing.assert_allclose(np.asarray(ours), numpys, rtol=1e-12)
+        assert np.asarray(ours).dtype == np.asarray(numpys).dtype
+
+
+def test_what_has_no_answer_raises_at_its_line() -> None:
+    empty = ab.zeros((0, 2))
+    calls: list[Callable[[], Any]] = [
+        lambda: ab.argmax(empty, axis=0),
+        lambda: ab.var(empty),
+        lambda: ab.var([]),
+        lambda: ab.cumsum(ab.zeros((2, 2))),
+        lambda: ab.cumsum(ab.tensor(1.0)),
+        lambda: ab.argmax([ab.zeros(2), None]),  # type: ignore[list-item]
+    ]
+    for call in calls:
+        with pytest.raises(OpTypeError, match=r"test_rows\.py"):
+            call()
+
+
+# Lists are rows.
+
+LISTS: dict[str, Way] = {
+    "softmax": lambda xs: ab.softmax(xs, axis=0),
+    "log_softmax": lambda xs: ab.log_softmax(xs, axis=0),
+    "logsumexp": lambda xs: ab.logsumexp(xs, axis=0),
+    "cumsum": lambda xs: ab.cumsum(xs, axis=0),
+    "var": ab.var,
+    "argmax": ab.argmax,
+}
+
+
+@pytest.mark.parametrize("size", [(), (2,)], ids=["scalars", "vectors"])
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_are_rows(name: str, size: tuple[int, ...]) -> None:
+    ab.set_default_dtype("float64")
+    x = np.random.default_rng(2).normal(size=(5, *size))
+    listed = LISTS[name]([ab.tensor(e) * 1.0 for e in x])
+    np.testing.assert_allclose(np.asarray(listed), np.asarray(ALONG[name](ab.tensor(x))), rtol=1e-12)
