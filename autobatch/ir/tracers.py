@@ -149,6 +149,16 @@ class StackedTracer(Tensor):
     def __len__(self) -> int:
         raise user_error(CellError, "cell: the length of a list varies, it is no Python number here")
 
+    def __getitem__(self, index: Any) -> Any:
+        first = index[0] if isinstance(index, tuple) and index else index
+        if first is Ellipsis or (isinstance(first, slice) and first == slice(None)):
+            return super().__getitem__(index)
+        raise user_error(
+            CellError,
+            "cell: the rows of a stacked list whose length varies are not indexed",
+            repair="index the columns as in x[:, 0], iterate over the rows, or name the list in static=",
+        )
+
     def __iter__(self) -> Iterator[Any]:
         raise user_error(CellError, "cell: iterate over the list itself, not over its stack")
 
