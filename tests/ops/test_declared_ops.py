@@ -102,10 +102,15 @@ def _largest(x: Any, axis: int) -> Any:
     return x.max(axis, keepdims=True)
 
 
+def _layer_norm(x: Any, weight: Any, bias: Any, eps: float) -> Any:
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias
+
+
 COMPOSITES: dict[str, Callable[..., Any]] = {
     "softmax": _softmax,
     "log_softmax": _log_softmax,
     "logsumexp": lambda x, axis: np.logaddexp.reduce(x, axis),
+    "layer_norm": _layer_norm,
     "cross_entropy": lambda x, i: -np.log(_softmax(x, -1))[i],
     "squared_error": lambda x, y: np.sum((x - y) ** 2),
     "mean": lambda x, axes, keepdims: np.mean(x, axes, keepdims=keepdims),
