@@ -18,6 +18,7 @@ from .backends.host.threads import get_num_threads, set_num_threads
 from .record import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on tensors)
 from .record.attention import attention
 from .record.cells.cell import cell, disable_cells
+from .record.convolution import conv1d, pad
 from .record.creation import constant, full, ones, zeros
 from .record.grad import grad, value_and_grad
 from .record.modes import no_grad
@@ -49,6 +50,7 @@ __all__ = [
     "check_finite",
     "concat",
     "constant",
+    "conv1d",
     "cross_entropy",
     "cumsum",
     "data",
@@ -79,6 +81,7 @@ __all__ = [
     "normal",
     "ones",
     "optim",
+    "pad",
     "power",
     "prod",
     "products",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..record.parameter import Buffer
+from .conv1d import Conv1d
 from .dropout import Dropout
 from .embedding import Embedding
 from .layer_norm import LayerNorm
@@ -16,6 +17,7 @@ __all__ = [
     "BinaryTreeLSTMCell",
     "Buffer",
     "ChildSumTreeLSTMCell",
+    "Conv1d",
     "Dropout",
     "Embedding",
     "GRUCell",

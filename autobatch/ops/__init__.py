@@ -4,11 +4,12 @@ In: operands and attributes. Out: a type, and for the reference a NumPy array. N
 asked through `declare.recorder`.
 
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
-`index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `random`, `searching`; `composite` ops
-are made of others; `attention` is between two lists of any lengths; `value` has the operators of tensors.
+`index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`, `searching`;
+`composite` ops are made of others; `attention` is between two lists of any lengths; `value` has the operators of
+tensors.
 """
 
-from . import attention, composite, elementwise, functions, index, linalg, movement, random, reduce, scan
+from . import attention, composite, convolution, elementwise, functions, index, linalg, movement, random, reduce, scan
 from .declare import OPS, Op, Sample, apply
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "apply",
     "attention",
     "composite",
+    "convolution",
     "elementwise",
     "functions",
     "index",

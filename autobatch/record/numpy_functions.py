@@ -22,6 +22,7 @@ from ..ops import elementwise, functions, linalg, movement, scan
 from ..ops.declare import apply, as_value
 from ..ops.value import Tensor
 from . import reductions
+from .convolution import pad
 from .creation import full
 
 Function = Callable[..., Any]
@@ -117,6 +118,12 @@ def _flip(m: Any, axis: Any = None) -> Any:
     return m[tuple(slice(None, None, -1 if k in flipped else None) for k in range(-ndim, 0))]
 
 
+def _pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> Any:
+    if mode != "constant":
+        raise op_error("pad", "only with one number", got=f"mode={mode!r}", repair="ab.concat joins any values")
+    return pad(array, pad_width, constant_values)
+
+
 def _full_like(a: Any, fill_value: Any, dtype: Any = None) -> Any:
     return full(a.shape, fill_value, a.dtype if dtype is None else dtype)
 
@@ -207,6 +214,7 @@ FUNCTIONS: dict[Function, Function] = {
     np.hstack: _hstack,
     np.split: lambda ary, indices_or_sections, axis=0: movement.split(ary, indices_or_sections, axis),
     np.copy: lambda a: a,
+    np.pad: _pad,
     np.zeros_like: lambda a, dtype=None: _full_like(a, 0, dtype),
     np.ones_like: lambda a, dtype=None: _full_like(a, 1, dtype),
     np.full_like: _full_like,

@@ -106,11 +106,19 @@ def _layer_norm(x: Any, weight: Any, bias: Any, eps: float) -> Any:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias
 
 
+def _conv1d(*args: Any) -> Any:
+    *operands, has_bias = args
+    bias = operands.pop() if has_bias else 0.0
+    *xs, weight = operands
+    return np.einsum("kni,oik->no", np.stack(xs), weight) + bias
+
+
 COMPOSITES: dict[str, Callable[..., Any]] = {
     "softmax": _softmax,
     "log_softmax": _log_softmax,
     "logsumexp": lambda x, axis: np.logaddexp.reduce(x, axis),
     "layer_norm": _layer_norm,
+    "conv1d": _conv1d,
     "cross_entropy": lambda x, i: -np.log(_softmax(x, -1))[i],
     "squared_error": lambda x, y: np.sum((x - y) ** 2),
     "mean": lambda x, axes, keepdims: np.mean(x, axes, keepdims=keepdims),
