@@ -253,7 +253,8 @@ def main() -> None:
 
     train, test = list(read(options.train))[: options.sentences], list(read(options.test))
     words = ab.data.Vocabulary((row[0].lower() for rows in train for row in rows), min_count=2)
-    tags, relations = (ab.data.Vocabulary(row[k] for rows in train for row in rows) for k in (1, 3))
+    tags = ab.data.Vocabulary(row[1] for rows in train for row in rows)
+    relations = ab.data.Vocabulary(row[3] for rows in train for row in rows)
 
     def encode(rows: list[Row]) -> Sentence:
         forms, of_speech, heads, labels = zip(*rows, strict=True)

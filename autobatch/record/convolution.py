@@ -25,16 +25,16 @@ def pad(x: TensorLike, pad_width: Padding, constant_values: float = 0.0) -> Tens
     array([[0., 0., 0.],
            [1., 1., 0.]], dtype=float32)
     """
-    x = as_value(x)
+    y: Any = as_value(x)
     try:
-        widths = np.broadcast_to(np.asarray(pad_width), (len(x.shape), 2))
+        widths = np.broadcast_to(np.asarray(pad_width), (y.ndim, 2))
     except ValueError:
         what = "pad_width is not a pair for each axis, one pair, or one integer"
-        raise op_error("pad", what, got=f"{pad_width} for {x.shape}") from None
+        raise op_error("pad", what, got=f"{pad_width} for {y.shape}") from None
     for axis, pair in enumerate(widths):
         before, after = (whole("pad", n) for n in pair)
-        x = _padded(x, axis, before, after, constant_values)
-    return x
+        y = _padded(y, axis, before, after, constant_values)
+    return y
 
 
 def _padded(x: Any, axis: int, before: int, after: int, value: float) -> Any:
@@ -71,16 +71,17 @@ def conv1d(
     >>> ab.conv1d(ab.ones((5, 2)), ab.ones((3, 2, 2))).shape
     (4, 3)
     """
-    x, weight = as_value(x), as_value(weight)
-    if len(x.shape) != 2 or len(weight.shape) != 3 or x.shape[1] != weight.shape[1]:
+    rows: Any = as_value(x)
+    kernel = as_value(weight)
+    if rows.ndim != 2 or kernel.ndim != 3 or rows.shape[1] != kernel.shape[1]:
         raise op_error(
             "conv1d",
             "a sequence and a weight do not fit",
             expected="f[n, in], f[out, in, width]",
-            got=f"{x.shape}, {weight.shape}",
+            got=f"{rows.shape}, {kernel.shape}",
             repair="rows are time: pass x.T where channels come first",
         )
-    n_out, _, width = weight.shape
+    n_out, _, width = kernel.shape
     if bias is not None:
         bias = as_value(bias)
         if bias.shape != (n_out,):
@@ -90,13 +91,13 @@ def conv1d(
     stride, dilation = whole("conv1d", stride, 1), whole("conv1d", dilation, 1)
     span = dilation * (width - 1) + 1
     before, after = _padding(padding, span, stride)
-    x = _padded(x, 0, before, after, 0.0)
-    if x.shape[0] < span:
-        what = f"a window of {span} rows is longer than the padded sequence of {x.shape[0]}"
+    rows = _padded(rows, 0, before, after, 0.0)
+    if rows.shape[0] < span:
+        what = f"a window of {span} rows is longer than the padded sequence of {rows.shape[0]}"
         raise op_error("conv1d", what, repair="pad it, or leave such sequences out")
-    count = (x.shape[0] - span) // stride + 1
-    windows = [x[k : k + stride * (count - 1) + 1 : stride] for k in range(0, span, dilation)]
-    return apply(CONV1D, (*windows, weight, *(() if bias is None else (bias,))), (bias is not None,))
+    count = (rows.shape[0] - span) // stride + 1
+    windows = [rows[k : k + stride * (count - 1) + 1 : stride] for k in range(0, span, dilation)]
+    return apply(CONV1D, (*windows, kernel, *(() if bias is None else (bias,))), (bias is not None,))
 
 
 def _padding(padding: int | str, span: int, stride: int) -> tuple[int, int]:
