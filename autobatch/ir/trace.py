@@ -45,6 +45,17 @@ second trace must equal the first, so that code which treats elements differentl
 FLOAT64 = np.dtype(np.float64)
 
 
+class ListsMeet(BaseException):
+    """Elements of two lists meet, as in a loop over `zip`: one trace stands for both if the lists have one length.
+
+    It is no `Exception`, so that user code does not catch it.
+    """
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(first, second)
+        self.lists = first, second
+
+
 class Builder:
     """Builds a single graph. One builder belongs to one trace."""
 
@@ -151,11 +162,13 @@ class Builder:
     def _join(self, op: Op, levels: Sequence[int]) -> int:
         lists = {level for level in levels if level > NODE}
         if len(lists) > 1:
-            same = len({level % SHADOW for level in lists}) == 1
-            what = "two elements of one list meet" if same else "elements of two different lists meet"
+            numbers = sorted({level % SHADOW for level in lists})
+            if len(numbers) > 1:
+                raise ListsMeet(numbers[0], numbers[1])
             raise user_error(
                 CellError,
-                f"cell: {what} in {op.name}; a list of any length is traced once for all elements",
+                f"cell: two elements of one list, or of lists of one length, meet in {op.name}; a list of any length is "
+                "traced once for all elements",
                 repair="combine them by ab.sum, prod, mean, max, min or stack, or name it in @ab.cell(static=(...,))",
             )
         return max(levels, default=SHARED)
@@ -205,6 +218,12 @@ class Builder:
         return self._add(CAST, (v,), (dtype,))
 
     # Lists.
+
+    def second_of(self, first: Tracer) -> Tracer:
+        """The second representative of elements, where the first was recorded: nothing that is kept reads it."""
+        id = self.graph.input("second", first._id, first._type, SHADOW + first.level)
+        self._twin[id] = first._id
+        return Tracer(self, id)
 
     @contextlib.contextmanager
     def looping(self, k: int) -> Iterator[Any]:

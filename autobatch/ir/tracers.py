@@ -160,7 +160,9 @@ class StackedTracer(Tensor):
         )
 
     def __iter__(self) -> Iterator[Any]:
-        raise user_error(CellError, "cell: iterate over the list itself, not over its stack")
+        return iter(
+            TracedList(self._each._builder, self._each.level, (self._each, self._each._builder.second_of(self._each)))
+        )
 
 
 class TracedList:

@@ -167,6 +167,11 @@ class Cell:
             index = flat.numbers[k]
             if not lowest <= index < n:
                 raise user_error(OpIndexError, f"{self.name}: {not_in_range(index, n, lowest)}")
+        for first, second in entry.same_length:
+            if len(flat.slots[first]) != len(flat.slots[second]):
+                what = f"{self.name}: lists whose elements meet have different lengths"
+                got = f"{len(flat.slots[first])} and {len(flat.slots[second])}"
+                raise user_error(CellError, what, got=got, repair="pass lists of one length")
         ids: list[int] = []
         for slot in flat.slots:
             if isinstance(slot, RecordedTensor):
@@ -204,7 +209,7 @@ class Cell:
         if read.checked != epoch[0]:
             return  # something changed meanwhile
         self.cache.watch(read.lasting)
-        token = self.cache.path(flat.structure, entry.outputs, flat.n_args)
+        token = self.cache.path(flat.structure, entry.outputs, flat.n_args, entry.same_length)
         if token is None:
             return
         owners = (flat.owner,) if self.is_method else ()

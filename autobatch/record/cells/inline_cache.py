@@ -98,7 +98,7 @@ class InlineCache:
         self.names = list(parameters)
         self.is_plain = all(p.kind is _PLAIN for p in parameters.values())
         self.is_method = next(iter(parameters), "") == "self"
-        self.paths: dict[tuple[Any, int], object] = {}
+        self.paths: dict[tuple[Any, int, tuple[tuple[int, int], ...]], object] = {}
         self.watched: dict[tuple[int, str], _Watched] = {}
         self.lock = threading.Lock()
         self.made = itertools.count()
@@ -153,13 +153,18 @@ class InlineCache:
         value = self.scope[f"{watched.name}v"]
         return value() if watched.is_weak else value
 
-    def path(self, structure: Any, outputs: Any, n_args: int) -> object | None:
-        """The token of the fast path for calls of this structure, added if it is new; None where there can be none."""
+    def path(
+        self, structure: Any, outputs: Any, n_args: int, same_length: tuple[tuple[int, int], ...] = ()
+    ) -> object | None:
+        """The token of the fast path for calls of this structure, added if it is new; None where there can be none.
+
+        `same_length` are slots of lists that have to be as long as another one is.
+        """
         shape = _shape(structure, self.is_method)
         results = _results(outputs)
         if shape is None or results is None or results > AHEAD or (self.is_plain and n_args != len(self.names)):
             return None
-        key = (shape, results)
+        key = (shape, results, same_length)
         with self.lock:
             token = self.paths.get(key)
             if token is None:
@@ -178,8 +183,8 @@ class InlineCache:
         if self.paths:
             lines.append("    $tape = $state.tape")
         differs = " or ".join(watched.text for watched in self.watched.values())
-        for k, ((shape, results), token) in enumerate(self.paths.items()):
-            path = _FastPath(k, shape, results, self.names if self.is_plain else None, differs)
+        for k, ((shape, results, lengths), token) in enumerate(self.paths.items()):
+            path = _FastPath(k, shape, results, self.names if self.is_plain else None, differs, lengths)
             self.scope[f"{self.prefix}TOKEN{k}"], self.scope[f"{self.prefix}NEVER{k}"] = token, path.never
             lines += [f"    {line}" for line in path.lines]
         arguments = f"({''.join(f'{name}, ' for name in self.names)}), {{}}" if self.is_plain else "$args, $named"
@@ -226,12 +231,19 @@ class _FastPath:
     """The lines of a fast path, as a loop that calls of another structure leave.
 
     number: of the path in its cell; shape: of the arguments; results: as `_results` says; names: of the parameters,
-    None where arguments come as a tuple; differs: an expression that says whether globals were rebound, or nothing
+    None where arguments come as a tuple; differs: an expression that says whether globals were rebound, or nothing;
+    same_length: operands that are lists and have to be as long as another one is
     never: what a recording that does not know the cell has under the token
     """
 
     def __init__(
-        self, number: int, shape: tuple[Any, ...], results: int, names: list[str] | None, differs: str
+        self,
+        number: int,
+        shape: tuple[Any, ...],
+        results: int,
+        names: list[str] | None,
+        differs: str,
+        same_length: tuple[tuple[int, int], ...],
     ) -> None:
         self.number = number
         self.keys: list[tuple[str, str]] = []  # what is compared by identity, and the same as part of a key of a dict
@@ -249,6 +261,7 @@ class _FastPath:
             self.lines = ["while $tape is not None:"]
         for name, part in zip(names, shape, strict=True):
             self._argument(name, part)
+        self.lines += [f"    if $len($x{a}l) != $len($x{b}l): break" for a, b in same_length]
         self._look_up()
         self._check(differs, "self" in shape)
         self._record(is_tuple=results > 0)

@@ -15,7 +15,7 @@ from ...base.errors import CellError, user_error
 from ...base.types import ELEMENTS, INT64, LEADING, Type, size_of, tensor_type
 from ...ir.by_rows import LEVEL, by_rows
 from ...ir.graph import NODE, Graph
-from ...ir.trace import SHADOW, Builder
+from ...ir.trace import SHADOW, Builder, ListsMeet
 from ...ir.tracers import StackedTracer, TracedList
 from ...schedule.structures import EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
 from ..containers import filled, kind_of
@@ -35,6 +35,7 @@ class Traced:
     objects: weak references to what was guarded; held: what counts by identity
     outputs: structure of the results, which have these types; listed: those that are lists over a varying list
     bounds: of numbers that are indices: which, the lowest, and what it has to be below; draws: per list, 0 for none
+    same_length: slots of lists that have to be as long as another one is
     """
 
     signature: Signature
@@ -46,6 +47,7 @@ class Traced:
     listed: tuple[int, ...]
     bounds: tuple[tuple[int, int, int], ...]
     draws: dict[int, int]
+    same_length: tuple[tuple[int, int], ...]
     held: tuple[Any, ...]
 
     @property
@@ -66,10 +68,23 @@ class Traced:
 def trace(fn: Callable[..., Any], flat: Flat, skip: Skip, rows: Sequence[int] = ()) -> Traced:
     """Run a function with the arguments of a call as tracers. Raises `CellError` where it changes what it reads.
 
+    Lists count as of different lengths until their elements meet; then it runs once more.
+
     rows: slots of matrices of one length, which has been seen to vary
     """
+    united: list[tuple[int, int]] = []
+    while True:
+        try:
+            return _trace(fn, flat, skip, rows, united)
+        except ListsMeet as meeting:
+            united.append(meeting.lists)
+
+
+def _trace(
+    fn: Callable[..., Any], flat: Flat, skip: Skip, rows: Sequence[int], united: Sequence[tuple[int, int]]
+) -> Traced:
     builder = Builder(is_cell=True, is_frozen=bool if is_frozen() else is_frozen)
-    inputs = _Inputs(builder)
+    inputs = _Inputs(builder, united)
     arguments = [inputs.part(p) for p in flat.structure]
     data = inputs.data
     builder.draw_inputs = (
@@ -126,6 +141,7 @@ def trace(fn: Callable[..., Any], flat: Flat, skip: Skip, rows: Sequence[int] = 
         listed=tuple(listed),
         bounds=tuple(builder.bounds),
         draws=dict(builder.draws),
+        same_length=tuple(inputs.same_length),
         held=flat.held,
     )
 
@@ -169,8 +185,11 @@ def changes_what_it_reads(fn: Any, what: str = "what it reads") -> CellError:
 class _Inputs:
     """Arguments again, with tracers in place of values and numbers."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: Builder, united: Sequence[tuple[int, int]]) -> None:
         self.builder = builder
+        self.united = united
+        self.slot_of: dict[int, int] = {}  # of a list, or of lists of one length, the first slot
+        self.same_length: list[tuple[int, int]] = []
         self.slots: list[Slot] = []
         self.data = ""
         self.n_lists = 0
@@ -197,6 +216,10 @@ class _Inputs:
         if kind == "list":
             self.n_lists += 1
             k, first = self.n_lists, len(self.slots)
+            for one, other in self.united:  # one after the other, as they met
+                k = one if k == other else k - (k > other)
+            if self.slot_of.setdefault(k, first) != first:
+                self.same_length.append((self.slot_of[k], first))
             real = self.part(p[1], k)
             return TracedList(self.builder, k, (real, self._shadow(p[1], itertools.count(first), SHADOW + k)))
         made = [] if kind == "empty" else filled(kind_of(p[3]), p[1], [self.part(e, level) for e in p[2]])
