@@ -20,6 +20,7 @@ from ..base.types import Type
 from ..ir.graph import CONST, INPUT, Graph
 from ..ir.simplify import simplify
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
+from ..ops.elementwise import EQUAL
 from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 from .rewrites.forward_concats import forward_concats
 from .rewrites.in_place_matmuls import concats_in_place
@@ -160,7 +161,8 @@ class _Cut:
         return chosen
 
     def need_in_backward(self, outputs: list[int]) -> None:
-        """Make residuals of the forward values that the backward piece reads and that are expensive to recompute."""
+        """Make residuals of the forward values that the backward piece reads and that are expensive to recompute, or
+        compared: another loop may round them differently, and then no element would equal the maximum of them."""
         seen: set[int] = set()
         stack = list(outputs)
         while stack:
@@ -174,3 +176,7 @@ class _Cut:
                 self.keep(i)
             elif i not in self.is_forward or i not in self.residuals:
                 stack.extend(node.inputs)
+            if node.op is EQUAL:
+                for j in node.inputs:
+                    if j in self.is_forward and self.graph.nodes[j].op.batch == "elementwise":
+                        self.keep(j)

@@ -2,7 +2,7 @@
 
 Input: a single graph, and the "rows" operands whose leading axis is to go: all have the same leading length.
 Output: a graph in which these operands, and all that is made of them row by row, are elements of list 1; None where
-some op mixes rows otherwise than by a reduction over all of them.
+some op mixes rows otherwise than by a reduction or a scan of all of them.
 Invariants: the new graph computes what the old one does, for its length; graphs of different lengths that become the
 same are one program for any length. Cost: once per signature.
 
@@ -110,6 +110,12 @@ class _ByRows:
         type = self.new.nodes[row].type
         whole = self.new.add(node.op.over_list, (row,), (LEVEL,), type, NODE)
         return self._reshaped(whole, (1, *type.shape)) if keepdims else whole
+
+    def _scan(self, node: Node) -> int | None:
+        row, (axis, *more) = self.number[node.inputs[0]], node.attrs
+        if axis != -node.type.ndim or node.op.over_list is None:
+            return self._add(node.op, (row,), node.attrs) if axis != -node.type.ndim else None
+        return self.new.add(node.op.over_list, (row,), (LEVEL, *more), self.new.nodes[row].type, LEVEL)
 
     def _axes(self, node: Node) -> int | None:
         if node.op in (SLICE, UNSLICE) and node.attrs[0] == -node.type.ndim:

@@ -167,8 +167,8 @@ class Builder:
                 raise ListsMeet(numbers[0], numbers[1])
             raise user_error(
                 CellError,
-                f"cell: two elements of one list, or of lists of one length, meet in {op.name}; a list of any length is "
-                "traced once for all elements",
+                f"cell: two elements of one list, or of lists of one length, meet in {op.name}; a list of any length "
+                "is traced once for all elements",
                 repair="combine them by ab.sum, prod, mean, max, min or stack, or name it in @ab.cell(static=(...,))",
             )
         return max(levels, default=SHARED)

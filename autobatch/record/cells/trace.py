@@ -108,7 +108,7 @@ def _trace(
         warnings.warn(
             f"cell {fn.__name__} reads {what}: a change in place is not noticed; make it an ab.constant or nn.Buffer",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     slots, ends = inputs.slots, [node.type for node in found]
     results = [result_of(x, n.type, n.level, slots) for x, n in zip(leaves, found, strict=True)]
