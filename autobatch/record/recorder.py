@@ -26,7 +26,7 @@ from .op_signatures import list_signature, op_signature
 from .shared import Constant, Expression, Shared
 from .tape import current_tape, state
 from .tensor import RecordedTensor
-from .views import has_rows, join_rows, laid_out, pick_row, reshaped_rows, slice_rows
+from .views import gather_rows, has_rows, join_rows, laid_out, pick_row, reshaped_rows, slice_rows
 
 INT32, FLOAT64 = np.dtype(np.int32), np.dtype(np.float64)
 
@@ -86,6 +86,10 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         if not -n <= index < n:
             raise user_error(OpIndexError, f"index {index} is out of range for an axis of {n}")
         return pick_row(table, index % n)
+    if op is LOOKUP and len(operands) == 2 and isinstance(index, np.ndarray) and isinstance(table, RecordedTensor):
+        gathered = gather_rows(table, index)
+        if gathered is not None:
+            return gathered
     tape = current_tape()
     if op is STACK or op is CONCAT:
         joined = join_rows(op, operands, attrs, tape)

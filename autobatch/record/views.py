@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..base.types import COLUMNS, ELEMENTS, LEADING, Type, size_of, tensor_type
+from ..base.types import COLUMNS, ELEMENTS, LEADING, Array, Type, size_of, tensor_type
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
-from ..ops.movement import STACK, as_rows, with_extent
+from ..ops.movement import CONCAT, STACK, as_rows, with_extent
 from ..schedule.structures import CONCAT_ROWS, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS, Result, Slot
 from .links import shared_row, value_number
 from .nodes import write
@@ -118,6 +118,40 @@ def slice_rows(t: RecordedTensor, axis: int, start: int, length: int, step: int)
     shape = with_extent(type.shape, axis, length)
     part = tensor_type(type.dtype, shape, type.layout)
     return view_rows(t, start * size, step, length * size, "slice", part)
+
+
+MOST_SLICES = 64
+"""Slices that rows are gathered by, at most: each is a node; many are gathered by a kernel, one for each length."""
+
+
+def gather_rows(t: RecordedTensor, index: Array) -> RecordedTensor | None:
+    """Rows with these numbers, which are known, as slices that are joined; None where that is no view."""
+    if index.ndim != 1 or not index.size or index.dtype.kind not in "iu" or not t.shape[0]:
+        return None
+    found = _slices((index % t.shape[0]).tolist())
+    parts = [slice_rows(t, 0, *part) for part in found] if len(found) <= MOST_SLICES else [None]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
+        return None
+    return whole[0] if len(whole) == 1 else join_rows(CONCAT, tuple(whole), (-t.ndim,), current_tape())
+
+
+def _slices(rows: list[int]) -> list[tuple[int, int, int]]:
+    """Row numbers as slices: start, length, step; a row that is there twice is in two.
+
+    >>> _slices([4, 5, 6, 2, 2, 1])
+    [(4, 3, 1), (2, 1, 1), (2, 2, -1)]
+    """
+    found, k = [], 0
+    while k < len(rows):
+        end, step = k + 1, 1
+        if end < len(rows) and rows[end] != rows[k]:
+            step = rows[end] - rows[k]
+            while end < len(rows) and rows[end] - rows[end - 1] == step:
+                end += 1
+        found.append((rows[k], end - k, step))
+        k = end
+    return found
 
 
 def has_rows(t: Any) -> bool:

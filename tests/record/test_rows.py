@@ -172,3 +172,51 @@ def test_lists_are_rows(name: str, size: tuple[int, ...]) -> None:
     x = np.random.default_rng(2).normal(size=(5, *size))
     listed = LISTS[name]([ab.tensor(e) * 1.0 for e in x])
     np.testing.assert_allclose(np.asarray(listed), np.asarray(ALONG[name](ab.tensor(x))), rtol=1e-12)
+
+
+# Rows by their numbers.
+
+CHOSEN: dict[str, Way] = {
+    "part": lambda h: h[1:],
+    "every second, from the last": lambda h: h[::-2],
+    "reversed": lambda h: h[::-1],
+    "gathered": lambda h: h[[2, 0, 1, -1, 2]],
+    "by an array": lambda h: h[np.arange(len(h)) // 2],
+    "joined": lambda h: ab.concat([h[1:], h, h[:1]]),
+    "padded": lambda h: ab.pad(h, ((2, 1), (0, 0))),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", CHOSEN)
+def test_chosen_rows_equal_the_loop(name: str, backend: str) -> None:
+    ab.set_default_dtype("float64")
+    with ab.backend(backend):
+        together, alone = (outcome(CHOSEN[name], (2,), batched, [3, 9, 4]) for batched in (True, False))
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+    rows = np.arange(10.0).reshape(5, 2)
+    np.testing.assert_array_equal(
+        np.asarray(CHOSEN[name](ab.tensor(rows) * 1.0)),
+        CHOSEN[name](rows)
+        if name not in ("joined", "padded")
+        else np.concatenate([rows[1:], rows, rows[:1]])
+        if name == "joined"
+        else np.pad(rows, ((2, 1), (0, 0))),
+    )
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_chosen_rows_take_no_launch(name: str) -> None:
+    w = ab.Parameter(np.ones(4))
+
+    def one(n: int, way: Way) -> Any:
+        return way(ab.stack([w * ab.tensor(float(k)) for k in range(n)]))
+
+    counts = []
+    for way in (lambda h: h, CHOSEN[name]):
+        for _ in range(2):
+            with ab.profile() as p:
+                ab.evaluate(ab.map(lambda n, way=way: one(n, way), range(3, 17)))
+        counts.append(p.launches)
+    assert counts[1] <= counts[0] + 2 * (name == "padded"), counts  # zeros are rows of two constants
