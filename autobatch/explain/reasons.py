@@ -39,6 +39,16 @@ from .inspection import Inspected, inspect_recordings
 DEPENDS = "a node depends on another"
 NOT_READY = "some ran before others were ready"
 FORCED = "forced separately, in different recordings"
+SEVERAL = 3
+"""Launches from which on a length that differs is taken for one that varies."""
+_ROWS = "the length varies, and this op has a launch for each: let the axis that varies be the first of its matrices"
+_INSTEAD = {
+    "matmul": "the length varies: of x f[n, d] these share launches: x @ w, a @ x, x.T @ a, and ab.attention",
+    "concat": "the length varies: matrices f[n, d] joined along axis 0, or ab.stack of vectors, take no launch",
+    "reshape": "the length varies: leave the axis that varies the first one",
+    "transpose": "the length varies: it shares launches for matrices f[n, d], whose axes are swapped",
+}
+"""What to write instead of an op that has a launch for each length."""
 COMPARED = 64
 """Signatures of one op that a further one is compared with."""
 
@@ -48,16 +58,18 @@ class Reason:
     """Why an op has more launches than one.
 
     op: name of the op or cell; why: what keeps nodes apart; example: the two things that differ, where there are such
-    launches: how many fewer there would be without
+    launches: how many fewer there would be without; of_length: whether nothing but extents of operands differs
     """
 
     op: str
     why: str
     launches: int
     example: str = ""
+    of_length: bool = False
 
     def __str__(self) -> str:
-        return f"{self.op}: {self.why}{f', {self.example}' if self.example else ''}"
+        instead = f"; {_INSTEAD.get(self.op, _ROWS)}" if self.of_length and self.launches >= SEVERAL else ""
+        return f"{self.op}: {self.why}{f', {self.example}' if self.example else ''}{instead}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +137,9 @@ def reasons_of(recordings: Sequence[Inspected]) -> Reasons:
     """Count the reasons of some recordings together."""
     found: dict[tuple[str, str], list[Any]] = {}
 
-    def count(op: str, why: str, launches: int, example: str = "") -> None:
+    def count(op: str, why: str, launches: int, example: str = "", of_length: bool = False) -> None:
         if launches:
-            entry = found.setdefault((op, why), [0, example])
+            entry = found.setdefault((op, why), [0, example, of_length])
             entry[0] += launches
 
     met: set[str] = set()
@@ -153,7 +165,7 @@ def reasons_of(recordings: Sequence[Inspected]) -> Reasons:
         nodes=sum(r.schedule.nodes.size for r in recordings),
         bound=bound,
         ops=len(met),
-        reasons=sorted((Reason(op, why, n, e) for (op, why), (n, e) in found.items()), key=lambda r: -r.launches),
+        reasons=sorted((Reason(op, why, *rest) for (op, why), rest in found.items()), key=lambda r: -r.launches),
         forced=forced,
         together=min(together, launches),  # what was done is an order of the whole, too
     )
@@ -173,8 +185,10 @@ def _count_group(r: Inspected, op: str, members: Sequence[int], count: Any) -> N
         if saved:
             others = [differences(r.signatures[other], r.signatures[s]) for other in order[:k][:COMPARED]]
             closest = min(others, key=len)
+            nearest = r.signatures[order[others.index(closest)]]
             example = ", ".join(values for _, values in closest if values)
-            count(op, " and ".join(what for what, _ in closest), saved, example)
+            of_length = _differ_in_length(nearest, r.signatures[s])
+            count(op, " and ".join(what for what, _ in closest), saved, example, of_length)
     count(op, DEPENDS, chain - 1)
     count(op, NOT_READY, total - sum(chains.values()))
 
@@ -217,6 +231,15 @@ def differences(a: Signature, b: Signature) -> list[tuple[str, str]]:
     if not found:
         found.append(("traced code differs", _first_difference(a.graph, b.graph)))
     return found
+
+
+def _differ_in_length(a: Signature, b: Signature) -> bool:
+    """Whether two signatures differ in nothing but extents of their operands."""
+
+    def rest(s: Signature) -> Any:
+        return [(x.kind, x.type.dtype, x.type.ndim) for x in s.slots], s.shared, s.data, repr(s.attrs), s.frozen
+
+    return rest(a) == rest(b)
 
 
 def _attribute_names(signature: Signature) -> list[str]:

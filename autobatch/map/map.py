@@ -206,7 +206,7 @@ def _call_or_replay(calls: Calls, check: bool) -> list[Any]:
             break
         before = mark(tape)
         paths[signed(examples.stream(index))] = ()
-        flags.kept, state.paths = True, paths
+        flags.kept, flags.kept_from, state.paths = True, tape.count, paths
         results.append(examples.call(index))
         marks.append(Mark(index, keys[index], before, mark(tape)))
     flags.kept = False

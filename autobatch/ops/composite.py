@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
+from ..base.types import LEADING, Type
 from .declare import Attrs, Op, Sample, apply, as_value, declare
 from .elementwise import STOP_GRADIENT, absolute, where
 from .functions import exp, log, sqrt
 from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
-from .reduce import MAX, MEAN, SUM, list_samples, normalise_axes
+from .reduce import LIST_SUM, MAX, MEAN, SUM, list_samples, normalise_axes
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -111,7 +112,9 @@ def _forms(name: str, doc: str, of: Callable[[Any, Reduced], Any], per_element: 
 
 SOFTMAX = _forms("softmax", "exp(x) / sum of exp(x)", _softmax, lead=_lead)
 LOG_SOFTMAX = _forms("log_softmax", "log of the softmax", _log_softmax, lead=_lead)
-LOGSUMEXP = _forms("logsumexp", "log of the sum of exp(x)", _logsumexp, per_element=False, body=_logsumexp_body)
+LOGSUMEXP = _forms(
+    "logsumexp", "log of the sum of exp(x)", _logsumexp, per_element=False, body=_logsumexp_body, lead=_lead
+)
 
 
 def _along(op: Op, x: Any, axis: Axes | None) -> Any:
@@ -249,6 +252,8 @@ def cross_entropy(logits: TensorLike, index: Tensor | SupportsIndex) -> Tensor:
         n, index = logits.shape[0], int(index)
         if not 0 <= index < n:
             raise user_error(OpIndexError, f"cross_entropy: {not_in_range(index, n, 0)}")
+        if logits._type.layout != LEADING:  # of classes whose number varies, each is a row
+            return logsumexp(logits) - logits[index]
     return apply(CROSS_ENTROPY, (logits, index))
 
 
@@ -257,10 +262,19 @@ def _squared_error_body(x: Any, y: Any) -> Any:
     return apply(SUM, (d * d,), (tuple(range(-d.ndim, 0)), False)) if d.ndim else d * d
 
 
+def _squared_error_over_rows(types: Sequence[Type], attrs: Attrs) -> Any:
+    if types[0].shape != types[1].shape or types[0].layout != types[1].layout or not types[0].ndim:
+        return None
+    if types[0].ndim == 1 and types[0].layout == LEADING:
+        return None
+    return lambda x, y: apply(LIST_SUM, (_squared_error_body(x, y),), (1,))
+
+
 SQUARED_ERROR = declare(
     "squared_error",
     "sum of squared differences",
     body=_squared_error_body,
+    over_rows=_squared_error_over_rows,
     samples=lambda rng: [
         Sample((rng.normal(size=3), rng.normal(size=3))),
         Sample((rng.normal(size=(2, 3)), rng.normal(size=3))),

@@ -53,6 +53,8 @@ class Op:
     body:  for composites, the function in ops
     lead:  (operand ranks, which are shared, attributes) → which row operands have a leading axis that is merely carried
            along, so that it may vary; None where there is none such
+    over_rows: (types of the operands, attributes) → a function in ops on a row of each, an element of list 1, whose
+           result is that of all rows; None where there is none
     combine: of a reduction the elementwise op, associative and commutative, that makes one element of two; its scalar
            expression makes the loops of all backends
     identity: of a reduction the result for no elements; infinities stand for the lowest and highest of integers
@@ -73,6 +75,7 @@ class Op:
     dtypes: str = "promote"
     body: Callable[..., Any] | None = None
     lead: Callable[[Sequence[int], Sequence[bool], Attrs], tuple[bool, ...] | None] | None = None
+    over_rows: Callable[[Sequence[Type], Attrs], Callable[..., Any] | None] | None = None
     combine: Op | None = None
     identity: float = math.nan
     over_list: Op | None = None

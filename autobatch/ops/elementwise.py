@@ -53,7 +53,7 @@ def _infer(name: str, result: str, kinds: str = "bif") -> Callable[[Sequence[Typ
 
 def carried(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
     ndim = max(ndims)
-    if ndim < 2 or any(flag and n == ndim for n, flag in zip(ndims, shared, strict=True)):
+    if ndim < 1 or any(flag and n == ndim for n, flag in zip(ndims, shared, strict=True)):
         return None
     return tuple(n == ndim for n in ndims)
 

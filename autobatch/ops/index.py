@@ -124,6 +124,7 @@ LOOKUP = declare(
     "lookup",
     "elements of the first axes of a value by integers, negative ones counted from the end",
     body=_lookup_body,
+    lead=lambda ndims, shared, attrs: (False, True) if ndims[1:] == [1] and shared == [True, False] else None,
     dtypes="keep",
     samples=lambda rng: [
         Sample((rng.normal(size=(4, 3)), 2)),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import OpTypeError, op_error
-from ..base.types import Type, broadcast_shapes, tensor_type
+from ..base.types import COLUMNS, ELEMENTS, LEADING, Type, broadcast_shapes, tensor_type
 from .declare import Attrs, Sample, apply, declare
 from .movement import reshape, transpose
-from .reduce import SUM
+from .reduce import LIST_SUM, SUM
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -96,7 +96,28 @@ def _matmul_body(a: Any, b: Any) -> Any:
 
 
 def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
-    return (True, False) if ndims[0] == 2 and ndims[1] == 2 and not shared[0] and shared[1] else None
+    is_lead = ndims[0] == 2 and not shared[0] and (ndims[1] == 1 or (ndims[1] == 2 and shared[1]))
+    return (True, False) if is_lead else None
+
+
+MOST_OUTER = 1024
+"""Most elements of the outer product of two rows, over which a product of two matrices is a sum."""
+
+
+def _over_rows(types: Sequence[Type], attrs: Attrs) -> Any:
+    """A sum over the inner axis where that is the one of rows, on both sides."""
+    a, b = types
+    if a.ndim > 2 or b.ndim > 2 or not _is_inner(a, COLUMNS) or not _is_inner(b, LEADING):
+        return None
+    if min(a.width, b.width) == 1:
+        return lambda x, y: apply(LIST_SUM, (x * y,), (1,))
+    if a.width * b.width > MOST_OUTER:
+        return None
+    return lambda x, y: apply(LIST_SUM, (reshape(x, (-1, 1)) * y,), (1,))
+
+
+def _is_inner(x: Type, layout: int) -> bool:
+    return x.layout == (ELEMENTS if x.ndim == 1 else layout)
 
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
@@ -115,7 +136,9 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     return good + wrong
 
 
-MATMUL = declare("matmul", "matrix product as NumPy's @", body=_matmul_body, lead=_lead, samples=_samples)
+MATMUL = declare(
+    "matmul", "matrix product as NumPy's @", body=_matmul_body, lead=_lead, over_rows=_over_rows, samples=_samples
+)
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:

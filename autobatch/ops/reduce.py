@@ -48,7 +48,24 @@ def _same(types: Sequence[Type], attrs: Attrs) -> Type:
 def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
     axes, keepdims, *_ = attrs
     left = ndims[0] if keepdims else ndims[0] - len(axes)
-    return (True,) if ndims[0] >= 2 and left >= 2 and -ndims[0] not in axes else None
+    return (True,) if ndims[0] >= 2 and left >= 1 and -ndims[0] not in axes else None
+
+
+def _all_rows(op: str) -> Callable[[Sequence[Type], Attrs], Any]:
+    """Of a reduction over all axes that of each row, and then of these."""
+
+    def over_rows(types: Sequence[Type], attrs: Attrs) -> Any:
+        axes, keepdims = attrs
+        if types[0].ndim < 2 or len(axes) != types[0].ndim or keepdims:
+            return None
+        row = axes[len(axes) - types[0].row.ndim :]
+
+        def body(x: Any) -> Any:
+            return apply(LIST_REDUCTIONS[op], (apply(REDUCTIONS[op], (x,), (row, False)) if row else x,), (1,))
+
+        return body
+
+    return over_rows
 
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
@@ -141,7 +158,16 @@ def reducing(
         "list_", _same, reduce_list, list_vjp, "list", dtypes=dtypes, over_segments=of_segments, samples=list_samples
     )
     of_axes = form(
-        "", _infer, reduce_axes, axes_vjp, "reduce", dtypes=dtypes, lead=_lead, over_list=of_list, samples=_samples
+        "",
+        _infer,
+        reduce_axes,
+        axes_vjp,
+        "reduce",
+        dtypes=dtypes,
+        lead=_lead,
+        over_list=of_list,
+        samples=_samples,
+        over_rows=_all_rows(name),
     )
     return of_axes, of_list, of_segments
 
@@ -208,7 +234,16 @@ def summable(x: Any) -> Any:
 
 
 LIST_MEAN = declare("list_mean", "mean", batch="list", body=_list_mean_body, dtypes="keep", samples=list_samples)
-MEAN = declare("mean", "mean", body=_mean_body, dtypes="keep", lead=_lead, over_list=LIST_MEAN, samples=_samples)
+MEAN = declare(
+    "mean",
+    "mean",
+    body=_mean_body,
+    dtypes="keep",
+    lead=_lead,
+    over_list=LIST_MEAN,
+    over_rows=_all_rows("mean"),
+    samples=_samples,
+)
 
 
 def _var_body(x: Any, axes: tuple[int, ...], keepdims: bool, correction: float) -> Any:

@@ -6,8 +6,9 @@ computed here; a value is forced by the hooks of `forcing`.
 In reading order: `context` (modes); `shared` (values that are the same for every example), `creation`, `expressions`
 and `parameter`; `signature` (what nodes have in common that share a launch) and the `decisions` about it; `forcing`;
 `tensor` (values of an example); `tape` (the open recording) with `tensor_list` (recycled tensors) and `assemble` (its
-lists become arrays); `nodes` (appending a node); `links` (values of other recordings) and `views`; `op_signatures`;
-`recorder` (the general path of an op) and `ops` (the fast ones); `reductions`, `convolution`, `attention`, `random` and
-`numpy_functions`; `modes`; `containers` (rebuilt around other parts); `grad` and `derivatives`; `forced_values`
-(counted by line). `cells/` are whole functions recorded as one node.
+lists become arrays); `nodes` (appending a node); `links` (values of other recordings) and `views`; `op_signatures`,
+`lengths` (which vary) and `layouts` (rows of any number as views); `recorder` (the general path of an op) and `ops`
+(the fast ones); `reductions`, `convolution`, `attention`, `random` and `numpy_functions`; `modes`; `containers`
+(rebuilt around other parts); `grad` and `derivatives`; `forced_values` (counted by line). `cells/` are whole functions
+recorded as one node.
 """

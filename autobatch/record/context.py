@@ -12,11 +12,13 @@ from ..base.errors import CellError, RecordingError, user_error
 
 class _Flags(threading.local):
     kept: bool = False
+    kept_from: int = 0
     traced: bool = False
 
 
 flags = _Flags()
-"""Per thread: `kept`, True while `ab.map` makes recordings that will be replayed; `traced`, while a cell is traced."""
+"""Per thread: `kept`, True while `ab.map` makes recordings that will be replayed, `kept_from`, the first value of the
+one that is being made, or 0; `traced`, True while a cell is traced."""
 
 frozen: ContextVar[bool] = ContextVar("autobatch_no_grad", default=False)
 """True under `no_grad`."""

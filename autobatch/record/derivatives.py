@@ -17,6 +17,7 @@ from ..ir.graph import NODE, Graph
 from ..ir.vjp import differentiable, vjp
 from ..ops.declare import apply
 from ..ops.index import SCATTER_ADD
+from ..ops.movement import CONCAT
 from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, ONE, PAYLOAD, PER_ELEMENT, Result, Slot
 from .links import lift, value_number
 from .nodes import write
@@ -121,8 +122,12 @@ class Sweep:
         for slot, ids in zip(s.slots, node.slots, strict=True):
             values = [self.tensors[a] for a in ids]
             operands.append(values if slot.kind == LIST else values[0])
-        for v in node.values:
-            operands.append(_or_zeros(self.cotangents.get(v), self.tensors.get(v)))
+        for k, (v, where) in enumerate(zip(node.values, s.results, strict=True)):
+            g = _or_zeros(self.cotangents.get(v), self.tensors.get(v))
+            slot = derived.slots[len(s.slots) + k]
+            starts = range(0, g._type.rows, where.rows) if slot.kind == LIST else ()
+            parts = [view_rows(g, at, 1, where.rows, "slice", slot.type) for at in starts]
+            operands.append(parts if slot.kind == LIST else g)
         for (kind, k), g in zip(wrt, self._write(derived, wrt, node, operands), strict=True):
             if kind == "shared":
                 _add(self.shared, s.shared[k], g)
@@ -152,8 +157,15 @@ class Sweep:
         if type.layout == LEADING and g._type.layout == LEADING:
             self._give(a, apply(SCATTER_ADD, (g, tensor(ids)), (type.rows,)))
             return
-        rows = view_rows(g, 0, 1, count, "slice", tensor_type(type.dtype, (count, type.width)))
-        whole = apply(SCATTER_ADD, (rows, tensor(ids.reshape(-1))), (type.rows,))
+        if abs(step) != 1:
+            rows = view_rows(g, 0, 1, count, "slice", tensor_type(type.dtype, (count, type.width)))
+            whole = apply(SCATTER_ADD, (rows, tensor(ids.reshape(-1))), (type.rows,))
+        else:  # rows of zeros before and after it
+            low, first = (start, 0) if step == 1 else (start - count + 1, count - 1)
+            rows = view_rows(g, first, step, count, "slice", tensor_type(type.dtype, (count, type.width)))
+            zeros = [np.zeros((n, type.width), type.dtype) for n in (low, type.rows - low - count)]
+            before, after = (lift(z, self.tape) for z in zeros)
+            whole = apply(CONCAT, (before, rows, after), (-2,))
         self._give(a, view_rows(whole, 0, 1, type.rows, "slice", type))
 
     def _write(self, derived: Signature, wrt: Wrt, node: _Node, operands: list[Any]) -> list[RecordedTensor]:
@@ -255,7 +267,8 @@ def _derive(signature: Signature, shared: frozenset[int]) -> tuple[Signature, Wr
         type = graph.nodes[i].type
         row = tensor_type(type.dtype, (1, *type.shape), LEADING if type.ndim else ELEMENTS)
         if where.rule == PER_ELEMENT:
-            cotangents.append(Slot(EACH, row, signature.slots[where.ref].list))
+            several, k = where.rows > 1, signature.slots[where.ref].list
+            cotangents.append(Slot(LIST, type, k) if several else Slot(EACH, row, k))
         else:
             cotangents.append(Slot(signature.slots[0].kind, row) if signature.by_rows else Slot(ONE, type))
     renamed = _with_cotangents_as_rows(result.graph, len(signature.slots))

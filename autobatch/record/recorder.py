@@ -17,18 +17,19 @@ from ..ir.trace import Builder, in_range, no_operand
 from ..ir.tracers import TracedList, Tracer
 from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from ..ops.index import LOOKUP, WINDOW
-from ..ops.movement import CONCAT, RESHAPE, STACK, slice_axis
+from ..ops.movement import STACK, slice_axis
 from ..ops.value import Tensor, TensorLike
 from .creation import as_array, holds_tensors
+from .layouts import MOVES, as_operand, as_view, laid_alike
 from .links import SHARED_CLASSES, lift, local, shared_row, value_number
 from .nodes import write, write_known
 from .op_signatures import list_signature, op_signature
 from .shared import Constant, Expression, Shared
 from .tape import current_tape, state
 from .tensor import RecordedTensor
-from .views import gather_rows, has_rows, join_rows, laid_out, pick_row, reshaped_rows, slice_rows
+from .views import has_rows, laid_out, slice_rows
 
-INT32, FLOAT64 = np.dtype(np.int32), np.dtype(np.float64)
+INT32 = np.dtype(np.int32)
 
 
 def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None) -> Tensor:
@@ -71,7 +72,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     if state.builder is not None:
         values = [packed(x) if isinstance(x, list | tuple) and holds_tensors(x) else x for x in operands]
         constants = (
-            _constant(_as_operand(x, operands), state.builder) if isinstance(x, np.ndarray | list | tuple) else x
+            _constant(as_operand(x, operands), state.builder) if isinstance(x, np.ndarray | list | tuple) else x
             for x in values
         )
         return state.builder.record(op, tuple(constants), attrs)
@@ -85,20 +86,12 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         n = table.shape[0]
         if not -n <= index < n:
             raise user_error(OpIndexError, f"index {index} is out of range for an axis of {n}")
-        return pick_row(table, index % n)
-    if op is LOOKUP and len(operands) == 2 and isinstance(index, np.ndarray) and isinstance(table, RecordedTensor):
-        gathered = gather_rows(table, index)
-        if gathered is not None:
-            return gathered
     tape = current_tape()
-    if op is STACK or op is CONCAT:
-        joined = join_rows(op, operands, attrs, tape)
-        if joined is not None:
-            return joined
-    if op is RESHAPE:
-        reshaped = reshaped_rows(table, attrs[0])
-        if reshaped is not None:
-            return reshaped
+    operands = laid_alike(op, operands, tape)
+    if op in MOVES:
+        view = as_view(op, operands, attrs, tape)
+        if view is not None:
+            return view
     keys: list[Any] = [op, attrs]
     ids: list[int] = []
     ints: list[int] = []
@@ -122,7 +115,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
             floats.append(float(x))
             keys.append("f")
         elif isinstance(x, np.ndarray | list | tuple):
-            lifted = lift(_as_operand(x, operands), tape)
+            lifted = lift(as_operand(x, operands), tape)
             ids.append(lifted._id)
             keys.append(lifted._type)
         else:
@@ -167,11 +160,6 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
     if hit is None or (not ids and (tape.is_interrupted or tape.is_aside)):
         return None
     return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
-
-
-def _as_operand(x: Any, operands: tuple[Any, ...]) -> Array:
-    wide = any(isinstance(o, Tensor) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
-    return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
 
 
 def record_known_list(kind: str, values: Any) -> RecordedTensor | None:

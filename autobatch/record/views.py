@@ -62,21 +62,28 @@ def _source_number(t: RecordedTensor, tape: Recording, frozen: bool) -> int:
     return value_number(t, tape)
 
 
-def join_rows(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
-    """stack of vectors, or concat along the axis that the rows stand on, as a view; None where it is none."""
+def join_rows(
+    op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording, type: Type | None = None
+) -> RecordedTensor | None:
+    """stack of vectors, or concat along the axis that the rows stand on, as a view; None where it is none.
+
+    With a type that is the one of the operands' rows together, which are single ones.
+    """
     first = operands[0]
     if not all(isinstance(x, RecordedTensor | Shared) for x in operands):
         return None
     if any(x.dtype != first.dtype or x.ndim != first.ndim or x._type.layout != first._type.layout for x in operands):
         return None
-    how = "stack" if op is STACK else "concat"
-    shape = _stacked_shape(operands, attrs) if op is STACK else _joined_shape(operands, attrs)
-    if shape is None:
-        return None
+    how = "stack" if op is STACK or type is not None else "concat"
+    if type is None:
+        shape = _stacked_shape(operands, attrs) if op is STACK else _joined_shape(operands, attrs)
+        if shape is None:
+            return None
+        type = tensor_type(first.dtype, shape, first._type.layout)
     frozen = tape.cache is tape.caches[True]
     ids = [_source_number(x if isinstance(x, RecordedTensor) else shared_row(x, tape), tape, frozen) for x in operands]
     number = _number(how, first._type.width, first.dtype, tape)
-    return write(tape, number, (len(ids), *ids), (tensor_type(first.dtype, shape, first._type.layout),))[0]
+    return write(tape, number, (len(ids), *ids), (type,))[0]
 
 
 def _stacked_shape(operands: tuple[Any, ...], attrs: Attrs) -> tuple[int, ...] | None:

@@ -460,3 +460,12 @@ def test_many_launches_are_cut_short() -> None:
     text = ab.explain(x)
     assert "… and 60 more" in text
     assert "99  tanh: a node depends on another" in text
+
+
+def test_an_op_with_a_launch_for_each_length_says_what_to_use_instead() -> None:
+    def fn(n: int) -> Any:
+        x = ab.tensor(np.ones((n, 40)))
+        return (x.T @ x).sum()
+
+    text = ab.explain(ab.map(fn, range(2, 8)))
+    assert "matmul: operands 1 and 2 differ" in text and "these share launches: x @ w, a @ x" in text

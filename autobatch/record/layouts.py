@@ -1,0 +1,169 @@
+"""Values whose number of rows varies: movement of rows as views, and host inputs that lie as what they meet.
+
+A stack of scalars, many joined vectors, a transposed matrix and gathered rows become rows once their number was seen
+to vary (`lengths`): views, or a node whose signature leaves the number out. Before that the op itself is recorded.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+from typing import Any
+
+import numpy as np
+
+from ..base.types import COLUMNS, ELEMENTS, LEADING, Array, Type, tensor_type
+from ..ir.trace import Builder
+from ..ops.declare import Attrs, Op
+from ..ops.index import LOOKUP
+from ..ops.linalg import MATMUL
+from ..ops.movement import CONCAT, RESHAPE, STACK, TRANSPOSE, reshape
+from ..ops.value import Tensor
+from ..schedule.structures import KERNEL, LIST, PER_ELEMENT, Result, Slot
+from .context import flags
+from .creation import as_array
+from .lengths import varies
+from .links import lift, shared_row, value_number
+from .nodes import write
+from .op_signatures import signatures
+from .shared import Shared
+from .signature import Signature
+from .tape import Recording
+from .tensor import RecordedTensor
+from .views import gather_rows, has_rows, join_rows, pick_row, reshaped_rows, view_rows
+
+FLOAT64 = np.dtype(np.float64)
+
+MANY = 5
+"""Joined vectors from which on their number is one that may vary: few are joined by code of their own."""
+
+MOVES = frozenset((STACK, CONCAT, LOOKUP, RESHAPE, TRANSPOSE))
+"""Ops that may be views."""
+
+
+def as_view(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
+    """The result of one of `MOVES` as rows of its operands; None where it is none."""
+    x = operands[0]
+    if op is STACK or op is CONCAT:
+        joined = join_rows(op, operands, attrs, tape)
+        return _joined(op, operands, attrs, tape) if joined is None else joined
+    if not isinstance(x, RecordedTensor):
+        return None
+    if op is LOOKUP:
+        return _looked_up(x, operands[1]) if len(operands) == 2 else None
+    type = _reshaped(x._type, attrs[0]) if op is RESHAPE else _transposed(x._type) if attrs == ((1, 0),) else None
+    if type is None:
+        return reshaped_rows(x, attrs[0]) if op is RESHAPE else None
+    return view_rows(x, 0, 1, type.rows, "slice", type)
+
+
+def _transposed(type: Type) -> Type | None:
+    if type.layout == LEADING and varies(signatures, (TRANSPOSE, type.dtype, type.width), type.rows):
+        return tensor_type(type.dtype, type.shape[::-1], COLUMNS)
+    return tensor_type(type.dtype, type.shape[::-1]) if type.layout == COLUMNS else None
+
+
+def _reshaped(type: Type, shape: tuple[int, ...]) -> Type | None:
+    """Another shape of n rows of one number: a vector, a column, or that transposed."""
+    n = type.rows
+    if type.width != 1 or n != max(type.shape, default=0):
+        return None
+    if type.layout == LEADING and not (shape == (n,) != type.shape and varies(signatures, (RESHAPE, type.dtype), n)):
+        return None
+    if shape == (n,):
+        return tensor_type(type.dtype, shape, ELEMENTS)
+    if shape == (1, n):
+        return tensor_type(type.dtype, shape, COLUMNS)
+    return tensor_type(type.dtype, shape) if len(shape) > 1 and shape == (n,) + (1,) * (len(shape) - 1) else None
+
+
+def _looked_up(x: RecordedTensor, index: Any) -> RecordedTensor | None:
+    """One part of the first axis, or several by known numbers."""
+    if isinstance(index, int):
+        return pick_row(x, index % x.shape[0]) if has_rows(x) else None
+    return gather_rows(x, index) if isinstance(index, np.ndarray) else None
+
+
+def _joined(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
+    """A stack of scalars or many joined vectors of one length, whose number varies, as a vector of rows."""
+    first, n = operands[0], len(operands)
+    if not all(isinstance(x, RecordedTensor | Shared) and x._type is first._type for x in operands):
+        return None
+    type = first._type
+    if type.layout != LEADING or attrs != (-1,) or type.ndim != (0 if op is STACK else 1):
+        return None
+    if (op is CONCAT and n < MANY) or not varies(signatures, (op, type), n):
+        return None
+    laid = tensor_type(type.dtype, (n * type.width,), ELEMENTS)
+    if type.width == 1:
+        return join_rows(op, operands, attrs, tape, laid)
+    frozen = tape.cache is tape.caches[True] or type.dtype.kind != "f"
+    number = tape.signature_number(_joining(type, frozen))
+    ids = [value_number(x, tape) if isinstance(x, RecordedTensor) else shared_row(x, tape)._id for x in operands]
+    return write(tape, number, (n, *ids), (laid,))[0]
+
+
+@functools.cache
+def _joining(type: Type, frozen: bool) -> Signature:
+    """Vectors of a list as rows of one number each."""
+    builder = Builder()
+    graph = builder.finish([reshape(builder.input("rows", 0, type, 1), (type.width, 1))])
+    return Signature(
+        name="concat of list",
+        kind=KERNEL,
+        slots=(Slot(LIST, type, 1),),
+        results=(Result(1, type.dtype, PER_ELEMENT, 0, type.width),),
+        graph=graph,
+        frozen=frozen,
+    )
+
+
+# Host inputs.
+
+
+def as_operand(x: Any, operands: tuple[Any, ...]) -> Array:
+    """An array, or nested lists, among the operands of an op: floating numbers take float64 where these have it."""
+    wide = any(isinstance(o, Tensor) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
+    return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
+
+
+def laid_alike(op: Op, operands: tuple[Any, ...], tape: Recording) -> tuple[Any, ...]:
+    """The operands of an op, of which host inputs that are vectors lie as the values that they meet row by row."""
+    if op is LOOKUP:
+        table, *indices = operands
+        is_list = isinstance(table, Shared) and table.ndim > 1 and len(indices) == 1
+        return (table, _laid(indices[0], None, operands, tape)) if is_list else operands
+    n = _length_met(op, operands)
+    return operands if n is None else tuple(_laid(x, None if op is CONCAT else n, operands, tape) for x in operands)
+
+
+def _length_met(op: Op, operands: tuple[Any, ...]) -> int | None:
+    """The number of rows of one number that vectors among the operands meet."""
+    for x in operands:
+        if isinstance(x, RecordedTensor) and x.ndim and x._type.layout != LEADING:
+            return x._type.rows if x.ndim == 1 or op is MATMUL else None
+    if op is MATMUL and all(isinstance(x, RecordedTensor) for x in operands) and operands[0].ndim == 1:
+        x = operands[1]
+        if x.ndim == 2 and varies(signatures, (MATMUL, x.dtype, x._type.width), x.shape[0]):
+            return x.shape[0]
+    return None
+
+
+def _laid(x: Any, n: int | None, operands: tuple[Any, ...], tape: Recording) -> Any:
+    """A host input that is a vector, of n elements unless n is None, as rows of one number."""
+    if isinstance(x, np.ndarray | list | tuple):
+        array = as_operand(x, operands)
+        is_met = array.ndim == 1 and (n is None or array.size == n)
+        return lift(array, tape, ELEMENTS) if is_met else array
+    if not isinstance(x, RecordedTensor) or x._tape is not tape or x.ndim != 1 or x._type.layout != LEADING:
+        return x
+    if (
+        x.shape[0] != (x.shape[0] if n is None else n)
+        or x._id in tape.outside
+        or (flags.kept and x._id < flags.kept_from)
+    ):
+        return x
+    at = bisect.bisect_left(tape.payloads, (x._id,))
+    if at == len(tape.payloads) or tape.payloads[at][0] != x._id:
+        return x
+    return lift(tape.payloads[at][1], tape, ELEMENTS)
