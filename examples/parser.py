@@ -149,63 +149,66 @@ class Parser(nn.Module):
         self.stack = nn.LSTMCell(dim, hidden)
         self.buffer = nn.LSTMCell(dim, hidden)
         self.history = nn.LSTMCell(dim, hidden)
-        self.root = ab.Parameter(np.zeros(dim))
+        self.root = nn.Embedding(1, dim)
         self.mix = nn.Linear(3 * hidden, hidden)
         self.out = nn.Linear(hidden, n_actions)
 
+    # On the stack and in the buffer are triples: a vector x, and the state (h, c) of an LSTM that ends with it.
+
     @ab.cell
     def read(self, word: int, tag: int, ahead: Any) -> Any:
-        """A word, and the state of the buffer that begins with it."""
+        """A word at the beginning of the buffer."""
         x = ab.relu(self.token(ab.concat([self.word[word], self.tag[tag]])))
-        return x, self.buffer(x, ahead)
+        return x, *self.buffer(x, ahead)
 
     @ab.cell
     def push(self, x: Any, below: Any) -> Any:
-        """The state of the stack with x on top."""
-        return self.stack(x, below)
+        """A word on the stack."""
+        return x, *self.stack(x, below)
 
     @ab.cell
     def reduce(self, head: Any, dependent: Any, action: int, below: Any) -> Any:
-        """The head with its dependent, and the state of the stack with it on top."""
+        """A word with a dependent more, on the stack."""
         x = ab.tanh(self.arc(ab.concat([head, dependent, self.action[action]])))
-        return x, self.stack(x, below)
+        return x, *self.stack(x, below)
 
     @ab.cell
     def judge(self, stack: Any, buffer: Any, history: Any, last: int, wanted: int) -> Any:
         """Scores of all actions, the loss if one is wanted, and the state of the history that ends with the last."""
-        history = self.history(self.action[last], history)
-        scores = self.out(ab.relu(self.mix(ab.concat([stack[0], buffer[0], history[0]]))))
-        return scores, ab.cross_entropy(scores, wanted), history
+        h, c = self.history(self.action[last], history)
+        scores = self.out(ab.relu(self.mix(ab.concat([stack, buffer, h]))))
+        return scores, ab.cross_entropy(scores, wanted), h, c
 
     def run(self, sentence: Sentence, own: float, learn: bool) -> tuple[Parse, Any]:
         """The parse, and the mean loss of its transitions, of which a share `own` are the model's, not the oracle's.
 
         Where it does not `learn`, it knows no tree, and the loss means nothing.
         """
-        here, rng = Configuration(len(sentence.words)), ab.rng()
-        history = nothing = (ab.zeros(self.stack.hidden_size), ab.zeros(self.stack.hidden_size))
-        words, buffer = [], [nothing]
+        here, rng, zeros = Configuration(len(sentence.words)), ab.rng(), ab.zeros(self.stack.hidden_size)
+        buffer = [(zeros, zeros, zeros)]
         for word, tag in zip(sentence.words[::-1], sentence.tags[::-1], strict=True):
-            x, state = self.read(word, tag, buffer[-1])
-            words.append(x)
-            buffer.append(state)
-        stack, losses, action, wanted = [(self.root, self.push(self.root, nothing))], [], SHIFT, SHIFT
+            buffer.append(self.read(word, tag, buffer[-1][1:]))
+        stack = [self.push(self.root[0], (zeros, zeros))]
+        history, losses, action, wanted = (zeros, zeros), [], SHIFT, SHIFT
         while not here.is_final:
             if learn:
                 wanted = here.oracle(sentence)
-            scores, loss, history = self.judge(stack[-1][1], buffer[-1], history, action, wanted)
+            scores, loss, *state = self.judge(stack[-1][1], buffer[-1][1], history, action, wanted)
+            history = tuple(state)
             losses.append(loss)
-            action = best(scores.numpy(), here.moves()) if rng.random() < own else wanted
+            if own > 0.0:
+                found = best(scores.numpy(), here.moves())
+                action = found if rng.random() < own else wanted
+            else:
+                action = wanted
             move, relation = parts_of(action)
             if move == SHIFT:
-                buffer.pop()
-                x = words.pop()
-                stack.append((x, self.push(x, stack[-1][1])))
-            else:
-                (below, _), (top, _) = stack[-2:]
+                stack.append(self.push(buffer.pop()[0], stack[-1][1:]))
+            elif len(stack) > 2:
+                (below, *_), (top, *_) = stack[-2:]
                 del stack[-2:]
                 head, dependent = (top, below) if move == LEFT else (below, top)
-                stack.append(self.reduce(head, dependent, action, stack[-1][1] if stack else nothing))
+                stack.append(self.reduce(head, dependent, action, stack[-1][1:]))
             here.apply(move, relation)
         return (here.heads[1:], here.relations[1:]), ab.mean(losses)
 

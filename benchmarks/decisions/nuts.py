@@ -2,9 +2,9 @@
 
 Hoffman & Gelman, "The No-U-Turn Sampler", JMLR 15, 2014, algorithm 3, written as in the paper: a recursion that builds
 a trajectory of as many steps as this example needs. The posteriors are those of the "eight schools" (Rubin 1981;
-Gelman et al., "Bayesian Data Analysis", section 5.5) with any number of schools, not centred: effects mu + tau eta,
-with a position [(mu, log tau), eta]. What is trained are the priors of mu and of tau, by the posterior density of the
-last draw (Monte Carlo EM, Wei & Tanner 1990).
+Gelman et al., "Bayesian Data Analysis", section 5.5) with any number of schools, not centred: effects mu + tau eta. A
+position is [(mu, log tau), eta], with eta a column: a row for each school. What is trained are the priors of mu and of
+tau, by the posterior density of the last draw (Monte Carlo EM, Wei & Tanner 1990).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ N_DRAWS, DEEPEST, WORST = 3, 5, 1000.0
 
 @dataclass(frozen=True, slots=True)
 class Schools:
-    """Measured effects, their standard errors, and the step size of the sampler."""
+    """Measured effects and their standard errors, both of shape (schools, 1), and the step size of the sampler."""
 
     effects: np.ndarray
     errors: np.ndarray
@@ -36,7 +36,8 @@ def examples(n: int, seed: int) -> list[Schools]:
     drawn = []
     for _ in range(n):
         count = int(rng.integers(2, 10))
-        drawn.append(Schools(2.0 * rng.normal(size=count), rng.uniform(0.5, 2.0, count), float(rng.uniform(0.1, 0.4))))
+        effects, errors = 2.0 * rng.normal(size=(count, 1)), rng.uniform(0.5, 2.0, (count, 1))
+        drawn.append(Schools(effects, errors, float(rng.uniform(0.1, 0.4))))
     return drawn
 
 
@@ -68,8 +69,8 @@ class Model(nn.Module):
     def log_density(self, q: list[Any], effects: Any, errors: Any) -> Any:
         (mu, log_tau), eta = (q[0][0], q[0][1]), q[1]
         misfit = (effects - mu - ab.exp(log_tau) * eta) / errors
-        prior = (mu * ab.exp(-self.log_width)) ** 2 + (log_tau - self.center) ** 2 + ab.sum(eta * eta)
-        return -0.5 * (prior + ab.sum(misfit * misfit)) - self.log_width
+        prior = (mu * ab.exp(-self.log_width)) ** 2 + (log_tau - self.center) ** 2
+        return -0.5 * (prior + total(eta * eta + misfit * misfit)) - self.log_width
 
     def begin(self, q: list[Any], p: list[Any], data: tuple[Any, Any]) -> State:
         value, g = ab.value_and_grad(self.log_density)(q, *data)
@@ -82,9 +83,13 @@ class Model(nn.Module):
         p = [p + 0.5 * step * g for p, g in zip(middle, g, strict=True)]
         return State(q, p, g, value - 0.5 * dot(p, p))
 
+    def numbers(self, *values: Any) -> list[float]:
+        """Several values at once."""
+        return [float(value) for value in ab.evaluate(values)]
+
     def run(self, schools: Schools) -> Outcome:
         rng, data = ab.rng(), (ab.tensor(schools.effects), ab.tensor(schools.errors))
-        q = [ab.tensor(np.zeros(2)), ab.tensor(np.zeros(schools.effects.size))]
+        q = [ab.tensor(np.zeros(2)), ab.tensor(np.zeros(schools.effects.shape))]
         depths = []
         for _ in range(N_DRAWS):
             p = [ab.tensor(rng.normal(size=part.shape)) for part in q]
@@ -95,8 +100,13 @@ class Model(nn.Module):
 
 
 def dot(a: list[Any], b: list[Any]) -> Any:
-    """The inner product."""
-    return (a[0] * b[0]).sum() + (a[1] * b[1]).sum()
+    """The inner product of two positions."""
+    return (a[0] * b[0]).sum() + total(a[1] * b[1])
+
+
+def total(column: Any) -> Any:
+    """The sum of a column."""
+    return column.sum(axis=0)[0]
 
 
 def sample(model: Any, at: State, step: float, data: Any, rng: np.random.Generator) -> tuple[State, int]:
@@ -107,7 +117,7 @@ def sample(model: Any, at: State, step: float, data: Any, rng: np.random.Generat
         way = step if rng.random() < 0.5 else -step
         other = grow(model, tree.right if way > 0.0 else tree.left, log_u, way, depth, data, rng)
         moves = other.goes_on and rng.random() * tree.n < other.n
-        tree = joined(tree, other, way, other.draw if moves else tree.draw)
+        tree = joined(model, tree, other, way, other.draw if moves else tree.draw)
         depth += 1
     return tree.draw, depth
 
@@ -123,16 +133,16 @@ def grow(model: Any, at: State, log_u: float, step: float, depth: int, data: Any
         return tree
     other = grow(model, tree.right if step > 0.0 else tree.left, log_u, step, depth - 1, data, rng)
     moves = rng.random() * max(tree.n + other.n, 1) < other.n
-    return joined(tree, other, step, other.draw if moves else tree.draw)
+    return joined(model, tree, other, step, other.draw if moves else tree.draw)
 
 
-def joined(tree: Tree, other: Tree, step: float, draw: State) -> Tree:
+def joined(model: Any, tree: Tree, other: Tree, step: float, draw: State) -> Tree:
     """A trajectory and what was grown at one of its ends."""
     left, right = (tree.left, other.right) if step > 0.0 else (other.left, tree.right)
-    return Tree(left, right, draw, tree.n + other.n, other.goes_on and not turns_back(left, right))
+    return Tree(left, right, draw, tree.n + other.n, other.goes_on and not turns_back(model, left, right))
 
 
-def turns_back(left: State, right: State) -> bool:
+def turns_back(model: Any, left: State, right: State) -> bool:
     """Whether more steps at one of the ends would bring it nearer to the other."""
     way = [b - a for a, b in zip(left.q, right.q, strict=True)]
-    return bool(dot(way, left.p) < 0.0) or bool(dot(way, right.p) < 0.0)
+    return min(model.numbers(dot(way, left.p), dot(way, right.p))) < 0.0

@@ -30,14 +30,15 @@ class Twin(TorchTwin):
         for x in reversed(words):
             buffer.append(self.lstm("buffer", x, buffer[-1]))
         words.reverse()
-        root = w["root"][None]
+        root = self.row("root", 0)
         stack, losses, action, wanted = [(root, self.lstm("stack", root, nothing))], [], SHIFT, SHIFT
         while not here.is_final:
             scores, history = self.judge(stack[-1][1], buffer[-1], history, action)
             if learn:
                 wanted = here.oracle(sentence)
                 losses.append(F.cross_entropy(scores, torch.tensor([wanted])))
-            action = best(scores[0].detach().numpy(), here.moves()) if rng.random() < own else wanted
+            found = best(scores[0].detach().numpy(), here.moves())
+            action = found if rng.random() < own else wanted
             move, relation = parts_of(action)
             if move == SHIFT:
                 buffer.pop()

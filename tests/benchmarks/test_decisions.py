@@ -13,6 +13,7 @@ from benchmarks.decisions import PROGRAMS, table
 from benchmarks.decisions.program import Outcome, Program, gradients_of
 from tests import requested
 
+pytestmark = pytest.mark.unchecked
 NAMES = [program.title for program in PROGRAMS]
 OF_NAME = dict(zip(NAMES, PROGRAMS, strict=True))
 
@@ -46,6 +47,27 @@ def assert_gradients(found: dict[str, Any], expected: dict[str, Any]) -> None:
     for name, gradient in expected.items():
         scale = 1.0 + np.abs(gradient).max(initial=0.0)
         assert np.abs(found[name] - gradient).max(initial=0.0) <= 1e-8 * scale, name
+
+
+LAUNCHES = {
+    "parser, own decisions": 130,
+    "parser, parsing": 120,
+    "beam search, width 3": 40,
+    "beam search, width 4": 40,
+    "minimum risk, width 3": 65,
+    "early exit": 30,
+    "REINFORCE": 95,
+    "adaptive ODE solver": 25,
+}
+"""At most so many for the minibatch that is timed: nearly as many as its longest example takes alone."""
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_launches(name: str) -> None:
+    program = OF_NAME[name]
+    forced, launches = table.counts(program, program.examples(program.n_examples))
+    assert forced > program.n_examples
+    assert launches <= LAUNCHES[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
