@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 PROGRAMS: tuple[str, ...] = (
     "luong",
+    "luong_by_ops",
     "bahdanau",
     "pointer",
     "transformer",

@@ -21,10 +21,12 @@ class Luong(nn.Module):
         self.mix = nn.Linear(2 * dim, dim, bias=False)
         self.out = nn.Linear(dim, N_WORDS)
 
+    def context(self, keys: ab.Tensor, query: ab.Tensor) -> ab.Tensor:
+        """The mean of the rows of `keys`, weighted by how well they match."""
+        return ab.attention(query, keys, keys, scale=1.0)
+
     def attend(self, keys: ab.Tensor, h: ab.Tensor) -> ab.Tensor:
-        """h beside the mean of the rows of `keys`, weighted by how well they match it."""
-        weights = ab.softmax(keys @ self.general(h))
-        return ab.tanh(self.mix(ab.concat([weights @ keys, h])))
+        return ab.tanh(self.mix(ab.concat([self.context(keys, self.general(h)), h])))
 
     def loss(self, pair: Pair) -> ab.Tensor:
         """Cross entropy of the translation, word by word, each given those before it."""

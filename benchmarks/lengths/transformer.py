@@ -38,9 +38,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    def __init__(self, dim: int, block: type[Block] = Block) -> None:
+    def __init__(self, dim: int, block: type[Block] = Block, n_blocks: int = N_BLOCKS) -> None:
         self.embed = nn.Embedding(N_WORDS, dim)
-        self.blocks = [block(dim) for _ in range(N_BLOCKS)]
+        self.blocks = [block(dim) for _ in range(n_blocks)]
         self.norm = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, N_CLASSES)
 

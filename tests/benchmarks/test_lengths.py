@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 import autobatch as ab
 from benchmarks import lengths, twins
+from benchmarks.autobatch_trainer import AutobatchTrainer
+from benchmarks.lengths.luong import Luong
+from benchmarks.lengths.pairs import pairs
+from benchmarks.lengths.transformer import Transformer
+from benchmarks.lengths.words import sentences
 from tests import requested
 
 
@@ -35,6 +41,17 @@ def test_losses_and_gradients_are_those_of_the_loop(name: str, way: str) -> None
     for key, expected in gradients.items():
         assert np.abs(expected).max() > 0, key
         assert np.abs(other_gradients[key] - expected).max() <= 1e-8 * (1 + np.abs(expected).max()), key
+
+
+@pytest.mark.parametrize(
+    ("model", "examples", "bar"),
+    [(Luong, pairs, 60), (lambda dim: Transformer(dim, n_blocks=1), sentences, 40)],
+    ids=["luong", "a transformer block"],
+)
+def test_launches_do_not_grow_with_the_number_of_lengths(model: Any, examples: Any, bar: int) -> None:
+    trainer = AutobatchTrainer("batched", model(8))
+    trainer.loss_and_gradients(examples(16))  # lengths are seen to vary
+    assert twins.counts(trainer, examples(16))[0] <= bar
 
 
 def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
