@@ -21,14 +21,18 @@ class Bahdanau(nn.Module):
         self.score = ab.Parameter(self.of_state.weight.value[0])
         self.out = nn.Linear(2 * dim, N_WORDS)
 
+    @ab.cell
+    def scores(self, mapped: ab.Tensor, h: ab.Tensor) -> ab.Tensor:
+        """How well each row of the mapped keys matches a state."""
+        return ab.tanh(mapped + self.of_state(h)) @ self.score
+
     def loss(self, pair: Pair) -> ab.Tensor:
         """Cross entropy of the translation, word by word, each given those before it."""
         keys, state = self.encoder(pair.source)
         mapped = self.of_keys(keys)
         losses = []
         for previous, word in zip([START, *pair.target], [*pair.target, START], strict=True):
-            weights = ab.softmax(ab.tanh(mapped + self.of_state(state[0])) @ self.score)
-            context = weights @ keys
+            context = ab.softmax(self.scores(mapped, state[0])) @ keys
             state = self.cell(ab.concat([self.embed[previous], context]), state)
             losses.append(ab.cross_entropy(self.out(ab.concat([state[0], context])), word))
         return ab.sum(losses)
