@@ -45,6 +45,12 @@ class Example:
         """A private array."""
         return np.random.default_rng([self.seed, key]).normal(size=[self.size(length) for length in shape])
 
+    def mask(self, shape: Shape) -> Any:
+        """Which keys each query attends to; the first for certain."""
+        mask = self.array(shape, 0) > 0
+        mask[..., :1] = True
+        return mask
+
 
 @dataclass(frozen=True)
 class Step:
@@ -74,6 +80,7 @@ class Model(nn.Module):
         self.matrix = ab.Parameter(rng.normal(size=(D, D)) * 0.6)
         self.vector = ab.Parameter(rng.normal(size=D) * 0.7)
         self.number = ab.Parameter(0.8)
+        self.kernel = ab.Parameter(rng.normal(size=(D, D, 3)) * 0.4)
 
     @ab.cell
     def each_row(self, x: Any) -> Any:
@@ -127,6 +134,8 @@ REDUCTIONS: dict[str, Run] = {
     "sum": lambda x, m, e, r: ab.sum(x[0], axis=r[0], keepdims=r[1]),
     "prod": lambda x, m, e, r: ab.prod(ab.tanh(x[0]) + 1.0, axis=r[0], keepdims=r[1]),
     "mean": lambda x, m, e, r: ab.mean(x[0], axis=r[0], keepdims=r[1]),
+    "var": lambda x, m, e, r: ab.var(x[0], axis=r[0], keepdims=r[1]),
+    "argmax": lambda x, m, e, r: ab.argmax(x[0], axis=r[0], keepdims=r[1]) * 0.5,
     "max": lambda x, m, e, r: ab.max(x[0], axis=r[0], keepdims=r[1]),
     "min": lambda x, m, e, r: ab.min(x[0], axis=r[0], keepdims=r[1]),
 }
@@ -134,6 +143,7 @@ OTHERS: dict[str, Run] = {
     "matmul": lambda x, m, e, r: x[0] @ x[1],
     "softmax": lambda x, m, e, r: ab.softmax(x[0], axis=r),
     "logsumexp": lambda x, m, e, r: ab.logsumexp(x[0], axis=r),
+    "cumsum": lambda x, m, e, r: ab.cumsum(x[0], axis=r),
     "log_softmax": lambda x, m, e, r: ab.log_softmax(x[0], axis=r),
     "transpose": lambda x, m, e, r: x[0].T,
     "slice": lambda x, m, e, r: _along(x[0], r[1], SLICES[r[0]](e)),
@@ -147,7 +157,9 @@ OTHERS: dict[str, Run] = {
     "heads": lambda x, m, e, r: x[0].reshape(x[0].shape[0], 2, 2),
     "no heads": lambda x, m, e, r: x[0].reshape(x[0].shape[0], D),
     "pick": lambda x, m, e, r: x[0][r] if r is not None else x[0][e.label % x[0].shape[0]],
-    "list": lambda x, m, e, r: getattr(ab, r)([row * (k + 1.0) for k, row in enumerate(x[0])]),
+    "list": lambda x, m, e, r: LISTS[r]([row * (k + 1.0) for k, row in enumerate(x[0])]),
+    "attention": lambda x, m, e, r: ab.attention(*x, causal=r[0], mask=None if r[1] is None else e.mask(r[1])),
+    "convolution": lambda x, m, e, r: ab.conv1d(x[0], m.kernel, padding=r),
     "cross_entropy": lambda x, m, e, r: ab.cross_entropy(x[0], e.label % x[0].shape[0]),
     "squared_error": lambda x, m, e, r: ab.squared_error(x[0], x[1]),
     "cell each row": lambda x, m, e, r: m.each_row(x[0]),
@@ -156,6 +168,14 @@ OTHERS: dict[str, Run] = {
 }
 RUN = SOURCES | UNARY | BINARY | REDUCTIONS | OTHERS
 
+LISTS: dict[str, Callable[[list[Any]], Any]] = {
+    "sum": ab.sum,
+    "mean": ab.mean,
+    "max": ab.max,
+    "stack": ab.stack,
+    "softmax": lambda xs: ab.softmax(xs, axis=0),
+    "logsumexp": lambda xs: ab.logsumexp(xs, axis=0),
+}
 SLICES: dict[str, Callable[[Example], slice]] = {
     "reversed": lambda e: slice(None, None, -1),
     "tail": lambda e: slice(1, None),
@@ -300,12 +320,13 @@ class _Drawer:
         i = self.value(lambda shape: len(shape) > 0)
         assert i is not None
         axis = self.draw(st.integers(-len(self.shapes[i]), len(self.shapes[i]) - 1))
-        self.fill(self.shapes[i][axis])
+        if name != "cumsum":
+            self.fill(self.shapes[i][axis])
         k = axis % len(self.shapes[i])
         left = self.shapes[i][:k] + self.shapes[i][k + 1 :]
         self.add(name, left if name == "logsumexp" else self.shapes[i], (i,), axis)
 
-    _log_softmax = _logsumexp = _softmax
+    _log_softmax = _logsumexp = _cumsum = _softmax
 
     def _transpose(self, name: str) -> None:
         i = self.value(lambda shape: len(shape) == 2)
@@ -367,6 +388,21 @@ class _Drawer:
             assert j is not None
             self.add(name, (self.shapes[i][0], 2 * int(self.shapes[i][1])), (i, j))
 
+    def _attention(self, name: str) -> None:
+        def suits(shape: Shape) -> bool:
+            return shape[1:] in ((D,), (2, 2)) and isinstance(shape[0], str)
+
+        i = self.value(suits)
+        assert i is not None
+        q = self.shapes[i]
+        j = self.value(lambda shape: suits(shape) and shape[1:] == q[1:])
+        assert j is not None
+        k = self.value(lambda shape: shape == self.shapes[j])
+        assert k is not None
+        self.fill(self.shapes[j][0])
+        mask = self.one([None, (self.shapes[j][0],), (q[0], self.shapes[j][0])])
+        self.add(name, q, (i, j, k), (self.draw(st.booleans()), mask))
+
     def _heads(self, name: str) -> None:
         i = self.value(lambda shape: len(shape) == 2 and shape[1] == D)
         if i is not None:
@@ -384,17 +420,23 @@ class _Drawer:
         self.add(name, self.shapes[i][1:], (i,), self.one([0, -1, None]))
 
     def _list(self, name: str) -> None:
-        how = self.one(["sum", "mean", "max", "stack"])
+        how = self.one(sorted(LISTS))
         i = self.value(lambda shape: len(shape) > 0)
         assert i is not None
         self.fill(self.shapes[i][0])
-        self.add(name, self.shapes[i] if how == "stack" else self.shapes[i][1:], (i,), how)
+        self.add(name, self.shapes[i] if how in ("stack", "softmax") else self.shapes[i][1:], (i,), how)
 
     def _cross_entropy(self, name: str) -> None:
         i = self.value(lambda shape: len(shape) == 1)
         if i is not None:
             self.fill(self.shapes[i][0])
             self.add(name, (), (i,))
+
+    def _convolution(self, name: str) -> None:
+        i = self.value(lambda shape: len(shape) == 2 and shape[1] == D and isinstance(shape[0], str))
+        assert i is not None
+        self.fill(self.shapes[i][0])
+        self.add(name, self.shapes[i], (i,), self.one([1, "same"]))
 
     def _cell_each_row(self, name: str) -> None:
         i = self.value(lambda shape: len(shape) == 2 and shape[1] == D)
@@ -438,7 +480,7 @@ def programs(draw: Any, allowed: frozenset[str], n_steps: int = 10) -> Program:
     returned = tuple(draw(st.lists(st.sampled_from(values), max_size=2)))
     examples = []
     for _ in range(draw(st.integers(1, 6))):
-        n = draw(st.integers(drawer.least["n"], 5))
+        n = draw(st.one_of(st.integers(drawer.least["n"], 5), st.just(19)))
         m = draw(st.integers(drawer.least["m"], 4)) if n else 0
         words, picked = (draw(st.lists(st.integers(0, 4), min_size=k, max_size=k)) for k in (n, m))
         examples.append(Example(tuple(words), tuple(picked), draw(st.integers(0, 2)), draw(st.integers(0, 1000))))
