@@ -37,16 +37,13 @@ def texts(n: int) -> list[Text]:
 class CharacterCNN(nn.Module):
     def __init__(self, dim: int) -> None:
         self.embed = nn.Embedding(N_CHARACTERS, dim // 4)
-        self.filters = [nn.Linear(width * (dim // 4), dim) for width in WIDTHS]
+        self.filters = [nn.Conv1d(dim // 4, dim, width) for width in WIDTHS]
         self.out = nn.Linear(len(WIDTHS) * dim, N_CLASSES)
 
     def loss(self, text: Text) -> ab.Tensor:
         """Cross entropy of the class."""
-        x, n = self.embed(text.characters), len(text.characters)
-        found = []
-        for width, layer in zip(WIDTHS, self.filters, strict=True):
-            windows = ab.concat([x[k : n - width + 1 + k] for k in range(width)], axis=1)
-            found.append(ab.relu(layer(windows)).max(axis=0))
+        x = self.embed(text.characters)
+        found = [ab.relu(layer(x)).max(axis=0) for layer in self.filters]
         return ab.cross_entropy(self.out(ab.concat(found)), text.label)
 
 

@@ -19,9 +19,7 @@ TABLES = ("embed.weight",)
 
 def convolved(w: Weights, k: int, x: Tensor) -> Tensor:
     """Filter k along x: f[b, n, d] → f[b, m, n - width + 1]."""
-    name, width = f"filters.{k}.", WIDTHS[k]
-    kernel = w[name + "weight"].unflatten(1, (width, -1)).transpose(1, 2)
-    return F.conv1d(x.transpose(1, 2), kernel, w[name + "bias"])
+    return F.conv1d(x.transpose(1, 2), w[f"filters.{k}.weight"], w[f"filters.{k}.bias"])
 
 
 class OneText(OneByOne):
