@@ -90,7 +90,6 @@ def measured(folder: str, name: str, batch: int, n_steps: int) -> dict[str, Any]
     program = load(folder, name)
     batches = minibatches(program.examples(batch * (N_WARM + n_steps)), batch)
     compared = trainers(folder, name, program.dim)
-    launches, bound = counts(compared[BATCHED], batches[0])
 
     def timed(way: str, trainer: Trainer) -> measure.Program:
         return measure.Program(way, lambda k: trainer.step(batches[k % len(batches)]), warm=N_WARM)
@@ -101,6 +100,7 @@ def measured(folder: str, name: str, batch: int, n_steps: int) -> dict[str, Any]
         each.every = max(1, math.ceil(n_steps * each.took / SECONDS))
     gc.collect()
     measure.take_turns(running, N_WARM, n_steps)
+    launches, bound = counts(compared[BATCHED], batches[0])
     times = {each.name: each.milliseconds for each in running}
     return {"title": program.title, "launches": launches, "bound": bound, "milliseconds": times, "void": void}
 
