@@ -185,7 +185,7 @@ class _Substitution:
         tape = current_tape()
         if self.tape.is_interrupted:
             raise interrupted()
-        if value._tape is not tape or any(s._tape is not tape for s in self.sources):
+        if tape is not self.tape or value._tape is not tape or any(s._tape is not tape for s in self.sources):
             repair = "force values before or after, not inside, a differentiated function"
             raise user_error(RecordingError, "grad: a value was forced inside the function", repair=repair)
         sweep = Sweep(tape, self.first, {s._id for s in self.sources}, set(self.parameters))

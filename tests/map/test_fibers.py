@@ -408,3 +408,16 @@ def test_lines_of_a_function_of_the_library_are_those_of_the_caller() -> None:
     assert "in test_lines_of_a_function_of_the_library" in ab.explain(results)
     inner = ab.map(lambda _: (float(ab.tensor(1.0) + 1.0), ab.map(layer, [np.ones(2)] * 2)), range(2))
     assert "in <lambda>" in ab.explain(inner)
+
+
+def test_a_value_forced_in_the_middle_of_a_derivative_is_refused() -> None:
+    """Also where parameters alone are differentiated, of which the new recording shows no trace."""
+    w = ab.Parameter([1.0, 2.0])
+
+    def loss(w: Any, x: Any) -> Any:
+        h = ab.tanh(w * ab.tensor(x))
+        return (h * w).sum() if float(h.sum()) > 0 else h.sum()
+
+    for call in (lambda: ab.grad(loss)(w, [0.5, 1.0]), lambda: ab.map(lambda x: ab.grad(loss)(w, [x, 1.0]), XS)):
+        with pytest.raises(RecordingError, match="forced inside the function"):
+            call()
