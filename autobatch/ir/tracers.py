@@ -13,7 +13,7 @@ import numpy as np
 from ..base.errors import CellError, op_error, user_error
 from ..base.types import INT64, Dim, tensor_type
 from ..ops.declare import Attrs, Op, apply, recorder
-from ..ops.movement import reshape
+from ..ops.movement import RESHAPE, reshape
 from ..ops.value import Tensor
 from .graph import NODE
 
@@ -119,6 +119,8 @@ class StackedTracer(Tensor):
         self._type = tensor_type(each.dtype, (Dim(each.level), *each.shape))
 
     def _record(self, op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
+        if op is RESHAPE and attrs[0][:1] == self.shape[:1]:  # the rows stay
+            return StackedTracer(apply(op, (self._each,), (attrs[0][1:],)))
         stacked = [isinstance(x, StackedTracer) for x in operands]
         ndims = [len(getattr(x, "shape", np.shape(x) if not hasattr(x, "_type") else ())) for x in operands]
         shared = [getattr(x, "_priority", 0) <= 1 for x in operands]

@@ -54,3 +54,22 @@ def test_initial_values_have_pytorchs_scale() -> None:
 def test_heads_divide_the_width() -> None:
     with pytest.raises(ab.errors.OpTypeError, match="5 heads do not divide a width of 6"):
         nn.MultiHeadAttention(6, n_heads=5)
+
+
+def test_in_a_cell_over_lists_of_any_length() -> None:
+    rng = np.random.default_rng(1)
+    layer = nn.MultiHeadAttention(4, n_heads=2)
+    cases = [[rng.normal(size=4) for _ in range(n)] for n in (1, 3, 2)]
+
+    @ab.cell
+    def inside(xs: list[ab.Tensor]) -> ab.Tensor:
+        return layer(ab.stack(xs), causal=True)
+
+    found = []
+    for fn in (inside, lambda xs: layer(ab.stack(xs), causal=True)):
+        values = ab.map(lambda xs, fn=fn: fn([ab.tensor(x) for x in xs]), cases)
+        layer.zero_grad()
+        ab.sum([(y**2).sum(axis=0).sum() for y in values]).backward()
+        found.append([*(y.numpy() for y in values), *(host(p.grad) for p in layer.parameters())])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-8)
