@@ -123,8 +123,9 @@ def _reverse(run: HostRun, seeds: Seeds, outside: Array) -> Backward:
     lease = Lease()
     pools: list[Any] = []
     clear = []
+    own = iter(lease.several([(values.shape, values.dtype) for values in run.pools if values.dtype.kind == "f"]))
     for values, zero in zip(run.pools, first.zero, strict=True):
-        pools.append(lease.empty(values.shape, values.dtype) if values.dtype.kind == "f" else values)
+        pools.append(next(own) if values.dtype.kind == "f" else values)
         if values.dtype.kind == "f" and zero.any():
             clear.append((pools[-1], zero))
     places = []

@@ -100,7 +100,8 @@ def lay_out(
     tape = expansion.tape
     wanted = gradients_wanted(expansion, schedule, needs, len(signatures))
     lease = Lease()
-    pools = [lease.empty((int(n), width), dtype) for n, (width, dtype) in zip(plan.pool_rows, tape.pools, strict=True)]
+    shapes = zip(plan.pool_rows.tolist(), tape.pools, strict=True)
+    pools = lease.several([((n, width), dtype) for n, (width, dtype) in shapes])
     layout = Layout(backend, expansion, plan, wanted, lease, pools)
     _lay_out_launches(layout, schedule, signatures)
     layout.n_bytes = lease.n_bytes
@@ -156,7 +157,7 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[S
     for s, total in totals.items():
         if layout.wanted[s]:
             types = signatures[s].kernel.pieces.residuals
-            layout.residuals[s] = [layout.lease.empty(rows_shape(t, total), t.dtype) for t in types]
+            layout.residuals[s] = layout.lease.several([(rows_shape(t, total), t.dtype) for t in types])
 
 
 @functools.cache

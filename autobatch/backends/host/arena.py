@@ -15,6 +15,7 @@ import collections
 import math
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ import numpy as np
 from ...base.types import Array
 
 _SMALLEST = 4096
+
+_SMALL = 1 << 18
+"""Most bytes of arrays that are leased as one buffer: small ones cost more to take than to fill."""
+
+_LINE = 64
+"""Bytes of a line of the processor's cache; arrays in one buffer begin at one."""
 
 
 class _Holder(weakref.ref[Any]):
@@ -140,6 +147,17 @@ class Lease:
     def n_bytes(self) -> int:
         """What is leased."""
         return sum(buffer.size for buffer in self.buffers)
+
+    def several(self, shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[Array]:
+        """Arrays of these shapes and dtypes with undefined content."""
+        sizes = [-(-math.prod(shape) * np.dtype(dtype).itemsize // _LINE) * _LINE for shape, dtype in shapes]
+        if sum(sizes) > _SMALL:
+            return [self.empty(shape, dtype) for shape, dtype in shapes]
+        buffer, at, made = self.empty((sum(sizes),), np.uint8), 0, []
+        for (shape, dtype), size in zip(shapes, sizes, strict=True):
+            made.append(buffer[at : at + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape))
+            at += size
+        return made
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with undefined content."""
