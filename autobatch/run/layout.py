@@ -170,7 +170,7 @@ def places_of(
     expansion: Expansion, plan: Plan, payloads: Sequence[tuple[int, Any]]
 ) -> tuple[Array, Array, Array, Array]:
     """Which host inputs are read, by pool and row; and of each of these the pool, first row and end."""
-    values = np.array([recorded for recorded, _ in payloads])
+    values: Array = np.array([recorded for recorded, _ in payloads], np.int64)
     if expansion.number is not None:
         values = expansion.number[values]
     tape = expansion.tape

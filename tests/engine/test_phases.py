@@ -264,3 +264,19 @@ def test_memory_of_phases_that_nothing_reaches(on_the_host: None) -> None:
             tracemalloc.stop()
     assert sizes[2] - sizes[0] < 100_000, sizes
     assert state.finished is not None
+
+
+def test_a_kept_plan_serves_phases_with_and_without_host_inputs() -> None:
+    w = ab.Parameter(np.eye(2))
+
+    def example(k: int) -> Any:
+        x = ab.tensor([0.1 * k, 1.0])
+        for _ in range(2):
+            x = ab.tanh(x @ w)
+            float(x.sum())
+        return x
+
+    with ab.no_grad():
+        wanted = ab.evaluate(ab.map(example, range(4), batched=False))
+        for _ in range(3):
+            np.testing.assert_allclose(ab.evaluate(ab.map(example, range(4))), wanted)
