@@ -31,6 +31,8 @@ def backward(loss: RecordedTensor, retain: bool = False) -> None:
             what = "backward: the recording belongs to another thread or was given up"
             raise user_error(RecordingError, what, repair="record again in this thread")
         flush(tape, loss, only=not retain)
+    if loss._id in tape.failed:
+        raise tape.failed[loss._id]
     tape.results.add(loss._id)
     with np.errstate(all="ignore"):
         gradients, visited = gradients_of(loss)

@@ -3,6 +3,7 @@ returns."""
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..base.clocks import profiles, timed
-from ..base.errors import user_place
+from ..base.errors import OpIndexError, user_place
 from ..base.interrupts import passing_on
 from ..record.assemble import listed, parsed, signature_table
 from ..record.context import refuse_if_kept, refuse_in_cell
@@ -135,6 +136,30 @@ def _run_inside_map(tape: Recording, waiting: Waiting | None) -> None:
         tape.forcing = state.forcing = Forcing()
     if waiting is None:
         waiting = Waiting([user_place()], state.fiber.n_under_way if state.fiber is not None else 1)
-    tape.run = run_tape(tape, tape.targets)
+    while tape.run is None:
+        try:
+            tape.run = run_tape(tape, tape.targets)
+        except OpIndexError as error:
+            if error.node < 0 or tape.targets is not None:
+                raise
+            _leave_out(tape, error)
     for forcing in (tape.forcing, *(profile.forced for profile in profiles.get())):
         forcing.note(waiting)
+
+
+def _leave_out(tape: Recording, error: OpIndexError) -> None:
+    """Compute no value that depends on the node which raised an error: who forces one meets it."""
+    arrays = tape.arrays
+    assert arrays is not None
+    values, arguments = arrays.value_of.tolist(), arrays.arg_of[arrays.slot_of].tolist()
+    failed = dict[int, Exception].fromkeys(range(values[error.node], values[error.node + 1]), error)
+    for node in range(error.node + 1, len(values) - 1):
+        if not failed.keys().isdisjoint(arrays.args[arguments[node] : arguments[node + 1]].tolist()):
+            failed.update(dict.fromkeys(range(values[node], values[node + 1]), error))
+    stays = [id not in failed for id, _ in tape.held]
+    tape.failed = {**tape.failed, **failed}
+    tape.held, tape.holders = (
+        [x for x, kept in zip(xs, stays, strict=True) if kept] for xs in (tape.held, tape.holders)
+    )
+    tape.plan_cache = None
+    tape.arrays = dataclasses.replace(arrays, roots=np.array([v for v in arrays.roots if v not in failed], np.int32))

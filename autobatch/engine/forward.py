@@ -100,7 +100,9 @@ def _one_by_one(tape: Recording, memo: Memo) -> LoopRun:
         return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)
     except OpIndexError as error:
         signature = tape.signatures[tape.arrays.sig[error.node]]
-        raise OpIndexError(message(f"{error} in {signature}", where=tape.where(error.node))) from None
+        named = OpIndexError(message(f"{error} in {signature}", where=tape.where(error.node)))
+        named.node = error.node
+        raise named from None
 
 
 def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, question: Question, backend: str) -> Planned:

@@ -42,6 +42,8 @@ def compute(t: RecordedTensor) -> Array:
             raise user_error(RecordingError, what, repair="record it again")
         if fiber is None or not fiber.wait(tape):
             flush(tape, t)
+    if t._id in tape.failed:
+        raise tape.failed[t._id]
     known = known_value(t)
     if known is not None:
         return known

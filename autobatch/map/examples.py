@@ -23,6 +23,10 @@ _fields = attrgetter(
 )  # fmt: skip
 
 
+OF_BATCH = "in one of the examples of ab.map whose values were computed together"
+"""The note of an error that belongs to no known example."""
+
+
 def present() -> tuple[Any, ...]:
     """What belongs to the example that is under way, or to the code outside of examples."""
     return *_fields(state), default_dtype()
@@ -86,7 +90,10 @@ class Examples:
 
 def _add_notes(error: Exception, index: int) -> None:
     """Say which example an error belongs to, and the way out of a recursion that is too deep."""
-    is_inner = not getattr(error, "__notes__", None)
+    notes = getattr(error, "__notes__", [])
+    if OF_BATCH in notes:
+        return
+    is_inner = not notes
     error.add_note(f"in example {index} of ab.map")
     if is_inner and isinstance(error, RecursionError):
         depth = len(list(traceback.walk_tb(error.__traceback__)))

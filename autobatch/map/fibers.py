@@ -33,7 +33,7 @@ from ..record.context import checking
 from ..record.forced_values import Waiting
 from ..record.modes import follow
 from ..record.tape import OPEN, Recording, is_under_way, state
-from .examples import Examples, present, put_back
+from .examples import OF_BATCH, Examples, present, put_back
 
 IDLE = 1024
 """Most fibers that a thread keeps for later maps."""
@@ -191,6 +191,7 @@ class _Outermost:
         try:
             flush(tape, None, waiting=Waiting([fiber.place for fiber in waiting], len(self.fibers)))
         except Exception as error:
+            error.add_note(OF_BATCH)
             for fiber in waiting:
                 fiber.error = error
 

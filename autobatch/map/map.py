@@ -91,7 +91,8 @@ def map(
     all that is pending runs as one batch, and all go on. Examples therefore take turns at these lines, and should share
     nothing else that changes: no file, generator or lock. With `at_once=n` a further example begins only while fewer
     than n are under way, which bounds the memory of those that wait; results do not depend on it. An exception in one
-    example ends the others, whose `finally` blocks run. Context variables and modes that `fn` sets are its example's.
+    example ends the others at the lines where they wait, and their `finally` blocks run. Context variables and modes
+    that `fn` sets are its example's.
 
     With `reuse=True` the recording of each example is kept, and replayed when the same example (the same object; of
     numbers and strings an equal one) is mapped again by the same function: `fn` is not called. Random draws are fresh,

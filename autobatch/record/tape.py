@@ -92,10 +92,10 @@ class Recording(TensorList):
 
     __slots__ = (
         "__weakref__", "arrays", "beyond", "blocks", "born", "brought", "by_array", "cache", "caches", "codes",
-        "constants", "examples", "floats", "forcing", "frozen_from", "held", "holders", "imports", "ints", "is_aside",
-        "is_constant", "left", "lines", "linked", "links", "moment", "number", "outside", "payloads", "places",
-        "plan_cache", "results", "row_types", "run", "serial", "shared_rows", "signatures", "sources", "state",
-        "stream", "sweeps", "table", "tables", "targets", "task", "thread", "unbatched", "user_code",
+        "constants", "examples", "failed", "floats", "forcing", "frozen_from", "held", "holders", "imports", "ints",
+        "is_aside", "is_constant", "left", "lines", "linked", "links", "moment", "number", "outside", "payloads",
+        "places", "plan_cache", "results", "row_types", "run", "serial", "shared_rows", "signatures", "sources",
+        "state", "stream", "sweeps", "table", "tables", "targets", "task", "thread", "unbatched", "user_code",
     )  # fmt: skip
 
     def __init__(self, frozen: bool, unbatched: bool, task: Task = None) -> None:
@@ -140,6 +140,7 @@ class Recording(TensorList):
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
         self.holders: list[weakref.ref[RecordedTensor]] = []  # those tensors
+        self.failed: Mapping[int, Exception] = {}  # values that were not computed inside `ab.map`: what a node raised
         self.held: list[tuple[int, Type]] = []  # values of tensors referenced at the flush
         self.thread = threading.get_ident()
         self.task = task

@@ -239,17 +239,25 @@ def test_an_example_that_will_not_end_is_given_up(at: int) -> None:
     assert float(ab.map(steps, [1.0])[0][0]) > 0
 
 
-def test_an_error_of_the_batch_reaches_those_that_wait_for_it() -> None:
+def test_an_error_of_a_run_is_met_by_who_reads_what_depends_on_it() -> None:
     table = ab.Parameter(np.ones((3, 2)))
 
     def example(k: int) -> Any:
-        try:
-            return float(table[ab.tensor(k)].sum())
-        except OpIndexError:
-            return -1.0
+        wrong, other = table[ab.tensor(k)].sum() * 2.0, table.sum() * float(k)
+        if float(other) < 20.0:
+            return wrong, other
+        with pytest.raises(OpIndexError):
+            wrong.numpy()
+        with pytest.raises(OpIndexError):
+            float(wrong + 1.0)
+        return other, other
 
-    assert ab.map(example, [0, 4, 1]) == [-1.0, -1.0, -1.0]
-    assert ab.map(example, [0, 1]) == [2.0, 2.0]
+    results = ab.map(example, [0, 4, 1])
+    assert [float(other) for _, other in results] == [0.0, 24.0, 6.0]
+    ab.sum([a for a, _ in results]).backward()
+    wanted = ab.Parameter(table.value)
+    (wanted[0].sum() * 2.0 + wanted.sum() * 4.0 + wanted[1].sum() * 2.0).backward()
+    np.testing.assert_allclose(np.asarray(table.grad), np.asarray(wanted.grad))
 
 
 def test_contexts_are_the_examples_own() -> None:
@@ -421,3 +429,28 @@ def test_a_value_forced_in_the_middle_of_a_derivative_is_refused() -> None:
     for call in (lambda: ab.grad(loss)(w, [0.5, 1.0]), lambda: ab.map(lambda x: ab.grad(loss)(w, [x, 1.0]), XS)):
         with pytest.raises(RecordingError, match="forced inside the function"):
             call()
+
+
+def test_an_error_of_a_run_is_raised_in_the_example_that_it_belongs_to() -> None:
+    table, w = ab.Parameter(np.arange(6.0).reshape(3, 2)), ab.Parameter(np.ones(2))
+    caught = []
+
+    def fn(highest: int) -> float:
+        index = ab.argmax(ab.tensor([0.0, 1.0, 2.0, float(highest)]))
+        return float((table[index] @ w).sum())
+
+    with pytest.raises(OpIndexError) as raised:
+        ab.map(fn, [0, 1, 5, 2])
+    assert "in example 2 of ab.map" in raised.value.__notes__
+
+    def catching(highest: int) -> float:
+        try:
+            return fn(highest)
+        except (OpIndexError, RecordingError) as error:
+            caught.append((highest, type(error)))
+            return -1.0
+
+    wanted = ab.map(catching, [0, 7, 1, 5, 2], batched=False)
+    assert ab.map(catching, [0, 7, 1, 5, 2]) == wanted
+    assert caught == [(7, OpIndexError), (5, OpIndexError)] * 2
+    assert ab.map(fn, [0, 1, 2]) == ab.map(fn, [0, 1, 2], batched=False)
