@@ -156,10 +156,8 @@ def _leave_out(tape: Recording, error: OpIndexError) -> None:
     for node in range(error.node + 1, len(values) - 1):
         if not failed.keys().isdisjoint(arrays.args[arguments[node] : arguments[node + 1]].tolist()):
             failed.update(dict.fromkeys(range(values[node], values[node + 1]), error))
-    stays = [id not in failed for id, _ in tape.held]
+    stays = [k for k, (id, _) in enumerate(tape.held) if id not in failed]
     tape.failed = {**tape.failed, **failed}
-    tape.held, tape.holders = (
-        [x for x, kept in zip(xs, stays, strict=True) if kept] for xs in (tape.held, tape.holders)
-    )
+    tape.held, tape.holders = [tape.held[k] for k in stays], [tape.holders[k] for k in stays]
     tape.plan_cache = None
     tape.arrays = dataclasses.replace(arrays, roots=np.array([v for v in arrays.roots if v not in failed], np.int32))

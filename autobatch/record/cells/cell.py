@@ -204,7 +204,9 @@ class Cell:
     def _add_fast_path(self, tape: Recording, entry: Traced, flat: Flat, number: int) -> None:
         """Remember the entry on this tape for the fast path, and generate that if it is new."""
         read, signature = entry.guard, entry.signature
-        if signature.draws or flat.lifted or any(slot.kind == LIST for slot in signature.slots):
+        slots, results = signature.slots, signature.results
+        has_lists = any(r.rule == PER_ELEMENT and slots[r.ref].kind == LIST for r in results)
+        if signature.draws or flat.lifted or has_lists:
             return
         if read.checked != epoch[0]:
             return  # something changed meanwhile

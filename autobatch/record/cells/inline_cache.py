@@ -98,7 +98,7 @@ class InlineCache:
         self.names = list(parameters)
         self.is_plain = all(p.kind is _PLAIN for p in parameters.values())
         self.is_method = next(iter(parameters), "") == "self"
-        self.paths: dict[tuple[Any, int, tuple[tuple[int, int], ...]], object] = {}
+        self.paths: dict[tuple[Any, str, tuple[tuple[int, int], ...]], object] = {}
         self.watched: dict[tuple[int, str], _Watched] = {}
         self.lock = threading.Lock()
         self.made = itertools.count()
@@ -162,7 +162,9 @@ class InlineCache:
         """
         shape = _shape(structure, self.is_method)
         results = _results(outputs)
-        if shape is None or results is None or results > AHEAD or (self.is_plain and n_args != len(self.names)):
+        if shape is None or results is None or results.count("$") > AHEAD:
+            return None
+        if self.is_plain and n_args != len(self.names):
             return None
         key = (shape, results, same_length)
         with self.lock:
@@ -218,13 +220,14 @@ def _is_tuple_of_tensors(p: Any) -> bool:
     return p[0] == "tuple" and p[1] is tuple and all(e[0] == "T" for e in p[2])
 
 
-def _results(outputs: Any) -> int | None:
-    """0 for one tensor, n for a tuple of n tensors."""
-    if outputs == ("leaf", 0):
-        return 0
-    if outputs[0] == "parts" and outputs[1] is tuple and all(p == ("leaf", k) for k, p in enumerate(outputs[2])):
-        return len(outputs[2])
-    return None
+def _results(outputs: Any) -> str | None:
+    """The results as an expression: tensors `$r0`, `$r1`, …, in tuples; None where something else is among them."""
+    if outputs[0] == "leaf":
+        return f"$r{outputs[1]}"
+    if outputs[0] != "parts" or outputs[1] is not tuple:
+        return None
+    parts = [_results(part) for part in outputs[2]]
+    return None if None in parts else f"({''.join(f'{part}, ' for part in parts)})"
 
 
 class _FastPath:
@@ -240,7 +243,7 @@ class _FastPath:
         self,
         number: int,
         shape: tuple[Any, ...],
-        results: int,
+        results: str,
         names: list[str] | None,
         differs: str,
         same_length: tuple[tuple[int, int], ...],
@@ -252,7 +255,7 @@ class _FastPath:
         self.floats: list[str] = []
         self.numbers: list[str] = []
         self.n_operands = 0
-        self.n_results = max(results, 1)
+        self.n_results = results.count("$")
         if names is None:
             names = [f"$a{k}" for k in range(len(shape))]
             self.lines = [f"while $tape is not None and not $named and $len($args) == {len(shape)}:"]
@@ -264,7 +267,7 @@ class _FastPath:
         self.lines += [f"    if $len($x{a}l) != $len($x{b}l): break" for a, b in same_length]
         self._look_up()
         self._check(differs, "self" in shape)
-        self._record(is_tuple=results > 0)
+        self._record(results)
         fields = (*(object() for _ in self.keys), *(None for _ in range(self.n_results)))
         self.never = (None, -1, None, None, None, *fields)
 
@@ -379,13 +382,11 @@ class _FastPath:
         if not self.stream:
             self.lines.append("    if $tape.count is $WRITING or $tape.is_aside: break")
 
-    def _record(self, is_tuple: bool) -> None:
+    def _record(self, results: str) -> None:
         """Write the node, and return its results."""
         types = [f"$t{k}" for k in range(self.n_results)]
         lines = writing("$number", self.stream, types, self.ints, self.floats, p="$")
-        results = [f"$r{k}" for k in range(self.n_results)]
-        lines.append(f"return {_listed(results) if is_tuple else results[0]}")
-        self.lines += [f"    {line}" for line in lines]
+        self.lines += [f"    {line}" for line in (*lines, f"return {results}")]
 
 
 def _listed(names: Iterable[str]) -> str:
