@@ -15,6 +15,7 @@ from ..base.errors import RecordingError, op_error, user_error
 from ..base.interrupts import original
 from ..engine.flush import flush, give_up_unheld, run_own_pending
 from ..record.context import flags
+from ..record.lengths import switched
 from ..record.random import signed, sync
 from ..record.tape import current_tape, own_tape, refuse_inside, state
 from ..record.tensor import iterate_tensors
@@ -139,10 +140,9 @@ def map(
                 # Recording makes many small objects that live until the flush; looking for cycles costs a third.
                 gc.disable()
                 with timed("record"):
-                    if reuse and not state.unbatched and not flags.kept and not current_tape().sweeps:
-                        results = _call_or_replay(calls, reuse == "check")
-                    else:
-                        results = _call_each(calls, alone, at_once)
+                    is_kept = reuse and not (state.unbatched or flags.kept or current_tape().sweeps)
+                    check = reuse == "check"
+                    results = _call_or_replay(calls, check) if is_kept else _call_each(calls, alone, at_once)
         except SystemError as error:
             raise original(error) from None
         finally:
@@ -188,7 +188,7 @@ def _call_or_replay(calls: Calls, check: bool) -> list[Any]:
     """Replay what is kept, record the rest and keep it; with `check` record all and compare."""
     fn, columns, call, stream = calls
     examples = Examples(*calls)
-    tape, store = current_tape(), own_store()
+    tape, store, forms = current_tape(), own_store(), switched[0]
     context = store.context(fn)
     keys = keys_of(columns)
     rows = [None] * len(keys) if check else store.rows(context, keys)
@@ -211,7 +211,7 @@ def _call_or_replay(calls: Calls, check: bool) -> list[Any]:
         results.append(examples.call(index))
         marks.append(Mark(index, keys[index], before, mark(tape)))
     flags.kept = False
-    if marks:
+    if marks and switched[0] == forms:  # else what was recorded is in other forms than it will be the next time
         now = store.context(fn)
         if now.surroundings != context.surroundings:
             what = "map: a recording cannot be reused: the function changes a module or name that it reads"

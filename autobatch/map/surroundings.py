@@ -18,6 +18,7 @@ from ..record.cells.guard import guard
 from ..record.cells.reads import is_filled
 from ..record.context import is_frozen, without_cells
 from ..record.expressions import Tied
+from ..record.lengths import switched
 from ..record.shared import Shared
 from ..record.tape import state
 
@@ -51,7 +52,7 @@ class Surroundings:
         self._seen[key] = tied
         for oldest in list(self._seen)[:-_SEEN]:
             del self._seen[oldest]
-        modes = is_frozen(), state.training, without_cells.get(), default_dtype(), current_backend()
+        modes = is_frozen(), state.training, without_cells.get(), default_dtype(), current_backend(), switched[0]
         return (look.guard.prints, *modes), look.guard.leaves
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 VARIES = -1
 
+switched = [0]
+"""How often a family was seen to vary. Recordings that are kept for later are in the forms of one such number."""
+
 
 def varies(cache: dict[Any, Any], family: Any, length: int, entry: Any = None) -> bool:
     """Whether other lengths were seen of a family. The entry of the cache that is made for the first one is removed
@@ -24,5 +27,6 @@ def varies(cache: dict[Any, Any], family: Any, length: int, entry: Any = None) -
     if first in (None, length):
         return False
     cache[key] = VARIES, None
+    switched[0] += 1
     cache.pop(made, None)
     return True

@@ -818,3 +818,24 @@ def test_a_tensor_kept_beyond_its_recording() -> None:
         assert losses[0].numpy().shape == ()
         with pytest.raises(RecordingError, match="ended"):
             extra.numpy()
+
+
+@pytest.mark.parametrize("reuse", [True, "check"])
+def test_recordings_of_lengths_that_turn_out_to_vary_are_made_again(reuse: Any) -> None:
+    w = ab.Parameter(np.linspace(0.1, 0.3, 3))
+
+    @ab.cell
+    def step(rows: Any) -> Any:
+        return ab.tanh(rows) * 2.0
+
+    def fn(rows: Any) -> Any:
+        return ab.sum(ab.exp(step(ab.tensor(rows)) @ w))
+
+    examples = [np.full((n, 3), 0.1 * n) for n in (3, 3, 1, 5, 4)]
+    wanted = ab.evaluate(ab.map(fn, examples, batched=False))
+    launches = []
+    for _ in range(4):
+        with ab.profile() as profile:
+            np.testing.assert_allclose(ab.evaluate(ab.map(fn, examples, reuse=reuse)), wanted, 1e-6)
+        launches.append(profile.launches)
+    assert launches[-1] <= 4, launches

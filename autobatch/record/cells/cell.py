@@ -22,6 +22,7 @@ from ...ops.index import not_in_range
 from ...schedule.structures import LIST, PER_ELEMENT
 from ..context import is_frozen, without_cells
 from ..expressions import Tied
+from ..lengths import VARIES, switched
 from ..links import value_number
 from ..nodes import write
 from ..random import in_mode, signed, sync
@@ -38,9 +39,6 @@ from .results import assemble, element_of
 from .trace import Traced, changes_what_it_reads, trace
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
-
-VARIES = -1
-"""In place of a number of rows."""
 
 KEPT = 32
 """Most traces cached for arguments of one structure: the last ones."""
@@ -145,7 +143,9 @@ class Cell:
         first = self.lengths.setdefault((common, *mode), n)
         if first == n:
             return []
-        self.lengths[common, *mode] = VARIES
+        if first != VARIES:
+            self.lengths[common, *mode] = VARIES
+            switched[0] += 1
         return rows
 
     def _settled(self, now: Guard, flat: Flat, rows: Sequence[int]) -> Traced:
