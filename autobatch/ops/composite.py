@@ -126,7 +126,7 @@ def _along(op: Op, x: Any, axis: Axes | None) -> Any:
         return reshape(_along(op, reshape(x, (1,)), -1), ())
     axes = normalise_axes(op.name, axis, len(shape))
     if any(shape[a] == 0 for a in axes):
-        raise op_error(op.name, "the axis is empty", got=str(shape))
+        raise op_error(op.name, "the axis is empty", got=str(shape), repair="guard the call with an if")
     return apply(op, (x,), (axes[0] if len(axes) == 1 else axes,))
 
 
