@@ -237,7 +237,13 @@ def _differ_in_length(a: Signature, b: Signature) -> bool:
     """Whether two signatures differ in nothing but extents of their operands."""
 
     def rest(s: Signature) -> Any:
-        return [(x.kind, x.type.dtype, x.type.ndim) for x in s.slots], s.shared, s.data, repr(s.attrs), s.frozen
+        return (
+            [(x.kind, x.type.dtype, x.type.ndim) for x in s.slots],
+            [*map(id, s.shared)],
+            s.data,
+            repr(s.attrs),
+            s.frozen,
+        )
 
     return rest(a) == rest(b)
 
