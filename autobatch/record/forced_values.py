@@ -66,7 +66,7 @@ class Forcing:
         found = [
             f"{_counted(self.phases, 'phase')} of ab.map for {_counted(self.waiting, 'forced value')}, "
             f"{self.waiting / self.phases:,.1f} at a time: {self.waiting / self.under_way:.0%} of the examples under "
-            f"way; {launches:,} launches in all, {together:,} had none been forced"
+            f"way; launches that lead here: {launches:,}, had none been forced: {together:,}"
         ]
         for line, (times, phases) in sorted(self.lines.items(), key=lambda item: -item[1][0]):
             found.append(f"  {times:>6,}  at {line}, in {_counted(phases, 'phase')}")

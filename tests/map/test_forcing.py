@@ -47,7 +47,7 @@ def test_sixteen_values() -> None:
     reasons = batching_reasons(loss)
     assert reasons.bound == 5
     assert reasons.launches == reasons.ops + sum(r.launches for r in reasons.reasons)
-    assert f"{reasons.launches} launches in all, 5 had none been forced" in pending
+    assert f"launches that lead here: {reasons.launches}, had none been forced: 5" in pending
 
 
 def test_a_chain_across_forced_values_counts() -> None:
