@@ -41,7 +41,7 @@ def attention(
 
     Queries, and keys with their values, are rows of any number, of matrices or lists of vectors; examples of all
     lengths share one launch, without padding. No array of queries × keys is made, forward or backward (Rabe & Staats
-    2021; Dao et al. 2022).
+    2021; Dao et al. 2022), but of a floating mask, which is broadcast to all of them.
 
     Args:
         q: f[n, d], a list of vectors, f[n, heads, d], or one query f[d].

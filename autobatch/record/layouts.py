@@ -37,6 +37,9 @@ FLOAT64 = np.dtype(np.float64)
 MANY = 5
 """Joined vectors from which on their number is one that may vary: few are joined by code of their own."""
 
+MOST_OPERANDS = 16
+"""Parts from which on even a number that was not seen to vary is no part of a signature: compiling takes too long."""
+
 MOVES = frozenset((STACK, CONCAT, LOOKUP, RESHAPE, TRANSPOSE))
 """Ops that may be views."""
 
@@ -92,7 +95,7 @@ def _joined(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) ->
     type = first._type
     if type.layout != LEADING or attrs != (-1,) or type.ndim != (0 if op is STACK else 1):
         return None
-    if (op is CONCAT and n < MANY) or not varies(signatures, (op, type), n):
+    if (op is CONCAT and n < MANY) or not (varies(signatures, (op, type), n) or n >= MOST_OPERANDS):
         return None
     laid = tensor_type(type.dtype, (n * type.width,), ELEMENTS)
     if type.width == 1:

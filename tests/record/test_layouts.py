@@ -185,3 +185,12 @@ def test_columns_cut_into_heads_are_the_same_rows(batched: bool) -> None:
     with ab.profile() as profile:
         ab.evaluate(ab.map(lambda x: ab.tensor(x).reshape(len(x), 2, 3), cases))
     assert not batched or profile.launches == 0
+
+
+def test_a_stack_of_many_numbers_needs_no_code_of_its_length() -> None:
+    w = ab.Parameter(np.ones(2))
+
+    def fn(n: int) -> Any:
+        return ab.stack([ab.tensor([0.1 * k, 1.0]) @ w for k in range(n)])
+
+    assert [ab.map(fn, [n])[0]._type.layout for n in (40, 17)] == [ELEMENTS, ELEMENTS]
