@@ -78,6 +78,8 @@ def value_number(t: RecordedTensor, tape: Recording) -> int:
     found = tape.imports.get(key)
     if found is not None:
         return found
+    if t._id in old.failed:
+        raise old.failed[t._id]
     if old.state == OPEN and is_under_way(old):
         forced(t)  # it is another asyncio task's
     what = "a tensor of another thread's recording is used here"
@@ -128,6 +130,7 @@ local: Any = compiled(
         "key = old.serial, x._id",
         "known = tape.imports.get(key)",
         "if known is not None: return tape.tensors[known]",
+        "if old.failed and x._id in old.failed: raise old.failed[x._id]",
         "if old.state is not DONE and not old.is_constant: return x",
         "source, number = tape.sources.get(old), tape.cache.get(x._type)",
         "if source is None: source = source_of(old, x._id, tape)",
