@@ -100,7 +100,7 @@ class InlineCache:
         self.is_method = next(iter(parameters), "") == "self"
         self.paths: dict[tuple[Any, str, tuple[tuple[int, int], ...]], object] = {}
         self.watched: dict[tuple[int, str], _Watched] = {}
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # Ctrl-C may come just before it is released; this thread can go on then
         self.made = itertools.count()
         # Names that no parameter has.
         self.prefix = "_"
