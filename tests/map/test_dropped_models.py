@@ -19,6 +19,15 @@ DIM = 6
 EXAMPLES = [np.full(DIM, float(k)) for k in range(3)]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_older_is_collected() -> Iterator[None]:
+    """Each collection of what all earlier tests left would take seconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True, params=["numpy", "numba"])
 def any_backend(request: Any) -> Iterator[None]:
     with ab.backend(request.param):
