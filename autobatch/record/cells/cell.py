@@ -22,7 +22,7 @@ from ...ops.index import not_in_range
 from ...schedule.structures import LIST, PER_ELEMENT
 from ..context import is_frozen, without_cells
 from ..expressions import Tied
-from ..lengths import VARIES, switched
+from ..lengths import varies
 from ..links import value_number
 from ..nodes import write
 from ..random import in_mode, signed, sync
@@ -59,8 +59,8 @@ class Cell:
         self.is_method = next(iter(self.signature.parameters), "") == "self"
         is_remade = "<locals>" in fn.__qualname__ and fn.__closure__ is not None
         self.entries: dict[Any, list[Tied[Traced]]] = _by_code.setdefault(fn.__code__, {}) if is_remade else {}
-        self.lengths: dict[Any, int] = {}
-        """By what calls with matrices have in common but their number of rows: the first number, or `VARIES`."""
+        self.lengths: dict[Any, Any] = {}
+        """What `varies` has seen, by what calls with matrices have in common but their number of rows."""
         self.signatures: weakref.WeakValueDictionary[Any, Signature] = weakref.WeakValueDictionary()
         """Those of calls with any number of rows, by all they are."""
         self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Tied[Traced]]]] = weakref.WeakKeyDictionary()
@@ -138,15 +138,7 @@ class Cell:
     def _of_any_number(self, flat: Flat, mode: tuple[Any, ...]) -> list[int]:
         """The slots of matrices of one length, where that has been seen to vary; else none."""
         rows, n, common = matrices(flat)
-        if not rows:
-            return rows
-        first = self.lengths.setdefault((common, *mode), n)
-        if first == n:
-            return []
-        if first != VARIES:
-            self.lengths[common, *mode] = VARIES
-            switched[0] += 1
-        return rows
+        return rows if rows and varies(self.lengths, (common, *mode), n) else []
 
     def _settled(self, now: Guard, flat: Flat, rows: Sequence[int]) -> Traced:
         """What is traced when the function changes nothing that it reads. It may do so once, such as to keep what it
