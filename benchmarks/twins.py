@@ -16,6 +16,7 @@ import argparse
 import gc
 import importlib
 import math
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,20 +120,27 @@ def text_of(folder: str, batch: int | None, rows: Sequence[dict[str, Any]]) -> s
     return "\n".join([measure.table(title, header, lines), *notes])
 
 
-def main(folder: str, arguments: Sequence[str]) -> int:
-    """Measure and print the programs of a folder; returns 3 if a row is void."""
-    names: tuple[str, ...] = importlib.import_module(f"benchmarks.{folder}").PROGRAMS
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {folder}", description=__doc__)
+def asked(command: str, text: str | None, names: Sequence[str], size: str, arguments: Sequence[str]) -> Namespace:
+    """What the command line asks for; `size` names the number of examples in a minibatch. Prints the machine."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {command}", description=text)
     parser.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME", help=", ".join(names))
-    parser.add_argument("--batch", type=int, help="examples in a minibatch (default: each program's own)")
+    parser.add_argument(f"--{size}", type=int, help="examples in a minibatch (default: each program's own number)")
     parser.add_argument("--steps", type=int, default=N_STEPS, help=f"timed steps of every program (default {N_STEPS})")
     parser.add_argument("--quick", action="store_true", help="two steps of four examples: does it run at all?")
     parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.batch, options.steps = 4, 2
+        options.steps = 2
+        setattr(options, size, 4)
     for key, value in measure.machine().items():
         print(f"{key:9} {value}")
+    return options
+
+
+def main(folder: str, arguments: Sequence[str]) -> int:
+    """Measure and print the programs of a folder; returns 3 if a row is void."""
+    names: tuple[str, ...] = importlib.import_module(f"benchmarks.{folder}").PROGRAMS
+    options = asked(folder, __doc__, names, "batch", arguments)
     rows = [
         measured(folder, name, options.batch or load(folder, name).batch, options.steps)
         for name in options.names or names

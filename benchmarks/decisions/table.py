@@ -8,7 +8,6 @@ how many times longer the others take than batched.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ import autobatch as ab
 from benchmarks import measure
 from benchmarks.decisions import PROGRAMS
 from benchmarks.decisions.program import Program
-from benchmarks.twins import BATCHED, LOOP, N_STEPS, N_WARM, SECONDS, TORCH_LOOP
+from benchmarks.twins import BATCHED, LOOP, N_WARM, SECONDS, TORCH_LOOP, asked
 from benchmarks.workload import minibatches
 
 TEACHER = "teacher"
@@ -95,17 +94,7 @@ def text_of(rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; returns 3 if a program failed."""
     names = sorted({program.file for program in PROGRAMS})
-    parser = argparse.ArgumentParser(prog="python -m benchmarks decisions", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME", help=", ".join(names))
-    parser.add_argument("--examples", type=int, help="of a minibatch (default: each program's own number)")
-    parser.add_argument("--steps", type=int, default=N_STEPS, help=f"timed steps of every program (default {N_STEPS})")
-    parser.add_argument("--quick", action="store_true", help="two steps of four examples: does it run at all?")
-    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
-    options = parser.parse_args(arguments)
-    if options.quick:
-        options.examples, options.steps = 4, 2
-    for key, value in measure.machine().items():
-        print(f"{key:9} {value}")
+    options = asked("decisions", __doc__, names, "examples", arguments)
     chosen = [program for program in PROGRAMS if not options.names or program.file in options.names]
     rows = [measured(program, options.examples or program.n_examples, options.steps) for program in chosen]
     print(text_of(rows))

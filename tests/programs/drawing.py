@@ -523,26 +523,30 @@ def with_kinks(program: Program) -> bool:
     return bool(program.names & {*KINKED, "max", "no_grad", "force", "cell rows"}) or "max" in lists
 
 
+def draw_steps(draw: Any, drawer: Any, n_steps: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Let a drawer draw up to so many steps, and some sources; which values are summed, and which are returned."""
+    for _ in range(draw(st.integers(1, 3))):
+        drawer.source()
+    for _ in range(draw(st.integers(1, n_steps)) + n_steps // 3):
+        if draw(st.integers(0, 5)) == 0:
+            drawer.source()
+        else:
+            drawer.step()
+    values = range(len(drawer.steps))
+    used = {i for step in drawer.steps for i in step.inputs}
+    ends = [i for i in values if i not in used]
+    dead = draw(st.sampled_from(ends)) if len(ends) > 1 and draw(st.booleans()) else -1
+    return tuple(i for i in ends if i != dead), tuple(draw(st.lists(st.sampled_from(values), max_size=2)))
+
+
 @st.composite
 def programs(draw: Any, allowed: frozenset[str], n_steps: int = 12) -> Program:
     """A program made of the allowed steps."""
     routines = []
     for _ in range(draw(st.integers(1, 2))):
         drawer = _Drawer(draw, allowed)
-        for _ in range(draw(st.integers(1, 3))):
-            drawer.source()
-        for _ in range(draw(st.integers(1, n_steps)) + n_steps // 3):
-            if draw(st.integers(0, 5)) == 0:
-                drawer.source()
-            else:
-                drawer.step()
-        values = range(len(drawer.steps))
-        used = {i for step in drawer.steps for i in step.inputs}
-        ends = [i for i in values if i not in used]
-        dead = draw(st.sampled_from(ends)) if len(ends) > 1 and draw(st.booleans()) else -1
-        summed = [i for i in ends if i != dead]
-        returned = draw(st.lists(st.sampled_from(values), max_size=2))
-        routines.append(Routine(tuple(drawer.steps), tuple(summed), tuple(returned)))
+        summed, returned = draw_steps(draw, drawer, n_steps)
+        routines.append(Routine(tuple(drawer.steps), summed, returned))
     examples = []
     for _ in range(draw(st.integers(1, 5))):
         words = tuple(draw(st.lists(st.integers(0, 4), min_size=1, max_size=4)))

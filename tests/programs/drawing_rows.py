@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import autobatch as ab
 from autobatch import nn
+from tests.programs.drawing import draw_steps
 
 D = 4
 Shape = tuple[int | str, ...]
@@ -466,22 +467,11 @@ NOT_TWICE = frozenset(["inner grad"])
 def programs(draw: Any, allowed: frozenset[str], n_steps: int = 10) -> Program:
     """A program made of the allowed steps, and one to six examples."""
     drawer = _Drawer(draw, allowed)
-    for _ in range(draw(st.integers(1, 3))):
-        drawer.source()
-    for _ in range(draw(st.integers(1, n_steps)) + n_steps // 3):
-        if draw(st.integers(0, 5)) == 0:
-            drawer.source()
-        else:
-            drawer.step()
-    values = range(len(drawer.steps))
-    used = {i for step in drawer.steps for i in step.inputs}
-    ends = [i for i in values if i not in used]
-    dead = draw(st.sampled_from(ends)) if len(ends) > 1 and draw(st.booleans()) else -1
-    returned = tuple(draw(st.lists(st.sampled_from(values), max_size=2)))
+    summed, returned = draw_steps(draw, drawer, n_steps)
     examples = []
     for _ in range(draw(st.integers(1, 6))):
         n = draw(st.one_of(st.integers(drawer.least["n"], 5), st.just(19)))
         m = draw(st.integers(drawer.least["m"], 4)) if n else 0
         words, picked = (draw(st.lists(st.integers(0, 4), min_size=k, max_size=k)) for k in (n, m))
         examples.append(Example(tuple(words), tuple(picked), draw(st.integers(0, 2)), draw(st.integers(0, 1000))))
-    return Program(tuple(drawer.steps), tuple(i for i in ends if i != dead), returned, tuple(examples))
+    return Program(tuple(drawer.steps), summed, returned, tuple(examples))

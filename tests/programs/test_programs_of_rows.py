@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 
 import autobatch as ab
 from tests import requested
 from tests.programs.drawing_rows import CELLS, EVERYTHING, NOT_TWICE, Example, Model, Program, programs, run
-from tests.programs.test_random_programs import Gradients, equal, leaves
+from tests.programs.test_random_programs import Gradients, equal, leaves, outcomes
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +40,7 @@ def outcome(
     program: Program, examples: Sequence[Example], loss: Loss, model: Model, batched: bool
 ) -> tuple[list[Any], Gradients]:
     """Losses and returned values, and all gradients."""
-    ab.seed(7)
-    for p in model.parameters():
-        p.grad = None
-    results = ab.map(lambda e: loss(program, model, e), examples, batched=batched)
-    nothing = model.number * 0.0  # some programs read no parameter, and have nothing to reverse
-    (ab.sum([value for value, _ in results]) + nothing).backward()
-    gradients = {}
-    for name, p in model.named_parameters():
-        g = p.grad
-        gradients[name] = np.zeros(p.shape) if g is None else requested.host(g)
-    return ab.evaluate(results), gradients
+    return outcomes(lambda e: loss(program, model, e), examples, model, batched)
 
 
 def check_against_loop(program: Program, loss: Loss = plain) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +26,17 @@ def numpy_in_float64() -> Iterator[None]:
 
 def outcome(program: Program, model: Model, batched: bool, cells: bool = True) -> tuple[list[Any], Gradients]:
     """Losses and returned values, and all gradients."""
+    return outcomes(lambda e: run(program.routines[e.routine], model, e, cells), program.examples, model, batched)
+
+
+def outcomes(
+    fn: Callable[[Any], Any], examples: Sequence[Any], model: Any, batched: bool
+) -> tuple[list[Any], Gradients]:
+    """What a function gives for examples, a loss and values for each, and all gradients of the losses' sum."""
     ab.seed(7)
     for p in model.parameters():
         p.grad = None
-    results = ab.map(lambda e: run(program.routines[e.routine], model, e, cells), program.examples, batched=batched)
+    results = ab.map(fn, examples, batched=batched)
     nothing = model.number * 0.0  # some programs read no parameter, and have nothing to reverse
     (ab.sum([loss for loss, _ in results]) + nothing).backward()
     gradients = {}
