@@ -20,7 +20,7 @@ import numpy as np
 import autobatch as ab
 from autobatch.backends.host.arena import arena
 from autobatch.run.execute import HostRun
-from autobatch.schedule.structures import CONCAT_ROWS, SLICE_ROWS
+from autobatch.schedule.structures import CONCAT_ROWS, TAKE_ROWS
 from benchmarks import measure
 from benchmarks.workload import CELLS, NO_CELLS, WORKLOADS, Workload, load, minibatches
 
@@ -37,7 +37,7 @@ def needed(run: HostRun) -> dict[str, int]:
     pool = table.result_pool[table.result_of[sig] + np.arange(node.size) - tape.value_of[node]]
     width = np.array([columns * np.dtype(dtype).itemsize for columns, dtype in tape.pools])
     floating = np.array([np.dtype(dtype).kind == "f" for _, dtype in tape.pools])
-    view = np.isin(table.kind[sig], (CONCAT_ROWS, SLICE_ROWS))
+    view = np.isin(table.kind[sig], (CONCAT_ROWS, TAKE_ROWS))
     n_bytes = np.where((plan.start != -1) & ~view, plan.count * width[pool], 0)
     carries = (np.asarray(run.needs)[node] != 0) & floating[pool]
     return {

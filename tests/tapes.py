@@ -4,7 +4,8 @@
     p*2 = payload               two rows that came from outside
     c = cell a a                one row from two operands
     l = join [a c]              a view of the rows of a list
-    s = slice l # 1 -1 2        a view of rows 1 and 0
+    s = take l # 1 -1 2         a view of rows 1 and 0
+    s = take l # 0 0 3 1 1 0    a view of rows 1, 1 and 0
     t~0 = tanh l                as many rows as operand 0
     u*2^0 = each l:             two rows for each row of l
     y = sum [a c]               one row from a list
@@ -32,12 +33,12 @@ from autobatch.schedule.structures import (
     ONE,
     PAYLOAD,
     PER_ELEMENT,
-    SLICE_ROWS,
+    TAKE_ROWS,
     SignatureTable,
     Tape,
 )
 
-KINDS = {"join": CONCAT_ROWS, "slice": SLICE_ROWS, "payload": PAYLOAD}
+KINDS = {"join": CONCAT_ROWS, "take": TAKE_ROWS, "payload": PAYLOAD}
 RESULT = re.compile(r"(\w+?)(?:\*(\d+))?(?:([~^])(\d+))?(?:@(\d+))?$")
 
 
@@ -82,7 +83,7 @@ class Drawing:
             if kind == CONCAT_ROWS:
                 n_rows = sum(self.rows[value] for value in slots[0])
                 result = (PER_ELEMENT, 0, 1, forms[0][2][0] if forms[0][2] else int(pool or 0))
-            elif kind == SLICE_ROWS:
+            elif kind == TAKE_ROWS:
                 n_rows = ints[2]
                 result = (FROM_DATA, 0, 1, forms[0][2][0])
             elif rule:
@@ -96,7 +97,8 @@ class Drawing:
             self.number[name] = len(self.rows)
             self.rows.append(n_rows)
             self.pool.append(result[3])
-        key = (op, kind, tuple(forms), tuple(results), len(ints), len(floats))
+        n_ints = 3 if kind == TAKE_ROWS else len(ints)
+        key = (op, kind, tuple(forms), tuple(results), n_ints, len(floats))
         self.sig.append(self.signatures.setdefault(key, len(self.signatures)))
         self.slots.append(slots)
         self.values.append(len(names))
@@ -172,7 +174,7 @@ def random_tapes(choose: st.DrawFn) -> Tape:
         usual = [old for old in names if drawing.pool[drawing.number[old]] == 0]
         single = [old for old in usual if drawing.rows[drawing.number[old]] == 1]
         ops = ["leaf", "payload"]
-        ops += ["cell", "tanh", "each", "join", "slice"] if usual else []
+        ops += ["cell", "tanh", "each", "join", "take"] if usual else []
         ops += ["sum", "twice"] if single else []
         op = choose(st.sampled_from(ops))
         if op == "leaf":
@@ -187,7 +189,12 @@ def random_tapes(choose: st.DrawFn) -> Tape:
             text = f"{name}*{choose(st.integers(0, 2))}^1 = each {pick(usual)} {pick(usual)}:"
         elif op == "join":
             text = f"{name} = join {some(usual)}"
-        elif op == "slice":
+        elif op == "take" and choose(st.booleans()):
+            base = pick(usual)
+            rows = drawing.rows[drawing.number[base]]
+            numbers = choose(st.lists(st.integers(0, rows - 1), max_size=5)) if rows else []
+            text = f"{name} = take {base} # 0 0 {len(numbers)} {' '.join(map(str, numbers))}"
+        elif op == "take":
             base = pick(usual)
             rows = drawing.rows[drawing.number[base]]
             n = choose(st.integers(0, rows))
@@ -196,7 +203,7 @@ def random_tapes(choose: st.DrawFn) -> Tape:
             if n == 0 or reach >= rows:
                 n, step, reach = min(n, 1), 1, 0
             low = choose(st.integers(0, max(rows - 1 - reach, 0)))
-            text = f"{name} = slice {base} # {low if step > 0 else low + reach} {step} {n}"
+            text = f"{name} = take {base} # {low if step > 0 else low + reach} {step} {n}"
         elif op == "sum":
             text = f"{name} = sum {some(single)}"
         else:

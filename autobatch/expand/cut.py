@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..base.jit import njit
-from ..schedule.structures import Expansion, Ints, Part, SignatureTable, Tape, bounds, ragged
+from ..schedule.structures import TAKE_ROWS, Expansion, Ints, Part, SignatureTable, Tape, bounds, ragged
 
 __all__ = ["expand", "own_chains", "rewrite", "rule_arrays"]
 
@@ -72,7 +72,7 @@ def rewrite(tape: Tape, rule: Ints, rules: tuple[Ints, ...]) -> Expansion:
     """
     sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, number, origin = _rewrite(
         tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, tape.int_of, tape.float_of, tape.ints,
-        tape.floats, rule, *rules,
+        tape.floats, tape.signatures.kind, rule, *rules,
     )  # fmt: skip
     new = dataclasses.replace(
         tape, sig=sig, slot_of=slot_of, arg_of=arg_of, args=args, value_of=value_of, int_of=int_of,
@@ -90,7 +90,7 @@ def _behind(own: Ints, lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
 
 @njit
 def _rewrite(  # type: ignore[no-untyped-def]
-    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, rule, size,
+    sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, kind, rule, size,
     part_of, part_sig, part_slot_of, part_slots, part_result_of, part_results, part_int_of, part_ints, part_float_of,
     part_floats,
 ):  # fmt: skip
@@ -101,7 +101,8 @@ def _rewrite(  # type: ignore[no-untyped-def]
         for p in range(part_of[rule[i]], part_of[rule[i] + 1]):
             n_nodes += 1
             n_values += part_result_of[p + 1] - part_result_of[p]
-            n_ints += part_int_of[p + 1] - part_int_of[p]
+            is_view = kind[part_sig[p]] == TAKE_ROWS  # which may have more integers than others of its signature
+            n_ints += int_of[i + 1] - int_of[i] if is_view else part_int_of[p + 1] - part_int_of[p]
             n_floats += part_float_of[p + 1] - part_float_of[p]
             n_slots += part_slot_of[p + 1] - part_slot_of[p]
             for q in range(part_slot_of[p], part_slot_of[p + 1]):
@@ -146,9 +147,14 @@ def _rewrite(  # type: ignore[no-untyped-def]
                 if part_results[r] >= 0:
                     number[value_of[i] + part_results[r]] = value
                 value += 1
-            for c in range(part_int_of[p], part_int_of[p + 1]):
-                new_ints[at_int] = ints[int_of[i] + part_ints[c]]
-                at_int += 1
+            if kind[part_sig[p]] == TAKE_ROWS:
+                for c in range(int_of[i], int_of[i + 1]):
+                    new_ints[at_int] = ints[c]
+                    at_int += 1
+            else:
+                for c in range(part_int_of[p], part_int_of[p + 1]):
+                    new_ints[at_int] = ints[int_of[i] + part_ints[c]]
+                    at_int += 1
             for c in range(part_float_of[p], part_float_of[p + 1]):
                 new_floats[at_float] = floats[float_of[i] + part_floats[c]]
                 at_float += 1

@@ -29,7 +29,7 @@ from ..record.tensor import RecordedTensor, iterate_tensors
 from ..run.execute import Run
 from ..schedule.place import place
 from ..schedule.schedule import leading_to, schedule
-from ..schedule.structures import KERNEL, PAYLOAD, SLICE_ROWS, Expansion, Plan, Schedule, Tape
+from ..schedule.structures import KERNEL, PAYLOAD, TAKE_ROWS, Expansion, Plan, Schedule, Tape
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Inspected:
     def node_of(self, t: RecordedTensor) -> int:
         """The node that a tensor is a result of; views of some rows of one value are followed."""
         node = self.producer(self.expansion.value(t._id))
-        while self.kind(node) == SLICE_ROWS:
+        while self.kind(node) == TAKE_ROWS:
             node = self.producer(self.arguments(node)[0])
         return node
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..base.jit import njit
 from ..ops.random import mix
+from ..record.assemble import n_listed_compiled
 
 LENGTH, SIGNATURE, VALUE, OUTSIDE = 0, 1, 2, 3
 """Kinds of entries."""
@@ -54,7 +55,7 @@ class Column:
 
 
 @njit
-def encode(stream, ints, starts, slot_of, slot_kind, n_results, n_ints, draws, local):  # type: ignore[no-untyped-def]
+def encode(stream, ints, starts, kind_of, slot_of, slot_kind, n_results, n_ints, draws, local):  # type: ignore[no-untyped-def]
     """Ranges of a tape's stream → code and kind of entries, kept nodes, keys of draws, and where each example's end.
 
     starts: int64[m, 5], of each example the range of the stream, first value, first node, first of the int data;
@@ -117,7 +118,7 @@ def encode(stream, ints, starts, slot_of, slot_kind, n_results, n_ints, draws, l
                 key_at[k] = datum + n_ints[s] - 2 - starts[r, 4]
                 key_stream[k] = ints[datum + n_ints[s] - 2]
                 k += 1
-            datum += n_ints[s]
+            datum += n_ints[s] + n_listed_compiled(kind_of[s], ints, datum)
             for _ in range(n_results[s]):
                 local[value] = own
                 own += 1

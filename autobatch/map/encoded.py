@@ -66,7 +66,7 @@ class Encoded:
         stream, n_results = np.array(tape.stream[low[0] : high[0]], np.int32), np.diff(table.result_of)
         draws = np.array([s.draws for s in tape.signatures], np.bool_)
         self.code, self.kind, nodes, self.keys, streams, ends, fault = encode(
-            stream, self.ints, starts, table.slot_of, table.slot_kind, n_results, table.n_ints, draws, local
+            stream, self.ints, starts, table.kind, table.slot_of, table.slot_kind, n_results, table.n_ints, draws, local
         )
         if fault[0] >= 0:
             self._refuse(int(fault[0]), "it reads a value recorded outside of the example", int(fault[1]))

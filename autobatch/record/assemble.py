@@ -17,7 +17,7 @@ import numpy as np
 from ..base.cpython import as_int32
 from ..base.jit import njit
 from ..base.types import Array
-from ..schedule.structures import EACH, LIST, SignatureTable, Tape
+from ..schedule.structures import EACH, LIST, TAKE_ROWS, SignatureTable, Tape
 from .signature import Signature
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ def parsed(
 ) -> Tape:
     """The arrays of a recording whose stream and signatures are arrays already."""
     ints, floats = listed(recording, "ints", np.int64), listed(recording, "floats", np.float64)
-    nodes = nodes_of(stream, table, recording.n_nodes)
+    nodes = nodes_of(stream, ints, table, recording.n_nodes)
     return Tape(table, *nodes, ints, floats, np.array(roots, np.int32), list(pools))
 
 
 def nodes_of(
-    stream: Array, table: SignatureTable, n_nodes: int
+    stream: Array, ints: Array, table: SignatureTable, n_nodes: int
 ) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
     """Of each node in a stream: signature, slots, their arguments, values and data, as `Tape` has them."""
     n_results = np.diff(table.result_of).astype(np.int32)
@@ -49,7 +49,7 @@ def nodes_of(
     sig, args, arg_of = (np.empty(n, np.int32) for n in (n_nodes, stream.size, stream.size + 1))
     slot_of, value_of, int_of, float_of = (np.empty(n_nodes + 1, np.int32) for _ in range(4))
     n_slots, n_args = _parse(
-        stream, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats,
+        stream, ints, table.kind, table.slot_of, table.slot_kind, n_results, table.n_ints, table.n_floats,
         sig, slot_of, arg_of, args, value_of, int_of, float_of,
     )  # fmt: skip
     return sig, slot_of, arg_of[: n_slots + 1], args[:n_args], value_of, int_of, float_of
@@ -69,10 +69,19 @@ def listed(recording: Recording, name: str, dtype: Any) -> Array:
     return np.concatenate([*parts, own[done:]])
 
 
+def n_listed(kind: int, ints: Any, at: int) -> int:
+    """How many numbers of rows follow the int data, from `at` on, of a node of a signature of this kind."""
+    return ints[at + 2] if kind == TAKE_ROWS and ints[at + 1] == 0 else 0
+
+
+n_listed_compiled = njit(n_listed)
+
+
 @njit
 def _parse(  # type: ignore[no-untyped-def]
-    stream, slot_of, slot_kind, n_results, n_ints, n_floats, sig, node_slot, arg_of, args, value_of, int_of, float_of
-):
+    stream, int_data, kind, slot_of, slot_kind, n_results, n_ints, n_floats, sig, node_slot, arg_of, args, value_of,
+    int_of, float_of,
+):  # fmt: skip
     """Fill in what `nodes_of` gives; how many slots and arguments there are."""
     n_nodes = sig.size
     at = slots = n_args = values = ints = floats = 0
@@ -96,7 +105,7 @@ def _parse(  # type: ignore[no-untyped-def]
                 n_args += 1
                 at += 1
         values += n_results[s]
-        ints += n_ints[s]
+        ints += n_ints[s] + n_listed_compiled(kind[s], int_data, ints)
         floats += n_floats[s]
     node_slot[n_nodes] = slots
     arg_of[slots] = n_args

@@ -17,8 +17,20 @@ from ..ir.graph import NODE, Graph
 from ..ir.vjp import differentiable, vjp
 from ..ops.declare import apply
 from ..ops.index import SCATTER_ADD
-from ..ops.movement import CONCAT
-from ..schedule.structures import AS_SLOT, CONCAT_ROWS, EACH, KERNEL, LIST, ONE, PAYLOAD, PER_ELEMENT, Result, Slot
+from ..schedule.structures import (
+    AS_SLOT,
+    CONCAT_ROWS,
+    EACH,
+    KERNEL,
+    LIST,
+    ONE,
+    PAYLOAD,
+    PER_ELEMENT,
+    Result,
+    Slot,
+    row_numbers,
+)
+from .assemble import n_listed
 from .links import lift, value_number
 from .nodes import write
 from .recorder import tensor
@@ -26,7 +38,7 @@ from .shared import Shared, SharedExpression, in_order
 from .signature import Signature
 from .tape import Recording, current_tape
 from .tensor import RecordedTensor
-from .views import laid_out, view_rows
+from .views import laid_out, spread_rows, view_rows
 
 Wrt = list[tuple[str, int]]
 """What the results of a derivative belong to: ("rows", slot) or ("shared", number of the shared operand)."""
@@ -146,26 +158,19 @@ class Sweep:
         self.cotangents[a] = laid_out(self.cotangents[a], layout)
 
     def _reverse_view(self, node: _Node) -> None:
-        """Cotangent of a view of rows: zeros with the cotangent put into those rows."""
-        start, step, count = self.tape.ints[node.ints : node.ints + 3]
+        """Cotangent of a view of rows: zeros with the cotangent put into, or added to, those rows."""
+        ints = self.tape.ints[node.ints : node.ints + 3]
         a = node.slots[0][0]
         g, type = self.cotangents[node.first], self.tensors[a]._type
-        if (start, step, count) == (0, 1, type.rows):
-            self._give(a, view_rows(g, 0, 1, count, "slice", type))
+        if ints == [0, 1, type.rows]:
+            self._give(a, view_rows(g, 0, 1, type.rows, "slice", type))
             return
-        ids = np.asarray(start if node.signature.attrs[0] == "pick" else start + step * np.arange(count))
-        if type.layout == LEADING and g._type.layout == LEADING:
-            self._give(a, apply(SCATTER_ADD, (g, tensor(ids)), (type.rows,)))
+        rows = row_numbers([*ints, *self.tape.ints[node.ints + 3 : node.ints + 3 + ints[2]]])
+        if len(set(rows.tolist())) == len(rows):
+            self._give(a, spread_rows(g, rows.tolist(), type))
             return
-        if abs(step) != 1:
-            rows = view_rows(g, 0, 1, count, "slice", tensor_type(type.dtype, (count, type.width)))
-            whole = apply(SCATTER_ADD, (rows, tensor(ids.reshape(-1))), (type.rows,))
-        else:  # rows of zeros before and after it
-            low, first = (start, 0) if step == 1 else (start - count + 1, count - 1)
-            rows = view_rows(g, first, step, count, "slice", tensor_type(type.dtype, (count, type.width)))
-            zeros = [np.zeros((n, type.width), type.dtype) for n in (low, type.rows - low - count)]
-            before, after = (lift(z, self.tape) for z in zeros)
-            whole = apply(CONCAT, (before, rows, after), (-2,))
+        parts = view_rows(g, 0, 1, len(rows), "slice", tensor_type(type.dtype, (len(rows), type.width)))
+        whole = apply(SCATTER_ADD, (parts, tensor(rows)), (type.rows,))
         self._give(a, view_rows(whole, 0, 1, type.rows, "slice", type))
 
     def _write(self, derived: Signature, wrt: Wrt, node: _Node, operands: list[Any]) -> list[RecordedTensor]:
@@ -240,7 +245,7 @@ def _nodes(tape: Recording) -> Iterator[_Node]:
             at += n
         yield _Node(signature, slots, first, ints, floats)
         first += len(signature.results)
-        ints += signature.n_ints
+        ints += signature.n_ints + n_listed(signature.kind, tape.ints, ints)
         floats += signature.n_floats
 
 

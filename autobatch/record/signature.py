@@ -11,7 +11,7 @@ from ..compile.kernel import Kernel, kernel_of
 from ..compile.rewrites.flatten_operands import flatten_operands
 from ..ir.graph import Graph, hashable
 from ..run.feed import Feed
-from ..schedule.structures import EACH, LIST, ONE, PAYLOAD, SLICE_ROWS, Result, Slot
+from ..schedule.structures import EACH, LIST, ONE, PAYLOAD, TAKE_ROWS, Result, Slot
 from .decisions import Decisions
 from .shared import Shared
 
@@ -54,7 +54,7 @@ class Signature:
     _kernel: Kernel | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        self.n_ints = 3 if self.kind == SLICE_ROWS else self.data.count("i")
+        self.n_ints = 3 if self.kind == TAKE_ROWS else self.data.count("i")
         self.n_floats = self.data.count("f")
         self.trainable = frozenset(k for k, x in enumerate(self.shared) if x.trainable and not self.frozen)
         first: dict[int, int] = {}

@@ -231,7 +231,8 @@ class Recording(TensorList):
 
     def _node_in(self, block: Block, value: int) -> int:
         if block.firsts is None:
-            block.firsts = nodes_of(block.stream, signature_table(self.signatures, {}), block.places.size)[4]
+            table = signature_table(self.signatures, {})
+            block.firsts = nodes_of(block.stream, block.ints, table, block.places.size)[4]
         return int(np.searchsorted(block.firsts, value, side="right")) - 1
 
     def put(self, block: Block, payloads: list[tuple[int, Array]], tensors: list[RecordedTensor]) -> None:

@@ -1,8 +1,9 @@
-"""Views: slices of rows, and stack or concat along the axis of the rows, which copy nothing; and other layouts."""
+"""Views: rows by their numbers, and stack or concat along the axis of the rows, which copy nothing; other layouts."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from ..base.types import COLUMNS, ELEMENTS, LEADING, Array, Type, size_of, tensor_type
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
-from ..ops.movement import CONCAT, STACK, as_rows, with_extent
-from ..schedule.structures import CONCAT_ROWS, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, SLICE_ROWS, Result, Slot
-from .links import shared_row, value_number
+from ..ops.movement import STACK, as_rows, with_extent
+from ..schedule.structures import CONCAT_ROWS, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, TAKE_ROWS, Result, Slot
+from .links import lift, shared_row, value_number
 from .nodes import write
 from .shared import Shared
 from .signature import Signature
@@ -22,11 +23,15 @@ from .tensor import RecordedTensor
 
 def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, type: Type) -> RecordedTensor:
     """Rows start, start + step, … of a value as a value of this type; how is "slice", or "pick" for a single row."""
+    return _taken(t, (start, step, count), how, type)
+
+
+def _taken(t: RecordedTensor, ints: Sequence[int], how: str, type: Type) -> RecordedTensor:
     tape = current_tape()
     frozen = tape.cache is tape.caches[True]
     id = _source_number(t, tape, frozen)
     number = _number(how, t._type.width, t.dtype, tape)
-    return write(tape, number, (id,), (type,), ints=(start, step, count))[0]
+    return write(tape, number, (id,), (type,), ints=ints)[0]
 
 
 _views: dict[Any, Signature] = {}
@@ -44,7 +49,7 @@ def _number(how: str, width: int, dtype: np.dtype[Any], tape: Recording) -> int:
             operand = tensor_type(dtype, (width,) if how == "stack" else (1, width))
             found = _views[key] = Signature(
                 name=how if joins else "rows",
-                kind=CONCAT_ROWS if joins else SLICE_ROWS,
+                kind=CONCAT_ROWS if joins else TAKE_ROWS,
                 slots=(Slot(LIST if joins else ONE, operand),),
                 results=(Result(width, dtype, PER_ELEMENT, 0, 1) if joins else Result(width, dtype, FROM_DATA),),
                 attrs=(how,),
@@ -127,38 +132,38 @@ def slice_rows(t: RecordedTensor, axis: int, start: int, length: int, step: int)
     return view_rows(t, start * size, step, length * size, "slice", part)
 
 
-MOST_SLICES = 64
-"""Slices that rows are gathered by, at most: each is a node; many are gathered by a kernel, one for each length."""
-
-
 def gather_rows(t: RecordedTensor, index: Array) -> RecordedTensor | None:
-    """Rows with these numbers, which are known, as slices that are joined; None where that is no view."""
-    if index.ndim != 1 or not index.size or index.dtype.kind not in "iu" or not t.shape[0]:
+    """Parts of the first axis with these numbers, which are known and in range, as a view; None where it is none."""
+    type = t._type
+    if type.layout == COLUMNS or (type.layout == LEADING and (type.ndim < 2 or index.ndim != 1)):
         return None
-    found = _slices((index % t.shape[0]).tolist())
-    parts = [slice_rows(t, 0, *part) for part in found] if len(found) <= MOST_SLICES else [None]
-    whole = [part for part in parts if part is not None]
-    if len(whole) < len(parts):
-        return None
-    return whole[0] if len(whole) == 1 else join_rows(CONCAT, tuple(whole), (-t.ndim,), current_tape())
+    n = type.shape[0]
+    rows = [k + n if k < 0 else k for k in index.reshape(-1).tolist()]
+    size = 1 if type.layout == LEADING else size_of(type.shape[1:])
+    if size != 1:
+        rows = [k * size + part for k in rows for part in range(size)]
+    shape = (*index.shape, *type.shape[1:])
+    return taken_rows(t, rows, tensor_type(type.dtype, shape, type.layout))
 
 
-def _slices(rows: list[int]) -> list[tuple[int, int, int]]:
-    """Row numbers as slices: start, length, step; a row that is there twice is in two.
+def taken_rows(t: RecordedTensor, rows: list[int], type: Type) -> RecordedTensor:
+    """The rows of a value with these numbers as a value of this type."""
+    return _taken(t, (0, 0, len(rows), *rows), "slice", type)
 
-    >>> _slices([4, 5, 6, 2, 2, 1])
-    [(4, 3, 1), (2, 1, 1), (2, 2, -1)]
-    """
-    found, k = [], 0
-    while k < len(rows):
-        end, step = k + 1, 1
-        if end < len(rows) and rows[end] != rows[k]:
-            step = rows[end] - rows[k]
-            while end < len(rows) and rows[end] - rows[end - 1] == step:
-                end += 1
-        found.append((rows[k], end - k, step))
-        k = end
-    return found
+
+def spread_rows(g: RecordedTensor, rows: list[int], type: Type) -> RecordedTensor:
+    """A value of this type with the rows of g at these places, all of them different, and zeros elsewhere, as a view:
+    of the rows of g, and of one of zeros."""
+    tape = current_tape()
+    width, dtype = type.width, type.dtype
+    source = _source_number(g, tape, tape.cache is tape.caches[True])
+    zeros = lift(np.zeros((1, width), dtype), tape)._id
+    whole = tensor_type(dtype, (len(rows) + 1, width))
+    joined = write(tape, _number("concat", width, dtype, tape), (2, source, zeros), (whole,))[0]
+    places = [len(rows)] * type.rows
+    for k, row in enumerate(rows):
+        places[row] = k
+    return taken_rows(joined, places, type)
 
 
 def has_rows(t: Any) -> bool:

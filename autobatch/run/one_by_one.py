@@ -19,7 +19,7 @@ from ..base.types import Array, Type
 from ..ir.graph import Graph, Origin
 from ..ir.interpret import Read, interpret
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
-from ..schedule.structures import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, SLICE_ROWS, Tape
+from ..schedule.structures import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, TAKE_ROWS, Tape, row_numbers
 from .backward import GiveDense, GiveRows
 from .protocols import SharedOperand, Signature
 
@@ -75,7 +75,7 @@ class LoopRun:
             self.values[first] = payloads[first]
         elif signature.kind == CONCAT_ROWS:
             self.values[first] = np.concatenate([self._view(a, signature) for a in slots[0]])
-        elif signature.kind == SLICE_ROWS:
+        elif signature.kind == TAKE_ROWS:
             self.values[first] = self._view(slots[0][0], signature)[self._picked(node, signature)]
         else:
             for k, result in enumerate(self._run(node, signature, slots)):
@@ -89,8 +89,8 @@ class LoopRun:
         return rows
 
     def _picked(self, node: int, signature: Signature) -> Any:
-        start, step, count = self.tape.ints[self.tape.int_of[node] : self.tape.int_of[node] + 3].tolist()
-        return start if signature.attrs[0] == "pick" else start + step * np.arange(count)
+        numbers = row_numbers(self.tape.ints[self.tape.int_of[node] : self.tape.int_of[node + 1]])
+        return numbers[0] if signature.attrs[0] == "pick" else numbers
 
     def _reader(
         self, node: int, signature: Signature, slots: list[list[int]], row: int, cotangents: Sequence[Any] = ()
@@ -173,9 +173,9 @@ class LoopRun:
                     n = len(self._view(a, signature))
                     self._add(grads, a, grads[first][at : at + n])
                     at += n
-            elif signature.kind == SLICE_ROWS:
+            elif signature.kind == TAKE_ROWS:
                 whole = np.zeros_like(self._view(slots[0][0], signature))
-                whole[self._picked(node, signature)] = grads[first]
+                np.add.at(whole, self._picked(node, signature), grads[first])
                 self._add(grads, slots[0][0], whole)
             else:
                 self._reverse_node(node, slots, grads, dense, rows)

@@ -16,7 +16,7 @@ from .structures import (
     ONE,
     PAYLOAD,
     PER_ELEMENT,
-    SLICE_ROWS,
+    TAKE_ROWS,
     Plan,
     Schedule,
     Tape,
@@ -134,14 +134,13 @@ def check_plan(tape: Tape, schedule: Schedule, plan: Plan, keep: bool | Bools = 
             pool_of[value] = result_pool[r]
             if kind[sig[i]] == CONCAT_ROWS:
                 held[value] = [row for arg in slots[0] for row in held[arg]]
-            elif kind[sig[i]] == SLICE_ROWS:
-                first, step, n_rows = ints[tape.int_of[i] : tape.int_of[i] + 3]
+            elif kind[sig[i]] == TAKE_ROWS:
+                first, step, n_rows, *numbers = ints[tape.int_of[i] : tape.int_of[i + 1]]
                 base = held[slots[0][0]]
-                hold(
-                    n_rows == 0 or (0 <= first < len(base) and 0 <= first + step * (n_rows - 1) < len(base)),
-                    f"node {i} takes rows that value {slots[0][0]} has not",
-                )
-                held[value] = [base[first + step * k] for k in range(n_rows)]
+                taken = [first + step * k for k in range(n_rows)] if step else numbers
+                hold(len(taken) == n_rows, f"node {i} has not the numbers of {n_rows} rows")
+                hold(all(0 <= k < len(base) for k in taken), f"node {i} takes rows that value {slots[0][0]} has not")
+                held[value] = [base[k] for k in taken]
             else:
                 ref = int(s.result_ref[r])
                 if rule[r] == FIXED:

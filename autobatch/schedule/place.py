@@ -46,7 +46,7 @@ from .structures import (
     ONE,
     PAYLOAD,
     PER_ELEMENT,
-    SLICE_ROWS,
+    TAKE_ROWS,
     Ints,
     Plan,
     Schedule,
@@ -157,7 +157,7 @@ def _count_rows(
             count[value_of[i]] = n_read
             n_view_rows += n_read
             continue
-        if kind[s] == SLICE_ROWS:
+        if kind[s] == TAKE_ROWS:
             count[value_of[i]] = ints[int_of[i] + 2]
             n_view_rows += count[value_of[i]]
             continue
@@ -227,7 +227,7 @@ def _resolve_views(
     scattered = np.empty(n_view_rows, np.int32)
     used = 0
     for i in range(sig.size):
-        if not live[i] or (kind[sig[i]] != CONCAT_ROWS and kind[sig[i]] != SLICE_ROWS):
+        if not live[i] or (kind[sig[i]] != CONCAT_ROWS and kind[sig[i]] != TAKE_ROWS):
             continue
         value = value_of[i]
         n_rows = count[value]
@@ -255,30 +255,22 @@ def _resolve_views(
                         used += 1
         else:
             begin = start[args[first_arg]]
-            first = ints[int_of[i]]
-            step = ints[int_of[i] + 1]
-            if begin >= 0:
-                if n_rows == 1 or step == 1:
-                    start[value] = begin + first
-                else:
-                    start[value] = -used - 2
-                    for r in range(n_rows):
-                        scattered[used] = begin + first + step * r
-                        used += 1
+            at = int_of[i]
+            first = ints[at]
+            step = ints[at + 1]
+            if begin >= 0 and step == 1:
+                start[value] = begin + first
+                continue
+            whole = True
+            for r in range(n_rows):
+                row = first + step * r if step != 0 else ints[at + 3 + r]
+                scattered[used + r] = begin + row if begin >= 0 else scattered[-begin - 2 + row]
+                whole = whole and scattered[used + r] == scattered[used] + r
+            if whole:
+                start[value] = scattered[used]
             else:
-                listed = -begin - 2 + first
-                r = 1
-                while r < n_rows and scattered[listed + step * r] == scattered[listed] + r:
-                    r += 1
-                if r == n_rows:
-                    start[value] = scattered[listed]
-                elif step == 1:
-                    start[value] = -listed - 2
-                else:
-                    start[value] = -used - 2
-                    for r in range(n_rows):
-                        scattered[used] = scattered[listed + step * r]
-                        used += 1
+                start[value] = -used - 2
+                used += n_rows
     return scattered[:used].copy()
 
 

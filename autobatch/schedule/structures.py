@@ -18,16 +18,16 @@ from ..base.types import Type
 
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 
-KERNEL, CONCAT_ROWS, SLICE_ROWS, PAYLOAD = 0, 1, 2, 3
-"""Kinds of signature: a kernel launch; a view that joins rows of a list of values; a view of part of the rows of one
-value (int data: start, step, count); a host input (no operands)."""
+KERNEL, CONCAT_ROWS, TAKE_ROWS, PAYLOAD = 0, 1, 2, 3
+"""Kinds of signature: a kernel launch; a view that joins rows of a list of values; a view of some rows of one value
+(int data: start, step, count; after a step of 0 the number of each row follows); a host input (no operands)."""
 
 ONE, LIST, EACH = 0, 1, 2
 """Kinds of operand slot: one value; a list of values; one value whose rows are the elements of a list."""
 
 FIXED, AS_SLOT, PER_ELEMENT, FROM_DATA = 0, 1, 2, 3
 """How many rows a result has: `rows`; as many as the value in slot `ref`; `rows` for each element of the LIST or EACH
-slot `ref`; the third int datum (SLICE_ROWS) """
+slot `ref`; the third int datum (TAKE_ROWS)."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,7 +56,7 @@ class Result:
 
 
 _SHOWN = 12
-_KIND_NAMES = ("kernel", "concat", "slice", "payload")
+_KIND_NAMES = ("kernel", "concat", "rows", "payload")
 _DOTS = "..."
 
 
@@ -78,7 +78,7 @@ def _some(things: list[str], shown: int = 6) -> str:
 class SignatureTable:
     """What the array stages need to know of the S signatures of one tape."""
 
-    kind: Ints  # [S] KERNEL, CONCAT_ROWS, SLICE_ROWS or PAYLOAD
+    kind: Ints  # [S] KERNEL, CONCAT_ROWS, TAKE_ROWS or PAYLOAD
     slot_of: Ints  # [S + 1] first slot of each signature
     slot_kind: Ints  # [slots] ONE, LIST or EACH
     slot_rows: Ints  # [slots] rows of one element of a LIST slot; 1 for EACH; 0 for ONE (rows as the value has)
@@ -87,10 +87,16 @@ class SignatureTable:
     result_rule: Ints  # [results] FIXED, AS_SLOT, PER_ELEMENT or FROM_DATA
     result_ref: Ints  # [results] slot within the signature that the rule names
     result_rows: Ints  # [results] the rule's factor
-    n_ints: Ints  # [S] int data of a node
+    n_ints: Ints  # [S] int data of a node; of TAKE_ROWS without the numbers of rows
     n_floats: Ints  # [S] float data of a node
     frozen: Ints  # [S] 1 where results are constants (no_grad, integer work): they carry no gradient
     trainable: Ints  # [S] 1 where a shared operand wants a gradient
+
+
+def row_numbers(ints: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Numbers of the rows that a TAKE_ROWS node with these int data takes."""
+    start, step, count = (int(datum) for datum in ints[:3])
+    return start + step * np.arange(count) if step else np.array(ints[3 : 3 + count], np.int64)
 
 
 @dataclass(slots=True)
@@ -165,13 +171,17 @@ class Tape:
         covers(self.int_of, n, len(self.ints), "int data")
         covers(self.float_of, n, len(self.floats), "float data")
         hold(((self.sig >= 0) & (self.sig < n_sigs)).all(), "a node has no signature")
+        listed = np.flatnonzero(s.kind[self.sig] == TAKE_ROWS)
+        listed = listed[self.ints[self.int_of[listed] + 1] == 0]
+        n_ints = s.n_ints[self.sig]
+        n_ints[listed] += self.ints[self.int_of[listed] + 2]
         for bounds, expected, what in (
-            (self.slot_of, np.diff(s.slot_of), "slots"),
-            (self.value_of, np.diff(s.result_of), "results"),
-            (self.int_of, s.n_ints, "int data"),
-            (self.float_of, s.n_floats, "float data"),
+            (self.slot_of, np.diff(s.slot_of)[self.sig], "slots"),
+            (self.value_of, np.diff(s.result_of)[self.sig], "results"),
+            (self.int_of, n_ints, "int data"),
+            (self.float_of, s.n_floats[self.sig], "float data"),
         ):
-            wrong = np.flatnonzero(np.diff(bounds) != expected[self.sig])
+            wrong = np.flatnonzero(np.diff(bounds) != expected)
             hold(wrong.size == 0, f"node {wrong[:1]} has not the {what} of its signature")
         first_value = np.repeat(self.value_of[:-1], np.diff(self.arg_of[self.slot_of]))
         hold(((self.args >= 0) & (self.args < first_value)).all(), "a node reads what stands behind it")
@@ -182,10 +192,10 @@ class Tape:
             s.slot_of[slot_kind] + np.arange(n_slots) - np.repeat(self.slot_of[:-1], np.diff(self.slot_of))
         ]
         hold((np.diff(self.arg_of)[slot_kind != LIST] == 1).all(), "a slot that is no list has not one argument")
-        for view, kind, n_ints in ((CONCAT_ROWS, LIST, 0), (SLICE_ROWS, ONE, 3)):
+        for view, kind, n_data in ((CONCAT_ROWS, LIST, 0), (TAKE_ROWS, ONE, 3)):
             for signature in np.flatnonzero(s.kind == view):
                 slots = s.slot_kind[s.slot_of[signature] : s.slot_of[signature + 1]].tolist()
-                hold(slots == [kind] and s.n_ints[signature] == n_ints, f"signature {signature} is no view")
+                hold(slots == [kind] and s.n_ints[signature] == n_data, f"signature {signature} is no view")
 
 
 @dataclass(slots=True)

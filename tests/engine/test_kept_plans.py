@@ -94,6 +94,9 @@ def test_another_structure_or_question_is_planned_anew(scheduled: list[Any]) -> 
     for rows in ([0, 1], [1, 0], [1, 1], [0, 0]):  # which rows a view shows is data that the plan depends on
         y = ab.stack([x, x * 2.0])
         np.testing.assert_array_equal((y[rows[0]] + y[rows[1]]).numpy(), [3.0 * (2 + sum(rows)), 8.0 * (2 + sum(rows))])
+    for rows in ([0, 1, 1], [1, 0, 1], [0, 0, 0]):
+        y = ab.stack([x, x * 2.0])
+        np.testing.assert_array_equal((y[rows] * y[rows]).numpy(), np.square([[3.0, 8.0], [6.0, 16.0]])[rows])
 
 
 def test_earlier_values_are_asked_by_another_name_each_time() -> None:

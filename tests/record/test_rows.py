@@ -10,6 +10,7 @@ import pytest
 
 import autobatch as ab
 from autobatch.errors import OpTypeError
+from autobatch.record.tape import state
 from tests import requested
 
 LENGTHS = [1, 4, 2, 37, 1, 3]
@@ -82,6 +83,32 @@ def test_rows_of_any_number_share_a_launch(name: str) -> None:
     with ab.profile() as p:
         ab.evaluate(ab.map(one, range(1, 17)))
     assert p.launches == 2, p.table()
+
+
+def test_replayed_with_the_row_numbers_of_each_example() -> None:
+    ab.set_default_dtype("float64")
+    w = ab.Parameter(np.random.default_rng(4).normal(size=3))
+    examples = [np.random.default_rng(k).integers(-n, n, size=m) for k, (n, m) in enumerate([(3, 5), (2, 0), (3, 5)])]
+
+    def one(numbers: Any) -> Any:
+        h = ab.tanh(ab.stack([w * ab.tensor(float(k)) for k in range(3)]))
+        with ab.no_grad():
+            first = ab.dropout(h[[2, 0]], 0.5, training=True)[[1, 1]]
+        chosen = ab.dropout(h[numbers], 0.5, training=True)
+        return (chosen * h[[0] * len(numbers)]).sum() + (first * h[[1, 2]]).sum()
+
+    with ab.backend(requested.backend("numpy")):
+        for order in ([0, 1, 2], [2, 0, 1, 0], [1, 1, 2, 0]):
+            found = []
+            for ways in ({"reuse": True}, {"batched": False}):
+                w.grad = None
+                ab.seed(5)
+                losses = ab.map(one, [examples[k] for k in order], **ways)
+                ab.sum(losses).backward(retain=True)
+                found.append([*ab.evaluate(losses), requested.host(w.grad)])
+            for a, b in zip(*found, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-10)
+    ab.forget()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -182,6 +209,13 @@ CHOSEN: dict[str, Way] = {
     "reversed": lambda h: h[::-1],
     "gathered": lambda h: h[[2, 0, 1, -1, 2]],
     "by an array": lambda h: h[np.arange(len(h)) // 2],
+    "in any order": lambda h: h[np.random.default_rng(len(h)).permutation(len(h))],
+    "by small integers": lambda h: h[np.array([-1, 0], np.int8)],
+    "by a mask": lambda h: h[np.arange(len(h)) % 3 != 1],
+    "by a list of masks": lambda h: h[[k % 2 == 0 for k in range(len(h))]],
+    "hundreds": lambda h: h[np.random.default_rng(0).integers(-3, 3, size=70)],
+    "of none": lambda h: h[[]],
+    "gathered from gathered": lambda h: h[[2, 0, -1]][[1, 1, 2]][::-1],
     "joined": lambda h: ab.concat([h[1:], h, h[:1]]),
     "padded": lambda h: ab.pad(h, ((2, 1), (0, 0))),
 }
@@ -204,6 +238,36 @@ def test_chosen_rows_equal_the_loop(name: str, backend: str) -> None:
         if name == "joined"
         else np.pad(rows, ((2, 1), (0, 0))),
     )
+
+
+def test_rows_by_their_numbers_are_one_node() -> None:
+    w = ab.Parameter(np.ones((9, 4)))
+    h = ab.tanh(w * ab.tensor(2.0))
+    chosen = [h[np.random.default_rng(n).integers(9, size=n)] for n in (5, 200)]
+    assert state.tape is not None and state.tape.n_nodes == 5, ab.explain(chosen)
+
+
+def test_elements_of_vectors_of_rows() -> None:
+    ab.set_default_dtype("float64")
+    w = ab.Parameter(np.random.default_rng(3).normal(size=4))
+
+    def one(n: int) -> Any:
+        v = ab.tanh((ab.tensor(np.random.default_rng(n).normal(size=(n, 4))) * w).sum(axis=1))
+        if not n:
+            return v[[]].sum() + v.sum()
+        slope = ab.grad(lambda v: (v[[[0, -1], [n // 2, 0]]] * v[[[-1, -1], [0, -1]]]).sum())(v)
+        return (slope * slope).sum() + (v[n - 1 :] * v[np.arange(n) == 0]).sum()
+
+    with ab.backend(requested.backend("numpy")):
+        for lengths in ([3], [1, 0, 5, 2]):
+            found = []
+            for batched in (True, False):
+                w.grad = None
+                losses = ab.map(one, lengths, batched=batched)
+                ab.sum(losses).backward(retain=True)
+                found.append([*ab.evaluate(losses), requested.host(w.grad)])
+            for a, b in zip(*found, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", CHOSEN)

@@ -84,21 +84,23 @@ def test_views(draw: Draw) -> None:
         """
         p*4 = payload
         whole = join [p]
-        halves = slice p # 0 1 2
-        back = slice p # 3 -1 4
-        again = slice back # 3 -1 3
+        halves = take p # 0 1 2
+        back = take p # 3 -1 4
+        again = take back # 3 -1 3
         mixed = join [p back]
-        part = slice mixed # 3 1 3
-        one = slice mixed # 5 1 1
-        none = slice mixed # 5 1 0
+        part = take mixed # 3 1 3
+        one = take mixed # 5 1 1
+        listed = take mixed # 0 0 3 7 7 0
+        range = take back # 0 0 3 3 2 1
+        none = take mixed # 5 1 0
         both = join [none halves one]
         alias = join [mixed]
         """,
-        "whole again part one none both alias",
+        "whole again part one listed range none both alias",
     )
     _, plan = placed(tape)
-    assert plan.start.tolist() == [0, 0, 0, -2, 0, -6, -9, 2, 0, 0, -6]
-    assert plan.scattered.tolist() == [3, 2, 1, 0, 0, 1, 2, 3, 3, 2, 1, 0]
+    assert plan.start.tolist() == [0, 0, 0, -2, 0, -6, -14, 2, -17, 0, 0, 0, -6]
+    assert plan.scattered.tolist() == [3, 2, 1, 0, 0, 1, 2, 3, 3, 2, 1, 0, 3, 3, 2, 0, 0, 0]
 
 
 def test_lists_and_elements(draw: Draw) -> None:
@@ -185,7 +187,7 @@ l = join [b p a]
 x = sum [a b a]
 y = sum [b]
 u*2^0 = each l: m
-s = slice l # 2 1 2
+s = take l # 2 1 2
 v*2^0 = each s: n
 t~0 = tanh u
 """

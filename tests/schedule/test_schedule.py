@@ -112,7 +112,7 @@ def test_equal_means_go_by_the_lower_signature(draw: Draw) -> None:
 
 @both_ways
 def test_views_and_payloads_do_not_launch(draw: Draw) -> None:
-    tape = draw("p*2 = payload\na = leaf\nj = join [p a]\ns = slice j # 1 1 2\nt = slice s # 0 1 1\ny = out t", "y")
+    tape = draw("p*2 = payload\na = leaf\nj = join [p a]\ns = take j # 1 1 2\nt = take s # 0 1 1\ny = out t", "y")
     assert launches(tape) == [[1], [5]]
     assert schedule(tape).depth.tolist() == [0, 1, 1, 1, 1, 2]
 
