@@ -27,6 +27,7 @@ LATE = {
 
 BUILT_ON_PUBLIC_NAMES = ("nn", "optim", "data", "models", "demo")
 ALSO_ALLOWED = {
+    "backends": {"current_backend"},
     "backends.cuda": {"HEADER"},
     "backends.device": {"Device", "current_device"},
     "backends.host.parts": None,
@@ -38,6 +39,8 @@ ALSO_ALLOWED = {
     "base.jit": {"njit"},
     "base.module_epoch": {"Noted", "changed"},
     "base.types": {"short_dtype"},
+    "compile.cuda.scalars": {"in_c"},
+    "compile.host.cache": {"load"},
     "explain.reasons": {"batching_reasons"},
     "record.parameter": None,
     "record.random": {"in_mode", "initial_generator"},

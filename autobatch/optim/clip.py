@@ -1,4 +1,4 @@
-"""Clipping of gradients by their common norm."""
+"""Clipping of gradients, by their common norm and by value."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.host.parts import ALONE, parts_done, take_part
 from ..backends.transfer import is_on_device
-from ..base.errors import BackendError
+from ..base.errors import BackendError, message
 from ..base.interrupts import run_whole
+from ..base.jit import njit
 from ..record.parameter import Parameter, SparseRows
-from .on_device import clip
-from .optimizer import Array, compiled_loop, flat
+from .clip_on_device import clip
+from .moves import changing, move_of, numbers
+from .rules import RELAXED, Rule, rule_of
+
+Array = np.ndarray[Any, Any]
 
 
 def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> float:
@@ -39,10 +42,8 @@ def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> 
     array([0.6, 0.8], dtype=float32)
     """
     if not max_norm >= 0:
-        raise ValueError(f"clip_grad_norm: max_norm out of range\n  expected max_norm >= 0, got {max_norm}")
-    chosen = (params,) if isinstance(params, Parameter) else params
-    gradients = [p.grad for p in {id(p): p for p in chosen}.values() if p.grad is not None]
-    arrays = [g.values if isinstance(g, SparseRows) else g for g in gradients]
+        raise ValueError(message("clip_grad_norm: max_norm out of range", expected="max_norm >= 0", got=f"{max_norm}"))
+    arrays = _gradients(params)
     if any(map(is_on_device, arrays)):
         if not all(map(is_on_device, arrays)):
             raise BackendError("clip_grad_norm: gradients lie in two places\n  repair: move all of them, by model.to")
@@ -50,41 +51,39 @@ def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> 
         return on_device
     norm = _norm(arrays)
     if max_norm < norm < math.inf:
-        _scale_all(arrays, max_norm / norm)
+        _change(arrays, rule_of("w = w * factor", "w"), {"factor": max_norm / norm})
     return norm
 
 
-def _scale_all(arrays: list[Array], factor: float) -> None:
-    """Scale arrays in place, all or none. Those that loops cannot take in one go are written over by what they are to
-    be; each of the others counts what was scaled, so that nothing is scaled twice."""
-    counters = np.zeros((len(arrays), 3), np.int64)
-    counters[:, 2] = [max(array.size, 1) for array in arrays]
-    address = counters.__array_interface__["data"][0]
-    odd = {k: array * array.dtype.type(factor) for k, array in enumerate(arrays) if not array.flags.carray}
-    plain = [(k, flat(array), array.dtype.type(factor)) for k, array in enumerate(arrays) if k not in odd]
-    for _, array, number in plain:
-        _scale(0, array[:0], number, ALONE)  # compiled, or loaded, before anything changes
+def clip_grad_value(params: Parameter | Iterable[Parameter], clip_value: float) -> None:
+    """Bound all elements of all gradients, in place, by −clip_value and clip_value; NaN stays.
 
-    def action() -> None:
-        for k, array, number in plain:
-            _scale(array.size, array, number, address + k * counters.strides[0])
-        for k, scaled in odd.items():
-            arrays[k][...] = scaled
+    Arguments:
+        params: parameters with their gradients, or a single one.
+        clip_value: the bound, not negative.
 
-    run_whole(action)
+    >>> w = ab.Parameter([3.0, -4.0, 0.5])
+    >>> ab.sum(w * w / 2).backward()
+    >>> optim.clip_grad_value([w], clip_value=1.0)
+    >>> w.grad
+    array([ 1. , -1. ,  0.5], dtype=float32)
+    """
+    if not clip_value >= 0:
+        raise ValueError(message("clip_grad_value: clip_value out of range", expected=">= 0", got=f"{clip_value}"))
+    _change(_gradients(params), rule_of("w = maximum(-bound, minimum(w, bound))", "w"), {"bound": clip_value})
 
 
-@compiled_loop
-def _scale(n: int, x: Array, factor: Any, parts: int) -> int:
-    n_done = 0
-    first, last = take_part(parts, 0, n)
-    while first < last:
-        part = x[first:last]
-        for k in range(part.size):
-            part[k] *= factor
-        n_done += 1
-        first, last = take_part(parts, n, n)
-    return parts_done(parts, n_done)
+def _gradients(params: Parameter | Iterable[Parameter]) -> list[Array]:
+    """The numbers of all gradients there are, each once."""
+    chosen = (params,) if isinstance(params, Parameter) else params
+    gradients = [p.grad for p in {id(p): p for p in chosen}.values() if p.grad is not None]
+    return [g.values if isinstance(g, SparseRows) else g for g in gradients]
+
+
+def _change(arrays: list[Array], rule: Rule, scalars: dict[str, float]) -> None:
+    """Change arrays in place, all or none."""
+    change = changing([move_of(rule, array, None, {}, numbers(scalars, array.dtype)) for array in arrays])
+    run_whole(lambda: change(arrays))
 
 
 def _norm(arrays: list[Array]) -> float:
@@ -98,7 +97,7 @@ def _norm(arrays: list[Array]) -> float:
     return largest * math.sqrt(sum(_sum_of_squares(array.ravel(), largest) for array in arrays))
 
 
-@compiled_loop
+@njit(error_model="numpy", fastmath={*RELAXED}, nogil=True)
 def _sum_of_squares(x: Array, unit: float) -> float:
     total = 0.0
     for k in range(x.size):

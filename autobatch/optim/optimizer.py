@@ -1,124 +1,144 @@
 """Base class of optimisers: one step, all or nothing.
 
-A step has two halves. The first checks every gradient and makes for each parameter a `Move`: a compiled loop with all
-its arguments, scratch included. Whatever can fail, fails here, and nothing has changed. The second half only runs the
-loops, in place. Each of them counts the rows that it has taken, so that one that an exception broke off between two
-instructions can be run again, and does what is left.
+A step has two halves. The first checks every gradient and makes a `Move` for each parameter (`moves`): whatever can
+fail, fails here, and nothing has changed. The second half only runs the moves, in place.
+
+An optimiser declares its settings, the arrays it keeps for each parameter, its rule (`rules`) and the scalars that
+depend on the step; the rule is all that there is of it on the host and on a device.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..backends.host.parts import ALONE, SHARED, rows_of_a_part, share_counted
 from ..backends.transfer import is_on_device, to_device, to_host
-from ..base.errors import BackendError, message
+from ..base.errors import message
 from ..base.interrupts import passing_on
-from ..base.jit import njit
 from ..base.types import short_dtype
 from ..record.parameter import Parameter, SparseRows, forget_gradients, update
-from .on_device import DeviceMove
+from .clip import clip_grad_norm
+from .groups import Group, Setting, parameters_of
+from .moves import Move, changing, move_of
+from .moves import numbers as numbers_in
+from .rules import rule_of
 
 Array = np.ndarray[Any, Any]
 
-#: Decorator of the loops that change parameters: vectorised, NaN and infinities kept, no exceptions, no lock held.
-compiled_loop = njit(error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}, nogil=True)
+Params = Iterable[Parameter] | Iterable[Mapping[str, Any]]
+"""Parameters, or groups of them: mappings with `params` and the settings of the group."""
 
 
-@dataclass(slots=True)
-class Move:
-    """What a step does to one parameter: `kernel(n, width, view, *arguments, parts)`.
-
-    `view` is the parameter's array as `shape`. The first argument is the gradient: n numbers, of width 1, or n rows.
-    They are cut into parts (`backends.parts`), which threads may share; none is met twice.
-    """
-
-    kernel: Callable[..., int]
-    shape: tuple[int, ...]
-    arguments: tuple[Any, ...]
-
-    def view(self, array: Array) -> Array:
-        """The parameter's array as `run` takes it."""
-        return flat(array) if len(self.shape) == 1 else np.reshape(array, self.shape, copy=False)
-
-    def part(self) -> int:
-        """How many rows are one part; all of them where threads would not help."""
-        n, width = len(self.arguments[0]), math.prod(self.shape[1:])
-        if n * width * 2 * len(self.arguments) < SHARED:
-            return n
-        return rows_of_a_part(n, width, 2 * sum(isinstance(x, np.ndarray) for x in self.arguments) * width)
-
-    def run(self, view: Array, counter: Array, address: int) -> None:
-        """Change the parameter; rows taken according to the counter at the address are left out."""
-        arguments = len(self.arguments[0]), math.prod(self.shape[1:]), view, *self.arguments
-        if counter[2] < arguments[0]:
-            share_counted(self.kernel, arguments, counter)
-        else:
-            self.kernel(*arguments, address)
-
-    def compile(self) -> None:
-        """Compile the kernel, or load it, by a call on no numbers."""
-        nothing = np.empty((0, *self.shape[1:]), self.arguments[0].dtype)
-        none = (x[:0] if isinstance(x, np.ndarray) else x for x in self.arguments)
-        self.kernel(0, 1, nothing, *none, ALONE)
-
-
-class Optimizer(ABC):
+class Optimizer:
     """Base of the optimisers.
 
     Arguments:
-        params: the parameters to train; one that is listed twice is one parameter.
-        lr: learning rate.
+        params: the parameters to train, or groups of them, as PyTorch's: mappings with `params` and with settings that
+            hold for these alone. A parameter that is listed twice in one group is one parameter.
 
     Attributes:
-        params: list of the parameters. State dicts number them by their place in it.
-        lr: learning rate; may be set at any time.
+        param_groups: list of groups. Their settings may be changed at any time (`Group`).
+        params: list of all parameters, group after group. State dicts number them by their place in it.
 
-    Raises TypeError for what is no `ab.Parameter`, ValueError if there is none or `lr` is negative or not finite.
+    Settings are attributes, too: read from the first group, and set in all.
+
+    Raises TypeError for what is no `ab.Parameter`; ValueError if there is none, if one is in two groups, or if a
+    setting is out of range.
     """
 
-    #: Settings that are part of the state, by the name of the attribute.
-    settings: ClassVar[tuple[str, ...]] = ("lr",)
+    # What an optimiser declares.
 
-    def __init__(self, params: Iterable[Parameter], lr: float) -> None:
-        listed = params if isinstance(params, Iterable) else [params]
-        self.params = list({id(parameter): parameter for parameter in listed}.values())
-        if not self.params:
-            raise ValueError(f"{self._name}: there is no parameter to train")
-        for parameter in self.params:
-            if not isinstance(parameter, Parameter):
-                raise TypeError(
-                    message(
-                        f"{self._name}: only parameters can be trained",
-                        expected="ab.Parameter",
-                        got=type(parameter).__name__,
-                        repair="pass model.parameters()",
-                    )
-                )
-        self.lr = lr
-        self._steps = np.zeros(len(self.params), np.int64)
-        self._moments: dict[str, list[Array]] = {}
-        self._compiled: set[tuple[Callable[..., int], np.dtype[Any]]] = set()
+    settings: ClassVar[Mapping[str, Setting]]
+    """Settings of a group, with their checks."""
 
-    @property
-    def lr(self) -> float:
-        return self._lr
+    numbers: ClassVar[Mapping[str, float]] = {}
+    """Numbers kept for each parameter beside the count of its steps, and what they start with. Each is one of the
+    scalars, and afterwards what `scalars_of` said."""
 
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self._lr = self._checked("lr", value)
+    @classmethod
+    def state_of(cls, group: Mapping[str, Any]) -> Mapping[str, float]:
+        """Names of the arrays that are kept for each parameter, and what they are filled with at first."""
+        return {}
+
+    @classmethod
+    def check(cls, group: Mapping[str, Any]) -> None:
+        """Raise ValueError for settings that do not go together."""
+        return
+
+    def takes_rows(self, group: Group) -> bool:
+        """Whether of a sparse gradient only the rows it has are visited; otherwise its dense form is taken."""
+        return False
+
+    def rule(self, group: Group, step: int) -> str:
+        """The rule of a step, which is counted from 1; see `rules`. Settings that are numbers are scalars of it."""
+        raise NotImplementedError
+
+    def scalars_of(self, group: Group, step: int, **numbers: float) -> dict[str, float]:
+        """Further scalars, and the `numbers` as they are to be after the step."""
+        return {}
+
+    # What all have in common.
+
+    def __init__(self, params: Params, **defaults: Any) -> None:
+        self._defaults = defaults
+        self.param_groups: list[Group] = []
+        self.params: list[Parameter] = []
+        self._group_of: list[Group] = []
+        self._state: list[dict[str, Array]] = []
+        self._steps = np.zeros(0, np.int64)
+        self._numbers = {name: np.zeros(0) for name in self.numbers}
+        listed = list(params) if isinstance(params, Iterable) and not isinstance(params, Parameter) else [params]
+        groups = listed if listed and isinstance(listed[0], Mapping) else [{"params": listed}]
+        for group in groups:
+            if not isinstance(group, Mapping):
+                what, expected = f"{self._name}: groups are mappings", "{'params': ..., setting: value}"
+                raise TypeError(message(what, expected=expected, got=type(group).__name__))
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Train more parameters, with settings of their own; what the group does not say is as in the constructor.
+
+        >>> optimizer = optim.Lion([ab.Parameter([1.0])], lr=0.1)
+        >>> optimizer.add_param_group({"params": [ab.Parameter([2.0])], "lr": 0.01})
+        >>> optimizer
+        Lion(2 parameters, lr=[0.1, 0.01], betas=(0.9, 0.99), weight_decay=0.0, maximize=False)
+        """
+        unknown = group.keys() - {"params", *self.settings}
+        if unknown or "params" not in group:
+            expected, got = f"params, {', '.join(self.settings)}", ", ".join(sorted(map(str, group)))
+            raise ValueError(message(f"{self._name}: a group has other names", expected=expected, got=got))
+        params = parameters_of(self._name, group["params"])
+        if {*map(id, params)} & {*map(id, self.params)}:
+            raise ValueError(message(f"{self._name}: a parameter is in two groups", repair="list it in one of them"))
+        made = Group(type(self), params, {**self._defaults, **group})
+        fill = self.state_of(made)
+        self._state += [{name: np.full(p.shape, x, p.dtype) for name, x in fill.items()} for p in params]
+        self._steps = np.append(self._steps, np.zeros(len(params), np.int64))
+        for name, start in self.numbers.items():
+            self._numbers[name] = np.append(self._numbers[name], np.full(len(params), start))
+        self._group_of += [made] * len(params)
+        self.params += params
+        self.param_groups.append(made)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            if name in type(self).settings and "param_groups" in self.__dict__:
+                return self.param_groups[0][name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.settings and name != "lr" and name in self.__dict__:
-            repair = "make a new optimiser, or load a state dict with it; only lr may change"
-            raise AttributeError(message(f"{self._name}: {name} is fixed once the optimiser is made", repair=repair))
-        super().__setattr__(name, value)
+        if name in type(self).settings:
+            for group in self.param_groups:
+                group[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    if TYPE_CHECKING:
+        lr: float
 
     @property
     def _name(self) -> str:
@@ -127,46 +147,69 @@ class Optimizer(ABC):
     # One step.
 
     @passing_on
-    def step(self) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change every parameter that has a gradient; the others, and their state, stay as they are.
 
         Recordings that still wait run first, with the parameters as they were. All parameters, moments and counts
         move, or none: Ctrl-C, and what other signal handlers or threads raise, takes effect before or after.
 
+        Arguments:
+            closure: called first, to compute the gradients; what it returns, the loss, is returned.
+
         Raises ValueError, listing all of them, where gradients do not fit their parameters.
         """
+        loss = None if closure is None else closure()
         chosen = [index for index, parameter in enumerate(self.params) if parameter.grad is not None]
         gradients = self._gradients(chosen)
-        moves = [self._move_of(index, gradient) for index, gradient in zip(chosen, gradients, strict=True)]
-        self._compile([move for move in moves if isinstance(move, Move)])
-        steps = self._steps.copy()
+        steps, numbers = self._steps.copy(), {name: array.copy() for name, array in self._numbers.items()}
         steps[chosen] += 1
-        counters = np.array([(0, 0, move.part()) for move in moves], np.int64).reshape(-1, 3)
-        address = counters.__array_interface__["data"][0]
+        moves: list[Move] = []
+        known: dict[tuple[Any, ...], tuple[str, dict[str, float], dict[str, Any]]] = {}
+        for index, gradient in zip(chosen, gradients, strict=True):
+            group, step, dtype = self._group_of[index], int(steps[index]), self.params[index].dtype
+            kept = {name: float(array[index]) for name, array in numbers.items()} if numbers else {}
+            key = id(group), step, dtype, *kept.values()
+            if key not in known:
+                scalars = _numbers_in(group) | self.scalars_of(group, step, **kept)
+                known[key] = self.rule(group, step), scalars, numbers_in(scalars, dtype)
+            text, scalars, typed = known[key]
+            for name, array in numbers.items():
+                array[index] = scalars[name]
+            moves.append(self._move(index, gradient, text, typed))
+        change = changing(moves)
 
-        def change(arrays: Sequence[Any]) -> None:
-            views = [move.view(array) for array, move in zip(arrays, moves, strict=True)]
-            for k, (view, move) in enumerate(zip(views, moves, strict=True)):
-                move.run(view, counters[k], address + k * counters.strides[0])
-            self._steps = steps
+        def action(arrays: Any) -> None:
+            change(arrays)
+            self._steps, self._numbers = steps, numbers
 
-        update([self.params[index] for index in chosen], change)
+        update([self.params[index] for index in chosen], action)
+        return loss
 
-    def _move_of(self, index: int, gradient: Array | SparseRows) -> Move | DeviceMove:
-        """The move of one parameter, on its device; moments are moved there."""
-        on_device = self.params[index].on_device
-        for moments in self._moments.values():
-            if is_on_device(moments[index]) is not on_device:
-                moments[index] = to_device(moments[index]) if on_device else to_host(moments[index])
-        return self._move_on_device(index, gradient) if on_device else self._move(index, gradient)
+    def step_if_finite(self) -> bool:
+        """Make a step unless a gradient holds NaN or an infinity; whether it was made.
 
-    @abstractmethod
-    def _move(self, index: int, gradient: Array | SparseRows) -> Move:
-        """What the step does to parameter `index`; changes nothing. This step is number `self._steps[index] + 1`."""
+        Nothing changes where it is not, counts included. Waits for a device.
 
-    def _move_on_device(self, index: int, gradient: Any) -> DeviceMove:
-        """The same as `_move` for a parameter on a device."""
-        raise BackendError(f"{self._name}: it has no kernels for parameters on a device")
+        >>> w = ab.Parameter([1.0])
+        >>> optimizer = optim.SGD([w], lr=0.1)
+        >>> w.grad = np.array([np.nan])
+        >>> optimizer.step_if_finite(), w.value
+        (False, array([1.], dtype=float32))
+        """
+        if not math.isfinite(clip_grad_norm(self.params, math.inf)):
+            return False
+        self.step()
+        return True
+
+    def _move(self, index: int, gradient: Array | SparseRows, text: str, scalars: dict[str, Any]) -> Move:
+        """The move of one parameter, where it is; its state is moved there."""
+        parameter, state, group = self.params[index], self._state[index], self._group_of[index]
+        if isinstance(gradient, SparseRows) and not self.takes_rows(group):
+            gradient = gradient.to_dense()
+        for name, array in state.items():
+            if is_on_device(array) is not parameter.on_device:
+                state[name] = to_device(array) if parameter.on_device else to_host(array)
+        return move_of(rule_of(text, "w", "g", *state), parameter.value, gradient, state, scalars)
 
     def _gradients(self, chosen: list[int]) -> list[Array | SparseRows]:
         """Gradients of the chosen parameters, as arrays that the compiled loops take."""
@@ -195,19 +238,10 @@ class Optimizer(ABC):
         got = (gradient.values if sparse else gradient).dtype, gradient.shape
         if got != wanted:
             return f"expected a gradient {_text(*wanted)}, got {_text(*got)}"
-        for moments in self._moments.values():
-            if (kept := (moments[index].dtype, moments[index].shape)) != wanted:
+        for array in self._state[index].values():
+            if (kept := (array.dtype, array.shape)) != wanted:
                 return f"expected {_text(*kept)} as when the optimiser was made, got {_text(*wanted)}"
         return _fault_of_rows(gradient) if sparse else ""
-
-    def _compile(self, moves: list[Move]) -> None:
-        """Compile what has not run yet, by calls on no elements: nothing is left to compile once parameters change."""
-        for move in moves:
-            dtype = move.arguments[0].dtype
-            key = (move.kernel, dtype)
-            if key not in self._compiled:
-                move.compile()
-                self._compiled.add(key)
 
     # State.
 
@@ -218,13 +252,14 @@ class Optimizer(ABC):
     def state_dict(self) -> dict[str, Array]:
         """Copies of settings, counts and moments by name, in the flat form that `ab.save` takes.
 
-        Settings stand under their names (`lr`, …), counts as `0.step`, moments as `0.exp_avg` and so on, numbered
-        as in `params`.
+        Settings stand under their names (`lr`, …), those of several groups as `groups.0.lr` and so on; counts as
+        `0.step`, moments as `0.exp_avg` and so on, numbered as in `params`.
         """
-        state = {name: np.array(getattr(self, name), np.float64) for name in self.settings}
-        for index in range(len(self.params)):
+        state = {name: np.array(group[setting], np.float64) for name, group, setting in self._named_settings()}
+        for index, kept in enumerate(self._state):
             state[f"{index}.step"] = np.array(self._steps[index])
-            state |= {f"{index}.{name}": np.array(to_host(m[index])) for name, m in self._moments.items()}
+            state |= {f"{index}.{name}": np.array(numbers[index]) for name, numbers in self._numbers.items()}
+            state |= {f"{index}.{name}": np.array(to_host(array)) for name, array in kept.items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -233,59 +268,68 @@ class Optimizer(ABC):
         Raises ValueError with every name that is missing, unexpected or of another shape, and for settings that
         cannot be. The whole state changes, or nothing.
         """
-        own = {name: np.asarray(value) for name, value in self.state_dict().items()}
-        given = {name: np.asarray(value) for name, value in state.items()}
-        faults = [f"{name}: missing" for name in own if name not in given]
-        faults += [f"{name}: unexpected" for name in given if name not in own]
-        for name in own.keys() & given.keys():
-            if own[name].shape != given[name].shape:
-                faults.append(f"{name}: expected shape {own[name].shape}, got {given[name].shape}")
-            elif not np.can_cast(given[name].dtype, own[name].dtype, "same_kind"):
-                faults.append(f"{name}: expected dtype {own[name].dtype}, got {given[name].dtype}")
-        if faults:
-            listed = "".join(f"\n  {fault}" for fault in sorted(faults))
-            raise ValueError(f"{self._name}.load_state_dict: the state does not fit{listed}")
-        taken = {name: given[name].astype(own[name].dtype) for name in own}
-        replacement: dict[str, Any] = {name: self._checked(name, taken[name].tolist()) for name in self.settings}
-        replacement["_lr"] = replacement.pop("lr")
+        taken = fitting(f"{self._name}.load_state_dict", self.state_dict(), state)
+        settings: list[dict[str, Any]] = [{} for _ in self.param_groups]
+        for name, group, setting in self._named_settings():
+            place = next(k for k, other in enumerate(self.param_groups) if other is group)
+            settings[place][setting] = taken[name].tolist()
+        groups = [Group(type(self), g["params"], s) for g, s in zip(self.param_groups, settings, strict=True)]
+        for new, old in zip(groups, self.param_groups, strict=True):
+            new.initial_lr = old.initial_lr
         count = range(len(self.params))
-        replacement["_steps"] = np.array([taken[f"{index}.step"] for index in count], np.int64)
-        replacement["_moments"] = {name: [taken[f"{index}.{name}"] for index in count] for name in self._moments}
+        replacement = {
+            "param_groups": groups,
+            "_group_of": [group for group in groups for _ in group["params"]],
+            "_steps": np.array([taken[f"{index}.step"] for index in count], np.int64),
+            "_numbers": {name: np.array([taken[f"{index}.{name}"] for index in count]) for name in self.numbers},
+            "_state": [{name: taken[f"{index}.{name}"] for name in self._state[index]} for index in count],
+        }
         self.__dict__.update(replacement)  # one call: Ctrl-C comes before or after
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: what has been compiled stays here."""
-        return {**self.__dict__, "_compiled": set()}
-
-    def _checked(self, name: str, value: Any) -> Any:
-        """A setting in the form it is kept in; ValueError if it cannot be."""
-        value = float(value)
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{self._name}: {name} out of range\n  expected 0 <= {name} < inf, got {value}")
-        return value
-
-    def _zeros(self) -> list[Array]:
-        """One array of zeros for each parameter."""
-        return [np.zeros(parameter.shape, parameter.dtype) for parameter in self.params]
+    def _named_settings(self) -> Iterator[tuple[str, Group, str]]:
+        """Name in the state, group and name there of each setting."""
+        for k, group in enumerate(self.param_groups):
+            for setting in self.settings:
+                yield (setting if len(self.param_groups) == 1 else f"groups.{k}.{setting}"), group, setting
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={getattr(self, name)}" for name in self.settings)
-        return f"{self._name}({len(self.params)} parameters, {settings})"
+        texts = []
+        for name in self.settings:
+            values = [group[name] for group in self.param_groups]
+            texts.append(f"{name}={values if any(x != values[0] for x in values) else values[0]}")
+        return f"{self._name}({len(self.params)} parameter{'s' * (len(self.params) > 1)}, {', '.join(texts)})"
 
 
-def with_decay(gradient: Array, value: Array, decay: float) -> Array:
-    """`gradient + decay · value`."""
-    return gradient + value.dtype.type(decay) * value if decay else gradient
+def descent(group: Group, decoupled: bool = False) -> str:
+    """The first lines of most rules: the direction of the gradient, and weight decay, by the gradient of the L2 penalty
+    or, decoupled from it (Loshchilov & Hutter, "Decoupled weight decay regularization", 2019), by itself."""
+    lines = ["g = -g"] if group["maximize"] else []
+    if group["weight_decay"]:
+        lines.append("w = w - lr * weight_decay * w" if decoupled else "g = g + weight_decay * w")
+    return "".join(f"{line}\n" for line in lines)
 
 
-def table_shape(gradient: SparseRows) -> tuple[int, int]:
-    """Rows and row width of the table that a sparse gradient belongs to."""
-    return gradient.shape[0], gradient.values.shape[1]
+def fitting(what: str, own: Mapping[str, Array], state: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays of a state in the dtypes of `own`; ValueError with all that is missing, unexpected or does not fit."""
+    given = {name: np.asarray(value) for name, value in state.items()}
+    faults = [f"{name}: missing" for name in own if name not in given]
+    faults += [f"{name}: unexpected" for name in given if name not in own]
+    for name in own.keys() & given.keys():
+        if own[name].shape != given[name].shape:
+            faults.append(f"{name}: expected shape {own[name].shape}, got {given[name].shape}")
+        elif not np.can_cast(given[name].dtype, own[name].dtype, "same_kind"):
+            faults.append(f"{name}: expected dtype {own[name].dtype}, got {given[name].dtype}")
+    if faults:
+        raise ValueError(f"{what}: the state does not fit" + "".join(f"\n  {fault}" for fault in sorted(faults)))
+    return {name: given[name].astype(own[name].dtype, order="C") for name in own}
 
 
-def flat(array: Array) -> Array:
-    """All elements in one axis, without a copy."""
-    return array.reshape(-1) if array.flags.c_contiguous else np.reshape(array, -1, copy=False)
+def _numbers_in(group: Group) -> dict[str, float]:
+    """The settings that are numbers; the two betas as beta1 and beta2."""
+    found = {name: float(value) for name, value in group.items() if isinstance(value, (int, float))}
+    if "betas" in group:
+        found["beta1"], found["beta2"] = group["betas"]
+    return found
 
 
 def _text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:

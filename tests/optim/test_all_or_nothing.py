@@ -24,7 +24,6 @@ Make = Callable[[list[ab.Parameter]], optim.Optimizer]
 
 OPTIMIZERS: dict[str, Make] = {
     "SGD": lambda params: optim.SGD(params, 0.1),
-    "SGD with momentum": lambda params: optim.SGD(params, 0.1, momentum=0.9, weight_decay=0.1),
     "Adam": lambda params: optim.Adam(params, 0.1),
 }
 optimizers = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())

@@ -94,3 +94,14 @@ def test_one_parameter_is_enough() -> None:
     w = parameter(np.array([3.0, 4.0]))
     assert optim.clip_grad_norm(w, 1.0) == 5.0
     assert np.allclose(w.grad, [0.6, 0.8])
+
+
+def test_values_are_bounded_one_by_one_sparse_rows_included() -> None:
+    rows = SparseRows(rows=np.array([1, 3]), values=np.array([[2.0, 0.0], [0.5, -4.0]]), shape=(5, 2))
+    params = [parameter(np.array([[3.0], [np.nan]])), parameter(None), parameter(rows), parameter(np.array(-2.0))]
+    assert optim.clip_grad_value(params, 1.5) is None
+    np.testing.assert_array_equal(host(params[0].grad), [[1.5], [np.nan]])
+    np.testing.assert_array_equal(host(params[2].grad.values), [[1.5, 0.0], [0.5, -1.5]])
+    np.testing.assert_array_equal(host(params[3].grad), -1.5)
+    with pytest.raises(ValueError, match="clip_value out of range\n  expected >= 0, got -1"):
+        optim.clip_grad_value(params, -1)

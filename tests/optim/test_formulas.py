@@ -78,6 +78,21 @@ def test_adam(dtype: Any, betas: tuple[float, float], eps: float, decay: float) 
     )
 
 
+def lion_step(w: Array, g: Array, state: dict[str, Any], lr: float, betas: tuple[float, float], decay: float) -> Array:
+    m = state.get("m", 0)
+    state["m"] = betas[1] * m + (1 - betas[1]) * g
+    return w - lr * (np.sign(betas[0] * m + (1 - betas[0]) * g) + decay * w)
+
+
+def test_lion() -> None:
+    with ab.backend("numpy"):
+        trained(
+            lambda params: optim.Lion(params, 0.1, betas=(0.5, 0.75), weight_decay=0.25),
+            np.float64,
+            lambda w, g, state: lion_step(w, g, state, 0.1, (0.5, 0.75), 0.25),
+        )
+
+
 # Sparse rows.
 
 

@@ -85,9 +85,10 @@ class Run:
         starts, gradients = self.parts(given)
         parameters = [torch.tensor(start, requires_grad=True) for start in starts]
         settings = dict(self.settings)
-        if self.sparse:
+        kind = "SparseAdam" if self.sparse and self.optimizer == "Adam" else self.optimizer
+        if kind == "SparseAdam":
             settings["eps"] = 1e-300  # added before the bias is corrected, here after it: without it both are the same
-        optimizer = getattr(torch.optim, f"{'Sparse' * self.sparse}{self.optimizer}")(parameters, **settings)
+        optimizer = getattr(torch.optim, kind)(parameters, **settings)
         after = []
         for step in range(STEPS):
             for k, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
@@ -97,7 +98,8 @@ class Run:
                     p.grad = torch.sparse_coo_tensor(at, values, p.shape, check_invariants=True).coalesce()
                 else:
                     p.grad = torch.tensor(g[step]) if is_reached(step, k) else None
-            optimizer.step()
+            with torch.sparse.check_sparse_tensor_invariants(True):
+                optimizer.step()
             after.append([p.detach().numpy().copy() for p in parameters])
         return named(after)
 
@@ -165,10 +167,23 @@ def _runs() -> Iterator[Run]:
         ("SGD with decay", "SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05}),
         ("SGD by Nesterov", "SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.05, "nesterov": True}),
         ("Adam", "Adam", {}),
+        ("AMSGrad", "Adam", {"lr": 0.1, "amsgrad": True, "betas": (0.5, 0.6)}),
         ("Adam with decay", "Adam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-5, "weight_decay": 0.05}),
     ):
         for dtype in ("float32", "float64"):
             yield Run(f"{name} in {dtype}", optimizer, settings, dtype)
+    for name, optimizer, settings in (
+        ("SGD with dampening", "SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, "maximize": True}),
+        ("AdamW", "AdamW", {"lr": 0.1, "weight_decay": 0.5}),
+        ("NAdam", "NAdam", {"lr": 0.1, "weight_decay": 0.05, "decoupled_weight_decay": True}),
+        ("RAdam", "RAdam", {"lr": 0.1, "betas": (0.8, 0.95), "weight_decay": 0.05}),
+        ("RMSprop", "RMSprop", {"lr": 0.1, "weight_decay": 0.05}),
+        ("RMSprop, centred", "RMSprop", {"lr": 0.1, "alpha": 0.8, "momentum": 0.5, "centered": True}),
+        ("Adagrad", "Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.05}),
+        ("Adadelta", "Adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-3}),
+    ):
+        yield Run(name, optimizer, settings)
+    yield Run("Adagrad on rows", "Adagrad", {"lr": 0.1, "lr_decay": 0.1}, sparse=True)
     yield Run("Adam on rows", "Adam", {"lr": 0.1, "eps": 0.0}, sparse=True)
     yield Run("training by SGD", "SGD", {"lr": 0.2, "momentum": 0.5}, trained=True)
     yield Run("training by Adam", "Adam", {"lr": 0.05}, trained=True)

@@ -19,14 +19,14 @@ import autobatch as ab
 from autobatch import optim
 from autobatch.backends.host import parts, threads, tiles
 from autobatch.compile import kernel
-from autobatch.optim import optimizer
+from autobatch.optim import moves
 
 
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Products, loops and updates are shared whatever their size, and in small parts; help is always asked for."""
     before = ab.get_num_threads()
-    for module in (tiles, parts, optimizer):
+    for module in (tiles, parts, moves):
         monkeypatch.setattr(module, "SHARED", 1)
     monkeypatch.setattr(parts, "PART", 1)
     monkeypatch.setattr(tiles, "PART", 1)

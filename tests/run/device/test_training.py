@@ -15,10 +15,7 @@ from tests.stand_in.device import StandIn
 
 MAKERS: dict[str, Callable[[Any], Any]] = {
     "adam": lambda p: optim.Adam(p, lr=0.1),
-    "adam with decay": lambda p: optim.Adam(p, lr=0.1, weight_decay=0.1),
     "sgd": lambda p: optim.SGD(p, lr=0.5),
-    "sgd with momentum": lambda p: optim.SGD(p, lr=0.5, momentum=0.9, weight_decay=0.1),
-    "sgd looking ahead": lambda p: optim.SGD(p, lr=0.5, momentum=0.9, nesterov=True),
 }
 
 
