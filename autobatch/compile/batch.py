@@ -30,16 +30,21 @@ from ..ops.declare import apply
 from ..ops.index import ARANGE, SCATTER_ADD, TAKE
 from ..ops.linalg import PRODUCT
 from ..ops.movement import broadcast_to, reshape, transpose
+from ..ops.reduce import LIST_SUM
 
 INT64 = np.dtype(np.int64)
 
 
 @dataclass(slots=True)
 class _Value:
-    """A value of the batched graph and its lead: None where it is the same for all nodes, else the `Dim`'s index."""
+    """A value of the batched graph and its lead: None where it is the same for all nodes, else the `Dim`'s index.
+
+    scattered: of rows scattered to a table the rows, their places and the length of the table
+    """
 
     tracer: Any
     lead: int | None
+    scattered: tuple[_Value, _Value, int] | None = None
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -149,7 +154,7 @@ class _Batcher:
         n = node.attrs[0]
         index = self._flat_index(lead, i, lead, n)
         flat = apply(SCATTER_ADD, (self.led(g, lead), index), (Dim(lead) * n,))
-        return _Value(reshape(flat, (Dim(lead), n, *flat.shape[1:])), lead)
+        return _Value(reshape(flat, (Dim(lead), n, *flat.shape[1:])), lead, (g, i, n))
 
     def segments(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         lists, *rest = node.attrs
@@ -161,11 +166,19 @@ class _Batcher:
 
     def list(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         k, *more = node.attrs
+        if node.op is LIST_SUM and xs[0].scattered is not None:
+            return self._scattered_sum(*xs[0].scattered, k)
         each, of_rows = self.led(xs[0], k), node.op.over_segments
         if of_rows is None:  # a value given to every element
             return _Value(each, k)
         attrs = tuple(more) if node.op.per_element else (Dim(0), *more)
         return _Value(apply(of_rows, (each, self.numbers(k)), attrs), k if node.op.per_element else 0)
+
+    def _scattered_sum(self, g: _Value, i: _Value, n: int, k: int) -> _Value:
+        """The sum of the tables of a list, scattered at once: no element has a table."""
+        first = reshape(self.numbers(k) * n, (Dim(k), *(1,) * len(i.shape)))
+        flat = apply(SCATTER_ADD, (self.led(g, k), self.led(i, k) + first), (Dim(0) * n,))
+        return _Value(reshape(flat, (Dim(0), n, *flat.shape[1:])), 0)
 
 
 def batch(graph: Graph) -> Graph:

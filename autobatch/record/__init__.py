@@ -9,6 +9,6 @@ and `parameter`; `signature` (what nodes have in common that share a launch) and
 lists become arrays); `nodes` (appending a node); `links` (values of other recordings) and `views`; `op_signatures`,
 `lengths` (which vary) and `layouts` (rows of any number as views); `recorder` (the general path of an op) and `ops`
 (the fast ones); `reductions`, `convolution`, `attention`, `random` and `numpy_functions`; `modes`; `containers`
-(rebuilt around other parts); `grad` and `derivatives`; `forced_values` (counted by line). `cells/` are whole functions
-recorded as one node.
+(rebuilt around other parts); `derived` (signatures of derivatives), `derivatives` and `grad`; `forced_values` (counted
+by line). `cells/` are whole functions recorded as one node.
 """

@@ -9,6 +9,7 @@ from ..run.kept_plans import PlanCache
 from ..schedule.structures import Part
 
 if TYPE_CHECKING:
+    from .derived import Derivative
     from .shared import Shared
     from .signature import Signature
 
@@ -45,7 +46,7 @@ class Decisions:
     constant_slots: slots that no recording has read a value with gradient in; None: not looked at yet
     constant_variants: the same signature with some slots constant; frozen_variant: without any gradient
     plans: cached, by the structure of the recording
-    derivatives: signatures of its VJP and the operands that the results belong to, by the shared operands wanted
+    derivatives: its VJP, by the shared operands that are wanted
     """
 
     version: int = 0
@@ -58,7 +59,7 @@ class Decisions:
     constant_variants: dict[frozenset[int], Signature] = field(default_factory=dict)
     frozen_variant: Signature | None = None
     plans: dict[tuple[Any, ...], PlanCache[Shared]] = field(default_factory=dict)
-    derivatives: dict[frozenset[int], tuple[Signature, list[tuple[str, int]]]] = field(default_factory=dict)
+    derivatives: dict[frozenset[int], Derivative] = field(default_factory=dict)
 
     def decide_cut(self, cut: Cut | None) -> None:
         """Decide for good how the signature is cut."""

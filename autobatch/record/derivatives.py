@@ -1,50 +1,58 @@
 """The nodes of an open recording are traversed backwards from a scalar, and the VJP of each is recorded.
 
-In: nodes of the tape. Out: cotangents of values and of shared operands, as values of the same tape. For
-each node one is appended that computes the cotangents of its operands: a kernel whose graph is the VJP of the node's.
+In: the nodes that a function wrote on the tape. Out: cotangents of values and of shared operands, as values of the same
+tape. For each node one is appended that computes the cotangents of its operands; for all nodes of a signature one more
+that computes those of shared operands (see `derived`). The cotangents of a value that is read often are one sum, and
+those of its rows are put together.
+
+Cost: O(nodes of the function), whatever else the recording has.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base.types import ELEMENTS, LEADING, Type, tensor_type
-from ..ir.graph import NODE, Graph
-from ..ir.vjp import differentiable, vjp
-from ..ops.declare import apply
-from ..ops.index import SCATTER_ADD
-from ..schedule.structures import (
-    AS_SLOT,
-    CONCAT_ROWS,
-    EACH,
-    KERNEL,
-    LIST,
-    ONE,
-    PAYLOAD,
-    PER_ELEMENT,
-    Result,
-    Slot,
-    row_numbers,
-)
+from ..base.types import ELEMENTS, INT64, LEADING, Type, tensor_type
+from ..ops.movement import CONCAT
+from ..schedule.structures import AS_SLOT, CONCAT_ROWS, KERNEL, LIST, PAYLOAD, PER_ELEMENT, Result, row_numbers
 from .assemble import n_listed
+from .derived import COTANGENT, DATA, HANDED, RESULT, ROWS, Derivative, derivative_of, vjp_of_expression
 from .links import lift, value_number
 from .nodes import write
-from .recorder import tensor
+from .recorder import record_list, tensor
 from .shared import Shared, SharedExpression, in_order
 from .signature import Signature
-from .tape import Recording, current_tape
+from .tape import Recording
 from .tensor import RecordedTensor
-from .views import laid_out, spread_rows, view_rows
+from .views import join_rows, laid_out, spread_rows, view_rows
 
-Wrt = list[tuple[str, int]]
-"""What the results of a derivative belong to: ("rows", slot) or ("shared", number of the shared operand)."""
+FEW = 3
+"""Cotangents of one value that are added one by one; more are a sum of a list."""
 
 
-@dataclasses.dataclass(slots=True)
+_NOWHERE = (None, 0)
+"""What recorded the nodes of a derivative."""
+
+
+class Start(NamedTuple):
+    """Where the nodes of a function begin on a tape: numbers of values, and entries of the tape's lists."""
+
+    value: int
+    stream: int
+    ints: int
+    floats: int
+
+    @classmethod
+    def of(cls, tape: Recording) -> Start:
+        """Where the next node begins."""
+        return cls(tape.count, len(tape.stream), len(tape.ints), len(tape.floats))
+
+
+@dataclasses.dataclass(slots=True, eq=False)
 class _Node:
     signature: Signature
     slots: list[list[int]]
@@ -57,182 +65,342 @@ class _Node:
         return range(self.first, self.first + len(self.signature.results))
 
 
-class Sweep:
-    """One walk. `sources` are numbers of the values, `parameters` the shared values that are differentiated; what was
-    recorded before value `first` is constant."""
+@dataclasses.dataclass(slots=True)
+class _Reversed:
+    """A node whose VJP was recorded: the cotangents of its results, and what was handed on."""
 
-    def __init__(self, tape: Recording, first: int, sources: set[int], parameters: set[Shared]) -> None:
+    node: _Node
+    of: dict[str, list[RecordedTensor]]
+
+
+class Sweep:
+    """One walk. `sources` are the values, `parameters` the shared values that are differentiated; what was recorded
+    before `start` is constant."""
+
+    def __init__(
+        self, tape: Recording, start: Start, sources: Sequence[RecordedTensor], parameters: Sequence[Shared]
+    ) -> None:
         self.tape = tape
-        self.first = first
+        self.start = start
         self.sources = sources
         self.parameters = parameters
-        self.tensors: dict[int, RecordedTensor] = {t._id: t for t in tape.live_tensors()}
-        self.cotangents: dict[int, Any] = {}
-        self.shared: dict[Shared, Any] = {}
+        self.known_parameters = set(parameters)
+        self.replayed: dict[int, RecordedTensor] | None = None
+        self.dependent: set[int] = {s._id for s in sources}  # values that depend on what is differentiated
+        self.rows: dict[int, Shared] = {}  # those of them that are shared values
+        self.parts: dict[int, list[Any]] = {}  # cotangents of a value
+        self.pieces: dict[int, list[_Piece]] = {}  # cotangents of some of its rows
+        self.shared: dict[Shared, list[Any]] = {}
         self.reaching: dict[Shared, bool] = {}
+        self.reversed: dict[tuple[Signature, Derivative], list[_Reversed]] = {}
+        self.zeros: dict[Type, RecordedTensor] = {}
 
-    def run(self, value: RecordedTensor, sources: list[RecordedTensor], parameters: list[Shared]) -> dict[Any, Any]:
+    def run(self, value: RecordedTensor) -> dict[Any, Any]:
         """The derivatives of a scalar by tensors and shared values."""
-        nodes = list(_nodes(self.tape))
+        nodes = list(_nodes(self.tape, self.start))
         wanted = self._wanted(nodes)
-        self.cotangents[value._id] = tensor(np.ones(()), value.dtype)
+        self._is_row(value._id)
+        self.parts[value._id] = [tensor(np.ones(()), value.dtype)]
         for node, is_wanted in zip(reversed(nodes), reversed(wanted), strict=True):
-            if is_wanted and node.signature.kind != PAYLOAD and any(v in self.cotangents for v in node.values):
+            if is_wanted and any(v in self.parts or v in self.pieces for v in node.values):
                 self._reverse(node)
+        for reversed_nodes in self.reversed.items():
+            self._finish(*reversed_nodes)
+        for v, x in self.rows.items():
+            self._give_shared(x, self._total(v))
         self._reverse_expressions()
-        found = {s: _or_zeros(self.cotangents.get(s._id), s) for s in sources}
-        return found | {p: _or_zeros(self.shared.get(p), p) for p in parameters}
+        found: dict[Any, Any] = {}
+        for s in self.sources:
+            g = self._total(s._id)
+            found[s] = self._zeros(s._type) if g is None else g
+        for p in self.parameters:
+            found[p] = self._sum(self.shared[p]) if p in self.shared else self._zeros(p._type)
+        return found
+
+    # What is differentiated.
 
     def _wanted(self, nodes: list[_Node]) -> list[bool]:
         """Which nodes have operands that depend on what is differentiated."""
-        values = set(self.sources)
         wanted = []
+        first_sources = set(self.dependent)
         for node in nodes:
             s = node.signature
-            is_source = any(v in self.sources for v in node.values)
-            depends = (
-                (node.first >= self.first or s.name == "shared row")
-                and not s.frozen
-                and (
-                    any(v in values for slot in node.slots for v in slot)
-                    or any(self._reaches(s.shared[k]) for k in s.trainable)
-                )
+            is_fixed = s.frozen or s.kind == PAYLOAD or node.first in first_sources or self._is_row(node.first)
+            depends = not is_fixed and (
+                any(self._depends(v) for slot in node.slots for v in slot)
+                or any(self._reaches(s.shared[k]) for k in s.trainable)
             )
-            if depends or is_source:
-                values.update(node.values)
-            wanted.append(depends and not is_source)
+            if depends:
+                self.dependent.update(node.values)
+            wanted.append(depends)
         return wanted
+
+    def _depends(self, v: int) -> bool:
+        return v in self.dependent or self._is_row(v)
+
+    def _is_row(self, v: int) -> bool:
+        """Whether a value is a shared one that depends on what is differentiated, used as a row; also one that was
+        recorded before."""
+        kind, *what = self.tape.outside.get(v, ("",))
+        if kind != "row":
+            return False
+        x, is_constant = what[0]
+        if is_constant or not x.trainable or not self._reaches(x):
+            return False
+        self.rows[v] = x
+        self.dependent.add(v)
+        return True
 
     def _reaches(self, x: Shared) -> bool:
         """Whether a shared value is made of a differentiated parameter."""
         if x not in self.reaching:
             for y in in_order([x]):
-                self.reaching[y] = y in self.parameters or (
+                self.reaching[y] = y in self.known_parameters or (
                     isinstance(y, SharedExpression) and y.trainable and any(self.reaching[p] for p in y.parents)
                 )
         return self.reaching[x]
 
+    def _tensor(self, v: int) -> RecordedTensor:
+        found = self.tape.tensors[v]
+        if found is None:  # it was replayed
+            if self.replayed is None:
+                self.replayed = {t._id: t for t in self.tape.replayed}
+            found = self.replayed[v]
+        return found
+
+    # Node by node.
+
     def _reverse(self, node: _Node) -> None:
         s = node.signature
-        if s.kind == CONCAT_ROWS:
-            at, g = 0, self.cotangents[node.first]
-            for a in node.slots[0]:
-                type = self.tensors[a]._type
-                self._give(a, view_rows(g, at, 1, type.rows, "pick" if s.attrs[0] == "stack" else "slice", type))
-                at += type.rows
-        elif s.kind == KERNEL:
+        if s.kind == KERNEL:
             self._reverse_kernel(node)
+            return
+        g = self._total(node.first)
+        if s.kind == CONCAT_ROWS:
+            at = 0
+            for a in node.slots[0]:
+                type = self._tensor(a)._type
+                if self._depends(a):
+                    self._give(a, view_rows(g, at, 1, type.rows, "pick" if s.attrs[0] == "stack" else "slice", type))
+                at += type.rows
+            return
+        ints = self.tape.ints[node.ints : node.ints + 3]
+        a = node.slots[0][0]
+        if ints == [0, 1, self._tensor(a)._type.rows]:
+            self._give(a, view_rows(g, 0, 1, ints[2], "slice", self._tensor(a)._type))
         else:
-            self._reverse_view(node)
+            rows = row_numbers([*ints, *self.tape.ints[node.ints + 3 : node.ints + 3 + ints[2]]])
+            self.pieces.setdefault(a, []).append((rows.tolist(), _plain(g)))
 
     def _reverse_kernel(self, node: _Node) -> None:
         s = node.signature
-        derived, wrt = vjp_signature(s, frozenset(k for k in s.trainable if self._reaches(s.shared[k])))
-        if not wrt:
+        found = derivative_of(s, frozenset(k for k in s.trainable if self._reaches(s.shared[k])))
+        cotangents = []
+        for v in node.values:
+            g = self._total(v)
+            cotangents.append(self._zeros(self._tensor(v)._type) if g is None else g)
+        is_wanted = any(self._depends(v) for slot in node.slots for v in slot)
+        of_rows = found.slots if is_wanted else ()
+        for k, result in found.passed if is_wanted else ():
+            self._give(node.slots[k][0], cotangents[result])
+        handed: list[RecordedTensor] = []
+        if of_rows or found.n_handed:
+            made = self._write_rows(found, node, cotangents)
+            handed = made[len(found.slots) :]
+            for k, g in zip(of_rows, made, strict=False):
+                self._give_operand(node, k, g)
+        if found.final is not None:
+            self.reversed.setdefault((s, found), []).append(_Reversed(node, {COTANGENT: cotangents, HANDED: handed}))
+
+    def _give_operand(self, node: _Node, k: int, g: RecordedTensor) -> None:
+        slot = node.signature.slots[k]
+        if slot.kind != LIST:
+            self._give(node.slots[k][0], g)
             return
+        element = slot.type
+        how = "pick" if element.ndim < 2 and not element.layout else "slice"
+        for e, a in enumerate(node.slots[k]):
+            if self._depends(a):
+                self._give(a, view_rows(g, e * element.rows, 1, element.rows, how, self._tensor(a)._type))
+
+    def _write_rows(self, found: Derivative, node: _Node, cotangents: list[RecordedTensor]) -> list[RecordedTensor]:
         operands: list[Any] = []
-        for slot, ids in zip(s.slots, node.slots, strict=True):
-            values = [self.tensors[a] for a in ids]
-            operands.append(values if slot.kind == LIST else values[0])
-        for k, (v, where) in enumerate(zip(node.values, s.results, strict=True)):
-            g = _or_zeros(self.cotangents.get(v), self.tensors.get(v))
-            slot = derived.slots[len(s.slots) + k]
-            starts = range(0, g._type.rows, where.rows) if slot.kind == LIST else ()
-            parts = [view_rows(g, at, 1, where.rows, "slice", slot.type) for at in starts]
-            operands.append(parts if slot.kind == LIST else g)
-        for (kind, k), g in zip(wrt, self._write(derived, wrt, node, operands), strict=True):
-            if kind == "shared":
-                _add(self.shared, s.shared[k], g)
-            elif s.slots[k].kind == LIST:
-                element = s.slots[k].type
-                for e, a in enumerate(node.slots[k]):
-                    how = "pick" if element.ndim < 2 and not element.layout else "slice"
-                    self._give(a, view_rows(g, e * element.rows, 1, element.rows, how, self.tensors[a]._type))
+        for (kind, k), slot in zip(found.reads, found.rows.slots, strict=True):
+            if kind == ROWS:
+                values = [self._tensor(a) for a in node.slots[k]]
+                operands.append(values if slot.kind == LIST else values[0])
             else:
-                self._give(node.slots[k][0], g)
+                x = cotangents[k] if kind == COTANGENT else self._tensor(node.values[k])
+                operands.append(_elements(x, slot.type) if slot.kind == LIST else x)
 
-    def _give(self, a: int, g: Any) -> None:
-        """Add to the cotangent of a value, which lies as the value does."""
-        layout = self.tensors[a]._type.layout
-        _add(self.cotangents, a, laid_out(g, layout))
-        self.cotangents[a] = laid_out(self.cotangents[a], layout)
+        def type_of(number: int, result: Result) -> Type:
+            slots = node.signature.slots
+            if number < len(found.slots) and slots[found.slots[number]].kind != LIST:
+                return self._tensor(node.slots[found.slots[number]][0])._type
+            if result.rule in (AS_SLOT, PER_ELEMENT):
+                x = operands[result.ref]
+                n = len(x) if isinstance(x, list) else x._type.rows
+                return tensor_type(result.dtype, (n * result.rows, result.width))
+            return found.rows.graph.nodes[found.rows.graph.outputs[number]].type
 
-    def _reverse_view(self, node: _Node) -> None:
-        """Cotangent of a view of rows: zeros with the cotangent put into, or added to, those rows."""
-        ints = self.tape.ints[node.ints : node.ints + 3]
-        a = node.slots[0][0]
-        g, type = self.cotangents[node.first], self.tensors[a]._type
-        if ints == [0, 1, type.rows]:
-            self._give(a, view_rows(g, 0, 1, type.rows, "slice", type))
-            return
-        rows = row_numbers([*ints, *self.tape.ints[node.ints + 3 : node.ints + 3 + ints[2]]])
-        if len(set(rows.tolist())) == len(rows):
-            self._give(a, spread_rows(g, rows.tolist(), type))
-            return
-        parts = view_rows(g, 0, 1, len(rows), "slice", tensor_type(type.dtype, (len(rows), type.width)))
-        whole = apply(SCATTER_ADD, (parts, tensor(rows)), (type.rows,))
-        self._give(a, view_rows(whole, 0, 1, type.rows, "slice", type))
+        ints = self.tape.ints[node.ints : node.ints + found.rows.n_ints]
+        floats = self.tape.floats[node.floats : node.floats + found.rows.n_floats]
+        return self._write(found.rows, operands, type_of, ints, floats)
 
-    def _write(self, derived: Signature, wrt: Wrt, node: _Node, operands: list[Any]) -> list[RecordedTensor]:
+    def _write(
+        self,
+        signature: Signature,
+        operands: Sequence[Any],
+        type_of: Callable[[int, Result], Type],
+        ints: Sequence[int] = (),
+        floats: Sequence[float] = (),
+    ) -> list[RecordedTensor]:
+        """A node of a derivative; its operands are tensors and lists of them."""
         tape = self.tape
         ids: list[int] = []
-        sizes: list[int] = []
-        for slot, x in zip(derived.slots, operands, strict=True):
-            if slot.kind == LIST:
+        for x in operands:
+            if isinstance(x, list):
                 ids += (len(x), *(value_number(t, tape) for t in x))
             else:
                 ids.append(value_number(x, tape))
-            sizes.append(len(x) if slot.kind == LIST else 1)
-        types = []
-        for (kind, k), i in zip(wrt, derived.graph.outputs, strict=True):
-            type = derived.graph.nodes[i].type
-            if kind == "rows" and derived.slots[k].kind == LIST:
-                type = tensor_type(type.dtype, (sizes[k] * type.rows, type.width))
-            elif kind == "rows":
-                type = operands[k]._type
-            types.append(type)
-        ints = tape.ints[node.ints : node.ints + derived.n_ints]
-        floats = tape.floats[node.floats : node.floats + derived.n_floats]
-        return write(tape, tape.signature_number(derived), ids, types, (None, 0), ints, floats)
+        types = [type_of(number, result) for number, result in enumerate(signature.results)]
+        return write(tape, tape.signature_number(signature), ids, types, _NOWHERE, ints, floats)
+
+    # All nodes of a signature.
+
+    def _finish(self, key: tuple[Signature, Derivative], nodes: list[_Reversed]) -> None:
+        """The cotangents of shared operands, over all nodes of a signature."""
+        signature, found = key
+        final = found.final
+        assert final is not None
+        operands: list[Any] = []
+        for (kind, k), slot in zip(found.final_reads, final.slots, strict=True):
+            if kind == DATA:
+                operands.append(self._data_of(signature, k, nodes))
+                continue
+            values: list[RecordedTensor] = []
+            for one in nodes:
+                if kind == ROWS:
+                    values += [self._tensor(a) for a in one.node.slots[k]]
+                else:
+                    x = self._tensor(one.node.values[k]) if kind == RESULT else one.of[kind][k]
+                    is_split = slot.kind == LIST and x._type.rows != slot.type.rows
+                    values += _elements(x, slot.type) if is_split else [x]
+            operands.append(values if slot.kind == LIST else _joined([_plain(x) for x in values], self.tape))
+        graph = final.graph
+        made = self._write(final, operands, lambda number, _: graph.nodes[graph.outputs[number]].type)
+        for k, g in zip(found.shared, made, strict=True):
+            self._give_shared(signature.shared[k], g)
+
+    def _data_of(self, signature: Signature, k: int, nodes: list[_Reversed]) -> RecordedTensor:
+        """Number k of each node, as one value of one row each."""
+        column = signature.data[:k].count(signature.data[k])
+        if signature.data[k] == "i":
+            numbers: Any = np.array([self.tape.ints[one.node.ints + column] for one in nodes], INT64)
+        else:
+            numbers = np.array([self.tape.floats[one.node.floats + column] for one in nodes], np.float64)
+        return lift(numbers, self.tape, ELEMENTS)
 
     def _reverse_expressions(self) -> None:
         """Propagate cotangents of shared expressions to parameters, as values of the example."""
         for x in reversed(in_order(list(self.shared))):
-            if not isinstance(x, SharedExpression) or x not in self.shared or x in self.parameters:
+            if not isinstance(x, SharedExpression) or x not in self.shared or x in self.known_parameters:
                 continue
-            g = self.shared[x]
+            g = self._sum(self.shared[x])
             if x.op is None:
-                _add(self.shared, x.parents[0], g)
+                self._give_shared(x.parents[0], g)
                 continue
-            signature, keys = _vjp_of_expression(x)
+            signature, keys = vjp_of_expression(x)
             types = [signature.graph.nodes[i].type for i in signature.graph.outputs]
-            ids = (value_number(g, self.tape),)
-            made = write(self.tape, self.tape.signature_number(signature), ids, types, (None, 0))
+            made = write(
+                self.tape, self.tape.signature_number(signature), (value_number(g, self.tape),), types, _NOWHERE
+            )
             for k, part in zip(keys, made, strict=True):
-                _add(self.shared, x.parents[k], part)
+                self._give_shared(x.parents[k], part)
+
+    # Sums.
+
+    def _give(self, a: int, g: Any) -> None:
+        """Add to the cotangent of a value, which lies as the value does."""
+        if self._depends(a):
+            self.parts.setdefault(a, []).append(laid_out(g, self._tensor(a)._type.layout))
+
+    def _give_shared(self, x: Shared, g: Any) -> None:
+        if g is not None:
+            self.shared.setdefault(x, []).append(laid_out(g, LEADING))
+
+    def _total(self, v: int) -> Any:
+        """The cotangent of a value, all of whose readers were reversed; None where there is none."""
+        parts = self.parts.pop(v, [])
+        type = self._tensor(v)._type
+        if v in self.pieces:
+            whole = self._from_pieces(self.pieces.pop(v), type)
+            parts.append(view_rows(whole, 0, 1, type.rows, "slice", type))
+        if not parts:
+            return None
+        self.parts[v] = [laid_out(self._sum(parts), type.layout)]
+        return self.parts[v][0]
+
+    def _sum(self, parts: list[Any]) -> Any:
+        """One by one where they are few; else as a list, or of rows that may vary in number in pairs of pairs."""
+        if len(parts) > FEW and parts[0]._type.rows == 1:
+            return record_list("sum", parts)
+        while len(parts) > 1:
+            rest = parts[-1:] if len(parts) % 2 else []
+            parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)] + rest
+        return parts[0]
+
+    def _from_pieces(self, pieces: list[_Piece], type: Type) -> RecordedTensor:
+        """Cotangents of some rows of a value as one of all; those of one row are a sum."""
+        rows = [row for numbers, _ in pieces for row in numbers]
+        whole = _joined([g for _, g in pieces], self.tape)
+        if rows == list(range(type.rows)):
+            return whole
+        if len(set(rows)) < len(rows):
+            same: dict[int, list[int]] = {}
+            for k, row in enumerate(rows):
+                same.setdefault(row, []).append(k)
+            one = tensor_type(type.dtype, (1, type.width))
+            sums = [self._sum([view_rows(whole, k, 1, 1, "slice", one) for k in places]) for places in same.values()]
+            rows, whole = list(same), _joined(sums, self.tape)
+        return spread_rows(whole, rows, tensor_type(type.dtype, (type.rows, type.width)))
+
+    def _zeros(self, type: Type) -> RecordedTensor:
+        found = self.zeros.get(type)
+        if found is None:
+            found = self.zeros[type] = lift(np.zeros(type.shape, type.dtype), self.tape, type.layout)
+        return found
 
 
-def _add(cotangents: dict[Any, Any], key: Any, g: Any) -> None:
-    cotangents[key] = cotangents[key] + g if key in cotangents else g
+_Piece = tuple[list[int], RecordedTensor]
+"""Numbers of rows of a value, and their cotangents."""
 
 
-def _or_zeros(g: Any, x: Any) -> Any:
-    if g is not None:
-        return g
-    layout = x._type.layout if isinstance(x, RecordedTensor) else LEADING
-    return lift(np.zeros(x.shape, x.dtype), current_tape(), layout)
+def _plain(x: RecordedTensor) -> RecordedTensor:
+    """The rows of a value as a matrix."""
+    plain = tensor_type(x.dtype, (x._type.rows, x._type.width))
+    return x if x._type is plain else view_rows(x, 0, 1, plain.rows, "slice", plain)
 
 
-def _nodes(tape: Recording) -> Iterator[_Node]:
-    """The nodes in the lists of an open tape. What was replayed stands before what is differentiated: a constant."""
-    at = first = ints = floats = 0
+def _elements(x: RecordedTensor, element: Type) -> list[RecordedTensor]:
+    """Values of this type whose rows are those of one value."""
+    return [view_rows(x, at, 1, element.rows, "slice", element) for at in range(0, x._type.rows, element.rows)]
+
+
+def _joined(parts: list[RecordedTensor], tape: Recording) -> RecordedTensor:
+    """Matrices below each other, as a view."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = join_rows(CONCAT, tuple(parts), (-2,), tape)
+    assert joined is not None
+    return joined
+
+
+def _nodes(tape: Recording, start: Start) -> Iterator[_Node]:
+    """The nodes in the lists of an open tape from one on. Nothing is replayed inside of what is differentiated."""
+    first, at, ints, floats = start
     stream = tape.stream
-    blocks = iter(tape.blocks)
-    block = next(blocks, None)
     while at < len(stream):
-        while block is not None and block.at[0] == at:
-            first += block.n_values
-            block = next(blocks, None)
         signature = tape.signatures[stream[at]]
         at += 1
         slots = []
@@ -247,104 +415,3 @@ def _nodes(tape: Recording) -> Iterator[_Node]:
         first += len(signature.results)
         ints += signature.n_ints + n_listed(signature.kind, tape.ints, ints)
         floats += signature.n_floats
-
-
-# Signatures of derivatives.
-
-
-def vjp_signature(signature: Signature, shared: frozenset[int]) -> tuple[Signature, Wrt]:
-    """The signature of the VJP of a signature by its rows and some shared operands: it reads the operands, then the
-    cotangents of the results."""
-    known = signature.decisions.derivatives
-    if shared not in known:
-        by_elements = signature.by_rows and shared
-        known[shared] = vjp_signature(_by_elements(signature), shared) if by_elements else _derive(signature, shared)
-    return known[shared]
-
-
-def _derive(signature: Signature, shared: frozenset[int]) -> tuple[Signature, Wrt]:
-    graph = signature.graph
-    wrt = differentiable(graph, shared)
-    result = vjp(graph, wrt)
-    kept: Wrt = [graph.nodes[w].attrs for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
-    cotangents = []
-    for where, i in zip(signature.results, graph.outputs, strict=True):
-        type = graph.nodes[i].type
-        row = tensor_type(type.dtype, (1, *type.shape), LEADING if type.ndim else ELEMENTS)
-        if where.rule == PER_ELEMENT:
-            several, k = where.rows > 1, signature.slots[where.ref].list
-            cotangents.append(Slot(LIST, type, k) if several else Slot(EACH, row, k))
-        else:
-            cotangents.append(Slot(signature.slots[0].kind, row) if signature.by_rows else Slot(ONE, type))
-    renamed = _with_cotangents_as_rows(result.graph, len(signature.slots))
-    types = [renamed.nodes[i].type for i in renamed.outputs]
-    derived = dataclasses.replace(
-        signature,
-        name=f"vjp of {signature.name}",
-        kind=KERNEL,
-        slots=(*signature.slots, *cotangents),
-        results=tuple(_result(signature, *what, type) for what, type in zip(kept, types, strict=True)),
-        graph=renamed,
-        frozen=False,
-        members=(),
-        constant=frozenset(),
-    )
-    return derived, kept
-
-
-def _result(signature: Signature, kind: str, k: int, type: Type) -> Result:
-    """The cotangent of an operand as a result."""
-    if kind == "rows":
-        slot = signature.slots[k]
-        if signature.by_rows:
-            return Result(type.width * type.rows, type.dtype, AS_SLOT, k)
-        if slot.kind == EACH:
-            return Result(type.width * type.rows, type.dtype, PER_ELEMENT, k, 1)
-        if slot.kind == LIST:
-            return Result(type.width, type.dtype, PER_ELEMENT, k, type.rows)
-    return Result(type.width, type.dtype, rows=type.rows)
-
-
-def _with_cotangents_as_rows(graph: Graph, first: int) -> Graph:
-    """A VJP that reads cotangent k in slot `first + k`."""
-
-    def read(i: int) -> tuple[str, int] | None:
-        node = graph.nodes[i]
-        return ("rows", first + node.attrs[1]) if node.kind == "cotangent" else None
-
-    return graph.part(graph.outputs, read)
-
-
-def _by_elements(signature: Signature) -> Signature:
-    """A signature whose nodes are rows, as one whose rows are elements of a node: a shared operand's cotangent is a
-    sum over the rows of the node."""
-    graph = Graph()
-    for node in signature.graph.nodes:
-        graph.add(node.op, node.inputs, node.attrs, node.type, 1 if node.level == NODE else node.level)
-    graph.outputs = signature.graph.outputs
-    slots = tuple(Slot(EACH, slot.type, 1) for slot in signature.slots)
-    results = tuple(Result(r.width, r.dtype, PER_ELEMENT, 0, 1) for r in signature.results)
-    return dataclasses.replace(signature, slots=slots, results=results, graph=graph, by_rows=False)
-
-
-def _vjp_of_expression(x: SharedExpression) -> tuple[Signature, list[int]]:
-    """The signature that carries the cotangent of a shared expression to some of its parents, and which."""
-    found = x._signatures.get("pull")
-    if found is None:
-        wrt = [i for i, n in enumerate(x.graph.nodes) if n.is_input and x.parents[n.attrs[1]].trainable]
-        result = vjp(x.graph, wrt)
-        keys = [x.graph.nodes[w].attrs[1] for w, c in zip(wrt, result.cotangents, strict=True) if c is not None]
-        graph = Graph()
-        for node in result.graph.pruned().nodes:
-            is_cotangent = node.kind == "cotangent"
-            attrs, level = (("rows", 0), max(node.level, NODE)) if is_cotangent else (node.attrs, node.level)
-            graph.add(node.op, node.inputs, attrs, node.type, level)
-        graph.outputs = result.graph.pruned().outputs
-        types = [graph.nodes[i].type for i in graph.outputs]
-        results = tuple(Result(type.width, type.dtype, rows=type.rows) for type in types)
-        slots = (Slot(ONE, x._type),)
-        signature = Signature(
-            name="vjp of shared", kind=KERNEL, slots=slots, results=results, graph=graph, shared=x.parents
-        )
-        found = x._signatures["pull"] = signature, keys
-    return found

@@ -16,7 +16,7 @@ from ..base.types import default_dtype, is_float
 from ..ops.value import Tensor, TensorLike
 from .containers import made_like, parts_of
 from .context import is_frozen
-from .derivatives import Sweep
+from .derivatives import Start, Sweep
 from .links import shared_row
 from .modes import freeze
 from .recorder import tensor
@@ -135,7 +135,7 @@ class _Substitution:
         self.sources: list[RecordedTensor] = []
         self.parameters: list[Shared] = []
         self.aliases: dict[Shared, SharedExpression] = {}
-        self.first = self.tape.count  # what was recorded before the call is constant to it
+        self.start = Start.of(self.tape)  # what was recorded before the call is constant to it
 
     def replace(self, x: Any) -> Any:
         """The argument with fresh values in place of tensors, numbers and arrays."""
@@ -188,8 +188,7 @@ class _Substitution:
         if tape is not self.tape or value._tape is not tape or any(s._tape is not tape for s in self.sources):
             repair = "force values before or after, not inside, a differentiated function"
             raise user_error(RecordingError, "grad: a value was forced inside the function", repair=repair)
-        sweep = Sweep(tape, self.first, {s._id for s in self.sources}, set(self.parameters))
-        found = sweep.run(value, self.sources, self.parameters)
+        found = Sweep(tape, self.start, self.sources, self.parameters).run(value)
         return found | {x: found[op] for x, op in self.aliases.items()}
 
 

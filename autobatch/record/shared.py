@@ -33,8 +33,9 @@ from ..ops.reduce import reduce_elements
 from ..ops.value import Tensor
 from ..run.device.expressions import evaluate
 from ..run.protocols import SharedOperand
-from .context import checking, is_frozen, refuse_numbers
+from .context import checking, flags, is_frozen, refuse_numbers
 from .forcing import engine
+from .lengths import varies
 
 _INTERN_LIMIT = 512
 
@@ -96,7 +97,7 @@ class Shared(Tensor):
         if any(not isinstance(x, bool | int | float | np.number) for x in numbers) or (numbers and op.dtypes == "keep"):
             return recorder[0](op, operands, attrs)
         inner = tuple(x.operand if isinstance(x, Shared) else x for x in operands)
-        if any(x is None for x in inner):
+        if any(x is None for x in inner) or (numbers and _numbers_vary(op, inner, attrs)):
             return recorder[0](op, operands, attrs)
         key = (
             op,
@@ -135,6 +136,17 @@ class Shared(Tensor):
 def youngest_of(operands: Iterable[Any]) -> Shared | None:
     """The shared value that was made last, with which what is made for all operands is kept."""
     return max((x for x in operands if isinstance(x, Shared)), key=lambda x: x._age, default=None)
+
+
+def _numbers_vary(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> bool:
+    """Whether other numbers were seen beside these shared values: they are data of a node then. Numbers that a cell
+    writes down are part of it."""
+    if flags.traced:
+        return False
+    youngest = youngest_of(operands)
+    assert youngest is not None
+    family = op, hashable(attrs), tuple(id(x) if isinstance(x, Shared) else type(x) for x in operands)
+    return varies(youngest._signatures, family, repr([x for x in operands if not isinstance(x, Shared)]))
 
 
 def _kept(key: Any, operands: tuple[Any, ...], make: Callable[[], SharedExpression]) -> Expression:

@@ -16,6 +16,7 @@ import autobatch as ab
 from autobatch import nn, optim
 from autobatch.errors import NonFiniteError, RecordingError
 from autobatch.record.parameter import move, replace
+from autobatch.record.shared import Expression
 from tests.requested import host
 
 CHANGES = {
@@ -294,3 +295,47 @@ def test_no_python_runs_when_an_expression_goes() -> None:
     finally:
         sys.setprofile(None)
     assert not w._dependents and not called
+
+
+def test_a_number_that_varies_is_data() -> None:
+    """The first number beside a parameter makes a shared value; another one says that it varies."""
+    w = ab.Parameter(np.linspace(0.1, 1.0, 4))
+    numbers = [0.25 * k - 1.3 for k in range(12)]
+
+    def fn(x: float) -> ab.Tensor:
+        return (ab.exp(-w * x) * ab.tanh(x + w) + ab.maximum(w, x) / 2).sum()
+
+    def outcome(batched: bool, numbers: list[float]) -> tuple[Any, Any, int]:
+        w.grad = None
+        with ab.profile() as profile:
+            losses = ab.map(fn, numbers, batched=batched)
+            values = ab.evaluate(losses)
+            ab.sum(losses).backward()
+        return values, host(w.grad), profile.launches
+
+    outcome(True, numbers[:2])
+    for some in (numbers, [x + 0.01 for x in numbers]):
+        (values, gradient, launches), (expected, wanted, _) = outcome(True, some), outcome(False, some)
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-5)
+        assert launches <= 12
+
+
+def test_a_number_that_does_not_vary_is_part_of_a_shared_value() -> None:
+    w = ab.Parameter([1.0, 2.0])
+    assert isinstance(w * 0.5, Expression) and isinstance(0.5 - w, Expression) and isinstance(w * 0.5, Expression)
+    assert isinstance(w * 2, Expression) and isinstance(w * 2, Expression)  # of another kind
+    held = w * 0.5
+    assert not isinstance(w * 0.75, Expression)
+    np.testing.assert_array_equal(ab.evaluate([w * 0.5, w * 0.75, held]), [[0.5, 1.0], [0.75, 1.5], [0.5, 1.0]])
+
+
+def test_numbers_that_a_cell_writes_down_are_part_of_it() -> None:
+    w = ab.Parameter([1.0, 2.0])
+
+    @ab.cell
+    def cell(x: ab.Tensor) -> ab.Tensor:
+        return x * (w * 0.5) + ab.sum([x * (w * k) for k in (0.25, 2.0, 0.5)])
+
+    for _ in range(2):
+        np.testing.assert_array_equal(cell(ab.tensor([1.0, 1.0])).numpy(), [3.25, 6.5])

@@ -11,6 +11,7 @@ depends on dtype, shapes and strides alone, never on a measurement.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -80,6 +81,16 @@ class Library:
             right = v.transpose(0, 2, 1).reshape(-1, v.shape[1])
             self.gemm(left, right, y[:, start : start + v.shape[1]])
             start += v.shape[1]
+
+    def gemm_segments(self, x: Array, w: Array, segments: Array, y: Array) -> None:
+        """y[b] = Σ x[e]ᵀ w[e] over the elements e of node b; `segments` are the nodes of elements, ascending."""
+        bounds = np.searchsorted(segments, np.arange(len(y) + 1)).tolist()
+        for b, (start, end) in enumerate(itertools.pairwise(bounds)):
+            if start == end:
+                y[b] = 0
+            else:
+                left, right = x[start:end].reshape(-1, x.shape[2]), w[start:end].reshape(-1, w.shape[2])
+                self.gemm(left.T, right, y[b])
 
 
 def _gathered(x: Operand) -> Array:

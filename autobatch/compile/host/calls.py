@@ -21,7 +21,7 @@ from ...ops.attention import ATTENTION, ATTENTION_SUM
 from ...ops.index import BOUNDED, TAKE, lowest_index
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE, SLICE, TRANSPOSE
-from ..rewrites.in_place_matmuls import ROWS, STACKED, SUMMED, read_in_place
+from ..rewrites.in_place_matmuls import ROWS, SEGMENTED, STACKED, SUMMED, read_in_place
 from ..steps import gathered_concats
 from ..text import extent_name, tuple_of
 
@@ -107,6 +107,9 @@ class Calls:
             self.names[f"v{i}"] = value if node.type.shape else value[()]
         elif node.op in (STACKED, SUMMED):
             self._batched_sum(i)
+        elif node.op is SEGMENTED:
+            self.buffer(i)
+            self.body.append(f"library().gemm_segments({', '.join(operands)}, v{i})")
         elif node.op is PRODUCT and (self.nodes[i].type.has_dim or self.is_compiled):
             self.buffer(i)
             self.body.append(self._matmul(i))

@@ -6,6 +6,7 @@ Input: a batched graph, before it is fused, and which results are added to rows.
     product(W, concat(a, b))            →  stacked(W[:, :k], a, W[:, k:], b)   without the concat
     slice(product(W, x)) + product(…)   →  stacked(W[s], x, …)                 where the sum is added to rows
     product(gᵀ, xᵀ) over all columns    →  summed(g, x)
+    segment sum of product(xᵀ, y)       →  segmented(x, y)                     without a product for each element
 
 `stacked(x, w, u, v)` is x[b] w[b] + u[b] v[b] for each b; an operand may be one matrix for all. `summed(g, a, b)` is
 Σ_b g[b] a[b]ᵀ beside Σ_b g[b] b[b]ᵀ. A matrix of n rows is n rows of its pool, nearly always contiguous,
@@ -25,6 +26,7 @@ from ...ir.graph import Graph, Node
 from ...ir.rewriter import Rewriter
 from ...ops.declare import Op
 from ...ops.elementwise import ADD
+from ...ops.index import SCATTER_ADD
 from ...ops.linalg import PRODUCT
 from ...ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 
@@ -37,6 +39,7 @@ ROWS = ("rows", "reverse")
 SWAPPED = (0, 2, 1)
 
 STACKED = Op("stacked", "sum of products of stacked matrices: x, w, u, v → x[b] w[b] + u[b] v[b]")
+SEGMENTED = Op("segmented", "x, y, segments → Σ x[e]ᵀ y[e] over the elements e of each node")
 SUMMED = Op("summed", "sums of products of stacked matrices: g, a, b → Σ g[b] a[b]ᵀ beside Σ g[b] b[b]ᵀ")
 
 
@@ -93,6 +96,8 @@ def matmuls_in(graph: Graph, i: int) -> list[tuple[Any, ...]]:
         return [(node.type.shape[:-2], node.type.shape[-2], shapes[0][-1], node.type.shape[-1])]
     if node.op is STACKED:
         return [(node.type.shape[:1], node.type.shape[1], left[-1], node.type.shape[2]) for left in shapes[::2]]
+    if node.op is SEGMENTED:  # over all nodes, whose elements those of the operands are
+        return [((), node.type.shape[1], shapes[0][0] * shapes[0][1], node.type.shape[2])]
     if node.op is SUMMED:
         (lead, m, k), *parts = shapes
         return [((), m, lead * k, part[1]) for part in parts]
@@ -104,7 +109,7 @@ def matmuls_in_place(graph: Graph, accumulate: Sequence[bool]) -> Graph:
     if not any(is_stack(node.type) for node in graph.nodes):
         return graph
     stacker = _Stacker(graph, accumulate)
-    return stacker.run(lambda i: stacker.stacked(i) or stacker.summed(i))
+    return stacker.run(lambda i: stacker.segmented(i) or stacker.stacked(i) or stacker.summed(i))
 
 
 class _Stacker(Rewriter):
@@ -179,6 +184,25 @@ class _Stacker(Rewriter):
                 _, start, length, _ = node.attrs
                 return [(self.part(x, -2, start, length), w) for x, w in self.product(source)]
         return []
+
+    # Sums over the elements of each node.
+
+    def segmented(self, i: int) -> int | None:
+        """The node that makes the sum of products of the elements of each node; None for another."""
+        node = self.nodes[i]
+        if node.op is not SCATTER_ADD or self.nodes[node.inputs[1]].kind != "segments" or node.type.dtype.kind != "f":
+            return None
+        product, segments = node.inputs
+        if self.nodes[product].op is not PRODUCT or not self.is_own(product) or self.nodes[product].type.ndim != 3:
+            return None
+        left, right = self.nodes[product].inputs
+        flipped = self.nodes[left]
+        if flipped.op is not TRANSPOSE or flipped.attrs[0] != SWAPPED or node.type.shape[-1] < COLUMNS:
+            return None
+        if self.nodes[right].type.ndim != 3 or self.nodes[right].type.shape[0] != flipped.type.shape[0]:
+            return None
+        operands = tuple(self.number[j] for j in (flipped.inputs[0], right, segments))
+        return self.new.add(SEGMENTED, operands, (), node.type, node.level)
 
     # Sums over all nodes.
 
