@@ -9,7 +9,7 @@ from .ops.elementwise import absolute as abs
 from .ops.elementwise import maximum, minimum, where
 from .ops.functions import power
 from .ops.linalg import matmul
-from .ops.movement import reshape, transpose
+from .ops.movement import transpose
 from .ops.scan import cumsum
 from .ops.value import Tensor, TensorLike
 from .backends import backend, set_backend
@@ -27,6 +27,7 @@ from .record.parameter import Parameter
 from .record.random import dropout, normal, random_state, rng, seed, set_random_state, uniform
 from .record.reductions import argmax, argmin, max, mean, min, prod, stack, std, sum, var
 from .record.recorder import tensor
+from .record.view_paths import reshape
 from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)
 from .engine.values import check_finite, evaluate
 from .map.map import map

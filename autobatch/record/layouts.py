@@ -84,7 +84,8 @@ def _looked_up(x: RecordedTensor, index: Any) -> RecordedTensor | None:
     """One part of the first axis, or several by known numbers."""
     if isinstance(index, int):
         return pick_row(x, index % x.shape[0]) if has_rows(x) else None
-    return gather_rows(x, index) if isinstance(index, np.ndarray) else None
+    is_known = isinstance(index, np.ndarray) and index.dtype.kind in "iu"
+    return gather_rows(x, index.reshape(-1).tolist(), index.shape) if is_known else None
 
 
 def _joined(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.types import COLUMNS, ELEMENTS, LEADING, Array, Type, size_of, tensor_type
+from ..base.types import COLUMNS, ELEMENTS, LEADING, Type, size_of, tensor_type
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
 from ..ops.movement import STACK, as_rows, with_extent
@@ -17,7 +17,7 @@ from .links import lift, shared_row, value_number
 from .nodes import write
 from .shared import Shared
 from .signature import Signature
-from .tape import Recording, current_tape
+from .tape import Recording, current_tape, state
 from .tensor import RecordedTensor
 
 
@@ -27,10 +27,14 @@ def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, ty
 
 
 def _taken(t: RecordedTensor, ints: Sequence[int], how: str, type: Type) -> RecordedTensor:
-    tape = current_tape()
+    tape: Any = state.tape
+    if t._tape is not tape:
+        tape = current_tape()
     frozen = tape.cache is tape.caches[True]
-    id = _source_number(t, tape, frozen)
-    number = _number(how, t._type.width, t.dtype, tape)
+    id = _source_number(t, tape, frozen) if frozen or t._tape is not tape else t._id
+    number = tape.cache.get((how, t._type))
+    if number is None:
+        number = tape.cache[how, t._type] = _number(how, t._type.width, t._type.dtype, tape)
     return write(tape, number, (id,), (type,), ints=ints)[0]
 
 
@@ -75,9 +79,9 @@ def join_rows(
     With a type that is the one of the operands' rows together, which are single ones.
     """
     first = operands[0]
-    if not all(isinstance(x, RecordedTensor | Shared) for x in operands):
+    if not all(x.__class__ is RecordedTensor or isinstance(x, Shared) for x in operands):
         return None
-    if any(x.dtype != first.dtype or x.ndim != first.ndim or x._type.layout != first._type.layout for x in operands):
+    if any(x._type is not first._type and not _meets(x._type, first._type) for x in operands):
         return None
     how = "stack" if op is STACK or type is not None else "concat"
     if type is None:
@@ -91,10 +95,15 @@ def join_rows(
     return write(tape, number, (len(ids), *ids), (type,))[0]
 
 
+def _meets(a: Type, b: Type) -> bool:
+    """Whether two types are alike but for their extents."""
+    return a.dtype == b.dtype and a.ndim == b.ndim and a.layout == b.layout
+
+
 def _stacked_shape(operands: tuple[Any, ...], attrs: Attrs) -> tuple[int, ...] | None:
     first = operands[0]
     is_view = first.ndim == 1 and first._type.layout == LEADING and attrs == (-2,)
-    if not is_view or any(x.shape != first.shape for x in operands):
+    if not is_view or any(x._type.shape != first._type.shape for x in operands):
         return None
     return len(operands), *first.shape
 
@@ -116,34 +125,50 @@ def _joined_shape(operands: tuple[Any, ...], attrs: Attrs) -> tuple[int, ...] | 
 
 def slice_rows(t: RecordedTensor, axis: int, start: int, length: int, step: int) -> RecordedTensor | None:
     """Part of an axis as a view; None where it is none."""
-    type = t._type
+    found = _sliced(t._type, axis, length)
+    if found is None or (found[0] != 1 and step != 1):
+        return None
+    size, part = found
+    return _taken(t, (start * size, step, length * size), "slice", part)
+
+
+@functools.cache
+def _sliced(type: Type, axis: int, length: int) -> tuple[int, Type] | None:
+    """For each index of an axis the number of rows, and the type of so many of them; None where they are no rows."""
     size = 1
     if type.layout == COLUMNS:
         is_view = axis == 1
     elif type.layout == ELEMENTS:
         size = size_of(type.shape[1:])
-        is_view = axis == 0 and (size == 1 or step == 1)
+        is_view = axis == 0
     else:
         is_view = axis == 0 and type.ndim >= 2
     if not is_view:
         return None
-    shape = with_extent(type.shape, axis, length)
-    part = tensor_type(type.dtype, shape, type.layout)
-    return view_rows(t, start * size, step, length * size, "slice", part)
+    return size, tensor_type(type.dtype, with_extent(type.shape, axis, length), type.layout)
 
 
-def gather_rows(t: RecordedTensor, index: Array) -> RecordedTensor | None:
-    """Parts of the first axis with these numbers, which are known and in range, as a view; None where it is none."""
-    type = t._type
-    if type.layout == COLUMNS or (type.layout == LEADING and (type.ndim < 2 or index.ndim != 1)):
+def gather_rows(t: RecordedTensor, numbers: list[int], shape: tuple[int, ...]) -> RecordedTensor | None:
+    """Parts of the first axis as a view; None where they are none. Their numbers are known and in range, and stand in
+    an array of this shape."""
+    found = _gathered(t._type, shape)
+    if found is None:
         return None
-    n = type.shape[0]
-    rows = [k + n if k < 0 else k for k in index.reshape(-1).tolist()]
-    size = 1 if type.layout == LEADING else size_of(type.shape[1:])
+    size, type = found
+    n = t._type.shape[0]
+    rows = [k + n if k < 0 else k for k in numbers]
     if size != 1:
         rows = [k * size + part for k in rows for part in range(size)]
-    shape = (*index.shape, *type.shape[1:])
-    return taken_rows(t, rows, tensor_type(type.dtype, shape, type.layout))
+    return taken_rows(t, rows, type)
+
+
+@functools.cache
+def _gathered(type: Type, shape: tuple[int, ...]) -> tuple[int, Type] | None:
+    """The number of rows of a part of the first axis, and the type of an array of parts; None: they are no rows."""
+    if type.layout == COLUMNS or (type.layout == LEADING and (type.ndim < 2 or len(shape) != 1)):
+        return None
+    size = 1 if type.layout == LEADING else size_of(type.shape[1:])
+    return size, tensor_type(type.dtype, (*shape, *type.shape[1:]), type.layout)
 
 
 def taken_rows(t: RecordedTensor, rows: list[int], type: Type) -> RecordedTensor:
@@ -170,25 +195,36 @@ def has_rows(t: Any) -> bool:
     """Whether `pick_row` can take the parts of a value along its first axis."""
     if not isinstance(t, RecordedTensor):
         return False
-    return t.ndim == 2 if t._type.layout == LEADING else t._type.layout == ELEMENTS
+    type = t._type
+    return type.ndim == 2 if type.layout == LEADING else type.layout == ELEMENTS
 
 
 def pick_row(t: RecordedTensor, index: int) -> RecordedTensor:
     """The part of a value at an index of its first axis, as a view."""
-    type = t._type
+    how, type = _part(t._type)
+    return _taken(t, (index * type.rows, 1, type.rows), how, type)
+
+
+@functools.cache
+def _part(type: Type) -> tuple[str, Type]:
     if type.layout == ELEMENTS and type.ndim > 1:
-        part = tensor_type(type.dtype, type.shape[1:], ELEMENTS)
-        return view_rows(t, index * part.rows, 1, part.rows, "slice", part)
-    return view_rows(t, index, 1, 1, "pick", type.row)
+        return "slice", tensor_type(type.dtype, type.shape[1:], ELEMENTS)
+    return "pick", type.row
 
 
-def reshaped_rows(t: Any, shape: tuple[int, ...]) -> RecordedTensor | None:
+def reshaped_rows(t: RecordedTensor, shape: tuple[int, ...]) -> RecordedTensor | None:
     """Another shape of the same rows, such as columns cut into heads, as a view; None where it is none."""
-    if not isinstance(t, RecordedTensor) or t._type.layout != LEADING or not min(t.ndim, len(shape)) > 1:
+    type = _reshaped(t._type, shape)
+    return None if type is None else _taken(t, (0, 1, type.rows), "slice", type)
+
+
+@functools.cache
+def _reshaped(type: Type, shape: tuple[int, ...]) -> Type | None:
+    if type.layout != LEADING or not min(type.ndim, len(shape)) > 1:
         return None
-    if t.shape[0] != shape[0] or t._type.width != size_of(shape[1:]):
+    if type.shape[0] != shape[0] or type.width != size_of(shape[1:]):
         return None
-    return view_rows(t, 0, 1, shape[0], "slice", tensor_type(t.dtype, shape))
+    return tensor_type(type.dtype, shape)
 
 
 def laid_out(t: RecordedTensor, layout: int) -> RecordedTensor:
