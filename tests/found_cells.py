@@ -10,5 +10,6 @@ def forget() -> None:
     """What was found for one program is no pattern in another."""
     for signature in (found for found, _ in signatures.values() if isinstance(found, Signature)):
         decisions = signature.decisions
-        decisions.found_cells, decisions.searches, decisions.version = (), 0, decisions.version + 1
+        decisions.found_cells, decisions.searches, decisions.searched = (), 0, 0
+        decisions.version += 1
         decisions.joined.clear()

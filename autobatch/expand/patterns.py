@@ -6,7 +6,7 @@ whose graph is that of its nodes joined. From then on they are matched, in every
 signature of a node in it, and so lives as long as the parameters that it reads.
 
 All patterns of a recording are searched for at once, so that few kernels are compiled. There is another search where
-many nodes have signatures that no search has seen, or no longer match, as when other values are kept.
+many nodes have signatures of which no search has seen half as many, or no longer match, as when other values are kept.
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ def join_recording(tape: Tape, signatures: Sequence[Signature], place: Place) ->
     n = tape.sig.size
     if n >= MIN_NODES:
         effort.recorded += n
-        unseen = np.array([s.kind == KERNEL and not s.decisions.searches for s in signatures])
-        if int(np.count_nonzero(unseen[tape.sig])) >= MIN_NODES // 4:
+        counts = np.bincount(tape.sig[:LOOKED_AT], minlength=len(signatures))
+        is_new = np.array([s.kind == KERNEL and not s.decisions.searches for s in signatures])
+        unseen = is_new & (counts > 2 * np.array([s.decisions.searched for s in signatures]))
+        if int(counts[unseen].sum()) >= MIN_NODES // 4:
             _search(tape, signatures, place)
     expansion, found, refused = _apply(tape, signatures, _known(signatures))
     if refused >= max(MIN_NODES, n // 4) and max(s.decisions.searches for s in signatures) < SEARCHES:
@@ -130,8 +132,10 @@ def _search(tape: Tape, signatures: Sequence[Signature], place: Place) -> None:
     counts = np.bincount(head.sig, minlength=len(signatures))
     joined = {m for p in patterns for m in p.members}
     for signature, count in zip(signatures, counts.tolist(), strict=True):
+        decisions = signature.decisions
+        decisions.searched = max(decisions.searched, count)
         if count >= MIN_NODES // 10 or signature in joined:
-            signature.decisions.searches += 1
+            decisions.searches += 1
 
 
 def _head(tape: Tape, n: int) -> Tape:

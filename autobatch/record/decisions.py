@@ -41,7 +41,8 @@ class Decisions:
 
     version: grows when nodes are expanded differently from now on; a kept plan is valid for the versions it was made at
     cut: how it is cut, if it is; is_cut_decided: whether that is decided
-    found_cells: patterns stored with it; searches: how many searches for them it was in
+    found_cells: patterns stored with it; searches: how many searches for them it took part in; searched: how many nodes
+        of it a search has seen at most
     joined: signatures of found cells, by what they are made of
     constant_slots: slots that no recording has read a value with gradient in; None: not looked at yet
     constant_variants: the same signature with some slots constant; frozen_variant: without any gradient
@@ -54,6 +55,7 @@ class Decisions:
     is_cut_decided: bool = False
     found_cells: tuple[FoundCell, ...] = ()
     searches: int = 0
+    searched: int = 0
     joined: dict[Any, Signature] = field(default_factory=dict)
     constant_slots: frozenset[int] | None = None
     constant_variants: dict[frozenset[int], Signature] = field(default_factory=dict)

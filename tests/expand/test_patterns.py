@@ -195,6 +195,22 @@ def test_patterns_are_searched_for_once() -> None:
     assert 0 < searched == patterns.effort.searched < patterns.effort.recorded
 
 
+def test_many_signatures_of_few_nodes_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing comes of it; again where there are more than twice as many nodes."""
+    searched: list[int] = []
+    monkeypatch.setattr(patterns, "recurring", lambda tape, *_: searched.append(tape.sig.size) or [])
+    weights = [ab.Parameter(np.full(D, 0.1 * k)) for k in range(20)]
+
+    def fn(x: Any) -> Any:
+        for w in weights:
+            x = ab.tanh(x * w)
+        return x.sum()
+
+    for n in (12, 12, 11, 13, 12, 26, 26, 24):
+        ab.mean(ab.map(lambda k: fn(ab.tensor(np.full(D, 0.1 * k))), range(n))).backward()
+    assert len(searched) == 2
+
+
 def test_effort_is_bounded() -> None:
     effort = patterns._Effort()
     assert effort.allows(patterns.FREE) and not effort.allows(patterns.FREE + 1)
