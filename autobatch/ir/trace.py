@@ -271,6 +271,8 @@ class Builder:
             )
         if kind == "stack":
             return StackedTracer(self._constant(real) if self.is_frozen() else real)
+        if real._weak and real.dtype == FLOAT64:  # numbers become a value, as ab.tensor makes one of them
+            real = self._as(real, default_dtype())
         return self.record(LIST_REDUCTIONS[kind], (real,), (k,))
 
     # Random draws.

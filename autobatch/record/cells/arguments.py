@@ -88,7 +88,8 @@ def _static(x: Any, flat: Flat) -> Any:
     return "static", type(x), x
 
 
-def _part(x: Any, flat: Flat, tape: Recording) -> Any:
+def _part(x: Any, flat: Flat, tape: Recording, listed: bool = False) -> Any:
+    """A part of the structure; `listed` says that numbers are values of their own, for they are part of an element."""
     if isinstance(x, RecordedTensor):
         flat.slots.append(x)
         flat.fast_key.append(x._type)
@@ -98,6 +99,11 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         return "slice", tuple(b if b is None else int(b) for b in (x.start, x.stop, x.step))
     if isinstance(x, bool | np.bool_ | str | bytes | enum.Enum | EllipsisType | None):
         return _static(bool(x) if isinstance(x, np.bool_) else x, flat)
+    if listed and isinstance(x, int | float | np.number):
+        number = lift(np.asarray(x, np.int64 if isinstance(x, int | np.integer) else np.float64), tape)
+        flat.slots.append(number)
+        flat.lifted = True
+        return "number", number._type
     if isinstance(x, int | np.integer):
         flat.numbers.append(in_range("cell", int(x)))
         return ("i",)
@@ -117,13 +123,13 @@ def _part(x: Any, flat: Flat, tape: Recording) -> Any:
         return _part(lifted, flat, tape)
     if isinstance(x, tuple):
         kind = type(x) if hasattr(x, "_fields") else tuple
-        return "tuple", kind, tuple(_part(e, flat, tape) for e in x)
+        return "tuple", kind, tuple(_part(e, flat, tape, listed) for e in x)
     if isinstance(x, dict):
         flat.lifted = True
         if type(x) is not dict:
             factory = x.default_factory if isinstance(x, defaultdict) else None
             flat.objects += (type(x), factory, attributes_of_dict(x))
-        return "dict", tuple(x), tuple(_part(e, flat, tape) for e in x.values()), x
+        return "dict", tuple(x), tuple(_part(e, flat, tape, listed) for e in x.values()), x
     if isinstance(x, list):
         return _list(x, flat, tape)
     if hasattr(x, "__dict__") or callable(x):
@@ -156,18 +162,19 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
     for e in x:
         one = Flat()
         is_number = isinstance(e, int | float | np.number) and not isinstance(e, bool)
-        structure = _part(lift(as_array(e), tape) if is_number else e, one, tape)
+        structure = _part(lift(as_array(e), tape) if is_number else e, one, tape, listed=True)
         if any(not isinstance(s, RecordedTensor) for s in one.slots) or one.objects:
             what = "a list argument holds something other than values or tuples of values"
             raise op_error("cell", what, repair="name the argument in static=, or pass tuples")
-        if one.numbers:
-            raise op_error("cell", "a list argument holds numbers beside values", repair="pass ab.tensor(number)")
         if shape is None:
             shape = structure
             columns = [[] for _ in one.slots]
         elif _key(structure) != _key(shape):
             if any(t._type.layout for t in iterate_tensors(x)):
                 return _list(made_like(x, map(_in_default_layout, x)), flat, tape)
+            alike = _with_floats(x)
+            if alike is not x:
+                return _list(alike, flat, tape)
             what = "elements of a list argument differ in structure, shape or dtype"
             expected = _show(shape)
             raise op_error("cell", what, expected=expected, got=_show(structure), repair="name the argument in static=")
@@ -178,6 +185,22 @@ def _list(x: list[Any], flat: Flat, tape: Recording) -> Any:
     flat.slots.extend(columns)
     flat.fast_key.extend(c[0]._type for c in columns)
     return "list", shape
+
+
+def _with_floats(x: list[Any]) -> list[Any]:
+    """The elements of a list with floats for integers where there are both; the list itself where there is nothing to
+    change."""
+    first = x[0]
+    if any(isinstance(e, float | np.floating) for e in x) and any(isinstance(e, int | np.integer) for e in x):
+        is_number = all(isinstance(e, int | float | np.number) and not isinstance(e, bool) for e in x)
+        return [float(e) for e in x] if is_number else x
+    if not all(isinstance(e, tuple) and len(e) == len(first) for e in x):
+        return x
+    places = [list(column) for column in zip(*x, strict=True)]
+    changed = [_with_floats(column) for column in places]
+    if all(a is b for a, b in zip(places, changed, strict=True)):
+        return x
+    return [made_like(e, parts) for e, parts in zip(x, zip(*changed, strict=True), strict=True)]
 
 
 def _in_default_layout(x: Any) -> Any:

@@ -198,9 +198,9 @@ class _Inputs:
     def part(self, p: Any, level: int = NODE) -> Any:
         """What a part of the structure stands for."""
         kind = p[0]
-        if kind == "T":
+        if kind in ("T", "number"):
             self.slots.append(Slot(LIST if level else ONE, p[1], level))
-            return self.builder.input("rows", len(self.slots) - 1, p[1], level)
+            return self.builder.input("rows", len(self.slots) - 1, p[1], level, weak=kind == "number")
         if kind in ("i", "f"):
             self.data += kind
             type = tensor_type(INT64 if kind == "i" else np.float64, ())
@@ -228,8 +228,8 @@ class _Inputs:
 
     def _shadow(self, p: Any, slots: Iterator[int], level: int) -> Any:
         """The second representative of a list's elements: the same slots, at shadow level."""
-        if p[0] == "T":
-            return self.builder.input("rows", next(slots), p[1], level)
+        if p[0] in ("T", "number"):
+            return self.builder.input("rows", next(slots), p[1], level, weak=p[0] == "number")
         if p[0] == "tuple":
             return filled(p[1], (), [self._shadow(e, slots, level) for e in p[2]])
         return p[2] if p[0] in ("static", "object") else p[1]

@@ -10,6 +10,7 @@ import pytest
 
 import autobatch as ab
 from autobatch.errors import CellError
+from tests import requested
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +102,46 @@ def test_every_element_with_every_other_raises() -> None:
 
     with pytest.raises(CellError, match=r"meet in mul[\s\S]*test_lists\.py"):
         pairs([vector(1, 2)] * 2, [vector(3, 4)] * 2)
+
+
+@ab.cell
+def weighted(items: list[tuple[ab.Tensor, float]], table: Any) -> tuple[ab.Tensor, ab.Tensor]:
+    return ab.sum([ab.tanh(x * table[1]) * k for x, k in items]), ab.mean([k for _, k in items])
+
+
+@ab.cell
+def looked_up(items: list[tuple[int, ab.Tensor, float]], table: Any) -> ab.Tensor:
+    return ab.sum([table[k] * x + y for k, x, y in items])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_stand_beside_values_in_a_list(dtype: str) -> None:
+    ab.set_default_dtype("float32")
+    table = ab.Parameter(np.linspace(0.1, 1.2, 12).reshape(4, 3), dtype)
+
+    def fn(n: int) -> Any:
+        xs = [ab.tensor(np.full(3, 0.3 + k), dtype) for k in range(n)]
+        mixed = [2, 0.7, 0.1, np.float64(0.3)][:n]
+        return (
+            *weighted(list(zip(xs, mixed, strict=True)), table),
+            weighted(list(zip(xs, range(n), strict=True)), table)[0],
+            looked_up([(k, x, 0.1 * k if k else 1) for k, x in enumerate(xs)], table),
+        )
+
+    def outcome(batched: bool) -> tuple[list[Any], Any]:
+        table.grad = None
+        results = ab.map(fn, [2, 4, 1, 3], batched=batched)
+        ab.sum([y.sum() for one in results for y in one]).backward(retain=True)
+        return ab.evaluate(results), requested.host(table.grad)
+
+    together, gradient = outcome(True)
+    with ab.profile() as profile:
+        outcome(True)
+    with ab.disable_cells():
+        alone, wanted = outcome(False)
+    for a, b in zip(together, alone, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert x.dtype == y.dtype
+            np.testing.assert_allclose(x, y, rtol=1e-6 if dtype == "float32" else 1e-12)
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-5 if dtype == "float32" else 1e-10)
+    assert profile.launches < 20
