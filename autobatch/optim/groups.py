@@ -50,6 +50,11 @@ class Group(dict[str, Any]):
             raise ValueError(message(what, got=f"{name}={value}", repair="make a new optimiser with it"))
         super().__setitem__(name, changed[name])
 
+    def update(self, *settings: Any, **more: Any) -> None:
+        """Set several, one after the other."""
+        for name, value in dict(*settings, **more).items():
+            self[name] = value
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _same_group, (self._kind, dict(self), self.initial_lr)
 

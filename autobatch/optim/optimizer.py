@@ -47,6 +47,20 @@ class Optimizer:
 
     Raises TypeError for what is no `ab.Parameter`; ValueError if there is none, if one is in two groups, or if a
     setting is out of range.
+
+    An optimiser is a subclass that declares at least `settings` and `rule`:
+
+    >>> class SignSGD(optim.Optimizer):
+    ...     settings = {"lr": optim.groups.not_negative}
+    ...
+    ...     def rule(self, group, step):
+    ...         return "w = w - lr * sign(g)"
+    >>> w = ab.Parameter([1.0, -2.0])
+    >>> optimizer = SignSGD([w], lr=0.25)
+    >>> ab.sum(w * w).backward()
+    >>> optimizer.step()
+    >>> w.value
+    array([ 0.75, -1.75], dtype=float32)
     """
 
     # What an optimiser declares.
@@ -115,13 +129,16 @@ class Optimizer:
             raise ValueError(message(f"{self._name}: a parameter is in two groups", repair="list it in one of them"))
         made = Group(type(self), params, {**self._defaults, **group})
         fill = self.state_of(made)
-        self._state += [{name: np.full(p.shape, x, p.dtype) for name, x in fill.items()} for p in params]
-        self._steps = np.append(self._steps, np.zeros(len(params), np.int64))
-        for name, start in self.numbers.items():
-            self._numbers[name] = np.append(self._numbers[name], np.full(len(params), start))
-        self._group_of += [made] * len(params)
-        self.params += params
-        self.param_groups.append(made)
+        n = len(params)
+        added = {
+            "_state": self._state + [{name: np.full(p.shape, x, p.dtype) for name, x in fill.items()} for p in params],
+            "_steps": np.append(self._steps, np.zeros(n, np.int64)),
+            "_numbers": {name: np.append(self._numbers[name], np.full(n, x)) for name, x in self.numbers.items()},
+            "_group_of": self._group_of + [made] * n,
+            "params": self.params + params,
+            "param_groups": [*self.param_groups, made],
+        }
+        self.__dict__.update(added)  # one call: Ctrl-C comes before or after
 
     if not TYPE_CHECKING:
 
@@ -255,7 +272,7 @@ class Optimizer:
         Settings stand under their names (`lr`, …), those of several groups as `groups.0.lr` and so on; counts as
         `0.step`, moments as `0.exp_avg` and so on, numbered as in `params`.
         """
-        state = {name: np.array(group[setting], np.float64) for name, group, setting in self._named_settings()}
+        state = {name: _number(group[setting]) for name, group, setting in self._named_settings()}
         for index, kept in enumerate(self._state):
             state[f"{index}.step"] = np.array(self._steps[index])
             state |= {f"{index}.{name}": np.array(numbers[index]) for name, numbers in self._numbers.items()}
@@ -330,6 +347,11 @@ def _numbers_in(group: Group) -> dict[str, float]:
     if "betas" in group:
         found["beta1"], found["beta2"] = group["betas"]
     return found
+
+
+def _number(value: Any) -> Array:
+    """A setting in the form of states; a text counts as 1, None as 0."""
+    return np.array(value is not None if value is None or isinstance(value, str) else value, np.float64)
 
 
 def _text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:

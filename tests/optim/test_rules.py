@@ -10,9 +10,11 @@ import pytest
 
 import autobatch as ab
 from autobatch import optim
+from autobatch.backends.cuda import HEADER
 from autobatch.backends.device import use_device
 from autobatch.optim.rules import rule_of
 from autobatch.record.parameter import SparseRows
+from tests import nvrtc
 from tests.requested import host
 from tests.stand_in import kernels
 from tests.stand_in.device import StandIn
@@ -49,17 +51,23 @@ def trained(name: str, backend: str) -> list[np.ndarray[Any, Any]]:
         return [*(p.numpy() for p in params), *optimizer.state_dict().values()]
 
 
-@pytest.fixture(scope="module")
-def device() -> Iterator[None]:
-    """A stand-in that has built all kernels at once."""
-    if kernels.MISSING:
-        pytest.skip(kernels.MISSING)
+def programs(kind: str) -> list[str]:
+    """The programs of all optimisers on "float" or "double"."""
     sources = []
     for make in MAKERS.values():
         optimizer = make([ab.Parameter([1.0])])
         [group], [state] = optimizer.param_groups, optimizer._state
         texts = {optimizer.rule(group, step) for step in range(1, STEPS + 1)}
-        sources += [rule_of(text, "w", "g", *state).kernels["float"] for text in texts]
+        sources += [rule_of(text, "w", "g", *state).kernels[kind] for text in sorted(texts)]
+    return sources
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[None]:
+    """A stand-in that has built all kernels at once."""
+    if kernels.MISSING:
+        pytest.skip(kernels.MISSING)
+    sources = programs("float")
     kernels.build_together(sources)
     before = use_device(StandIn())
     yield
@@ -76,6 +84,13 @@ def test_compiled_loops_are_those_of_numpy(name: str) -> None:
 def test_kernels_are_those_of_numpy(name: str, device: None) -> None:
     for ours, expected in zip(trained(name, "cupy"), trained(name, "numpy"), strict=True):
         np.testing.assert_allclose(host(ours), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(bool(nvrtc.MISSING), reason=nvrtc.MISSING)
+def test_kernels_become_machine_code() -> None:
+    _, texts = kernels.distinct([*programs("float"), *programs("double")])
+    code = nvrtc.compiled("\n".join([HEADER, *texts.values()]), nvrtc.FAST)
+    assert all(name.encode() in code for name in texts)
 
 
 def test_a_rule_names_what_it_reads_and_stores() -> None:

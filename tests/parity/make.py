@@ -15,18 +15,21 @@ import autobatch as ab
 from .cases import REFERENCE, Array, Arrays, Case
 from .functions import FUNCTIONS
 from .layers import LAYERS
+from .schedules import MINIMISED, SCHEDULES, Minimised, Schedule
 from .training import RUNS, Run
 
-ALL: list[Case | Run] = [*LAYERS, *FUNCTIONS, *RUNS]
+Compared = Case | Run | Schedule | Minimised
+
+ALL: list[Compared] = [*LAYERS, *FUNCTIONS, *RUNS, *SCHEDULES, *MINIMISED]
 
 
-def drawn(case: Case | Run) -> Array:
+def drawn(case: Compared) -> Array:
     """The numbers that go into a case, one behind the other."""
     n = sum(int(np.prod(shape)) for shape in case.shapes().values())
     return np.random.default_rng(zlib.crc32(case.name.encode())).normal(size=n).round(3)
 
 
-def taken(case: Case | Run, numbers: Array) -> Arrays:
+def taken(case: Compared, numbers: Array) -> Arrays:
     """Numbers as the arrays that a case reads."""
     found, at = {}, 0
     for name, shape in case.shapes().items():
@@ -45,7 +48,7 @@ def flat(results: Arrays) -> Array:
     return np.concatenate([np.ravel(x) for x in results.values()])
 
 
-def by_torch(torch: Any, case: Case | Run, numbers: Array) -> Arrays:
+def by_torch(torch: Any, case: Compared, numbers: Array) -> Arrays:
     """What PyTorch makes of these numbers, in float64 where nothing else is said."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)

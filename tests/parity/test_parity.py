@@ -10,9 +10,8 @@ import pytest
 import autobatch as ab
 from tests import requested
 
-from .cases import REFERENCE, Array, Arrays, Case
-from .make import ALL, REPAIR, by_torch, flat, taken
-from .training import Run
+from .cases import REFERENCE, Array, Arrays
+from .make import ALL, REPAIR, Compared, by_torch, flat, taken
 
 VALUES, GRADIENTS, SINGLE = 1e-10, 1e-8, 1e-5
 """Largest difference, relative to the largest number of an array where that is more than 1: of values, of what was
@@ -32,7 +31,7 @@ def float64() -> Iterator[None]:
     ab.set_default_dtype("float32")
 
 
-def compare(case: Case | Run, ours: Arrays, theirs: Array) -> None:
+def compare(case: Compared, ours: Arrays, theirs: Array) -> None:
     """All results of a case equal those of PyTorch, which lie one behind the other."""
     assert flat(ours).size == theirs.size, f"{case} has {flat(ours).size} results, PyTorch {theirs.size}; {REPAIR}"
     at = 0
@@ -47,14 +46,14 @@ def compare(case: Case | Run, ours: Arrays, theirs: Array) -> None:
 
 @pytest.mark.parametrize("backend", requested.backends("numpy", "numba"))
 @pytest.mark.parametrize("case", ALL, ids=str)
-def test_equals_what_pytorch_gave(case: Case | Run, backend: str, kept: dict[str, Array]) -> None:
+def test_equals_what_pytorch_gave(case: Compared, backend: str, kept: dict[str, Array]) -> None:
     with ab.backend(backend):
         ours = case.by_us(taken(case, kept[f"{case} in"]))
     compare(case, ours, kept[f"{case} out"])
 
 
 @pytest.mark.parametrize("case", ALL, ids=str)
-def test_pytorch_still_gives_it(case: Case | Run, kept: dict[str, Array]) -> None:
+def test_pytorch_still_gives_it(case: Compared, kept: dict[str, Array]) -> None:
     torch = pytest.importorskip("torch")
     compare(case, by_torch(torch, case, kept[f"{case} in"]), kept[f"{case} out"])
 
@@ -65,7 +64,7 @@ def test_what_is_kept_is_of_these_cases(kept: dict[str, Array]) -> None:
 
 
 @pytest.mark.parametrize("case", ALL[:: len(ALL) // 7], ids=str)
-def test_one_wrong_number_is_seen(case: Case | Run, kept: dict[str, Array]) -> None:
+def test_one_wrong_number_is_seen(case: Compared, kept: dict[str, Array]) -> None:
     ours = case.by_us(taken(case, kept[f"{case} in"]))
     right = kept[f"{case} out"]
     compare(case, ours, right)
