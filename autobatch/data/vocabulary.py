@@ -79,6 +79,19 @@ class Vocabulary:
         number = self._number.get
         return tree.map(lambda node: (node.label, None if node.word is None else number(node.word, 0)))
 
+    def lookup_indices(self, words: Iterable[str]) -> list[int]:
+        """The numbers of words, such as those of a sentence.
+
+        >>> Vocabulary(["good", "film"]).lookup_indices(["film", "play"])
+        [1, 0]
+        """
+        number = self._number.get
+        return [number(word, 0) for word in words]
+
+    def lookup_tokens(self, numbers: Iterable[int]) -> list[str]:
+        """The words of numbers; IndexError for a number that is none's."""
+        return [self.words[number] for number in numbers]
+
     def to_json(self) -> str:
         """The vocabulary as a line of JSON, from which `from_json` makes an equal one.
 

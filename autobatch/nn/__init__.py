@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..record.parameter import Buffer
+from . import init
 from .conv1d import Conv1d
 from .dropout import Dropout
 from .embedding import Embedding
@@ -11,6 +12,7 @@ from .linear import Linear
 from .module import Module
 from .multi_head_attention import MultiHeadAttention
 from .recurrent_cells import GRUCell, LSTMCell
+from .standardize import Standardize
 from .tree_lstm_cells import BinaryTreeLSTMCell, ChildSumTreeLSTMCell, TreeLSTMLeaf
 
 __all__ = [
@@ -26,5 +28,7 @@ __all__ = [
     "Linear",
     "Module",
     "MultiHeadAttention",
+    "Standardize",
     "TreeLSTMLeaf",
+    "init",
 ]
