@@ -25,9 +25,9 @@ from .record.modes import no_grad
 from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .record.parameter import Parameter
 from .record.random import dropout, normal, random_state, rng, seed, set_random_state, uniform
-from .record.reductions import argmax, argmin, max, mean, min, prod, stack, std, sum, var
+from .record.reductions import argmax, argmin, max, mean, min, prod, std, sum, var
 from .record.recorder import tensor
-from .record.view_paths import reshape
+from .record.view_paths import reshape, stack
 from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)
 from .engine.values import check_finite, evaluate
 from .map.map import map

@@ -1,10 +1,11 @@
-"""Fast paths of views: x[2], x[1:4], x[[2, 0]] and x.reshape(…) of a value of rows, without the general path of ops.
+"""Fast paths of views: x[2], x[1:4], x[[2, 0]], x.reshape(…) and stacks of rows, without the general path of ops.
 
 Each gives what the general path gives, and leaves to it what is no view, what raises, and what cells trace.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import numpy as np
 from ..base.types import LEADING
 from ..ops.movement import reshape as _reshape
 from ..ops.value import ShapeLike, Tensor, TensorLike
+from .reductions import stack as _stack
 from .tape import state
 from .tensor import RecordedTensor
-from .views import gather_rows, has_rows, pick_row, reshaped_rows, slice_rows
+from .views import gather_rows, has_rows, pick_row, reshaped_rows, slice_rows, stacked_rows
 
 _NUMBERS = frozenset((int, type(None)))
 
@@ -71,7 +73,12 @@ def _reshaped(self: RecordedTensor, *shape: Any) -> Tensor:
     return Tensor.reshape(self, *shape) if view is None else view
 
 
-reshape.__doc__ = _reshape.__doc__
+def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
+    view = stacked_rows(xs) if xs.__class__ is list and xs and axis == 0 and state.builder is None else None
+    return _stack(xs, axis) if view is None else view
+
+
+reshape.__doc__, stack.__doc__ = _reshape.__doc__, _stack.__doc__
 for _name, _function in (("__getitem__", _indexed), ("reshape", _reshaped)):
     _slow = getattr(Tensor, _name)
     _function.__name__, _function.__qualname__, _function.__doc__ = _name, _slow.__qualname__, _slow.__doc__

@@ -71,6 +71,26 @@ def _source_number(t: RecordedTensor, tape: Recording, frozen: bool) -> int:
     return value_number(t, tape)
 
 
+def stacked_rows(values: Sequence[Any]) -> RecordedTensor | None:
+    """Vectors of one type and of the open recording as rows, as a view; None where they are something else."""
+    tape: Any = state.tape
+    first = values[0]
+    if tape is None or first.__class__ is not RecordedTensor or tape.cache is tape.caches[True]:
+        return None
+    type = first._type
+    if type.ndim != 1 or type.layout != LEADING:
+        return None
+    ids = [len(values)]
+    for x in values:
+        if x.__class__ is not RecordedTensor or x._tape is not tape or x._type is not type:
+            return None
+        ids.append(x._id)
+    number = tape.cache.get(("stack", type))
+    if number is None:
+        number = tape.cache["stack", type] = _number("stack", type.width, type.dtype, tape)
+    return write(tape, number, ids, (tensor_type(type.dtype, (len(values), type.width)),))[0]
+
+
 def join_rows(
     op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording, type: Type | None = None
 ) -> RecordedTensor | None:

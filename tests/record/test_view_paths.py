@@ -73,6 +73,19 @@ def test_what_is_wrong_raises_at_its_line() -> None:
         h[::0]
 
 
+def test_stacks_as_numpy() -> None:
+    h = ab.tensor(ROWS) * 1.0
+    for parts in ([2, 0, 2], [1]):
+        for axis in (0, 1, -1):
+            found = ab.stack([h[k] for k in parts], axis)
+            np.testing.assert_array_equal(np.asarray(found), np.stack([ROWS[k] for k in parts], axis))
+    np.testing.assert_array_equal(np.asarray(ab.stack([h[0], ROWS[1]])), ROWS[:2])
+    np.testing.assert_array_equal(np.asarray(ab.stack([h[:2], h[2:]])), ROWS.reshape(2, 2, 6))
+    for wrong in ([h[0], h[0].reshape(2, 3)], [h[0], None], []):
+        with pytest.raises(OpTypeError, match=r"test_view_paths\.py"):
+            ab.stack(wrong)
+
+
 @pytest.mark.parametrize("backend", requested.backends("numpy", "numba"))
 def test_gradients_stop_where_no_grad_begins(backend: str) -> None:
     """A view under no_grad shares rows with what was recorded before, and not their gradients."""
@@ -84,7 +97,7 @@ def test_gradients_stop_where_no_grad_begins(backend: str) -> None:
         with ab.no_grad():
             old = [h[1], h[1:3][0], h[[1, 0]][0], h.reshape(4, 2, 3).reshape(4, 6)[1]]
             fresh = ab.tanh(h)
-            new = [fresh[1], fresh[[1, 1]][1]]
+            new = [fresh[1], fresh[[1, 1]][1], ab.stack([h[1], fresh[1]])[0] * 0.0]
         return ab.sum([*old, *new, h[1], h[[1, 1]].sum(axis=0)]).sum()
 
     with ab.backend(backend):
