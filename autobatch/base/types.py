@@ -41,9 +41,23 @@ Extent = int | Dim
 Shape = tuple[Any, ...]
 
 
-LEADING, ELEMENTS, COLUMNS = 0, 1, 2
+LEADING, ELEMENTS, COLUMNS, MIDDLE, PAIRS, PAIRS_TRANSPOSED = range(6)
 """Layouts: what is a row of the value's pool. LEADING: rank 0 and 1 are one row, a higher rank has its leading axis as
-rows. ELEMENTS: each element is a row of one number, in row-major order. COLUMNS: each column of a matrix is a row."""
+rows. ELEMENTS: each element is a row of one number, in row-major order. COLUMNS: the last axis is that of the rows.
+MIDDLE: the last but one is. PAIRS: the last two are, row-major; PAIRS_TRANSPOSED: column-major."""
+
+
+def _axes(layout: int, ndim: int) -> tuple[tuple[int, ...], int]:
+    """The axes of a value in the order in which they are stored, and how many of them, from the first, are rows."""
+    rest = tuple(range(ndim))
+    if layout == COLUMNS:
+        return (ndim - 1, *rest[:-1]), 1
+    if layout == MIDDLE:
+        return (ndim - 2, *rest[:-2], ndim - 1), 1
+    if layout in (PAIRS, PAIRS_TRANSPOSED):
+        last = rest[-2:] if layout == PAIRS else rest[:-3:-1]
+        return (*last, *rest[:-2]), 2
+    return rest, ndim if layout == ELEMENTS else int(ndim > 1)
 
 
 class Type:
@@ -52,22 +66,23 @@ class Type:
     The value is `rows` rows of `width` numbers in its pool. User code sees dtype and shape alone.
     """
 
-    __slots__ = ("dtype", "layout", "ndim", "rows", "shape", "width")
+    __slots__ = ("dtype", "layout", "n_row_axes", "ndim", "order", "rows", "shape", "width")
 
     def __init__(self, dtype: np.dtype[Any], shape: Shape, layout: int = LEADING) -> None:
         self.dtype = dtype
         self.shape = shape
         self.layout = layout
         self.ndim = len(shape)
-        if not all(type(n) is int for n in shape):
-            self.rows = self.width = -1
-        elif layout == ELEMENTS:
-            self.rows, self.width = size_of(shape), 1
-        elif layout == COLUMNS:
-            self.width, self.rows = shape
+        self.order, self.n_row_axes = _axes(layout, self.ndim)
+        if all(type(n) is int for n in shape):
+            stored = self._stored_shape
+            self.rows, self.width = size_of(stored[: self.n_row_axes]), size_of(stored[self.n_row_axes :])
         else:
-            self.rows = shape[0] if self.ndim > 1 else 1
-            self.width = size_of(shape[1:] if self.ndim > 1 else shape)
+            self.rows = self.width = -1
+
+    @property
+    def _stored_shape(self) -> Shape:
+        return tuple(self.shape[axis] for axis in self.order)
 
     @property
     def stored(self) -> Type:
@@ -77,19 +92,18 @@ class Type:
     @property
     def row(self) -> Type:
         """The type of one row of a value that is a list of rows."""
-        if self.layout == COLUMNS:
-            return tensor_type(self.dtype, self.shape[:1])
-        return tensor_type(self.dtype, () if self.layout == ELEMENTS else self.shape[1:])
+        return tensor_type(self.dtype, self._stored_shape[max(self.n_row_axes, 1) :])
 
     def pack(self, array: Any) -> Any:
         """An array of this shape as its rows, or as anything that has their numbers in their order."""
-        return array.T if self.layout == COLUMNS else array
+        return array if self.layout <= ELEMENTS else array.transpose(self.order)
 
     def unpack(self, rows: Any, *lead: int) -> Any:
         """Rows as an array of this shape, or as one of several such values, with leading extents."""
-        if self.layout == COLUMNS:
-            return rows.reshape((*lead, *self.shape[::-1])).swapaxes(-1, -2)
-        return rows.reshape((*lead, *self.shape))
+        array = rows.reshape((*lead, *self._stored_shape))
+        if self.layout <= ELEMENTS:
+            return array
+        return array.transpose((*range(len(lead)), *(len(lead) + self.order.index(axis) for axis in range(self.ndim))))
 
     @property
     def has_dim(self) -> bool:
@@ -107,12 +121,14 @@ _interned: dict[tuple[np.dtype[Any], Shape, int], Type] = {}
 
 
 def tensor_type(dtype: Any, shape: Shape, layout: int = LEADING) -> Type:
-    """The one `Type` of this dtype, shape and layout. Where ELEMENTS are the rows of LEADING, it is that one.
+    """The one `Type` of this dtype, shape and layout. Where ELEMENTS or MIDDLE are the rows of LEADING, it is that one.
 
     >>> tensor_type(np.float32, (7, 64))
     f32[7, 64]
     """
     if layout == ELEMENTS and (not shape or (len(shape) > 1 and size_of(shape[1:]) == 1)):
+        layout = LEADING
+    if layout == MIDDLE and len(shape) == 2:
         layout = LEADING
     key = (np.dtype(dtype), shape, layout)
     found = _interned.get(key)

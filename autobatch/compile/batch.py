@@ -30,6 +30,7 @@ from ..ops.declare import apply
 from ..ops.index import ARANGE, SCATTER_ADD, TAKE
 from ..ops.linalg import PRODUCT
 from ..ops.movement import broadcast_to, reshape, transpose
+from ..ops.pairs import COLUMNS, OPERANDS, PAIRS, ROWS
 from ..ops.reduce import LIST_SUM
 
 INT64 = np.dtype(np.int64)
@@ -62,15 +63,19 @@ class _Batcher:
             return self.builder.record(ARANGE, (self.builder.constant(0, INT64),), (Dim(0),))
         return self.builder.input("segments", k, tensor_type(INT64, (Dim(k),)))
 
+    def owners(self, k: int) -> Tracer:
+        """For each pair the number of its row, or of its column, among those of all nodes."""
+        return self.builder.input("owners", k, tensor_type(INT64, (Dim(PAIRS),)))
+
     def led(self, x: _Value, lead: int) -> Any:
         """The value with a leading axis of this index."""
         if x.lead == lead:
             return x.tracer
         if x.lead is None:
             return broadcast_to(x.tracer, (Dim(lead), *x.shape))
-        if x.lead != 0:
+        if x.lead != 0 and lead != PAIRS:
             raise CompilerBug(f"a value of list {x.lead} meets one of list {lead}")
-        return apply(TAKE, (x.tracer, self.numbers(lead)))
+        return apply(TAKE, (x.tracer, self.owners(x.lead) if x.lead else self.numbers(lead)))
 
     def input(self, node: Node) -> _Value:
         kind, k = node.attrs
@@ -164,15 +169,25 @@ class _Batcher:
             self.builder.record(node.op, (*operands, *numbers), (None, *rest)), lists[result_side(node.attrs)]
         )
 
+    def pairs(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        made = node.attrs[1]
+        operands = [self.led(x, k) for x, k in zip(xs, OPERANDS[made], strict=True)]
+        starts = self.builder.input("starts", ROWS, tensor_type(INT64, (Dim(ROWS),)))
+        counts = tuple(map(Dim, (ROWS, COLUMNS, PAIRS)))
+        nodes = (self.numbers(ROWS), self.numbers(COLUMNS), starts)
+        return _Value(self.builder.record(node.op, (*operands, *nodes), (counts, made)), made)
+
     def list(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         k, *more = node.attrs
         if node.op is LIST_SUM and xs[0].scattered is not None:
             return self._scattered_sum(*xs[0].scattered, k)
+        k, whole = k if isinstance(k, tuple) else (k, NODE)
         each, of_rows = self.led(xs[0], k), node.op.over_segments
         if of_rows is None:  # a value given to every element
             return _Value(each, k)
-        attrs = tuple(more) if node.op.per_element else (Dim(0), *more)
-        return _Value(apply(of_rows, (each, self.numbers(k)), attrs), k if node.op.per_element else 0)
+        attrs = tuple(more) if node.op.per_element else (Dim(whole), *more)
+        segments = self.owners(whole) if whole else self.numbers(k)
+        return _Value(apply(of_rows, (each, segments), attrs), k if node.op.per_element else whole)
 
     def _scattered_sum(self, g: _Value, i: _Value, n: int, k: int) -> _Value:
         """The sum of the tables of a list, scattered at once: no element has a table."""
@@ -194,10 +209,11 @@ def batch(graph: Graph) -> Graph:
             continue
         xs = [values[j] for j in node.inputs]
         leads = [x.lead for x in xs if x.lead is not None]
-        if not leads and node.op.batch not in ("list", "segments"):
+        if not leads and node.op.batch not in ("list", "segments", "pairs"):
             values.append(_Value(batcher.builder.record(node.op, tuple(x.tracer for x in xs), node.attrs), None))
             continue
         rule: Callable[[Node, list[_Value], int], _Value] = getattr(batcher, node.op.batch)
-        values.append(rule(node, xs, max(leads, default=0)))
+        lists = {k for k in leads if k}
+        values.append(rule(node, xs, PAIRS if len(lists) > 1 else max(leads, default=0)))
     outputs = [batcher.led(values[i], max(graph.nodes[i].level, NODE)) for i in graph.outputs]
     return batcher.builder.finish(outputs)

@@ -208,7 +208,7 @@ class Domains:
                     return Flat(x.base, rows, total, start, width, -1, rows)
                 if x.rows == rows and x.width == total:
                     return Flat(x.base, rows, x.total, x.offset + start, width, x.through, x.base_rows, x.in_pool)
-        elif node.op is TAKE and self.nodes[node.inputs[1]].attrs[:1] == ("segments",):
+        elif node.op is TAKE and self.nodes[node.inputs[1]].kind in ("segments", "owners"):
             rows, ids = shape[0], self.nodes[node.inputs[1]].type.shape[0]
             width = size_of(shape[1:])
             if x.rows is None:

@@ -21,6 +21,7 @@ from ..ir.graph import CONST, INPUT, Graph
 from ..ir.simplify import simplify
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
 from ..ops.elementwise import EQUAL
+from ..ops.index import TAKE
 from ..ops.movement import CONCAT, RESHAPE, SLICE, TRANSPOSE
 from .rewrites.forward_concats import forward_concats
 from .rewrites.in_place_matmuls import concats_in_place
@@ -172,6 +173,7 @@ class _Cut:
             seen.add(i)
             node = self.graph.nodes[i]
             is_cheap = node.op.batch in CHEAP or node.op in (INPUT, CONST, SLICE)
+            is_cheap |= node.op is TAKE and self.graph.nodes[node.inputs[1]].kind == "owners"  # a value of each row
             if i in self.is_forward and self.varies[i] and not is_cheap:
                 self.keep(i)
             elif i not in self.is_forward or i not in self.residuals:

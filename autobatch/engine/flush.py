@@ -121,7 +121,7 @@ def _assembled(tape: Recording, roots: Sequence[int], links: Links) -> tuple[Tap
         ints, floats = listed(tape, "ints", np.int64), listed(tape, "floats", np.float64)
         return cache.arrays.with_data(ints, floats), cache
     arrays = parsed(tape, stream, table, pools, roots)
-    if (table.result_rule == FROM_DATA).any():
+    if (table.result_rule == FROM_DATA).any() or any(s.is_paired for s in tape.signatures):
         return arrays, None
     if len(kept) >= MOST:
         kept.clear()

@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..base.errors import CompilerBug
-from ..ir.graph import INPUT, Graph
-
-OF_LISTS = ("segments", "lengths", "positions")
+from ..ir.graph import INPUT, OF_LISTS, Graph
 
 
 class Chain:

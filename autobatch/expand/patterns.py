@@ -172,7 +172,9 @@ def _facts(signatures: Sequence[Signature]) -> Facts:
             plain = type is not None and r.rule == FIXED and (r.width, r.rows) == (type.width, type.rows)
             handed.append(types.setdefault(type, len(types)) if plain and type is not None else -2)
     return Facts(
-        joinable=ints(s.kind == KERNEL and not s.by_rows and bool(s.slots or s.data) for s in signatures),
+        joinable=ints(
+            s.kind == KERNEL and not s.by_rows and not s.is_paired and bool(s.slots or s.data) for s in signatures
+        ),
         constant=ints(_constant(s) for s in signatures),
         weights=np.array([weights_of(s) for s in signatures], np.int64),
         slot_type=ints(

@@ -43,7 +43,7 @@ SEVERAL = 3
 """Launches from which on a length that differs is taken for one that varies."""
 _ROWS = "the length varies, and this op has a launch for each: let the axis that varies be the first of its matrices"
 _INSTEAD = {
-    "matmul": "the length varies: of x f[n, d] these share launches: x @ w, a @ x, x.T @ a, and ab.attention",
+    "matmul": "the length varies: of x f[n, d] these share launches: x @ w, a @ x, x.T @ a, x @ y.T, and ab.attention",
     "concat": "the length varies: matrices f[n, d] joined along axis 0, or ab.stack of vectors, take no launch",
     "reshape": "the length varies: leave the axis that varies the first one",
     "transpose": "the length varies: it shares launches for matrices f[n, d], whose axes are swapped",

@@ -20,6 +20,8 @@ What a graph reads are nodes of these kinds:
     segments k   batched only: for each element of list k the number of its node, i64[n_k], ascending
     lengths k    number of elements of list k of the node, i64[]
     positions k  position of the element in list k, i64[]
+    owners k     batched only: for each pair the number of its row (k is 1) or column (2), among those of all nodes
+    starts k     batched only: for each row (k is 1) the number of its first pair
     residual k   value k that an earlier graph of the same kernel saved
     cotangent k  cotangent of result k
     reverse k    the same as rows of a pool, batched only
@@ -40,6 +42,9 @@ from ..ops.declare import Attrs, Op
 
 SHARED = -1
 NODE = 0
+
+OF_LISTS = ("lengths", "positions", "segments", "owners", "starts")
+"""Kinds of operand that follow from how many elements the lists of each node have."""
 
 
 def _no_rule(*args: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from ..base.errors import CompilerBug
 from ..base.types import Type
 from ..ops.attention import sides
+from ..ops.pairs import COLUMNS, PAIRS, ROWS
 from ..ops.reduce import SPREAD
 from .graph import CONST, INPUT, NODE, Graph, Node
 
@@ -39,18 +40,21 @@ def interpret(graph: Graph, read: Read, see: Callable[[int, Any], None] | None =
         elif node.op is CONST:
             value = np.asarray(node.attrs[0], node.type.dtype)
         elif node.op.batch == "list":
-            x = values[node.inputs[0]]
-            if nodes[node.inputs[0]].level <= NODE:
-                x = [x] * _length(read, lists, node.attrs[0])
-            value = x if node.op is SPREAD else _along(node, x)
+            k, whole = node.attrs[0] if isinstance(node.attrs[0], tuple) else (node.attrs[0], NODE)
+            x = _spread(values[node.inputs[0]], nodes[node.inputs[0]].level, k, read, lists)
+            if node.op is not SPREAD:
+                value = _along(node, x) if whole == NODE else _along_pairs(node, x, whole, read, lists)
+            else:
+                value = x
         elif node.op.batch == "segments" and node.attrs[0] is not None:
             counts = [1 if k == NODE else _length(read, lists, k) for k in node.attrs[0]]
             types = [nodes[j].type for j in node.inputs]
             value = _of_segments(node, [values[j] for j in node.inputs], types, counts)
+        elif node.op.batch == "pairs" and node.attrs[0] is None:
+            value = _pair_product(node, [values[j] for j in node.inputs], read, lists)
         elif node.level > NODE:
-            length = _length(read, lists, node.level)
-            columns = [values[j] if nodes[j].level > NODE else [values[j]] * length for j in node.inputs]
-            value = [_call(node, [column[e] for column in columns]) for e in range(length)]
+            columns = [_spread(values[j], nodes[j].level, node.level, read, lists) for j in node.inputs]
+            value = [_call(node, [column[e] for column in columns]) for e in range(_length(read, lists, node.level))]
         else:
             value = _call(node, [values[j] for j in node.inputs])
         values.append(value)
@@ -63,6 +67,36 @@ def _length(read: Read, lists: dict[int, int], k: int) -> int:
     if k not in lists:
         lists[k] = int(read("lengths", k))
     return lists[k]
+
+
+def _spread(x: Any, level: int, wanted: int, read: Read, lists: dict[int, int]) -> list[Any]:
+    """A value as one for each element of the wanted list."""
+    if level == wanted:
+        return list(x)
+    if level <= NODE:
+        return [x] * _length(read, lists, wanted)
+    n, m = _length(read, lists, ROWS), _length(read, lists, COLUMNS)
+    return [x[i if level == ROWS else j] for i in range(n) for j in range(m)]
+
+
+def _along_pairs(node: Node, pairs: list[Any], side: int, read: Read, lists: dict[int, int]) -> list[Any]:
+    """An op along the pairs of each row or of each column: a value for each of these, or for each pair."""
+    n, m = _length(read, lists, ROWS), _length(read, lists, COLUMNS)
+    groups = [pairs[i * m : (i + 1) * m] for i in range(n)] if side == ROWS else [pairs[j::m] for j in range(m)]
+    found = [_along(node, group) for group in groups]
+    return [x for group in found for x in group] if node.op.per_element else found
+
+
+def _pair_product(node: Node, operands: list[Any], read: Read, lists: dict[int, int]) -> list[Any]:
+    """The products of one node: those of a batch with this node alone."""
+    counts = tuple(_length(read, lists, k) for k in (ROWS, COLUMNS, PAIRS))
+    made = node.attrs[1]
+    if not counts[made - 1] or not all(operands):
+        return [np.zeros(node.type.shape, node.type.dtype)] * counts[made - 1]
+    nodes = [np.zeros(n, np.int64) for n in counts[:2]]
+    assert node.op.numpy is not None
+    with np.errstate(all="ignore"):
+        return list(node.op.numpy(*map(np.stack, operands), *nodes, np.arange(counts[0]) * counts[1], counts, made))
 
 
 def _along(node: Any, elements: list[Any]) -> Any:

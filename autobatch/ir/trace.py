@@ -34,6 +34,7 @@ from ..ops.declare import Attrs, Op
 from ..ops.elementwise import CAST, STOP_GRADIENT, float_dtype
 from ..ops.index import BOUNDED, lowest_index
 from ..ops.movement import of_rows
+from ..ops.pairs import PAIRS
 from ..ops.reduce import LIST_REDUCTIONS, reduce_elements
 from .graph import CONST, NODE, SHARED, Graph, Origin
 from .tracers import StackedTracer, TracedList, Tracer
@@ -139,12 +140,14 @@ class Builder:
         type = op.infer([v._type for v in values], attrs)
         if op.batch == "segments" and attrs[0] is not None:
             level = attrs[0][result_side(attrs)]
+        elif op.batch == "pairs" and attrs[0] is None:
+            level = attrs[1]
         else:
             level = self._join(op, [v.level for v in values])
         if op.batch == "list":
-            k = attrs[0]
+            k, whole = attrs[0] if isinstance(attrs[0], tuple) else (attrs[0], NODE)
             shadow = SHADOW if any(v.level >= SHADOW for v in values) else 0
-            level = k + shadow if op.per_element else NODE
+            level = k + shadow if op.per_element else whole
         if op is BOUNDED:
             node = self.graph.nodes[inputs[0]]
             if node.kind == "data":
@@ -161,6 +164,8 @@ class Builder:
 
     def _join(self, op: Op, levels: Sequence[int]) -> int:
         lists = {level for level in levels if level > NODE}
+        if len(lists) > 1 and not self.is_cell:
+            return PAIRS
         if len(lists) > 1:
             numbers = sorted({level % SHADOW for level in lists})
             if len(numbers) > 1:

@@ -14,6 +14,8 @@ from ..base.errors import CellError, op_error, user_error
 from ..base.types import INT64, Dim, tensor_type
 from ..ops.declare import Attrs, Op, apply, recorder
 from ..ops.movement import RESHAPE, reshape
+from ..ops.pairs import COLUMNS, ROWS
+from ..ops.reduce import SPREAD
 from ..ops.value import Tensor
 from .graph import NODE
 
@@ -48,11 +50,16 @@ class Tracer(Tensor):
     def _record_list(self, kind: str, values: Sequence[Any]) -> Any:
         return self._builder.record_list(kind, values)
 
-    def _list_length(self, k: int) -> Any:
+    def _list_length(self, k: Any) -> Any:
+        k = _other(k[1]) if isinstance(k, tuple) else k
         return self._builder.input("lengths", k, tensor_type(INT64, ()), NODE)
 
-    def _list_positions(self, k: int) -> Any:
-        return self._builder.input("positions", k, tensor_type(INT64, ()), self.level)
+    def _list_positions(self, k: Any) -> Any:
+        if not isinstance(k, tuple):
+            return self._builder.input("positions", k, tensor_type(INT64, ()), self.level)
+        other = _other(k[1])
+        positions = self._builder.input("positions", other, tensor_type(INT64, ()), other)
+        return apply(SPREAD, (positions,), ((k[0], other),))
 
     def __repr__(self) -> str:
         return f"<traced %{self._id}: {self._type}>"
@@ -200,6 +207,11 @@ class TracedList:
             "cell: elements of a list of varying length are not indexed",
             repair="iterate over it, pass the element as an argument, or name the list in static=",
         )
+
+
+def _other(side: int) -> int:
+    """The list that the pairs of a row, or of a column, run through."""
+    return COLUMNS if side == ROWS else ROWS
 
 
 def _no_backward() -> CellError:

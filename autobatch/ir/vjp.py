@@ -153,6 +153,10 @@ class _Sums:
             g = apply(LIST_SUM, (g,), (g.level,))
         elif g.level <= NODE < value.level:
             g = apply(SPREAD, (g,), (value.level,))
+        elif NODE < value.level < g.level:
+            g = apply(LIST_SUM, (g,), ((g.level, value.level),))
+        elif NODE < g.level < value.level:
+            g = apply(SPREAD, (g,), ((value.level, g.level),))
         extra = len(g.shape) - len(value.shape)
         if extra > 0:
             g = apply(SUM, (g,), (tuple(range(-len(g.shape), -len(value.shape))), False))

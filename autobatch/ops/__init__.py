@@ -5,11 +5,24 @@ asked through `declare.recorder`.
 
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
 `index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`, `searching`;
-`composite` ops are made of others; `attention` is between two lists of any lengths; `value` has the operators of
-tensors.
+`composite` ops are made of others; `attention` is between two lists of any lengths; `pairs` has the matrix products of
+their pairs; `value` has the operators of tensors.
 """
 
-from . import attention, composite, convolution, elementwise, functions, index, linalg, movement, random, reduce, scan
+from . import (
+    attention,
+    composite,
+    convolution,
+    elementwise,
+    functions,
+    index,
+    linalg,
+    movement,
+    pairs,
+    random,
+    reduce,
+    scan,
+)
 from .declare import OPS, Op, Sample, apply
 
 __all__ = [
@@ -25,6 +38,7 @@ __all__ = [
     "index",
     "linalg",
     "movement",
+    "pairs",
     "random",
     "reduce",
     "scan",

@@ -60,7 +60,7 @@ class Op:
     identity: of a reduction the result for no elements; infinities stand for the lowest and highest of integers
     over_list: of an op along axes, its first attribute, the op along a list; it takes the place where the axis is the
            leading one. Its attributes are the number of the list, and those that follow the axis and, of what reduces,
-           `keepdims`
+           `keepdims`. Along the pairs of each row or column (`ops.pairs`) the first is (list of the pairs, the other)
     over_segments: of an op over a list the one of rows in the batched graph
     per_element: of an op over a list or segments: whether it gives a value to each element, not one to all together
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import OpTypeError, op_error
-from ..base.types import COLUMNS, Dim, Type, broadcast_shapes, size_of, tensor_type
+from ..base.types import Dim, Type, broadcast_shapes, size_of, tensor_type
 from .declare import Attrs, Op, Sample, apply, as_value, declare, elements
 
 if TYPE_CHECKING:
@@ -144,12 +144,13 @@ def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
 
 def as_rows(x: Any, type: Type) -> Any:
     """A value as the rows in which one of this type is stored."""
-    return transpose(x) if type.layout == COLUMNS else reshape(x, type.stored.shape)
+    return reshape(transpose(x, type.order), type.stored.shape)
 
 
 def of_rows(rows: Any, type: Type) -> Any:
     """The value of this type that is stored in these rows."""
-    return transpose(rows) if type.layout == COLUMNS else reshape(rows, type.shape)
+    whole = reshape(rows, tuple(type.shape[axis] for axis in type.order))
+    return transpose(whole, tuple(map(type.order.index, range(type.ndim))))
 
 
 # Broadcast.

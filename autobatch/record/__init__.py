@@ -7,8 +7,8 @@ In reading order: `context` (modes); `shared` (values that are the same for ever
 and `parameter`; `signature` (what nodes have in common that share a launch) and the `decisions` about it; `forcing`;
 `tensor` (values of an example); `tape` (the open recording) with `tensor_list` (recycled tensors) and `assemble` (its
 lists become arrays); `nodes` (appending a node); `links` (values of other recordings) and `views`; `op_signatures`,
-`lengths` (which vary) and `layouts` (rows of any number as views); `recorder` (the general path of an op), `ops`
-and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random` and `numpy_functions`; `modes`;
-`containers` (rebuilt around other parts); `derived` (signatures of derivatives), `derivatives` and `grad`;
-`forced_values` (counted by line). `cells/` are whole functions recorded as one node.
+`lengths` (which vary), `layouts` (rows of any number as views) and `pairs` (of rows and columns); `recorder` (the
+general path of an op), `ops` and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random` and
+`numpy_functions`; `modes`; `containers` (rebuilt around other parts); `derived` (signatures of derivatives),
+`derivatives` and `grad`; `forced_values` (counted by line). `cells/` are whole functions recorded as one node.
 """

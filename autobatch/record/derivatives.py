@@ -18,7 +18,8 @@ import numpy as np
 
 from ..base.types import ELEMENTS, INT64, LEADING, Type, tensor_type
 from ..ops.movement import CONCAT
-from ..schedule.structures import AS_SLOT, CONCAT_ROWS, KERNEL, LIST, PAYLOAD, PER_ELEMENT, Result, row_numbers
+from ..ops.pairs import length_of
+from ..schedule.structures import AS_SLOT, CONCAT_ROWS, KERNEL, LIST, OF_LIST, PAYLOAD, PER_ELEMENT, Result, row_numbers
 from .assemble import n_listed
 from .derived import COTANGENT, DATA, HANDED, RESULT, ROWS, Derivative, derivative_of, vjp_of_expression
 from .links import lift, value_number
@@ -233,6 +234,9 @@ class Sweep:
                 x = cotangents[k] if kind == COTANGENT else self._tensor(node.values[k])
                 operands.append(_elements(x, slot.type) if slot.kind == LIST else x)
 
+        ints = self.tape.ints[node.ints : node.ints + found.rows.n_ints]
+        floats = self.tape.floats[node.floats : node.floats + found.rows.n_floats]
+
         def type_of(number: int, result: Result) -> Type:
             slots = node.signature.slots
             if number < len(found.slots) and slots[found.slots[number]].kind != LIST:
@@ -241,10 +245,10 @@ class Sweep:
                 x = operands[result.ref]
                 n = len(x) if isinstance(x, list) else x._type.rows
                 return tensor_type(result.dtype, (n * result.rows, result.width))
+            if result.rule == OF_LIST:
+                return tensor_type(result.dtype, (length_of(result.ref, *ints[:2]), result.width))
             return found.rows.graph.nodes[found.rows.graph.outputs[number]].type
 
-        ints = self.tape.ints[node.ints : node.ints + found.rows.n_ints]
-        floats = self.tape.floats[node.floats : node.floats + found.rows.n_floats]
         return self._write(found.rows, operands, type_of, ints, floats)
 
     def _write(

@@ -25,7 +25,7 @@ from ..ops.elementwise import ADD
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, TRANSPOSE
 from ..ops.reduce import LIST_SUM
-from ..schedule.structures import AS_SLOT, EACH, KERNEL, LIST, ONE, PER_ELEMENT, Result, Slot
+from ..schedule.structures import AS_SLOT, EACH, KERNEL, LIST, OF_LIST, ONE, PER_ELEMENT, Result, Slot
 from .shared import SharedExpression
 from .signature import Signature
 
@@ -115,6 +115,8 @@ class _Derivation:
         if self.signature.by_rows:
             source = (ROWS, k) if k >= 0 else (ROWS, 0)
             return Result(type.width * type.rows, type.dtype, AS_SLOT, _place(read, source))
+        if level > NODE and self.signature.is_paired:
+            return Result(type.width * type.rows, type.dtype, OF_LIST, level)
         if level > NODE:
             slot = next(k for k, s in enumerate(self.signature.slots) if s.list == level) if k < 0 else k
             each = k >= 0 and self.signature.slots[k].kind == EACH
@@ -155,6 +157,8 @@ class _Derivation:
         if kind == ROWS:
             return s.slots[k]
         type, where = s.graph.nodes[s.graph.outputs[k]].type, s.results[k]
+        if where.rule == OF_LIST:
+            return Slot(EACH, row_of(type), where.ref)
         if where.rule == PER_ELEMENT:
             number = s.slots[where.ref].list
             return Slot(LIST, type, number) if where.rows > 1 else Slot(EACH, row_of(type), number)
@@ -179,7 +183,7 @@ class _Derivation:
     def _is_movable(self, i: int) -> bool:
         node = self.nodes[i]
         inputs = [self.nodes[j] for j in node.inputs]
-        if node.op.batch in ("list", "segments", "random", "scan", "arange"):
+        if node.op.batch in ("list", "segments", "pairs", "random", "scan", "arange"):
             return False
         if any(j.kind in ("lengths", "positions") or (j.kind == DATA and self.signature.draws) for j in inputs):
             return False
@@ -272,7 +276,7 @@ class _Derivation:
             return Slot(EACH, row_of(type), level)
         if kind == HANDED:
             own = self.nodes[self.handed[k]]
-            each = self.signature.by_rows or (own.level > NODE and type.rows == 1)
+            each = self.signature.by_rows or (own.level > NODE and (type.rows == 1 or self.signature.is_paired))
             return Slot(EACH, row_of(type), level) if each else Slot(LIST, type, level)
         slot = self._slot(kind, k)
         each = slot.kind == EACH or self.signature.by_rows

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.types import COLUMNS, ELEMENTS, LEADING, Array, Type, tensor_type
+from ..base.types import COLUMNS, ELEMENTS, LEADING, MIDDLE, PAIRS, PAIRS_TRANSPOSED, Array, Type, tensor_type
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
 from ..ops.index import LOOKUP
@@ -54,16 +54,21 @@ def as_view(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) ->
         return None
     if op is LOOKUP:
         return _looked_up(x, operands[1]) if len(operands) == 2 else None
-    type = _reshaped(x._type, attrs[0]) if op is RESHAPE else _transposed(x._type) if attrs == ((1, 0),) else None
+    type = _reshaped(x._type, attrs[0]) if op is RESHAPE else _transposed(x._type, attrs[0])
     if type is None:
         return reshaped_rows(x, attrs[0]) if op is RESHAPE else None
     return view_rows(x, 0, 1, type.rows, "slice", type)
 
 
-def _transposed(type: Type) -> Type | None:
-    if type.layout == LEADING and varies(signatures, (TRANSPOSE, type.dtype, type.width), type.rows):
-        return tensor_type(type.dtype, type.shape[::-1], COLUMNS)
-    return tensor_type(type.dtype, type.shape[::-1]) if type.layout == COLUMNS else None
+def _transposed(type: Type, axes: tuple[int, ...]) -> Type | None:
+    """The type of the same rows with the axes in another order; None where no layout has them."""
+    shape = tuple(type.shape[axis] for axis in axes)
+    order = tuple(map(axes.index, type.order))
+    types = (tensor_type(type.dtype, shape, layout) for layout in (LEADING, COLUMNS, MIDDLE, PAIRS, PAIRS_TRANSPOSED))
+    found = next((t for t in types if t.order == order and t.n_row_axes == type.n_row_axes), None)
+    if found is None or type.layout != LEADING:
+        return found
+    return found if varies(signatures, (TRANSPOSE, type.dtype, type.shape[1:], axes), type.rows) else None
 
 
 def _reshaped(type: Type, shape: tuple[int, ...]) -> Type | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base.types import COLUMNS, ELEMENTS, INT64, LEADING, Shape, Type, default_dtype, tensor_type
+from ..base.types import ELEMENTS, INT64, LEADING, Shape, Type, default_dtype, tensor_type
 from ..ir.graph import NODE, hashable
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
@@ -97,7 +97,7 @@ def _along_rows(op: Op, keys: tuple[Any, ...], attrs: Attrs, type: Type) -> _For
     x = keys[0] if keys else None
     if not isinstance(x, Type) or not _is_list(x) or not x.rows:
         return None
-    rows = op.list_form([1 if x.layout == COLUMNS else x.ndim], attrs)
+    rows = op.list_form([x.ndim - x.order[0]], attrs)
     if rows is None:
         return None
     of_list, more = rows
@@ -150,7 +150,7 @@ def _row_by_row(op: Op, keys: tuple[Any, ...], attrs: Attrs, type: Type) -> _For
 
 def _is_list(x: Type) -> bool:
     """Whether a value is a list of rows along one of its axes."""
-    return x.ndim >= 2 if x.layout == LEADING else x.layout == COLUMNS or x.ndim == 1
+    return x.n_row_axes == 1
 
 
 def _is_spread(k: Any, type: Type) -> bool:

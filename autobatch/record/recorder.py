@@ -24,6 +24,7 @@ from .layouts import MOVES, as_operand, as_view, laid_alike
 from .links import SHARED_CLASSES, lift, local, shared_row, value_number
 from .nodes import write, write_known
 from .op_signatures import list_signature, op_signature
+from .pairs import as_pairs
 from .shared import Constant, Expression, Shared
 from .tape import current_tape, state
 from .tensor import RecordedTensor
@@ -92,6 +93,9 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         view = as_view(op, operands, attrs, tape)
         if view is not None:
             return view
+    of_pairs = as_pairs(op, operands, attrs, tape)
+    if of_pairs is not None:
+        return of_pairs
     keys: list[Any] = [op, attrs]
     ids: list[int] = []
     ints: list[int] = []

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.types import COLUMNS, Type, short_dtype
+from ..base.types import Type, short_dtype
 from ..compile.kernel import Kernel, kernel_of
 from ..compile.rewrites.flatten_operands import flatten_operands
 from ..ir.graph import Graph, hashable
@@ -31,6 +31,8 @@ class Signature:
     frozen: bool = False
     by_rows: bool = False
     """Whether each row of the first operand is a node of its own to the kernel (the leading length may vary)."""
+    is_paired: bool = False
+    """Whether a node has rows, columns and pairs of these (`ops.pairs`), as many as its first two integers say."""
     draws: bool = False
     """Whether the last two of a node's integers are the key of random draws: stream, number of the first draw."""
     members: tuple[Signature, ...] = ()
@@ -45,7 +47,7 @@ class Signature:
     trainable: frozenset[int] = field(init=False)
     """Shared operands that want a gradient."""
     lists: tuple[int, ...] = field(init=False)
-    """Slot that gives the length of list 1, 2, …"""
+    """Slot that gives the length of list 1, 2, …; none where integers do."""
     decisions: Decisions = field(init=False, repr=False, default_factory=Decisions)
     feeds: dict[str, Feed] = field(init=False, repr=False, default_factory=dict)
     """How the arguments of each piece come together."""
@@ -59,7 +61,7 @@ class Signature:
         self.trainable = frozenset(k for k, x in enumerate(self.shared) if x.trainable and not self.frozen)
         first: dict[int, int] = {}
         for k, slot in enumerate(self.slots):
-            if slot.kind != ONE:
+            if slot.kind != ONE and not self.is_paired:
                 first.setdefault(slot.list, k)
         self.lists = tuple(first[k] for k in sorted(first))
 
@@ -87,6 +89,7 @@ class Signature:
             hashable(self.attrs),
             self.frozen,
             self.by_rows,
+            self.is_paired,
             self.constant,
         )
 
@@ -95,16 +98,17 @@ class Signature:
         return f"{self.name}({', '.join(self.operands())}{attrs})" + (" (constant)" if self.frozen else "")
 
     def operands(self) -> list[str]:
-        """What is read, as text: values (n is a length that may vary), numbers, shared operands."""
+        """What is read, as text: values (n and m are lengths that may vary), numbers, shared operands."""
         kinds = {ONE: "", LIST: "list of ", EACH: "rows of "}
         texts = []
         for slot in self.slots:
             extents = list(slot.type.shape)
             if slot.kind == EACH or self.by_rows:
-                extents[1 if slot.type.layout == COLUMNS else 0] = "n"
+                for name, axis in zip("nm", sorted(slot.type.order[: max(slot.type.n_row_axes, 1)]), strict=False):
+                    extents[axis] = name
             shape = ", ".join(map(str, extents))
             texts.append(f"{kinds[slot.kind]}{short_dtype(slot.type.dtype)}[{shape}]")
-        texts += [{"i": "integer", "f": "number"}[c] for c in self.data]
+        texts += [{"i": "integer", "f": "number"}[c] for c in self.data[2 if self.is_paired else 0 :]]
         return texts + [f"shared {x._type}" for x in self.shared]
 
 

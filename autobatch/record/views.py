@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.types import COLUMNS, ELEMENTS, LEADING, Type, size_of, tensor_type
+from ..base.types import ELEMENTS, LEADING, PAIRS, Type, size_of, tensor_type
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
 from ..ops.movement import STACK, as_rows, with_extent
@@ -131,7 +131,7 @@ def _stacked_shape(operands: tuple[Any, ...], attrs: Attrs) -> tuple[int, ...] |
 def _joined_shape(operands: tuple[Any, ...], attrs: Attrs) -> tuple[int, ...] | None:
     first = operands[0]
     ndim, layout = first.ndim, first._type.layout
-    axis = ndim - 1 if layout == COLUMNS else 0
+    axis = 0 if ndim < 2 else first._type.order[0]
     if attrs != (axis - ndim,) or (ndim < 2 and layout == LEADING):
         return None
     rest = (*first.shape[:axis], *first.shape[axis + 1 :])
@@ -155,16 +155,9 @@ def slice_rows(t: RecordedTensor, axis: int, start: int, length: int, step: int)
 @functools.cache
 def _sliced(type: Type, axis: int, length: int) -> tuple[int, Type] | None:
     """For each index of an axis the number of rows, and the type of so many of them; None where they are no rows."""
-    size = 1
-    if type.layout == COLUMNS:
-        is_view = axis == 1
-    elif type.layout == ELEMENTS:
-        size = size_of(type.shape[1:])
-        is_view = axis == 0
-    else:
-        is_view = axis == 0 and type.ndim >= 2
-    if not is_view:
+    if not type.n_row_axes or axis != type.order[0]:
         return None
+    size = size_of(tuple(type.shape[a] for a in type.order[1 : type.n_row_axes]))
     return size, tensor_type(type.dtype, with_extent(type.shape, axis, length), type.layout)
 
 
@@ -185,7 +178,9 @@ def gather_rows(t: RecordedTensor, numbers: list[int], shape: tuple[int, ...]) -
 @functools.cache
 def _gathered(type: Type, shape: tuple[int, ...]) -> tuple[int, Type] | None:
     """The number of rows of a part of the first axis, and the type of an array of parts; None: they are no rows."""
-    if type.layout == COLUMNS or (type.layout == LEADING and (type.ndim < 2 or len(shape) != 1)):
+    if type.layout not in (LEADING, ELEMENTS, PAIRS) or not type.n_row_axes or type.order[0] != 0:
+        return None
+    if type.layout != ELEMENTS and len(shape) != 1:
         return None
     size = 1 if type.layout == LEADING else size_of(type.shape[1:])
     return size, tensor_type(type.dtype, (*shape, *type.shape[1:]), type.layout)
@@ -253,7 +248,7 @@ def laid_out(t: RecordedTensor, layout: int) -> RecordedTensor:
     if t._type is type:
         return t
     tape = current_tape()
-    if t._type.width == type.width and COLUMNS not in (t._type.layout, layout):
+    if t._type.width == type.width and _order(t._type) == _order(type):
         return view_rows(t, 0, 1, type.rows, "slice", type)
     key = ("laid out", t._type, layout)
     number = tape.cache.get(key)
@@ -261,6 +256,11 @@ def laid_out(t: RecordedTensor, layout: int) -> RecordedTensor:
         frozen = tape.cache is tape.caches[True] or t.dtype.kind != "f"
         number = tape.cache[key] = tape.signature_number(_laying_out(t._type, type, frozen))
     return write(tape, number, (value_number(t, tape),), (type,))[0]
+
+
+def _order(type: Type) -> list[int]:
+    """The order in which the axes of more than one element are stored."""
+    return [axis for axis in type.order if type.shape[axis] != 1]
 
 
 @functools.cache

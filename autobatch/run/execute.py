@@ -151,7 +151,7 @@ class Code:
         """What the program reads in a launch; `more` are cotangents, then residuals."""
         found = [*launch.accesses, *launch.data, *self.same, *more]
         if self.feed.derived:
-            found += [from_lengths(kind, launch.offsets[k - 1]) for kind, k in self.feed.derived]
+            found += [from_lengths(kind, k, launch.offsets) for kind, k in self.feed.derived]
         return self.feed.pick(found)
 
     def keep(self, launch: HostLaunch, outputs: list[Any]) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ..base.jit import njit
 from ..base.types import Array, Type
+from ..ops.pairs import COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,37 @@ def _picker(at: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
     return operator.itemgetter(*at)
 
 
-def from_lengths(kind: str, offsets: Array) -> Array:
-    """What follows from where the elements of each node of a list begin, [nodes + 1]."""
+def from_lengths(kind: str, k: int, offsets: Sequence[Array]) -> Array:
+    """What follows from where the elements of each node of its lists begin, [nodes + 1] for each; k is one of them."""
+    if kind in ("owners", "starts"):
+        return _of_pairs(kind == "owners", k == COLUMNS, *offsets)
+    own = offsets[k - 1]
     if kind == "positions":
-        starts = offsets.astype(np.int64)
+        starts = own.astype(np.int64)
         return np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
-    lengths = np.diff(offsets).astype(np.int64)
+    lengths = np.diff(own).astype(np.int64)
     return lengths if kind == "lengths" else np.repeat(np.arange(lengths.size), lengths)
+
+
+def pair_offsets(n: Array, m: Array) -> list[Array]:
+    """Where the rows, columns and pairs of each node begin, as offsets of three lists, of so many rows and columns."""
+    return [np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]) for lengths in (n, m, n * m)]
+
+
+@njit
+def _of_pairs(owners, of_columns, row_offsets, column_offsets, pair_offsets):  # type: ignore[no-untyped-def]
+    """For each pair the number of its row or column, or for each row that of its first pair."""
+    found = np.empty(pair_offsets[-1] if owners else row_offsets[-1], np.int64)
+    at = pair = 0
+    for node in range(row_offsets.size - 1):
+        first, m = column_offsets[node], column_offsets[node + 1] - column_offsets[node]
+        for row in range(row_offsets[node], row_offsets[node + 1]):
+            if not owners:
+                found[at] = pair
+                pair += m
+                at += 1
+                continue
+            for j in range(m):
+                found[at] = first + j if of_columns else row
+                at += 1
+    return found

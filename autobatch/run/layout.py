@@ -17,7 +17,9 @@ import numpy as np
 
 from ..backends.host.arena import Lease
 from ..base.types import Array, Dim, Type, size_of
+from ..ops.pairs import N_LISTS
 from ..schedule.structures import Expansion, Plan, Schedule, Slot, Tape
+from .feed import pair_offsets
 
 if TYPE_CHECKING:
     from .backward import Asked, Backward
@@ -118,12 +120,12 @@ def gradients_wanted(expansion: Expansion, schedule: Schedule, needs: Array, n_s
 def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[Signature]) -> None:
     plan, table = layout.plan, layout.tape.signatures
     launch_of, access_of, rows_of = schedule.launch_of.tolist(), plan.access_of.tolist(), plan.rows_of.tolist()
-    blocks, offsets_of = plan.block.tolist(), plan.offsets_of.tolist()
+    blocks = plan.block.tolist()
     write_of, write_start, write_rows = plan.write_of.tolist(), plan.write_start.tolist(), plan.write_rows.tolist()
     int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
     result_of, result_pool = table.result_of.tolist(), table.result_pool.tolist()
     all_rows = plan.rows
-    known: dict[int, tuple[list[Array], list[int], tuple[int, ...], bool, list[tuple[bool, int]]]] = {}
+    known: dict[int, tuple[list[Array], list[int], Signature, list[tuple[bool, int]]]] = {}
     totals: dict[int, tuple[int, ...]] = {}
     for launch, s in enumerate(schedule.launch_sig.tolist()):
         found = known.get(s)
@@ -131,20 +133,17 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[S
             signature = signatures[s]
             pools = [layout.pools[pool_number(layout.tape, slot)] for slot in signature.slots]
             written = result_pool[result_of[s] : result_of[s + 1]]
-            found = known[s] = (pools, written, signature.lists, signature.by_rows, _columns(signature.data))
-            totals[s] = (0,) * (1 + len(signature.lists))
-        pools, written, lists, by_rows, columns = found
+            found = known[s] = (pools, written, signature, _columns(signature.data))
+            totals[s] = (0,) * (1 + (N_LISTS if signature.is_paired else len(signature.lists)))
+        pools, written, signature, columns = found
         n = launch_of[launch + 1] - launch_of[launch]
         first = access_of[launch]
         accesses = [
             (pool, all_rows[rows_of[a] : rows_of[a + 1]], blocks[a]) for a, pool in enumerate(pools, start=first)
         ]
-        sizes: tuple[int, ...] = (rows_of[first + 1] - rows_of[first] if by_rows else n,)
-        offsets = []
-        for k in lists:
-            at = offsets_of[first + k]
-            offsets.append(plan.offsets[at : at + n + 1])
-            sizes = (*sizes, int(plan.offsets[at + n]))
+        offsets = offsets_of_lists(plan, signature, launch, n)
+        own = rows_of[first + 1] - rows_of[first] if signature.by_rows else n
+        sizes = (own, *(int(of_list[-1]) for of_list in offsets))
         data = []
         for is_int, column in columns:
             at = (int_of if is_int else float_of)[launch] + column * n
@@ -158,6 +157,15 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[S
         if layout.wanted[s]:
             types = signatures[s].kernel.pieces.residuals
             layout.residuals[s] = layout.lease.several([(rows_shape(t, total), t.dtype) for t in types])
+
+
+def offsets_of_lists(plan: Plan, signature: Signature, launch: int, n: int) -> list[Array]:
+    """Where the elements of each of the n nodes of a launch begin in each list, and where those of the last end."""
+    if signature.is_paired:
+        at = plan.int_of[launch]
+        return pair_offsets(plan.ints[at : at + n], plan.ints[at + n : at + 2 * n])
+    starts = (plan.offsets_of[plan.access_of[launch] + k] for k in signature.lists)
+    return [plan.offsets[at : at + n + 1] for at in starts]
 
 
 @functools.cache

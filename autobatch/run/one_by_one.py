@@ -19,7 +19,18 @@ from ..base.types import Array, Type
 from ..ir.graph import Graph, Origin
 from ..ir.interpret import Read, interpret
 from ..ir.vjp import differentiable, sum_of_scatters, vjp
-from ..schedule.structures import CONCAT_ROWS, EACH, LIST, PAYLOAD, PER_ELEMENT, TAKE_ROWS, Tape, row_numbers
+from ..ops.pairs import length_of
+from ..schedule.structures import (
+    CONCAT_ROWS,
+    EACH,
+    LIST,
+    OF_LIST,
+    PAYLOAD,
+    PER_ELEMENT,
+    TAKE_ROWS,
+    Tape,
+    row_numbers,
+)
 from .backward import GiveDense, GiveRows
 from .protocols import SharedOperand, Signature
 
@@ -117,7 +128,10 @@ class LoopRun:
                 return self.memo[signature.shared[k]]
             if kind == "cotangent":
                 return cotangents[k]
-            length = len(operand(signature.lists[k - 1]))
+            if signature.is_paired:
+                length = length_of(k, *data[:2])
+            else:
+                length = len(operand(signature.lists[k - 1]))
             return length if kind == "lengths" else list(range(length))
 
         return read
@@ -133,7 +147,7 @@ class LoopRun:
         results = self._interpret(node, signature.graph, self._reader(node, signature, slots, 0))
         done = []
         for result, i, where in zip(results, signature.graph.outputs, signature.results, strict=True):
-            if where.rule == PER_ELEMENT:
+            if where.rule in (PER_ELEMENT, OF_LIST):
                 type = signature.graph.nodes[i].type
                 done.append(np.stack(result) if result else np.zeros((0, *type.shape), type.dtype))
             else:
@@ -196,7 +210,8 @@ class LoopRun:
             for k, where in enumerate(signature.results):
                 g = grads.get(first + k)
                 g = np.zeros_like(self.values[first + k]) if g is None else g
-                cotangents.append(list(g) if where.rule == PER_ELEMENT else g[row] if signature.by_rows else g)
+                is_listed = where.rule in (PER_ELEMENT, OF_LIST)
+                cotangents.append(list(g) if is_listed else g[row] if signature.by_rows else g)
             read = self._reader(node, signature, slots, row, cotangents)
             results = iter(self._interpret(node, graph, read, "gradient"))
             for kind, k in wanted:

@@ -13,6 +13,7 @@ from .structures import (
     FIXED,
     KERNEL,
     LIST,
+    OF_LIST,
     ONE,
     PAYLOAD,
     PER_ELEMENT,
@@ -150,6 +151,9 @@ def check_plan(tape: Tape, schedule: Schedule, plan: Plan, keep: bool | Bools = 
                 elif rule[r] == PER_ELEMENT:
                     listed = s.slot_kind[s.slot_of[sig[i]] + ref] == LIST
                     n_rows = int(s.result_rows[r]) * (len(slots[ref]) if listed else len(held[slots[ref][0]]))
+                elif rule[r] == OF_LIST:
+                    n, m = ints[tape.int_of[i] : tape.int_of[i] + 2]
+                    n_rows = [1, n, m, n * m][ref]
                 else:
                     n_rows = ints[tape.int_of[i] + 2]
                 held[value] = [(value, k) for k in range(n_rows)]

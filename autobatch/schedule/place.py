@@ -43,6 +43,7 @@ from .structures import (
     EACH,
     FIXED,
     LIST,
+    OF_LIST,
     ONE,
     PAYLOAD,
     PER_ELEMENT,
@@ -164,6 +165,11 @@ def _count_rows(
         for r in range(result_of[s], result_of[s + 1]):
             if rule[r] == FIXED:
                 n_rows = factor[r]
+            elif rule[r] == OF_LIST:
+                n_rows = 1
+                for k in range(2):
+                    if ref[r] >> k & 1:
+                        n_rows *= ints[int_of[i] + k]
             else:
                 slot = slot_of[i] + ref[r]
                 n_rows = 0

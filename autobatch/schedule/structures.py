@@ -25,9 +25,10 @@ KERNEL, CONCAT_ROWS, TAKE_ROWS, PAYLOAD = 0, 1, 2, 3
 ONE, LIST, EACH = 0, 1, 2
 """Kinds of operand slot: one value; a list of values; one value whose rows are the elements of a list."""
 
-FIXED, AS_SLOT, PER_ELEMENT, FROM_DATA = 0, 1, 2, 3
+FIXED, AS_SLOT, PER_ELEMENT, FROM_DATA, OF_LIST = 0, 1, 2, 3, 4
 """How many rows a result has: `rows`; as many as the value in slot `ref`; `rows` for each element of the LIST or EACH
-slot `ref`; the third int datum (TAKE_ROWS)."""
+slot `ref`; the third int datum (TAKE_ROWS); the product of those of the first two int data whose bits are set in `ref`,
+as many as list `ref` of a node of pairs has elements."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -84,8 +85,8 @@ class SignatureTable:
     slot_rows: Ints  # [slots] rows of one element of a LIST slot; 1 for EACH; 0 for ONE (rows as the value has)
     result_of: Ints  # [S + 1] first result of each signature
     result_pool: Ints  # [results] pool of the result
-    result_rule: Ints  # [results] FIXED, AS_SLOT, PER_ELEMENT or FROM_DATA
-    result_ref: Ints  # [results] slot within the signature that the rule names
+    result_rule: Ints  # [results] FIXED, AS_SLOT, PER_ELEMENT, FROM_DATA or OF_LIST
+    result_ref: Ints  # [results] slot within the signature, or list, that the rule names
     result_rows: Ints  # [results] the rule's factor
     n_ints: Ints  # [S] int data of a node; of TAKE_ROWS without the numbers of rows
     n_floats: Ints  # [S] float data of a node

@@ -13,8 +13,10 @@ from benchmarks import lengths, twins
 from benchmarks.autobatch_trainer import AutobatchTrainer
 from benchmarks.lengths.bahdanau import Bahdanau
 from benchmarks.lengths.luong import Luong
+from benchmarks.lengths.luong_by_ops import LuongByOps
 from benchmarks.lengths.pairs import pairs
 from benchmarks.lengths.transformer import Transformer
+from benchmarks.lengths.transformer_by_ops import transformer
 from benchmarks.lengths.words import sentences
 from tests import requested
 
@@ -46,8 +48,14 @@ def test_losses_and_gradients_are_those_of_the_loop(name: str, way: str) -> None
 
 @pytest.mark.parametrize(
     ("model", "examples", "bar"),
-    [(Luong, pairs, 60), (Bahdanau, pairs, 70), (lambda dim: Transformer(dim, n_blocks=1), sentences, 40)],
-    ids=["luong", "bahdanau", "a transformer block"],
+    [
+        (Luong, pairs, 60),
+        (LuongByOps, pairs, 70),
+        (Bahdanau, pairs, 70),
+        (lambda dim: Transformer(dim, n_blocks=1), sentences, 40),
+        (transformer, sentences, 60),
+    ],
+    ids=["luong", "luong by ops", "bahdanau", "a transformer block", "two blocks by ops"],
 )
 def test_launches_do_not_grow_with_the_number_of_lengths(model: Any, examples: Any, bar: int) -> None:
     trainer = AutobatchTrainer("batched", model(8))

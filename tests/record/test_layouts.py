@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.base.types import COLUMNS, ELEMENTS, LEADING, tensor_type
+from autobatch.base.types import COLUMNS, ELEMENTS, LEADING, MIDDLE, PAIRS, PAIRS_TRANSPOSED, tensor_type
 from autobatch.ops import apply
 from autobatch.record.links import lift
 from autobatch.record.tape import current_tape
@@ -16,7 +16,12 @@ from autobatch.record.views import laid_out
 from tests.ops.checks import GOOD, Case
 from tests.requested import backend, host
 
-LAYOUTS = {1: [ELEMENTS], 2: [ELEMENTS, COLUMNS], 3: [ELEMENTS]}
+LAYOUTS = [
+    {1: ELEMENTS, 2: PAIRS, 3: PAIRS},
+    {2: COLUMNS, 3: COLUMNS},
+    {2: PAIRS_TRANSPOSED, 3: MIDDLE},
+]
+"""Ways to lay out the operands of an op, by rank."""
 
 
 def _is_float(x: Any) -> bool:
@@ -25,22 +30,22 @@ def _is_float(x: Any) -> bool:
 
 RNG = np.random.default_rng(0)
 VECTOR, MATRIX = RNG.normal(size=3), RNG.normal(size=(3, 2))
-FORMS = [(VECTOR, ELEMENTS), (MATRIX, ELEMENTS), (MATRIX, COLUMNS)]
+FORMS = [(VECTOR, ELEMENTS), (MATRIX, ELEMENTS), (MATRIX, COLUMNS), (MATRIX, PAIRS), (MATRIX, PAIRS_TRANSPOSED)]
 
 SAMPLES = [
-    (case, layout)
+    (case, k)
     for case in GOOD
-    for layout in (ELEMENTS, COLUMNS)
-    if case.op.batch not in ("list", "batched", "segments")
-    and any(isinstance(x, np.ndarray) and layout in LAYOUTS.get(x.ndim, []) for x in case.sample.operands)
+    for k, layouts in enumerate(LAYOUTS)
+    if case.op.batch not in ("list", "batched", "segments", "pairs")
+    and any(isinstance(x, np.ndarray) and x.ndim in layouts for x in case.sample.operands)
 ]
 
 
-def laid(x: Any, layout: int, is_lifted: bool) -> Any:
-    """A sample's operand as a tensor in this layout, where it can have it."""
+def laid(x: Any, layouts: dict[int, int], is_lifted: bool) -> Any:
+    """A sample's operand as a tensor in the layout for its rank, if there is one."""
     if not isinstance(x, np.ndarray):
         return x
-    layout = layout if layout in LAYOUTS.get(x.ndim, []) else LEADING
+    layout = layouts.get(x.ndim, LEADING)
     return lift(x, current_tape(), layout) if is_lifted else laid_out(ab.tensor(x, x.dtype), layout)
 
 
@@ -56,35 +61,33 @@ def test_layouts_are_of_one_dtype_and_shape() -> None:
     assert tensor_type("float64", (3, 1), ELEMENTS) is tensor_type("float64", (3, 1))
 
 
-@pytest.mark.parametrize(("case", "layout"), SAMPLES, ids=str)
-def test_every_op_reads_every_layout(case: Case, layout: int) -> None:
+@pytest.mark.parametrize(("case", "number"), SAMPLES, ids=str)
+def test_every_op_reads_every_layout(case: Case, number: int) -> None:
     ab.set_default_dtype("float64")
     x, attrs = case.sample.operands, case.sample.attrs
 
     def fn(is_lifted: bool) -> Any:
-        return apply(case.op, tuple(laid(e, layout, is_lifted) for e in x), attrs)
+        return apply(case.op, tuple(laid(e, LAYOUTS[number], is_lifted) for e in x), attrs)
 
     with np.errstate(all="ignore"):
-        expected = ab.evaluate(apply(case.op, tuple(laid(e, LEADING, True) for e in x), attrs))
+        expected = ab.evaluate(apply(case.op, tuple(laid(e, {}, True) for e in x), attrs))
         for is_batched in (True, False):
             for found in ab.evaluate(ab.map(fn, [False, True], batched=is_batched)):
                 np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-SMOOTH = [
-    (case, layout) for case, layout in SAMPLES if case.sample.smooth and all(map(_is_float, case.sample.operands))
-]
+SMOOTH = [(case, k) for case, k in SAMPLES if case.sample.smooth and all(map(_is_float, case.sample.operands))]
 
 
-@pytest.mark.parametrize(("case", "layout"), SMOOTH, ids=str)
-def test_every_derivative_passes_every_layout(case: Case, layout: int) -> None:
+@pytest.mark.parametrize(("case", "number"), SMOOTH, ids=str)
+def test_every_derivative_passes_every_layout(case: Case, number: int) -> None:
     ab.set_default_dtype("float64")
     scale = ab.Parameter(1.0)
     x, attrs = case.sample.operands, case.sample.attrs
 
-    def derivatives(layout: int, is_batched: bool) -> Any:
+    def derivatives(layouts: dict[int, int], is_batched: bool) -> Any:
         def loss(*operands: Any) -> Any:
-            y = apply(case.op, tuple(laid(e * scale, layout, False) for e in operands), attrs)
+            y = apply(case.op, tuple(laid(e * scale, layouts, False) for e in operands), attrs)
             return ab.tanh(y).sum()
 
         def second(*operands: Any) -> Any:
@@ -97,9 +100,9 @@ def test_every_derivative_passes_every_layout(case: Case, layout: int) -> None:
         total.backward()
         return value, scale.grad
 
-    expected = derivatives(LEADING, True)
+    expected = derivatives({}, True)
     for is_batched in (True, False):
-        np.testing.assert_allclose(derivatives(layout, is_batched), expected, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(derivatives(LAYOUTS[number], is_batched), expected, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize(("x", "layout"), FORMS)

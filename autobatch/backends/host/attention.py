@@ -14,51 +14,18 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from ...base.jit import compiled, njit
+from ...base.jit import njit
 from ...ops.attention import KEYS, PAIRS, QUERIES, parsed
 from . import scalar_functions
-from .tile_code import PANEL_BYTES, ROWS, tile
+from .pairs import OPTIONS, copy_block, end_of_run, flat, for_signature, multiply, transpose
+from .tile_code import ROWS
 
 N_PAIRS = 1 << 14
 """Pairs of a block, about: their scores stay in the second-level cache."""
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
-
-@njit(**_OPTIONS)
-def _multiply(x, x_at, x_row, x_inner, w, w_at, w_row, n_inner, y, y_at, y_row, n_rows, n_columns, add):  # type: ignore[no-untyped-def]
-    """y = x w, or added to what y holds, as `tile` has them, in matrices of any size."""
-    width = PANEL_BYTES // y.itemsize
-    for i in range(0, n_rows, ROWS):
-        for j in range(0, n_columns, width):
-            rows, columns, x_i, y_ij = (
-                min(ROWS, n_rows - i),
-                min(width, n_columns - j),
-                x_at + i * x_row,
-                y_at + i * y_row + j,
-            )
-            tile(rows, x, x_i, x_row, x_inner, w, w_at + j, w_row, n_inner, y, y_ij, y_row, columns, add)
-
-
-@njit(**_OPTIONS)
-def _transpose(x, at, row, n_rows, width, factor, out, out_at):  # type: ignore[no-untyped-def]
-    """out = factor xᵀ, with n_rows numbers in a row."""
-    for i in range(n_rows):
-        for j in range(width):
-            out[out_at + j * n_rows + i] = factor * x[at + i * row + j]
-
-
-@njit(**_OPTIONS)
-def _end(numbers, at, number):  # type: ignore[no-untyped-def]
-    """The end of a run of one number."""
-    while at < numbers.size and numbers[at] == number:
-        at += 1
-    return at
-
-
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _start(s, rows, keys, n_all, lse, lse_at, lse_row, bias, bias_at, bias_heads, head, causal, first):  # type: ignore[no-untyped-def]
     """What is added to the products of a block: -lse, the bias, and -inf where a query does not attend to a key."""
     for r in range(rows):
@@ -76,30 +43,22 @@ def _start(s, rows, keys, n_all, lse, lse_at, lse_row, bias, bias_at, bias_heads
                 s[c] = -np.inf
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _factors(x, x_at, x_row, n_x, y, m, n_y, w, rows, keys):  # type: ignore[no-untyped-def]
     """The products of a block of queries and of keys; what a query has more than a key is added to its products."""
     for r in range(rows if n_x > n_y else 0):
         start = x[x_at + r * x_row + n_y]
         for c in range(r * keys, (r + 1) * keys):
             w[c] = start
-    _multiply(x, x_at, x_row, 1, y, 0, m, n_y, w, 0, keys, rows, keys, 1 if n_x > n_y else 0)
+    multiply(x, x_at, x_row, 1, y, 0, m, n_y, w, 0, keys, rows, keys, 1 if n_x > n_y else 0)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _times_given(s, given, at, row, step, rows, keys):  # type: ignore[no-untyped-def]
     """A block times numbers of pairs."""
     for r in range(rows):
         for c in range(keys):
             s[r * keys + c] *= given[at + r * row + c * step]
-
-
-@njit(**_OPTIONS)
-def _copy(s, out, at, row, step, rows, keys):  # type: ignore[no-untyped-def]
-    """A block to the places of its pairs."""
-    for r in range(rows):
-        for c in range(keys):
-            out[at + r * row + c * step] = s[r * keys + c]
 
 
 @functools.cache
@@ -109,19 +68,19 @@ def _functions_of_rows(bits: str) -> tuple[Any, Any, Any]:
         getattr(scalar_functions, f"{name}_f{bits}") for name in ("exp", "ordered", "unordered", "LOWEST")
     )
 
-    @njit(fastmath=scalar_functions.STRICT, **_OPTIONS)
+    @njit(fastmath=scalar_functions.STRICT, **OPTIONS)
     def exponentials(s, n):  # type: ignore[no-untyped-def]
         for c in range(n):
             s[c] = exp_one(s[c])
 
-    @njit(**_OPTIONS)
+    @njit(**OPTIONS)
     def largest(s, first, last):  # type: ignore[no-untyped-def]
         top = lowest
         for c in range(first, last):
             top = max(top, ordered(s[c]))
         return unordered(top)
 
-    @njit(fastmath=scalar_functions.LOOSE, **_OPTIONS)
+    @njit(fastmath=scalar_functions.LOOSE, **OPTIONS)
     def total_of(s, first, last):  # type: ignore[no-untyped-def]
         total = s.dtype.type(0)
         for c in range(first, last):
@@ -136,27 +95,27 @@ def _attention_of(dtype: np.dtype[Any]) -> Any:
     """The function for a dtype, which has many arguments since they are flat arrays and extents."""
     exponentials, largest, total_of = _functions_of_rows(str(8 * dtype.itemsize))
 
-    @njit(**_OPTIONS)
+    @njit(**OPTIONS)
     def attention(  # type: ignore[no-untyped-def]
         q, k, v, bias, bias_heads, n_heads, d, e, of_queries, of_keys, causal, scale, out
     ):
         q_row, v_row, out_row = n_heads * d, n_heads * e, n_heads * (e + 1)
         i = j = pair = 0
         while i < of_queries.size:
-            i_end = _end(of_queries, i, of_queries[i])
+            i_end = end_of_run(of_queries, i, of_queries[i])
             while j < of_keys.size and of_keys[j] < of_queries[i]:
                 j += 1
-            j_end = _end(of_keys, j, of_queries[i])
+            j_end = end_of_run(of_keys, j, of_queries[i])
             n, m = i_end - i, j_end - j
             block = min(n, max(ROWS, N_PAIRS // max(m, 1)))
             s, across = np.empty(block * m, q.dtype), np.empty(d * m, q.dtype)
             for h in range(n_heads):
-                _transpose(k, j * q_row + h * d, q_row, m, d, q.dtype.type(scale), across, 0)
+                transpose(k, j * q_row + h * d, q_row, m, d, q.dtype.type(scale), across, 0)
                 for first in range(0, n, block):
                     rows = min(block, n - first)
                     keys = min(m, first + rows) if causal else m
                     _start(s, rows, keys, m, q[:0], 0, 0, bias, pair + first * m, bias_heads, h, causal, first)
-                    _multiply(q, (i + first) * q_row + h * d, q_row, 1, across, 0, m, d, s, 0, keys, rows, keys, 1)
+                    multiply(q, (i + first) * q_row + h * d, q_row, 1, across, 0, m, d, s, 0, keys, rows, keys, 1)
                     to = (i + first) * out_row + h * (e + 1)
                     for r in range(rows):
                         top = largest(s, r * keys, (r + 1) * keys)
@@ -166,7 +125,7 @@ def _attention_of(dtype: np.dtype[Any]) -> Any:
                         for c in range(r * keys, (r + 1) * keys):
                             s[c] -= top
                     exponentials(s, rows * keys)
-                    _multiply(s, 0, keys, 1, v, j * v_row + h * e, v_row, keys, out, to, out_row, rows, e, 0)
+                    multiply(s, 0, keys, 1, v, j * v_row + h * e, v_row, keys, out, to, out_row, rows, e, 0)
                     for r in range(rows):
                         total, end = total_of(s, r * keys, (r + 1) * keys), to + r * out_row + e
                         factor = q.dtype.type(1 / total if total != 0 else 0)
@@ -176,7 +135,7 @@ def _attention_of(dtype: np.dtype[Any]) -> Any:
             pair += n * m
             i, j = i_end, j_end
 
-    return _for_signature(attention, dtype, "xxxxiiiinnifo")
+    return for_signature(attention, dtype, "xxxxiiiinnifo")
 
 
 @functools.cache
@@ -184,7 +143,7 @@ def _sum_of(dtype: np.dtype[Any]) -> Any:
     """The function for a dtype, which has many arguments since they are flat arrays and extents."""
     exponentials, _, total_of = _functions_of_rows(str(8 * dtype.itemsize))
 
-    @njit(**_OPTIONS)
+    @njit(**OPTIONS)
     def attention_sum(  # type: ignore[no-untyped-def]
         q, k, lse, bias, bias_heads, x, x_at, y, y_at, given, z, n_heads, d, e, of_queries, of_keys, causal, scale,
         side, is_total, out,
@@ -196,24 +155,24 @@ def _sum_of(dtype: np.dtype[Any]) -> Any:
             out[:] = 0
         i = j = pair = 0
         while i < of_queries.size:
-            i_end = _end(of_queries, i, of_queries[i])
+            i_end = end_of_run(of_queries, i, of_queries[i])
             while j < of_keys.size and of_keys[j] < of_queries[i]:
                 j += 1
-            j_end = _end(of_keys, j, of_queries[i])
+            j_end = end_of_run(of_keys, j, of_queries[i])
             n, m = i_end - i, j_end - j
             block = min(n, max(ROWS, N_PAIRS // max(m, 1)))
             s, w, across = np.empty(block * m, q.dtype), np.empty(block * m, q.dtype), np.empty(d * m, q.dtype)
             y_across = np.empty(n_y * m, q.dtype)
             for h in range(n_heads):
-                _transpose(k, j * q_row + h * d, q_row, m, d, q.dtype.type(scale), across, 0)
-                _transpose(y, j * y_row + h * n_y, y_row, m, n_y, q.dtype.type(1), y_across, 0)
+                transpose(k, j * q_row + h * d, q_row, m, d, q.dtype.type(scale), across, 0)
+                transpose(y, j * y_row + h * n_y, y_row, m, n_y, q.dtype.type(1), y_across, 0)
                 for first in range(0, n, block):
                     start, rows = i + first, min(block, n - first)
                     keys = min(m, first + rows) if causal else m
                     at_pairs = (pair + first * m) * n_heads + h
                     at, place = start * n_heads + h, pair + first * m
                     _start(s, rows, keys, m, lse, at, n_heads, bias, place, bias_heads, h, causal, first)
-                    _multiply(q, start * q_row + h * d, q_row, 1, across, 0, m, d, s, 0, keys, rows, keys, 1)
+                    multiply(q, start * q_row + h * d, q_row, 1, across, 0, m, d, s, 0, keys, rows, keys, 1)
                     exponentials(s, rows * keys)
                     for p in range(n_products):
                         at, of_x, of_y = start * x_row + h * n_x + x_at[p], x_at[p + 1] - x_at[p], y_at[p + 1] - y_at[p]
@@ -223,36 +182,19 @@ def _sum_of(dtype: np.dtype[Any]) -> Any:
                     if given.size > 0:
                         _times_given(s, given, at_pairs, m * n_heads, n_heads, rows, keys)
                     if side == PAIRS:
-                        _copy(s, out, at_pairs, m * n_heads, n_heads, rows, keys)
+                        copy_block(s, out, at_pairs, m * n_heads, n_heads, rows, keys)
                     elif side == KEYS:
                         at, to = start * z_row + h * e, j * z_row + h * e
-                        _multiply(s, 0, 1, keys, z, at, z_row, rows, out, to, z_row, keys, e, 1)
+                        multiply(s, 0, 1, keys, z, at, z_row, rows, out, to, z_row, keys, e, 1)
                     else:
                         at, to = j * z_row + h * e, start * out_row + h * width
-                        _multiply(s, 0, keys, 1, z, at, z_row, keys, out, to, out_row, rows, e, 0)
+                        multiply(s, 0, keys, 1, z, at, z_row, keys, out, to, out_row, rows, e, 0)
                         for r in range(rows if is_total else 0):
                             out[to + r * out_row + e] = total_of(s, r * keys, (r + 1) * keys)
             pair += n * m
             i, j = i_end, j_end
 
-    return _for_signature(attention_sum, dtype, "xxxxixnxnxxiiinnifiio")
-
-
-def _for_signature(function: Any, dtype: np.dtype[Any], arguments: str) -> Any:
-    """A function compiled for arrays of a dtype (x, and o that is written), row numbers, extents and a factor."""
-    real = types.float32 if dtype == np.float32 else types.float64
-    kinds = {
-        "x": types.Array(real, 1, "C", readonly=True),
-        "o": types.Array(real, 1, "C"),
-        "n": types.Array(types.int64, 1, "C", readonly=True),
-        "i": types.intp,
-        "f": types.float64,
-    }
-    return compiled(function.py_func, types.void(*(kinds[kind] for kind in arguments)), **_OPTIONS)
-
-
-def _flat(x: Any) -> Any:
-    return np.ascontiguousarray(x).reshape(-1)
+    return for_signature(attention_sum, dtype, "xxxxixnxnxxiiinnifiio")
 
 
 def attention(*args: Any) -> None:
@@ -262,7 +204,7 @@ def attention(*args: Any) -> None:
     bias = rest[0] if biased else q[:0]
     heads, of_queries, of_keys = q.shape[1], rest[biased], rest[biased + 1]
     _attention_of(q.dtype)(
-        *map(_flat, (q, k, v, bias)), bias.shape[-1], heads, q.shape[2], v.shape[2], of_queries, of_keys,
+        *map(flat, (q, k, v, bias)), bias.shape[-1], heads, q.shape[2], v.shape[2], of_queries, of_keys,
         causal, scale, out.reshape(-1),
     )  # fmt: skip
 
@@ -277,12 +219,12 @@ def attention_sum(*args: Any) -> None:
     for side, rows in enumerate((s.q, s.k)):
         parts = [pair[side] for pair in s.products]
         whole = parts[0] if len(parts) == 1 else np.concatenate([rows[..., :0], *parts], axis=-1)
-        joined += [_flat(whole), np.cumsum([0, *(x.shape[-1] for x in parts)])]
+        joined += [flat(whole), np.cumsum([0, *(x.shape[-1] for x in parts)])]
     given = (
         functools.reduce(np.multiply, [np.broadcast_to(w, (len(w), heads)) for w in s.given]) if s.given else nothing
     )
     z = s.z[0] if s.z else nothing
     _sum_of(s.q.dtype)(
-        *map(_flat, (s.q, s.k, s.lse, bias)), bias.shape[-1], *joined, _flat(given), _flat(z), heads, s.q.shape[2],
+        *map(flat, (s.q, s.k, s.lse, bias)), bias.shape[-1], *joined, flat(given), flat(z), heads, s.q.shape[2],
         z.shape[-1], *s.nodes[:2], causal, scale, s.side, s.total, out.reshape(-1),
     )  # fmt: skip

@@ -20,6 +20,7 @@ from ...base.types import size_of
 from ...ir.graph import INPUT, Graph
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE
+from ...ops.pairs import COLUMNS
 from ..steps import Loop, Read, Store, rows_domain
 from ..text import extent_name
 from .arrange import Arrangement, is_scan, reduces_segments
@@ -27,6 +28,7 @@ from .attention import write_attention
 from .loops import write_loop, write_node
 from .matmuls import Matrix, broadcast_step, matrix, write_matmul
 from .memory import lay_out
+from .pairs import write_pair_product
 from .reductions import THREADS, write_reduction
 from .rows import write_add, write_scan, write_segments
 from .scalars import INT64
@@ -187,6 +189,9 @@ class Body:
             for kernel, of_rows in write_attention(self.graph, i, self.made.place, self.places[i]):
                 count = size_name(node.type.shape[:-1] if of_rows else node.type.shape)
                 self.launch(node.op.name, kernel, count, per_block=1 if of_rows else THREADS)
+        elif node.op.batch == "pairs":
+            kernel = write_pair_product(self.graph, i, self.made.place, self.places[i])
+            self.launch(node.op.name, kernel, size_name(node.type.shape))
         elif reduces_segments(node.op):
             self._segments(i)
         elif is_scan(node.op):
@@ -222,7 +227,7 @@ class Body:
             index = f"x{i}"
             self.made.temporary[index] = size_of(shape) * INT64.itemsize
             self.launch("index", write_node(self.graph, ids, self.places, index, INT64), size_name(shape))
-        if not node.type.has_dim:
+        if not node.type.has_dim or self.nodes[ids].attrs == ("owners", COLUMNS):
             self.lines.append(f"y{i} = device.argsort({index}, {size_name(shape)})")
             order = f"y{i}.data.ptr"
         kernel = write_segments(self.graph, i, self.places, self.places[i], index, order)

@@ -5,8 +5,8 @@ or for each line of a scan, which goes through its summands in order: no two thr
 bit by bit.
 
 Where the rows of a table belong to the nodes of a launch, so do the indices, and divided by the rows of a node's table
-they ascend: the summands of a row are between two positions found by bisection. Where all nodes share the table, the
-indices are sorted first. Cost: O(log indices + summands) a thread.
+they ascend: the summands of a row are between two positions found by bisection. Where all nodes share the table, and
+where pairs belong to columns, the indices are sorted first. Cost: O(log indices + summands) a thread.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.host import attention
+from ...backends.host import attention, pairs
 from ...backends.host.matmul import library
 from ...backends.host.numba_verbs import bounded, gather_into, scan_verb, segments_verb
 from ...backends.host.verbs import add_rows, gather, store, store_rows, take
@@ -21,6 +21,7 @@ from ...ops.attention import ATTENTION, ATTENTION_SUM
 from ...ops.index import BOUNDED, TAKE, lowest_index
 from ...ops.linalg import PRODUCT
 from ...ops.movement import RESHAPE, SLICE, TRANSPOSE
+from ...ops.pairs import PAIR_PRODUCT
 from ..rewrites.in_place_matmuls import ROWS, SEGMENTED, STACKED, SUMMED, read_in_place
 from ..steps import gathered_concats
 from ..text import extent_name, tuple_of
@@ -31,8 +32,12 @@ VERBS: tuple[Any, ...] = (
 )
 """What a driver calls, by name."""
 
-ATTENTIONS = {ATTENTION: attention.attention, ATTENTION_SUM: attention.attention_sum}
-"""What computes them, written to an array."""
+BETWEEN_LISTS = {
+    ATTENTION: attention.attention,
+    ATTENTION_SUM: attention.attention_sum,
+    PAIR_PRODUCT: pairs.pair_product,
+}
+"""What computes ops between lists, written to an array."""
 
 SAME = ("shared", "derived")
 """Kinds of operand that are arrays of any layout, the same for all nodes."""
@@ -120,9 +125,9 @@ class Calls:
             self.names["op_bounded"] = node.op.numpy
             index = f"{operands[0]}, {node.attrs[0]}, {lowest_index(node.attrs)}"
             self.body.append(f"bounded({index}, v{i}) or op_bounded({index})")  # the op raises
-        elif node.op in ATTENTIONS and self.is_compiled:
+        elif node.op in BETWEEN_LISTS and self.is_compiled:
             self.buffer(i)
-            self.names[f"{node.op.name}_into"] = ATTENTIONS[node.op]
+            self.names[f"{node.op.name}_into"] = BETWEEN_LISTS[node.op]
             arguments = [*operands, *map(self.constant, node.attrs), f"v{i}"]
             self.body.append(f"{node.op.name}_into({', '.join(arguments)})")
         elif node.op is TAKE and self.nodes[i].type.has_dim:

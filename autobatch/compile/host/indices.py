@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...base.types import Type
-from ...ir.graph import INPUT, Graph
+from ...ir.graph import INPUT, OF_LISTS, Graph
 from ...ops.index import BOUNDED
 from ..split import Pieces
 from ..text import graph_inputs
@@ -41,7 +41,7 @@ def index_part(graph: Graph, name: str, slots: frozenset[int], pieces: Pieces | 
     for node in graph.nodes:
         if node.op is INPUT:
             kind, k = node.attrs
-            known.append(kind in ("data", "lengths", "segments", "positions") or (kind == "rows" and k in slots))
+            known.append(kind in ("data", *OF_LISTS) or (kind == "rows" and k in slots))
         else:
             known.append(all(known[j] for j in node.inputs))
     bounded = [i for i, node in enumerate(graph.nodes) if node.op is BOUNDED]

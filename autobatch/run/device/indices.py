@@ -17,7 +17,7 @@ from ...backends.transfer import is_on_device
 from ...base.types import Array
 from ...schedule.structures import Slot
 from ..feed import from_lengths
-from ..layout import resolve
+from ..layout import offsets_of_lists, resolve
 from .layout import DeviceLaunch, DeviceRun
 
 
@@ -50,9 +50,8 @@ def _argument(run: DeviceRun, s: int, group: Sequence[DeviceLaunch], kind: str, 
         rows = np.concatenate([run.row_numbers(launch, k) for launch in group])
         return _host_pool(run, run.signatures[s].slots[k]), rows, -1
     (launch,) = group
-    offsets_of = int(run.plan.offsets_of[run.plan.access_of[launch.number] + run.signatures[s].lists[k - 1]])
-    bounds = run.schedule.launch_of[launch.number : launch.number + 2]
-    return from_lengths(kind, run.plan.offsets[offsets_of : offsets_of + int(bounds[1] - bounds[0]) + 1])
+    first, last = run.schedule.launch_of[launch.number : launch.number + 2].tolist()
+    return from_lengths(kind, k, offsets_of_lists(run.plan, run.signatures[s], launch.number, last - first))
 
 
 def _host_pool(run: DeviceRun, slot: Slot) -> Array | None:

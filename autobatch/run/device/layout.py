@@ -18,10 +18,12 @@ from ...backends.transfer import is_on_device
 from ...base.jit import njit
 from ...base.types import Array, Type
 from ...compile.cuda.lower import CudaProgram
+from ...ir.graph import OF_LISTS
 from ...schedule.structures import Expansion, Plan, Schedule
 from ..earlier import rows_of
 from ..execute import Run
-from ..layout import Access, Launch, gradients_wanted, places_of, pool_number, rows_shape
+from ..feed import from_lengths
+from ..layout import Access, Launch, gradients_wanted, offsets_of_lists, places_of, pool_number, rows_shape
 from ..protocols import Recording, SharedOperand, Signature
 from .expressions import evaluate
 from .memory import Room
@@ -34,12 +36,12 @@ class DeviceLaunch(Launch):
     """One launch of a device: addresses of what it reads.
 
     reads: for each slot its pool, its row numbers, and the first row where these are consecutive, else -1
-    lists: for each list lengths, positions, segments
+    lists: what follows from the lengths of lists, by kind and number of the list
     """
 
     number: int
     reads: list[tuple[int, int, int]]
-    lists: list[tuple[int, int, int]]
+    lists: dict[tuple[str, int], int]
     data: list[int]
 
 
@@ -126,7 +128,7 @@ class DeviceRun(Run):
             return launch.data[k]
         if kind in ("shared", "derived"):
             return self.same_for_all(launch.sig, kind, k).data.ptr
-        return launch.lists[k - 1][("lengths", "positions", "segments").index(kind)]
+        return launch.lists[kind, k]
 
     def same_for_all(self, sig: int, kind: str, k: int) -> Any:
         """A shared operand of a signature, or what is derived from such, computed when it is first read in a run."""
@@ -285,11 +287,15 @@ def _launches(
         n = launch_of[launch + 1] - launch_of[launch]
         first = access_of[launch]
         reads = [(pool, rows_at + 4 * rows_of[first + k], blocks[first + k]) for k, pool in enumerate(slot_pools[s])]
+        offsets = offsets_of_lists(plan, signature, launch, n)
         sizes = [rows_of[first + 1] - rows_of[first] if signature.by_rows else n]
-        listed = []
-        for k in signature.lists:
-            sizes.append(int(plan.offsets[plan.offsets_of[first + k] + n]))
-            listed.append(lists[first + k])
+        sizes += [int(of_list[-1]) for of_list in offsets]
+        if signature.is_paired:
+            kinds = _kinds_of_lists(signature, bool(run.needs_sig[s]))
+            listed = {kind: run.staging.put(from_lengths(*kind, offsets)) for kind in kinds}
+        else:
+            of_slots = ((k, lists[first + slot]) for k, slot in enumerate(signature.lists, start=1))
+            listed = {(kind, k): at for k, places in of_slots for kind, at in zip(OF_LISTS, places, strict=False)}
         i, f = ints_at + 8 * int_of[launch], floats_at + 8 * float_of[launch]
         data = []
         for kind in signature.data:
@@ -306,12 +312,19 @@ def _launches(
             total[k] += size
 
 
+def _kinds_of_lists(signature: Signature, needs_gradient: bool) -> set[tuple[str, int]]:
+    """What the pieces of a signature read that follows from the lengths of lists."""
+    pieces = ("forward", "backward", "final") if needs_gradient else ("inference",)
+    read = (one for piece in pieces for one in signature.kernel.inputs(piece, on_device=True))
+    return {one for one in read if one[0] in OF_LISTS}
+
+
 def _add_addresses(run: DeviceRun) -> None:
     """What counted from the beginning of the staging buffer counts from zero, and pools stand by their addresses."""
     base, pools = run.staging.address, run.pool_address
     for launch in run.launches:
         launch.reads = [(pools[pool], base + at, block) for pool, at, block in launch.reads]
-        launch.lists = [(base + a, base + b, base + c) for a, b, c in launch.lists]
+        launch.lists = {kind: base + at for kind, at in launch.lists.items()}
         launch.data = [base + at for at in launch.data]
 
 
