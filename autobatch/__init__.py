@@ -15,6 +15,7 @@ from .ops.value import Tensor, TensorLike
 from .backends import backend, set_backend
 from .backends.host.matmul import products, products_in_use, set_products
 from .backends.host.threads import get_num_threads, set_num_threads
+from .schedule.policies import set_schedule
 from .record import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on tensors)
 from .record.attention import attention
 from .record.cells.cell import cell, disable_cells
@@ -99,6 +100,7 @@ __all__ = [
     "set_num_threads",
     "set_products",
     "set_random_state",
+    "set_schedule",
     "sigmoid",
     "softmax",
     "softplus",

@@ -78,7 +78,10 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "packed weights kept": {"backends.host.matmul:kept": panels},
     "slots without gradient left out": {"expand.expand:note_constants": lambda *_: None},
     "found cells": {"expand.expand:join_recording": _not_expanded},
-    "chains counted by the schedule": {"schedule.frontier:MOST_SIGNATURES": 1},
+    "chains counted by the schedule": {
+        "schedule.policies.frontier:MOST_SIGNATURES": 1,
+        "schedule.policies.ready:MOST_SIGNATURES": 1,
+    },
     "kept plans and layouts": {"engine.flush:LARGEST": -1},
     "kept layouts": {"run.kept_plans:LAYOUT_BYTES": -1},
     "collector off while recording": {"map.map:gc": SimpleNamespace(isenabled=lambda: False, disable=lambda: None)},

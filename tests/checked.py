@@ -70,9 +70,9 @@ class Checks:
     def after_schedule(self, schedule: Stage) -> Stage:
         """`schedule`, with the tape and the schedule checked."""
 
-        def checked(tape: Tape) -> Schedule:
+        def checked(tape: Tape, *more: Any) -> Schedule:
             is_small = self.holds(tape)
-            made: Schedule = schedule(tape)
+            made: Schedule = schedule(tape, *more)
             if is_small:
                 check_schedule(tape, made)
             return made

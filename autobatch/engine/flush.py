@@ -93,6 +93,7 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False, wa
     tape.leave_tensors(kept)
     known = tape.known() if state.depth and len(tape.signatures) <= MOST_KNOWN else None
     tape.let_go()
+    tape.policy = state.policy or tape.policy
     tape.targets = [target._id] if only and target is not None else None
     if state.depth and not tape.unbatched:
         _run_inside_map(tape, waiting)

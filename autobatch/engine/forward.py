@@ -37,6 +37,7 @@ from ..run.kept_plans import Planned, Question, numbered
 from ..run.layout import load
 from ..run.one_by_one import LoopRun
 from ..schedule.place import place
+from ..schedule.policies import current_schedule
 from ..schedule.schedule import schedule
 from ..schedule.structures import KERNEL, Expansion
 from .finite import check_launches, name_node
@@ -62,7 +63,8 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     with timed("expand"):
         joined = joined and checking.get() is None  # what is not finite is to be found at its own op
         version = sum([s.decisions.version for s in tape.signatures])  # none of them ever falls
-        question = (None if targets is None else tuple(targets), joined, version)
+        policy = tape.policy or current_schedule()
+        question = (None if targets is None else tuple(targets), joined, version, policy)
         known = None if tape.plan_cache is None else tape.plan_cache.plans.get(question)
     if known is None:
         known = _planned(tape, targets, joined, question, backend)
@@ -118,13 +120,13 @@ def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, quest
         team = compile_ahead(_new_pieces(expansion, signatures, needs, targets is not None), backend)
     with team:
         with timed("schedule"):
-            launches = schedule(expansion.tape)
+            launches = schedule(expansion.tape, question[-1], signatures, is_met)
         keep = bool((needs & launches.live).any())
         with timed("place"):
             plan = place(expansion.tape, launches, keep)
         planned = Planned(expansion, signatures, needs, launches, plan)
         if cache is not None:
-            cache.keep(question, planned if is_met else None)
+            cache.keep(question, planned if is_met else None, launches.is_settled)
         with timed("forward"):
             team.finish()
     return planned

@@ -160,7 +160,7 @@ def _schedule(r: Inspected) -> str:
     if r.unbatched:
         return f"{n_nodes:,} nodes one by one (batched=False); {live}"
     counts = f"{counted(n_launches, 'launch', 'launches')} of {counted(n_nodes, 'node', 'nodes')}"
-    lines = [f"{counts}, by frontier; {live}"]
+    lines = [f"{counts}, by {schedule.by}; {live}"]
     rows = []
     for number, size in enumerate(np.diff(schedule.launch_of)[:_SHOWN].tolist()):
         where = r.where(int(schedule.nodes[schedule.launch_of[number]]))

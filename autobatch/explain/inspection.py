@@ -28,6 +28,7 @@ from ..record.tape import CHANGED, OPEN, Recording, is_under_way
 from ..record.tensor import RecordedTensor, iterate_tensors
 from ..run.execute import Run
 from ..schedule.place import place
+from ..schedule.policies import current_schedule
 from ..schedule.schedule import leading_to, schedule
 from ..schedule.structures import KERNEL, PAYLOAD, TAKE_ROWS, Expansion, Plan, Schedule, Tape
 
@@ -202,7 +203,8 @@ def _inspect(recording: Recording, values: set[int], whole: bool) -> Inspected:
         expansion, needs, launches, backend = run.expansion, run.needs, run.schedule, run.backend
     else:
         expansion, signatures, needs = expand_recording(recording, arrays, recording.targets)
-        launches, backend = schedule(expansion.tape), current_backend()
+        launches = schedule(expansion.tape, recording.policy or current_schedule())
+        backend = current_backend()
     if not whole:
         tape, launches = leading_to(expansion.tape, launches, [expansion.value(value) for value in values])
         expansion = dataclasses.replace(expansion, tape=tape)

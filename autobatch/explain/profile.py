@@ -43,6 +43,7 @@ class Profile:
     bytes_copied: of rows gathered or concatenated for a matmul or call;
     bytes_in_place: of rows read in place: as one block, or by loops that index with row numbers; both count every
         time a row is read, and the backward pass where gradients are kept for
+    schedules: what chose the order of launches → (recordings, launches)
     peak_bytes: largest pools; replayed: examples whose recordings were reused
     kernels: name → (launches, nodes); kernel_bytes: name → (bytes copied, bytes read in place)
     device_launches: what was started on a device: kernels, products, fills, copies
@@ -60,6 +61,7 @@ class Profile:
         self.bytes_in_place = 0
         self.peak_bytes = 0
         self.replayed = 0
+        self.schedules: dict[str, list[int]] = {}
         self.kernels: dict[str, list[int]] = {}
         self.kernel_bytes: dict[str, list[int]] = {}
         self.products: list[tuple[int, int, int, int]] = []
@@ -72,6 +74,9 @@ class Profile:
         """Count one run of a recording."""
         self.launches += len(run.launches)
         self.nodes += int(run.schedule.nodes.size)
+        ordered = self.schedules.setdefault(run.schedule.by, [0, 0])
+        ordered[0] += 1
+        ordered[1] += len(run.launches)
         if tape.forcing is not None:
             self._split.setdefault(tape.forcing, {})[tape.serial] = tape.piece(run.expansion, run.signatures)
         else:
@@ -147,13 +152,15 @@ class Profile:
             if stage in self.seconds:
                 share = self.seconds[stage] / total if total else 0.0
                 lines.append(f"{stage:<12}{self.seconds[stage] * 1e3:>10.3f}{share:>8.1%}")
+        by = f" by {next(iter(self.schedules))}" if len(self.schedules) == 1 else ""
         lines.append(
-            f"{self.nodes:,} nodes → {self.launches:,} launches (bound {self.bound:,}), {self.rows:,} rows read, "
+            f"{self.nodes:,} nodes → {self.launches:,} launches{by} (bound {self.bound:,}), {self.rows:,} rows read, "
             f"pools of {self.peak_bytes:,} bytes"
         )
         lines.append(
             f"{self.bytes_copied:,} bytes of rows copied for matmuls and calls, {self.bytes_in_place:,} read in place"
         )
+        lines += [f"{n:,} of them by {by}" for by, (_, n) in self.schedules.items() if len(self.schedules) > 1]
         lines += self.forced.describe(self.launches, self.together)
         if self.replayed:
             lines.append(f"recordings of {self.replayed:,} examples reused")

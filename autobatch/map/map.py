@@ -2,6 +2,8 @@
 
 Examples that force values wait for each other (`fibers`).
 With `reuse=True` what an example recorded is kept, and replayed (`store`) when the same example comes again.
+The last overload has many arguments, one for each sequence, as that of the builtin `map`; `map` is so long because of
+what its docstring has to say.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from ..record.lengths import switched
 from ..record.random import signed, sync
 from ..record.tape import current_tape, own_tape, refuse_inside, state
 from ..record.tensor import iterate_tensors
+from ..schedule.policies import PolicyName, chosen
 from .encoded import Mark, mark
 from .examples import Examples, present, put_back
 from .fibers import FiberMap
@@ -36,7 +39,14 @@ Calls = tuple[Callable[..., Any], list[list[Any]], int, int]
 
 @overload
 def map(
-    fn: Callable[[A], R], xs: Iterable[A], /, *, batched: bool = True, reuse: Reuse = False, at_once: int | None = None
+    fn: Callable[[A], R],
+    xs: Iterable[A],
+    /,
+    *,
+    batched: bool = True,
+    reuse: Reuse = False,
+    at_once: int | None = None,
+    schedule: PolicyName | None = None,
 ) -> list[R]: ...
 @overload
 def map(
@@ -48,6 +58,7 @@ def map(
     batched: bool = True,
     reuse: Reuse = False,
     at_once: int | None = None,
+    schedule: PolicyName | None = None,
 ) -> list[R]: ...
 @overload
 def map(
@@ -60,6 +71,7 @@ def map(
     batched: bool = True,
     reuse: Reuse = False,
     at_once: int | None = None,
+    schedule: PolicyName | None = None,
 ) -> list[R]: ...
 @overload
 def map(
@@ -73,6 +85,7 @@ def map(
     batched: bool = True,
     reuse: Reuse = False,
     at_once: int | None = None,
+    schedule: PolicyName | None = None,
 ) -> list[R]: ...
 def map(
     fn: Callable[..., Any],
@@ -80,6 +93,7 @@ def map(
     batched: bool = True,
     reuse: Reuse = False,
     at_once: int | None = None,
+    schedule: PolicyName | None = None,
 ) -> list[Any]:
     """Call `fn` for each example and return the list of its results, any nesting of tensors.
 
@@ -94,6 +108,9 @@ def map(
     than n are under way, which bounds the memory of those that wait; results do not depend on it. An exception in one
     example ends the others at the lines where they wait, and their `finally` blocks run. Context variables and modes
     that `fn` sets are its example's.
+
+    `schedule` orders the launches of what is recorded here; None is the policy of `ab.set_schedule`, where the policies
+    are described. Where several maps run together, the last that names a policy decides, and inside of a map that map.
 
     With `reuse=True` the recording of each example is kept, and replayed when the same example (the same object; of
     numbers and strings an equal one) is mapped again by the same function: `fn` is not called. Random draws are fresh,
@@ -118,10 +135,12 @@ def map(
     """
     refuse_inside("map", "pass a list to the cell and iterate over it", of_maps=False)
     columns = _columns(sequences, reuse, at_once)
+    if schedule is not None:
+        chosen(schedule, "map")
     sync()
     call = state.maps
     state.maps = call + 1
-    saved = present(), flags.kept, gc.isenabled()
+    saved = present(), flags.kept, gc.isenabled(), state.policy
     stream, inside = state.stream, state.depth > 0
     alone = not batched and not state.unbatched
     if alone:
@@ -131,6 +150,8 @@ def map(
     try:
         try:
             state.depth += 1
+            if not inside:
+                state.policy = schedule
             state.training = bool(getattr(getattr(fn, "__self__", None), "training", state.training))
             state.unbatched = state.unbatched or not batched
             calls = fn, columns, call, stream
@@ -153,6 +174,7 @@ def map(
         _note_results(results)
         if state.tape is not None:
             state.tape.examples += len(results)
+            state.tape.policy = schedule or state.tape.policy
     return results
 
 
@@ -221,7 +243,7 @@ def _call_or_replay(calls: Calls, check: bool) -> list[Any]:
 
 
 def _put_back(saved: tuple[Any, ...], alone: bool) -> None:
-    before, flags.kept, collecting = saved
+    before, flags.kept, collecting, state.policy = saved
     put_back(before)
     if alone:
         state.tape = None

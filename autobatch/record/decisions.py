@@ -46,7 +46,7 @@ class Decisions:
     joined: signatures of found cells, by what they are made of
     constant_slots: slots that no recording has read a value with gradient in; None: not looked at yet
     constant_variants: the same signature with some slots constant; frozen_variant: without any gradient
-    plans: cached, by the structure of the recording
+    plans: cached, by the structure of the recording; learners: tables of schedule policies, by sets of signatures
     derivatives: its VJP, by the shared operands that are wanted
     """
 
@@ -61,6 +61,7 @@ class Decisions:
     constant_variants: dict[frozenset[int], Signature] = field(default_factory=dict)
     frozen_variant: Signature | None = None
     plans: dict[tuple[Any, ...], PlanCache[Shared]] = field(default_factory=dict)
+    learners: dict[Any, Any] = field(default_factory=dict)
     derivatives: dict[frozenset[int], Derivative] = field(default_factory=dict)
 
     def decide_cut(self, cut: Cut | None) -> None:

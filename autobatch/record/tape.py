@@ -94,8 +94,9 @@ class Recording(TensorList):
         "__weakref__", "arrays", "beyond", "blocks", "born", "brought", "by_array", "cache", "caches", "codes",
         "constants", "examples", "failed", "floats", "forcing", "frozen_from", "held", "holders", "imports", "ints",
         "is_aside", "is_constant", "left", "lines", "linked", "links", "moment", "number", "outside", "payloads",
-        "places", "plan_cache", "results", "row_types", "run", "serial", "shared_rows", "signatures", "sources",
-        "state", "stream", "sweeps", "table", "tables", "targets", "task", "thread", "unbatched", "user_code",
+        "places", "plan_cache", "policy", "results", "row_types", "run", "serial", "shared_rows", "signatures",
+        "sources", "state", "stream", "sweeps", "table", "tables", "targets", "task", "thread", "unbatched",
+        "user_code",
     )  # fmt: skip
 
     def __init__(self, frozen: bool, unbatched: bool, task: Task = None) -> None:
@@ -137,6 +138,7 @@ class Recording(TensorList):
         self.moment: Any = None  # when its values on a device were made; None: they may still be being made
         self.arrays: Tape | None = None
         self.plan_cache: PlanCache[Shared] | None = None  # of recordings of the same structure
+        self.policy: str | None = None  # of its schedule, where `ab.map` was given one
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
         self.holders: list[weakref.ref[RecordedTensor]] = []  # those tensors
@@ -317,6 +319,7 @@ class State(threading.local):
     aliases: how many aliases of a shared value are arguments of derivatives under way
     frozen_tasks: how many asyncio tasks are inside of `no_grad`
     fiber: what runs an example that can wait for a value while others go on
+    policy: of schedules, where the `ab.map` under way was given one
     """
 
     tape: Recording | None = None
@@ -333,6 +336,7 @@ class State(threading.local):
     forcing: Forcing | None = None
     aliases: Mapping[Shared, int] = {}
     fiber: Waits | None = None
+    policy: str | None = None
 
     def __init__(self) -> None:
         self.known: Known | None = None  # of what was recorded before in the same `ab.map`

@@ -39,9 +39,9 @@ LAYOUT_BYTES = 1 << 23
 """Most memory of a layout that waits. Larger runs return theirs; the cost is small beside the rest of their step."""
 
 
-Question = tuple[tuple[int, ...] | None, bool, int]
-"""What a plan depends on beside the structure: the values that gradients are wanted of, whether cells are found, and
-the version of what is decided about the signatures."""
+Question = tuple[tuple[int, ...] | None, bool, int, str]
+"""What a plan depends on beside the structure: the values that gradients are wanted of, whether cells are found, the
+version of what is decided about the signatures, and the schedule policy."""
 
 S = TypeVar("S", bound=SharedOperand)
 
@@ -149,21 +149,21 @@ class PlanCache(Generic[S]):
 
     arrays: theirs, but for the data
     operands: what their signatures share, after all that it is made of
-    plans: by what was asked, and the version of what is decided about the signatures; None: it was asked once
+    plans: by what was asked; None: it was asked before, and there is no plan yet
     """
 
     arrays: Tape
     operands: list[S]
     plans: dict[Question, Planned | None] = field(default_factory=dict)
 
-    def keep(self, question: Question, planned: Planned | None) -> None:
-        """Keep a plan of the numbered recording, or a note that it was asked for."""
+    def keep(self, question: Question, planned: Planned | None, is_settled: bool = True) -> None:
+        """Keep a plan of the numbered recording if it is settled; else a note that it was asked for."""
         if planned is not None:
             tape, plan = planned.expansion.tape, planned.plan
             planned.places = tape.ints, plan.ints, tape.floats.astype(np.int64), plan.floats.astype(np.int64)
         if len(self.plans) >= MOST and question not in self.plans:
             self.plans.clear()
-        self.plans[question] = planned
+        self.plans[question] = planned if is_settled else None
 
 
 def numbered(arrays: Tape) -> Tape:

@@ -5,11 +5,12 @@ each other. Only nodes that some root needs are scheduled. Payloads are ready fr
 soon as its operand is: neither is ever launched.
 
 Invariants, held by `check`: every live kernel node runs exactly once; what a node reads was made by an earlier
-launch; all nodes of a launch have its signature and stand in tape order. The same tape always gives the same schedule.
+launch; all nodes of a launch have its signature and stand in tape order. The same tape always gives the same schedule,
+unless the policy learns.
 
-Cost: O(nodes + arguments), and what `frontier` says, in compiled loops over flat arrays, without recursion. Loops run
-in tape order where they can: one example's nodes are contiguous, so that large tapes pass through the cache once and
-not once for each launch.
+The order is that of a policy (see `policies`). Cost: O(nodes + arguments), and what the policy says, in compiled loops
+over flat arrays, without recursion. Loops run in tape order where they can: one example's nodes are contiguous, so that
+large tapes pass through the cache once and not once for each launch.
 
 No order needs fewer launches than `lower_bound`. Two leaves, a cell above them, one leaf more, a cell above both, an
 output on the first leaf and one on the upper cell:
@@ -31,19 +32,27 @@ import numpy as np
 
 from ..backends.host.arena import Lease
 from ..base.jit import njit
-from .frontier import by_frontier, longest_chains
+from .policies import POLICIES
+from .policies.chains import longest_chains
+from .policies.policy import Decides, Waits
 from .structures import KERNEL, PAYLOAD, Ints, Schedule, Tape
 
 __all__ = ["leading_to", "lower_bound", "schedule"]
 
 
-def schedule(tape: Tape) -> Schedule:
-    """Put the nodes that the roots of a tape need into launches."""
+def schedule(
+    tape: Tape, policy: str = "frontier", signatures: Sequence[Decides] | None = None, recurs: bool = False
+) -> Schedule:
+    """Put the nodes that the roots of a tape need into launches.
+
+    policy: a name in `policies.POLICIES`; signatures: of the tape, where something may be learned of them; recurs:
+    whether tapes of this structure come again, so that a better order is worth more time
+    """
     lease = Lease()
-    live, depth, source_of, sources = _waits(tape, lease)
-    launch, n_launches = by_frontier(tape.signatures.kind, tape.sig, live, depth, source_of, sources)
-    nodes, launch_of, launch_sig = _gather(launch, n_launches, tape.sig)
-    return Schedule(live, nodes, launch_of, launch_sig, depth)
+    waits = _waits(tape, lease)
+    order = POLICIES[policy].order(waits, signatures, recurs)
+    nodes, launch_of, launch_sig = _gather(order.launch, order.number, tape.sig)
+    return Schedule(waits.live, nodes, launch_of, launch_sig, waits.depth, order.by, order.is_settled)
 
 
 def lower_bound(tape: Tape, schedule: Schedule) -> int:
@@ -53,14 +62,15 @@ def lower_bound(tape: Tape, schedule: Schedule) -> int:
     O(nodes × signatures): meant for reports.
     """
     lease = Lease()
-    live, depth, source_of, sources = _waits(tape, lease)
-    return int(longest_chains(tape.signatures.kind, tape.sig, live, depth, source_of, sources).sum())
+    return int(longest_chains(_waits(tape, lease)).sum())
 
 
 def leading_to(tape: Tape, schedule: Schedule, roots: Sequence[int]) -> tuple[Tape, Schedule]:
     """The part of a schedule that some values need: the same launches in the same order, without all other nodes."""
     tape = dataclasses.replace(tape, roots=np.array(sorted(roots), np.int32))
-    live, depth, _, _ = _waits(tape, Lease())
+    lease = Lease()
+    waits = _waits(tape, lease)
+    live = waits.live
     if (live == schedule.live).all():
         return tape, schedule
     n_launches = schedule.launch_sig.size
@@ -69,18 +79,18 @@ def leading_to(tape: Tape, schedule: Schedule, roots: Sequence[int]) -> tuple[Ta
     sizes = np.bincount(launch, minlength=n_launches)
     launch_of = np.concatenate([[0], np.cumsum(sizes[sizes > 0])]).astype(np.int32)
     launch_sig = schedule.launch_sig[sizes > 0]
-    return tape, Schedule(live, schedule.nodes[here], launch_of, launch_sig, depth)
+    return tape, Schedule(live, schedule.nodes[here], launch_of, launch_sig, waits.depth, schedule.by)
 
 
-def _waits(tape: Tape, lease: Lease) -> tuple[Ints, Ints, Ints, Ints]:
-    """`_dependencies`; the last two arrays are leased."""
+def _waits(tape: Tape, lease: Lease) -> Waits:
+    """`_dependencies`; what is waited for is leased."""
     t, n = tape, tape.sig.size
     memory = lease.empty((int(t.value_of[-1]) + n + 1 + t.args.size,), np.int32)
     live, depth = np.zeros(n, np.int32), np.zeros(n, np.int32)
     source_of, sources = _dependencies(
         t.signatures.kind, t.sig, t.slot_of, t.arg_of, t.args, t.value_of, t.roots, live, depth, memory
     )
-    return live, depth, source_of, sources
+    return Waits(t.signatures.kind, t.sig, live, depth, source_of, sources)
 
 
 @njit

@@ -208,6 +208,8 @@ class Schedule:
     launch_of: Ints  # [L + 1] first position in `nodes` of each launch
     launch_sig: Ints  # [L]
     depth: Ints  # [n] length of the longest path of launches that ends in the node (views count nothing)
+    by: str = "frontier"  # what chose the order
+    is_settled: bool = True  # whether the same tape would be ordered alike again
 
     def __str__(self) -> str:
         n_launches = len(self.launch_sig)

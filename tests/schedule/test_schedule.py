@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from autobatch.backends.host.arena import Lease
 from autobatch.errors import CompilerBug
-from autobatch.schedule import frontier
 from autobatch.schedule.check import check_schedule
+from autobatch.schedule.policies import chains, frontier, ready
 from autobatch.schedule.schedule import _waits, lower_bound, schedule
 from autobatch.schedule.structures import Tape
 from tests.tapes import chain
@@ -33,7 +33,8 @@ def ways(request: pytest.FixtureRequest) -> Iterator[None]:
     """With chains counted, and as for a tape of so many signatures that they are not."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "too many signatures":
-            patch.setattr(frontier, "MOST_SIGNATURES", 1)
+            for module in (frontier, ready):
+                patch.setattr(module, "MOST_SIGNATURES", 1)
         yield
 
 
@@ -197,45 +198,25 @@ def test_a_wrong_tape_fails(change: dict[str, Any], draw: Draw) -> None:
         replace(tape, **change).check()
 
 
-def _stages(tape: Tape, lease: Lease) -> tuple[Any, ...]:
-    live, depth, source_of, sources = _waits(tape, lease)
-    return tape.signatures.kind, tape.sig, live, depth, source_of, sources
-
-
 @settings(deadline=None)
 @given(data=st.data())
-def test_classes_give_the_order_of_single_nodes(data: st.DataObject, tapes: st.SearchStrategy[Tape]) -> None:
-    """Where whole classes are always ready, working on classes alone gives what working on nodes gives."""
+def test_classes_need_as_many_launches_as_the_bound(data: st.DataObject, tapes: st.SearchStrategy[Tape]) -> None:
+    tape = data.draw(tapes)
     lease = Lease()
-    kind, sig, live, depth, source_of, sources = _stages(data.draw(tapes), lease)
-    column, n_columns = frontier._columns(kind, sig, live)
-    deepest = int(depth.max(initial=0))
-    chain = frontier._chains(column, n_columns, sig, live, deepest, source_of, sources, lease)
-    wide = frontier._chains(column, n_columns, sig, live, 1 << 20, source_of, sources, lease)
-    assert np.array_equal(chain, wide)
-    launch = np.full(sig.size, -1, np.int32)
-    item = np.empty(sig.size, np.int32)
-    number = frontier._run_classes(kind, sig, live, depth, source_of, sources, chain, item, launch)
-    expected, n_launches = frontier._run_nodes(kind, sig, live, depth, source_of, sources, chain)
-    if number >= 0:
-        assert number == n_launches == frontier.longest_chains(kind, sig, live, depth, source_of, sources).sum()
-        assert np.array_equal(launch, expected)
+    found = frontier.by_classes(_waits(tape, lease))
+    assert found is None or found.number == lower_bound(tape, schedule(tape))
 
 
 def test_a_class_that_is_never_ready_as_a_whole(draw: Draw) -> None:
     """One example needs f before g, the other g before f: one of the signatures runs twice."""
     tape = draw("p = payload\na = f p\nb = g a\nc = g p\nd = f c", "b d")
     lease = Lease()
-    kind, sig, live, depth, source_of, sources = _stages(tape, lease)
-    column, n_columns = frontier._columns(kind, sig, live)
-    chain = frontier._chains(column, n_columns, sig, live, 9, source_of, sources, lease)
-    memory = np.empty(sig.size, np.int32), np.full(sig.size, -1, np.int32)
-    assert frontier._run_classes(kind, sig, live, depth, source_of, sources, chain, *memory) == -1
+    assert frontier.by_classes(_waits(tape, lease)) is None
     assert launches(tape) == [[1], [2, 3], [4]]
 
 
 def test_many_signatures(draw: Draw) -> None:
-    n = frontier.MOST_SIGNATURES + 1
+    n = chains.MOST_SIGNATURES + 1
     tape = draw("\n".join(f"a{i} = s{i}" for i in range(n)), " ".join(f"a{i}" for i in range(n)))
     assert launches(tape) == [[i] for i in range(n)]
     assert lower_bound(tape, schedule(tape)) == n
