@@ -10,6 +10,7 @@ NAME is a workload, or one of
     lengths  models over rows of any number, beside PyTorch one by one and padded
     memory   what a training step keeps, beside what it needs
     products matmuls alone, by each library
+    schedules launches beside the fewest possible, by each policy
     threads  a training step on one thread and on two
 """
 
@@ -30,6 +31,7 @@ SCRIPTS = {
     "lengths": "benchmarks.lengths",
     "memory": "benchmarks.memory",
     "products": "benchmarks.products",
+    "schedules": "benchmarks.schedules",
     "threads": "benchmarks.threads",
 }
 

@@ -38,10 +38,10 @@ def examples() -> list[Lattice]:
     """The 1,600 lattices, the same on every machine."""
     rng = np.random.default_rng(2018)
     lengths = np.clip(np.rint(np.exp(rng.normal(3.0, 0.5, size=N_SENTENCES))), 2, 60).astype(int)
-    return [_lattice(int(length), rng) for length in lengths]
+    return [lattice(int(length), rng) for length in lengths]
 
 
-def _lattice(length: int, rng: np.random.Generator) -> Lattice:
+def lattice(length: int, rng: np.random.Generator) -> Lattice:
     words: list[list[tuple[int, int]]] = [[] for _ in range(length)]
     for start in range(length):
         for span, chance in CHANCES.items():
