@@ -111,6 +111,9 @@ class _Search:
         self.refused: set[tuple[int, int]] = set()
         self.repeated: set[tuple[int, ...]] = set()
         self.producer = np.repeat(np.arange(n, dtype=np.int32), np.diff(tape.value_of))
+        self.last_reader = np.full(int(tape.value_of[-1]), -1, np.int64)
+        np.maximum.at(self.last_reader, tape.args, np.repeat(np.arange(n), np.diff(tape.arg_of[tape.slot_of])))
+        self.last_reader[tape.roots] = n
         self.min_times = max(MIN_TIMES, n // 4000)
 
     def runs(self) -> list[Recurring]:
@@ -137,7 +140,8 @@ class _Search:
         )
         touched: set[int] = set()
         best_tier = None
-        for tier, _, _, k in sorted(self._candidates(keys, first, counts, times)):
+        middle = at[np.argsort(of_pair, kind="stable")[np.cumsum(counts) - counts + counts // 2]]
+        for tier, _, _, _, k in sorted(self._candidates(keys, first, middle, counts, times)):
             if best_tier is not None and tier > best_tier:
                 break
             pair = divmod(int(keys[k]), times.size)
@@ -151,12 +155,22 @@ class _Search:
             self.symbol = self.symbol[keep]
         return bool(touched)
 
-    def _candidates(self, keys: Any, first: Any, counts: Any, times: Any) -> Iterator[tuple[int, float, int, int]]:
+    def _candidates(
+        self, keys: Any, first: Any, middle: Any, counts: Any, times: Any
+    ) -> Iterator[tuple[int, float, int, int, int]]:
+        """The pairs that may be joined, the better ones lower: of those that stand together as often, that which keeps
+        more values to itself, as one in the middle shows; then the first."""
         for k, (key, count) in enumerate(zip(keys.tolist(), counts.tolist(), strict=True)):
             a, b = divmod(key, times.size)
             tier = self._tier(a, b, count, times)
             if tier is not None and (a, b) not in self.refused and not self._is_step(a, b):
-                yield tier, -count / max(times[a], times[b]), int(first[k]), k
+                yield tier, -count / max(times[a], times[b]), -self._n_inner(int(middle[k])), int(first[k]), k
+
+    def _n_inner(self, at: int) -> int:
+        """How many results of the symbol at a position only the next one reads."""
+        start, middle, end = self.start[at : at + 3].tolist()
+        readers = self.last_reader[self.tape.value_of[start] : self.tape.value_of[middle]]
+        return int(np.count_nonzero((readers >= middle) & (readers < end)))
 
     def _tier(self, a: int, b: int, count: int, times: Any) -> int | None:
         """How good it is to join two symbols: 0 where they always stand together; None: not at all."""

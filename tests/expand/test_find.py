@@ -86,6 +86,12 @@ def test_a_step_of_a_recurrence_stays_one_node(draw: Draw) -> None:
     assert found(tape) == [([1, 2], 20)]
 
 
+def test_what_only_the_next_node_reads_stays_inside(draw: Draw) -> None:
+    steps = "h0 = leaf\na0 = f h0\n" + repeated("h# = g a#-\na# = f h#", 20)
+    assert found(draw(steps, names("a", 20))) == [([2, 1], 20)]
+    assert found(draw(steps, names("h", 20))) == [([1, 2], 20)]
+
+
 @pytest.mark.parametrize("length", [3, 5])
 def test_recurrences_of_one_op_and_one_length_are_not_unrolled(length: int, draw: Draw) -> None:
     steps = "\n".join(f"s{k + 1}x# = step s{k}x#" for k in range(length))
