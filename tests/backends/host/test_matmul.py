@@ -129,6 +129,20 @@ def test_sums_of_products(library: Any, dtype: Any) -> None:
                 assert (whole[:, :2] == 7).all() and (whole[:, -2:] == 7).all()
 
 
+@EACH
+@DTYPES
+def test_sums_over_the_elements_of_each_node(library: Any, dtype: Any) -> None:
+    rng = np.random.default_rng(9)
+    with ab.products(library):
+        for nodes, q, m, n in [([], 1, 2, 3), ([0, 0, 3], 1, 5, 17), ([1] * 40, 3, 6, 1), ([0, 1, 1, 2], 2, 20, 33)]:
+            x, w = draw(rng, dtype, len(nodes), q, m), draw(rng, dtype, len(nodes), q, n)
+            y = np.full((4, m, n), np.nan, dtype)
+            blas().gemm_segments(x, w, np.array(nodes, np.int64), y)
+            for k in range(4):
+                here = np.array(nodes, int) == k
+                close(y[k], np.einsum("eqm,eqn->mn", x[here].astype("float64"), w[here].astype("float64")))
+
+
 def in_pool(rng: Any, stack: Any, together: bool) -> Any:
     """Matrices as rows of a pool, those of each one after the other or anywhere."""
     b, n, w = stack.shape

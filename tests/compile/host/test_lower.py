@@ -456,6 +456,19 @@ def test_the_sum_of_products_of_stacks_needs_no_transposed_copies(columns: int) 
     check(also_read)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 16), (3, 16), (1, 4)])
+def test_the_sum_of_products_of_elements_needs_none_of_each(rows: int, columns: int) -> None:
+    b = Build()
+    x, v = b.input("rows", 0, N, rows * 5), b.input("rows", 1, N, rows * columns)
+    left, right = b.op(RESHAPE, x, attrs=((N, rows, 5),)), b.op(RESHAPE, v, attrs=((N, rows, columns),))
+    product = b.op(PRODUCT, b.op(TRANSPOSE, left, attrs=((0, 2, 1),)), right)
+    segments = b.input("segments", 1, N, dtype=np.int64)
+    only = b.out(b.op(SCATTER_ADD, product, segments, attrs=(M,)))
+    check(only, sizes=(7, 19))
+    assert ("gemm_segments(" in lower(only, "test", (False,), "numba").text) == (columns == 16)
+    check(b.out(b.op(SCATTER_ADD, product, segments, attrs=(M,)), product), sizes=(7, 19))
+
+
 def matrices(b: Build) -> tuple[int, ...]:
     """What a node that combines two vectors and two matrices reads and makes, and its two products with one matrix."""
     x, y = b.input("rows", 0, M, 4, 16), b.input("rows", 1, M, 4, 16)
