@@ -8,16 +8,13 @@ indented. O(length).
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from ..base.errors import AutobatchError, message
+from .files import lines_of
 from .trees import Tree
 
 __all__ = ["TreeFormatError", "class_label", "parse_trees", "read_trees"]
@@ -91,25 +88,8 @@ def read_trees(path: str | os.PathLike[str], label: Callable[[str], Any] = class
     >>> [tree.label for tree in trees], trees[0].right.word
     ([3, 1], 'film')
     """
-    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-    with openers.get(Path(path).suffix, open)(path, "rb") as file:
-        yield from parse_trees(_decoded_lines(file, str(path)), label, source=str(path))
-
-
-def _decoded_lines(file: IO[bytes], source: str) -> Iterator[str]:
-    number = 0
-    try:
-        for line in file:
-            number += 1
-            yield line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        column = 1 + len(error.object[: error.start].decode("utf-8"))
-        got = f"byte 0x{error.object[error.start]:02x}"
-        raise TreeFormatError(source, number, column, "UTF-8 text", got, "convert the file to UTF-8") from error
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-        expected = "compressed data as the file's suffix says"
-        repair = "fetch the file again, or rename it"
-        raise TreeFormatError(source, number + 1, 1, expected, str(error), repair) from error
+    lines = lines_of(path, lambda *where_and_what: TreeFormatError(str(path), *where_and_what))
+    yield from parse_trees(lines, label, source=str(path))
 
 
 def parse_trees(

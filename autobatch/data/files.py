@@ -12,7 +12,7 @@ from typing import Any
 
 from ..base.errors import AutobatchError, message
 
-__all__ = ["DataFormatError", "numbered_lines"]
+__all__ = ["DataFormatError", "lines_of", "numbered_lines"]
 
 
 class DataFormatError(AutobatchError, ValueError):
@@ -38,21 +38,39 @@ def _same_error(text: str, source: str, line: int) -> DataFormatError:
     return error
 
 
-def numbered_lines(path: str | os.PathLike[str], reader: str) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line of a file in UTF-8, plain, .gz or .xz, without the line's end.
+Fault = Callable[[int, int, str, str, str], Exception]
+"""(line, column, what was expected, what came, repair) → the error to raise."""
 
-    Raises DataFormatError for bytes that are not UTF-8, or not what the suffix says; OSError.
+
+def lines_of(path: str | os.PathLike[str], fault: Fault) -> Iterator[str]:
+    """The lines of a file in UTF-8, plain, .gz or .xz, with their ends.
+
+    Raises `fault(...)` for bytes that are not UTF-8, or not what the suffix says; OSError.
     """
     openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
     number = 0
     with openers.get(Path(path).suffix, open)(path, "rb") as file:
         try:
-            for raw in file:
+            for line in file:
                 number += 1
-                yield number, raw.decode("utf-8").rstrip("\r\n").removeprefix("\ufeff" if number == 1 else "")
+                yield line.decode("utf-8")
         except UnicodeDecodeError as error:
+            column = 1 + len(error.object[: error.start].decode("utf-8"))
             got = f"byte 0x{error.object[error.start]:02x}"
-            raise DataFormatError(reader, str(path), number, "UTF-8 text", got, "convert the file to UTF-8") from error
+            raise fault(number, column, "UTF-8 text", got, "convert the file to UTF-8") from error
         except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
             expected, repair = "compressed data as the file's suffix says", "fetch the file again, or rename it"
-            raise DataFormatError(reader, str(path), number + 1, expected, str(error), repair) from error
+            raise fault(number + 1, 1, expected, str(error), repair) from error
+
+
+def numbered_lines(path: str | os.PathLike[str], reader: str) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line of a file, as `lines_of`, without the line's end.
+
+    Raises DataFormatError in the name of this reader.
+    """
+
+    def fault(line: int, column: int, expected: str, got: str, repair: str) -> Exception:
+        return DataFormatError(reader, str(path), line, expected, got, repair)
+
+    for number, line in enumerate(lines_of(path, fault), start=1):
+        yield number, line.rstrip("\r\n").removeprefix("\ufeff" if number == 1 else "")

@@ -6,6 +6,7 @@ parameters and state as they were.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -138,7 +139,7 @@ class FullBatch(Optimizer):
 
     def _put(self, x: Vector) -> None:
         """Write a vector over the parameters."""
-        ends = np.cumsum([p.numpy().size for p in self.params])
+        ends = np.cumsum([math.prod(p.shape) for p in self.params])
         parts = np.split(x, ends[:-1])
         write([(p, part.reshape(p.shape)) for p, part in zip(self.params, parts, strict=True)])
 
@@ -158,7 +159,7 @@ class FullBatch(Optimizer):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         own = self.state_dict()
-        n = sum(p.numpy().size for p in self.params)
+        n = sum(math.prod(p.shape) for p in self.params)
         for name in ("d", "prev_flat_grad", "old_stps", "old_dirs"):
             given = np.shape(state.get(name, ()))
             rank = 1 + name.startswith("old")

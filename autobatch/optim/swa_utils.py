@@ -10,7 +10,7 @@ import numpy as np
 
 from ..base.errors import message
 from ..nn import Buffer, Module
-from ..record.parameter import update
+from ..record.parameter import in_place_of, update
 from .lr_scheduler import LRScheduler
 from .moves import changing, move_of, numbers
 from .optimizer import Optimizer
@@ -81,7 +81,7 @@ class AveragedModel(Module):
                 averages.append(x)
             else:
                 copies.append((x, given.value))
-        copies.append((self.n_averaged, np.array(n + 1)))
+        copies.append((self.n_averaged, in_place_of(self.n_averaged, np.array(n + 1))))
         change, n_moves = changing(moves), len(moves)
 
         def action(arrays: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch import optim
+from autobatch import nn, optim
 from tests.run.device.reader import SENTENCES, Reader, agree, gradients
 from tests.stand_in.device import StandIn
 
@@ -127,3 +127,19 @@ def test_norms_whose_squares_overflow(device: StandIn) -> None:
     np.testing.assert_allclose(w.grad.get(), [0.6, 0.8])
     w.grad = np.array([np.nan, 1.0])
     assert np.isnan(float(optim.clip_grad_norm([w], 1.0))) and w.grad.get()[1] == 1.0
+
+
+def test_values_are_clipped_and_weights_averaged(device: StandIn) -> None:
+    w = ab.Parameter([3.0, -4.0, 0.5])
+    w.grad = np.array([np.nan, -4.0, 0.5], np.float32)
+    optim.clip_grad_value([w], 1.0)
+    np.testing.assert_array_equal(w.grad.get(), [np.nan, -1.0, 0.5])
+    optimizer = optim.SGD([w], 1.0)
+    assert not optimizer.step_if_finite()
+    layer = nn.LayerNorm(2)
+    averaged = optim.AveragedModel(layer, decay=0.75)
+    for x in (1.0, 2.0):
+        layer.bias.value = np.full(2, x)
+        averaged.update_parameters(layer)
+    assert averaged.module.bias.on_device  # type: ignore[attr-defined]
+    np.testing.assert_allclose(averaged.state_dict()["module.bias"], [1.25, 1.25])
