@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import autobatch as ab
+from autobatch.compile.host import workers
 from autobatch.errors import AutobatchError
 from autobatch.record.context import checking, flags, frozen, without_cells
 from autobatch.record.tape import state
@@ -28,11 +30,16 @@ settings.load_profile("ci")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden texts")
     parser.addoption("--backend", choices=requested.NAMES, help="run on it what does not insist on another")
+    parser.addoption("--deep", action="store_true", help="ten times as many random programs, and all tests compiled")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is to run in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("deep"):
+        requested.go_deep()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores are taken
+        pytest.MonkeyPatch().setattr(workers, "n_cores", lambda: 1)
     name = config.getoption("backend")
     if name is not None:
         try:
@@ -55,7 +62,7 @@ def checked_stages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture(autouse=True)
-def initial_state() -> Iterator[None]:
+def initial_state(request: pytest.FixtureRequest) -> Iterator[None]:
     # Hypothesis leaves a callback of the collector, in which Python swallows what a signal handler raises.
     gc.callbacks.clear()
     # What a failed test, or one that breaks off a block, left behind.
@@ -65,7 +72,7 @@ def initial_state() -> Iterator[None]:
         mode.set(usual)
     ab.seed(0)
     ab.set_default_dtype("float32")
-    ab.set_backend(requested.backend())
+    ab.set_backend(requested.backend(requested.usual(request.node)))
     yield
     ab.seed(0)
     ab.set_default_dtype("float32")
@@ -73,9 +80,9 @@ def initial_state() -> Iterator[None]:
 
 
 @pytest.fixture
-def on_the_host() -> None:
+def on_the_host(request: pytest.FixtureRequest) -> None:
     """For what looks at memory and launches of the host, whichever backend was requested."""
-    ab.set_backend("numba")
+    ab.set_backend(requested.usual(request.node))
 
 
 @pytest.fixture(scope="session")

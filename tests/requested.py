@@ -4,20 +4,41 @@
     cupy           on a GPU
     stand-in       "cupy", its kernels compiled as C++ and run on the processor
 
-Without the option a test runs on the backend that it names itself, most on "numba".
+Without the option a test runs on the backend that it names itself, else on "numpy" in the folders of `INTERPRETED`
+and on "numba" in the others. `pytest --deep` runs them all on "numba", and ten times as many random programs.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autobatch.backends.transfer import is_on_device, to_host
 
+HERE = Path(__file__).parent
 NAMES = ("numba", "numpy", "cupy", "stand-in")
 
+INTERPRETED = (
+    "benchmarks",
+    "data",
+    "engine",
+    "expand",
+    "explain",
+    "ir",
+    "map",
+    "nn",
+    "ops",
+    "optim",
+    "record",
+    "schedule",
+)
+"""Folders of tests that are not about compiled code, or name the backends themselves: on NumPy nothing is compiled,
+which takes most of the time of a small test. Their tests marked `compiled` run on Numba."""
+
 _chosen: list[str] = []
+_deep: list[bool] = []
 
 
 def request(name: str) -> None:
@@ -38,6 +59,22 @@ def request(name: str) -> None:
     _chosen[:] = [name]
 
 
+def go_deep() -> None:
+    """Run more random programs, and compile whatever can be, in the whole session."""
+    _deep[:] = [True]
+
+
+def is_deep() -> bool:
+    """Whether the session takes its time."""
+    return bool(_deep)
+
+
+def usual(test: pytest.Item) -> str:
+    """The backend that a test starts with where none is requested."""
+    is_interpreted = not _deep and any(test.path.is_relative_to(HERE / folder) for folder in INTERPRETED)
+    return "numpy" if is_interpreted and test.get_closest_marker("compiled") is None else "numba"
+
+
 def backend(usual: str = "numba") -> str:
     """The name for `ab.set_backend`: of the requested backend, or else the usual one."""
     name = _chosen[0] if _chosen else usual
@@ -55,8 +92,8 @@ def on_device() -> bool:
 
 
 def fewer(n: int) -> int:
-    """So many random programs, or a twentieth on a device, where each program is compiled."""
-    return max(5, n // 20) if on_device() else n
+    """So many random programs; ten times as many with `--deep`, a twentieth on a device, where each is compiled."""
+    return max(5, n // 20) if on_device() else 10 * n if _deep else n
 
 
 def of_the_host(reason: str) -> pytest.MarkDecorator:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from benchmarks import ablations
 from benchmarks.ablations import BASES, MECHANISMS, measured, table
 
 SWITCH_ALL_OFF = """
@@ -14,9 +17,10 @@ for replaced in MECHANISMS.values():
 """
 
 
-def test_one_mechanism_on_a_tiny_workload() -> None:
+def test_one_mechanism_on_a_tiny_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablations, "BASES", BASES[:1])
     rows = measured(["treelstm cells 8 4"], ["merged matmuls"], 1)
-    assert set(rows[0]["percent"]) == {*BASES, "merged matmuls"}
+    assert set(rows[0]["percent"]) == {BASES[0], "merged matmuls"}
     assert rows[0]["milliseconds"] > 0
     assert table(rows).splitlines()[-1].startswith("merged matmuls")
 

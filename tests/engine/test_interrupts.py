@@ -108,13 +108,13 @@ WITHIN = (PACKAGE, "<", __file__)
 """The library, what it generates, and the programs here."""
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_ctrl_c_at_many_lines_of_a_step(part: int) -> None:
     warm = Training()
     warm.step()
     total, _ = interrupted(warm.step, -1, WITHIN)
     assert total > 1000
-    lines = np.unique(np.linspace(1, total, 120).astype(int))[part::4]
+    lines = np.unique(np.linspace(1, total, requested.fewer(40)).astype(int))[part::2]
     for line in lines.tolist():
         training = Training()
         training.step()
@@ -135,7 +135,7 @@ def test_ctrl_c_at_many_lines_of_a_step(part: int) -> None:
 
 def test_ctrl_c_while_a_cell_is_traced() -> None:
     total, _ = interrupted(lambda: Training().step(), -1, WITHIN)
-    for line in np.linspace(1, total * 0.6, 40).astype(int).tolist():
+    for line in np.linspace(1, total * 0.6, requested.fewer(20)).astype(int).tolist():
         interrupted(lambda: Training().step(), line, WITHIN)
         assert state.builder is None
         assert state.depth == 0

@@ -142,6 +142,7 @@ def test_phases_one_by_one() -> None:
     same(gradients(model, ab.sum(loop)), wanted)
 
 
+@pytest.mark.unchecked  # which takes most of the time
 def test_a_thousand_phases() -> None:
     w = ab.Parameter(np.array([1.001]))
     h: Any = ab.ones(1)

@@ -17,6 +17,7 @@ from autobatch.expand.find import EITHER, Facts, recurring
 from autobatch.expand.match import Pattern, join, rules_of
 from autobatch.schedule.schedule import schedule
 from autobatch.schedule.structures import KERNEL, LIST, Expansion, SignatureTable, Tape
+from tests import requested
 
 pytestmark = pytest.mark.usefixtures("on_the_host")
 
@@ -348,7 +349,7 @@ def test_nothing_matches_nothing_changes(draw: Draw) -> None:
     assert expansion.tape is tape and refused == 0
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=requested.fewer(100))
 @given(data=st.data())
 def test_random_windows_of_random_tapes(data: st.DataObject, tapes: st.SearchStrategy[Tape]) -> None:
     tape = data.draw(tapes)

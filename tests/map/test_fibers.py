@@ -75,7 +75,7 @@ def outcome(model: Model, xs: list[float], ns: list[int], **options: Any) -> tup
     return ab.evaluate(results), [requested.host(p.grad) for p in model.parameters() if p.grad is not None]
 
 
-@settings(max_examples=requested.fewer(60))
+@settings(max_examples=requested.fewer(20))
 @given(st.lists(st.tuples(st.floats(-2.0, 2.0), st.integers(1, 6)), min_size=1, max_size=9), st.sampled_from(AT_ONCE))
 def test_batched_equals_one_by_one(examples: list[tuple[float, int]], at_once: int | None) -> None:
     model = Model()

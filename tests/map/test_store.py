@@ -21,6 +21,7 @@ from autobatch.map import store as reuse
 from autobatch.record.assemble import assemble
 from autobatch.record.tape import state
 from autobatch.record.tensor import iterate_tensors
+from tests import requested
 from tests.engine.test_interrupts import TREES, Training, interrupted
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, Model, Program, programs, run
 
@@ -110,7 +111,7 @@ def check(fn: Any, examples: Any, parameters: Any = (), seed: int = 5) -> None:
 # What is replayed is what would have been recorded.
 
 
-@settings(max_examples=60)
+@settings(max_examples=requested.fewer(20))
 @given(programs((EVERYTHING - {"force"}) | CELLS | GRADS), st.randoms(use_true_random=False))
 def test_random_programs_replayed_equal_the_loop(program: Program, random: Any) -> None:
     ab.set_backend("numpy")

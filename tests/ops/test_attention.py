@@ -102,7 +102,8 @@ def test_values_and_gradients_are_pytorchs(heads: int, causal: bool, mask: str) 
 @pytest.mark.parametrize("mask", ["", "bool", "bias"])
 def test_batched_equals_loop_on_all_backends(mask: str, dtype: str) -> None:
     cases = examples(2, mask)
-    for backend in requested.backends("numpy", "numba"):
+    is_compiled = (dtype == "float64") == (mask == "bool")  # one dtype for each kind of mask
+    for backend in requested.backends("numpy", "numba") if is_compiled else [requested.backend("numpy")]:
         with ab.backend(backend), default(dtype):
             for causal in (False, True):
 

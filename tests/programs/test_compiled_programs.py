@@ -16,7 +16,7 @@ COMPILED = OPS | {"lookup", "words", "list", "stack", "concat", "pick"}
 """Steps whose loops are compiled on Numba: few ops on few shapes, so that after some programs all loops are there."""
 
 
-@settings(max_examples=requested.fewer(100))
+@settings(max_examples=requested.fewer(25))
 @given(programs(COMPILED | CELLS | {"inner grad", "inner grad of cell"}))
 def test_batched_equals_loop_without_cells(program: Program) -> None:
     ab.set_default_dtype("float64")

@@ -52,19 +52,19 @@ def assert_same_decisions(found: Any, expected: Any) -> None:
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=requested.fewer(150))
+@settings(max_examples=requested.fewer(50))
 @given(blocks(), examples(), st.booleans())
 def test_batched_equals_loop(block: Block, drawn: list[Example], cells_in_loop: bool) -> None:
     assert_equal(outcome(block, drawn), outcome(block, drawn, cells_in_loop, batched=False))
 
 
-@settings(max_examples=requested.fewer(60))
+@settings(max_examples=requested.fewer(20))
 @given(blocks(), examples(), st.integers(1, 4))
 def test_few_at_once_equal_loop(block: Block, drawn: list[Example], at_once: int) -> None:
     assert_equal(outcome(block, drawn, at_once=at_once), outcome(block, drawn, batched=False))
 
 
-@settings(max_examples=requested.fewer(60))
+@settings(max_examples=requested.fewer(20))
 @given(blocks(), examples())
 def test_no_example_depends_on_the_others(block: Block, drawn: list[Example]) -> None:
     """Each example decides and computes what it does beside others that stop at once."""

@@ -19,11 +19,6 @@ from tests.programs.drawing import CELLS, EVERYTHING, GRADS, PLAIN, Model, Progr
 from tests.programs.test_random_programs import check_against_loop
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def backend(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def join_whatever_recurs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(patterns, "MIN_NODES", 2)
@@ -57,15 +52,12 @@ def check(program: Program, often: int, monkeypatch: pytest.MonkeyPatch) -> int:
     return joined[0]
 
 
-totals: dict[str, int] = {}
-
-
 @pytest.mark.parametrize(
     ("name", "drawn", "examples"),
     [
-        ("ops", programs(EVERYTHING, 20), 400),
-        ("cells", programs(EVERYTHING | CELLS), 150),
-        ("derivatives", programs(PLAIN | CELLS | GRADS), 150),
+        ("ops", programs(EVERYTHING, 20), 100),
+        ("cells", programs(EVERYTHING | CELLS), 40),
+        ("derivatives", programs(PLAIN | CELLS | GRADS), 40),
     ],
 )
 def test_joined_equals_loop(name: str, drawn: Any, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:

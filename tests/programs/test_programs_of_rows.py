@@ -10,7 +10,8 @@ from hypothesis import given, settings
 
 import autobatch as ab
 from tests import requested
-from tests.programs.drawing_rows import CELLS, EVERYTHING, NOT_TWICE, Example, Model, Program, programs, run
+from tests.programs.drawing_rows import CELLS, EVERYTHING, NOT_TWICE, programs
+from tests.programs.row_programs import Example, Model, Program, run
 from tests.programs.test_random_programs import Gradients, equal, leaves, outcomes
 
 
@@ -55,19 +56,19 @@ def check_against_loop(program: Program, loss: Loss = plain) -> None:
             equal(gradients[name], g, 1e-8, f"the gradient of {name}")
 
 
-@settings(max_examples=requested.fewer(100))
+@settings(max_examples=requested.fewer(40))
 @given(programs(EVERYTHING - CELLS))
 def test_ops_batched_equal_loop(program: Program) -> None:
     check_against_loop(program)
 
 
-@settings(max_examples=requested.fewer(40))
+@settings(max_examples=requested.fewer(15))
 @given(programs(EVERYTHING))
 def test_cells_batched_equal_loop(program: Program) -> None:
     check_against_loop(program)
 
 
-@settings(max_examples=requested.fewer(40))
+@settings(max_examples=requested.fewer(15))
 @given(programs(EVERYTHING - NOT_TWICE, 8))
 def test_second_gradients_batched_equal_loop(program: Program) -> None:
     check_against_loop(program, squared_gradient)

@@ -93,13 +93,13 @@ def check_against_differences(program: Program, model: Model, gradients: Gradien
             assert abs(slope - gradients[name][at]) <= 1e-6 * (1 + abs(slope)), (name, at, slope, gradients[name][at])
 
 
-@settings(max_examples=requested.fewer(600))
+@settings(max_examples=requested.fewer(150))
 @given(programs(EVERYTHING))
 def test_ops_batched_equal_loop(program: Program) -> None:
     check_against_loop(program, Model())
 
 
-@settings(max_examples=requested.fewer(100))
+@settings(max_examples=requested.fewer(30))
 @given(programs(PLAIN, 10))
 def test_gradients_equal_differences(program: Program) -> None:
     model = Model()
@@ -108,13 +108,13 @@ def test_gradients_equal_differences(program: Program) -> None:
         check_against_differences(program, model, gradients)
 
 
-@settings(max_examples=requested.fewer(200))
+@settings(max_examples=requested.fewer(60))
 @given(programs(EVERYTHING | CELLS))
 def test_cells_batched_equal_loop_without_cells(program: Program) -> None:
     check_against_loop(program, Model(), cells_in_loop=False)
 
 
-@settings(max_examples=requested.fewer(40))
+@settings(max_examples=requested.fewer(12))
 @given(programs(EVERYTHING | CELLS))
 def test_plans_that_are_kept_are_those_of_the_loop(program: Program) -> None:
     model = Model()
@@ -126,13 +126,13 @@ def test_plans_that_are_kept_are_those_of_the_loop(program: Program) -> None:
         check_against_loop(replace(program, examples=examples), model)
 
 
-@settings(max_examples=requested.fewer(200))
+@settings(max_examples=requested.fewer(60))
 @given(programs(PLAIN | CELLS | GRADS))
 def test_inner_gradients_batched_equal_loop(program: Program) -> None:
     check_against_loop(program, Model())
 
 
-@settings(max_examples=requested.fewer(60))
+@settings(max_examples=requested.fewer(20))
 @given(programs(PLAIN | CELLS | GRADS, 8))
 def test_gradients_through_inner_gradients_equal_differences(program: Program) -> None:
     model = Model()
@@ -141,7 +141,7 @@ def test_gradients_through_inner_gradients_equal_differences(program: Program) -
         check_against_differences(program, model, gradients)
 
 
-@settings(max_examples=requested.fewer(150))
+@settings(max_examples=requested.fewer(40))
 @given(programs(EVERYTHING - {"force"} | CELLS | GRADS))
 def test_the_two_backward_passes_agree(program: Program) -> None:
     model = Model()

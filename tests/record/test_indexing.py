@@ -177,14 +177,14 @@ def check_twice(shape: tuple[int, ...], index: Any, batched: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=requested.fewer(40))
+@settings(max_examples=requested.fewer(15))
 @given(case=basic() | mixed(), batched=st.booleans())
 def test_values_and_gradients_are_numpys(kind: str, case: tuple[tuple[int, ...], Any], batched: bool) -> None:
     with ab.backend(requested.backend("numpy")):
         check(*case, kind, batched)
 
 
-@settings(max_examples=requested.fewer(60))
+@settings(max_examples=requested.fewer(20))
 @given(case=basic() | mixed(), batched=st.booleans())
 def test_derivatives_of_derivatives(case: tuple[tuple[int, ...], Any], batched: bool) -> None:
     with ab.backend(requested.backend("numpy")):

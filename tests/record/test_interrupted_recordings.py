@@ -18,10 +18,11 @@ from autobatch import nn
 from autobatch.errors import RecordingError
 from autobatch.record.context import checking, frozen, is_frozen, without_cells
 from autobatch.record.tape import state
+from tests import requested
 from tests.instructions import breaking
 
-MOST = 160
-"""Most instructions of a path at which an exception is raised: all of short ones, evenly chosen of long ones."""
+MOST = requested.fewer(30)
+"""Most instructions of a path at which an exception is raised, evenly chosen."""
 
 
 class Model(nn.Module):

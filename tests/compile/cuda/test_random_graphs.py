@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from autobatch.ir.graph import INPUT, Graph
+from tests import requested
 from tests.compile.cuda.agreement import Agreement, Sizes, build_all, resolve
 from tests.compile.host import test_lower_random as cases
 from tests.stand_in import kernels
 
-SEEDS = range(100)
+SEEDS = range(requested.fewer(40))
 pytestmark = pytest.mark.skipif(bool(kernels.MISSING), reason=kernels.MISSING)
 
 
