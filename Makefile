@@ -1,6 +1,7 @@
 # make demo    train a Tree-LSTM on the syntax trees of the standard library
 # make test    lint, format, types, all tests
-# make core    types, and the tests that tell one Python from another
+# make core    the tests that tell one Python from another
+# make deep    all tests, all compiled where they can be, and ten times as many random programs
 # make bench   all benchmarks, beside PyTorch and NumPy by hand; writes a report
 # make format  put the sources into the formatter's shape
 # make clean   remove the environment and everything that was generated
@@ -14,16 +15,16 @@ EXTRAS ?= dev
 BIN    := $(VENV)/bin
 REPORT := $(VENV)/test-report.xml
 
-# What depends on the interpreter: its bytecode, memory, frames and signals, and what is computed by NumPy and Numba.
-# Left out: single ops and stages, models, data, benchmarks, devices and their kernels, documents.
-CORE := autobatch tests/test_architecture.py tests/test_checked.py \
-	$(addprefix tests/,base engine expand explain map nn optim parity programs record)
+# What depends on the interpreter: its bytecode, frames, reference counts, signals, threads, fibers and depth of calls,
+# and that Numba of this Python compiles what the library writes.
+CORE := $(addprefix tests/,base engine map record compile/host/test_lower.py nn/test_module.py \
+	$(addprefix programs/test_,deciding_programs.py deep.py random_programs.py threads.py))
 
 # Only what is installed in $(VENV) counts, whatever the shell has set up.
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
 
-.PHONY: demo test core bench format clean
+.PHONY: demo test core deep bench format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo
@@ -36,12 +37,15 @@ test: $(VENV)/.installed-$(EXTRAS)
 	$(PYTEST)
 	@$(SOME_RAN)
 
+deep: $(VENV)/.installed-$(EXTRAS)
+	$(PYTEST) --deep
+	@$(SOME_RAN)
+
 core: $(VENV)/.installed-$(EXTRAS)
-	$(BIN)/mypy
 	$(PYTEST) $(CORE)
 	@$(SOME_RAN)
 
-PYTEST = $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --junit-xml=$(REPORT)
+PYTEST = $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal --junit-xml=$(REPORT)
 SOME_RAN = $(BIN)/python -c "import sys, xml.etree.ElementTree as xml; \
 	suite = next(xml.parse('$(REPORT)').iter('testsuite')); \
 	ran = int(suite.get('tests')) - int(suite.get('skipped')); \
