@@ -146,7 +146,23 @@ def test_examples_without_rows(name: str, lengths: list[int]) -> None:
     check_without_rows(name, lengths, requested.backend("numpy"))
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+COMPILED = (
+    "product",
+    "with itself",
+    "columns",
+    "each with each",
+    "softmax",
+    "joined",
+    "where",
+    "a cell of a list",
+    "no features",
+    "normalised",
+    "a second one",
+)
+"""Programs of each kind of loop and product."""
+
+
+@pytest.mark.parametrize("name", COMPILED)
 def test_examples_without_rows_compiled(name: str) -> None:
     check_without_rows(name, [0, 2, 0, 3], requested.backend("numba"))
 
