@@ -173,7 +173,7 @@ def one_missing(tape: Any) -> Any:
 def test_wrong_schedule_is_caught(sabotage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def spoil(tape: Any) -> Any:
+    def spoil(tape: Any, *more: Any) -> Any:
         seen.append((tape, sabotage(tape)))
         return seen[-1][1]
 
