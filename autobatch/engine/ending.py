@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.transfer import copy_of, is_on_device
+from ..backends.transfer import is_on_device
 from ..base.types import Array, Type
 from ..record.links import carrying
 from ..record.tape import ENDED, Links, Recording, state
-from ..record.tensor import RecordedTensor, known_value
+from ..record.tensor import RecordedTensor
 from ..run.device.layout import DeviceRun
 
-FEW = 8
-"""Most values of one type and recording that are copied one by one when the recording is let go."""
+_NO_LINKS = Links()
+"""Those of recordings that have been let go."""
 
 
 def end_all(recordings: Sequence[Recording]) -> None:
@@ -47,32 +47,26 @@ def _let_go(tape: Recording | None) -> None:
     if not any(is_on_device(copies) for _, copies in tape.left):  # a device copies them together, or takes long
         left = [_still_held(places, copies, held) for places, copies in tape.left]
         tape.left = [(places, copies) for places, copies in left if places]
-        tape.is_constant = tape.is_constant and len(tape.left) == len(left)  # else some have arrays of their own
     carries = carrying(tape)
     constants = {t._id for t in held if not carries[t._id]}
     assert tape.arrays is not None
     nodes = tape.arrays.node_of([t._id for t in held]).tolist()
     tape.lines = {t._id: tape.place(node) for t, node in zip(held, nodes, strict=True)}
     tape.constants, tape.holders = constants, []
-    tape.arrays = tape.plan_cache = tape.targets = tape.table = None
-    tape.signatures, tape.number, tape.imports, tape.links, tape.held, tape.results = [], {}, {}, Links(), [], set()
+    tape.arrays = tape.plan_cache = tape.operands = tape.targets = tape.table = None
+    tape.signatures, tape.number, tape.imports, tape.links, tape.held, tape.results = [], {}, {}, _NO_LINKS, [], set()
     tape.codes, tape.places, tape.beyond, tape.blocks = [(0, None)], [], [], []
 
 
 def _still_held(places: dict[int, int], copies: Any, held: Sequence[RecordedTensor]) -> tuple[dict[int, int], Any]:
-    """What is left of copied values when only some of their tensors are referenced: a few get arrays of their own."""
+    """What is left of copied values when only some of their tensors are referenced."""
     found = [t for t in held if t._id in places]
-    for t in found if len(found) <= FEW else ():
-        t._value = copy_of(known_value(t))
-    if len(found) <= FEW:
-        return {}, None
     if 2 * len(found) > len(places):
         return places, copies
     kept = [places[t._id] for t in found]
     copies = copies[kept] if isinstance(copies, np.ndarray) else [copies[k] for k in kept]
     for t in found:
-        if getattr(t, "_value", None) is not None:
-            t._value = copy_of(t._value)
+        t._value = None  # it was part of the copies
     return {t._id: k for k, t in enumerate(found)}, copies
 
 

@@ -17,12 +17,12 @@ from ..record.assemble import listed, parsed, signature_table
 from ..record.context import refuse_if_kept, refuse_in_cell
 from ..record.forced_values import Forcing, Waiting
 from ..record.links import links_of, settle_links
+from ..record.operands import OperandSet
 from ..record.parameter import before_change
-from ..record.shared import Shared, in_order
 from ..record.tape import DONE, Links, Recording, interrupted, own_tape, state
 from ..record.tensor import RecordedTensor
 from ..run.kept_plans import MOST, PlanCache
-from ..schedule.structures import FROM_DATA, Tape
+from ..schedule.structures import FROM_DATA, SignatureTable, Tape
 from .ending import end_all, is_constant_recording
 from .forward import run_tape
 
@@ -88,7 +88,7 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False, wa
     roots = sorted({t._id for t in held})
     with timed("assemble"):
         links = links_of(tape)
-        arrays, tape.plan_cache = _assembled(tape, roots, links)
+        arrays = _assembled(tape, roots, links)
         settle_links(tape, arrays, links)
     tape.leave_tensors(kept)
     known = tape.known() if state.depth and len(tape.signatures) <= MOST_KNOWN else None
@@ -105,30 +105,41 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False, wa
         state.finished = weakref.ref(tape)
 
 
-def _assembled(tape: Recording, roots: Sequence[int], links: Links) -> tuple[Tape, PlanCache[Shared] | None]:
-    """The arrays of a recording, and the cache of its plans, kept with a signature of it and so as long as the
-    parameters that it reads; None where plans depend on data, or are not worth keeping."""
+def _assembled(tape: Recording, roots: Sequence[int], links: Links) -> Tape:
+    """The arrays of a recording. It gets what its signatures share, and the cache of its plans unless these depend on
+    data or are not worth keeping."""
     pools: dict[tuple[int, Any], int] = {}
     table = signature_table(tape.signatures, pools)
     stream = listed(tape, "stream", np.int32)
-    holder = next((s for s in tape.signatures if s.shared), None)
-    if holder is None or tape.unbatched or tape.n_nodes > LARGEST:
-        return parsed(tape, stream, table, pools, roots), None
-    kept = holder.decisions.plans
-    # The table lives as long as the arrays of the cache.
-    key = (id(table), stream.tobytes(), links.here.tobytes(), *roots)
-    cache = kept.get(key)
+    operands, is_kept = _operand_set(tape, table)
+    tape.operands = operands
+    if not is_kept or tape.unbatched or tape.n_nodes > LARGEST:
+        return parsed(tape, stream, table, pools, roots)
+    key = (stream.tobytes(), links.here.tobytes(), *roots)
+    cache = operands.plans.get(key)
     if cache is not None:
-        ints, floats = listed(tape, "ints", np.int64), listed(tape, "floats", np.float64)
-        return cache.arrays.with_data(ints, floats), cache
+        tape.plan_cache = cache
+        return cache.arrays.with_data(listed(tape, "ints", np.int64), listed(tape, "floats", np.float64))
     arrays = parsed(tape, stream, table, pools, roots)
-    if (table.result_rule == FROM_DATA).any() or any(s.is_paired for s in tape.signatures):
-        return arrays, None
-    if len(kept) >= MOST:
-        kept.clear()
-    operands = in_order(x for s in tape.signatures for x in s.shared)
-    cache = kept[key] = PlanCache(arrays.with_data(arrays.ints[:0], arrays.floats[:0]), operands)
-    return arrays, cache
+    if not (table.result_rule == FROM_DATA).any() and not any(s.is_paired for s in tape.signatures):
+        if len(operands.plans) >= MOST:
+            operands.plans.clear()
+        tape.plan_cache = operands.plans[key] = PlanCache(arrays.with_data(arrays.ints[:0], arrays.floats[:0]))
+    return arrays
+
+
+def _operand_set(tape: Recording, table: SignatureTable) -> tuple[OperandSet, bool]:
+    """What the signatures of a recording share, and whether it is kept with one of them."""
+    holder = next((s for s in tape.signatures if s.shared), None)
+    if holder is None:
+        return OperandSet(table, ()), False
+    kept = holder.decisions.operand_sets
+    found = kept.get(id(table))
+    if found is None:
+        if len(kept) >= MOST:
+            kept.clear()
+        found = kept[id(table)] = OperandSet(table, (x for s in tape.signatures for x in s.shared))
+    return found, True
 
 
 def _run_inside_map(tape: Recording, waiting: Waiting | None) -> None:

@@ -7,7 +7,7 @@ Invariant: the recording is not changed; a run that fails leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from ..compile.kernel import Kernel
 from ..expand.expand import expand_recording
 from ..record.context import checking
 from ..record.links import brought_arrays
+from ..record.operands import OperandSet
 from ..record.parameter import Held
-from ..record.shared import Memo, Shared, evaluate_in_order, in_order
+from ..record.shared import Shared
 from ..record.signature import Signature
 from ..record.tape import Recording
 from ..run import protocols
@@ -32,7 +33,7 @@ from ..run.device.execute import execute_on_device
 from ..run.device.layout import DeviceRun
 from ..run.device.layout import lay_out as lay_out_on_device
 from ..run.earlier import put
-from ..run.execute import HostRun, execute
+from ..run.execute import HostRun, SharedArrays, execute
 from ..run.kept_plans import Planned, Question, numbered
 from ..run.layout import load
 from ..run.one_by_one import LoopRun
@@ -47,19 +48,18 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     """Schedule, place and execute a recording. With `targets`, gradients are prepared for what leads to them only;
     `joined`: runs of nodes that match a pattern become one node."""
     assert tape.arrays is not None
-    memo: Memo = {}
     check_versions(tape)
     backend = current_backend()
     device = current_device() if backend in DEVICES else None
     with timed("shared"):
-        evaluate_in_order(operands(tape), memo, device, _on_host if tape.unbatched and device is not None else None)
+        shared = operands(tape).arrays(device, _on_host if tape.unbatched and device is not None else None)
     if device is not None or tape.unbatched:
         tape.payloads, tape.brought = sorted([*tape.payloads, *brought_arrays(tape)], key=itemgetter(0)), None
     if tape.imports and (device is None or tape.unbatched):
         tape.payloads = [(id, to_host(array)) for id, array in tape.payloads]
     if tape.unbatched:
         with timed("forward"):
-            return _one_by_one(tape, memo)
+            return _one_by_one(tape, shared)
     with timed("expand"):
         joined = joined and checking.get() is None  # what is not finite is to be found at its own op
         version = sum([s.decisions.version for s in tape.signatures])  # none of them ever falls
@@ -69,7 +69,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     if known is None:
         known = _planned(tape, targets, joined, question, backend)
     with timed("allocate"):
-        run = _laid_out(tape, known, backend, device, memo)
+        run = _laid_out(tape, known, backend, device, shared)
     with timed("forward"):
         try:
             check = check_launches(tape, run, lambda: one_by_one(tape)) if checking.get() else None
@@ -89,17 +89,17 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
 
 def one_by_one(tape: Recording) -> LoopRun:
     """Run a recording once more by the loop; under `check_finite` it names the first op that gives NaN or infinity."""
-    memo: Memo = {}
-    evaluate_in_order(operands(tape), memo, None, _on_host)
-    return _one_by_one(tape, memo)
+    return _one_by_one(tape, operands(tape).arrays(None, _on_host))
 
 
-def _one_by_one(tape: Recording, memo: Memo) -> LoopRun:
+def _one_by_one(tape: Recording, shared: SharedArrays) -> LoopRun:
     assert tape.arrays is not None
     live = schedule(tape.arrays).live
     payloads = {id: to_host(array) for id, array in (*tape.payloads, *brought_arrays(tape))}
     try:
-        return LoopRun(tape.arrays, tape.signatures, live, payloads, memo, name_node(tape) if checking.get() else None)
+        return LoopRun(
+            tape.arrays, tape.signatures, live, payloads, shared.memo, name_node(tape) if checking.get() else None
+        )
     except OpIndexError as error:
         signature = tape.signatures[tape.arrays.sig[error.node]]
         named = OpIndexError(message(f"{error} in {signature}", where=tape.where(error.node)))
@@ -132,13 +132,15 @@ def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, quest
     return planned
 
 
-def _laid_out(tape: Recording, known: Planned, backend: str, device: Device | None, memo: Memo) -> HostRun | DeviceRun:
+def _laid_out(
+    tape: Recording, known: Planned, backend: str, device: Device | None, shared: SharedArrays
+) -> HostRun | DeviceRun:
     """The run of a recording by a plan of its own, or by a cached one."""
     assert tape.arrays is not None
     if device is not None:
         plan = known if known.places is None else known.of(tape.arrays)
         return lay_out_on_device(
-            plan.expansion, plan.schedule, plan.plan, plan.signatures, memo, plan.needs, tape, device
+            plan.expansion, plan.schedule, plan.plan, plan.signatures, shared, plan.needs, tape, device
         )
     if known.places is None:
         layout, use = known.layout(backend), None
@@ -149,7 +151,7 @@ def _laid_out(tape: Recording, known: Planned, backend: str, device: Device | No
         put(layout, tape.brought)
     return HostRun(
         expansion=layout.expansion, schedule=known.schedule, plan=layout.plan, signatures=known.signatures,
-        backend=backend, memo=memo, pools=layout.pools, launches=layout.launches, residuals=layout.residuals,
+        backend=backend, shared=shared, pools=layout.pools, launches=layout.launches, residuals=layout.residuals,
         needs=known.needs, needs_sig=layout.wanted, facts=known.facts, layout=layout, use=use,
     )  # fmt: skip
 
@@ -184,17 +186,15 @@ def new_reverse_pieces(signatures: Sequence[protocols.Signature]) -> list[tuple[
     return [request for kernel in kernels for request in kernel.first_requests("backward", "final")]
 
 
-def operands(tape: Recording) -> list[Shared]:
-    """The shared operands of a recording, each after the operands it is computed from."""
-    if tape.plan_cache is not None:
-        return tape.plan_cache.operands
-    return in_order(x for s in tape.signatures for x in s.shared)
+def operands(tape: Recording) -> OperandSet:
+    """What the signatures of a recording share, once it has become arrays."""
+    assert tape.operands is not None
+    return tape.operands
 
 
 def check_versions(tape: Recording) -> None:
     """Raise unless every parameter is as it was when the recording was made."""
-    born = tape.born
-    for p in operands(tape):
-        if isinstance(p, Held) and p._version > born:
-            what = f"a recording meets a parameter {p._type} that changed after it was made"
-            raise user_error(RecordingError, what, repair="record again after changing parameters")
+    if operands(tape).version() > tape.born:
+        p = max(operands(tape).held, key=attrgetter("_version"))
+        what = f"a recording meets a parameter {p._type} that changed after it was made"
+        raise user_error(RecordingError, what, repair="record again after changing parameters")

@@ -28,7 +28,7 @@ from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, in_
 from ..record.shared import Memo, Shared, SharedExpression, device_of, evaluate_shared
 from ..record.tape import CHANGED, ENDED, Links, Recording
 from ..record.tensor import RecordedTensor
-from ..run.backward import run_backward
+from ..run.backward import MOST_DEFERRED, Deferred, nodes_leading, run_backward
 from ..run.device.backward import run_backward_on_device
 from ..run.device.layout import DeviceRun
 from ..run.earlier import Rows, rows_of
@@ -48,7 +48,16 @@ Outside = list[tuple[Recording, Part]]
 
 def gradients_of(loss: RecordedTensor) -> tuple[list[tuple[Parameter, Gradient]], list[Recording]]:
     """Gradients of all parameters that a value reaches, and the recordings on the way; nothing is changed."""
-    total = _Gradients()
+    total, visited, is_doubtful = _gradients_of(loss, together=checking.get() is None)
+    if is_doubtful and not total.finite():
+        total, visited, _ = _gradients_of(loss, together=False)
+    return total.collect(), visited
+
+
+def _gradients_of(loss: RecordedTensor, together: bool) -> tuple[_Gradients, list[Recording], bool]:
+    """The same before it is collected. With `together`, gradients of shared operands are computed for several
+    recordings at once; whether what is not finite then may come of what does not lead to the loss is the last."""
+    total, later, is_doubtful = _Gradients(), Deferred(), False
     seeds: dict[Recording, list[Part]] = {loss._tape: [(np.array([loss._id]), np.ones((1, 1), loss.dtype))]}
     heap = [(-tape.serial, tape) for tape in seeds]
     heapq.heapify(heap)
@@ -64,14 +73,34 @@ def gradients_of(loss: RecordedTensor) -> tuple[list[tuple[Parameter, Gradient]]
             raise user_error(RecordingError, what, repair="call the earlier backward with retain=True, or detach")
         check_versions(tape)
         visited.append(tape)
+        run, own = tape.run, _joined(seeds.pop(tape))
+        is_one_of_several = bool(heap or tape.links.here.size or len(visited) > 1)
         with timed("reverse"):
-            outside = _reverse(tape, _joined(seeds.pop(tape)), total)
+            if together and is_one_of_several and isinstance(run, HostRun):
+                _, outside, is_mixed = _reverse_run(tape, run, own, later)
+                is_doubtful = is_doubtful or is_mixed or any(s.members for s in run.signatures)
+                if later.n_bytes > MOST_DEFERRED:
+                    _finish(later, total)
+                    later = Deferred()
+            else:
+                outside = _reverse(tape, own, total)
         for old, part in outside:
             if old not in seeds:
                 seeds[old] = []
                 heapq.heappush(heap, (-old.serial, old))
             seeds[old].append(part)
-    return total.collect(), visited
+    with timed("reverse"):
+        _finish(later, total)
+    return total, visited, is_doubtful
+
+
+def _finish(later: Deferred, total: _Gradients) -> None:
+    """Compute gradients of shared operands that were deferred."""
+    own = _Gradients()
+    later.finish(own.add, own.add_rows)
+    own.merge_rows()
+    own.pull_back(later.memo)
+    total.merge(own)
 
 
 def _joined(parts: Sequence[Part]) -> list[Part]:
@@ -121,6 +150,15 @@ class _Gradients:
             else:
                 self.merged.add(x)
             self.sparse.setdefault(x, []).extend(parts)
+
+    def pull_back(self, memo: Memo) -> None:
+        """Propagate what is of expressions to the parameters that these are made of."""
+        for x in [x for x in self.sparse if isinstance(x, SharedExpression)]:
+            self.add(x, _merged(self.sparse.pop(x), x).to_dense())
+            self.merged.discard(x)
+        expressions = [x for x in self.dense if isinstance(x, SharedExpression)]
+        if expressions:
+            pull_back({x: self.dense.pop(x) for x in expressions}, memo, self.add)
 
     def finite(self) -> bool:
         parts = [*self.dense.values(), *(rows for pairs in self.sparse.values() for _, rows in pairs)]
@@ -200,45 +238,48 @@ def _all_lead_to(tape: Recording, seeds: Sequence[Part]) -> bool:
     return bool((live == gradient_of_nodes(tape, recorded, values)).all())
 
 
-def _links_to(tape: Recording, seeds: Sequence[Part]) -> Links:
-    """Values of earlier recordings whose gradients lead to the seeds."""
-    if not tape.links.here.size:
-        return tape.links
-    assert tape.arrays is not None
-    needs = gradient_of_nodes(tape, Expansion(tape.arrays), _values(seeds).tolist())
-    return tape.links.only(needs[tape.arrays.node_of(tape.links.here)] != 0)
+def _links_to(tape: Recording, run: HostRun | DeviceRun | LoopRun, seeds: Sequence[Part]) -> tuple[Links, Array | None]:
+    """Values of earlier recordings that were computed and whose gradients lead to the seeds; and, of a batched run,
+    all nodes whose gradients do."""
+    links, values = tape.links, _values(seeds)
+    if not isinstance(run, LoopRun):
+        leading = nodes_leading(run, values)
+        if links.here.size:
+            links = links.only(run.is_placed(links.here))
+            links = links.only(leading[run.tape.node_of(run.expansion.values(links.here))] != 0)
+        return links, leading
+    if links.here.size:
+        assert tape.arrays is not None
+        needs = gradient_of_nodes(tape, Expansion(tape.arrays), values.tolist())
+        links = links.only(needs[tape.arrays.node_of(links.here)] != 0)
+    return links, None
 
 
 def _reverse_run(
-    tape: Recording, run: HostRun | DeviceRun | LoopRun, seeds: Sequence[Part]
+    tape: Recording, run: HostRun | DeviceRun | LoopRun, seeds: Sequence[Part], later: Deferred | None = None
 ) -> tuple[_Gradients, Outside, bool]:
-    """Gradients, cotangents of earlier recordings' values, and whether a launch was reversed for some of its nodes."""
+    """Gradients, cotangents of earlier recordings' values, and whether a launch was reversed for some of its nodes.
+    With `later`, gradients are left to it."""
     own = _Gradients()
-    is_mixed, links = False, _links_to(tape, seeds)
+    links, leading = _links_to(tape, run, seeds)
     if isinstance(run, LoopRun):
         grads = run.reverse(_by_value(run, seeds), own.add, own.add_rows)
-        outside = _of_loop(tape, links, grads)
-    else:
-        links = links.only(run.is_placed(links.here))
-        if isinstance(run, DeviceRun):
-            back, is_mixed = run_backward_on_device(run, seeds, links.here, own.add, own.add_rows)
-            outside = _returned(links, rows_of(run, links.here), lambda pool, rows: run.taken(back.pool(pool), rows))
-        else:
-            if not run.layout.reverse:  # else all pieces have run before
-                needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
-                with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
-                    team.finish()
-            ready = run_backward(run, seeds, links.here, own.add, own.add_rows)
-            own.merge_rows()
-            is_mixed = ready.is_mixed
-            outside = _returned(links, ready.outside, lambda pool, rows: ready.pools[pool].take(rows, axis=0))
-    for x in [x for x in own.sparse if isinstance(x, SharedExpression)]:
-        own.add(x, _merged(own.sparse.pop(x), x).to_dense())
-        own.merged.discard(x)
-    expressions = [x for x in own.dense if isinstance(x, SharedExpression)]
-    pull_back({x: own.dense.pop(x) for x in expressions}, run.memo, own.add)
-    if isinstance(run, LoopRun):
+        own.pull_back(run.memo)
         _to_places(own)
+        return own, _of_loop(tape, links, grads), False
+    if isinstance(run, DeviceRun):
+        back, is_mixed = run_backward_on_device(run, seeds, links.here, own.add, own.add_rows)
+        outside = _returned(links, rows_of(run, links.here), lambda pool, rows: run.taken(back.pool(pool), rows))
+    else:
+        if not run.layout.reverse:  # else all pieces have run before
+            needed = [s for s, is_needed in zip(run.signatures, run.needs_sig, strict=True) if is_needed]
+            with compile_ahead(new_reverse_pieces(needed), run.backend) as team:
+                team.finish()
+        ready = run_backward(run, seeds, links.here, own.add, own.add_rows, leading, later)
+        own.merge_rows()
+        is_mixed = ready.is_mixed
+        outside = _returned(links, ready.outside, lambda pool, rows: ready.pools[pool].take(rows, axis=0))
+    own.pull_back(run.shared.memo)
     return own, outside, is_mixed
 
 

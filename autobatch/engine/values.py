@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..record.shared import Shared
 from ..record.tape import DONE, ENDED, OPEN, is_under_way, state
 from ..record.tensor import RecordedTensor, iterate_tensors, known_value
 from ..run.device.layout import DeviceRun
+from ..run.execute import HostRun
 from .finite import name_shared
 from .flush import flush, run_own_pending
 
@@ -27,9 +29,16 @@ U = TypeVar("U", bound=Tensor)
 K = TypeVar("K")
 
 
+READ_TOGETHER = 1 << 16
+"""Most bytes of values that are copied to one array; who keeps one of them keeps them all."""
+
+
 @passing_on
-def compute(t: RecordedTensor) -> Array:
-    """The array of a tensor: run all live pending work if it is pending; in `ab.map`, once no example can go on."""
+def compute(t: RecordedTensor, wanted: Sequence[RecordedTensor] = ()) -> Array:
+    """The array of a tensor: run all live pending work if it is pending; in `ab.map`, once no example can go on.
+
+    wanted: what is forced with it
+    """
     refuse_in_cell()
     refuse_if_kept("a value is forced")
     tape, fiber = t._tape, state.fiber
@@ -40,8 +49,9 @@ def compute(t: RecordedTensor) -> Array:
         if not is_under_way(tape):
             what = "the recording of this tensor was given up after an error"
             raise user_error(RecordingError, what, repair="record it again")
-        if fiber is None or not fiber.wait(tape):
+        if fiber is None or not fiber.wait(tape, wanted or (t,)):
             flush(tape, t)
+            read_together([x for x in wanted if x._tape is tape])
     if t._id in tape.failed:
         raise tape.failed[t._id]
     known = known_value(t)
@@ -53,6 +63,23 @@ def compute(t: RecordedTensor) -> Array:
     value: Array = tape.run.value(t._id, t._type)
     t._value = value
     return value
+
+
+def read_together(tensors: Sequence[RecordedTensor]) -> None:
+    """Read values of a recording that has run, those of one type at once unless they are large."""
+    run = tensors[0]._tape.run if len(tensors) > 1 else None
+    if not isinstance(run, HostRun):
+        return
+    failed = tensors[0]._tape.failed
+    groups: dict[Type, list[RecordedTensor]] = {}
+    for t in tensors:
+        if t._id not in failed:
+            groups.setdefault(t._type, []).append(t)
+    for type, group in groups.items():
+        if len(group) * type.rows * type.width * type.dtype.itemsize <= READ_TOGETHER:
+            block = run.copies([t._id for t in group], type)
+            for k, t in enumerate(group):
+                t._value = block[k, ...]
 
 
 @overload
@@ -76,12 +103,13 @@ def evaluate(tree: Any) -> Any:
     """
     refuse_in_cell()
     together: dict[tuple[DeviceRun, Type], list[RecordedTensor]] = {}
-    for t in iterate_tensors(tree):
+    tensors = list(iterate_tensors(tree))
+    for t in tensors:
         if known_value(t) is None:
             if t._tape.state == DONE and isinstance(run := t._tape.run, DeviceRun):
                 together.setdefault((run, t._type), []).append(t)
             else:
-                compute(t)
+                compute(t, tensors)
     on_host: dict[int, Array] = {}
     for (run, type), group in together.items():
         block = run.block([t._id for t in group], type)

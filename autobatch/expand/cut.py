@@ -23,7 +23,7 @@ import numpy as np
 from ..base.jit import njit
 from ..schedule.structures import TAKE_ROWS, Expansion, Ints, Part, SignatureTable, Tape, bounds, ragged
 
-__all__ = ["expand", "own_chains", "rewrite", "rule_arrays"]
+__all__ = ["expand", "longest_path", "own_chains", "rewrite", "rule_arrays"]
 
 
 def expand(tape: Tape, parts: Sequence[Sequence[Part] | None]) -> Expansion:
@@ -168,6 +168,20 @@ def _rewrite(  # type: ignore[no-untyped-def]
         new_sig, new_slot_of, new_arg_of, new_args, new_value_of, new_int_of, new_float_of, new_ints, new_floats,
         number, origin,
     )  # fmt: skip
+
+
+@njit
+def longest_path(slot_of, arg_of, args, value_of):  # type: ignore[no-untyped-def]
+    """The most nodes on a path."""
+    longest = 0
+    length = np.zeros(value_of[-1], np.int32)
+    for i in range(slot_of.size - 1):
+        own = 0
+        for a in range(arg_of[slot_of[i]], arg_of[slot_of[i + 1]]):
+            own = max(own, length[args[a]])
+        length[value_of[i] : value_of[i + 1]] = own + 1
+        longest = max(longest, own + 1)
+    return longest
 
 
 @njit

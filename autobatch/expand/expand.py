@@ -19,7 +19,7 @@ from ..record.signature import Signature
 from ..record.tape import Recording
 from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Part, Result, Slot, Tape
 from .costs import WEIGHT, reads_of_weights
-from .cut import expand, own_chains
+from .cut import expand, longest_path, own_chains
 from .gradient_flow import gradient_of_nodes, note_constants, set_apart
 from .hoist import Half, hoist
 from .patterns import Place, join_recording
@@ -67,9 +67,11 @@ def join_and_cut(
 def _cut(tape: Tape, signatures: Sequence[Signature]) -> tuple[Expansion, list[Signature]]:
     found = list(signatures)
     parts: list[list[Part] | None] = []
+    is_open = not all(s.decisions.is_cut_decided for s in signatures)
+    is_deep = is_open and bool(longest_path(tape.slot_of, tape.arg_of, tape.args, tape.value_of) >= LONG)
     for s, signature in enumerate(signatures):
         decisions = signature.decisions
-        if not decisions.is_cut_decided and (decided := _decide(tape, s, signature))[0]:
+        if not decisions.is_cut_decided and (decided := _decide(tape, s, signature, is_deep))[0]:
             decisions.decide_cut(decided[1])
         first, cut = len(found), decisions.cut
         own = [dataclasses.replace(part, sig=first + k) for k, part in enumerate(cut.parts)] if cut else None
@@ -80,14 +82,19 @@ def _cut(tape: Tape, signatures: Sequence[Signature]) -> tuple[Expansion, list[S
     return expand(with_signatures(tape, found), parts), found
 
 
-def _decide(tape: Tape, s: int, signature: Signature) -> tuple[bool, Cut | None]:
-    """Whether a decision can be taken on this tape, and what it is."""
+def _decide(tape: Tape, s: int, signature: Signature, is_deep: bool) -> tuple[bool, Cut | None]:
+    """Whether a decision can be taken on this tape, and what it is; only on one that is deep signatures depend on
+    themselves often enough."""
     if signature.kind != KERNEL or signature.by_rows or any(slot.kind not in (ONE, LIST) for slot in signature.slots):
         return True, None
     lists = [k for k, slot in enumerate(signature.slots) if slot.kind == LIST]
-    reads = reads_of_weights(signature.graph)
+    reads = signature.decisions.reads_of_weights
+    if reads is None:
+        reads = signature.decisions.reads_of_weights = reads_of_weights(signature.graph)
     if len(reads) < 2 or not signature.slots or all(len(slots) == len(signature.slots) for slots, *_ in reads):
         return True, None
+    if not is_deep:
+        return False, None
     n_nodes, chain, leads_back = own_chains(
         tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, s, len(signature.slots)
     )

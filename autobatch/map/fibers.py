@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 from types import CodeType, FrameType
 from typing import Any
 
@@ -29,10 +30,12 @@ from ..base.interrupts import run_whole
 from ..base.tasks import current_task
 from ..base.tracebacks import hide_library
 from ..engine.flush import flush
+from ..engine.values import read_together
 from ..record.context import checking
 from ..record.forced_values import Waiting
 from ..record.modes import follow
 from ..record.tape import OPEN, Recording, is_under_way, state
+from ..record.tensor import RecordedTensor
 from .examples import OF_BATCH, Examples, present, put_back
 
 IDLE = 1024
@@ -190,6 +193,7 @@ class _Outermost:
         assert tape is not None
         try:
             flush(tape, None, waiting=Waiting([fiber.place for fiber in waiting], len(self.fibers)))
+            read_together([t for fiber in waiting for t in fiber.wanted if t._tape is tape])
         except Exception as error:
             error.add_note(OF_BATCH)
             for fiber in waiting:
@@ -200,7 +204,8 @@ class Fiber(greenlet):
     """A greenlet that runs examples.
 
     examples: whose they are; maps: those whose examples it is inside of; outermost: what resumes it
-    tape: the recording that it waits for; inner: the map whose other fibers it waits for; place: the user's line
+    tape: the recording that it waits for; wanted: values of it; place: the user's line
+    inner: the map whose other fibers it waits for
     caller: the greenlet that called that map
     own: what is exchanged in `state` for what belongs to its example
     error: with which the run that it waited for failed
@@ -211,6 +216,7 @@ class Fiber(greenlet):
     outermost: _Outermost
     maps: tuple[FiberMap, ...] = ()
     tape: Recording | None = None
+    wanted: Sequence[RecordedTensor] = ()
     inner: FiberMap | None = None
     place: tuple[CodeType | None, int] = None, 0
     error: Exception | None = None
@@ -280,7 +286,8 @@ class Fiber(greenlet):
     @property
     def is_ending(self) -> bool:
         """Whether its example is to end, because another one has raised."""
-        return self.outermost.examples.error is not None or any(m.error is not None for m in self.maps)
+        # A list costs less than `any`, and this is asked several times for each value.
+        return self.outermost.examples.error is not None or bool([m for m in self.maps if m.error is not None])
 
     @property
     def n_under_way(self) -> int:
@@ -298,13 +305,15 @@ class Fiber(greenlet):
             and not self.is_ending
         )
 
-    def wait(self, tape: Recording) -> bool:
-        """Let other examples go on until a recording has run; False where it is to run at once."""
+    def wait(self, tape: Recording, wanted: Sequence[RecordedTensor]) -> bool:
+        """Let other examples go on until a recording has run, of which values are wanted; False where it is to run
+        at once."""
         if self.is_ending and getcurrent() is self:
             self._be_patient()
         if tape is not state.tape or tape.unbatched or tape.sweeps or not self.may_wait():
             return False
         self.place = user_place()
+        self.wanted = wanted
         self._wait(tape, None)
         error = self.error
         if error is not None:
@@ -322,6 +331,7 @@ class Fiber(greenlet):
             self.parent.switch()
         finally:
             self.tape = self.inner = None
+            self.wanted = ()
             follow()
         if self.is_ending:
             raise GreenletExit

@@ -12,7 +12,7 @@ from ..base.errors import RecordingError, user_error, user_place
 from ..base.jit import njit
 from ..base.types import LEADING, Array, Type, tensor_type
 from ..ir.trace import Builder
-from ..run.earlier import Brought, bring, carried, table_of_blocks, table_of_run
+from ..run.earlier import Brought, address_of, bring, carried, table_of_blocks, table_of_run
 from ..run.execute import HostRun
 from ..schedule.structures import KERNEL, Result, Tape
 from .context import refuse_if_kept
@@ -117,7 +117,7 @@ def _source(old: Recording, value: int, tape: Recording) -> int | None:
         return None
     if number is None:
         number = len(tape.tables)
-        tape.tables.append((table, old.run if old.state == DONE else old.left))
+        tape.tables.append((table, address_of(table), old.run if old.state == DONE else old.left))
         tape.sources[old] = number
     return number
 
@@ -189,7 +189,7 @@ def links_of(tape: Recording) -> Links:
     if tape.arrays is not None or tape.lines is not None:
         return tape.links
     source, value, here = np.array(tape.linked, np.int64).reshape(-1, 3).T
-    flows = carried([table for table, _ in tape.tables], source, value)
+    flows = carried(_addresses(tape), source, value)
     used = np.bincount(source[flows], minlength=len(tape.tables)) > 0
     sources = [old for old, is_used in zip(tape.sources, used.tolist(), strict=True) if is_used]
     found = Links(sources, (np.cumsum(used) - 1)[source[flows]], value[flows], here[flows])
@@ -198,6 +198,14 @@ def links_of(tape: Recording) -> Links:
         found.source = np.append(found.source, len(found.sources) - 1)
         found.value, found.here = np.append(found.value, number), np.append(found.here, id)
     return found
+
+
+def _addresses(tape: Recording) -> Array:
+    return np.array([address for _, address, _ in tape.tables], np.int64)
+
+
+def _lengths(tape: Recording) -> Array:
+    return np.array([len(table) for table, _, _ in tape.tables], np.int64)
 
 
 def settle_links(tape: Recording, arrays: Tape, links: Links) -> None:
@@ -217,7 +225,7 @@ def settle_links(tape: Recording, arrays: Tape, links: Links) -> None:
         result = results(here)
         row_bytes = np.array([width * np.dtype(dtype).itemsize for width, dtype in arrays.pools])
         rows, of_bytes = table.result_rows[result], row_bytes[table.result_pool[result]]
-        tape.brought = bring([one for one, _ in tape.tables], source, value, here, rows, of_bytes)
+        tape.brought = bring(_addresses(tape), _lengths(tape), source, value, here, rows, of_bytes)
 
 
 def brought_arrays(tape: Recording) -> list[tuple[int, Array]]:
@@ -237,7 +245,8 @@ def linked_outside(tape: Recording) -> dict[int, Any]:
     source, value, here = np.array(tape.linked, np.int64).reshape(-1, 3).T
     types = [tape.tensors[id]._type for id in here.tolist()]
     rows, row_bytes = np.array([t.rows for t in types]), np.array([t.width * t.dtype.itemsize for t in types])
-    arrays = _as_arrays(bring([one for one, _ in tape.tables], source, value, here, rows, row_bytes), types)
+    brought = bring(_addresses(tape), _lengths(tape), source, value, here, rows, row_bytes)
+    arrays = _as_arrays(brought, types)
     with_gradient, serials = set(links_of(tape).here.tolist()), [old.serial for old in tape.sources]
     keys = [(serials[s], number) for s, number in zip(source.tolist(), value.tolist(), strict=True)]
     return {
@@ -307,20 +316,32 @@ def shared_row(
 
 
 def _new_row(x: Shared, tape: Recording, frozen: bool, place: tuple[CodeType | None, int]) -> int:
-    builder = Builder()
-    graph = builder.finish([x._enter(builder)])
-    signature = Signature(
-        name="shared row",
-        kind=KERNEL,
-        slots=(),
-        results=(Result(x._type.width, x.dtype, rows=x._type.rows),),
-        graph=graph,
-        shared=tuple(builder.shared),
-        frozen=frozen or x.dtype.kind != "f",
-    )
-    id = write(tape, tape.signature_number(signature), (), (x._type,), place)[0]._id
+    if isinstance(x, Constant) and x.is_on_host:  # no launch copies what host inputs are loaded with
+        array = x._type.pack(x._array())
+        id = write(tape, _payload_number(x._type, tape), (), (x._type,), place, array=array)[0]._id
+    else:
+        id = write(tape, tape.signature_number(_row_signature(x, frozen)), (), (x._type,), place)[0]._id
     tape.outside[id] = ("row", (x, frozen), place)
     return id
+
+
+def _row_signature(x: Shared, frozen: bool) -> Signature:
+    """The signature of a launch that copies a shared value into a pool; the same one for all recordings."""
+    frozen = frozen or x.dtype.kind != "f"
+    found: Signature | None = x._signatures.get((_row_signature, frozen))
+    if found is None:
+        builder = Builder()
+        graph = builder.finish([x._enter(builder)])
+        found = x._signatures[_row_signature, frozen] = Signature(
+            name="shared row",
+            kind=KERNEL,
+            slots=(),
+            results=(Result(x._type.width, x.dtype, rows=x._type.rows),),
+            graph=graph,
+            shared=tuple(builder.shared),
+            frozen=frozen,
+        )
+    return found
 
 
 def _settled_row(x: Shared, tape: Recording) -> int:

@@ -190,6 +190,11 @@ class Constant(Shared):
         made._data, made._copy = None, (current_device(), array)
         return made
 
+    @property
+    def is_on_host(self) -> bool:
+        """Whether its numbers are on the host, perhaps beside a copy on a device."""
+        return self._data is not None
+
     def __getstate__(self) -> Any:
         return attributes_of(self), self._array()
 

@@ -40,6 +40,7 @@ from ..schedule.structures import Expansion, Tape
 from .assemble import nodes_of, signature_table
 from .context import is_frozen
 from .forced_values import Forcing
+from .operands import OperandSet
 from .parameter import now
 from .shared import Shared
 from .signature import Signature
@@ -93,10 +94,10 @@ class Recording(TensorList):
     __slots__ = (
         "__weakref__", "arrays", "beyond", "blocks", "born", "brought", "by_array", "cache", "caches", "codes",
         "constants", "examples", "failed", "floats", "forcing", "frozen_from", "held", "holders", "imports", "ints",
-        "is_aside", "is_constant", "left", "lines", "linked", "links", "moment", "number", "outside", "payloads",
-        "places", "plan_cache", "policy", "results", "row_types", "run", "serial", "shared_rows", "signatures",
-        "sources", "state", "stream", "sweeps", "table", "tables", "targets", "task", "thread", "unbatched",
-        "user_code",
+        "is_aside", "is_constant", "left", "lines", "linked", "links", "moment", "number", "operands", "outside",
+        "payloads", "places", "plan_cache", "policy", "results", "row_types", "run", "serial", "shared_rows",
+        "signatures", "sources", "state", "stream", "sweeps", "table", "tables", "targets", "task", "thread",
+        "unbatched", "user_code",
     )  # fmt: skip
 
     def __init__(self, frozen: bool, unbatched: bool, task: Task = None) -> None:
@@ -118,7 +119,7 @@ class Recording(TensorList):
         self.number: dict[Signature, int] = {}
         self.imports: dict[tuple[int, int], int] = {}
         self.sources: dict[Recording, int] = {}  # earlier recordings whose values are read where they lie, by number
-        self.tables: list[tuple[Array, Any]] = []  # of each source where its values lie, and what owns the memory
+        self.tables: list[tuple[Array, int, Any]] = []  # where values of each source lie, its address, who owns these
         self.linked: list[int] = []  # of each such value: number of the source, value there, value here
         self.by_array: list[tuple[int, Recording, int]] = []  # of others with gradient: value here, recording, value
         self.row_types: dict[int, Type] = {}  # types of values from outside, by number of the signature
@@ -137,7 +138,8 @@ class Recording(TensorList):
         self.left: list[tuple[dict[int, int], Any]] = []  # copies of values that are there after the end: which, where
         self.moment: Any = None  # when its values on a device were made; None: they may still be being made
         self.arrays: Tape | None = None
-        self.plan_cache: PlanCache[Shared] | None = None  # of recordings of the same structure
+        self.operands: OperandSet | None = None  # what its signatures share
+        self.plan_cache: PlanCache | None = None  # of recordings of the same structure
         self.policy: str | None = None  # of its schedule, where `ab.map` was given one
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
@@ -304,8 +306,9 @@ class Waits(Protocol):
     @property
     def n_under_way(self) -> int: ...
 
-    def wait(self, tape: Recording) -> bool:
-        """Let other examples go on until a recording has run; False where it is to run at once."""
+    def wait(self, tape: Recording, wanted: Sequence[RecordedTensor]) -> bool:
+        """Let other examples go on until a recording has run, of which values are wanted; False where it is to run
+        at once."""
 
 
 Known = tuple[dict[bool, dict[Any, Any]], dict[Signature, int], list[Signature], dict[int, Type]]

@@ -29,7 +29,7 @@ class RecordedTensor(Tensor):
     _tape: Recording
     _id: int
     _type: Type
-    _value: Array
+    _value: Array | None
 
     def __init__(self) -> None:
         raise TypeError("tensors are made by ab.tensor and by ops")

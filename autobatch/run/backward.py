@@ -3,11 +3,13 @@
 Input: a run and cotangents of some of its values. Output: cotangents of shared operands and of host inputs.
 The rows that a launch read are stored to in the pools of cotangents, or added to where another launch came before (see
 `first_writes`), in launch order, so that sums are repeatable. Gradients of shared operands are computed once for a
-signature, over all its launches. Cost: one loop over the launches, then one program for each signature.
+signature, over all its launches, also those of several runs (`Deferred`). Cost: one loop over the launches, then one
+program for each signature.
 """
 
 from __future__ import annotations
 
+import collections
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +25,8 @@ from .earlier import Rows, add_rows, rows_of
 from .execute import Code, HostRun, Run, code_of, note_same, rows_of_launch, same_for_all, unchanged
 from .feed import batched
 from .first_writes import FirstWrites, clear_rows, first_writes
-from .layout import Access, Call, HostLaunch, Launch, Same, pool_number, resolve
-from .protocols import SharedOperand
+from .layout import Access, Call, HostLaunch, Same, pool_number, resolve
+from .protocols import SharedOperand, Signature
 
 GiveDense = Callable[[SharedOperand, Array], None]
 GiveRows = Callable[[SharedOperand, Array, Array], None]
@@ -37,6 +39,9 @@ Asked = tuple[bytes, bytes]
 
 _LARGE = 1 << 13
 """Numbers in a gradient from which on its memory is reused, though its layout is not."""
+
+MOST_DEFERRED = 1 << 23
+"""Most bytes of cotangents whose runs wait for others to compute gradients of shared operands with them."""
 
 _FREE = 2
 """`sys.getrefcount` of an array that only the list it is in references."""
@@ -68,7 +73,8 @@ class Backward:
     pools: of cotangents, leased; clear: these and their rows to be zeroed
     seeds: for each part of the seeds a pool, and its rows there
     outside: rows of the values whose cotangents are read afterwards
-    calls, finals: prepared lazily, unless they are lists
+    calls: prepared lazily, unless they are a list; used: the launches reversed, by signature, once these have run
+    finals: prepared to be run again
     is_mixed: whether a launch is reversed for the sake of some of its nodes, while others in it do not lead to a seed
     """
 
@@ -78,27 +84,34 @@ class Backward:
     seeds: list[tuple[Array, Array]]
     outside: Rows
     calls: Iterable[Call]
-    finals: Iterable[Final]
+    used: dict[int, list[HostLaunch]]
     same: Same
     is_mixed: bool
+    finals: list[Final] | None = None
 
 
-def run_backward(run: HostRun, seeds: Seeds, outside: Array, dense: GiveDense, rows: GiveRows) -> Backward:
+def run_backward(
+    run: HostRun,
+    seeds: Seeds,
+    outside: Array,
+    dense: GiveDense,
+    rows: GiveRows,
+    leading: Array | None = None,
+    later: Deferred | None = None,
+) -> Backward:
     """Run the backward pass of a run.
 
-    `outside` are the values whose cotangents are read afterwards, from the pools of what is returned.
+    `outside` are the values whose cotangents are read afterwards, from the pools of what is returned; `leading` may
+    give what `nodes_leading` finds. With `later`, gradients of shared operands are left to it.
     """
     layout, asked = run.layout, asked_of(seeds, outside)
     ready = layout.reverse.get(asked)
     if ready is None or not unchanged(ready.same, run):
-        ready = _reverse(run, seeds, outside)
+        ready = _reverse(run, seeds, outside, leading)
         if layout.is_shared:
             ready.calls = list(ready.calls)
-            ready.finals = list(ready.finals)
             layout.reverse[asked] = ready
-            layout.n_bytes = layout.lease.n_bytes + sum(map(_n_bytes, layout.reverse.values()))
-            assert run.use is not None
-            run.use.note_size(layout)
+            _note_size(run)
     for pool, zero in ready.clear:
         clear_rows(pool, zero)
     for (pool, where), (_, block) in zip(ready.seeds, seeds, strict=True):
@@ -106,7 +119,14 @@ def run_backward(run: HostRun, seeds: Seeds, outside: Array, dense: GiveDense, r
     with np.errstate(all="ignore"):
         for program, n, sizes, arguments, outputs, _ in ready.calls:
             program(n, sizes, arguments, outputs)
-        for final in ready.finals:
+        if later is not None:
+            later.add(run, ready)
+            return ready
+        finals = ready.finals if ready.finals is not None else _finals(run, ready)
+        if layout.is_shared and ready.finals is None:
+            finals = ready.finals = list(finals)
+            _note_size(run)
+        for final in finals:
             _finish(final, dense, rows, layout.is_shared)
     return ready
 
@@ -116,9 +136,9 @@ def asked_of(seeds: Seeds, outside: Array) -> Asked:
     return b"".join([values.tobytes() for values, _ in seeds]), outside.tobytes()
 
 
-def _reverse(run: HostRun, seeds: Seeds, outside: Array) -> Backward:
+def _reverse(run: HostRun, seeds: Seeds, outside: Array, leading: Array | None) -> Backward:
     """Lay out a backward pass."""
-    ahead = to_reverse(run, seeds, outside)
+    ahead = to_reverse(run, seeds, outside, leading)
     wanted, slots, first = ahead.wanted, ahead.slots, ahead.first
     lease = Lease()
     pools: list[Any] = []
@@ -166,16 +186,85 @@ def _reverse(run: HostRun, seeds: Seeds, outside: Array) -> Backward:
                 read.append(batched(rows_here, form, sizes))
             yield code.program, sizes[0], sizes, code.arguments(launch, *read), outputs, number
 
-    def finals() -> Iterator[Final]:
-        for s in sorted(used):
-            yield _final(run, s, used[s], pools, same)
+    return Backward(lease, pools, clear, places, rows_of(run, outside), calls(), used, same, ahead.is_mixed)
 
-    return Backward(lease, pools, clear, places, rows_of(run, outside), calls(), finals(), same, ahead.is_mixed)
+
+def _note_size(run: HostRun) -> None:
+    """Note the memory of a layout that is used again, with that of its backward passes."""
+    layout = run.layout
+    layout.n_bytes = layout.lease.n_bytes + sum(map(_n_bytes, layout.reverse.values()))
+    assert run.use is not None
+    run.use.note_size(layout)
 
 
 def _n_bytes(ready: Backward) -> int:
-    sizes = (size_of(t.shape) * t.dtype.itemsize for final in ready.finals for t in final.types)
+    sizes = (size_of(t.shape) * t.dtype.itemsize for final in ready.finals or () for t in final.types)
     return ready.lease.n_bytes + sum(sizes)
+
+
+@dataclass(slots=True)
+class Reversed:
+    """Launches of a signature that a backward pass has reversed, and its pools."""
+
+    run: HostRun
+    s: int
+    launches: list[HostLaunch]
+    pools: list[Array]
+    is_whole: bool
+
+    def residuals(self, k: int) -> list[Array]:
+        """Residual k of these launches, in parts."""
+        array = self.run.residuals[self.s][k]
+        if self.is_whole:
+            return [array]
+        type = self.run.signatures[self.s].kernel.pieces.residuals[k]
+        return [rows_of_launch(array, type, launch) for launch in self.launches]
+
+    def access(self, launch: HostLaunch, kind: str, k: int) -> Access:
+        """The rows that a launch read in slot k, or those of the cotangents of its result k."""
+        if kind == "rows":
+            return launch.accesses[k]
+        pool, start, n = launch.writes[k]
+        return self.pools[pool], np.arange(start, start + n, dtype=np.int32), start
+
+
+def _reversed(run: HostRun, ready: Backward) -> Iterator[Reversed]:
+    """The launches that a backward pass has reversed, by signature."""
+    n_launches = collections.Counter([launch.sig for launch in run.launches if launch.sizes[0]])
+    for s, launches in sorted(ready.used.items()):
+        yield Reversed(run, s, launches[::-1], ready.pools, len(launches) == n_launches[s])
+
+
+def _finals(run: HostRun, ready: Backward) -> Iterator[Final]:
+    for part in _reversed(run, ready):
+        yield _final([part], ready.same)
+
+
+class Deferred:
+    """Gradients of shared operands, computed for the launches of several runs together.
+
+    n_bytes: of the cotangents that wait; memo: arrays of the operands
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[Signature, list[Reversed]] = {}
+        self._passes: list[Backward] = []  # whose memory is read
+        self.n_bytes = 0
+        self.memo: dict[SharedOperand, Any] = {}
+
+    def add(self, run: HostRun, ready: Backward) -> None:
+        """Take over a run whose launches are reversed."""
+        self._passes.append(ready)
+        self.n_bytes += sum([pool.nbytes for pool in ready.pools])
+        self.memo.update(run.shared.memo)
+        for part in _reversed(run, ready):
+            self._parts.setdefault(run.signatures[part.s], []).append(part)
+
+    def finish(self, dense: GiveDense, rows: GiveRows) -> None:
+        """Compute the gradients; rows may be in memory of the passes."""
+        with np.errstate(all="ignore"):
+            for parts in self._parts.values():
+                _finish(_final(parts, []), dense, rows, again=False)
 
 
 @dataclass(slots=True)
@@ -192,13 +281,13 @@ class ToReverse:
     first: FirstWrites
 
 
-def to_reverse(run: Run, seeds: Seeds, outside: Array) -> ToReverse:
+def to_reverse(run: Run, seeds: Seeds, outside: Array, leading: Array | None = None) -> ToReverse:
     """What a backward pass will do, determined once for a run, or for all runs of a cached plan."""
     asked = asked_of(seeds, outside)
     found = run.facts.get(asked)
     if found is None:
         values = np.concatenate([values for values, _ in seeds])
-        wanted, is_mixed = wanted_launches(run, values)
+        wanted, is_mixed = wanted_launches(run, nodes_leading(run, values) if leading is None else leading)
         wanted = [flag and launch.sizes[0] > 0 for flag, launch in zip(wanted, run.launches, strict=True)]
         reversed_sigs = {launch.sig for launch, flag in zip(run.launches, wanted, strict=True) if flag}
         slots = [s.kernel.pieces.slots if k in reversed_sigs else () for k, s in enumerate(run.signatures)]
@@ -207,15 +296,22 @@ def to_reverse(run: Run, seeds: Seeds, outside: Array) -> ToReverse:
     return found
 
 
-def wanted_launches(run: Run, seeds: Array) -> tuple[list[bool], bool]:
-    """Which launches hold a node that leads to a seed, and whether one of them holds nodes that do not beside it."""
-    tape, table, schedule = run.tape, run.tape.signatures, run.schedule
+def nodes_leading(run: Run, seeds: Array) -> Array:
+    """[nodes] whether they carry a gradient, and that leads to one of these values."""
+    tape, table = run.tape, run.tape.signatures
     target = np.zeros(int(tape.value_of[-1]), np.uint8)
     target[run.expansion.values(seeds)] = 1
-    wanted, is_mixed = _wanted(
-        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable, table.frozen, run.needs, target,
-        schedule.nodes, schedule.launch_of,
-    )  # fmt: skip
+    linked = ((run.needs != 0) & (table.trainable[tape.sig] == 0)).view(np.uint8)
+    found: Array = gradient_needed(
+        tape.sig, tape.slot_of, tape.arg_of, tape.args, tape.value_of, table.trainable, table.frozen, linked, target
+    )
+    return found
+
+
+def wanted_launches(run: Run, leading: Array) -> tuple[list[bool], bool]:
+    """Which launches hold a node that leads to a seed, and whether one of them holds nodes that do not beside it."""
+    schedule = run.schedule
+    wanted, is_mixed = _wanted(run.needs, leading, schedule.nodes, schedule.launch_of)
     return wanted.tolist(), bool(is_mixed)
 
 
@@ -246,14 +342,7 @@ def gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, lin
 
 
 @njit
-def _wanted(  # type: ignore[no-untyped-def]
-    sig, slot_of, arg_of, args, value_of, trainable, frozen, needs, target, nodes, launch_of
-):
-    n = sig.size
-    linked = np.zeros(n, np.uint8)
-    for i in range(n):
-        linked[i] = needs[i] != 0 and trainable[sig[i]] == 0
-    leads = gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, linked, target)
+def _wanted(needs, leads, nodes, launch_of):  # type: ignore[no-untyped-def]
     wanted = np.zeros(launch_of.size - 1, np.bool_)
     is_mixed = False
     for l in range(wanted.size):
@@ -266,69 +355,65 @@ def _wanted(  # type: ignore[no-untyped-def]
     return wanted, is_mixed
 
 
-def _final(run: HostRun, s: int, launches: list[HostLaunch], pools: list[Array], same: Same) -> Final:
+def _final(parts: Sequence[Reversed], same: Same) -> Final:
+    run, s = parts[0].run, parts[0].s
     signature = run.signatures[s]
     kernel = signature.kernel
     pieces = kernel.pieces
-    stored = run.residuals.get(s, [])
-    every = [launch for launch in run.launches if launch.sig == s and launch.sizes[0]]
-    sizes = tuple(sum(launch.sizes[k] for launch in launches) for k in range(len(launches[0].sizes)))
-    if len(every) == len(launches):
-        launches, residuals = every, [[array] for array in stored]
-    else:
-        launches = launches[::-1]
-        residuals = [
-            [rows_of_launch(a, t, launch) for launch in launches] for a, t in zip(stored, pieces.residuals, strict=True)
-        ]
+    launches = [launch for part in parts for launch in part.launches]
+    sizes = tuple(map(sum, zip(*[launch.sizes for launch in launches], strict=True)))
     arguments: list[Any] = []
     joined = []
     cotangents = pieces.final.types("cotangent")
     for kind, k in kernel.inputs("final") if pieces.dense else ():
         if kind == "residual":
-            parts, shape = residuals[k], resolve(pieces.residuals[k], sizes)
+            found, shape = _residuals(parts, k), resolve(pieces.residuals[k], sizes)
         elif kind in ("rows", "reverse"):
-            of_each = (launch.accesses[k] if kind == "rows" else _written(launch, k, pools) for launch in launches)
-            arguments.append(_together(list(of_each)))
+            arguments.append(_together([part.access(launch, kind, k) for part in parts for launch in part.launches]))
             continue
         elif kind == "data":
-            parts, shape = [launch.data[k] for launch in launches], (-1,)
+            found, shape = [launch.data[k] for launch in launches], (-1,)
         elif kind == "cotangent":
-            parts = _cotangents(launches, k, pools)
-            shape = resolve(cotangents[k], sizes)
+            found, shape = _cotangents(parts, k), resolve(cotangents[k], sizes)
         else:
             array = same_for_all(run, s, kind, k)
             same.append((s, kind, k, array))
             arguments.append(array)
             continue
-        if len(parts) > 1:
-            joined.append((len(arguments), parts, shape))
-        arguments.append(parts[0].reshape(shape) if len(parts) == 1 else None)
+        if len(found) > 1:
+            joined.append((len(arguments), found, shape))
+        arguments.append(found[0].reshape(shape) if len(found) == 1 else None)
     types = [pieces.final.nodes[i].type for i in pieces.final.outputs] if pieces.dense else []
     program = kernel.program("final", run.backend).run if pieces.dense else _nothing
     dense = [signature.shared[k] for k in pieces.dense]
     sparse = []
     for k, gradient in pieces.sparse:
-        found = _cotangents(launches, gradient.rows, pools) if gradient.of_result else residuals[gradient.rows]
-        sparse.append((signature.shared[k], residuals[gradient.ids], found))
+        rows = _cotangents(parts, gradient.rows) if gradient.of_result else _residuals(parts, gradient.rows)
+        sparse.append((signature.shared[k], _residuals(parts, gradient.ids), rows))
     return Final(program, sizes, arguments, joined, types, [None] * len(types), dense, sparse)
 
 
-def _cotangents(launches: Sequence[Launch], k: int, pools: list[Array]) -> list[Array]:
+def _residuals(parts: Sequence[Reversed], k: int) -> list[Array]:
+    return [array for part in parts for array in part.residuals(k)]
+
+
+def _cotangents(parts: Sequence[Reversed], k: int) -> list[Array]:
     """The cotangents of result k of some launches."""
-    return [pools[pool][start : start + n] for pool, start, n in (launch.writes[k] for launch in launches)]
-
-
-def _written(launch: Launch, k: int, pools: list[Array]) -> Access:
-    """The rows of a launch's result in its gradient pool."""
-    pool, start, n = launch.writes[k]
-    return pools[pool], np.arange(start, start + n, dtype=np.int32), start
+    written = [(part, *launch.writes[k]) for part in parts for launch in part.launches]
+    return [part.pools[pool][start : start + n] for part, pool, start, n in written]
 
 
 def _together(accesses: list[Access]) -> Access:
-    """The rows that several launches read or wrote in one pool, in their order."""
+    """The rows that several launches read or wrote, in their order; copied unless all are in one pool."""
     if len(accesses) == 1:
         return accesses[0]
-    return accesses[0][0], np.concatenate([rows for _, rows, _ in accesses]), -1
+    if all(pool is accesses[0][0] for pool, _, _ in accesses):
+        return accesses[0][0], np.concatenate([rows for _, rows, _ in accesses]), -1
+    parts = [
+        pool[start : start + rows.size] if start >= 0 else pool.take(rows, axis=0) for pool, rows, start in accesses
+    ]
+    copied = np.concatenate(parts)
+    return copied, np.arange(len(copied), dtype=np.int32), 0
 
 
 def _nothing(*_: Any) -> list[Any]:

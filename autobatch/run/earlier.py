@@ -108,20 +108,20 @@ class Brought:
     at: Array
 
 
-def bring(tables: Sequence[Array], source: Array, value: Array, here: Array, rows: Array, row_bytes: Array) -> Brought:
+def bring(
+    tables: Array, sizes: Array, source: Array, value: Array, here: Array, rows: Array, row_bytes: Array
+) -> Brought:
     """Copy values from where they lie.
 
     Args:
-        tables: of the sources.
+        tables: addresses of those of the sources; sizes: of how many values they are.
         source, value: of each value its table, and its number there; here: its number in what reads it.
         rows, row_bytes: how many rows it has, and of how many bytes.
     """
     at = np.zeros(value.size + 1, np.int64)
     np.cumsum(-(-rows.astype(np.int64) * row_bytes // ALIGNMENT) * ALIGNMENT, out=at[1:])
     numbers = np.empty(at[-1], np.uint8)
-    addresses = np.array([address_of(table) for table in tables], np.int64)
-    sizes = np.array([len(table) for table in tables], np.int64)
-    fault = _bring(addresses, sizes, source, value, rows, row_bytes, at, address_of(numbers))
+    fault = _bring(tables, sizes, source, value, rows, row_bytes, at, address_of(numbers))
     if fault >= 0:
         raise CompilerBug(f"links: value {value[fault]} of an earlier recording is not there")
     return Brought(here, numbers, at)
@@ -146,14 +146,9 @@ def _bring(tables, sizes, source, value, rows, row_bytes, at, to):  # type: igno
     return -1
 
 
-def carried(tables: Sequence[Array], source: Array, value: Array) -> Array:
-    """Which values carry gradient."""
-    found: Array = _carried(np.array([address_of(table) for table in tables], np.int64), source, value)
-    return found
-
-
 @njit
-def _carried(tables, source, value):  # type: ignore[no-untyped-def]
+def carried(tables, source, value):  # type: ignore[no-untyped-def]
+    """Which values carry gradient; the addresses of the tables of the sources."""
     found = np.zeros(value.size, np.bool_)
     for k in range(value.size):
         found[k] = word(tables[source[k]] + 24 * value[k] + 16) != 0

@@ -28,11 +28,26 @@ if TYPE_CHECKING:
     from .kept_plans import Use
 
 
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class SharedArrays:
+    """Arrays of the operands that signatures share, for one version of the parameters; runs may have them in common.
+
+    memo: of the operands; derived: of what kernels compute from these alone, by signature and number
+    pieces: of kernels on the host with those of their arguments, by signature, name, backend and whether they add
+    """
+
+    version: int = 0
+    device: Any = None
+    memo: dict[SharedOperand, Any] = field(default_factory=dict)
+    derived: dict[tuple[Signature, int], Any] = field(default_factory=dict)
+    pieces: dict[tuple[Signature, str, str, bool], ReadyPiece] = field(default_factory=dict)
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class Run(ABC):
     """Values of one tape, and the residuals for its backward pass. Values are asked for by their recorded numbers.
 
-    memo: arrays of the operands that signatures share; derived: of what is computed from these
+    shared: arrays of the operands that signatures share
     needs: [nodes] whether they carry a gradient; needs_sig: [signatures] whether their results do
     facts: what backward passes do, by what was asked; runs of one structure share it
     """
@@ -42,8 +57,7 @@ class Run(ABC):
     plan: Plan
     signatures: Sequence[Signature]
     backend: str
-    memo: dict[SharedOperand, Any]
-    derived: dict[tuple[Signature, int], Any] = field(default_factory=dict)
+    shared: SharedArrays
     pools: list[Any]
     launches: Sequence[Launch]
     needs: Array
@@ -120,17 +134,22 @@ def rows_of_launch(array: Array, type: Type, launch: HostLaunch) -> Array:
 
 
 def same_for_all(run: HostRun, sig: int, kind: str, k: int) -> Array:
-    """A shared operand of a signature, or what is derived from such, computed when it is first read in a run."""
-    signature = run.signatures[sig]
-    found: Array
+    """A shared operand of a signature, or what is derived from such, computed when it is first read."""
+    signature, memo = run.signatures[sig], run.shared.memo
     if kind == "shared":
-        found = run.memo[signature.shared[k]]
-        return found
-    if (signature, k) not in run.derived:
+        operand: Array = memo[signature.shared[k]]
+        return operand
+    found: Array | None = run.shared.derived.get((signature, k))
+    if found is None:
         expression = signature.kernel.expressions[k]
-        run.derived[signature, k] = interpret(expression, lambda _, operand: run.memo[signature.shared[operand]])[0]
-    found = run.derived[signature, k]
+        found = interpret(expression, lambda _, operand: memo[signature.shared[operand]])[0]
+        run.shared.derived[signature, k] = found
     return found
+
+
+ReadyPiece = tuple[Callable[..., list[Any]], Feed, list[Array], list[tuple[int, int]]]
+"""Program, recipe for its arguments, those that are the same for all launches; of each residual that it writes index
+and factor of the leading length."""
 
 
 @dataclass(slots=True)
@@ -165,23 +184,34 @@ class Code:
 def code_of(run: HostRun, s: int, piece: str, add: bool = True) -> Code:
     """The code of a piece of a signature, in this run."""
     signature = run.signatures[s]
+    known = run.shared.pieces.get((signature, piece, run.backend, add))
+    if known is None:
+        known = run.shared.pieces[signature, piece, run.backend, add] = _ready_piece(run, s, piece, add)
+    program, found, same, forms = known
+    residuals = []
+    if forms:
+        n = signature.kernel.pieces.n_forward_residuals
+        written = run.residuals[s][:n] if piece == "forward" else run.residuals[s][n:]
+        residuals = [(array, *form) for array, form in zip(written, forms, strict=True)]
+    return Code(program, found, same, residuals)
+
+
+def _ready_piece(run: HostRun, s: int, piece: str, add: bool) -> ReadyPiece:
+    signature = run.signatures[s]
     kernel = signature.kernel
+    types: Sequence[Type] = () if piece == "inference" else kernel.pieces.residuals
     found = signature.feeds.get(piece)
     if found is None:
         graph = kernel.graph_of(piece)
-        residual_types = () if piece == "inference" else kernel.pieces.residuals
         found = signature.feeds[piece] = feed(
-            kernel.inputs(piece), len(signature.slots), len(signature.data), graph.types("cotangent"), residual_types
+            kernel.inputs(piece), len(signature.slots), len(signature.data), graph.types("cotangent"), types
         )
-    residuals: list[tuple[Array, int, int]] = []
     if piece != "inference":
         n = kernel.pieces.n_forward_residuals
-        part = slice(0, n) if piece == "forward" else slice(n, None)
-        for array, type in zip(run.residuals.get(s, [])[part], kernel.pieces.residuals[part], strict=True):
-            form = form_of(type)
-            residuals.append((array, form.index, form.factor))
+        types = types[:n] if piece == "forward" else types[n:]
+    forms = [(form.index, form.factor) for form in map(form_of, types)]
     same = [same_for_all(run, s, kind, k) for kind, k in found.same]
-    return Code(kernel.program(piece, run.backend, add).run, found, same, residuals)
+    return kernel.program(piece, run.backend, add).run, found, same, forms
 
 
 def unchanged(same: Same, run: HostRun) -> bool:

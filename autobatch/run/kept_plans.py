@@ -7,7 +7,7 @@ the same structure if their signatures, the arguments of all nodes, and the root
 compared in full. The first with a structure stores its arrays, the second its plan, with indices into its data
 instead of data, and its layout when its run is freed; all later ones fill in their own numbers.
 
-Kept with a signature of the recording, and so as long as the parameters that it reads.
+Kept with what the signatures share (`record.operands`), and so as long as the parameters that they read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import dataclasses
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from ..base.types import Array
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
 from .backward import Asked, ToReverse
 from .layout import Layout, lay_out
-from .protocols import SharedOperand, Signature
+from .protocols import Signature
 
 __all__ = ["PlanCache", "Planned", "Question", "numbered"]
 
@@ -42,8 +41,6 @@ LAYOUT_BYTES = 1 << 23
 Question = tuple[tuple[int, ...] | None, bool, int, str]
 """What a plan depends on beside the structure: the values that gradients are wanted of, whether cells are found, the
 version of what is decided about the signatures, and the schedule policy."""
-
-S = TypeVar("S", bound=SharedOperand)
 
 
 class _Waiting(weakref.ref["Use"]):
@@ -144,16 +141,14 @@ def _note_use(idle: Idle) -> None:
 
 
 @dataclass(slots=True)
-class PlanCache(Generic[S]):
+class PlanCache:
     """What recordings of one structure have in common.
 
     arrays: theirs, but for the data
-    operands: what their signatures share, after all that it is made of
     plans: by what was asked; None: it was asked before, and there is no plan yet
     """
 
     arrays: Tape
-    operands: list[S]
     plans: dict[Question, Planned | None] = field(default_factory=dict)
 
     def keep(self, question: Question, planned: Planned | None, is_settled: bool = True) -> None:

@@ -8,6 +8,7 @@ use it, of recordings with the same structure. Cost: a few microseconds a launch
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -153,10 +154,12 @@ def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[S
         total = totals[s]
         layout.launches.append(HostLaunch(s, sizes, writes, total, accesses, offsets, data))
         totals[s] = tuple(map(operator.add, total, sizes))
-    for s, total in totals.items():
-        if layout.wanted[s]:
-            types = signatures[s].kernel.pieces.residuals
-            layout.residuals[s] = layout.lease.several([(rows_shape(t, total), t.dtype) for t in types])
+    wanted = [s for s in totals if layout.wanted[s]]
+    types = [signatures[s].kernel.pieces.residuals for s in wanted]
+    shapes = [(rows_shape(t, totals[s]), t.dtype) for s, own in zip(wanted, types, strict=True) for t in own]
+    arrays = iter(layout.lease.several(shapes))
+    for s, own in zip(wanted, types, strict=True):
+        layout.residuals[s] = list(itertools.islice(arrays, len(own)))
 
 
 def offsets_of_lists(plan: Plan, signature: Signature, launch: int, n: int) -> list[Array]:
@@ -224,8 +227,14 @@ def pool_number(tape: Tape, slot: Slot) -> int:
 
 def rows_shape(type: Type, sizes: Sequence[int]) -> tuple[int, int]:
     """Rows and width of a batched value as 2-D rows."""
+    index, factor, width = _rows_form(type)
+    return sizes[index] * factor, width
+
+
+@functools.cache
+def _rows_form(type: Type) -> tuple[int, int, int]:
     lead = type.shape[0]
-    return sizes[lead.index] * lead.factor, size_of(type.shape[1:])
+    return lead.index, lead.factor, size_of(type.shape[1:])
 
 
 def resolve(type: Type, sizes: Sequence[int]) -> tuple[int, ...]:

@@ -14,7 +14,10 @@ import autobatch as ab
 from autobatch import nn
 from autobatch.backends.transfer import to_host
 from autobatch.errors import RecordingError
+from autobatch.record.shared import SharedExpression
 from autobatch.record.tape import state
+from autobatch.run import backward
+from autobatch.run.execute import HostRun
 
 DIM = 5
 
@@ -281,3 +284,98 @@ def test_a_kept_plan_serves_phases_with_and_without_host_inputs() -> None:
         wanted = ab.evaluate(ab.map(example, range(4), batched=False))
         for _ in range(3):
             np.testing.assert_allclose(ab.evaluate(ab.map(example, range(4))), wanted)
+
+
+# What phases have in common.
+
+
+class Stepping(nn.Module):
+    """A chain of `steps` that asks for a value after each."""
+
+    def __init__(self) -> None:
+        self.inner = nn.Linear(3, 3)
+        self.steps = 4
+
+    def chain(self, k: int) -> Any:
+        h: Any = ab.zeros(3)
+        for _ in range(self.steps + k % 2):
+            h = ab.tanh(self.inner(h) + 0.1 * k)
+            h.numpy()
+        return h.sum()
+
+    def counted(self, steps: int, seen: list[Any]) -> int:
+        """How many more are seen in a step of training with chains of this length."""
+        before, self.steps = len(seen), steps
+        self.inner.weight.grad = self.inner.bias.grad = None
+        ab.sum(ab.map(self.chain, range(2, 6))).backward()
+        return len(seen) - before
+
+
+def test_a_constant_is_a_row_without_a_launch(on_the_host: None) -> None:
+    w = ab.Parameter(np.ones(3))
+    with ab.profile() as profile:
+        found = ab.stack([ab.zeros(3), w * 2.0]).numpy()
+    np.testing.assert_array_equal(found, [[0.0, 0.0, 0.0], [2.0, 2.0, 2.0]])
+    assert "shared row" not in profile.kernels
+
+
+def test_expressions_of_parameters_are_evaluated_once_for_all_phases(
+    on_the_host: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = Stepping(), list[Any]()
+    own = SharedExpression._evaluate
+    monkeypatch.setattr(SharedExpression, "_evaluate", lambda x, arrays: (seen.append(x), own(x, arrays))[1])
+    model.counted(4, seen), model.counted(9, seen)
+    assert model.counted(4, seen) == model.counted(9, seen) > 0
+    model.inner.weight.value = model.inner.weight.value * 0.5
+    batched, alone = (ab.evaluate(ab.map(model.chain, range(4), batched=b)) for b in (True, False))
+    np.testing.assert_allclose(batched, alone)
+
+
+def test_weight_gradients_of_phases_are_computed_together(on_the_host: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen, gradients = Stepping(), list[Any](), []
+    own = backward._finish
+    monkeypatch.setattr(backward, "_finish", lambda *a, **more: (seen.append(a), own(*a, **more))[1])
+    model.counted(4, seen), model.counted(9, seen)
+    assert model.counted(4, seen) == model.counted(9, seen) > 0
+    gradients.append((model.inner.weight.grad, model.inner.bias.grad))
+    monkeypatch.setattr("autobatch.engine.reverse.MOST_DEFERRED", 0)
+    assert model.counted(4, seen) < model.counted(9, seen)
+    gradients.append((model.inner.weight.grad, model.inner.bias.grad))
+    model.inner.weight.grad = model.inner.bias.grad = None
+    ab.sum(ab.map(model.chain, range(2, 6), batched=False)).backward()
+    for found in gradients:
+        np.testing.assert_allclose(found[0], model.inner.weight.grad)
+        np.testing.assert_allclose(found[1], model.inner.bias.grad)
+
+
+def test_forced_values_of_a_phase_are_read_together(on_the_host: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    w = ab.Parameter(np.arange(3.0))
+    reads: list[int] = []
+    own = HostRun.copies
+    monkeypatch.setattr(HostRun, "copies", lambda run, ids, type: (reads.append(len(ids)), own(run, ids, type))[1])
+    monkeypatch.setattr(HostRun, "value", None)
+
+    def example(k: int) -> tuple[Any, Any]:
+        h = w * ab.tensor(np.full(3, k + 2.0))
+        return h.numpy(), ab.evaluate([h.sum(), h * 2.0])
+
+    for k, (h, (total, twice)) in enumerate(ab.map(example, range(5))):
+        np.testing.assert_allclose(h, np.arange(3.0) * (k + 2))
+        np.testing.assert_allclose(total, 3.0 * (k + 2))
+        np.testing.assert_allclose(twice, np.arange(3.0) * 2 * (k + 2))
+    assert reads == [5, 5, 5]
+
+
+def test_the_few_constants_that_are_left_are_read_where_they_lie(on_the_host: None) -> None:
+    with ab.no_grad():
+        steps: list[Any] = [ab.tensor(np.full(2, float(k))) + 1.0 for k in range(4)]
+        ab.evaluate(steps)
+        kept = steps[:2]
+        for _ in range(3):  # the recording ends, and is let go
+            steps = [s + 1.0 for s in steps]
+            ab.evaluate(steps)
+        later = [k * 2.0 for k in kept]
+        tape = later[0]._tape
+        assert len(tape.linked) == 6 and not tape.payloads
+        np.testing.assert_array_equal(ab.evaluate(later), [[2.0, 2.0], [4.0, 4.0]])

@@ -24,6 +24,9 @@ from ...base.types import Array
 
 _SMALLEST = 4096
 
+_PLAIN = 1 << 16
+"""Most bytes of an array that is no part of the arena: to allocate it anew costs less than to keep account of it."""
+
 _SMALL = 1 << 18
 """Most bytes of arrays that are leased as one buffer: small ones cost more to take than to fill."""
 
@@ -141,28 +144,32 @@ class Lease:
     def __init__(self) -> None:
         self.buffers: list[Array] = []
         self.arena = arena()
-        self.arena.lend(self, self.buffers)
 
     @property
     def n_bytes(self) -> int:
-        """What is leased."""
+        """What is leased of the arena."""
         return sum(buffer.size for buffer in self.buffers)
 
     def several(self, shapes: Sequence[tuple[tuple[int, ...], Any]]) -> list[Array]:
         """Arrays of these shapes and dtypes with undefined content."""
-        sizes = [-(-math.prod(shape) * np.dtype(dtype).itemsize // _LINE) * _LINE for shape, dtype in shapes]
-        if sum(sizes) > _SMALL:
+        n_bytes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in shapes]
+        total = sum(n_bytes) + _LINE * len(shapes)
+        if total > _SMALL:
             return [self.empty(shape, dtype) for shape, dtype in shapes]
-        buffer, at, made = self.empty((sum(sizes),), np.uint8), 0, []
-        for (shape, dtype), size in zip(shapes, sizes, strict=True):
-            made.append(buffer[at : at + math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape))
-            at += size
+        buffer, at, made = self.empty((total,), np.uint8), 0, []
+        for (shape, dtype), n in zip(shapes, n_bytes, strict=True):
+            made.append(np.ndarray(shape, dtype, buffer, at))
+            at += -(-n // _LINE) * _LINE
         return made
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with undefined content."""
         kind = np.dtype(dtype)
         n_bytes = math.prod(shape) * kind.itemsize
+        if n_bytes <= _PLAIN:
+            return np.empty(shape, kind)
+        if not self.buffers:
+            self.arena.lend(self, self.buffers)
         buffer = self.arena.take(n_bytes)
         self.buffers.append(buffer)
         return buffer[:n_bytes].view(kind).reshape(shape)

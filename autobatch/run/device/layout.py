@@ -21,10 +21,10 @@ from ...compile.cuda.lower import CudaProgram
 from ...ir.graph import OF_LISTS
 from ...schedule.structures import Expansion, Plan, Schedule
 from ..earlier import rows_of
-from ..execute import Run
+from ..execute import Run, SharedArrays
 from ..feed import from_lengths
 from ..layout import Access, Launch, gradients_wanted, offsets_of_lists, places_of, pool_number, rows_shape
-from ..protocols import Recording, SharedOperand, Signature
+from ..protocols import Recording, Signature
 from .expressions import evaluate
 from .memory import Room
 from .rows import take_rows
@@ -134,12 +134,12 @@ class DeviceRun(Run):
         """A shared operand of a signature, or what is derived from such, computed when it is first read in a run."""
         signature = self.signatures[sig]
         if kind == "shared":
-            return self.memo[signature.shared[k]]
-        if (signature, k) not in self.derived:
+            return self.shared.memo[signature.shared[k]]
+        if (signature, k) not in self.shared.derived:
             expression = signature.kernel.expressions[k]
-            found = evaluate(self.device, expression, lambda _, i: self.memo[signature.shared[i]])[0]
-            self.derived[signature, k] = found
-        return self.derived[signature, k]
+            found = evaluate(self.device, expression, lambda _, i: self.shared.memo[signature.shared[i]])[0]
+            self.shared.derived[signature, k] = found
+        return self.shared.derived[signature, k]
 
     def column(self, launch: DeviceLaunch, k: int) -> Array:
         """Datum k of the nodes of a launch, on the host."""
@@ -166,7 +166,7 @@ def lay_out(
     schedule: Schedule,
     plan: Plan,
     signatures: Sequence[Signature],
-    memo: dict[SharedOperand, Any],
+    shared: SharedArrays,
     needs: Array,
     recording: Recording,
     device: Device,
@@ -176,7 +176,7 @@ def lay_out(
     payloads, n_examples = recording.payloads, recording.examples
     needs_sig = gradients_wanted(expansion, schedule, needs, len(signatures))
     run = DeviceRun(
-        expansion=expansion, schedule=schedule, plan=plan, signatures=signatures, backend=device.name, memo=memo,
+        expansion=expansion, schedule=schedule, plan=plan, signatures=signatures, backend=device.name, shared=shared,
         pools=[], needs=needs, needs_sig=needs_sig, device=device, room=Room("forward pass"), staging=Staging(),
         n_examples=n_examples, payloads=payloads,
     )  # fmt: skip

@@ -50,12 +50,12 @@ def test_a_lease_may_go_at_any_point_of_another() -> None:
         for count in range(1, 60):
             cycle: Any = Cycle()
             cycle.own, cycle.lease = cycle, Lease()
-            cycle.lease.empty((3, 5), np.float32)
+            cycle.lease.empty((300, 500), np.float32)
             del cycle
             gc.set_threshold(count)  # the collector runs somewhere in the middle of the following
             lease = Lease()
-            lease.empty((7, 11), np.float64)
-            lease.empty((100, 100), np.int32)
+            lease.empty((70, 1100), np.float64)
+            lease.empty((300, 100), np.int32)
             gc.set_threshold(*threshold)
     finally:
         gc.set_threshold(*threshold)
@@ -117,7 +117,7 @@ def test_no_line_of_python_runs_when_a_holder_goes() -> None:
     """What a signal handler raises in a finaliser is lost."""
     ran: list[str] = []
     lease, loan = Lease(), lend((30, 100), np.float32)
-    lease.empty((100, 100), np.int32)
+    lease.empty((300, 100), np.int32)
     n_lent = len(arena().lent)
     sys.setprofile(lambda frame, event, _: ran.append(frame.f_code.co_name) if event == "call" else None)
     try:
