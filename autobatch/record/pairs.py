@@ -47,13 +47,24 @@ from .tensor import RecordedTensor
 from .views import laid_out
 
 _OF_PAIRS = (PAIRS, PAIRS_TRANSPOSED)
+_NO_FORM = object()
 
 
 def as_pairs(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
     """The result of an op on values that vary along two axes; None where it has no form for all lengths."""
-    layouts = {x._type.layout for x in operands if isinstance(x, RecordedTensor)}
+    layouts = {x._type.layout for x in operands if x.__class__ is RecordedTensor}
     if max(layouts, default=LEADING) == LEADING:
         return None
+    kinds = [
+        x._type if x.__class__ is RecordedTensor else x if isinstance(x, Shared) else x.__class__ for x in operands
+    ]
+    key = ("of pairs", op, attrs, *kinds)
+    known = tape.cache.get(key)
+    if known is _NO_FORM:
+        return None
+    if known is not None:
+        number, type, extents, order = known
+        return write(tape, number, [value_number(operands[k], tape) for k in order], (type,), ints=extents)[0]
     form = None
     if op is MATMUL:
         form = _product(*(_lifted(x, operands, tape) for x in operands))
@@ -61,7 +72,15 @@ def as_pairs(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -
         form = _elementwise(op, operands, attrs, tape)
     elif op.over_list is not None and layouts <= {*_OF_PAIRS}:
         form = _along(op, operands[0], attrs)
-    return None if form is None else _recorded(op, attrs, form, tape)
+    if form is None:
+        if not any(isinstance(x, np.ndarray | list | tuple) for x in operands):
+            tape.cache[key] = _NO_FORM
+        return None
+    number, type = _known(op, attrs, form, tape)
+    if all(x.__class__ is RecordedTensor and any(x is y for y in operands) for x in form.operands):
+        order = [next(k for k, y in enumerate(operands) if x is y) for x in form.operands]
+        tape.cache[key] = number, type, (form.n, form.m), order
+    return _recorded(op, form, number, type, tape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,31 +271,35 @@ def _along(op: Op, x: Any, attrs: Attrs) -> _Form | None:
 # Nodes and signatures.
 
 
-def _recorded(op: Op, attrs: Attrs, form: _Form, tape: Recording) -> RecordedTensor:
-    """Write the node of a form."""
-    kinds: list[Any] = []
-    ids: list[int] = []
-    ints, floats = [form.n, form.m], []
-    for x in form.operands:
-        if isinstance(x, RecordedTensor):
-            ids.append(value_number(x, tape))
-            kinds.append(x._type)
-        elif isinstance(x, Shared):
-            kinds.append(x.operand)
-        elif isinstance(x, bool | np.bool_):
-            kinds.append(("static", bool(x)))
-        elif isinstance(x, int | np.integer):
-            ints.append(in_range(op, int(x)))
-            kinds.append("i")
-        else:
-            floats.append(float(x))
-            kinds.append("f")
+def _known(op: Op, attrs: Attrs, form: _Form, tape: Recording) -> tuple[int, Type]:
+    """The number of the signature of a form, and the type of its result."""
+    kinds = [_kind(x) for x in form.operands]
     key = ("pairs", op, attrs, form.levels, form.shape, form.layout, form.key, *kinds)
-    hit = tape.cache.get(key)
+    hit: tuple[int, Type] | None = tape.cache.get(key)
     if hit is None:
         signature, element = _signature(op, attrs, form, kinds, tape.cache is tape.caches[True])
         hit = tape.cache[key] = tape.signature_number(signature), tensor_type(element.dtype, form.shape, form.layout)
-    return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
+    return hit
+
+
+def _kind(x: Any) -> Any:
+    """What a signature has to know of an operand."""
+    if isinstance(x, RecordedTensor):
+        return x._type
+    if isinstance(x, Shared):
+        return x.operand
+    if isinstance(x, bool | np.bool_):
+        return "static", bool(x)
+    return "i" if isinstance(x, int | np.integer) else "f"
+
+
+def _recorded(op: Op, form: _Form, number: int, type: Type, tape: Recording) -> RecordedTensor:
+    """Write the node of a form."""
+    ids = [value_number(x, tape) for x in form.operands if isinstance(x, RecordedTensor)]
+    kinds = [_kind(x) for x in form.operands]
+    ints = [in_range(op, int(x)) for x, kind in zip(form.operands, kinds, strict=True) if kind == "i"]
+    floats = [float(x) for x, kind in zip(form.operands, kinds, strict=True) if kind == "f"]
+    return write(tape, number, ids, (type,), ints=[form.n, form.m, *ints], floats=floats)[0]
 
 
 def _signature(op: Op, attrs: Attrs, form: _Form, kinds: Sequence[Any], frozen: bool) -> tuple[Signature, Type]:
