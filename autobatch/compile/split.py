@@ -180,5 +180,5 @@ class _Cut:
                 stack.extend(node.inputs)
             if node.op is EQUAL:
                 for j in node.inputs:
-                    if j in self.is_forward and self.graph.nodes[j].op.batch == "elementwise":
+                    if j in self.is_forward and self.varies[j] and self.graph.nodes[j].op.batch == "elementwise":
                         self.keep(j)

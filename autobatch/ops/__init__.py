@@ -5,8 +5,9 @@ asked through `declare.recorder`.
 
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
 `index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`, `searching`;
-`composite` ops are made of others; `attention` is between two lists of any lengths; `pairs` has the matrix products of
-their pairs; `value` has the operators of tensors.
+`composite` ops are made of others; `composing` declares functions as such, which are the library: `trigonometry`,
+`special` functions, `numbers` and `nonlinearities`; `attention` is between two lists of any
+lengths; `pairs` has the matrix products of their pairs; `value` has the operators of tensors.
 """
 
 from . import (
@@ -18,10 +19,14 @@ from . import (
     index,
     linalg,
     movement,
+    nonlinearities,
+    numbers,
     pairs,
     random,
     reduce,
     scan,
+    special,
+    trigonometry,
 )
 from .declare import OPS, Op, Sample, apply
 
@@ -38,8 +43,12 @@ __all__ = [
     "index",
     "linalg",
     "movement",
+    "nonlinearities",
+    "numbers",
     "pairs",
     "random",
     "reduce",
     "scan",
+    "special",
+    "trigonometry",
 ]

@@ -46,7 +46,8 @@ class Op:
     numpy: the reference, on concrete arrays and resolved attributes
     vjp:   (cotangent, result, operands, attributes) → cotangents of the operands, None where there is none
     batch: name of the batching rule in `compile/batch.py`'s table: how a leading axis of nodes is added
-    scalar: for elementwise ops the expression of one element, in Python that Numba and CUDA read alike
+    scalar: for elementwise ops the expression of one element, in Python that Numba and CUDA read alike; it may call
+            functions of `math` that the C library has by the same name
     dtypes: how operand dtypes meet: "promote", "float" (promote to a floating dtype), "keep" (each its own), "count"
            (floating ones keep their own, all others become int64)
     result: "same" as the operands, "bool", or "custom" (infer says it)

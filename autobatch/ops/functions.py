@@ -122,7 +122,7 @@ POWER_OF = declare(
 # Public functions.
 
 
-def _unary(op: Op, doc: str) -> Callable[[TensorLike], Tensor]:
+def unary(op: Op, doc: str) -> Callable[[TensorLike], Tensor]:
     def function(x: TensorLike) -> Tensor:
         return apply(op, (x,))
 
@@ -131,7 +131,7 @@ def _unary(op: Op, doc: str) -> Callable[[TensorLike], Tensor]:
     return function
 
 
-exp = _unary(
+exp = unary(
     EXP,
     """Elementwise exponential of `x: f[...]`.
 
@@ -139,7 +139,7 @@ exp = _unary(
     1.0
     """,
 )
-log = _unary(
+log = unary(
     LOG,
     """Elementwise natural logarithm of `x: f[...]`; -inf at 0, NaN below, as NumPy.
 
@@ -147,7 +147,7 @@ log = _unary(
     0.0
     """,
 )
-tanh: Callable[[TensorLike], Tensor] = _unary(
+tanh: Callable[[TensorLike], Tensor] = unary(
     TANH,
     """Elementwise hyperbolic tangent of `x: f[...]`.
 
@@ -155,7 +155,7 @@ tanh: Callable[[TensorLike], Tensor] = _unary(
     0.0
     """,
 )
-sigmoid: Callable[[TensorLike], Tensor] = _unary(
+sigmoid: Callable[[TensorLike], Tensor] = unary(
     SIGMOID,
     """Elementwise logistic function 1 / (1 + exp(-x)) of `x: f[...]`.
 
@@ -163,7 +163,7 @@ sigmoid: Callable[[TensorLike], Tensor] = _unary(
     0.5
     """,
 )
-relu = _unary(
+relu = unary(
     RELU,
     """Elementwise max(x, 0) of `x`; the derivative at 0 is 0.
 
@@ -171,7 +171,7 @@ relu = _unary(
     array([0., 2.], dtype=float32)
     """,
 )
-softplus = _unary(
+softplus = unary(
     SOFTPLUS,
     """Elementwise log(1 + exp(x)) of `x: f[...]`, without overflow.
 
@@ -179,7 +179,7 @@ softplus = _unary(
     1000.0
     """,
 )
-sqrt = _unary(
+sqrt = unary(
     SQRT,
     """Elementwise square root of `x: f[...]`; NaN below 0, as NumPy.
 

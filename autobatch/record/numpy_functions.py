@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import op_error
-from ..ops import elementwise, functions, linalg, movement, scan
+from ..ops import elementwise, functions, linalg, movement, numbers, scan, special, trigonometry
 from ..ops.declare import apply, as_value
 from ..ops.value import Tensor
 from . import reductions
@@ -41,15 +41,6 @@ def _reduction(fn: Function) -> Function:
         return fn(as_value(a), axis, bool(keepdims))
 
     return function
-
-
-def _logical(fn: Function) -> Function:
-    return lambda *xs: fn(*(_truth(x) for x in xs))
-
-
-def _truth(x: Any) -> Any:
-    x = as_value(x)
-    return x if x.dtype.kind == "b" else x != 0
 
 
 def _moving(fn: Function, permutes: bool = False) -> Function:
@@ -99,15 +90,11 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
     if x is None or y is None:
         what = "three arguments are needed: the places of true values are not known when it is recorded"
         raise op_error("where", what)
-    return elementwise.where(_truth(condition), x, y)
+    return elementwise.where(numbers.truth(condition), x, y)
 
 
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
-    for lowest in (a_min, min):
-        a = a if lowest is None else elementwise.maximum(a, lowest)
-    for highest in (a_max, max):
-        a = a if highest is None else elementwise.minimum(a, highest)
-    return a
+    return numbers.clip(a, min if a_min is None else a_min, max if a_max is None else a_max)
 
 
 def _flip(m: Any, axis: Any = None) -> Any:
@@ -133,9 +120,16 @@ def _of_numbers(fn: Function) -> Function:
     return lambda a, b, **options: fn(np.asarray(a), np.asarray(b), **options)
 
 
-def _of_size(test: Function) -> Function:
-    return lambda x: test(elementwise.absolute(as_value(x)))
-
+_SAME: tuple[Function, ...] = (
+    *(trigonometry.sin, trigonometry.cos, trigonometry.tan, trigonometry.sinh, trigonometry.cosh),
+    *(trigonometry.arcsin, trigonometry.arccos, trigonometry.arctan, trigonometry.arctan2, trigonometry.hypot),
+    *(trigonometry.arcsinh, trigonometry.arccosh, trigonometry.arctanh),
+    *(special.expm1, special.log1p, special.logaddexp),
+    *(numbers.sign, numbers.square, numbers.reciprocal, numbers.floor, numbers.ceil, numbers.trunc),
+    *(numbers.isnan, numbers.isinf, numbers.isfinite, numbers.nan_to_num),
+    *(numbers.logical_and, numbers.logical_or, numbers.logical_xor, numbers.logical_not),
+)
+"""Functions that have the name and the arguments of NumPy's."""
 
 FUNCTIONS: dict[Function, Function] = {
     # One element.
@@ -159,18 +153,9 @@ FUNCTIONS: dict[Function, Function] = {
     np.bitwise_or: _operator(elementwise.BITS_OR),
     np.bitwise_xor: _operator(elementwise.BITS_XOR),
     np.invert: lambda x: apply(elementwise.INVERT, (x,)),
-    np.logical_and: _logical(_operator(elementwise.BITS_AND)),
-    np.logical_or: _logical(_operator(elementwise.BITS_OR)),
-    np.logical_xor: _logical(_operator(elementwise.BITS_XOR)),
-    np.logical_not: _logical(lambda x: apply(elementwise.INVERT, (x,))),
-    np.isnan: lambda x: x != x,
-    np.isfinite: _of_size(lambda size: size < float("inf")),
-    np.isinf: _of_size(lambda size: size == float("inf")),
     np.negative: lambda x: apply(elementwise.NEG, (x,)),
     np.positive: lambda x: x,
     np.absolute: elementwise.absolute,
-    np.sign: lambda x: apply(elementwise.SIGN, (x,)),
-    np.square: lambda x: apply(elementwise.MUL, (x, x)),
     np.exp: functions.exp,
     np.log: functions.log,
     np.sqrt: functions.sqrt,
@@ -179,6 +164,7 @@ FUNCTIONS: dict[Function, Function] = {
     np.round: lambda a, decimals=0: elementwise.nearest(a, decimals),
     np.clip: _clip,
     np.where: _where,
+    **{getattr(np, fn.__name__): fn for fn in _SAME},
     # Axes.
     np.sum: _reduction(reductions.sum),
     np.mean: _reduction(reductions.mean),

@@ -11,6 +11,7 @@ import pytest
 import autobatch as ab
 from autobatch.ir.interpret import interpret
 from autobatch.ops import OPS, Op, apply
+from autobatch.ops.composing import COMPOSED
 from tests import requested
 from tests.ops.checks import (
     GOOD,
@@ -34,10 +35,13 @@ DIFFERENTIABLE = [case for case in SMOOTH if has_floats(case.sample.operands)]
 RECORDED = [case for case in GOOD if case.op.batch not in ("batched", "segments", "pairs") and case.op.name != "spread"]
 FEW = {"elementwise": (0,), "reduce": (0, 2), "list": (0, 2)}
 COMPILED = [
-    case for case in RECORDED if requested.is_deep() or case.number in FEW.get(case.op.batch or "", (0, 1, 2, 3))
+    case
+    for case in RECORDED
+    if case.op.name not in COMPOSED
+    if requested.is_deep() or case.number in FEW.get(case.op.batch or "", (0, 1, 2, 3))
 ]
 """What is also compiled, which takes half a second each. Loops of elementwise ops differ in the expression alone, which
-test_accuracy and test_dtypes compile, too."""
+test_accuracy and test_dtypes compile, too; functions that are composed of ops are so in `test_library`."""
 
 
 def test_every_op_has_samples() -> None:
@@ -158,7 +162,8 @@ def test_composite_equals_numpy(case: Case) -> None:
 
 
 def test_every_composite_is_compared_with_numpy() -> None:
-    assert {op.name for op in OPS.values() if op.body is not None} == {*COMPOSITES, "dropout"}
+    """Or with PyTorch, in `tests/parity/library`."""
+    assert {op.name for op in OPS.values() if op.body is not None} == {*COMPOSITES, "dropout", *COMPOSED}
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])

@@ -1,4 +1,4 @@
-"""Write `reference.npz` anew: what goes into each case, and what PyTorch makes of it.
+"""Write `reference.npz` and `library.npz` anew: what goes into each case, and what PyTorch makes of it.
 
 python -m tests.parity.make
 """
@@ -15,12 +15,18 @@ import autobatch as ab
 from .cases import REFERENCE, Array, Arrays, Case
 from .functions import FUNCTIONS
 from .layers import LAYERS
+from .library import LIBRARY
 from .schedules import MINIMISED, SCHEDULES, Minimised, Schedule
 from .training import RUNS, Run
 
 Compared = Case | Run | Schedule | Minimised
 
-ALL: list[Compared] = [*LAYERS, *FUNCTIONS, *RUNS, *SCHEDULES, *MINIMISED]
+ALL: list[Compared] = [*LAYERS, *FUNCTIONS, *LIBRARY, *RUNS, *SCHEDULES, *MINIMISED]
+KEPT = {
+    REFERENCE: [case for case in ALL if case not in LIBRARY],
+    REFERENCE.with_name("library.npz"): LIBRARY,
+}
+"""Files of what is kept."""
 
 
 def drawn(case: Compared) -> Array:
@@ -63,12 +69,13 @@ def main() -> None:
     import torch
 
     ab.set_default_dtype("float64")
-    arrays = {}
-    for case in ALL:
-        arrays[f"{case} in"] = numbers = drawn(case)
-        arrays[f"{case} out"] = flat(by_torch(torch, case, numbers))
-    np.savez_compressed(REFERENCE, made_by=np.array(f"PyTorch {torch.__version__}"), **arrays)
-    print(f"{len(ALL)} cases by PyTorch {torch.__version__}, {REFERENCE.stat().st_size / 1000:.0f} kB")
+    for path, cases in KEPT.items():
+        arrays = {}
+        for case in cases:
+            arrays[f"{case} in"] = numbers = drawn(case)
+            arrays[f"{case} out"] = flat(by_torch(torch, case, numbers))
+        np.savez_compressed(path, made_by=np.array(f"PyTorch {torch.__version__}"), **arrays)
+        print(f"{len(cases)} cases by PyTorch {torch.__version__}, {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from autobatch.errors import CellError, OpTypeError
 from autobatch.expand import gradient_flow
 from autobatch.ops.reduce import REDUCTIONS
 from autobatch.record.numpy_functions import FUNCTIONS
+from tests import requested
 from tests.requested import host
 
 X, Y = np.array([[0.3, -1.2, 2.5], [1.1, 0.4, -0.7]]), np.array([[1.5, 0.6, -2.0], [0.9, 1.3, 0.2]])
@@ -45,6 +46,9 @@ ARGUMENTS: dict[str, tuple[Callable[..., Any], ...]] = {
     "split": (lambda f, x, y: f(x, 2)[1], lambda f, x, y: f(x, [1, 2], axis=1)[1]),
     "full_like": (lambda f, x, y: f(x, 3.0),),
     "flip": (lambda f, x, y: f(x), lambda f, x, y: f(x, axis=1), lambda f, x, y: f(x, (0, 1))),
+    **dict.fromkeys(("arcsin", "arccos", "arctanh"), (lambda f, x, y: f(x * 0.3),)),
+    **dict.fromkeys(("arccosh", "log1p"), (lambda f, x, y: f(x * x + 1.0),)),
+    "nan_to_num": (lambda f, x, y: f(x / (x - 0.4) / 0.0), lambda f, x, y: f(x / 0.0, posinf=3.0)),
     "log": (lambda f, x, y: f(x * x),),
     "sqrt": (lambda f, x, y: f(x * x),),
     "power": (lambda f, x, y: f(x * x, y), lambda f, x, y: f(x, 2), lambda f, x, y: f(2.0, x)),
@@ -101,8 +105,10 @@ OF_NUMBERS = {"allclose", "array_equal", "shape", "ndim", "size"}
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 def test_functions_equal_numpys(function: Callable[..., Any]) -> None:
     ab.set_default_dtype("float64")
+    ab.set_backend(requested.backend("numpy"))  # what is compared is the table; kernels are compared elsewhere
     for call in calls(function):
-        wanted = call(function, X, Y)
+        with np.errstate(all="ignore"):
+            wanted = call(function, X, Y)
         for how in ("op by op", "cell", "shared", "batched", "one by one"):
             if how == "cell" and function.__name__ in OF_NUMBERS:
                 continue
@@ -144,7 +150,7 @@ def test_gradients_go_through_numpys_functions(batched: bool) -> None:
     ("action", "parts"),
     [
         (lambda t: np.cumprod(t), ["numpy.cumprod", "numpy.prod", ".numpy()"]),
-        (lambda t: np.tanhh(t) if hasattr(np, "tanhh") else np.arctanh(t), ["numpy.arctanh", "numpy.tanh"]),
+        (lambda t: np.signbit(t), ["numpy.signbit", "numpy.sign"]),
         (lambda t: np.linalg.norm(t), ["numpy.linalg.norm", "nearest"]),
         (lambda t: np.add(t, 1.0, out=np.zeros(2)), ["numpy.add", "out="]),
         (lambda t: np.exp(t, where=[True, False]), ["numpy.exp", "where=", "ab.where"]),

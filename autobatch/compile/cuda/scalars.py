@@ -1,10 +1,11 @@
 """Scalars: types, constants and the scalar expressions of the ops, in C.
 
 Input: what `Op.scalar` says, in Python. Output: a C expression. Functions get the prefix `ab_`; C++ chooses among those
-of `backends/cuda/kernels.h` by the type of what it is given.
+of `backends/cuda/kernels.h` by the type of what it is given, and among those of the C library for functions of `math`.
 
     "{1} if {0} else {2}"   x0, x1, x2   →   (x0 ? x1 : x2)
     "tanh({0})"             x4           →   ab_tanh(x4)
+    "math.sin({0})"         x5           →   sin(x5)
 """
 
 from __future__ import annotations
@@ -108,6 +109,8 @@ def _translated(tree: ast.expr, names: dict[str, str]) -> str:
         return f"({inner(tree.test)} ? {inner(tree.body)} : {inner(tree.orelse)})"
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
         return f"ab_{tree.func.id}({', '.join(inner(a) for a in tree.args)})"
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Attribute):  # of Python's math: C has it by that name
+        return f"{tree.func.attr}({', '.join(inner(a) for a in tree.args)})"
     raise CompilerBug(f"no translation to C: {ast.unparse(tree)}")
 
 

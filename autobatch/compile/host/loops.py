@@ -62,7 +62,7 @@ from ...ops.functions import POWER_OF
 from ...ops.movement import BROADCAST, RESHAPE
 from ..steps import Loop, Read, Store
 from ..text import power
-from .passes import CALL, plan_passes
+from .passes import CALL, n_calls, plan_passes
 
 _HEADER = """from autobatch.base.jit import njit
 from numpy import empty, float32, float64, inf, int32, int64, nan
@@ -322,6 +322,8 @@ class _Writer:
             lines = [*self.before, "for i in range(n):", *rows]
         relaxed = '"contract", "nsz", "afn"' if self.loop.reductions else '"reassoc", "contract", "nsz", "afn"'
         imports += "".join(sorted(self.combiners))
+        if any("math." in line for line in rows):
+            imports = f"import math\n{imports}"
         head = _HEADER.format(imports=imports, relaxed=relaxed) + f"def loop({', '.join(['n', 'w', *parameters])}):"
         return "\n".join([head, *(f"    {line}" for line in lines)]) + "\n"
 
@@ -350,7 +352,7 @@ def touches(graph: Graph, loop: Loop) -> int:
     levels = ("element",) if loop.domain.width > 1 else ("element", "row")
     reads = {r for r in values if isinstance(r, Read) and r.level in levels and graph.nodes[r.node].op is not CONST}
     scalars = [graph.nodes[i].op.scalar or "" for i in loop.nodes]
-    return max(1, len(reads) + len(loop.stores) + sum(len(CALL.findall(scalar)) for scalar in scalars))
+    return max(1, len(reads) + len(loop.stores) + sum(map(n_calls, scalars)))
 
 
 def write_loop(graph: Graph, loop: Loop, add: bool = True) -> tuple[str, list[Any]]:

@@ -19,8 +19,13 @@ from ...ir.graph import Graph
 from ...ops.functions import POWER_OF
 from ..steps import Loop, Read
 
-CALL = re.compile(rf"\b({'|'.join({*FLOAT_FUNCTIONS, *WHOLE_FUNCTIONS})})\(")
+CALL = re.compile(rf"(?<![.\w])({'|'.join({*FLOAT_FUNCTIONS, *WHOLE_FUNCTIONS})})\(")
 """Calls of scalar functions in the expression of an op."""
+
+
+def n_calls(scalar: str) -> int:
+    """How many functions the expression of an op calls, those of the C library among them."""
+    return len(CALL.findall(scalar)) + scalar.count("math.")
 
 
 @dataclass(slots=True)
@@ -53,7 +58,7 @@ def plan_passes(graph: Graph, loop: Loop) -> list[PassPlan]:
             if i in nodes or isinstance(i, Read):
                 continue
             nodes.add(i)
-            is_dear = graph.nodes[i].op is POWER_OF or CALL.search(graph.nodes[i].op.scalar)
+            is_dear = graph.nodes[i].op is POWER_OF or n_calls(graph.nodes[i].op.scalar)
             if i in made and is_dear:
                 if i not in plan[made[i]].keep:
                     plan[made[i]].keep.append(i)

@@ -1,0 +1,58 @@
+"""The functions of the library together: in compiled kernels, and on rows of any number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from tests import requested
+from tests.ops.checks import close
+from tests.parity.library import numbers, special, trigonometry, units
+
+GROUPS: dict[str, Callable[[Any, Any, Any], list[Any]]] = {
+    made.__name__: made for made in (trigonometry, special, numbers, units)
+}
+COMPILED = ("units",)
+"""Whose kernels are compiled here; in the others each op has a test with its own."""
+
+
+def outcome(made: Callable[[Any, Any, Any], list[Any]], backend: str, as_cell: bool, batched: bool) -> list[Any]:
+    """Values and gradients of a group of functions for vectors of three lengths, and of matrices of three."""
+    rng = np.random.default_rng(4)
+    w = ab.Parameter(rng.normal(size=(9, 3)), "float64")
+
+    def total(x: Any) -> Any:
+        return ab.sum([(y * 0.1).sum() for y in made(ab, x, w[0, 0] * ab.ones(1, "float64"))])
+
+    fn = ab.cell(total) if as_cell else total
+    with ab.backend(backend):
+        results = ab.map(
+            lambda n: (fn(w[:n]), fn(w[:n, 0]), made(ab, w[:n, 1], w[0, :1])[0]), [2, 5, 3], batched=batched
+        )
+        ab.sum([a + b for a, b, _ in results]).backward()
+        values = [np.asarray(v) for group in ab.evaluate(results) for v in group]
+    return [*values, requested.host(w.grad)]
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_rows_of_any_number(name: str) -> None:
+    alone = outcome(GROUPS[name], requested.backend("numpy"), as_cell=False, batched=False)
+    for a, b in zip(outcome(GROUPS[name], requested.backend("numpy"), False, True), alone, strict=True):
+        close(a, b, 1e-8)
+    if name in COMPILED:
+        for a, b in zip(outcome(GROUPS[name], requested.backend("numba"), True, True), alone, strict=True):
+            close(a, b, 1e-8, "compiled")
+
+
+def test_shared_operands_that_are_compared() -> None:
+    w = ab.Parameter([[1.0, -2.0], [0.5, 3.0]])
+    with ab.backend(requested.backend("numpy")):
+        ab.sum(ab.map(lambda k: ab.logaddexp(w[:k], w[0, 0]).sum(), [2, 2])).backward()
+    x = np.array([[1.0, -2.0], [0.5, 3.0]])
+    slope = 2 / (1 + np.exp(1 - x))
+    slope[0, 0] += (2 - slope).sum()
+    np.testing.assert_allclose(requested.host(w.grad), slope, rtol=1e-6)

@@ -1,0 +1,119 @@
+"""The functions of the library: elementwise ones, nonlinearities and losses. Each case has several values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import autobatch as ab
+
+from .cases import function
+
+# Elementwise functions, which have the same names in both: `s` is one of the two.
+
+
+def trigonometry(s: Any, x: Any, y: Any) -> list[Any]:
+    z = s.tanh(x)
+    return [
+        *(s.sin(x), s.cos(x), s.tan(z), s.arcsin(z), s.arccos(z), s.arctan(x), s.arctan2(x, y), s.hypot(x, y)),
+        *(s.sinh(x), s.cosh(x), s.arcsinh(x), s.arccosh(1.5 + x * x), s.arctanh(z)),
+    ]
+
+
+def special(s: Any, x: Any, y: Any) -> list[Any]:
+    z = s.tanh(x)
+    return [
+        *(s.erf(x), s.erfc(x * 3.0), s.erfinv(z), s.lgamma(x * x + 0.1), s.digamma(x * 4.0), s.expm1(x)),
+        *(s.log1p(x * x), s.logaddexp(x * 9.0, y), s.xlogy(x, y * y)),
+    ]
+
+
+def numbers(s: Any, x: Any, y: Any) -> list[Any]:
+    return [
+        *(s.square(x), s.rsqrt(x * x + 0.5), s.reciprocal(x + 9.0), s.sign(x) * x, s.floor(x * 5.0) + x),
+        *(s.ceil(x * 5.0) - x, s.trunc(x * 5.0) * x, s.round(x * 5.0), s.clip(x, -0.7, 0.7), s.clip(x, min=0.1)),
+        *(s.clip(x, y - 0.5, y + 0.5), s.nan_to_num(x)),
+    ]
+
+
+def units(s: Any, x: Any, y: Any) -> list[Any]:
+    x = x * 3.0
+    return [
+        *(s.leaky_relu(x), s.leaky_relu(x, 0.2), s.prelu(x, y[:1]), s.elu(x), s.elu(x, alpha=0.7), s.celu(x, 1.3)),
+        *(s.selu(x), s.gelu(x), s.gelu(x, approximate="tanh"), s.silu(x), s.mish(x), s.softsign(x), s.hardtanh(x)),
+        *(s.hardtanh(x, -0.5, 2.0), s.relu6(x * 2.0), s.hardsigmoid(x), s.hardswish(x), s.log_sigmoid(x), s.isru(x)),
+    ]
+
+
+# Of an axis: what PyTorch does not have is written in it here.
+
+
+def gates(s: Any, x: Any, y: Any) -> list[Any]:
+    return [s.glu(x, -1), s.glu(x, 0), s.swiglu(x), s.maxout(x, 2), s.maxout(x, 2, 0)]
+
+
+def sparse(s: Any, x: Any, y: Any) -> list[Any]:
+    z = y * 0.0
+    return [*(s.sparsemax(x), s.sparsemax(y * 2.0, 0), s.entmax(x), s.entmax(y * 0.3, axis=0), s.sparsemax(z))]
+
+
+class Them:
+    """PyTorch, with what it lacks, and with `axis` for `dim`."""
+
+    def __init__(self, torch: Any) -> None:
+        self.torch = torch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.torch if hasattr(self.torch, name) else self.torch.nn.functional, name)
+
+    def prelu(self, x: Any, weight: Any) -> Any:
+        return self.torch.where(x > 0, x, weight * x)
+
+    def gelu(self, x: Any, approximate: str = "none") -> Any:
+        return self.torch.nn.functional.gelu(x, approximate=approximate)
+
+    def log_sigmoid(self, x: Any) -> Any:
+        return self.torch.nn.functional.logsigmoid(x)
+
+    def isru(self, x: Any) -> Any:
+        return x / (1 + x * x).sqrt()
+
+    def swiglu(self, x: Any) -> Any:
+        a, b = x.chunk(2, -1)
+        return a * self.torch.sigmoid(a) * b
+
+    def maxout(self, x: Any, pieces: int, axis: int = -1) -> Any:
+        return self.torch.stack([part.amax(axis) for part in x.split(pieces, axis)], axis)
+
+    def sparsemax(self, x: Any, axis: int = -1) -> Any:
+        z = x.sort(axis, descending=True).values
+        k = self.ranks(z, axis)
+        total = z.cumsum(axis)
+        n = (1 + k * z > total).sum(axis, keepdim=True)
+        return (x - (total.gather(axis, n - 1) - 1) / n).clamp(min=0)
+
+    def entmax(self, x: Any, axis: int = -1) -> Any:
+        x = x / 2
+        z = x.sort(axis, descending=True).values
+        k = self.ranks(z, axis)
+        mean, square = z.cumsum(axis) / k, (z * z).cumsum(axis) / k
+        threshold = mean - ((1 - k * (square - mean * mean)) / k).clamp(min=0).sqrt()
+        n = (threshold <= z).sum(axis, keepdim=True)
+        return (x - threshold.gather(axis, n - 1)).clamp(min=0) ** 2
+
+    def ranks(self, z: Any, axis: int) -> Any:
+        assert z.ndim == 1
+        return self.torch.arange(1, len(z) + 1)
+
+
+def cases(shape: tuple[int, ...], *groups: Any) -> list[Any]:
+    """A case for each group of functions of two operands of this shape."""
+    return [
+        function(
+            made.__name__, {"x": shape, "y": shape},
+            lambda x, made=made: made(ab, x.x, x.y), lambda t, x, made=made: made(Them(t), x.x, x.y),
+        )
+        for made in groups
+    ]  # fmt: skip
+
+
+LIBRARY = [*cases((5,), trigonometry, special, numbers, units), *cases((4, 4), gates), *cases((4,), sparse)]
