@@ -6,7 +6,7 @@ asked through `declare.recorder`.
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
 `index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`, `searching`;
 `composite` ops are made of others; `composing` declares functions as such, which are the library: `trigonometry`,
-`special` functions, `numbers` and `nonlinearities`; `attention` is between two lists of any
+`special` functions, `numbers`, `nonlinearities` and `losses`; `attention` is between two lists of any
 lengths; `pairs` has the matrix products of their pairs; `value` has the operators of tensors.
 """
 
@@ -18,6 +18,7 @@ from . import (
     functions,
     index,
     linalg,
+    losses,
     movement,
     nonlinearities,
     numbers,
@@ -42,6 +43,7 @@ __all__ = [
     "functions",
     "index",
     "linalg",
+    "losses",
     "movement",
     "nonlinearities",
     "numbers",

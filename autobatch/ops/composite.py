@@ -10,11 +10,11 @@ import numpy as np
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from ..base.types import LEADING, Type
 from .declare import Attrs, Op, Sample, apply, as_value, declare
-from .elementwise import STOP_GRADIENT, absolute, where
+from .elementwise import STOP_GRADIENT, absolute, equal, where
 from .functions import exp, log, sqrt
 from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
-from .reduce import LIST_SUM, MAX, MEAN, SUM, list_samples, normalise_axes
+from .reduce import LIST_SUM, MAX, MEAN, SUM, list_samples, normalise_axes, reduction
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -235,8 +235,18 @@ CROSS_ENTROPY = declare(
 )
 
 
-def cross_entropy(logits: TensorLike, index: Tensor | SupportsIndex) -> Tensor:
+def cross_entropy(
+    logits: TensorLike,
+    index: Tensor | SupportsIndex,
+    weight: TensorLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Negative log-likelihood of label `index` under softmax(`logits: f[classes]`); a scalar.
+
+    It is multiplied by the label's element of `weight: f[classes]`. With `label_smoothing` so much of the label's
+    probability is shared out among all classes, each weighted by its own (Szegedy et al. 2016, section 7). The loss of
+    label `ignore_index` is 0.
 
     Raises `OpIndexError` for a label outside the classes, negative ones included: here if it is a number, when it runs
     if it is a value. Raises `OpTypeError` for a label that is not an integer, and for logits of another rank.
@@ -248,6 +258,15 @@ def cross_entropy(logits: TensorLike, index: Tensor | SupportsIndex) -> Tensor:
     if isinstance(index, np.ndarray) and not index.ndim:
         index = index[()]
     check_whole("cross_entropy", index)
+    if ignore_index is not None:
+        is_ignored = equal(index, ignore_index)
+        if isinstance(index, int | np.integer):
+            index = 0 if index == ignore_index else index
+        else:
+            index = where(is_ignored, 0, as_value(index))
+        return where(is_ignored, 0.0, cross_entropy(logits, index, weight, None, label_smoothing))
+    if weight is not None or label_smoothing:
+        return _smoothed(logits, index, weight, label_smoothing)
     if isinstance(index, int | np.integer) and logits.ndim == 1:
         n, index = logits.shape[0], int(index)
         if not 0 <= index < n:
@@ -255,6 +274,19 @@ def cross_entropy(logits: TensorLike, index: Tensor | SupportsIndex) -> Tensor:
         if logits._type.layout != LEADING:  # of classes whose number varies, each is a row
             return logsumexp(logits) - logits[index]
     return apply(CROSS_ENTROPY, (logits, index))
+
+
+def _smoothed(logits: Any, index: Any, weight: Any, smoothing: float) -> Any:
+    """The loss of a label with weights, and of all classes."""
+    loss = cross_entropy(logits, index)
+    if weight is not None:
+        weight = as_value(weight)
+        loss = loss * weight[index]
+    if not smoothing:
+        return loss
+    others = -log_softmax(logits)
+    others = reduction("sum", others if weight is None else others * weight, None, False)
+    return loss * (1.0 - smoothing) + others * (smoothing / logits.shape[0])
 
 
 def _squared_error_body(x: Any, y: Any) -> Any:

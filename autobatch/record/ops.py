@@ -58,7 +58,7 @@ class _Case(NamedTuple):
 
 _UNARY = _Case("x.__class__ is Tensor and x._tape is tape", "(op, (), x._type)", ("x._id",))
 _LABELLED = _Case(
-    "index.__class__ is int and logits.__class__ is Tensor and logits._tape is tape",
+    "index.__class__ is int and logits.__class__ is Tensor and logits._tape is tape and not more and not options",
     '(op, (), logits._type, "i")', ("logits._id",), ("index",), check="0 <= index < logits._type.shape[0]",
 )  # fmt: skip
 _BINARY = (
@@ -152,7 +152,7 @@ def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
 
 split = _named(split, _split)
 concat = _named(concat, _concat)
-cross_entropy = _fast(composite.cross_entropy, CROSS_ENTROPY, _LABELLED, arguments="logits, index")
+cross_entropy = _fast(composite.cross_entropy, CROSS_ENTROPY, _LABELLED, arguments="logits, index, *more, **options")
 exp = _fast(functions.exp, EXP, _UNARY, arguments="x")
 log = _fast(functions.log, LOG, _UNARY, arguments="x")
 relu = _fast(functions.relu, RELU, _UNARY, arguments="x")

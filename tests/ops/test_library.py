@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import autobatch as ab
+from autobatch.errors import OpIndexError, OpTypeError
 from tests import requested
 from tests.ops.checks import close
-from tests.parity.library import numbers, special, trigonometry, units
+from tests.parity.library import losses, numbers, special, trigonometry, units
 
 GROUPS: dict[str, Callable[[Any, Any, Any], list[Any]]] = {
     made.__name__: made for made in (trigonometry, special, numbers, units)
@@ -56,3 +57,41 @@ def test_shared_operands_that_are_compared() -> None:
     slope = 2 / (1 + np.exp(1 - x))
     slope[0, 0] += (2 - slope).sum()
     np.testing.assert_allclose(requested.host(w.grad), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_losses_of_vectors_of_any_length(batched: bool) -> None:
+    rng = np.random.default_rng(2)
+    w = ab.Parameter(rng.normal(size=(8, 2)), "float64")
+    with ab.backend(requested.backend("numpy")):
+        found = ab.map(lambda n: ab.sum(losses(ab, w[:n, 0], w[:n, 1])), [4, 6, 5], batched=batched)
+        ab.sum(found).backward()
+        alone = [
+            float(ab.sum(losses(ab, ab.tensor(w.value[:n, 0], "float64"), ab.tensor(w.value[:n, 1], "float64"))))
+            for n in (4, 6, 5)
+        ]
+    np.testing.assert_allclose([float(y) for y in found], alone, rtol=1e-9)
+    GRADIENTS.append(requested.host(w.grad))
+    np.testing.assert_allclose(GRADIENTS[-1], GRADIENTS[0], rtol=1e-8, atol=1e-10)
+
+
+GRADIENTS: list[Any] = []
+"""Of the losses, batched and one by one."""
+
+
+def test_labels_that_are_ignored_or_wrong() -> None:
+    w = ab.Parameter([0.5, -1.0, 2.0])
+    with ab.backend(requested.backend("numpy")):
+        labels = ab.tensor([2, -100])
+        plain = ab.map(lambda k: ab.cross_entropy(w * 1.0, k, ignore_index=-100), [2, -100])
+        known = ab.map(lambda k: ab.cross_entropy(w * 1.0, labels[k], ignore_index=-100), [0, 1])
+        assert [float(x) for x in plain] == [float(x) for x in known] == [float(ab.cross_entropy(w, 2)), 0.0]
+        ab.cross_entropy(w * 1.0, -100, ignore_index=-100).backward()
+        assert requested.host(w.grad).tolist() == [0.0, 0.0, 0.0]
+    for wrong in (lambda: ab.nll_loss(w, 3), lambda: ab.multi_margin_loss(w, -1), lambda: ab.cross_entropy(w, 5, w)):
+        with pytest.raises(OpIndexError, match="out of range for 3 classes"):
+            wrong()
+    with pytest.raises(OpTypeError, match="setting"):
+        ab.elu(w, ab.tensor(1.0))
+    with pytest.raises(OpTypeError, match="halves"):
+        ab.glu(w)

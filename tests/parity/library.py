@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import autobatch as ab
@@ -56,6 +57,36 @@ def sparse(s: Any, x: Any, y: Any) -> list[Any]:
     return [*(s.sparsemax(x), s.sparsemax(y * 2.0, 0), s.entmax(x), s.entmax(y * 0.3, axis=0), s.sparsemax(z))]
 
 
+def losses(s: Any, x: Any, y: Any) -> list[Any]:
+    fixed, z, p, q = s.sigmoid(y).detach(), x * 2.0, s.sigmoid(x), s.sigmoid(y)
+    side = s.where(y > 0.0, y * 0.0 + 1.0, y * 0.0 - 1.0).detach()
+    return [
+        *(s.absolute_error(x, y), s.huber_loss(z, y), s.huber_loss(z, y, delta=0.5), s.smooth_l1_loss(z, y, beta=0.7)),
+        *(s.log_cosh(z, y), s.epsilon_insensitive(x, y, 0.3), s.binary_cross_entropy(p, q)),
+        *(s.binary_cross_entropy(p, q, weight=fixed), s.binary_cross_entropy_with_logits(z, q, pos_weight=fixed)),
+        *(s.binary_cross_entropy_with_logits(x, q, weight=fixed), s.focal_loss(x, q), s.focal_loss(x, q, -1.0, 1.5)),
+        *(s.hinge_loss(x, side), s.perceptron_loss(x, side), s.soft_margin_loss(x, side)),
+        *(s.hinge_embedding_loss(x, side), s.margin_ranking_loss(x, z * y, side, 0.1)),
+        *(s.kl_div(s.log_softmax(x, -1), s.softmax(y, -1)), s.kl_div(x, y, log_target=True)),
+        *(s.poisson_nll_loss(x, q), s.poisson_nll_loss(p, q * 4.0, log_input=False, full=True)),
+        *(s.gaussian_nll_loss(x, y, p), s.gaussian_nll_loss(x, y, p, full=True, eps=0.6)),
+        *(s.cosine_embedding_loss(x, y, 1), s.cosine_embedding_loss(x, y, -1, margin=-0.5)),
+        *(s.triplet_margin_loss(x, y, z), s.triplet_margin_loss(z, x, y, margin=2.0, p=3.0, swap=True)),
+        *(s.nll_loss(s.log_softmax(x, -1), 2), s.nll_loss(s.log_softmax(x, -1), 1, weight=fixed)),
+        *(s.multi_margin_loss(x, 2), s.multi_margin_loss(x, 1, p=2, margin=0.8, weight=fixed)),
+        *(s.softmax_margin_loss(x, 2, q), s.expected_cost(x, q), s.cross_entropy(x, 1, weight=fixed)),
+        *(s.cross_entropy(x, 3, label_smoothing=0.1), s.cross_entropy(x, 2, fixed, label_smoothing=0.2)),
+    ]
+
+
+SUMMED = {
+    *("huber_loss", "smooth_l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss"),
+    *("hinge_embedding_loss", "margin_ranking_loss", "kl_div", "poisson_nll_loss", "gaussian_nll_loss"),
+    "triplet_margin_loss",
+}
+"""Losses that PyTorch has by the same name."""
+
+
 class Them:
     """PyTorch, with what it lacks, and with `axis` for `dim`."""
 
@@ -63,7 +94,53 @@ class Them:
         self.torch = torch
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.torch if hasattr(self.torch, name) else self.torch.nn.functional, name)
+        found = getattr(self.torch if hasattr(self.torch, name) else self.torch.nn.functional, name)
+        return functools.partial(self.loss, getattr(self.torch.nn.functional, name)) if name in SUMMED else found
+
+    def loss(self, fn: Any, *args: Any, **options: Any) -> Any:
+        """A loss of one example, which has no leading axis: summed."""
+        return fn(*args, **options, reduction="sum")
+
+    def absolute_error(self, x: Any, y: Any) -> Any:
+        return (x - y).abs().sum()
+
+    def log_cosh(self, x: Any, y: Any) -> Any:
+        return self.torch.log(self.torch.cosh(x - y)).sum()
+
+    def epsilon_insensitive(self, x: Any, y: Any, epsilon: float) -> Any:
+        return self.torch.relu((x - y).abs() - epsilon).sum()
+
+    def focal_loss(self, x: Any, target: Any, alpha: float = 0.25, gamma: float = 2.0) -> Any:
+        p = self.torch.sigmoid(x)
+        loss = self.torch.nn.functional.binary_cross_entropy_with_logits(x, target, reduction="none")
+        loss = loss * (1 - (p * target + (1 - p) * (1 - target))) ** gamma
+        return ((alpha * target + (1 - alpha) * (1 - target)) * loss if alpha >= 0 else loss).sum()
+
+    def hinge_loss(self, x: Any, target: Any) -> Any:
+        return self.torch.relu(1 - target * x).sum()
+
+    def perceptron_loss(self, x: Any, target: Any) -> Any:
+        return self.torch.relu(-target * x).sum()
+
+    def cosine_embedding_loss(self, x: Any, y: Any, target: int, margin: float = 0.0) -> Any:
+        side = self.torch.tensor(target)
+        return self.torch.nn.functional.cosine_embedding_loss(x, y, side, margin)
+
+    def nll_loss(self, x: Any, index: int, weight: Any = None) -> Any:
+        return -x[index] * (1 if weight is None else weight[index])
+
+    def multi_margin_loss(self, x: Any, index: int, **options: Any) -> Any:
+        return self.torch.nn.functional.multi_margin_loss(x, self.torch.tensor(index), **options)
+
+    def softmax_margin_loss(self, x: Any, index: int, cost: Any) -> Any:
+        return self.torch.logsumexp(x + cost, -1) - x[index]
+
+    def expected_cost(self, x: Any, cost: Any) -> Any:
+        return (self.torch.softmax(x, -1) * cost).sum()
+
+    def cross_entropy(self, x: Any, index: int, weight: Any = None, label_smoothing: float = 0.0) -> Any:
+        label, loss = self.torch.tensor(index), self.torch.nn.functional.cross_entropy
+        return loss(x, label, weight, reduction="sum", label_smoothing=label_smoothing)
 
     def prelu(self, x: Any, weight: Any) -> Any:
         return self.torch.where(x > 0, x, weight * x)
@@ -116,4 +193,4 @@ def cases(shape: tuple[int, ...], *groups: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-LIBRARY = [*cases((5,), trigonometry, special, numbers, units), *cases((4, 4), gates), *cases((4,), sparse)]
+LIBRARY = [*cases((5,), trigonometry, special, numbers, units), *cases((4, 4), gates), *cases((4,), sparse, losses)]
