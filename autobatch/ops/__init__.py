@@ -6,8 +6,8 @@ asked through `declare.recorder`.
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
 `index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`, `searching`;
 `composite` ops are made of others; `composing` declares functions as such, which are the library: `trigonometry`,
-`special` functions, `numbers`, `nonlinearities` and `losses`; `attention` is between two lists of any
-lengths; `pairs` has the matrix products of their pairs; `value` has the operators of tensors.
+`special` functions, `numbers`, `matrices`, `nonlinearities` and `losses`; `attention` is between two
+lists of any lengths; `pairs` has the matrix products of their pairs; `value` has the operators of tensors.
 """
 
 from . import (
@@ -19,6 +19,7 @@ from . import (
     index,
     linalg,
     losses,
+    matrices,
     movement,
     nonlinearities,
     numbers,
@@ -44,6 +45,7 @@ __all__ = [
     "index",
     "linalg",
     "losses",
+    "matrices",
     "movement",
     "nonlinearities",
     "numbers",

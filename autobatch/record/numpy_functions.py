@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import op_error
-from ..ops import elementwise, functions, linalg, movement, numbers, scan, special, trigonometry
+from ..ops import elementwise, functions, linalg, matrices, movement, numbers, scan, special, trigonometry
 from ..ops.declare import apply, as_value
 from ..ops.value import Tensor
 from . import reductions
@@ -65,10 +65,6 @@ def _dot(a: Any, b: Any) -> Any:
     if len(b.shape) > 2:
         raise op_error("dot", "not for a second operand of rank 3 and more", repair="np.matmul says what is batched")
     return linalg.matmul(a, b)
-
-
-def _outer(a: Any, b: Any) -> Any:
-    return apply(elementwise.MUL, (movement.reshape(a, (-1, 1)), movement.reshape(b, (1, -1))))
 
 
 def _vstack(tup: Any) -> Any:
@@ -180,7 +176,13 @@ FUNCTIONS: dict[Function, Function] = {
     np.cumsum: lambda a, axis=None: scan.cumsum(as_value(a) if axis is not None else movement.reshape(a, -1), axis),
     np.matmul: linalg.matmul,
     np.dot: _dot,
-    np.outer: _outer,
+    np.outer: matrices.outer,
+    np.any: _reduction(matrices.any),
+    np.all: _reduction(matrices.all),
+    np.count_nonzero: _reduction(matrices.count_nonzero),
+    np.tril: lambda m, k=0: matrices.tril(m, k),
+    np.triu: lambda m, k=0: matrices.triu(m, k),
+    np.trace: lambda a, offset=0: matrices.trace(a, offset),
     # Shapes.
     np.shape: lambda a: as_value(a).shape,
     np.ndim: lambda a: len(as_value(a).shape),

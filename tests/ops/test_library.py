@@ -95,3 +95,21 @@ def test_labels_that_are_ignored_or_wrong() -> None:
         ab.elu(w, ab.tensor(1.0))
     with pytest.raises(OpTypeError, match="halves"):
         ab.glu(w)
+
+
+def test_questions_about_elements() -> None:
+    x = np.array([[0.0, 2.0, -1.0], [0.0, 0.0, 3.0]])
+    with ab.backend(requested.backend("numpy")):
+        t = ab.tensor(x) * 1.0
+        for axis in (None, 0, (0, 1)):
+            for name in ("any", "all", "count_nonzero"):
+                wanted, found = getattr(np, name)(x, axis), getattr(ab, name)(t, axis).numpy()
+                assert np.array_equal(found, wanted) and found.dtype == np.asarray(wanted).dtype
+        assert not bool(ab.any(t[:, :0])) and bool(ab.all(t[:, :0]))
+        rows = ab.map(lambda n: ab.one_hot(ab.tensor(list(range(n))), 3), [1, 3, 2])
+        assert [y.tolist() for y in rows] == [np.eye(3, dtype=int)[:n].tolist() for n in (1, 3, 2)]
+        with pytest.raises(OpIndexError):
+            ab.one_hot(ab.tensor([3]), 3).numpy()
+        w = ab.Parameter([0.0, 0.0])
+        ab.norm(w * 1.0).backward()
+        assert requested.host(w.grad).tolist() == [0.0, 0.0]

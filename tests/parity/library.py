@@ -57,6 +57,22 @@ def sparse(s: Any, x: Any, y: Any) -> list[Any]:
     return [*(s.sparsemax(x), s.sparsemax(y * 2.0, 0), s.entmax(x), s.entmax(y * 0.3, axis=0), s.sparsemax(z))]
 
 
+def matrices(s: Any, x: Any, y: Any) -> list[Any]:
+    return [
+        *(
+            s.tril(x),
+            s.tril(x, 1),
+            s.triu(x, -1),
+            s.trace(x @ y),
+            s.outer(x[0], y[1]),
+            s.cdist(x, y),
+            s.cdist(x, y, 1.0),
+        ),
+        *(s.norm(x), s.norm(x, 1, axis=0), s.norm(x, 3, axis=-1), s.norm(x, float("inf")), s.bmm(x[None], y[None])),
+        *(s.cosine_similarity(x, y), s.cosine_similarity(x, y, axis=0)),
+    ]
+
+
 def losses(s: Any, x: Any, y: Any) -> list[Any]:
     fixed, z, p, q = s.sigmoid(y).detach(), x * 2.0, s.sigmoid(x), s.sigmoid(y)
     side = s.where(y > 0.0, y * 0.0 + 1.0, y * 0.0 - 1.0).detach()
@@ -103,6 +119,12 @@ class Them:
 
     def absolute_error(self, x: Any, y: Any) -> Any:
         return (x - y).abs().sum()
+
+    def norm(self, x: Any, ord: float = 2, axis: Any = None) -> Any:
+        return self.torch.linalg.vector_norm(x, ord, axis)
+
+    def cosine_similarity(self, x: Any, y: Any, axis: int = -1) -> Any:
+        return self.torch.nn.functional.cosine_similarity(x, y, axis)
 
     def log_cosh(self, x: Any, y: Any) -> Any:
         return self.torch.log(self.torch.cosh(x - y)).sum()
@@ -193,4 +215,8 @@ def cases(shape: tuple[int, ...], *groups: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-LIBRARY = [*cases((5,), trigonometry, special, numbers, units), *cases((4, 4), gates), *cases((4,), sparse, losses)]
+LIBRARY = [
+    *cases((5,), trigonometry, special, numbers, units),
+    *cases((4, 4), gates, matrices),
+    *cases((4,), sparse, losses),
+]

@@ -56,7 +56,7 @@ ARGUMENTS: dict[str, tuple[Callable[..., Any], ...]] = {
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor"), (lambda f, x, y: f(x > 0, y > 0),)),
     "invert": (lambda f, x, y: f(x > 0),),
     **dict.fromkeys(
-        (*REDUCTIONS, "amax", "amin"),
+        (*REDUCTIONS, "amax", "amin", "any", "all"),
         (
             lambda f, x, y: f(x),
             lambda f, x, y: f(x, axis=0),
@@ -65,6 +65,7 @@ ARGUMENTS: dict[str, tuple[Callable[..., Any], ...]] = {
             lambda f, x, y: f(x, axis=None, out=None),
         ),
     ),
+    "count_nonzero": (lambda f, x, y: f(x > 0), lambda f, x, y: f(x, axis=1)),
     "pad": (lambda f, x, y: f(x, 1), lambda f, x, y: f(x, ((1, 0), (0, 2)))),
     **dict.fromkeys(("allclose", "array_equal"), (lambda f, x, y: f(x, X), lambda f, x, y: f(x, y))),
 }

@@ -1,0 +1,191 @@
+"""Functions of vectors and matrices that are made of products, sums and masks; norms, distances and counts."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ..base.errors import op_error
+from .composing import composite, normal
+from .declare import apply, as_value
+from .elementwise import MUL, STOP_GRADIENT, absolute, cast, equal, where
+from .functions import power, sqrt
+from .index import ARANGE, BOUNDED, INT64
+from .linalg import matmul
+from .movement import reshape
+from .numbers import truth
+from .reduce import reduction
+
+if TYPE_CHECKING:
+    from .value import Axis, Tensor, TensorLike
+
+
+def stop_gradient(x: TensorLike) -> Tensor:
+    """The same numbers, as a constant: no gradient flows through it; `x.detach()`.
+
+    >>> w = ab.Parameter(3.0)
+    >>> (w * ab.stop_gradient(w)).backward(); float(w.grad)
+    3.0
+    """
+    return apply(STOP_GRADIENT, (as_value(x),))
+
+
+def count_nonzero(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """How many elements over `axis` (all for None) are not 0: i64.
+
+    >>> int(ab.count_nonzero(ab.tensor([0.0, 2.0, 3.0])))
+    2
+    """
+    found: Tensor = reduction("sum", truth(x), axis, keepdims)
+    return cast(found, INT64)
+
+
+def any(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether an element over `axis` (all for None) is true, or not 0; False where there is none.
+
+    >>> bool(ab.any(ab.tensor([0.0, 2.0])))
+    True
+    """
+    return count_nonzero(x, axis, keepdims) > 0
+
+
+def all(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether all elements over `axis` (all for None) are true, or not 0; True where there is none.
+
+    >>> bool(ab.all(ab.tensor([0.0, 2.0])))
+    False
+    """
+    return equal(count_nonzero(equal(truth(x), False), axis, keepdims), 0)
+
+
+def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The `ord`-norm of the elements over `axis` (all for None), as the array API's `vector_norm`.
+
+    (Σ |x|^ord)^(1/ord); the largest or smallest |x| for inf and -inf, the number of elements that are not 0 for 0. The
+    derivative where all are 0 is 0.
+
+    >>> float(ab.norm(ab.tensor([3.0, 4.0]))), float(ab.norm(ab.tensor([3.0, -4.0]), ord=1))
+    (5.0, 7.0)
+    """
+    x = as_value(x)
+    if ord == 0:
+        counted = count_nonzero(x, axis, keepdims)
+        return cast(counted, x.dtype) if x.dtype.kind == "f" else counted
+    if math.isinf(ord):
+        return reduction("max" if ord > 0 else "min", absolute(x), axis, keepdims)
+    if ord == 1:
+        return reduction("sum", absolute(x), axis, keepdims)
+    total = reduction("sum", x * x if ord == 2 else power(absolute(x), float(ord)), axis, keepdims)
+    is_zero = equal(total, 0.0)
+    safe = where(is_zero, 1.0, total)
+    return where(is_zero, 0.0, sqrt(safe) if ord == 2 else power(safe, 1.0 / ord))
+
+
+def outer(a: TensorLike, b: TensorLike) -> Tensor:
+    """All products of an element of `a` and one of `b`, both flattened: of shape (n, m).
+
+    >>> ab.outer(ab.tensor([1.0, 2.0]), [3.0, 4.0]).tolist()
+    [[3.0, 4.0], [6.0, 8.0]]
+    """
+    return apply(MUL, (reshape(a, (-1, 1)), reshape(b, (1, -1))))
+
+
+def bmm(a: TensorLike, b: TensorLike) -> Tensor:
+    """Products of as many pairs of matrices: `a: f[n, i, j]`, `b: f[n, j, k]` → f[n, i, k].
+
+    >>> ab.bmm(ab.ones((2, 1, 3)), ab.ones((2, 3, 1))).tolist()
+    [[[3.0]], [[3.0]]]
+    """
+    a, b = as_value(a), as_value(b)
+    if len(a.shape) != 3 or len(b.shape) != 3 or a.shape[0] != b.shape[0]:
+        raise op_error("bmm", "expected f[n, i, j] and f[n, j, k]", got=f"{a.shape} and {b.shape}")
+    return matmul(a, b)
+
+
+def _positions(x: Any) -> tuple[Any, Any]:
+    """The numbers of the rows and columns of matrices."""
+    n, m = x.shape[-2:]
+    return reshape(apply(ARANGE, (x,), (n,)), (n, 1)), apply(ARANGE, (x,), (m,))
+
+
+def _check_matrix(name: str, x: Any) -> None:
+    if len(x.shape) < 2:
+        raise op_error(name, "expected a matrix", got=str(x._type))
+
+
+@composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
+def tril(x: TensorLike, k: int = 0) -> Tensor:
+    """Matrices with zeros above diagonal `k`, counted upwards from the main one.
+
+    >>> ab.tril(ab.ones((2, 2))).tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
+    x = as_value(x)
+    _check_matrix("tril", x)
+    rows, columns = _positions(x)
+    return where(columns <= rows + k, x, 0)
+
+
+@composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
+def triu(x: TensorLike, k: int = 0) -> Tensor:
+    """Matrices with zeros below diagonal `k`, counted upwards from the main one.
+
+    >>> ab.triu(ab.ones((2, 2))).tolist()
+    [[1.0, 1.0], [0.0, 1.0]]
+    """
+    x = as_value(x)
+    _check_matrix("triu", x)
+    rows, columns = _positions(x)
+    return where(columns >= rows + k, x, 0)
+
+
+@composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
+def trace(x: TensorLike, offset: int = 0) -> Tensor:
+    """Sum of the diagonal of matrices: of the last two axes.
+
+    >>> float(ab.trace(ab.tensor([[1.0, 5.0], [5.0, 2.0]])))
+    3.0
+    """
+    x = as_value(x)
+    _check_matrix("trace", x)
+    rows, columns = _positions(x)
+    found: Tensor = reduction("sum", where(equal(columns, rows + offset), x, 0), (-2, -1), False)
+    return found
+
+
+def cosine_similarity(x1: TensorLike, x2: TensorLike, axis: int = -1, eps: float = 1e-8) -> Tensor:
+    """x1 · x2 / (max(|x1|, eps) max(|x2|, eps)) along an axis.
+
+    >>> round(float(ab.cosine_similarity(ab.tensor([1.0, 1.0]), [1.0, 0.0])), 4)
+    0.7071
+    """
+    x1, x2 = as_value(x1), as_value(x2)
+    sizes = [norm(x, axis=axis) for x in (x1, x2)]
+    below = [where(size < eps, eps, size) for size in sizes]
+    found: Tensor = reduction("sum", x1 * x2, axis, False) / (below[0] * below[1])
+    return found
+
+
+def cdist(x1: TensorLike, x2: TensorLike, p: float = 2.0) -> Tensor:
+    """The `p`-norms of all differences of a row of `x1: f[n, d]` and one of `x2: f[m, d]`: f[n, m].
+
+    >>> ab.cdist(ab.tensor([[0.0, 0.0]]), ab.tensor([[3.0, 4.0]])).tolist()
+    [[5.0]]
+    """
+    x1, x2 = as_value(x1), as_value(x2)
+    if len(x1.shape) != 2 or len(x2.shape) != 2 or x1.shape[1] != x2.shape[1]:
+        raise op_error("cdist", "expected f[n, d] and f[m, d]", got=f"{x1.shape} and {x2.shape}")
+    (n, d), m = x1.shape, x2.shape[0]
+    return norm(reshape(x1, (n, 1, d)) - reshape(x2, (1, m, d)), p, axis=-1)
+
+
+def one_hot(index: TensorLike, num_classes: int) -> Tensor:
+    """1 at the place of each index, 0 elsewhere, on a new last axis: i64. Raises `OpIndexError` outside the classes.
+
+    >>> ab.one_hot([2, 0], 3).tolist()
+    [[0, 0, 1], [1, 0, 0]]
+    """
+    index = as_value(index)
+    known = apply(BOUNDED, (index,), (num_classes, 0))
+    classes = apply(ARANGE, (known,), (num_classes,))
+    return cast(equal(reshape(known, (*index.shape, 1)), classes), INT64)
