@@ -59,12 +59,14 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
+	rm -rf build *.egg-info autobatch/record/compiled.c autobatch/record/compiled.*.so
 	rm -rf $(VENV) .ci/venvs .bench-dynet .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find autobatch tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp per extra. Creating the environment again over a half-made one is harmless.
-$(VENV)/.installed-%: pyproject.toml $(VENV)/.created
+$(VENV)/.installed-%: pyproject.toml setup.py autobatch/record/compiled.pyx $(VENV)/.created
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[$*]"
+	@$(BIN)/python -c "from autobatch.record.choice import recorder; print('autobatch: the', recorder, 'recorder runs')"
 	@touch $@
 
 $(VENV)/.created:

@@ -115,6 +115,7 @@ from .schedule.policies import set_schedule
 from .record import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on tensors)
 from .record.attention import attention
 from .record.cells.cell import cell, disable_cells
+from .record.choice import recorder
 from .record.convolution import conv1d, pad
 from .record.creation import constant, full, ones, zeros
 from .record.grad import grad, value_and_grad
@@ -257,6 +258,7 @@ __all__ = [
     "profile",
     "random_state",
     "reciprocal",
+    "recorder",
     "relu",
     "relu6",
     "reshape",

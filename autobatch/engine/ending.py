@@ -55,7 +55,8 @@ def _let_go(tape: Recording | None) -> None:
     tape.constants, tape.holders = constants, []
     tape.arrays = tape.plan_cache = tape.operands = tape.targets = tape.table = None
     tape.signatures, tape.number, tape.imports, tape.links, tape.held, tape.results = [], {}, {}, _NO_LINKS, [], set()
-    tape.codes, tape.places, tape.beyond, tape.blocks = [(0, None)], [], [], []
+    tape.codes, tape.blocks = [(0, None)], []
+    tape.drop_places()
 
 
 def _still_held(places: dict[int, int], copies: Any, held: Sequence[RecordedTensor]) -> tuple[dict[int, int], Any]:

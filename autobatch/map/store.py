@@ -42,7 +42,7 @@ _BY_VALUE = frozenset((int, float, str, bytes, bool, type(None), np.bool_, np.in
 _LEFT_AFTER_EVICTION = 0.75
 _VALUES = 2 * len(set(RANGES.values()))  # the column of the table that counts values
 
-_new = object.__new__
+_new: Any = RecordedTensor.__new__
 
 
 def keys_of(columns: Sequence[Sequence[Any]]) -> list[Any]:

@@ -20,7 +20,7 @@ from ..record.shared import Shared
 from ..record.tape import Recording
 from ..record.tensor import RecordedTensor
 
-_new = object.__new__
+_new: Any = RecordedTensor.__new__
 
 
 @dataclass(slots=True)

@@ -3,9 +3,9 @@
 In: calls of ops and cells. Out: lists of integers that become a `Tape` at a flush. Nothing is optimised, scheduled or
 computed here; a value is forced by the hooks of `forcing`.
 
-In reading order: `context` (modes); `shared` (values that are the same for every example), `creation`, `expressions`
-and `parameter`; `operands` (what the signatures of a recording share); `signature` (what nodes have in common that
-share a launch) and the `decisions` about it; `forcing`;
+In reading order: `choice` (of the recorder: `compiled`, in Cython, or in Python); `context` (modes); `shared` (values
+that are the same for every example), `creation`, `expressions` and `parameter`; `operands` (what the signatures of a
+recording share); `signature` (what nodes have in common that share a launch) and the `decisions` about it; `forcing`;
 `tensor` (values of an example); `tape` (the open recording) with `tensor_list` (recycled tensors) and `assemble` (its
 lists become arrays); `nodes` (appending a node); `links` (values of other recordings) and `views`; `op_signatures`,
 `lengths` (which vary), `layouts` (rows of any number as views) and `pairs` (of rows and columns); `recorder` (the

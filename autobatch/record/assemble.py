@@ -57,7 +57,8 @@ def nodes_of(
 
 def listed(recording: Recording, name: str, dtype: Any) -> Array:
     """One of the lists as an array, with what blocks put into it."""
-    own = as_int32(recording.stream) if name == "stream" else np.array(getattr(recording, name), dtype)
+    entries = getattr(recording, name)
+    own = as_int32(entries) if name == "stream" and isinstance(entries, list) else np.array(entries, dtype)
     if not recording.blocks:
         return own
     parts: list[Array] = []

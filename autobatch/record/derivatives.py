@@ -86,7 +86,6 @@ class Sweep:
         self.sources = sources
         self.parameters = parameters
         self.known_parameters = set(parameters)
-        self.replayed: dict[int, RecordedTensor] | None = None
         self.dependent: set[int] = {s._id for s in sources}  # values that depend on what is differentiated
         self.rows: dict[int, Shared] = {}  # those of them that are shared values
         self.parts: dict[int, list[Any]] = {}  # cotangents of a value
@@ -161,14 +160,6 @@ class Sweep:
                 )
         return self.reaching[x]
 
-    def _tensor(self, v: int) -> RecordedTensor:
-        found = self.tape.tensors[v]
-        if found is None:  # it was replayed
-            if self.replayed is None:
-                self.replayed = {t._id: t for t in self.tape.replayed}
-            found = self.replayed[v]
-        return found
-
     # Node by node.
 
     def _reverse(self, node: _Node) -> None:
@@ -180,15 +171,15 @@ class Sweep:
         if s.kind == CONCAT_ROWS:
             at = 0
             for a in node.slots[0]:
-                type = self._tensor(a)._type
+                type = self.tape.type_of(a)
                 if self._depends(a):
                     self._give(a, view_rows(g, at, 1, type.rows, "pick" if s.attrs[0] == "stack" else "slice", type))
                 at += type.rows
             return
-        ints = self.tape.ints[node.ints : node.ints + 3]
+        ints = list(self.tape.ints[node.ints : node.ints + 3])
         a = node.slots[0][0]
-        if ints == [0, 1, self._tensor(a)._type.rows]:
-            self._give(a, view_rows(g, 0, 1, ints[2], "slice", self._tensor(a)._type))
+        if ints == [0, 1, self.tape.type_of(a).rows]:
+            self._give(a, view_rows(g, 0, 1, ints[2], "slice", self.tape.type_of(a)))
         else:
             rows = row_numbers([*ints, *self.tape.ints[node.ints + 3 : node.ints + 3 + ints[2]]])
             self.pieces.setdefault(a, []).append((rows.tolist(), _plain(g)))
@@ -199,7 +190,7 @@ class Sweep:
         cotangents = []
         for v in node.values:
             g = self._total(v)
-            cotangents.append(self._zeros(self._tensor(v)._type) if g is None else g)
+            cotangents.append(self._zeros(self.tape.type_of(v)) if g is None else g)
         is_wanted = any(self._depends(v) for slot in node.slots for v in slot)
         of_rows = found.slots if is_wanted else ()
         for k, result in found.passed if is_wanted else ():
@@ -222,16 +213,16 @@ class Sweep:
         how = "pick" if element.ndim < 2 and not element.layout else "slice"
         for e, a in enumerate(node.slots[k]):
             if self._depends(a):
-                self._give(a, view_rows(g, e * element.rows, 1, element.rows, how, self._tensor(a)._type))
+                self._give(a, view_rows(g, e * element.rows, 1, element.rows, how, self.tape.type_of(a)))
 
     def _write_rows(self, found: Derivative, node: _Node, cotangents: list[RecordedTensor]) -> list[RecordedTensor]:
         operands: list[Any] = []
         for (kind, k), slot in zip(found.reads, found.rows.slots, strict=True):
             if kind == ROWS:
-                values = [self._tensor(a) for a in node.slots[k]]
+                values = [self.tape.tensor(a) for a in node.slots[k]]
                 operands.append(values if slot.kind == LIST else values[0])
             else:
-                x = cotangents[k] if kind == COTANGENT else self._tensor(node.values[k])
+                x = cotangents[k] if kind == COTANGENT else self.tape.tensor(node.values[k])
                 operands.append(_elements(x, slot.type) if slot.kind == LIST else x)
 
         ints = self.tape.ints[node.ints : node.ints + found.rows.n_ints]
@@ -240,7 +231,7 @@ class Sweep:
         def type_of(number: int, result: Result) -> Type:
             slots = node.signature.slots
             if number < len(found.slots) and slots[found.slots[number]].kind != LIST:
-                return self._tensor(node.slots[found.slots[number]][0])._type
+                return self.tape.type_of(node.slots[found.slots[number]][0])
             if result.rule in (AS_SLOT, PER_ELEMENT):
                 x = operands[result.ref]
                 n = len(x) if isinstance(x, list) else x._type.rows
@@ -285,9 +276,9 @@ class Sweep:
             values: list[RecordedTensor] = []
             for one in nodes:
                 if kind == ROWS:
-                    values += [self._tensor(a) for a in one.node.slots[k]]
+                    values += [self.tape.tensor(a) for a in one.node.slots[k]]
                 else:
-                    x = self._tensor(one.node.values[k]) if kind == RESULT else one.of[kind][k]
+                    x = self.tape.tensor(one.node.values[k]) if kind == RESULT else one.of[kind][k]
                     is_split = slot.kind == LIST and x._type.rows != slot.type.rows
                     values += _elements(x, slot.type) if is_split else [x]
             operands.append(values if slot.kind == LIST else _joined([_plain(x) for x in values], self.tape))
@@ -327,7 +318,7 @@ class Sweep:
     def _give(self, a: int, g: Any) -> None:
         """Add to the cotangent of a value, which lies as the value does."""
         if self._depends(a):
-            self.parts.setdefault(a, []).append(laid_out(g, self._tensor(a)._type.layout))
+            self.parts.setdefault(a, []).append(laid_out(g, self.tape.type_of(a).layout))
 
     def _give_shared(self, x: Shared, g: Any) -> None:
         if g is not None:
@@ -336,7 +327,7 @@ class Sweep:
     def _total(self, v: int) -> Any:
         """The cotangent of a value, all of whose readers were reversed; None where there is none."""
         parts = self.parts.pop(v, [])
-        type = self._tensor(v)._type
+        type = self.tape.type_of(v)
         if v in self.pieces:
             whole = self._from_pieces(self.pieces.pop(v), type)
             parts.append(view_rows(whole, 0, 1, type.rows, "slice", type))

@@ -15,6 +15,7 @@ from ..ir.trace import Builder
 from ..run.earlier import Brought, address_of, bring, carried, table_of_blocks, table_of_run
 from ..run.execute import HostRun
 from ..schedule.structures import KERNEL, Result, Tape
+from .choice import compiled as chosen
 from .context import refuse_if_kept
 from .nodes import SCOPE, compiled, write, writing
 from .parameter import Buffer, Parameter
@@ -63,7 +64,7 @@ def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
     if x.__class__ not in SHARED_CLASSES:
         return None
     at = tape.shared_rows.get((x, tape.cache is tape.caches[True]))
-    return None if at is None else tape.tensors[at]
+    return None if at is None else tape.tensor(at)
 
 
 # Values of earlier recordings.
@@ -122,25 +123,48 @@ def _source(old: Recording, value: int, tape: Recording) -> int | None:
     return number
 
 
-local: Any = compiled(
-    "def local(x, tape):",
-    [
-        "if tape.is_aside: return x",
-        "old = x._tape",
-        "key = old.serial, x._id",
-        "known = tape.imports.get(key)",
-        "if known is not None: return tape.tensors[known]",
-        "if old.failed and x._id in old.failed: raise old.failed[x._id]",
-        "if old.state is not DONE and not old.is_constant: return x",
-        "source, number = tape.sources.get(old), tape.cache.get(x._type)",
-        "if source is None: source = source_of(old, x._id, tape)",
-        "if source is None: return x",
-        "if number is None: number = payload_number(x._type, tape)",
-        *writing("number", (), ["x._type"], frame="getframe(2)", linked=("source", "x._id", "n")),
-        "tape.imports[key] = n",
-        "return r0",
-    ],
-    {**SCOPE, "DONE": DONE, "source_of": _source, "payload_number": _payload_number},
+def linked_tensor(x: RecordedTensor, tape: Recording) -> RecordedTensor:
+    """What `local` does where this recording has no tensor for it yet."""
+    old = x._tape
+    if old.failed and x._id in old.failed:
+        raise old.failed[x._id]
+    if old.state is not DONE and not old.is_constant:
+        return x
+    source, number = tape.sources.get(old), tape.cache.get(x._type)
+    if source is None:
+        source = _source(old, x._id, tape)
+    if source is None:
+        return x
+    if number is None:
+        number = _payload_number(x._type, tape)
+    found = write(tape, number, (), (x._type,), array=(source, x._id, tape.count))[0]
+    tape.imports[old.serial, x._id] = found._id
+    return found
+
+
+local: Any = (
+    compiled(
+        "def local(x, tape):",
+        [
+            "if tape.is_aside: return x",
+            "old = x._tape",
+            "key = old.serial, x._id",
+            "known = tape.imports.get(key)",
+            "if known is not None: return tape.tensor(known)",
+            "if old.failed and x._id in old.failed: raise old.failed[x._id]",
+            "if old.state is not DONE and not old.is_constant: return x",
+            "source, number = tape.sources.get(old), tape.cache.get(x._type)",
+            "if source is None: source = source_of(old, x._id, tape)",
+            "if source is None: return x",
+            "if number is None: number = payload_number(x._type, tape)",
+            *writing("number", (), ["x._type"], frame="getframe(2)", linked=("source", "x._id", "n")),
+            "tape.imports[key] = n",
+            "return r0",
+        ],
+        {**SCOPE, "DONE": DONE, "source_of": _source, "payload_number": _payload_number},
+    )
+    if chosen is None
+    else chosen.here
 )
 """The tensor of this recording that stands for one of an earlier recording, where that can be read from where it lies;
 else the same tensor, which `value_number` then links or refuses. It is called by what the user calls."""
@@ -243,7 +267,7 @@ def linked_outside(tape: Recording) -> dict[int, Any]:
     if not tape.linked:
         return {}
     source, value, here = np.array(tape.linked, np.int64).reshape(-1, 3).T
-    types = [tape.tensors[id]._type for id in here.tolist()]
+    types = [tape.type_of(id) for id in here.tolist()]
     rows, row_bytes = np.array([t.rows for t in types]), np.array([t.width * t.dtype.itemsize for t in types])
     brought = bring(_addresses(tape), _lengths(tape), source, value, here, rows, row_bytes)
     arrays = _as_arrays(brought, types)
@@ -312,7 +336,7 @@ def shared_row(
             at = _new_row(inner, tape, frozen, place or user_place())
             known[inner, frozen] = at
         known[x, frozen] = at
-    return tape.tensors[at]
+    return tape.tensor(at)
 
 
 def _new_row(x: Shared, tape: Recording, frozen: bool, place: tuple[CodeType | None, int]) -> int:

@@ -54,11 +54,9 @@ class no_grad:
 def follow() -> None:
     """Let the open recording follow the mode of another context, which goes on now."""
     tape = state.tape
-    if tape is not None:
-        cache = tape.caches[is_frozen()]
-        if tape.cache is not cache:
-            tape.frozen_from = tape.count
-            tape.cache = cache
+    if tape is not None and tape.cache is not tape.caches[is_frozen()]:
+        tape.frozen_from = tape.count
+        tape.set_frozen(is_frozen())
 
 
 def freeze(flag: bool) -> None:
@@ -67,7 +65,7 @@ def freeze(flag: bool) -> None:
     if tape is not None:
         if flag and not is_frozen():
             tape.frozen_from = tape.count
-        tape.cache = tape.caches[flag]
+        tape.set_frozen(flag)
         if state.frozen_tasks:
             tape.room = GUARDED
     frozen.set(flag)

@@ -6,13 +6,14 @@ Both keep to the protocol of `tape`: what can fail comes before `count` is `WRIT
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any
 
 from ..base.errors import user_place
 from ..base.tracebacks import PACKAGE
 from ..base.types import Array, Type
+from .choice import compiled as chosen
 from .tape import WRITING, Recording
 from .tensor import RecordedTensor
 
@@ -20,7 +21,7 @@ SCOPE: dict[str, Any] = {"WRITING": WRITING, "getframe": sys._getframe, "Tensor"
 """What generated lines need."""
 
 
-def write(
+def _write(
     tape: Recording,
     number: int,
     operands: Sequence[int],
@@ -68,6 +69,9 @@ def write(
     return made
 
 
+write: Callable[..., list[RecordedTensor]] = _write if chosen is None else chosen.write
+
+
 def writing(
     number: str,
     operands: Sequence[str],
@@ -113,9 +117,13 @@ def compiled(header: str, lines: Sequence[str], scope: dict[str, Any]) -> Any:
     return scope[header.removeprefix("def ").partition("(")[0]]
 
 
-write_known: Any = compiled(
-    "def write_known(tape, known, operands, frame):",
-    [*writing("known[0]", ["*operands"], ["known[1]"], frame="frame"), "return r0"],
-    dict(SCOPE),
+write_known: Any = (
+    compiled(
+        "def write_known(tape, known, operands, frame):",
+        [*writing("known[0]", ["*operands"], ["known[1]"], frame="frame"), "return r0"],
+        dict(SCOPE),
+    )
+    if chosen is None
+    else chosen.write_known
 )
 """Write a node of one result whose signature's number and type this tape knows; it is recorded by this frame."""

@@ -23,15 +23,29 @@ from .signature import Signature
 
 def op_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> tuple[Signature, Type]:
     """The signature of an op on operands of these kinds, from the cache of its first shared operand or of all."""
-    shared = youngest_of(keys)
-    cache = signatures if shared is None else shared._signatures
-    key = (op, hashable(attrs), keys, frozen, default_dtype())
+    cache, key = _place(op, keys, attrs, frozen)
     found = cache.get(key)
     if found is None:
         signature, type = _make_signature(op, keys, attrs, frozen, lambda family, n: varies(cache, family, n, key))
         same = cache.setdefault(signature.key(), (signature, type))[0]  # another leading length is no other signature
         found = cache[key] = (same, type)
     return found
+
+
+def known_signature(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> tuple[Signature, Type] | None:
+    """What `op_signature` has given before for operands of these kinds; None where it was not asked."""
+    cache, key = _place(op, keys, attrs, frozen)
+    return cache.get(key)
+
+
+def _place(op: Op, keys: tuple[Any, ...], attrs: Attrs, frozen: bool) -> tuple[dict[Any, tuple[Signature, Type]], Any]:
+    """Where the signature of an op on operands of these kinds is kept, and under which key."""
+    shared = youngest_of(keys) if any(k.__class__ not in _NOT_SHARED for k in keys) else None
+    key = (op, hashable(attrs) if attrs else attrs, keys, frozen, default_dtype())
+    return signatures if shared is None else shared._signatures, key
+
+
+_NOT_SHARED = frozenset((Type, str, tuple))
 
 
 signatures: dict[Any, tuple[Signature, Type]] = {}

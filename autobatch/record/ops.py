@@ -1,7 +1,8 @@
 """Fast paths of recording: ops on tensors of the open recording whose signature it knows already.
 
-Each replaces the general function, and calls it in all other cases. They are generated:
-the lines that write a node stand in each, as a call would cost a tenth of the budget of an op. That of `tanh` is
+Each replaces the general function, and calls it in all other cases. They are those of `compiled`, or for the recorder
+in Python generated: the lines that write a node stand in each, as a call would cost a tenth of the budget of an op.
+That of `tanh` is
 
     def fast(x):
         tape = state.tape
@@ -34,8 +35,10 @@ from ..ops.movement import CONCAT, SLICE
 from ..ops.movement import concat as _concat
 from ..ops.movement import split as _split
 from ..ops.value import ShapeLike, Tensor, TensorLike
+from .choice import compiled
 from .links import SHARED_CLASSES, local
-from .nodes import SCOPE, compiled, write_known, writing
+from .nodes import SCOPE, write_known, writing
+from .nodes import compiled as generated
 from .parameter import Parameter
 from .shared import Shared
 from .tape import state
@@ -90,7 +93,7 @@ def _fast(slow: F, op: Op, *cases: _Case, arguments: str = "x, y", depth: int = 
         lines += [f"    if {question}: {x} = local({x}, tape)" for x, question in zip(read, is_earlier, strict=True)]
         lines += [f"    {line}" for line in known]
     scope = {**SCOPE, "state": state, "SHARED_CLASSES": SHARED_CLASSES, "op": op, "slow": slow, "local": local}
-    fast = compiled(f"def fast({arguments}):", [*lines, f"return slow({arguments})"], scope)
+    fast = generated(f"def fast({arguments}):", [*lines, f"return slow({arguments})"], scope)
     return _named(fast, slow)
 
 
@@ -112,6 +115,10 @@ def _looked_up(self: Any, index: Any) -> Any:
 
 
 def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
+    if compiled is not None:
+        pieces: list[Tensor] | None = compiled.pieces(SLICE, x, parts, axis)
+        if pieces is not None:
+            return pieces
     tape: Any = state.tape
     if x.__class__ is RecordedTensor and x._tape is not tape and tape is not None:
         x = local(x, tape)
@@ -132,6 +139,9 @@ def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
 
 
 def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
+    if compiled is not None:
+        joined = compiled.joined(CONCAT, xs, axis) if axis == 0 or axis == -1 else None
+        return _concat(xs, axis) if joined is None else joined
     tape: Any = state.tape
     if (axis == 0 or axis == -1) and (xs.__class__ is list or xs.__class__ is tuple):
         key: list[Any] = [CONCAT, (-1,)]
@@ -152,21 +162,38 @@ def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
 
 split = _named(split, _split)
 concat = _named(concat, _concat)
-cross_entropy = _fast(composite.cross_entropy, CROSS_ENTROPY, _LABELLED, arguments="logits, index, *more, **options")
-exp = _fast(functions.exp, EXP, _UNARY, arguments="x")
-log = _fast(functions.log, LOG, _UNARY, arguments="x")
-relu = _fast(functions.relu, RELU, _UNARY, arguments="x")
-sigmoid = _fast(functions.sigmoid, SIGMOID, _UNARY, arguments="x")
-softplus = _fast(functions.softplus, SOFTPLUS, _UNARY, arguments="x")
-sqrt = _fast(functions.sqrt, SQRT, _UNARY, arguments="x")
-tanh = _fast(functions.tanh, TANH, _UNARY, arguments="x")
 
-for _name, _op in (("add", ADD), ("sub", SUB), ("mul", MUL), ("truediv", DIV), ("matmul", MATMUL)):
-    _slow = getattr(Tensor, f"__{_name}__")
-    setattr(RecordedTensor, _slow.__name__, _fast(_slow, _op, *_BINARY))
-    setattr(Shared, _slow.__name__, _fast(_slow, _op, _SHARED_LEFT))
-for _name, _op in (("radd", ADD), ("rsub", SUB), ("rmul", MUL)):
-    _slow = getattr(Tensor, f"__{_name}__")
-    setattr(RecordedTensor, _slow.__name__, _fast(_slow, _op, _REFLECTED))
-Shared.__getitem__ = _named(_fast(_looked_up, LOOKUP, _ROW), Tensor.__getitem__)  # type: ignore[method-assign]
-Parameter._row_for_layer = _fast(_looked_up, LOOKUP, _ROW, depth=2)  # type: ignore[method-assign]
+
+def _unary(slow: F, op: Op) -> F:
+    return _fast(slow, op, _UNARY, arguments="x") if compiled is None else _named(compiled.unary(op, slow), slow)
+
+
+exp = _unary(functions.exp, EXP)
+log = _unary(functions.log, LOG)
+relu = _unary(functions.relu, RELU)
+sigmoid = _unary(functions.sigmoid, SIGMOID)
+softplus = _unary(functions.softplus, SOFTPLUS)
+sqrt = _unary(functions.sqrt, SQRT)
+tanh = _unary(functions.tanh, TANH)
+
+_OPERATORS = (("add", ADD), ("sub", SUB), ("mul", MUL), ("truediv", DIV), ("matmul", MATMUL))
+if compiled is None:
+    _arguments = "logits, index, *more, **options"
+    cross_entropy = _fast(composite.cross_entropy, CROSS_ENTROPY, _LABELLED, arguments=_arguments)
+    for _name, _op in _OPERATORS:
+        _slow = getattr(Tensor, f"__{_name}__")
+        setattr(RecordedTensor, _slow.__name__, _fast(_slow, _op, *_BINARY))
+        setattr(Shared, _slow.__name__, _fast(_slow, _op, _SHARED_LEFT))
+    for _name, _op in (("radd", ADD), ("rsub", SUB), ("rmul", MUL)):
+        _slow = getattr(Tensor, f"__{_name}__")
+        setattr(RecordedTensor, _slow.__name__, _fast(_slow, _op, _REFLECTED))
+    Shared.__getitem__ = _named(_fast(_looked_up, LOOKUP, _ROW), Tensor.__getitem__)  # type: ignore[method-assign]
+    Parameter._row_for_layer = _fast(_looked_up, LOOKUP, _ROW, depth=2)  # type: ignore[method-assign]
+else:
+    cross_entropy = _named(compiled.labelled(CROSS_ENTROPY, composite.cross_entropy), composite.cross_entropy)
+    compiled.install_operators([op for _, op in _OPERATORS], Tensor)
+    for _name, _op in _OPERATORS:
+        _slow = getattr(Tensor, f"__{_name}__")
+        setattr(Shared, _slow.__name__, _named(compiled.shared_left(_op, _slow), _slow))
+    Shared.__getitem__ = _named(compiled.row(_looked_up), Tensor.__getitem__)  # type: ignore[method-assign]
+    Parameter._row_for_layer = compiled.row(_looked_up)  # type: ignore[method-assign]

@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..base.errors import OpIndexError, op_error, user_error
-from ..base.types import LEADING, Array, promote
+from ..base.errors import OpIndexError, of_library, op_error, user_error, user_place
+from ..base.types import LEADING, Array, Type, promote
 from ..ir.graph import NODE
 from ..ir.trace import Builder, in_range, no_operand
 from ..ir.tracers import TracedList, Tracer
 from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
 from ..ops.index import LOOKUP, WINDOW
+from ..ops.linalg import MATMUL
 from ..ops.movement import STACK, slice_axis
 from ..ops.value import Tensor, TensorLike
+from .choice import compiled
 from .creation import as_array, holds_tensors
 from .layouts import MOVES, as_operand, as_view, laid_alike
-from .links import SHARED_CLASSES, lift, local, shared_row, value_number
+from .lengths import switched
+from .links import SHARED_CLASSES, lift, linked_tensor, local, shared_row, value_number
 from .nodes import write, write_known
-from .op_signatures import list_signature, op_signature
+from .op_signatures import known_signature, list_signature, op_signature
 from .pairs import as_pairs
 from .shared import Constant, Expression, Shared
-from .tape import current_tape, state
+from .tape import Recording, current_tape, state
 from .tensor import RecordedTensor
 from .views import has_rows, laid_out, slice_rows
 
@@ -77,7 +80,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
             for x in values
         )
         return state.builder.record(op, tuple(constants), attrs)
-    known = _record_known(op, operands, attrs)
+    known = record_known(op, operands, attrs)
     if known is not None:
         return known
     if any(isinstance(x, list | tuple) and holds_tensors(x) for x in operands):
@@ -160,13 +163,41 @@ def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTe
             keys.append("f")
         else:
             return None
-    hit = tape.cache.get(tuple(keys))
+    key = tuple(keys)
+    hit = tape.cache.get(key) or learned(tape, key)
     if hit is None or (not ids and (tape.is_interrupted or tape.is_aside)):
         return None
     return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
 
 
-def record_known_list(kind: str, values: Any) -> RecordedTensor | None:
+def learned(tape: Recording, key: tuple[Any, ...]) -> tuple[int, Type] | None:
+    """What a recording has under this key from now on, if another one had an op on such operands; else None.
+
+    None, too, for ops that may be views, and where a host input may lie as what it meets: the general path sees to it.
+    """
+    op, attrs = key[:2]
+    kinds: list[Any] = list(key[2:])
+    if op in MOVES:
+        return None
+    lies_as_rows = is_vector = False
+    for k, x in enumerate(kinds):
+        if x.__class__ is Type:
+            lies_as_rows |= x.layout != LEADING
+            is_vector |= x.ndim == 1 and x.layout == LEADING
+        elif x.__class__ in SHARED_CLASSES:
+            kinds[k] = x.operand  # type: ignore[attr-defined]
+            if kinds[k] is None:
+                return None
+    if is_vector and (lies_as_rows or op is MATMUL):
+        return None
+    found = known_signature(op, tuple(kinds), attrs, tape.cache is tape.caches[True])
+    if found is None:
+        return None
+    hit = tape.cache[key] = tape.signature_number(found[0]), found[1]
+    return hit
+
+
+def _record_known_list(kind: str, values: Any) -> RecordedTensor | None:
     """sum, mean or max over tensors of this recording, of one type, where it knows how; else None."""
     tape = state.tape
     if tape is None or tape.is_aside or len(values) < 2:
@@ -187,6 +218,12 @@ def record_known_list(kind: str, values: Any) -> RecordedTensor | None:
         ids.append(x._id)
     hit = tape.cache.get(("list", kind, type))
     return None if hit is None else write_known(tape, hit, ids, sys._getframe(2))
+
+
+record_known = _record_known if compiled is None else compiled.record_known
+record_known_list = _record_known_list if compiled is None else compiled.record_known_list
+if compiled is not None:
+    compiled.install(RecordedTensor, SHARED_CLASSES, of_library, switched, learned, linked_tensor, user_place)
 
 
 def record_list(kind: str, values: Sequence[Any]) -> Any:

@@ -22,13 +22,13 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..base.errors import CellError, RecordingError, line_of, of_library, user_error, user_place
 from ..base.tasks import Task, current_task
-from ..base.types import Array, Type, on_change
+from ..base.types import FLOATS, Array, Type, default_dtype, on_change
 from ..ir.trace import Builder
 from ..run.device.layout import DeviceRun
 from ..run.earlier import Brought
@@ -38,6 +38,7 @@ from ..run.one_by_one import LoopRun
 from ..schedule.merged import HasGraph, Piece
 from ..schedule.structures import Expansion, Tape
 from .assemble import nodes_of, signature_table
+from .choice import compiled
 from .context import is_frozen
 from .forced_values import Forcing
 from .operands import OperandSet
@@ -45,7 +46,7 @@ from .parameter import now
 from .shared import Shared
 from .signature import Signature
 from .tensor import RecordedTensor
-from .tensor_list import AHEAD, GUARDED, TensorList
+from .tensor_list import GUARDED, TensorList
 
 OPEN, DONE, ENDED = "open", "done", "ended"
 
@@ -92,32 +93,24 @@ class Recording(TensorList):
     """What one thread, or asyncio task, recorded since the last flush; after the flush also its run."""
 
     __slots__ = (
-        "__weakref__", "arrays", "beyond", "blocks", "born", "brought", "by_array", "cache", "caches", "codes",
-        "constants", "examples", "failed", "floats", "forcing", "frozen_from", "held", "holders", "imports", "ints",
-        "is_aside", "is_constant", "left", "lines", "linked", "links", "moment", "number", "operands", "outside",
-        "payloads", "places", "plan_cache", "policy", "results", "row_types", "run", "serial", "shared_rows",
-        "signatures", "sources", "state", "stream", "sweeps", "table", "tables", "targets", "task", "thread",
-        "unbatched", "user_code",
+        "__weakref__", "arrays", "blocks", "born", "brought", "by_array", "caches", "constants", "examples", "failed",
+        "forcing", "frozen_from", "held", "holders", "is_constant", "left", "lines", "linked", "links", "moment",
+        "number", "operands", "outside", "payloads", "plan_cache", "policy", "results", "row_types", "run",
+        "shared_rows", "signatures", "sources", "state", "sweeps", "table", "tables", "targets", "task", "thread",
+        "unbatched",
     )  # fmt: skip
 
     def __init__(self, frozen: bool, unbatched: bool, task: Task = None) -> None:
         super().__init__()
-        self.stream: list[int] = []
-        self.places: list[int] = []  # of each node, the instruction that recorded it
-        self.beyond: list[int] = []  # for each result beyond the first of a node the value before it
         self.codes: list[tuple[int, CodeType | None]] = [(0, None)]  # from which node on it is one of which code
-        self.ints: list[int] = []
-        self.floats: list[float] = []
         self.payloads: list[tuple[int, Array]] = []
         self.examples = 0  # of `ab.map`
-        self.user_code: CodeType | None = None  # the user's code that recorded last
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
         self.caches: dict[bool, dict[Any, Any]] = {False: {}, True: {}}  # which signature a call has: numbers, types
-        self.cache = self.caches[frozen]
+        self.set_frozen(frozen)
         self.shared_rows: dict[tuple[Any, bool], int] = {}  # values that shared ones are; whether as constants
         self.signatures: list[Signature] = []
         self.number: dict[Signature, int] = {}
-        self.imports: dict[tuple[int, int], int] = {}
         self.sources: dict[Recording, int] = {}  # earlier recordings whose values are read where they lie, by number
         self.tables: list[tuple[Array, int, Any]] = []  # where values of each source lie, its address, who owns these
         self.linked: list[int] = []  # of each such value: number of the source, value there, value here
@@ -154,6 +147,11 @@ class Recording(TensorList):
         self.is_aside = task is not None  # ops that read none of its values ask first whether they belong here
         self.unbatched = unbatched
 
+    def set_frozen(self, flag: bool) -> None:
+        """Record constants from now on, or values that have gradients."""
+        self.cache: dict[Any, Any] = self.caches[flag]
+        self.mode = flag + 2 * (default_dtype() != FLOATS[0])
+
     def signature_number(self, signature: Signature) -> int:
         """The tape's own small number of a signature."""
         found = self.number.get(signature)
@@ -185,8 +183,8 @@ class Recording(TensorList):
                 what = "a pending tensor of another asyncio task is used here, and a task is inside ab.no_grad()"
                 raise user_error(RecordingError, what, repair="force it there, or pass it on as x.numpy()")
             if not state.frozen_tasks:
-                self.room = len(self.tensors) - AHEAD
-            if id <= len(self.tensors) - AHEAD:
+                self.unguard()
+            if self.has_room(id):
                 return
         self.lengthen(id)
 
@@ -245,7 +243,7 @@ class Recording(TensorList):
         self.count = WRITING
         self.payloads += payloads
         self.blocks.append(block)
-        self.replayed += tensors
+        self.adopt(tensors)
         self.skip_to(after)
         self.count = after
 
@@ -260,7 +258,7 @@ class Recording(TensorList):
 
     def let_go(self) -> None:
         """Drop what is not needed once the recording has become arrays; the lines of its nodes stay."""
-        self.tensors, self.replayed, self.stream, self.ints, self.floats, self.beyond = [], [], [], [], [], []
+        self.drop()
         self.caches, self.cache, self.outside = {}, {}, {}
         self.sources, self.tables, self.linked, self.by_array, self.shared_rows = {}, [], [], [], {}
         nothing = np.zeros(0, np.int32)
@@ -341,6 +339,17 @@ class State(threading.local):
     fiber: Waits | None = None
     policy: str | None = None
 
+    if not TYPE_CHECKING and compiled is not None:
+
+        @property
+        def tape(self) -> Recording | None:
+            return compiled.get_open()
+
+        @tape.setter
+        def tape(self, tape: Recording | None) -> None:
+            compiled.set_open(tape)
+            self._tape = tape  # this one holds it; it was the argument's until here
+
     def __init__(self) -> None:
         self.known: Known | None = None  # of what was recorded before in the same `ab.map`
         self.ended: list[weakref.ref[Recording]] = []  # the last ones: they can still be explained
@@ -365,7 +374,7 @@ def current_tape() -> Recording:
         known, state.known = state.known, None
         if known is not None and state.depth:
             tape.caches, tape.number, tape.signatures, tape.row_types = known
-            tape.cache = tape.caches[is_frozen()]
+            tape.set_frozen(is_frozen())
         if state.frozen_tasks:
             tape.room = GUARDED
     return tape
@@ -379,7 +388,7 @@ def own_tape() -> Recording | None:
             state.others[tape.task] = tape
         tape = state.tape = state.others.pop(task, None)
         if tape is not None:
-            tape.cache = tape.caches[is_frozen()]
+            tape.set_frozen(is_frozen())
             if state.frozen_tasks:
                 tape.room = GUARDED
     return tape
@@ -404,6 +413,7 @@ def _forget_types() -> None:
     if state.tape is not None:
         for cache in state.tape.caches.values():
             cache.clear()
+        state.tape.set_frozen(is_frozen())
 
 
 on_change.append(_forget_types)

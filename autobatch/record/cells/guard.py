@@ -40,7 +40,7 @@ from ...base.module_epoch import Noted, epoch
 from ...ops.value import Tensor
 from ..shared import Expression, Shared
 from .facts import FOLLOWED, Content, Fact, Guard, can_be_weak, is_lasting
-from .reads import is_filled, is_installed, package_of, plain, reads_of, wrapped
+from .reads import FUNCTIONS, is_filled, is_installed, package_of, plain, reads_of, wrapped
 
 LARGE_ARRAY = 1 << 16
 """Bytes of an array from which on it counts by identity."""
@@ -177,7 +177,7 @@ class _Walk:
             self._array(x)
         elif isinstance(x, types.BuiltinFunctionType) or x.__class__.__module__.partition(".")[0] == "numpy":
             self._leaf(x)  # functions of NumPy have attributes, too
-        elif isinstance(x, types.FunctionType):
+        elif isinstance(x, FUNCTIONS):
             self._function(x, lasting)
         elif isinstance(x, types.MethodType):
             self.prints += ("method", self.token(x.__func__, lasting), self.token(x.__self__, False))

@@ -34,6 +34,7 @@ that is compared every call.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import threading
@@ -45,6 +46,7 @@ from ...base.errors import OpIndexError, user_error
 from ...base.module_epoch import changed, epoch
 from ...base.tracebacks import PACKAGE
 from ...ops.index import not_in_range
+from ..choice import compiled
 from ..links import known_row, local
 from ..nodes import SCOPE, writing
 from ..tape import state
@@ -98,7 +100,7 @@ class InlineCache:
         self.names = list(parameters)
         self.is_plain = all(p.kind is _PLAIN for p in parameters.values())
         self.is_method = next(iter(parameters), "") == "self"
-        self.paths: dict[tuple[Any, str, tuple[tuple[int, int], ...]], object] = {}
+        self.paths: dict[tuple[Any, Any, tuple[tuple[int, int], ...]], object] = {}
         self.watched: dict[tuple[int, str], _Watched] = {}
         self.lock = threading.RLock()  # Ctrl-C may come just before it is released; this thread can go on then
         self.made = itertools.count()
@@ -120,6 +122,10 @@ class InlineCache:
             **{x.__name__: x for x in (*kinds, id, len)},
         }
         self.scope: dict[str, Any] = {self.prefix + name: value for name, value in scope.items()}
+        if compiled is not None:
+            self.entry = compiled.Entry(cell, tuple(self.names) if self.is_plain else None, fn.__defaults__)
+            self.call = compiled.entry_function(self.entry)
+            return
         exec(self._compiled(), self.scope)
         self.call = self.scope.pop("call")
         if self.is_plain:
@@ -149,6 +155,13 @@ class InlineCache:
             if self.paths:
                 self._compile()
 
+    def _as_watched(self, watched: _Watched) -> tuple[Any, ...]:
+        """What is watched as `compiled.Entry` has it."""
+        holder, value = self.scope[f"{watched.name}h"], self.scope[f"{watched.name}v"]
+        if holder.__class__ is dict and watched.text.startswith(f"{watched.name}h["):
+            return holder, watched.argument, value, watched.is_weak
+        return None, functools.partial(watched.function, watched.argument), value, watched.is_weak
+
     def _value(self, watched: _Watched) -> Any:
         value = self.scope[f"{watched.name}v"]
         return value() if watched.is_weak else value
@@ -162,7 +175,7 @@ class InlineCache:
         """
         shape = _shape(structure, self.is_method)
         results = _results(outputs)
-        if shape is None or results is None or results.count("$") > AHEAD:
+        if shape is None or results is None or _count(results) > AHEAD:
             return None
         if self.is_plain and n_args != len(self.names):
             return None
@@ -177,6 +190,13 @@ class InlineCache:
         return token
 
     def _compile(self) -> None:
+        if compiled is not None:
+            self.entry.watched = [self._as_watched(one) for one in self.watched.values()]
+            self.entry.paths = [
+                compiled.Path(token, shape, results, _count(results), lengths, self.entry.cell)
+                for (shape, results, lengths), token in self.paths.items()
+            ]
+            return
         self.call.__code__ = next(c for c in self._compiled().co_consts if hasattr(c, "co_code"))
 
     def _compiled(self) -> Any:
@@ -220,14 +240,25 @@ def _is_tuple_of_tensors(p: Any) -> bool:
     return p[0] == "tuple" and p[1] is tuple and all(e[0] == "T" for e in p[2])
 
 
-def _results(outputs: Any) -> str | None:
-    """The results as an expression: tensors `$r0`, `$r1`, …, in tuples; None where something else is among them."""
+def _results(outputs: Any) -> Any:
+    """The results as numbers of the node's results, in nested tuples; None where something else is among them."""
     if outputs[0] == "leaf":
-        return f"$r{outputs[1]}"
+        return outputs[1]
     if outputs[0] != "parts" or outputs[1] is not tuple:
         return None
-    parts = [_results(part) for part in outputs[2]]
-    return None if None in parts else f"({''.join(f'{part}, ' for part in parts)})"
+    parts = tuple(_results(part) for part in outputs[2])
+    return None if None in parts else parts
+
+
+def _count(results: Any) -> int:
+    return sum(map(_count, results)) if isinstance(results, tuple) else 1
+
+
+def _expression(results: Any) -> str:
+    """The results as an expression: tensors `$r0`, `$r1`, …, in tuples."""
+    if isinstance(results, tuple):
+        return f"({''.join(f'{_expression(part)}, ' for part in results)})"
+    return f"$r{results}"
 
 
 class _FastPath:
@@ -243,7 +274,7 @@ class _FastPath:
         self,
         number: int,
         shape: tuple[Any, ...],
-        results: str,
+        results: Any,
         names: list[str] | None,
         differs: str,
         same_length: tuple[tuple[int, int], ...],
@@ -255,7 +286,7 @@ class _FastPath:
         self.floats: list[str] = []
         self.numbers: list[str] = []
         self.n_operands = 0
-        self.n_results = results.count("$")
+        self.n_results = _count(results)
         if names is None:
             names = [f"$a{k}" for k in range(len(shape))]
             self.lines = [f"while $tape is not None and not $named and $len($args) == {len(shape)}:"]
@@ -265,7 +296,7 @@ class _FastPath:
         for name, part in zip(names, shape, strict=True):
             self._argument(name, part)
         self.lines += [f"    if $len($x{a}l) != $len($x{b}l): break" for a, b in same_length]
-        self._look_up()
+        self._look_up(names[0] if "self" in shape else "None")
         self._check(differs, "self" in shape)
         self._record(results)
         fields = (*(object() for _ in self.keys), *(None for _ in range(self.n_results)))
@@ -346,7 +377,7 @@ class _FastPath:
         self.lines.append(f"    if $len({operands[-1]}l) != $len({name}): break")
         self.n_operands += len(operands)
 
-    def _look_up(self) -> None:
+    def _look_up(self, owner: str) -> None:
         """What the recording knows of a call with these types and owners."""
         known = "$number, $checked, $facts, $limits, $training" + "".join(f", $k{k}" for k in range(len(self.keys)))
         known += "".join(f", $t{k}" for k in range(self.n_results))
@@ -356,7 +387,8 @@ class _FastPath:
             f"    try: {known} = $tape.cache[{token}]",
             f"    except $KeyError: {known} = $NEVER{self.number}",
             f"    if {differ}:",
-            f"        $hit = $tape.cache.get(({token}, {''.join(f'{key}, ' for _, key in self.keys)}))",
+            f"        $hit = ({token}, {''.join(f'{key}, ' for _, key in self.keys)})",
+            f"        $hit = $tape.cache.get($hit) or $cell.known_call($tape, $hit, {owner})",
             "        if $hit is None: break",
             f"        $tape.cache[{token}] = $hit",
             f"        {known} = $hit",
@@ -382,14 +414,18 @@ class _FastPath:
         if not self.stream:
             self.lines.append("    if $tape.count is $WRITING or $tape.is_aside: break")
 
-    def _record(self, results: str) -> None:
+    def _record(self, results: Any) -> None:
         """Write the node, and return its results."""
         types = [f"$t{k}" for k in range(self.n_results)]
         lines = writing("$number", self.stream, types, self.ints, self.floats, p="$")
-        self.lines += [f"    {line}" for line in (*lines, f"return {results}")]
+        self.lines += [f"    {line}" for line in (*lines, f"return {_expression(results)}")]
 
 
 def _listed(names: Iterable[str]) -> str:
     """A tuple of names, as the left side of an assignment or as a value."""
     names = list(names)
     return ", ".join(names) + ("," if len(names) == 1 else "")
+
+
+if compiled is not None:
+    compiled.install_cells(known_row, epoch, same, state, _out_of_range)

@@ -9,6 +9,8 @@ import sys
 import types
 from typing import Any, NamedTuple
 
+from ..choice import compiled
+
 _GLOBALS = frozenset(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
 _ATTRIBUTES = frozenset(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"))
 
@@ -62,15 +64,19 @@ def package_of(module: Any) -> str:
     return str(module or "").partition(".")[0]
 
 
+FUNCTIONS = (types.FunctionType,) if compiled is None else (types.FunctionType, type(compiled.entry_function))
+"""Classes of functions: Python's, and those of the compiled recorder, as which cells are called."""
+
+
 def plain(x: Any) -> types.FunctionType | None:
     """The function behind a cell, a bound, class or static method, or a callable object."""
     if isinstance(x, functools.partial):
         return plain(x.func)
     x = getattr(x, "__func__", x)
-    if isinstance(x, types.FunctionType):
+    if isinstance(x, FUNCTIONS):
         return x.__dict__["cell"].fn if "cell" in x.__dict__ else x
     call = type(x).__call__ if callable(x) else None
-    return call if isinstance(call, types.FunctionType) else None
+    return call if isinstance(call, FUNCTIONS) else None
 
 
 def wrapped(x: Any) -> Any:

@@ -6,7 +6,7 @@ import itertools
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ class Traced:
     draws: dict[int, int]
     same_length: tuple[tuple[int, int], ...]
     held: tuple[Any, ...]
+    known: dict[Any, Any] = field(default_factory=dict)
+    """Of calls that take the fast path what is checked, by what these have in common; without their owners."""
 
     @property
     def by_rows(self) -> bool:

@@ -1331,5 +1331,5 @@ def test_nested_results_and_lists_take_the_fast_path() -> None:
         return nested(x), listed([x, x])
 
     ab.map(example, range(5))
-    assert len(slow) == 2  # the first of this recording
+    assert not slow  # another recording has shown the way
     check()

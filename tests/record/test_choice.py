@@ -1,0 +1,92 @@
+"""Which recorder runs, and what only one of them promises."""
+
+from __future__ import annotations
+
+import importlib
+import sysconfig
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch.errors import BackendError
+from autobatch.record import choice
+from autobatch.record.tape import state
+
+needs_compiled = pytest.mark.skipif(choice.compiled is None, reason="the compiled recorder was not built or not chosen")
+
+
+def test_what_runs_is_visible() -> None:
+    assert ab.recorder == ("python" if choice.compiled is None else "compiled")
+
+
+def test_the_one_in_python_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOBATCH_RECORDER", "python")
+    assert choice.choose() is None
+
+
+def test_a_wrong_name_says_what_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOBATCH_RECORDER", "cython")
+    with pytest.raises(BackendError, match="expected python or compiled, got cython"):
+        choice.choose()
+
+
+def test_where_it_was_not_built_the_one_in_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any) -> None:
+        raise ImportError("No module named 'autobatch.record.compiled'")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.delenv("AUTOBATCH_RECORDER", raising=False)
+    assert choice.choose() is None
+    monkeypatch.setenv("AUTOBATCH_RECORDER", "compiled")
+    with pytest.raises(BackendError, match="cannot be used"):
+        choice.choose()
+
+
+def test_without_a_global_lock_the_one_in_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: name == "Py_GIL_DISABLED")
+    monkeypatch.delenv("AUTOBATCH_RECORDER", raising=False)
+    assert choice.choose() is None
+
+
+@needs_compiled
+def test_a_tensor_that_dies_is_not_held() -> None:
+    x = ab.tensor(np.ones(3, np.float32))
+    y = x * 2.0
+    number = y._id  # type: ignore[attr-defined]
+    tape = state.tape
+    assert tape is not None
+    assert [t is x or t is y for t in tape.held_tensors()[0]] == [True, True]
+    del y
+    assert tape.held_tensors()[0] == [x]
+    again = tape.tensor(number)
+    assert again.shape == (3,)
+    assert tape.tensor(number) is again
+    assert (again + x).numpy().tolist() == [3.0, 3.0, 3.0]
+
+
+@needs_compiled
+def test_a_recording_goes_with_its_last_tensor() -> None:
+    x = ab.tensor(np.ones(3, np.float32))
+    tape = weakref.ref(state.tape)
+    y = x * 2.0
+    state.tape = None
+    del x
+    assert tape() is not None
+    del y
+    assert tape() is None
+
+
+@needs_compiled
+def test_results_of_an_op_after_its_signature_has_lost_its_length() -> None:
+    """What an op's table knows goes once a length was seen to vary."""
+
+    def total(n: int) -> Any:
+        rows = ab.tensor(np.ones((n, 2), np.float32))
+        return ab.tanh(rows * 0.5).sum()
+
+    for lengths in ([3, 3], [3, 4], [4, 3, 5]):
+        got = ab.evaluate(ab.map(total, lengths))
+        np.testing.assert_allclose(got, [2 * n * np.tanh(0.5) for n in lengths], rtol=1e-6)
