@@ -91,6 +91,7 @@ from .ops.numbers import (
     square,
     trunc,
 )
+from .ops.shapes import expand_dims, flip, repeat, roll, squeeze
 from .ops.special import digamma, erf, erfc, erfinv, expm1, lgamma, log1p, logaddexp, xlogy
 from .ops.trigonometry import (
     arccos,
@@ -187,9 +188,11 @@ __all__ = [
     "errors",
     "evaluate",
     "exp",
+    "expand_dims",
     "expected_cost",
     "explain",
     "expm1",
+    "flip",
     "floor",
     "focal_loss",
     "forget",
@@ -261,8 +264,10 @@ __all__ = [
     "recorder",
     "relu",
     "relu6",
+    "repeat",
     "reshape",
     "rng",
+    "roll",
     "round",
     "rsqrt",
     "save",
@@ -290,6 +295,7 @@ __all__ = [
     "sqrt",
     "square",
     "squared_error",
+    "squeeze",
     "stack",
     "std",
     "stop_gradient",

@@ -6,7 +6,7 @@ asked through `declare.recorder`.
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
 `index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`, `searching`;
 `composite` ops are made of others; `composing` declares functions as such, which are the library: `trigonometry`,
-`special` functions, `numbers`, `matrices`, `nonlinearities` and `losses`; `attention` is between two
+`special` functions, `numbers`, `shapes`, `matrices`, `nonlinearities` and `losses`; `attention` is between two
 lists of any lengths; `pairs` has the matrix products of their pairs; `value` has the operators of tensors.
 """
 
@@ -27,6 +27,7 @@ from . import (
     random,
     reduce,
     scan,
+    shapes,
     special,
     trigonometry,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "random",
     "reduce",
     "scan",
+    "shapes",
     "special",
     "trigonometry",
 ]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import op_error
-from ..ops import elementwise, functions, linalg, matrices, movement, numbers, scan, special, trigonometry
+from ..ops import elementwise, functions, linalg, matrices, movement, numbers, scan, shapes, special, trigonometry
 from ..ops.declare import apply, as_value
 from ..ops.value import Tensor
 from . import reductions
@@ -91,14 +91,6 @@ def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
 
 def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     return numbers.clip(a, min if a_min is None else a_min, max if a_max is None else a_max)
-
-
-def _flip(m: Any, axis: Any = None) -> Any:
-    m = as_value(m)
-    ndim = len(m.shape)
-    axes = range(ndim) if axis is None else movement.extents(axis)
-    flipped = {movement.negative_axis("flip", k, ndim) for k in axes}
-    return m[tuple(slice(None, None, -1 if k in flipped else None) for k in range(-ndim, 0))]
 
 
 def _pad(array: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> Any:
@@ -193,8 +185,10 @@ FUNCTIONS: dict[Function, Function] = {
     np.matrix_transpose: lambda x: as_value(x).mT,
     np.swapaxes: _moving(np.swapaxes, permutes=True),
     np.moveaxis: _moving(np.moveaxis, permutes=True),
-    np.squeeze: _moving(np.squeeze),
-    np.expand_dims: _moving(np.expand_dims),
+    np.squeeze: lambda a, axis=None: shapes.squeeze(a, axis),
+    np.expand_dims: lambda a, axis: shapes.expand_dims(a, axis),
+    np.roll: lambda a, shift, axis=None: shapes.roll(a, shift, axis),
+    np.repeat: lambda a, repeats, axis=None: shapes.repeat(a, repeats, axis),
     np.broadcast_to: lambda array, shape: movement.broadcast_to(array, movement.extents(shape)),
     np.concatenate: _concatenate,
     np.stack: lambda arrays, axis=0: reductions.stack(arrays, axis),
@@ -206,7 +200,7 @@ FUNCTIONS: dict[Function, Function] = {
     np.zeros_like: lambda a, dtype=None: _full_like(a, 0, dtype),
     np.ones_like: lambda a, dtype=None: _full_like(a, 1, dtype),
     np.full_like: _full_like,
-    np.flip: _flip,
+    np.flip: lambda m, axis=None: shapes.flip(m, axis),
     # Numbers.
     np.allclose: _of_numbers(np.allclose),
     np.array_equal: _of_numbers(np.array_equal),

@@ -65,6 +65,8 @@ ARGUMENTS: dict[str, tuple[Callable[..., Any], ...]] = {
             lambda f, x, y: f(x, axis=None, out=None),
         ),
     ),
+    "roll": (lambda f, x, y: f(x, 1), lambda f, x, y: f(x, -1, axis=1), lambda f, x, y: f(x, 6, 0)),
+    "repeat": (lambda f, x, y: f(x, 2), lambda f, x, y: f(x, 2, axis=0), lambda f, x, y: f(x, 3, -1)),
     "count_nonzero": (lambda f, x, y: f(x > 0), lambda f, x, y: f(x, axis=1)),
     "pad": (lambda f, x, y: f(x, 1), lambda f, x, y: f(x, ((1, 0), (0, 2)))),
     **dict.fromkeys(("allclose", "array_equal"), (lambda f, x, y: f(x, X), lambda f, x, y: f(x, y))),

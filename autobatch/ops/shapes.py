@@ -1,0 +1,85 @@
+"""Functions that change the order or the number of axes and elements, under NumPy's names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..base.errors import op_error
+from .declare import as_value
+from .movement import broadcast_to, concat, extents, negative_axis, reshape, slice_axis, whole
+from .reduce import normalise_axes
+
+if TYPE_CHECKING:
+    from .value import Axis, Tensor, TensorLike
+
+
+def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
+    """The same elements without axes of extent 1: these, or all such for None. Raises `OpTypeError` for another axis.
+
+    >>> ab.squeeze(ab.ones((1, 3, 1))).shape, ab.squeeze(ab.ones((1, 3, 1)), axis=0).shape
+    ((3,), (3, 1))
+    """
+    x = as_value(x)
+    ndim = len(x.shape)
+    chosen = normalise_axes("squeeze", axis, ndim)
+    if axis is None:
+        chosen = tuple(a for a in chosen if x.shape[a] == 1)
+    for a in chosen:
+        if x.shape[a] != 1:
+            raise op_error("squeeze", f"axis {a + ndim} has an extent not equal to one", got=str(x.shape))
+    return reshape(x, tuple(n for a, n in zip(range(-ndim, 0), x.shape, strict=True) if a not in chosen))
+
+
+def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
+    """The same elements with new axes of extent 1, at these places of the result.
+
+    >>> ab.expand_dims(ab.ones(3), 0).shape, ab.expand_dims(ab.ones(3), (0, -1)).shape
+    ((1, 3), (1, 3, 1))
+    """
+    x = as_value(x)
+    ndim = len(x.shape) + len(extents(axis))
+    new = normalise_axes("expand_dims", tuple(extents(axis)), ndim)
+    rest = iter(x.shape)
+    return reshape(x, tuple(1 if a in new else next(rest) for a in range(-ndim, 0)))
+
+
+def flip(x: TensorLike, axis: Axis = None) -> Tensor:
+    """The elements in reverse order along these axes, or along all for None.
+
+    >>> ab.flip(ab.tensor([1.0, 2.0, 3.0])).numpy()
+    array([3., 2., 1.], dtype=float32)
+    """
+    x = as_value(x)
+    ndim = len(x.shape)
+    flipped = normalise_axes("flip", axis, ndim)
+    return x[tuple(slice(None, None, -1 if a in flipped else None) for a in range(-ndim, 0))]
+
+
+def roll(x: TensorLike, shift: int, axis: int | None = None) -> Tensor:
+    """The elements moved by `shift` places along an axis, those beyond the end to the start; flattened for None.
+
+    >>> ab.roll(ab.tensor([1.0, 2.0, 3.0]), 1).numpy()
+    array([3., 1., 2.], dtype=float32)
+    """
+    x = as_value(x)
+    if axis is None:
+        return reshape(roll(reshape(x, (-1,)), shift, 0), x.shape)
+    at = negative_axis("roll", axis, len(x.shape))
+    n = x.shape[at]
+    k = whole("roll", shift, None) % n if n else 0
+    return concat([slice_axis(x, at, n - k, k), slice_axis(x, at, 0, n - k)], at) if k else x
+
+
+def repeat(x: TensorLike, repeats: int, axis: int | None = None) -> Tensor:
+    """Each element `repeats` times along an axis, one behind the other; flattened for None, as `numpy.repeat`.
+
+    >>> ab.repeat(ab.tensor([1.0, 2.0]), 2).numpy()
+    array([1., 1., 2., 2.], dtype=float32)
+    """
+    x = as_value(x)
+    if axis is None:
+        return repeat(reshape(x, (-1,)), repeats, 0)
+    k = negative_axis("repeat", axis, len(x.shape)) + len(x.shape)
+    times, shape = whole("repeat", repeats), x.shape
+    spread = broadcast_to(reshape(x, (*shape[: k + 1], 1, *shape[k + 1 :])), (*shape[: k + 1], times, *shape[k + 1 :]))
+    return reshape(spread, (*shape[:k], shape[k] * times, *shape[k + 1 :]))
