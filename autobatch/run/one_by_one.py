@@ -95,7 +95,8 @@ class LoopRun:
     def _view(self, value: int, signature: Signature) -> Array:
         """A value as the rows that a view reads."""
         array, width = self.values[value], signature.results[0].width
-        n = 1 if signature.attrs[0] == "stack" else array.size // width if width else len(array)
+        is_row = signature.attrs[0] == "stack" or (not width and array.ndim < 2)
+        n = 1 if is_row else array.size // width if width else len(array)
         rows: Array = array.reshape(n, width)
         return rows
 

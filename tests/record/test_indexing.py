@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 import autobatch as ab
@@ -186,6 +186,7 @@ def test_values_and_gradients_are_numpys(kind: str, case: tuple[tuple[int, ...],
 
 @settings(max_examples=requested.fewer(20))
 @given(case=basic() | mixed(), batched=st.booleans())
+@example(case=((3, 2), (np.array([], np.int64), 0)), batched=False)  # rows without numbers
 def test_derivatives_of_derivatives(case: tuple[tuple[int, ...], Any], batched: bool) -> None:
     with ab.backend(requested.backend("numpy")):
         check_twice(*case, batched)
