@@ -46,12 +46,13 @@ def _payload_number(type: Type, tape: Recording) -> int:
 
 
 def remember_array(x: Array, lifted: RecordedTensor, tape: Recording) -> None:
-    """Let `known_row` take arrays of this dtype and shape from now on, as this one was taken."""
+    """Let `row_of` take arrays of this dtype and shape from now on, as this one was taken."""
     tape.cache[x.dtype, x.shape] = tape.cache[lifted._type], lifted._type
 
 
-def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
-    """The tensor of a shared value that this recording has, or of an array of a kind that it has; else None."""
+def row_of(x: Any, tape: Recording) -> RecordedTensor | None:
+    """The tensor of a shared value of rank 0 or 1, of a matrix that this recording has, or of an array of a kind that it
+    has; else None."""
     if tape.is_aside:
         return None
     if x.__class__ is np.ndarray:
@@ -64,7 +65,9 @@ def known_row(x: Any, tape: Recording) -> RecordedTensor | None:
     if x.__class__ not in SHARED_CLASSES:
         return None
     at = tape.shared_rows.get((x, tape.cache is tape.caches[True]))
-    return None if at is None else tape.tensor(at)
+    if at is None:
+        return shared_row(x, tape) if x.ndim <= 1 and x.operand is not None and not tape.is_interrupted else None
+    return tape.tensor(at)
 
 
 # Values of earlier recordings.

@@ -1,6 +1,7 @@
-"""The inline cache of a cell: the function that users call, generated with a fast path for each structure of arguments.
+"""The inline cache of a cell: the function that users call, with a fast path for each structure of arguments.
 
-It begins without fast paths, and calls the cell. When a call of a new structure was written by the general path, the
+With the compiled recorder the paths are its `Path`s, and the function is its `entry_function`. With the one in Python the
+function is generated. It begins without fast paths, and calls the cell. When a call of a new structure was written by the general path, the
 code of the function is replaced by one that has a fast path for it. For `(self, (T, T), (T, T))` with two results it is
 about
 
@@ -47,7 +48,7 @@ from ...base.module_epoch import changed, epoch
 from ...base.tracebacks import PACKAGE
 from ...ops.index import not_in_range
 from ..choice import compiled
-from ..links import known_row, local
+from ..links import row_of, local
 from ..nodes import SCOPE, writing
 from ..tape import state
 from ..tensor_list import AHEAD
@@ -115,7 +116,7 @@ class InlineCache:
             "epoch": epoch,
             "same": same,
             "out_of_range": _out_of_range,
-            "row_of": known_row,
+            "row_of": row_of,
             "local": local,
             "cell": cell,
             "none": type(None),
@@ -428,4 +429,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 if compiled is not None:
-    compiled.install_cells(known_row, epoch, same, state, _out_of_range)
+    compiled.install_cells(row_of, epoch, same, state, _out_of_range)
