@@ -64,7 +64,7 @@ clean:
 	find autobatch tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # One stamp per extra. Creating the environment again over a half-made one is harmless.
-$(VENV)/.installed-%: pyproject.toml setup.py autobatch/record/compiled.pyx $(VENV)/.created
+$(VENV)/.installed-%: pyproject.toml setup.py $(wildcard autobatch/record/compiled*.p[yx]*) $(VENV)/.created
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable ".[$*]"
 	@$(BIN)/python -c "from autobatch.record.choice import recorder; print('autobatch: the', recorder, 'recorder runs')"
 	@touch $@

@@ -2,5 +2,7 @@
 
 from setuptools import Extension, setup
 
-recorder = Extension("autobatch.record.compiled", ["autobatch/record/compiled.pyx"], optional=True)
+SOURCE = "autobatch/record/compiled"
+parts = [f"{SOURCE}_ops.pxi", f"{SOURCE}_cells.pxi"]
+recorder = Extension("autobatch.record.compiled", [f"{SOURCE}.pyx"], depends=parts, optional=True)
 setup(ext_modules=[recorder])

@@ -1,9 +1,9 @@
 """The inline cache of a cell: the function that users call, with a fast path for each structure of arguments.
 
-With the compiled recorder the paths are its `Path`s, and the function is its `entry_function`. With the one in Python the
-function is generated. It begins without fast paths, and calls the cell. When a call of a new structure was written by the general path, the
-code of the function is replaced by one that has a fast path for it. For `(self, (T, T), (T, T))` with two results it is
-about
+With the compiled recorder the paths are its `Path`s, and the function is its `entry_function`. With the one in Python
+the function is generated. It begins without fast paths, and calls the cell. When a call of a new structure was written
+by the general path, the code of the function is replaced by one that has a fast path for it. For `(self, (T, T), (T,
+T))` with two results it is about
 
     def call(self, left, right):
         tape = state.tape
@@ -48,7 +48,7 @@ from ...base.module_epoch import changed, epoch
 from ...base.tracebacks import PACKAGE
 from ...ops.index import not_in_range
 from ..choice import compiled
-from ..links import row_of, local
+from ..links import local, row_of
 from ..nodes import SCOPE, writing
 from ..tape import state
 from ..tensor_list import AHEAD

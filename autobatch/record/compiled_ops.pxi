@@ -1,0 +1,425 @@
+"""Ops whose signature is known: part of `compiled.pyx`."""
+
+
+cdef struct Known:
+    PyObject *first  # type of the first operand
+    PyObject *second  # type of the second one; NULL: there is none; 1: a number on the right; 2: on the left
+    int mode
+    int number  # of the signature in the recording `serial`
+    long serial
+    PyObject *type
+    PyObject *signature  # owned
+
+cdef PyObject *_RIGHT = <PyObject *><uintptr_t>1
+cdef PyObject *_LEFT = <PyObject *><uintptr_t>2
+cdef enum:
+    _FULL = 4096
+
+
+cdef class Door:
+    """The signatures that an op has on operands of some types, in all recordings.
+
+    slow: the function that is called for all else
+    """
+
+    cdef object op, slow
+    cdef Known *table
+    cdef long size, used
+    cdef long switched
+    cdef Known once
+
+    def __init__(self, op, slow):
+        self.op, self.slow = op, slow
+        self.switched = -1
+
+    def __dealloc__(self):
+        self._clear()
+
+    cdef void _clear(self) noexcept:
+        cdef long k
+        for k in range(self.size):
+            Py_XDECREF(self.table[k].signature)
+        free(self.table)
+        self.table = NULL
+        self.size = self.used = 0
+
+    cdef Known *_at(self, PyObject *first, PyObject *second, int mode) noexcept:
+        """Where these operands stand, or would."""
+        cdef uintptr_t h = (<uintptr_t>first >> 4) * 31 + (<uintptr_t>second >> 4) * 17 + mode
+        cdef long k = <long>((h ^ (h >> 7)) & <uintptr_t>(self.size - 1))
+        cdef Known *known
+        while True:
+            known = &self.table[k]
+            if known.first == NULL or (known.first == first and known.second == second and known.mode == mode):
+                return known
+            k = (k + 1) & (self.size - 1)
+
+    cdef int _grow(self) except -1:
+        cdef Known *old = self.table
+        cdef long n = self.size
+        cdef long k
+        if self.used >= _FULL:
+            self._clear()
+            old, n = NULL, 0
+        self.table = <Known *>calloc(max(16, 2 * n), sizeof(Known))
+        if self.table == NULL:
+            self.table = old
+            raise MemoryError()
+        self.size = max(16, 2 * n)
+        for k in range(n):
+            if old[k].first != NULL:
+                self._at(old[k].first, old[k].second, old[k].mode)[0] = old[k]
+        free(old)
+        return 0
+
+    cdef Known *find(self, Lists tape, PyObject *first, PyObject *second) except? NULL:
+        """What is known of these operands, with the number that the signature has in this recording; else NULL."""
+        cdef Known *known
+        cdef long switched = <object>PyList_GET_ITEM(_switched, 0)
+        if switched != self.switched:  # some signatures have no lengths any more
+            self._clear()
+            self.switched = switched
+        if self.size:
+            known = self._at(first, second, tape.mode)
+            if known.first != NULL:
+                if known.serial != tape.serial:
+                    number = tape.signature_number(<object>known.signature)
+                    known = self._at(first, second, tape.mode)
+                    known.number, known.serial = number, tape.serial
+                return known
+        return self._learn(tape, first, second)
+
+    cdef Known *_learn(self, Lists tape, PyObject *first, PyObject *second) except? NULL:
+        cdef Known *known
+        if second == NULL:
+            key = (self.op, (), <object>first)
+        elif second == _RIGHT:
+            key = (self.op, (), <object>first, "f")
+        elif second == _LEFT:
+            key = (self.op, (), "f", <object>first)
+        else:
+            key = (self.op, (), <object>first, <object>second)
+        hit = _learned(tape, key)
+        if hit is None:
+            hit = tape.cache.get(key)
+            if hit is None:
+                return NULL
+            known = &self.once
+            known.number, known.type = hit[0], <PyObject *>hit[1]
+            return known
+        if 2 * self.used >= self.size:
+            self._grow()
+        known = self._at(first, second, tape.mode)
+        if known.first == NULL:
+            self.used += 1
+        signature = tape.signatures[hit[0]]
+        Py_INCREF(signature)
+        Py_XDECREF(known.signature)
+        known.signature = <PyObject *>signature
+        known.first, known.second, known.mode = first, second, tape.mode
+        known.number, known.serial, known.type = hit[0], tape.serial, <PyObject *>hit[1]
+        return known
+
+
+cdef inline Value _here(Value x, Lists tape):
+    """The tensor of this recording that stands for one of an earlier one; else the same tensor."""
+    if x._tape is tape or x._tape is None or tape.is_aside:
+        return x
+    known = tape.imports.get((x._tape.serial, x._id))
+    return _local(x, tape) if known is None else tape.tensor(known)
+
+
+def here(Value x, Lists tape):
+    """See `links.local`."""
+    return _here(x, tape)
+
+
+cdef inline bint _is_tensor(object x):
+    return <PyObject *>Py_TYPE(x) == <PyObject *>_tensor_class
+
+
+cdef object _unary(Door door, x):
+    cdef Lists tape
+    cdef Value t
+    cdef Known *known
+    cdef int32_t id
+    if open_recording != NULL and _is_tensor(x):
+        tape = <Lists>open_recording
+        t = _here(<Value>x, tape)
+        if t._tape is tape:
+            known = door.find(tape, <PyObject *>t._type, NULL)
+            if known != NULL:
+                _begin(tape)
+                id = <int32_t>t._id
+                return _write_one(tape, known.number, <object>known.type, &id, 1)
+    return door.slow(x)
+
+
+cdef object _binary(Door door, Value x, y):
+    cdef Lists tape
+    cdef Value t, u
+    cdef Known *known
+    cdef int32_t ids[2]
+    if open_recording != NULL:
+        tape = <Lists>open_recording
+        t = _here(x, tape)
+        if t._tape is tape:
+            ids[0] = <int32_t>t._id
+            if _is_tensor(y):
+                u = _here(<Value>y, tape)
+                if u._tape is tape:
+                    known = door.find(tape, <PyObject *>t._type, <PyObject *>u._type)
+                    if known != NULL:
+                        _begin(tape)
+                        ids[1] = <int32_t>u._id
+                        return _write_one(tape, known.number, <object>known.type, ids, 2)
+            elif PyFloat_CheckExact(y):
+                known = door.find(tape, <PyObject *>t._type, _RIGHT)
+                if known != NULL:
+                    return _with_number(tape, known, ids, PyFloat_AS_DOUBLE(y))
+            elif type(y) in _shared_classes:
+                hit = _with_shared(tape, (door.op, (), t._type, y))
+                if hit is not None:
+                    _begin(tape)
+                    return _write_one(tape, hit[0], hit[1], ids, 1)
+    return door.slow(x, y)
+
+
+cdef object _reflected(Door door, Value x, y):
+    """y op x."""
+    cdef Lists tape
+    cdef Value t
+    cdef Known *known
+    cdef int32_t id
+    if open_recording != NULL and PyFloat_CheckExact(y):
+        tape = <Lists>open_recording
+        t = _here(x, tape)
+        if t._tape is tape:
+            known = door.find(tape, <PyObject *>t._type, _LEFT)
+            if known != NULL:
+                id = <int32_t>t._id
+                return _with_number(tape, known, &id, PyFloat_AS_DOUBLE(y))
+    return door.slow(x, y)
+
+
+cdef inline object _with_shared(Lists tape, tuple key):
+    cdef PyObject *known = PyDict_GetItem(tape.cache, key)
+    return _learned(tape, key) if known == NULL else <object>known
+
+
+cdef inline Value _with_number(Lists tape, Known *known, int32_t *id, double number):
+    cdef Value t
+    _begin(tape)
+    t = _write_one(tape, known.number, <object>known.type, id, 1)
+    _push_float(tape.floats, number)
+    return t
+
+
+def unary(op, slow):
+    """The function of an op on one tensor."""
+    cdef Door door = Door(op, slow)
+
+    def fast(x):
+        return _unary(door, x)
+
+    return fast
+
+
+def shared_left(op, slow):
+    """The method of a shared value for an operator with a tensor on the right."""
+    cdef Door door = Door(op, slow)
+
+    def fast(self, other):
+        cdef Lists tape
+        cdef Value t
+        cdef int32_t id
+        if open_recording != NULL and _is_tensor(other):
+            tape = <Lists>open_recording
+            t = _here(<Value>other, tape)
+            if t._tape is tape:
+                hit = _with_shared(tape, (door.op, (), self, t._type))
+                if hit is not None:
+                    _begin(tape)
+                    id = <int32_t>t._id
+                    return _write_one(tape, hit[0], hit[1], &id, 1)
+        return door.slow(self, other)
+
+    return fast
+
+
+def labelled(op, slow):
+    """The function of an op on a tensor and an integer that counts along its only axis."""
+    cdef Door door = Door(op, slow)
+
+    def fast(logits, index, *more, **options):
+        cdef Lists tape
+        cdef Value t
+        cdef int32_t id
+        if open_recording != NULL and _is_tensor(logits) and PyLong_CheckExact(index) and not more and not options:
+            tape = <Lists>open_recording
+            t = _here(<Value>logits, tape)
+            if t._tape is tape:
+                hit = _with_shared(tape, (door.op, (), t._type, "i"))
+                if hit is not None and 0 <= index < t._type.shape[0]:
+                    _begin(tape)
+                    id = <int32_t>t._id
+                    t = _write_one(tape, hit[0], hit[1], &id, 1)
+                    _push_int(tape.ints, index)
+                    return t
+        return door.slow(logits, index, *more, **options)
+
+    return fast
+
+
+def row(slow):
+    """The method of a shared table for the row at an index."""
+
+    def fast(self, index):
+        cdef Lists tape
+        cdef PyObject *hit
+        cdef Value t
+        cdef int64_t k
+        cdef int overflows = 0
+        if open_recording != NULL and PyLong_CheckExact(index):
+            tape = <Lists>open_recording
+            hit = PyDict_GetItem(tape.cache, self) if tape.n >= 0 and not tape.is_aside else NULL
+            if hit != NULL:
+                known = <tuple>hit
+                k = PyLong_AsLongLongAndOverflow(index, &overflows)
+                if not overflows and 0 <= k < known[2]:
+                    _begin(tape)
+                    t = _write_one(tape, known[0], known[1], NULL, 0)
+                    _push_int(tape.ints, k)
+                    return t
+        return slow(self, index)
+
+    return fast
+
+
+def record_known(op, tuple operands, attrs):
+    """Write an op whose signature is known, on tensors, shared values and numbers; None where it is another case."""
+    cdef Lists tape
+    cdef Value t
+    cdef Py_ssize_t n = PyTuple_GET_SIZE(operands)
+    cdef int32_t ids[MOST]
+    cdef int64_t ints[MOST]
+    cdef double floats[MOST]
+    cdef int n_ids = 0, n_ints = 0, n_floats = 0, overflows = 0
+    cdef Py_ssize_t k
+    cdef int64_t i
+    if open_recording == NULL or n > MOST:
+        return None
+    tape = <Lists>open_recording
+    key = [op, attrs]
+    for k in range(n):
+        x = <object>PyTuple_GET_ITEM(operands, k)
+        if _is_tensor(x):
+            t = _here(<Value>x, tape)
+            if t._tape is not tape:
+                return None
+            ids[n_ids] = <int32_t>t._id
+            n_ids += 1
+            key.append(t._type)
+        elif PyFloat_CheckExact(x):
+            floats[n_floats] = PyFloat_AS_DOUBLE(x)
+            n_floats += 1
+            key.append("f")
+        elif PyLong_CheckExact(x):
+            i = PyLong_AsLongLongAndOverflow(x, &overflows)
+            if overflows or not -(1 << 31) <= i < 1 << 31:
+                return None
+            ints[n_ints] = i
+            n_ints += 1
+            key.append("i")
+        elif type(x) in _shared_classes:
+            key.append(x)
+        else:
+            return None
+    hit = _with_shared(tape, tuple(key))
+    if hit is None or (not n_ids and (tape.n < 0 or tape.is_aside)):
+        return None
+    _begin(tape)
+    t = _write_one(tape, hit[0], hit[1], ids, n_ids)
+    for k in range(n_ints):
+        _push_int(tape.ints, ints[k])
+    for k in range(n_floats):
+        _push_float(tape.floats, floats[k])
+    return t
+
+
+def joined(op, xs, axis):
+    """concat of tensors along their last axis, where its signature is known; else None."""
+    cdef Lists tape
+    cdef Value t
+    cdef int32_t ids[MOST]
+    cdef int n = 0
+    if open_recording == NULL or (type(xs) is not list and type(xs) is not tuple) or not 0 < len(xs) <= MOST:
+        return None
+    tape = <Lists>open_recording
+    key = [op, (-1,)]
+    for x in xs:
+        if not _is_tensor(x) or n == MOST:
+            return None
+        t = _here(<Value>x, tape)
+        if t._tape is not tape:
+            return None
+        ids[n] = <int32_t>t._id
+        n += 1
+        key.append(t._type)
+    if n == 0 or (axis != -1 and t._type.ndim != 1):
+        return None
+    hit = _with_shared(tape, tuple(key))
+    if hit is None:
+        return None
+    _begin(tape)
+    return _write_one(tape, hit[0], hit[1], ids, n)
+
+
+def pieces(op, x, parts, axis):
+    """The parts of a tensor along an axis, where the recording knows how; else None. See `ops.split`."""
+    cdef Lists tape
+    cdef Value t
+    cdef int32_t id
+    if open_recording == NULL or not _is_tensor(x) or not PyLong_CheckExact(parts) or parts == 1:
+        return None
+    tape = <Lists>open_recording
+    t = _here(<Value>x, tape)
+    if t._tape is not tape:
+        return None
+    hits = tape.cache.get((op, t._type, parts, axis))
+    if hits is None:
+        return None
+    _begin(tape)
+    id = <int32_t>t._id
+    found = []
+    for hit in hits:
+        found.append(_write_one(tape, hit[0], hit[1], &id, 1))
+    return found
+
+
+def record_known_list(kind, values):
+    """sum, mean or max over tensors of one type, where this recording knows how; else None."""
+    cdef Lists tape
+    cdef Value t
+    cdef array.array ids
+    cdef Py_ssize_t n = len(values), k = 1
+    if open_recording == NULL or n < 2 or (<Lists>open_recording).is_aside:
+        return None
+    tape = <Lists>open_recording
+    ids = array.clone(tape.stream, n + 1, False)
+    ids.data.as_ints[0] = <int32_t>n
+    type = None
+    for x in values:
+        if not _is_tensor(x):
+            return None
+        t = _here(<Value>x, tape)
+        if t._tape is not tape or (t._type is not type and type is not None) or k > n:
+            return None
+        type = t._type
+        ids.data.as_ints[k] = <int32_t>t._id
+        k += 1
+    hit = tape.cache.get(("list", kind, type))
+    if hit is None or k != n + 1:
+        return None
+    _begin(tape)
+    return _write_one(tape, hit[0], hit[1], <int32_t *>ids.data.as_ints, <int>(n + 1))
