@@ -128,7 +128,7 @@ class _Sums:
 
     def flush(self, i: int) -> None:
         """Join the cotangents of disjoint slices of one value; zeros where there is none."""
-        pieces = sorted(self.pieces.pop(i), key=lambda piece: piece[0])
+        pieces = sorted(self.pieces.pop(i), key=lambda piece: piece[:2])
         value = self.forward[i]
         joined, at = [], 0
         for start, length, part in [*pieces, (value.shape[-1], 0, None)]:

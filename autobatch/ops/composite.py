@@ -276,11 +276,20 @@ def cross_entropy(
     return apply(CROSS_ENTROPY, (logits, index))
 
 
+def of_classes(name: str, weight: Any, scores: Any) -> Tensor:
+    """A weight for each class, of which op `name` has scores."""
+    weight = as_value(weight)
+    if weight.shape != scores.shape:
+        expected, got = f"one for each of the {scores.shape[0]} classes", f"a weight of shape {weight.shape}"
+        raise op_error(name, "the weight has another shape than the scores", expected=expected, got=got)
+    return weight
+
+
 def _smoothed(logits: Any, index: Any, weight: Any, smoothing: float) -> Any:
     """The loss of a label with weights, and of all classes."""
     loss = cross_entropy(logits, index)
     if weight is not None:
-        weight = as_value(weight)
+        weight = of_classes("cross_entropy", weight, logits)
         loss = loss * weight[index]
     if not smoothing:
         return loss

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..base.errors import OpIndexError, op_error, user_error
 from .composing import composite, normal, uniform
-from .composite import logsumexp, softmax
+from .composite import logsumexp, of_classes, softmax
 from .declare import apply, as_value
 from .elementwise import STOP_GRADIENT, absolute, maximum, minimum, where
 from .functions import exp, log, power, relu, sigmoid, softplus, sqrt
@@ -344,7 +344,7 @@ def nll_loss(log_probs: TensorLike, index: Tensor | SupportsIndex, weight: Tenso
     log_probs = as_value(log_probs)
     label = _label("nll_loss", log_probs, index)
     loss = -log_probs[label]
-    return loss if weight is None else loss * as_value(weight)[label]
+    return loss if weight is None else loss * of_classes("nll_loss", weight, log_probs)[label]
 
 
 def multi_margin_loss(
@@ -365,7 +365,7 @@ def multi_margin_loss(
     label = _label("multi_margin_loss", scores, index)
     each = _margins(scores, scores[label], float(margin), p)
     loss = (_summed(each) - float(margin) ** p) / float(scores.shape[0])
-    return loss if weight is None else loss * as_value(weight)[label]
+    return loss if weight is None else loss * of_classes("multi_margin_loss", weight, scores)[label]
 
 
 @composite(normal((3, 2), (2,), attrs=(1.0, 2)))

@@ -285,13 +285,20 @@ def sparsemax(x: TensorLike, axis: int = -1) -> Tensor:
     >>> ab.sparsemax(ab.tensor([1.0, 0.6, -2.0])).numpy().round(4)
     array([0.7, 0.3, 0. ], dtype=float32)
     """
-    z = _last(x, axis)
+    z = _filled("sparsemax", _last(x, axis))
     z = z - safe_max(z, -1)
     count, larger = _compared(z)
     inside = z * count + 1.0 > larger.sum(-1)
     threshold = (_total(where(inside, z, 0.0)) - 1.0) / _total(cast(inside, z.dtype))
     found: Tensor = _last(where(inside, z - threshold, 0.0), axis)
     return found
+
+
+def _filled(name: str, z: Any) -> Any:
+    """A value whose last axis is not empty."""
+    if z.shape[-1] == 0:
+        raise op_error(name, "the axis is empty", got=str(z.shape), repair="guard the call with an if")
+    return z
 
 
 @composite(normal((2, 4), attrs=(1.5, -1)))
@@ -309,7 +316,7 @@ def entmax(x: TensorLike, alpha: float = 1.5, axis: int = -1) -> Tensor:
         return sparsemax(x, axis)
     if alpha != 1.5:
         raise op_error("entmax", "not for this alpha", expected="1, 1.5 or 2", got=str(alpha))
-    z = _last(x, axis)
+    z = _filled("entmax", _last(x, axis))
     z = (z - safe_max(z, -1)) * 0.5
     count, larger = _compared(z)
     mean, square = larger.sum(-1) / count, (larger * larger).sum(-1) / count

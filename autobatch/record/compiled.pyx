@@ -1,11 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, binding=True
 """The compiled recorder: tensors, the lists of a recording, and the usual path of ops, in C.
 
-It does what `interpreted` does in Python, for what is written most often: ops on tensors of the open recording, numbers
+It does what `nodes`, `tensor_list`, `ops` and `cells.inline_cache` do in Python, for what is written most often: ops on tensors of the open recording, numbers
 and shared values whose signature is known. All else goes to the Python that calls it, and that it calls.
 
-A tensor that dies says so to its recording, which therefore knows which of its values are referenced. No Python runs
-while a node is written, so that no exception can interrupt it.
+A tensor that dies says so to its recording, which therefore knows which of its values are A tensor that dies says so to its recording, which therefore knows which of its values are referenced. No Python runs
+while a node is written, so that no exception can interrupt it: objects are made before, for then the cycle collector may
+run, and with it finalisers that record, too.
 """
 
 cimport cython
@@ -19,7 +20,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import array as _array
 import math
@@ -108,7 +109,7 @@ def get_open():
 # Tensors.
 
 
-@cython.no_gc
+@cython.no_gc_clear  # a tensor needs its recording until it dies; the collector breaks a cycle elsewhere
 cdef class Value:
     """What `RecordedTensor` has: its recording, its number there, its type, and its array once it was computed."""
 
@@ -154,10 +155,11 @@ cdef class Value:
             tape.living[self._id] = NULL
 
 
-cdef inline Value _new_tensor(Lists tape, long id, object type):
+cdef inline Value _new_tensor(Lists tape, object type):
+    """A tensor without number."""
     cdef Value t = <Value>new_object(_tensor_class, _nothing)
     t._tape = tape
-    t._id = id
+    t._id = -1
     t._type = type
     return t
 
@@ -270,7 +272,8 @@ cdef class Lists:
         known = self.living[id]
         if known != NULL and Py_REFCNT(known) > 0:
             return <Value>known
-        t = _new_tensor(self, id, <object>self.types[id])
+        t = _new_tensor(self, <object>self.types[id])
+        t._id = id
         self.living[id] = <PyObject *>t
         return t
 
@@ -394,6 +397,13 @@ cdef inline int _push_float(array.array to, double x) except -1:
     return 0
 
 
+cdef inline int _extend(array.array to, array.array more) except -1:
+    cdef Py_ssize_t n = to.ob_size, size = to.ob_descr.itemsize
+    array.resize_smart(to, n + more.ob_size)
+    memcpy(to.data.as_chars + n * size, more.data.as_chars, more.ob_size * size)
+    return 0
+
+
 cdef inline int _begin(Lists tape) except -1:
     """Raise where nothing can be written: a write was interrupted, or the task that runs is another one."""
     if tape.n < 0 or tape.guarded:
@@ -406,10 +416,11 @@ cdef Value _write_one(Lists tape, int number, object type, int32_t *operands, in
     cdef Py_ssize_t n
     cdef int k
     cdef int32_t *to
-    cdef Value t
+    cdef Value t = _new_tensor(tape, type)
     cdef int place = _place(tape)
+    # From here on nothing is made.
     tape._reserve(tape.n + 1)
-    t = _new_tensor(tape, tape.n, type)
+    t._id = tape.n
     n = tape.stream.ob_size
     array.resize_smart(tape.stream, n + 1 + n_operands)
     to = <int32_t *>tape.stream.data.as_ints + n
@@ -424,39 +435,48 @@ cdef Value _write_one(Lists tape, int number, object type, int32_t *operands, in
 
 
 def write(Lists tape, int number, operands, types, place=None, ints=(), floats=(), array=None):
-    """Write one node, whole or not at all; the tensors of its results. See `interpreted.write`."""
+    """Write one node, whole or not at all; the tensors of its results. See `nodes.write`."""
+    return _write_any(tape, number, operands, types, place, ints, floats, array)
+
+
+cdef list _write_any(Lists tape, int number, operands, types, place, ints, floats, content):
     cdef list made = []
     cdef Value t
+    cdef array.array added = _array.array("i", (number, *operands))
+    cdef array.array more_ints = _array.array("q", ints), more_floats = _array.array("d", floats)
     cdef long first
+    cdef int instruction
     _begin(tape)
-    first = tape.n
-    tape._reserve(first + len(types))
+    for type in types:
+        made.append(_new_tensor(tape, type))
     if place is None:
         instruction = _place(tape)
     else:
         code, instruction = place
         if code is not tape.user_code:
             _note(tape, code)
-    added = _array.array("i", (number, *operands))
-    more_ints, more_floats = _array.array("q", ints), _array.array("d", floats)
-    for type in types:
-        made.append(_new_tensor(tape, first + len(made), type))
-    # From here on nothing fails but for want of memory.
-    if array is not None:
-        if isinstance(array, tuple):
-            tape.linked += array
-        else:
-            tape.payloads.append((first, array))
-    tape.stream.extend(added)
-    tape.ints.extend(more_ints)
-    tape.floats.extend(more_floats)
+    while True:
+        first = tape.n
+        tape._reserve(first + len(made))
+        payload = (first, content)
+        if tape.n == first:
+            break
+    # From here on nothing is made.
+    if isinstance(content, tuple):
+        tape.linked += (content[0], content[1], first)
+    elif content is not None:
+        tape.payloads.append(payload)
+    _extend(tape.stream, added)
+    _extend(tape.ints, more_ints)
+    _extend(tape.floats, more_floats)
     _push(tape.places, instruction)
-    for k in range(first, first + len(made) - 1):
-        _push(tape.beyond, k)
     for t in made:
+        if tape.n > first:
+            _push(tape.beyond, <int32_t>(tape.n - 1))
+        t._id = tape.n
         tape.living[t._id] = <PyObject *>t
         tape.types[t._id] = <PyObject *>t._type
-    tape.n = first + len(made)
+        tape.n += 1
     return made
 
 

@@ -191,12 +191,12 @@ cdef class Path:
                     _out_of_range(numbers[k], limits[k], limits[n_numbers + k])
         if not n_ids and (tape.n < 0 or tape.is_aside):
             return _MISS
-        made = self._write(tape, <object>PyTuple_GET_ITEM(hit, 0), hit, 5 + n_keys, ids, n_ids)
-        for k in range(n_ints):
-            _push_int(tape.ints, ints[k])
-        for k in range(n_floats):
-            _push_float(tape.floats, floats[k])
-        return made
+        results = self._write(
+            tape, <object>PyTuple_GET_ITEM(hit, 0), hit, 5 + n_keys, ids, n_ids, ints, n_ints, floats, n_floats
+        )
+        if self.results == 0:
+            return results[0]
+        return results if self.results is None else _filled(self.results, results)
 
     cdef object _found(self, Lists tape, tuple args, PyObject **keys, int n_keys):
         """What is known of calls with these types and this owner; None where nothing is."""
@@ -221,37 +221,43 @@ cdef class Path:
             tape.cache[self.token] = hit
         return hit
 
-    cdef object _write(self, Lists tape, int number, tuple hit, int first_type, int32_t *ids, int n_ids):
-        cdef long first
+    cdef tuple _write(
+        self, Lists tape, int number, tuple hit, int first_type, int32_t *ids, int n_ids, int64_t *ints, int n_ints,
+        double *floats, int n_floats
+    ):
         cdef int place, k
         cdef Py_ssize_t n
         cdef int32_t *to
-        cdef PyObject *made[_OWN]
         cdef Value t
+        cdef tuple results = PyTuple_New(self.n_results)
         _begin(tape)
-        place = _place(tape)
-        first = tape.n
-        tape._reserve(first + self.n_results)
-        results = PyTuple_New(self.n_results)
         for k in range(self.n_results):
-            t = _new_tensor(tape, first + k, <object>PyTuple_GET_ITEM(hit, first_type + k))
+            t = _new_tensor(tape, <object>PyTuple_GET_ITEM(hit, first_type + k))
             Py_INCREF(t)
             PyTuple_SET_ITEM(results, k, t)
+        place = _place(tape)
+        # From here on nothing is made.
+        tape._reserve(tape.n + self.n_results)
         n = tape.stream.ob_size
         array.resize_smart(tape.stream, n + 1 + n_ids)
         to = <int32_t *>tape.stream.data.as_ints + n
         to[0] = number
         for k in range(n_ids):
             to[k + 1] = ids[k]
+        for k in range(n_ints):
+            _push_int(tape.ints, ints[k])
+        for k in range(n_floats):
+            _push_float(tape.floats, floats[k])
         _push(tape.places, place)
         for k in range(self.n_results):
-            if k + 1 < self.n_results:
-                _push(tape.beyond, <int32_t>(first + k))
+            if k:
+                _push(tape.beyond, <int32_t>(tape.n - 1))
             t = <Value>PyTuple_GET_ITEM(results, k)
-            tape.living[first + k] = <PyObject *>t
-            tape.types[first + k] = <PyObject *>t._type
-        tape.n = first + self.n_results
-        return results[0] if self.results == 0 else results if self.results is None else _filled(self.results, results)
+            t._id = tape.n
+            tape.living[tape.n] = <PyObject *>t
+            tape.types[tape.n] = <PyObject *>t._type
+            tape.n += 1
+        return results
 
 
 cdef object _filled(structure, tuple results):

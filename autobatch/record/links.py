@@ -51,8 +51,8 @@ def remember_array(x: Array, lifted: RecordedTensor, tape: Recording) -> None:
 
 
 def row_of(x: Any, tape: Recording) -> RecordedTensor | None:
-    """The tensor of a shared vector or number, of a matrix that this recording has, or of an array of a kind that it has;
-    else None."""
+    """The tensor of a shared vector or number, of a matrix that this recording has, or of an array of a kind that it
+    has; else None."""
     if tape.is_aside:
         return None
     if x.__class__ is np.ndarray:

@@ -43,13 +43,13 @@ def _write(
 
     Raises `RecordingError` if an earlier write was interrupted.
     """
-    first = tape.count
-    after = first + len(types)
-    if after - 1 > tape.room:
-        tape.more_tensors(after - 1)
     code, instruction = user_place() if place is None else place
     if code is not tape.user_code:
         tape.note_code(code)
+    if tape.count + len(types) - 1 > tape.room:
+        tape.more_tensors(tape.count + len(types) - 1)
+    first = tape.count  # only now: where objects are made, finalisers may run, and record
+    after = first + len(types)
     tape.count = WRITING
     tape.ints += ints
     tape.floats += floats
@@ -91,10 +91,12 @@ def writing(
         linked: where the value is to be read, as `Recording.linked` has it.
     """
     lines = [
-        f"{p}n = {p}tape.count",
-        f"if {p}n > {p}tape.room: {p}tape.more_tensors({p}n)",
         f"{p}frame = {frame or f'{p}getframe(1)'}",
         f"{p}place = {p}frame.f_lasti if {p}frame.f_code is {p}tape.user_code else {p}tape.place_from({p}frame)",
+        f"{p}n = {p}tape.count",
+        f"if {p}n > {p}tape.room:",
+        f"    {p}tape.more_tensors({p}n)",
+        f"    {p}n = {p}tape.count",  # where objects are made, finalisers may run, and record
         f"{p}tape.count = {p}WRITING",
     ]
     data = {"ints": ints, "floats": floats, "linked": linked, "stream": (number, *operands), "places": (f"{p}place",)}

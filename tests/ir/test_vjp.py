@@ -121,3 +121,13 @@ def test_a_sabotaged_sum_is_found(method: str, wrong: Fn, name: str, monkeypatch
     fn, shapes = PROGRAMS[name]
     with pytest.raises((AssertionError, ValueError)):
         check(traced(fn, *shapes))
+
+
+def test_an_empty_slice_beside_another_one() -> None:
+    """Cotangents of slices are joined in order, an empty one before what begins at the same place."""
+    builder = Builder()
+    x = builder.input("rows", 0, tensor_type("float64", (6,)))
+    graph = builder.finish([(x[3:6] * x[0:3]).sum() + (x[3:3] * 2.0).sum()])
+    result = vjp(graph, [0])
+    assert result.cotangents[0] is not None
+    assert result.graph.nodes[result.cotangents[0]].type.shape == (6,)

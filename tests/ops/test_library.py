@@ -113,3 +113,13 @@ def test_questions_about_elements() -> None:
         w = ab.Parameter([0.0, 0.0])
         ab.norm(w * 1.0).backward()
         assert requested.host(w.grad).tolist() == [0.0, 0.0]
+
+
+def test_weights_of_classes_and_empty_axes_are_checked() -> None:
+    scores = ab.tensor([1.0, 2.0, 3.0])
+    for loss in (ab.nll_loss, ab.multi_margin_loss, ab.cross_entropy):
+        with pytest.raises(OpTypeError, match="one for each of the 3 classes"):
+            loss(scores, 0, weight=np.ones(4))  # type: ignore[operator]
+    for probabilities in (ab.sparsemax, ab.entmax):
+        with pytest.raises(OpTypeError, match="the axis is empty"):
+            probabilities(ab.zeros((2, 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sysconfig
 import weakref
@@ -90,3 +91,55 @@ def test_results_of_an_op_after_its_signature_has_lost_its_length() -> None:
     for lengths in ([3, 3], [3, 4], [4, 3, 5]):
         got = ab.evaluate(ab.map(total, lengths))
         np.testing.assert_allclose(got, [2 * n * np.tanh(0.5) for n in lengths], rtol=1e-6)
+
+
+@needs_compiled
+def test_finalisers_that_record_in_the_middle_of_an_op() -> None:
+    """The cycle collector may run wherever an object is made; what it finalises may record."""
+    base, x, y = (ab.tensor([a, 2.0 * a]) for a in (100.0, 1.0, 3.0))
+    logged: list[Any] = []
+    results: list[Any] = []
+
+    class Meter:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            logged.append(base * 3.0)
+
+    @ab.cell
+    def both(a: Any, b: Any) -> Any:
+        return a + b, (a - b, a * b)
+
+    before = gc.get_threshold()
+    gc.set_threshold(3, 1, 1)
+    try:
+        for k in range(200):
+            Meter()
+            results.append((both(x, y)[0], ab.split(ab.concat([x, y]), 2)[1], x + y, x * float(k))[k % 4])
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert len(logged) > 100
+    for k, value in enumerate(ab.evaluate(results)):
+        want = ([4.0, 8.0], [3.0, 6.0], [4.0, 8.0], [float(k), 2.0 * k])[k % 4]
+        np.testing.assert_allclose(value, want)
+    for value in ab.evaluate(logged):
+        np.testing.assert_allclose(value, [300.0, 600.0])
+
+
+@needs_compiled
+def test_cycles_through_tensors_are_collected() -> None:
+    class Holder:
+        pass
+
+    def made() -> weakref.ref[Any]:
+        holder: Any = Holder()
+        holder.x = ab.tensor(np.ones(3, np.float32))
+        state.tape.shared_rows["cycle"] = holder  # type: ignore[union-attr, index, assignment]
+        state.tape = None
+        return weakref.ref(holder)
+
+    gone = made()
+    gc.collect()
+    assert gone() is None
