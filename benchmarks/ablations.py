@@ -85,10 +85,14 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "kept plans and layouts": {"engine.flush:LARGEST": -1},
     "kept layouts": {"run.kept_plans:LAYOUT_BYTES": -1},
     "collector off while recording": {"map.map:gc": SimpleNamespace(isenabled=lambda: False, disable=lambda: None)},
-    "tensors used again": {"record.tensor_list:TensorList.leave_tensors": lambda tape, _: tape.tensors.clear()},
-    "reference counts read by a loop": {"base.cpython:memory_is_readable": lambda: False},
 }
 """What takes the place of which names of the library."""
+
+if ab.recorder == "python":
+    MECHANISMS |= {
+        "tensors used again": {"record.tensor_list:TensorList.leave_tensors": lambda tape, _: tape.tensors.clear()},
+        "reference counts read by a loop": {"base.cpython:memory_is_readable": lambda: False},
+    }
 
 
 def switch_off(replaced: Mapping[str, Any]) -> None:

@@ -135,9 +135,10 @@ def as_recording(tape: Tape, signatures: Sequence[Any]) -> Recording:
     """The lists that a recording of this tape would hold; its slots are all of one value."""
     recording = Recording(False, False)
     recording.signatures = list(signatures)
-    recording.stream = np.insert(tape.args, tape.arg_of[tape.slot_of[:-1]], tape.sig).tolist()
-    recording.ints, recording.floats = tape.ints.tolist(), tape.floats.tolist()
-    recording.places = [0] * tape.sig.size
+    recording.stream.extend(np.insert(tape.args, tape.arg_of[tape.slot_of[:-1]], tape.sig).tolist())
+    recording.ints.extend(tape.ints.tolist())
+    recording.floats.extend(tape.floats.tolist())
+    recording.places.extend([0] * tape.sig.size)
     return recording
 
 

@@ -18,11 +18,11 @@ from typing import TypeVar
 import numpy as np
 from greenlet import getcurrent
 
-from .tracebacks import PACKAGE, hide_library
+from .tracebacks import LIBRARY, hide_library
 
 E = TypeVar("E", bound=Exception)
 
-_NOT_THE_USERS = (PACKAGE, os.path.dirname(np.__file__) + os.sep)
+_NOT_THE_USERS = (*LIBRARY, os.path.dirname(np.__file__) + os.sep)
 
 
 class AutobatchError(Exception):

@@ -16,7 +16,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-"""What file names of the library begin with."""
+"""What file names of the library in Python begin with."""
+
+LIBRARY = (PACKAGE, "autobatch/record/compiled")
+"""What all file names of the library begin with; those of compiled code are as they were where it was built."""
 
 _LEAVING_WITH = {dis.opmap["PUSH_EXC_INFO"], dis.opmap["WITH_EXCEPT_START"]}
 _LEAVING_COMPREHENSION = dis.opmap["SWAP"]
@@ -37,7 +40,7 @@ def hide_library(error: BaseException, made_in: FrameType) -> None:
 
 
 def _is_inside(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(PACKAGE)
+    return frame.f_code.co_filename.startswith(LIBRARY)
 
 
 class _Hider:

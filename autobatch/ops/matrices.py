@@ -12,7 +12,7 @@ from .elementwise import MUL, STOP_GRADIENT, absolute, cast, equal, where
 from .functions import power, sqrt
 from .index import ARANGE, BOUNDED, INT64
 from .linalg import matmul
-from .movement import reshape
+from .movement import reshape, whole
 from .numbers import truth
 from .reduce import reduction
 
@@ -185,7 +185,7 @@ def one_hot(index: TensorLike, num_classes: int) -> Tensor:
     >>> ab.one_hot([2, 0], 3).tolist()
     [[0, 0, 1], [1, 0, 0]]
     """
-    index = as_value(index)
+    index, num_classes = as_value(index), whole("one_hot", num_classes)
     known = apply(BOUNDED, (index,), (num_classes, 0))
     classes = apply(ARANGE, (known,), (num_classes,))
     return cast(equal(reshape(known, (*index.shape, 1)), classes), INT64)

@@ -95,14 +95,26 @@ def install_operators(ops, tensor):
     _matmul, _matmul_reflected = Door(matmul, tensor.__matmul__), Door(matmul, tensor.__rmatmul__)
 
 
-def set_open(recording):
-    """What this thread records from now on, or None; the caller keeps it alive."""
-    global open_recording
-    open_recording = NULL if recording is None else <PyObject *>recording
+cdef class Opened:
+    """What a thread records: it holds the recording, and goes with the thread."""
+
+    cdef readonly object recording
+    cdef PyObject *pointer  # the same, also when the collector has taken the other
+
+    def __dealloc__(self):
+        global open_recording
+        if open_recording == self.pointer:
+            open_recording = NULL
+
+    def set(self, recording):
+        """From now on the thread records this, or nothing where it is None."""
+        global open_recording
+        open_recording = self.pointer = NULL if recording is None else <PyObject *>recording
+        self.recording = recording
 
 
 def get_open():
-    """What `set_open` was given last in this thread."""
+    """What this thread records; None where it is nothing."""
     return None if open_recording == NULL else <object>open_recording
 
 
@@ -183,7 +195,7 @@ cdef class Lists:
     cdef public int mode
     cdef public bint is_aside
     cdef long n
-    cdef bint guarded
+    cdef bint guarded, is_left
     cdef long capacity
     cdef PyObject **living
     cdef PyObject **types
@@ -197,9 +209,6 @@ cdef class Lists:
         self.cache, self.imports = {}, {}
 
     def __dealloc__(self):
-        global open_recording
-        if open_recording == <PyObject *>self:  # its thread ends
-            open_recording = NULL
         self._release()
 
     cdef void _release(self) noexcept:
@@ -322,6 +331,7 @@ cdef class Lists:
 
     def leave_tensors(self, kept):
         """The recording no longer asks which of its tensors live."""
+        self.is_left = True
         self._release()
         self.others = []
 
@@ -411,6 +421,13 @@ cdef inline int _begin(Lists tape) except -1:
     return 0
 
 
+cdef inline int _go_on(Lists tape) except -1:
+    """Raise where the recording has run since the write began: finalisers that force did it."""
+    if tape.is_left:
+        tape.more_tensors(WRITING)
+    return 0
+
+
 cdef Value _write_one(Lists tape, int number, object type, int32_t *operands, int n_operands):
     """A node of one result, whose data was checked; the caller adds them when it has been written."""
     cdef Py_ssize_t n
@@ -419,6 +436,7 @@ cdef Value _write_one(Lists tape, int number, object type, int32_t *operands, in
     cdef Value t = _new_tensor(tape, type)
     cdef int place = _place(tape)
     # From here on nothing is made.
+    _go_on(tape)
     tape._reserve(tape.n + 1)
     t._id = tape.n
     n = tape.stream.ob_size
@@ -456,6 +474,7 @@ cdef list _write_any(Lists tape, int number, operands, types, place, ints, float
         if code is not tape.user_code:
             _note(tape, code)
     while True:
+        _go_on(tape)
         first = tape.n
         tape._reserve(first + len(made))
         payload = (first, content)

@@ -237,6 +237,7 @@ cdef class Path:
             PyTuple_SET_ITEM(results, k, t)
         place = _place(tape)
         # From here on nothing is made.
+        _go_on(tape)
         tape._reserve(tape.n + self.n_results)
         n = tape.stream.ob_size
         array.resize_smart(tape.stream, n + 1 + n_ids)

@@ -10,6 +10,10 @@ cdef struct Known:
     PyObject *type
     PyObject *signature  # owned
 
+cdef struct Found:
+    int number
+    PyObject *type
+
 cdef PyObject *_RIGHT = <PyObject *><uintptr_t>1
 cdef PyObject *_LEFT = <PyObject *><uintptr_t>2
 cdef enum:
@@ -26,7 +30,6 @@ cdef class Door:
     cdef Known *table
     cdef long size, used
     cdef long switched
-    cdef Known once
 
     def __init__(self, op, slow):
         self.op, self.slow = op, slow
@@ -36,12 +39,14 @@ cdef class Door:
         self._clear()
 
     cdef void _clear(self) noexcept:
+        cdef Known *old = self.table
+        cdef long n = self.size
         cdef long k
-        for k in range(self.size):
-            Py_XDECREF(self.table[k].signature)
-        free(self.table)
-        self.table = NULL
+        self.table = NULL  # first: what is released may call this again
         self.size = self.used = 0
+        for k in range(n):
+            Py_XDECREF(old[k].signature)
+        free(old)
 
     cdef Known *_at(self, PyObject *first, PyObject *second, int mode) noexcept:
         """Where these operands stand, or would."""
@@ -55,42 +60,46 @@ cdef class Door:
             k = (k + 1) & (self.size - 1)
 
     cdef int _grow(self) except -1:
-        cdef Known *old = self.table
-        cdef long n = self.size
-        cdef long k
+        cdef Known *old
+        cdef Known *more
+        cdef long n, k
         if self.used >= _FULL:
             self._clear()
-            old, n = NULL, 0
-        self.table = <Known *>calloc(max(16, 2 * n), sizeof(Known))
-        if self.table == NULL:
-            self.table = old
+        old, n = self.table, self.size
+        more = <Known *>calloc(max(16, 2 * n), sizeof(Known))
+        if more == NULL:
             raise MemoryError()
-        self.size = max(16, 2 * n)
+        self.table, self.size = more, max(16, 2 * n)
         for k in range(n):
             if old[k].first != NULL:
                 self._at(old[k].first, old[k].second, old[k].mode)[0] = old[k]
         free(old)
         return 0
 
-    cdef Known *find(self, Lists tape, PyObject *first, PyObject *second) except? NULL:
-        """What is known of these operands, with the number that the signature has in this recording; else NULL."""
+    cdef bint find(self, Lists tape, PyObject *first, PyObject *second, Found *found) except -1:
+        """Whether the signature of these operands is known; its number in this recording, and the type of the result.
+
+        No pointer into the table outlives a call of Python, in which another thread may change it.
+        """
         cdef Known *known
         cdef long switched = <object>PyList_GET_ITEM(_switched, 0)
         if switched != self.switched:  # some signatures have no lengths any more
             self._clear()
             self.switched = switched
-        if self.size:
-            known = self._at(first, second, tape.mode)
-            if known.first != NULL:
-                if known.serial != tape.serial:
-                    number = tape.signature_number(<object>known.signature)
-                    known = self._at(first, second, tape.mode)
-                    known.number, known.serial = number, tape.serial
-                return known
-        return self._learn(tape, first, second)
+        known = self._at(first, second, tape.mode) if self.size else NULL
+        if known == NULL or known.first == NULL:
+            return self._learn(tape, first, second, found)
+        found.type, found.number = known.type, known.number
+        if known.serial != tape.serial:
+            found.number = tape.signature_number(<object>known.signature)
+            known = self._at(first, second, tape.mode) if self.size else NULL
+            if known != NULL and known.first != NULL:
+                known.number, known.serial = found.number, tape.serial
+        return True
 
-    cdef Known *_learn(self, Lists tape, PyObject *first, PyObject *second) except? NULL:
+    cdef bint _learn(self, Lists tape, PyObject *first, PyObject *second, Found *found) except -1:
         cdef Known *known
+        cdef PyObject *before
         if second == NULL:
             key = (self.op, (), <object>first)
         elif second == _RIGHT:
@@ -100,25 +109,27 @@ cdef class Door:
         else:
             key = (self.op, (), <object>first, <object>second)
         hit = _learned(tape, key)
+        lasts = hit is not None
         if hit is None:
             hit = tape.cache.get(key)
             if hit is None:
-                return NULL
-            known = &self.once
-            known.number, known.type = hit[0], <PyObject *>hit[1]
-            return known
+                return False
+        found.number, found.type = hit[0], <PyObject *>hit[1]
+        if not lasts:
+            return True
+        signature = tape.signatures[found.number]
         if 2 * self.used >= self.size:
             self._grow()
         known = self._at(first, second, tape.mode)
         if known.first == NULL:
             self.used += 1
-        signature = tape.signatures[hit[0]]
+        before = known.signature
         Py_INCREF(signature)
-        Py_XDECREF(known.signature)
         known.signature = <PyObject *>signature
         known.first, known.second, known.mode = first, second, tape.mode
-        known.number, known.serial, known.type = hit[0], tape.serial, <PyObject *>hit[1]
-        return known
+        known.number, known.serial, known.type = found.number, tape.serial, found.type
+        Py_XDECREF(before)
+        return True
 
 
 cdef inline Value _here(Value x, Lists tape):
@@ -141,24 +152,23 @@ cdef inline bint _is_tensor(object x):
 cdef object _unary(Door door, x):
     cdef Lists tape
     cdef Value t
-    cdef Known *known
+    cdef Found found
     cdef int32_t id
     if open_recording != NULL and _is_tensor(x):
         tape = <Lists>open_recording
         t = _here(<Value>x, tape)
         if t._tape is tape:
-            known = door.find(tape, <PyObject *>t._type, NULL)
-            if known != NULL:
+            if door.find(tape, <PyObject *>t._type, NULL, &found):
                 _begin(tape)
                 id = <int32_t>t._id
-                return _write_one(tape, known.number, <object>known.type, &id, 1)
+                return _write_one(tape, found.number, <object>found.type, &id, 1)
     return door.slow(x)
 
 
 cdef object _binary(Door door, Value x, y):
     cdef Lists tape
     cdef Value t, u
-    cdef Known *known
+    cdef Found found
     cdef int32_t ids[2]
     if open_recording != NULL:
         tape = <Lists>open_recording
@@ -168,15 +178,13 @@ cdef object _binary(Door door, Value x, y):
             if _is_tensor(y):
                 u = _here(<Value>y, tape)
                 if u._tape is tape:
-                    known = door.find(tape, <PyObject *>t._type, <PyObject *>u._type)
-                    if known != NULL:
+                    if door.find(tape, <PyObject *>t._type, <PyObject *>u._type, &found):
                         _begin(tape)
                         ids[1] = <int32_t>u._id
-                        return _write_one(tape, known.number, <object>known.type, ids, 2)
+                        return _write_one(tape, found.number, <object>found.type, ids, 2)
             elif PyFloat_CheckExact(y):
-                known = door.find(tape, <PyObject *>t._type, _RIGHT)
-                if known != NULL:
-                    return _with_number(tape, known, ids, PyFloat_AS_DOUBLE(y))
+                if door.find(tape, <PyObject *>t._type, _RIGHT, &found):
+                    return _with_number(tape, found, ids, PyFloat_AS_DOUBLE(y))
             elif type(y) in _shared_classes:
                 hit = _with_shared(tape, (door.op, (), t._type, y))
                 if hit is not None:
@@ -189,16 +197,15 @@ cdef object _reflected(Door door, Value x, y):
     """y op x."""
     cdef Lists tape
     cdef Value t
-    cdef Known *known
+    cdef Found found
     cdef int32_t id
     if open_recording != NULL and PyFloat_CheckExact(y):
         tape = <Lists>open_recording
         t = _here(x, tape)
         if t._tape is tape:
-            known = door.find(tape, <PyObject *>t._type, _LEFT)
-            if known != NULL:
+            if door.find(tape, <PyObject *>t._type, _LEFT, &found):
                 id = <int32_t>t._id
-                return _with_number(tape, known, &id, PyFloat_AS_DOUBLE(y))
+                return _with_number(tape, found, &id, PyFloat_AS_DOUBLE(y))
     return door.slow(x, y)
 
 
@@ -207,10 +214,10 @@ cdef inline object _with_shared(Lists tape, tuple key):
     return _learned(tape, key) if known == NULL else <object>known
 
 
-cdef inline Value _with_number(Lists tape, Known *known, int32_t *id, double number):
+cdef inline Value _with_number(Lists tape, Found found, int32_t *id, double number):
     cdef Value t
     _begin(tape)
-    t = _write_one(tape, known.number, <object>known.type, id, 1)
+    t = _write_one(tape, found.number, <object>found.type, id, 1)
     _push_float(tape.floats, number)
     return t
 

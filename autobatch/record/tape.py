@@ -347,8 +347,9 @@ class State(threading.local):
 
         @tape.setter
         def tape(self, tape: Recording | None) -> None:
-            compiled.set_open(tape)
-            self._tape = tape  # this one holds it; it was the argument's until here
+            if "opened" not in self.__dict__:
+                self.opened = compiled.Opened()
+            self.opened.set(tape)
 
     def __init__(self) -> None:
         self.known: Known | None = None  # of what was recorded before in the same `ab.map`
@@ -410,6 +411,9 @@ def interrupted() -> RecordingError:
 
 def _forget_types() -> None:
     state.known = None
+    for tape in state.others.values():
+        for cache in tape.caches.values():
+            cache.clear()
     if state.tape is not None:
         for cache in state.tape.caches.values():
             cache.clear()

@@ -108,7 +108,7 @@ def norm() -> Iterator[Op]:
     """The Euclidean norm, as a reduction by hypot."""
     before = set(OPS)
     hypot = elementwise(
-        "hypot",
+        "length_of_two",
         "sqrt(x^2 + y^2)",
         np.hypot,
         "sqrt({0} * {0} + {1} * {1})",
@@ -118,7 +118,7 @@ def norm() -> Iterator[Op]:
     def slope(g: Any, y: Any, x: Any, spread: Any, reduce: Any) -> Any:
         return spread(g / y) * x
 
-    yield reducing("norm", "Euclidean norm", hypot, 0.0, slope)[0]
+    yield reducing("euclidean", "Euclidean norm", hypot, 0.0, slope)[0]
     for name in set(OPS) - before:
         del OPS[name]
 

@@ -16,7 +16,7 @@ from tests import requested
 from tests.ops.checks import GOOD, Case, check_batched, check_types, default, masks, trace
 
 OF_BATCHES = {name for name, op in OPS.items() if op.batch in ("batched", "segments")}
-UNCHECKED = {"take", "window", "scatter_add", "spread", *OF_BATCHES}
+UNCHECKED = {"take", "window", "scatter_add", "spread", "pair_product", *OF_BATCHES}
 """Ops that users do not call: integers are known to be in range there, and there are none in an empty axis."""
 
 

@@ -129,4 +129,4 @@ def test_a_machine_that_has_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_requested_backend_that_is_missing_fails_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(pytest.UsageError, match=r"--backend cupy: .*CuPy is not installed"):
-        conftest.pytest_configure(SimpleNamespace(getoption=lambda name: {"backend": "cupy"}[name]))
+        conftest.pytest_configure(SimpleNamespace(getoption=lambda name: {"backend": "cupy", "deep": False}[name]))
