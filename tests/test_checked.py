@@ -106,8 +106,8 @@ def test_spoiled_data_of_a_kept_plan_are_seen(backend: str, monkeypatch: pytest.
         for words in ([1, 2, 0, 3], [2, 4, 1, 0], [3, 3, 0, 1], [4, 1, 2, 3]):
             losses(table, words).backward()
 
-    def spoiled(self: Any, asked: Any, found: Any) -> None:
-        keep(self, asked, found)
+    def spoiled(self: Any, asked: Any, found: Any, *more: Any) -> None:
+        keep(self, asked, found, *more)
         if found is not None:
             ints, planned_ints, *rest = found.places
             found.places = ints, np.roll(planned_ints, 1), *rest

@@ -22,7 +22,8 @@ from tests.stand_in import kernels
 
 pytestmark = pytest.mark.skipif(bool(kernels.MISSING), reason=kernels.MISSING)
 # Ops of batched graphs alone have no sample here, nor have functions that are composed of ops which have.
-SAMPLES = [case for case in GOOD if case.op.batch not in ("batched", "segments") and case.op.name not in COMPOSED]
+OF_BATCHES = ("batched", "segments", "pairs")
+SAMPLES = [case for case in GOOD if case.op.batch not in OF_BATCHES and case.op.name not in COMPOSED]
 PIECES = ("inference", "forward", "backward", "final")
 Key = tuple[str, tuple[bool, ...], str]
 
