@@ -30,7 +30,7 @@ import numpy as np
 from ..base.errors import CellError, OpTypeError, op_error, user_error, user_place
 from ..base.types import INT64, LEADING, Type, counted, default_dtype, promote, tensor_type
 from ..ops.attention import result_side
-from ..ops.declare import Attrs, Op
+from ..ops.declare import Attrs, Op, unchanged
 from ..ops.elementwise import CAST, STOP_GRADIENT, float_dtype
 from ..ops.index import BOUNDED, lowest_index
 from ..ops.movement import of_rows
@@ -128,11 +128,13 @@ class Builder:
             result = self._add(op, values, attrs, weak) if op.body is None else op.body(*values, *attrs)
         finally:
             self._op = outer
-        return self._constant(result) if not outer and self.is_frozen() else result
+        return self.unchanged(result)
 
-    def _constant(self, x: Tracer) -> Tracer:
-        """The same value, through which no gradient flows."""
-        return x if x._weak or x.dtype.kind != "f" else self._add(STOP_GRADIENT, (x,), ())
+    def unchanged(self, x: Tracer) -> Tracer:
+        """The same value as the result of what the user wrote: where no gradient flows through that, as a constant."""
+        if self._op or not self.is_frozen() or x._weak or x.dtype.kind != "f":
+            return x
+        return self._add(STOP_GRADIENT, (x,), ())
 
     def _add(self, op: Op, values: Sequence[Tracer], attrs: Attrs, weak: bool = False) -> Tracer:
         assert op.infer is not None
@@ -275,7 +277,7 @@ class Builder:
                 "element to the next, and use no Python counter",
             )
         if kind == "stack":
-            return StackedTracer(self._constant(real) if self.is_frozen() else real)
+            return unchanged(StackedTracer(real))
         if real._weak and real.dtype == FLOAT64:  # numbers become a value, as ab.tensor makes one of them
             real = self._as(real, default_dtype())
         return self.record(LIST_REDUCTIONS[kind], (real,), (k,))

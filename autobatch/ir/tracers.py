@@ -12,7 +12,7 @@ import numpy as np
 
 from ..base.errors import CellError, op_error, user_error
 from ..base.types import INT64, Dim, tensor_type
-from ..ops.declare import Attrs, Op, apply, recorder
+from ..ops.declare import Attrs, Op, apply, recorder, unchanged
 from ..ops.movement import RESHAPE, reshape
 from ..ops.pairs import COLUMNS, ROWS
 from ..ops.reduce import SPREAD
@@ -49,6 +49,9 @@ class Tracer(Tensor):
 
     def _record_list(self, kind: str, values: Sequence[Any]) -> Any:
         return self._builder.record_list(kind, values)
+
+    def _unchanged(self) -> Any:
+        return self._builder.unchanged(self)
 
     def _list_length(self, k: Any) -> Any:
         k = _other(k[1]) if isinstance(k, tuple) else k
@@ -146,6 +149,9 @@ class StackedTracer(Tensor):
             )
         inner = tuple(x._each if isinstance(x, StackedTracer) else x for x in operands)
         return StackedTracer(apply(op, inner, attrs))
+
+    def _unchanged(self) -> Any:
+        return StackedTracer(unchanged(self._each))
 
     def numpy(self) -> NoReturn:
         """Raises `CellError`: nothing has a value while it is traced."""

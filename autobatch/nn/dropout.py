@@ -31,7 +31,7 @@ class Dropout(Module):
 
     def forward(self, x: ab.Tensor) -> ab.Tensor:
         """x: f[...] → f[...] of the same shape."""
-        return ab.dropout(x, self.p) if self.training else x
+        return ab.dropout(x, self.p, training=self.training)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -139,6 +139,11 @@ def as_value(x: Any) -> Tensor:
     return x if hasattr(x, "shape") else lifter[0](x)
 
 
+def unchanged(x: Any) -> Any:
+    """An operand that is the result of an op as it is: the same object, but under `no_grad` a constant."""
+    return x._unchanged() if hasattr(x, "_record") else x
+
+
 def elements(name: str, xs: Iterable[Any]) -> list[Any]:
     """What op `name` joins: values, arrays and numbers of any iterable; lists among them become values."""
     if not hasattr(xs, "__iter__") or isinstance(xs, str | bytes | dict):

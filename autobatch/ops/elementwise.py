@@ -10,7 +10,7 @@ import numpy as np
 
 from ..base.errors import OpTypeError, op_error
 from ..base.types import HALF, Type, broadcast_shapes, default_dtype, tensor_type, value_dtype
-from .declare import Attrs, Op, Sample, apply, declare
+from .declare import Attrs, Op, Sample, apply, declare, unchanged
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -294,7 +294,7 @@ def cast(x: Any, dtype: Any) -> Any:
     wanted = value_dtype("astype", dtype)
     if np.dtype(dtype) == HALF:
         return apply(ROUND_TO_HALF, (cast(x, wanted),))
-    return x if getattr(x, "dtype", None) == wanted else apply(CAST, (x,), (wanted,))
+    return unchanged(x) if getattr(x, "dtype", None) == wanted else apply(CAST, (x,), (wanted,))
 
 
 def absolute(x: TensorLike) -> Tensor:

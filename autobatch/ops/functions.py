@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..base.types import INT64, default_dtype
-from .declare import Op, Sample, apply, as_value, declare
+from .declare import Op, Sample, apply, as_value, declare, unchanged
 from .elementwise import carried, cast, elementwise, where
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def power(x: TensorLike, y: TensorLike) -> Tensor:
         exponent = y.item() if isinstance(y, np.generic) else y
         exponent = int(exponent) if isinstance(exponent, bool) else exponent
         x = _base(as_value(x), exponent)
-        return x if exponent == 1 and hasattr(x, "_record") else apply(POWER_OF, (x,), (exponent,))
+        return unchanged(x) if exponent == 1 and hasattr(x, "_record") else apply(POWER_OF, (x,), (exponent,))
     return apply(POWER, (x, y))
 
 

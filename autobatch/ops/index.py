@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from ..base.types import Type, broadcast_shapes, tensor_type
-from .declare import Attrs, Op, Sample, apply, declare
+from .declare import Attrs, Op, Sample, apply, declare, unchanged
 from .elementwise import ADD
 from .movement import STACK, reshape, slice_axis, transpose
 
@@ -186,7 +186,8 @@ def getitem(x: Any, index: Any) -> Any:
                 return _general(x, items)
             used += 1
     _check_rank(x, used)
-    return _basic(x, 0, items)[0]
+    y = _basic(x, 0, items)[0]
+    return unchanged(y) if y is x else y
 
 
 def _general(x: Any, index: tuple[Any, ...]) -> Any:
@@ -197,7 +198,7 @@ def _general(x: Any, index: tuple[Any, ...]) -> Any:
     first = next((k for k, item in enumerate(items) if _is_array(item)), len(items))
     y, axis = _basic(x, 0, items[:first])
     if first == len(items):
-        return y
+        return unchanged(y) if y is x else y
     axes, arrays, rest, at = [], [], [], axis
     for item in items[first:]:
         if _is_array(item):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..base.errors import OpTypeError, op_error
 from ..base.types import Dim, Type, broadcast_shapes, size_of, tensor_type
-from .declare import Attrs, Op, Sample, apply, as_value, declare, elements
+from .declare import Attrs, Op, Sample, apply, as_value, declare, elements, unchanged
 
 if TYPE_CHECKING:
     from .value import ShapeLike, Tensor, TensorLike
@@ -104,7 +104,7 @@ def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
         if target.count(-1) > 1 or known == 0 or total % known:
             raise op_error("reshape", "cannot infer the extent -1", got=f"{x.shape} as {target}")
         target = tuple(total // known if n == -1 else n for n in target)
-    return x if target == x.shape and hasattr(x, "_record") else apply(RESHAPE, (x,), (target,))
+    return unchanged(x) if target == x.shape and hasattr(x, "_record") else apply(RESHAPE, (x,), (target,))
 
 
 # Transpose.
@@ -136,7 +136,7 @@ def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     order = tuple(range(ndim))[::-1] if axes is None else tuple(a % ndim if -ndim <= a < ndim else a for a in axes)
     if sorted(order) != list(range(ndim)):
         raise op_error("transpose", "axes are not a permutation", expected=f"each of 0..{ndim - 1} once", got=str(axes))
-    return x if order == tuple(range(ndim)) else apply(TRANSPOSE, (x,), (order,))
+    return unchanged(x) if order == tuple(range(ndim)) else apply(TRANSPOSE, (x,), (order,))
 
 
 # Layouts.
@@ -182,7 +182,7 @@ BROADCAST = declare(
 def broadcast_to(x: Any, shape: Sequence[Any]) -> Any:
     """The value repeated along new or unit axes."""
     x = as_value(x)
-    return x if tuple(shape) == x.shape else apply(BROADCAST, (x,), (tuple(shape),))
+    return unchanged(x) if tuple(shape) == x.shape else apply(BROADCAST, (x,), (tuple(shape),))
 
 
 # Concat and stack.
@@ -246,7 +246,7 @@ def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     if min(ndims) < max(ndims):
         raise op_error("concat", "values differ in rank", got=f"ranks {', '.join(map(str, ndims))}")
     negative = negative_axis("concat", axis, ndims[0])
-    return values[0] if len(values) == 1 else apply(CONCAT, tuple(values), (negative,))
+    return unchanged(values[0]) if len(values) == 1 else apply(CONCAT, tuple(values), (negative,))
 
 
 def _stack_body(*args: Any) -> Any:
@@ -347,7 +347,7 @@ def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any
     """Part of one axis."""
     axis = negative_axis("slice", axis, len(x.shape))
     if start == 0 and step == 1 and length == x.shape[axis]:
-        return x
+        return unchanged(x)
     return apply(SLICE, (x,), (axis, start, length, step))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .composing import composite, uniform
-from .declare import Attrs, Sample, apply, as_value
+from .declare import Attrs, Sample, apply, as_value, unchanged
 from .elementwise import (
     BITS_AND,
     BITS_OR,
@@ -135,6 +135,8 @@ def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = 
     array([0. , 0.5, 1. ], dtype=float32)
     """
     x = as_value(x)
+    if min is None and max is None:
+        return unchanged(x)
     if min is not None:
         x = where(_is_beyond(x < min, min), min, x)
     if max is not None:

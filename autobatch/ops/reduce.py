@@ -18,7 +18,7 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..base.types import Type, counted, tensor_type
-from .declare import Attrs, Op, Sample, apply, declare
+from .declare import Attrs, Op, Sample, apply, declare, unchanged
 from .elementwise import ADD, MAXIMUM, MINIMUM, MUL, NOT_EQUAL, cast, equal, float_dtype, where
 from .index import ARANGE, SCATTER_ADD, TAKE
 from .movement import STACK, broadcast_to, negative_axis, reshape
@@ -362,7 +362,7 @@ def reduced_alone(name: str, x: Any) -> Any:
     """The reduction of a single value: the value itself, in the dtype of the result."""
     if name == "mean":
         return cast(x, float_dtype(x.dtype))
-    return cast(x, counted(x.dtype)) if REDUCTIONS[name].dtypes == "count" else x
+    return cast(x, counted(x.dtype)) if REDUCTIONS[name].dtypes == "count" else unchanged(x)
 
 
 def normalise_axes(name: str, axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..base.errors import op_error
-from .declare import as_value
+from .declare import as_value, unchanged
 from .movement import broadcast_to, concat, extents, negative_axis, reshape, slice_axis, whole
 from .reduce import normalise_axes
 
@@ -67,7 +67,7 @@ def roll(x: TensorLike, shift: int, axis: int | None = None) -> Tensor:
     at = negative_axis("roll", axis, len(x.shape))
     n = x.shape[at]
     k = whole("roll", shift, None) % n if n else 0
-    return concat([slice_axis(x, at, n - k, k), slice_axis(x, at, 0, n - k)], at) if k else x
+    return concat([slice_axis(x, at, n - k, k), slice_axis(x, at, 0, n - k)], at) if k else unchanged(x)
 
 
 def repeat(x: TensorLike, repeats: int, axis: int | None = None) -> Tensor:

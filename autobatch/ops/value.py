@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 
 from ..base.errors import op_error
 from . import elementwise as e
-from .declare import Op, apply
+from .declare import Op, apply, unchanged
 from .elementwise import ABS, EQUAL, INVERT, NEG, NOT_EQUAL, STOP_GRADIENT, cast, nearest
 from .functions import power, sqrt
 from .index import getitem
@@ -61,6 +61,10 @@ class Tensor:
     _type: Type
 
     def _record(self, op: Op, operands: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
+        raise TypeError(f"{type(self).__name__} does not record ops")
+
+    def _unchanged(self) -> Any:
+        """This value as the result of an op: see `declare.unchanged`."""
         raise TypeError(f"{type(self).__name__} does not record ops")
 
     @property
@@ -212,7 +216,7 @@ class Tensor:
         return apply(NEG, (self,))
 
     def __pos__(self) -> Tensor:
-        return self
+        return unchanged(self)
 
     def __abs__(self) -> Tensor:
         return apply(ABS, (self,))

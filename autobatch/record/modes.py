@@ -17,6 +17,8 @@ R = TypeVar("R")
 class no_grad:
     """Context manager and decorator: what is recorded inside is constant, no gradient flows through it.
 
+    So is the result of an op that changes nothing, as `x.reshape(x.shape)`: outside it may be `x` itself.
+
     >>> w = ab.Parameter(2.0)
     >>> with ab.no_grad():
     ...     y = w * 3

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..ops import elementwise, functions, linalg, matrices, movement, numbers, scan, shapes, special, trigonometry
-from ..ops.declare import apply, as_value
+from ..ops.declare import apply, as_value, unchanged
 from ..ops.value import Tensor
 from . import reductions
 from .convolution import pad
@@ -65,6 +65,10 @@ def _dot(a: Any, b: Any) -> Any:
     if len(b.shape) > 2:
         raise op_error("dot", "not for a second operand of rank 3 and more", repair="np.matmul says what is batched")
     return linalg.matmul(a, b)
+
+
+def _broadcast_to(array: Any, shape: Any) -> Any:
+    return movement.broadcast_to(array, tuple(movement.whole("broadcast_to", n) for n in movement.extents(shape)))
 
 
 def _vstack(tup: Any) -> Any:
@@ -142,7 +146,7 @@ FUNCTIONS: dict[Function, Function] = {
     np.bitwise_xor: _operator(elementwise.BITS_XOR),
     np.invert: lambda x: apply(elementwise.INVERT, (x,)),
     np.negative: lambda x: apply(elementwise.NEG, (x,)),
-    np.positive: lambda x: x,
+    np.positive: unchanged,
     np.absolute: elementwise.absolute,
     np.exp: functions.exp,
     np.log: functions.log,
@@ -189,13 +193,13 @@ FUNCTIONS: dict[Function, Function] = {
     np.expand_dims: lambda a, axis: shapes.expand_dims(a, axis),
     np.roll: lambda a, shift, axis=None: shapes.roll(a, shift, axis),
     np.repeat: lambda a, repeats, axis=None: shapes.repeat(a, repeats, axis),
-    np.broadcast_to: lambda array, shape: movement.broadcast_to(array, movement.extents(shape)),
+    np.broadcast_to: _broadcast_to,
     np.concatenate: _concatenate,
     np.stack: lambda arrays, axis=0: reductions.stack(arrays, axis),
     np.vstack: _vstack,
     np.hstack: _hstack,
     np.split: lambda ary, indices_or_sections, axis=0: movement.split(ary, indices_or_sections, axis),
-    np.copy: lambda a: a,
+    np.copy: lambda a: unchanged(a),
     np.pad: _pad,
     np.zeros_like: lambda a, dtype=None: _full_like(a, 0, dtype),
     np.ones_like: lambda a, dtype=None: _full_like(a, 1, dtype),

@@ -120,9 +120,11 @@ def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
         if pieces is not None:
             return pieces
     tape: Any = state.tape
+    if parts.__class__ is not int or parts == 1:
+        return _split(x, parts, axis)
     if x.__class__ is RecordedTensor and x._tape is not tape and tape is not None:
         x = local(x, tape)
-    if x.__class__ is not RecordedTensor or x._tape is not tape or parts.__class__ is not int or parts == 1:
+    if x.__class__ is not RecordedTensor or x._tape is not tape:
         return _split(x, parts, axis)
     hits = tape.cache.get((SLICE, x._type, parts, axis))
     if hits is None:

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from ..base.errors import op_error, user_error
 from ..base.interrupts import run_whole
 from ..base.types import Array, default_dtype, is_float, value_dtype
-from ..ops.declare import Op, apply
+from ..ops.declare import Op, apply, as_value, unchanged
 from ..ops.elementwise import cast
 from ..ops.movement import extents, whole
 from ..ops.random import DROPOUT, NORMAL, UNIFORM
@@ -216,7 +216,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool | None = None) -> Tensor:
     if not 0.0 <= p <= 1.0:
         raise op_error("dropout", "the probability is outside [0, 1]", got=str(p))
     if p == 0.0 or not (state.training if training is None else training):
-        return x
+        return unchanged(as_value(x))
     if p == 1.0:
         return x * 0.0
     return apply(DROPOUT, (x, *next_key()), (float(p),))

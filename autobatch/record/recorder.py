@@ -15,12 +15,13 @@ from ..base.types import LEADING, Array, Type, promote
 from ..ir.graph import NODE
 from ..ir.trace import Builder, in_range, no_operand
 from ..ir.tracers import TracedList, Tracer
-from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder
+from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder, unchanged
 from ..ops.index import LOOKUP, WINDOW
 from ..ops.linalg import MATMUL
 from ..ops.movement import STACK, slice_axis
 from ..ops.value import Tensor, TensorLike
 from .choice import compiled
+from .context import is_frozen
 from .creation import as_array, holds_tensors
 from .layouts import MOVES, as_operand, as_view, laid_alike
 from .lengths import switched
@@ -29,9 +30,9 @@ from .nodes import write, write_known
 from .op_signatures import known_signature, list_signature, op_signature
 from .pairs import as_pairs
 from .shared import Constant, Expression, Shared
-from .tape import Recording, current_tape, state
+from .tape import Recording, current_tape, own_tape, state
 from .tensor import RecordedTensor
-from .views import has_rows, laid_out, slice_rows
+from .views import as_constant, has_rows, laid_out, slice_rows
 
 INT32 = np.dtype(np.int32)
 
@@ -50,7 +51,7 @@ def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None)
     if isinstance(x, list | tuple) and holds_tensors(x):
         x = packed(x)
     if isinstance(x, Tensor):
-        return x if dtype is None else x.astype(dtype)
+        return unchanged(x) if dtype is None else x.astype(dtype)
     if state.builder is not None:
         return _constant(as_array(x, dtype), state.builder)
     return lift(as_array(x, dtype), current_tape())
@@ -270,5 +271,6 @@ for _name, _function in (
     ("_record", lambda self, op, operands, attrs: record(op, operands, attrs)),
     ("_record_list", lambda self, kind, values: record_list(kind, values)),
     ("_slice", _slice),
+    ("_unchanged", lambda self: as_constant(self, own_tape()) if is_frozen() else self),
 ):
     setattr(RecordedTensor, _name, _function)

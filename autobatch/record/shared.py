@@ -111,6 +111,9 @@ class Shared(Tensor):
     def _record_list(self, kind: str, values: Any) -> Any:
         return reduce_elements(kind, values)
 
+    def _unchanged(self) -> Any:
+        return self.detach() if self.trainable and is_frozen() else self
+
     def backward(self, retain: bool = False) -> None:
         """Add d self / d parameter to `.grad` of the parameters it is made of.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..base.types import LEADING
+from ..ops.declare import unchanged
 from ..ops.movement import reshape as _reshape
 from ..ops.value import ShapeLike, Tensor, TensorLike
 from .reductions import stack as _stack
@@ -45,7 +46,7 @@ def _sliced(x: RecordedTensor, part: slice) -> RecordedTensor | None:
     n = x._type.shape[0]
     start, stop, step = part.indices(n)
     length = len(range(start, stop, step))
-    return x if length == n and step == 1 else slice_rows(x, 0, start, length, step)
+    return unchanged(x) if length == n and step == 1 else slice_rows(x, 0, start, length, step)
 
 
 def _gathered(x: RecordedTensor, numbers: list[int], shape: tuple[int, ...]) -> RecordedTensor | None:
@@ -60,7 +61,7 @@ def _known_reshape(x: Any, shape: Any) -> RecordedTensor | None:
         return None
     if x._type.width == 1 or any(n.__class__ is not int for n in shape):  # rows of one number may lie in other ways
         return None
-    return x if shape == x._type.shape else reshaped_rows(x, shape)
+    return unchanged(x) if shape == x._type.shape else reshaped_rows(x, shape)
 
 
 def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:

@@ -64,11 +64,14 @@ def _number(how: str, width: int, dtype: np.dtype[Any], tape: Recording) -> int:
 
 
 def _source_number(t: RecordedTensor, tape: Recording, frozen: bool) -> int:
-    """The value number of what is viewed. A view shares rows, and so their gradients: under no_grad, what was recorded
-    before and may have one is cut off first."""
-    if frozen and (t._tape is not tape or t._id < tape.frozen_from) and t.dtype.kind == "f":
-        t = t.detach()
-    return value_number(t, tape)
+    """The value number of what is viewed. A view shares rows and gradients: under no_grad it is one of a constant."""
+    return value_number(as_constant(t, tape) if frozen else t, tape)
+
+
+def as_constant(t: RecordedTensor, tape: Recording | None) -> Any:
+    """Under no_grad, a value without a gradient: what was recorded before and may have one is cut off."""
+    has_none = t.dtype.kind != "f" or (t._tape is tape and t._id >= tape.frozen_from)
+    return t if has_none else t.detach()
 
 
 def stacked_rows(values: Sequence[Any]) -> RecordedTensor | None:
