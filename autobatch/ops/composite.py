@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from ..base.types import LEADING, Type
-from .declare import Attrs, Op, Sample, apply, as_value, declare
+from .declare import Attrs, Op, Sample, apply, as_value, check_number, declare
 from .elementwise import STOP_GRADIENT, absolute, equal, where
 from .functions import exp, log, sqrt
 from .index import BOUNDED, TAKE, check_whole, not_in_range
@@ -258,6 +258,7 @@ def cross_entropy(
     if isinstance(index, np.ndarray) and not index.ndim:
         index = index[()]
     check_whole("cross_entropy", index)
+    check_number("cross_entropy", "label_smoothing", label_smoothing)
     if ignore_index is not None:
         is_ignored = equal(index, ignore_index)
         if isinstance(index, int | np.integer):

@@ -144,6 +144,12 @@ def unchanged(x: Any) -> Any:
     return x._unchanged() if hasattr(x, "_record") else x
 
 
+def check_number(name: str, option: str, x: Any) -> None:
+    """Raise unless an option of op `name` is one number."""
+    if not isinstance(x, int | float) and getattr(x, "shape", None) != ():
+        raise op_error(name, f"{option} is not a number", got=repr(x)[:60])
+
+
 def elements(name: str, xs: Iterable[Any]) -> list[Any]:
     """What op `name` joins: values, arrays and numbers of any iterable; lists among them become values."""
     if not hasattr(xs, "__iter__") or isinstance(xs, str | bytes | dict):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import op_error
 from .composing import composite, normal
-from .declare import apply, as_value
+from .declare import apply, as_value, check_number
 from .elementwise import MUL, STOP_GRADIENT, absolute, cast, equal, where
 from .functions import power, sqrt
 from .index import ARANGE, BOUNDED, INT64
@@ -68,6 +68,7 @@ def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = Fals
     (5.0, 7.0)
     """
     x = as_value(x)
+    check_number("norm", "ord", ord)
     if ord == 0:
         counted = count_nonzero(x, axis, keepdims)
         return cast(counted, x.dtype) if x.dtype.kind == "f" else counted

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..base.types import Type, counted, tensor_type
-from .declare import Attrs, Op, Sample, apply, declare, unchanged
+from .declare import Attrs, Op, Sample, apply, check_number, declare, unchanged
 from .elementwise import ADD, MAXIMUM, MINIMUM, MUL, NOT_EQUAL, cast, equal, float_dtype, where
 from .index import ARANGE, SCATTER_ADD, TAKE
 from .movement import STACK, broadcast_to, negative_axis, reshape
@@ -331,6 +331,7 @@ def reduce_elements(kind: str, values: Sequence[Any]) -> Any:
 
 def variance(x: Any, axis: int | tuple[int, ...] | None, keepdims: bool, correction: float) -> Any:
     """The variance over `axis` (all axes for None), with the number of elements less `correction` as divisor."""
+    check_number("var", "correction", correction)
     axes = _with_elements("var", x, axis)
     if not axes:
         return variance(reshape(x, (1,)), 0, False, correction)

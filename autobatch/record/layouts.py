@@ -133,7 +133,8 @@ def _joining(type: Type, frozen: bool) -> Signature:
 def as_operand(x: Any, operands: tuple[Any, ...]) -> Array:
     """An array, or nested lists, among the operands of an op: floating numbers take float64 where these have it."""
     wide = any(isinstance(o, Tensor) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
-    return as_array(x, FLOAT64 if wide and np.asarray(x).dtype.kind == "f" else None)
+    array = as_array(x)
+    return as_array(x, FLOAT64) if wide and array.dtype.kind == "f" and array.dtype != FLOAT64 else array
 
 
 def laid_alike(op: Op, operands: tuple[Any, ...], tape: Recording) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from ..base.errors import op_error, user_error
 from ..base.interrupts import run_whole
 from ..base.types import Array, default_dtype, is_float, value_dtype
-from ..ops.declare import Op, apply, as_value, unchanged
+from ..ops.declare import Op, apply, as_value, check_number, unchanged
 from ..ops.elementwise import cast
 from ..ops.movement import extents, whole
 from ..ops.random import DROPOUT, NORMAL, UNIFORM
@@ -213,6 +213,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool | None = None) -> Tensor:
     >>> sorted(set(ab.dropout(ab.ones(100), 0.5).numpy().tolist()))
     [0.0, 2.0]
     """
+    check_number("dropout", "the probability", p)
     if not 0.0 <= p <= 1.0:
         raise op_error("dropout", "the probability is outside [0, 1]", got=str(p))
     if p == 0.0 or not (state.training if training is None else training):

@@ -275,3 +275,12 @@ def test_each_recording_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         values = ab.map(lambda x: (w * ab.tensor(x)).sum(), [1.0, 2.0, 3.0, 4.0])
     assert np.array(values).tolist() == [3.0, 6.0, 9.0, 12.0]
     assert len(looks) == 2  # before it ran, and after
+
+
+def test_a_shape_may_hold_values_that_are_computed() -> None:
+    """They are read before anything is recorded."""
+    w = ab.Parameter([1.0, 2.0])
+    x = ab.tensor([3.0, 4.0]) * w
+    found: Any = np.broadcast_to(x, (ab.tensor(1) + 1, 2))
+    found.sum().backward()
+    np.testing.assert_array_equal(w.grad, [6.0, 8.0])
