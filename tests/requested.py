@@ -25,7 +25,6 @@ INTERPRETED = (
     "data",
     "engine",
     "expand",
-    "explain",
     "ir",
     "map",
     "nn",

@@ -303,11 +303,12 @@ def row(slow):
     return fast
 
 
-def record_known(op, tuple operands, attrs):
+def record_known(op, operands, attrs):
     """Write an op whose signature is known, on tensors, shared values and numbers; None where it is another case."""
     cdef Lists tape
     cdef Value t
-    cdef Py_ssize_t n = PyTuple_GET_SIZE(operands)
+    cdef tuple values = tuple(operands)
+    cdef Py_ssize_t n = PyTuple_GET_SIZE(values)
     cdef int32_t ids[MOST]
     cdef int64_t ints[MOST]
     cdef double floats[MOST]
@@ -319,7 +320,7 @@ def record_known(op, tuple operands, attrs):
     tape = <Lists>open_recording
     key = [op, attrs]
     for k in range(n):
-        x = <object>PyTuple_GET_ITEM(operands, k)
+        x = <object>PyTuple_GET_ITEM(values, k)
         if _is_tensor(x):
             t = _here(<Value>x, tape)
             if t._tape is not tape:

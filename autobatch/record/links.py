@@ -62,7 +62,7 @@ def row_of(x: Any, tape: Recording) -> RecordedTensor | None:
         number, type = known
         copy = np.array(x, type.dtype, order="C")
         return None if tape.is_interrupted else write(tape, number, (), (type,), array=copy)[0]
-    if x.__class__ not in SHARED_CLASSES:
+    if not isinstance(x, Shared):
         return None
     at = tape.shared_rows.get((x, tape.cache is tape.caches[True]))
     if at is None:

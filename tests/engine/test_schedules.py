@@ -122,7 +122,7 @@ def test_a_policy_that_is_not_there_raises_and_says_which_are(name: Any) -> None
 
 def test_small_workloads_stay_below_their_numbers_of_launches() -> None:
     """Of 16 examples, in the first step: what `frontier` needs, beside bounds that no order reaches."""
-    for module, most, bound in ((spinn, 55, 47), (rnng, 49, 43), (dags, 51, 32)):
+    for module, most, bound in ((spinn, 55, 46), (rnng, 49, 42), (dags, 51, 32)):
         with ab.profile() as profile:
             ab.sum(ab.map(model_of(module).loss, module.examples(16))).backward()  # type: ignore[attr-defined]
         assert profile.bound == bound and profile.launches <= most

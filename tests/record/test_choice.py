@@ -136,7 +136,7 @@ def test_cycles_through_tensors_are_collected() -> None:
     def made() -> weakref.ref[Any]:
         holder: Any = Holder()
         holder.x = ab.tensor(np.ones(3, np.float32))
-        state.tape.shared_rows["cycle"] = holder  # type: ignore[union-attr, index, assignment]
+        state.tape.shared_rows["cycle"] = holder
         state.tape = None
         return weakref.ref(holder)
 
