@@ -13,7 +13,7 @@ cimport cython
 from cpython cimport array
 from cpython.dict cimport PyDict_GetItem
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact, PyLong_FromLong
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
@@ -428,27 +428,36 @@ cdef inline int _go_on(Lists tape) except -1:
     return 0
 
 
-cdef Value _write_one(Lists tape, int number, object type, int32_t *operands, int n_operands):
-    """A node of one result, whose data was checked; the caller adds them when it has been written."""
-    cdef Py_ssize_t n
-    cdef int k
+cdef inline int _put_node(Lists tape, int number, int32_t *operands, Py_ssize_t n_operands, int place) except -1:
+    """Append a node to the stream, whose number of the signature and operands these are."""
+    cdef Py_ssize_t n = tape.stream.ob_size
+    cdef Py_ssize_t k
     cdef int32_t *to
-    cdef Value t = _new_tensor(tape, type)
-    cdef int place = _place(tape)
-    # From here on nothing is made.
-    _go_on(tape)
-    tape._reserve(tape.n + 1)
-    t._id = tape.n
-    n = tape.stream.ob_size
     array.resize_smart(tape.stream, n + 1 + n_operands)
     to = <int32_t *>tape.stream.data.as_ints + n
     to[0] = number
     for k in range(n_operands):
         to[k + 1] = operands[k]
-    _push(tape.places, place)
+    return _push(tape.places, place)
+
+
+cdef inline void _put_value(Lists tape, Value t) noexcept:
+    """Let a tensor be the next value; there is room for it."""
+    t._id = tape.n
     tape.living[tape.n] = <PyObject *>t
-    tape.types[tape.n] = <PyObject *>type
+    tape.types[tape.n] = <PyObject *>t._type
     tape.n += 1
+
+
+cdef Value _write_one(Lists tape, int number, object type, int32_t *operands, int n_operands):
+    """A node of one result, whose data was checked; the caller adds them when it has been written."""
+    cdef Value t = _new_tensor(tape, type)
+    cdef int place = _place(tape)
+    # From here on nothing is made.
+    _go_on(tape)
+    tape._reserve(tape.n + 1)
+    _put_node(tape, number, operands, n_operands, place)
+    _put_value(tape, t)
     return t
 
 
@@ -460,7 +469,7 @@ def write(Lists tape, int number, operands, types, place=None, ints=(), floats=(
 cdef list _write_any(Lists tape, int number, operands, types, place, ints, floats, content):
     cdef list made = []
     cdef Value t
-    cdef array.array added = _array.array("i", (number, *operands))
+    cdef array.array added = _array.array("i", operands)
     cdef array.array more_ints = _array.array("q", ints), more_floats = _array.array("d", floats)
     cdef long first
     cdef int instruction
@@ -485,17 +494,13 @@ cdef list _write_any(Lists tape, int number, operands, types, place, ints, float
         tape.linked += (content[0], content[1], first)
     elif content is not None:
         tape.payloads.append(payload)
-    _extend(tape.stream, added)
+    _put_node(tape, number, <int32_t *>added.data.as_ints, added.ob_size, instruction)
     _extend(tape.ints, more_ints)
     _extend(tape.floats, more_floats)
-    _push(tape.places, instruction)
     for t in made:
         if tape.n > first:
             _push(tape.beyond, <int32_t>(tape.n - 1))
-        t._id = tape.n
-        tape.living[t._id] = <PyObject *>t
-        tape.types[t._id] = <PyObject *>t._type
-        tape.n += 1
+        _put_value(tape, t)
     return made
 
 

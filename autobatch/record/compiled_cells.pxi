@@ -226,8 +226,6 @@ cdef class Path:
         double *floats, int n_floats
     ):
         cdef int place, k
-        cdef Py_ssize_t n
-        cdef int32_t *to
         cdef Value t
         cdef tuple results = PyTuple_New(self.n_results)
         _begin(tape)
@@ -239,25 +237,15 @@ cdef class Path:
         # From here on nothing is made.
         _go_on(tape)
         tape._reserve(tape.n + self.n_results)
-        n = tape.stream.ob_size
-        array.resize_smart(tape.stream, n + 1 + n_ids)
-        to = <int32_t *>tape.stream.data.as_ints + n
-        to[0] = number
-        for k in range(n_ids):
-            to[k + 1] = ids[k]
+        _put_node(tape, number, ids, n_ids, place)
         for k in range(n_ints):
             _push_int(tape.ints, ints[k])
         for k in range(n_floats):
             _push_float(tape.floats, floats[k])
-        _push(tape.places, place)
         for k in range(self.n_results):
             if k:
                 _push(tape.beyond, <int32_t>(tape.n - 1))
-            t = <Value>PyTuple_GET_ITEM(results, k)
-            t._id = tape.n
-            tape.living[tape.n] = <PyObject *>t
-            tape.types[tape.n] = <PyObject *>t._type
-            tape.n += 1
+            _put_value(tape, <Value>PyTuple_GET_ITEM(results, k))
         return results
 
 
