@@ -84,10 +84,16 @@ class Adam(Optimizer):
     def scalars_of(self, group: Group, step: int, **numbers: float) -> dict[str, float]:
         beta1, beta2 = group["betas"]
         root = 1 / math.sqrt(1 - beta2**step)
-        return {"take1": 1 - beta1, "take2": 1 - beta2, "corrected_lr": group["lr"] / (1 - beta1**step), "root": root}
+        return {**taken(group), "corrected_lr": group["lr"] / (1 - beta1**step), "root": root}
 
 
 MOMENTS = """exp_avg = beta1 * exp_avg + take1 * g
 exp_avg_sq = beta2 * exp_avg_sq + take2 * (g * g)
 """
-"""Lines of a rule: the running moments, with `take1` and `take2` being 1 − β₁ and 1 − β₂."""
+"""Lines of a rule: the running moments, of the scalars that `taken` gives."""
+
+
+def taken(group: Group) -> dict[str, float]:
+    """The scalars of `MOMENTS`: the shares of the gradient, 1 − β₁ and 1 − β₂."""
+    beta1, beta2 = group["betas"]
+    return {"take1": 1 - beta1, "take2": 1 - beta2}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from .adam import MOMENTS
+from .adam import MOMENTS, taken
 from .groups import Group, Setting, flag, fractions, not_negative
 from .optimizer import Optimizer, Params, descent
 
@@ -84,8 +84,7 @@ class NAdam(Optimizer):
         now, following = (beta1 * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])) for t in (step, step + 1))
         product = numbers["mu_product"] * now
         return {
-            "take1": 1 - beta1,
-            "take2": 1 - beta2,
+            **taken(group),
             "by_gradient": group["lr"] * (1 - now) / (1 - product),
             "by_moment": group["lr"] * following / (1 - product * following),
             "root": 1 / math.sqrt(1 - beta2**step),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from .adam import MOMENTS
+from .adam import MOMENTS, taken
 from .groups import Group, Setting, flag, fractions, not_negative
 from .optimizer import Optimizer, Params, descent
 
@@ -81,7 +81,7 @@ class RAdam(Optimizer):
         beta1, beta2 = group["betas"]
         rectifier = _rectifier(group, step)
         scale = 1.0 if rectifier is None else rectifier * math.sqrt(1 - beta2**step)
-        return {"take1": 1 - beta1, "take2": 1 - beta2, "size": group["lr"] / (1 - beta1**step) * scale}
+        return {**taken(group), "size": group["lr"] / (1 - beta1**step) * scale}
 
 
 def _rectifier(group: Group, step: int) -> float | None:
