@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from autobatch.base import disk
-from autobatch.demo.cli import main
 from autobatch.errors import CacheWarning
 
 NAME = "loop-" + "0" * 32 + ".nbc"
@@ -339,8 +337,11 @@ def test_the_command_shows_and_clears(folder: Path) -> None:
     disk.write(NAME, bytes(250_000))
     disk.write(OTHER, bytes(250_000))
     (folder / "letter.txt").touch()
-    shown = CliRunner().invoke(main, ["cache"])
+    testing = pytest.importorskip("click.testing")
+    from autobatch.demo.cli import main
+
+    shown = testing.CliRunner().invoke(main, ["cache"])
     assert (shown.exit_code, shown.stdout) == (0, f"{folder}: 2 files, 0.5 MB of at most 1,000 MB\n")
-    cleared = CliRunner().invoke(main, ["cache", "--clear"])
+    cleared = testing.CliRunner().invoke(main, ["cache", "--clear"])
     assert (cleared.exit_code, cleared.stdout) == (0, f"{folder}: 0 files, 0.0 MB of at most 1,000 MB\n")
     assert os.listdir(folder) == ["letter.txt"]
