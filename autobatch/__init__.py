@@ -120,6 +120,7 @@ from .record.choice import recorder
 from .record.convolution import conv1d, pad
 from .record.creation import constant, full, ones, zeros
 from .record.grad import grad, value_and_grad
+from .record.jacobians import hessian, hvp, jacobian, jvp, vjp
 from .record.modes import no_grad
 from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .record.parameter import Parameter
@@ -205,14 +206,18 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hessian",
     "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
+    "hvp",
     "hypot",
     "isfinite",
     "isinf",
     "isnan",
     "isru",
+    "jacobian",
+    "jvp",
     "kl_div",
     "layer_norm",
     "leaky_relu",
@@ -313,6 +318,7 @@ __all__ = [
     "uniform",
     "value_and_grad",
     "var",
+    "vjp",
     "where",
     "xlogy",
     "zeros",

@@ -18,6 +18,7 @@ from ..record.tape import Recording
 from ..run.device.layout import DeviceRun
 from ..run.execute import HostRun
 from ..run.layout import Launch
+from ..schedule.structures import Tape
 
 
 def is_finite(array: Any) -> bool:
@@ -25,12 +26,13 @@ def is_finite(array: Any) -> bool:
     return bool(array.dtype.kind != "f" or np.isfinite(array).all())
 
 
-def name_node(tape: Recording) -> Callable[[int, Origin | None, str, Any], NoReturn]:
+def name_node(tape: Recording, arrays: Tape | None = None) -> Callable[[int, Origin | None, str, Any], NoReturn]:
     """What the loop calls with a node, the op in it, "value" or "gradient", and the numbers."""
 
     def name(node: int, origin: Origin | None, what: str, numbers: Any) -> NoReturn:
-        assert tape.arrays is not None
-        signature, where = tape.signatures[tape.arrays.sig[node]], tape.where(node)
+        known = tape.arrays if arrays is None else arrays
+        assert known is not None
+        signature, where = tape.signatures[known.sig[node]], tape.where(node)
         op = signature.name
         if origin is not None:
             op = f"{origin.op} in cell {op}"

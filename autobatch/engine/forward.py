@@ -52,7 +52,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
     backend = current_backend()
     device = current_device() if backend in DEVICES else None
     with timed("shared"):
-        shared = operands(tape).arrays(device, _on_host if tape.unbatched and device is not None else None)
+        shared = operands(tape).arrays(device, on_host if tape.unbatched and device is not None else None)
     if device is not None or tape.unbatched:
         tape.payloads, tape.brought = sorted([*tape.payloads, *brought_arrays(tape)], key=itemgetter(0)), None
     if tape.imports and (device is None or tape.unbatched):
@@ -89,7 +89,7 @@ def run_tape(tape: Recording, targets: Sequence[int] | None, joined: bool = True
 
 def one_by_one(tape: Recording) -> LoopRun:
     """Run a recording once more by the loop; under `check_finite` it names the first op that gives NaN or infinity."""
-    return _one_by_one(tape, operands(tape).arrays(None, _on_host))
+    return _one_by_one(tape, operands(tape).arrays(None, on_host))
 
 
 def _one_by_one(tape: Recording, shared: SharedArrays) -> LoopRun:
@@ -156,7 +156,7 @@ def _laid_out(
     )  # fmt: skip
 
 
-def _on_host(x: Shared) -> Any:
+def on_host(x: Shared) -> Any:
     """The numbers of a parameter on the device, or of a constant, for the one-by-one loop."""
     if isinstance(x, Held) and current_backend() in DEVICES:
         x._array_on(current_device())

@@ -23,6 +23,7 @@ from ..run.device.layout import DeviceRun
 from ..run.execute import HostRun
 from .finite import name_shared
 from .flush import flush, run_own_pending
+from .peek import peek
 
 T = TypeVar("T", bound=Tensor)
 U = TypeVar("U", bound=Tensor)
@@ -42,6 +43,8 @@ def compute(t: RecordedTensor, wanted: Sequence[RecordedTensor] = ()) -> Array:
     refuse_in_cell()
     refuse_if_kept("a value is forced")
     tape, fiber = t._tape, state.fiber
+    if tape.sweeps and tape.state == OPEN and tape is state.tape and tape.thread == threading.get_ident():
+        return peek(tape, t)
     while tape.state == OPEN:
         if tape.thread != threading.get_ident():
             what = "a pending tensor of another thread cannot be forced here"

@@ -11,5 +11,6 @@ lists become arrays); `nodes` (appending a node); `links` (values of other recor
 `lengths` (which vary), `layouts` (rows of any number as views) and `pairs` (of rows and columns); `recorder` (the
 general path of an op), `ops` and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random` and
 `numpy_functions`; `modes`; `containers` (rebuilt around other parts); `derived` (signatures of derivatives),
-`derivatives` and `grad`; `forced_values` (counted by line). `cells/` are whole functions recorded as one node.
+`derivatives`, `differentiation`, `grad` and `jacobians`; `forced_values` (counted by line). `cells/` are whole
+functions recorded as one node.
 """

@@ -11,7 +11,7 @@ Cost: O(nodes of the function), whatever else the recording has.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from .assemble import n_listed
 from .derived import COTANGENT, DATA, HANDED, RESULT, ROWS, Derivative, derivative_of, vjp_of_expression
 from .links import lift, value_number
 from .nodes import write
-from .recorder import record_list, tensor
+from .recorder import record_list
 from .shared import Shared, SharedExpression, in_order
 from .signature import Signature
 from .tape import Recording
@@ -76,13 +76,19 @@ class _Reversed:
 
 class Sweep:
     """One walk. `sources` are the values, `parameters` the shared values that are differentiated; what was recorded
-    before `start` is constant."""
+    before `start` is constant, and what was recorded from `stop` on is not looked at."""
 
     def __init__(
-        self, tape: Recording, start: Start, sources: Sequence[RecordedTensor], parameters: Sequence[Shared]
+        self,
+        tape: Recording,
+        start: Start,
+        sources: Sequence[RecordedTensor],
+        parameters: Sequence[Shared],
+        stop: Start | None = None,
     ) -> None:
         self.tape = tape
         self.start = start
+        self.stop = stop
         self.sources = sources
         self.parameters = parameters
         self.known_parameters = set(parameters)
@@ -95,12 +101,13 @@ class Sweep:
         self.reversed: dict[tuple[Signature, Derivative], list[_Reversed]] = {}
         self.zeros: dict[Type, RecordedTensor] = {}
 
-    def run(self, value: RecordedTensor) -> dict[Any, Any]:
-        """The derivatives of a scalar by tensors and shared values."""
-        nodes = list(_nodes(self.tape, self.start))
+    def run(self, ends: Iterable[tuple[RecordedTensor, Any]]) -> dict[Any, Any]:
+        """The derivatives by tensors and shared values, for values where the walk begins and their cotangents."""
+        nodes = list(_nodes(self.tape, self.start, self.stop))
         wanted = self._wanted(nodes)
-        self._is_row(value._id)
-        self.parts[value._id] = [tensor(np.ones(()), value.dtype)]
+        for value, g in ends:
+            if value._tape is self.tape:
+                self._give(value._id, g)
         for node, is_wanted in zip(reversed(nodes), reversed(wanted), strict=True):
             if is_wanted and any(v in self.parts or v in self.pieces for v in node.values):
                 self._reverse(node)
@@ -391,11 +398,12 @@ def _joined(parts: list[RecordedTensor], tape: Recording) -> RecordedTensor:
     return joined
 
 
-def _nodes(tape: Recording, start: Start) -> Iterator[_Node]:
+def _nodes(tape: Recording, start: Start, stop: Start | None) -> Iterator[_Node]:
     """The nodes in the lists of an open tape from one on. Nothing is replayed inside of what is differentiated."""
     first, at, ints, floats = start
     stream = tape.stream
-    while at < len(stream):
+    end = len(stream) if stop is None else stop.stream
+    while at < end:
         signature = tape.signatures[stream[at]]
         at += 1
         slots = []

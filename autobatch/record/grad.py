@@ -1,8 +1,4 @@
-"""Derivatives as functions: `grad`, `value_and_grad`. They rewrite tape to tape, so they nest and batch.
-
-The function runs once with each differentiated argument replaced by a value of its own, so that derivatives taken
-inside derivatives cannot mix. What it recorded is then walked backwards (`derivatives`).
-"""
+"""Derivatives as functions: `grad`, `value_and_grad`. They rewrite tape to tape, so they nest and batch."""
 
 from __future__ import annotations
 
@@ -11,18 +7,10 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, over
 
 import numpy as np
 
-from ..base.errors import OpTypeError, RecordingError, user_error
-from ..base.types import default_dtype, is_float
+from ..base.errors import OpTypeError, user_error
 from ..ops.value import Tensor, TensorLike
-from .containers import made_like, parts_of
-from .context import is_frozen
-from .derivatives import Start, Sweep
-from .links import shared_row
-from .modes import freeze
+from .differentiation import Differentiation
 from .recorder import tensor
-from .shared import Expression, Shared, SharedExpression, alias
-from .tape import Recording, current_tape, interrupted, refuse_inside, state
-from .tensor import RecordedTensor
 
 
 class _HasParameters(Protocol):
@@ -35,7 +23,7 @@ M = TypeVar("M", bound=_HasParameters)
 A = TypeVar("A", bound="list[Any] | tuple[Any, ...] | dict[Any, Any]")
 
 
-class _Function(Protocol[R]):
+class Function(Protocol[R]):
     """A function of any arguments. No `Callable`: mypy makes an untyped one of overloads that a lambda fits alike."""
 
     def __call__(self, /, *args: object, **kwargs: object) -> R: ...
@@ -52,22 +40,31 @@ def grad(
 @overload
 def grad(fn: Callable[Concatenate[A, P], Tensor], argnums: Literal[0] = 0) -> Callable[Concatenate[A, P], A]: ...
 @overload
-def grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> _Function[Any]: ...
-def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Function[Any]: ...
+@overload
+def grad(
+    fn: Callable[..., tuple[Tensor, Any]], argnums: int | Sequence[int] = 0, *, has_aux: Literal[True]
+) -> Function[tuple[Any, Any]]: ...
+def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """The function that gives d fn / d argument: for one argument its structure, for several a tuple.
 
     `fn` returns a scalar. Arguments to differentiate are tensors, numbers, arrays, parameters, modules, and nested
     tuples, lists and dicts of them; a module gives a dict from parameter name to derivative. Works inside `ab.map`, in
-    itself, and `backward` goes through its results.
+    itself, and `backward` goes through its results. Values forced inside `fn` are computed at once, outside of batches.
+    With `has_aux` `fn` returns (scalar, aux), and the function gives (derivative, aux). As `jax.grad`.
+
+    Raises `OpTypeError` where the result is no floating scalar, or an argument cannot be differentiated;
+    `RecordingError` where `fn` changes parameters or calls `backward`.
 
     >>> slope = ab.grad(lambda x: x ** 3)
     >>> float(slope(ab.tensor(2.0))), float(ab.grad(slope)(ab.tensor(2.0)))
     (12.0, 12.0)
     """
-    both = value_and_grad(fn, argnums)
+    both: Callable[..., Any] = value_and_grad(fn, argnums, has_aux)  # type: ignore[call-overload]
 
     def derivative(*args: Any, **kwargs: Any) -> Any:
-        return both(*args, **kwargs)[1]
+        value, found = both(*args, **kwargs)
+        return (found, value[1]) if has_aux else found
 
     derivative.__name__ = f"grad_{getattr(fn, '__name__', 'fn')}"
     return derivative
@@ -86,117 +83,38 @@ def value_and_grad(
     fn: Callable[Concatenate[A, P], Tensor], argnums: Literal[0] = 0
 ) -> Callable[Concatenate[A, P], tuple[Tensor, A]]: ...
 @overload
-def value_and_grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> _Function[tuple[Tensor, Any]]: ...
-def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """Like `grad`, but the function gives (value, derivative).
+def value_and_grad(fn: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Function[tuple[Tensor, Any]]: ...
+@overload
+def value_and_grad(
+    fn: Callable[..., tuple[Tensor, Any]], argnums: int | Sequence[int] = 0, *, has_aux: Literal[True]
+) -> Function[tuple[tuple[Tensor, Any], Any]]: ...
+def value_and_grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """Like `grad`, but the function gives (value, derivative); with `has_aux` ((value, aux), derivative).
 
     >>> value, slope = ab.value_and_grad(lambda x: x * x)(ab.tensor(3.0))
     >>> float(value), float(slope)
     (9.0, 6.0)
     """
-    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        refuse_inside("grad", "take the derivative of the function that calls the cell", of_maps=False)
-        for k in wanted:
-            if not -len(args) <= k < len(args):
-                raise user_error(OpTypeError, f"grad: there is no argument {k}", got=f"{len(args)} arguments")
-        places = [k % len(args) for k in wanted]
-        substitution = _Substitution()
-        constant = is_frozen()  # an outer no_grad makes the results constant; the function itself is differentiated
-        tape = substitution.tape
-        sweeps, aliases = tape.sweeps, state.aliases
-        try:
-            try:
-                freeze(False)
-                tape.sweeps = sweeps + 1
-                replaced = [substitution.replace(a) if k in places else a for k, a in enumerate(args)]
-                value = fn(*replaced, **kwargs)
-                derivatives = substitution.derivatives(value)
-            finally:
-                tape.sweeps, state.aliases = sweeps, aliases
-                freeze(constant)
-        finally:
-            tape.sweeps, state.aliases = sweeps, aliases  # again: Ctrl-C may have cut the first one short
-            freeze(constant)
-        if constant:
-            value, derivatives = value.detach(), {x: g.detach() for x, g in derivatives.items()}
-        results = tuple(_rebuild(replaced[k], derivatives) for k in places)
-        return value, results[0] if isinstance(argnums, int) else results
+        places = places_of("grad", argnums, args)
+        call = Differentiation("grad", fn, args, places, has_aux, kwargs)
+        value = call.scalar()
+        one = call.within(lambda: tensor(np.ones(()), value.dtype))
+        results = call.arguments(call.pull([(value, one)]))
+        found = call.settled(results[0] if isinstance(argnums, int) else results)
+        value = call.settled(value)
+        return ((value, call.settled(call.aux)) if has_aux else value), found
 
     return both
 
 
-class _Substitution:
-    """Replaces differentiated arguments by values of their own; parameters of modules stay in place."""
-
-    def __init__(self) -> None:
-        self.tape: Recording = current_tape()
-        self.sources: list[RecordedTensor] = []
-        self.parameters: list[Shared] = []
-        self.aliases: dict[Shared, SharedExpression] = {}
-        self.start = Start.of(self.tape)  # what was recorded before the call is constant to it
-
-    def replace(self, x: Any) -> Any:
-        """The argument with fresh values in place of tensors, numbers and arrays."""
-        if isinstance(x, Shared) and x.trainable and x.operand is not None:
-            return self._alias(x.operand)
-        if isinstance(x, RecordedTensor | Shared):
-            if not is_float(x.dtype):
-                raise user_error(OpTypeError, "grad: only floating values can be differentiated", got=str(x._type))
-            source = shared_row(x, self.tape) if isinstance(x, Shared) else x
-            return self._fresh(source)
-        if isinstance(x, bool | str | None):
-            return x
-        if isinstance(x, int | float | np.ndarray | np.number):
-            array = np.asarray(x)
-            return self._fresh(tensor(array if array.dtype.kind == "f" else array.astype(default_dtype())))
-        if hasattr(x, "named_parameters"):
-            self.parameters += (p for _, p in x.named_parameters() if p not in self.parameters)
-            return x
-        if isinstance(x, list | tuple | dict):
-            return made_like(x, map(self.replace, parts_of(x)))
-        what = "grad: an argument cannot be differentiated"
-        raise user_error(OpTypeError, what, got=type(x).__name__, repair="choose others by argnums")
-
-    def _alias(self, x: Shared) -> Shared:
-        """A shared value as an argument: no other value is the same one, and batches share it all the same."""
-        number = state.aliases.get(x, 0)
-        found: Expression = alias(x, number)
-        state.aliases = {**state.aliases, x: number + 1}
-        op = found.operand
-        assert isinstance(op, SharedExpression)
-        self.aliases[found] = op
-        self.parameters.append(op)
-        return found
-
-    def _fresh(self, source: Tensor) -> Any:
-        fresh: Any = source * 1.0
-        self.sources.append(fresh)
-        return fresh
-
-    def derivatives(self, value: Any) -> dict[Any, Any]:
-        """Cotangents of the sources and parameters."""
-        if isinstance(value, Shared):
-            value = shared_row(value, current_tape())
-        if not isinstance(value, RecordedTensor) or value.shape or not is_float(value.dtype):
-            got = str(getattr(value, "_type", type(value).__name__))
-            raise user_error(OpTypeError, "grad: the function must return a floating scalar", expected="f[]", got=got)
-        tape = current_tape()
-        if self.tape.is_interrupted:
-            raise interrupted()
-        if tape is not self.tape or value._tape is not tape or any(s._tape is not tape for s in self.sources):
-            repair = "force values before or after, not inside, a differentiated function"
-            raise user_error(RecordingError, "grad: a value was forced inside the function", repair=repair)
-        found = Sweep(tape, self.start, self.sources, self.parameters).run(value)
-        return found | {x: found[op] for x, op in self.aliases.items()}
-
-
-def _rebuild(x: Any, found: dict[Any, Any]) -> Any:
-    if isinstance(x, Tensor):
-        return found[x]
-    if hasattr(x, "named_parameters"):
-        return {name: found[p] for name, p in x.named_parameters()}
-    if isinstance(x, list | tuple | dict):
-        return made_like(x, (_rebuild(e, found) for e in parts_of(x)))
-    return None
+def places_of(name: str, argnums: int | Sequence[int], args: Sequence[Any]) -> list[int]:
+    """The numbers of the arguments that are differentiated, counted from 0."""
+    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for k in wanted:
+        if not -len(args) <= k < len(args):
+            raise user_error(OpTypeError, f"{name}: there is no argument {k}", got=f"{len(args)} arguments")
+    return [k % len(args) for k in wanted]

@@ -265,15 +265,21 @@ def brought_arrays(tape: Recording) -> list[tuple[int, Array]]:
     return _as_arrays(brought, types)
 
 
-def linked_outside(tape: Recording) -> dict[int, Any]:
-    """What `outside` says of the values that an open recording reads from where they lie."""
-    if not tape.linked:
-        return {}
+def linked_arrays(tape: Recording) -> tuple[list[Type], list[tuple[int, Array]]]:
+    """The values that an open recording reads from where they lie: types, and arrays with their numbers here."""
     source, value, here = np.array(tape.linked, np.int64).reshape(-1, 3).T
     types = [tape.type_of(id) for id in here.tolist()]
     rows, row_bytes = np.array([t.rows for t in types]), np.array([t.width * t.dtype.itemsize for t in types])
     brought = bring(_addresses(tape), _lengths(tape), source, value, here, rows, row_bytes)
-    arrays = _as_arrays(brought, types)
+    return types, _as_arrays(brought, types)
+
+
+def linked_outside(tape: Recording) -> dict[int, Any]:
+    """What `outside` says of the values that an open recording reads from where they lie."""
+    if not tape.linked:
+        return {}
+    source, value, _ = np.array(tape.linked, np.int64).reshape(-1, 3).T
+    types, arrays = linked_arrays(tape)
     with_gradient, serials = set(links_of(tape).here.tolist()), [old.serial for old in tape.sources]
     keys = [(serials[s], number) for s, number in zip(source.tolist(), value.tolist(), strict=True)]
     return {

@@ -95,7 +95,7 @@ class Recording(TensorList):
     __slots__ = (
         "__weakref__", "arrays", "blocks", "born", "brought", "by_array", "caches", "constants", "examples", "failed",
         "forcing", "frozen_from", "held", "holders", "is_constant", "left", "lines", "linked", "links", "moment",
-        "number", "operands", "outside", "payloads", "plan_cache", "policy", "results", "row_types", "run",
+        "number", "operands", "outside", "payloads", "peeked", "plan_cache", "policy", "results", "row_types", "run",
         "shared_rows", "signatures", "sources", "state", "sweeps", "table", "tables", "targets", "task", "thread",
         "unbatched",
     )  # fmt: skip
@@ -120,6 +120,7 @@ class Recording(TensorList):
         self.blocks: list[Block] = []
         self.forcing: Forcing | None = None  # what was forced inside the `ab.map` that it is a part of
         self.sweeps = 0  # how many functions are being differentiated
+        self.peeked: list[Any] | None = None  # values that were forced inside of these, and what led to them
         self.links = Links()  # values of earlier recordings through which gradient flows
         self.brought: Brought | None = None  # the numbers of those that are read where they lie
         self.table: Array | None = None  # where its own values lie
@@ -259,6 +260,7 @@ class Recording(TensorList):
     def let_go(self) -> None:
         """Drop what is not needed once the recording has become arrays; the lines of its nodes stay."""
         self.drop()
+        self.peeked = None
         self.caches, self.cache, self.outside = {}, {}, {}
         self.sources, self.tables, self.linked, self.by_array, self.shared_rows = {}, [], [], [], {}
         nothing = np.zeros(0, np.int32)

@@ -39,7 +39,8 @@ Name = Callable[[int, Origin | None, str, Array], NoReturn]
 
 
 class LoopRun:
-    """Values of one tape, each an array of its own. With `name` the first NaN or infinity raises."""
+    """Values of one tape, each an array of its own. With `name` the first NaN or infinity raises; `known` are values
+    that were computed before, None for others."""
 
     def __init__(
         self,
@@ -49,15 +50,16 @@ class LoopRun:
         payloads: dict[int, Array],
         memo: dict[SharedOperand, Array],
         name: Name | None = None,
+        known: Sequence[Any] = (),
     ) -> None:
         self.tape = tape
         self.signatures = signatures
         self.live = live
         self.memo = memo
         self.name = name
-        self.values: list[Any] = [None] * int(tape.value_of[-1])
-        for node in range(tape.sig.size):
-            if live[node]:
+        self.values: list[Any] = [*known, *[None] * (int(tape.value_of[-1]) - len(known))]
+        for node in np.flatnonzero(live).tolist():
+            if self.values[tape.value_of[node]] is None:
                 try:
                     self._node(node, payloads)
                 except OpIndexError as error:
