@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from ..record.parameter import Buffer
 from . import init
+from .containers import MLP, Lambda, ModuleDict, ModuleList, Sequential
 from .conv1d import Conv1d
 from .dropout import Dropout
 from .embedding import Embedding
+from .freezing import freeze, parameter_groups, unfreeze
+from .functional_call import functional_call
 from .layer_norm import LayerNorm
 from .linear import Linear
 from .module import Module
 from .multi_head_attention import MultiHeadAttention
-from .recurrent_cells import GRUCell, LSTMCell
+from .recurrent import GRU, LSTM, RNN, Stack, StackLSTM
+from .recurrent_cells import GRUCell, LSTMCell, RNNCell
 from .standardize import Standardize
+from .summary import summary
 from .tree_lstm_cells import BinaryTreeLSTMCell, ChildSumTreeLSTMCell, TreeLSTMLeaf
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "MLP",
+    "RNN",
     "BinaryTreeLSTMCell",
     "Buffer",
     "ChildSumTreeLSTMCell",
@@ -24,11 +33,23 @@ __all__ = [
     "Embedding",
     "GRUCell",
     "LSTMCell",
+    "Lambda",
     "LayerNorm",
     "Linear",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "MultiHeadAttention",
+    "RNNCell",
+    "Sequential",
+    "Stack",
+    "StackLSTM",
     "Standardize",
     "TreeLSTMLeaf",
+    "freeze",
+    "functional_call",
     "init",
+    "parameter_groups",
+    "summary",
+    "unfreeze",
 ]

@@ -113,6 +113,19 @@ class Module(metaclass=Noted):
         """Every module once, this one first."""
         return (held for _, held in self.named_modules())
 
+    def apply(self, fn: Callable[[Module], object]) -> Self:
+        """Call `fn` with every module in this one, and then with this one; returns the module. As PyTorch's.
+
+        >>> def without_bias(module):
+        ...     if isinstance(module, nn.Linear):
+        ...         nn.init.zeros_(module.bias)
+        >>> nn.MLP([2, 3, 1]).apply(without_bias).layers[0].bias.value
+        array([0., 0., 0.], dtype=float32)
+        """
+        for module in reversed(list(self.modules())):
+            fn(module)
+        return self
+
     # Training.
 
     def train(self, mode: bool = True) -> Self:
@@ -152,7 +165,7 @@ class Module(metaclass=Noted):
         A module that refers back to one that holds it is named once. Raises ValueError where two parameters have the
         same name, such as keys `1` and `"1"` of one dict.
         """
-        return {name: held.numpy() for name, held in self._named_state().items()}
+        return {name: held.numpy() for name, held in self.named_state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Take over the values of a state dict: of this library, of `ab.load`, or of a PyTorch module.
@@ -171,7 +184,7 @@ class Module(metaclass=Noted):
         >>> bool((layer.weight.value == other.weight.value).all())
         True
         """
-        held = self._named_state()
+        held = self.named_state()
         faults: list[str] = []
         chosen: dict[int, tuple[str, Parameter | Buffer, np.ndarray]] = {}
         for name, target in held.items():
@@ -199,8 +212,8 @@ class Module(metaclass=Noted):
         replace([(target, value) for _, target, value in chosen.values()])
         return keys
 
-    def _named_state(self) -> dict[str, Parameter | Buffer]:
-        """Parameters and buffers under all their names."""
+    def named_state(self) -> dict[str, Parameter | Buffer]:
+        """Parameters and buffers under all their names: what is tied under each, as in a state dict."""
         named: dict[str, Parameter | Buffer] = {}
         for name, held in _walk(self, every_name=True):
             if isinstance(held, (Parameter, Buffer)) and named.setdefault(name, held) is not held:
@@ -245,14 +258,14 @@ def _walk(root: Module, every_name: bool = False) -> Iterator[tuple[str, object]
 def _parts(held: object) -> list[tuple[str, object]]:
     """What `held` holds that can be, or can lead to, a parameter, a buffer or a module."""
     if isinstance(held, (Module, dict)):
-        items = (held if isinstance(held, dict) else _attributes(held)).items()
+        items = (held if isinstance(held, dict) else attributes(held)).items()
         return [(str(key), value) for key, value in items if isinstance(value, _FOLLOWED)]
     if isinstance(held, (list, tuple)):
         return [(str(key), value) for key, value in enumerate(held) if isinstance(value, _FOLLOWED)]
     return []
 
 
-def _attributes(module: Module) -> dict[str, object]:
+def attributes(module: Module) -> dict[str, object]:
     """Attributes by name: those in slots, base classes first, then those in the order in which they were set."""
     slots = _slots(type(module))
     return {**{s: getattr(module, s) for s in slots if hasattr(module, s)}, **vars(module)} if slots else vars(module)

@@ -1,4 +1,7 @@
-"""One step of a gated recurrent unit, and of a long short-term memory."""
+"""One step of a simple recurrent network, of a gated recurrent unit and of a long short-term memory.
+
+The formulas stand here once; `recurrent` runs them over sequences.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,49 @@ import autobatch as ab
 from . import init
 from .module import Module
 
+Weights = tuple[ab.Parameter, ab.Parameter, ab.Parameter | None, ab.Parameter | None]
+"""weight_ih, weight_hh, bias_ih, bias_hh"""
 
-class _GatedCell(Module):
+
+def _from_both(x: ab.Tensor, h: ab.Tensor, weights: Weights) -> ab.Tensor:
+    """W_ih x + b_ih + W_hh h + b_hh"""
+    w_ih, w_hh, b_ih, b_hh = weights
+    z = x @ w_ih.T
+    if b_ih is not None and b_hh is not None:
+        z = z + (b_ih + b_hh)
+    return z + h @ w_hh.T
+
+
+def rnn_step(x: ab.Tensor, h: ab.Tensor, weights: Weights, nonlinearity: str) -> ab.Tensor:
+    z = _from_both(x, h, weights)
+    return ab.tanh(z) if nonlinearity == "tanh" else ab.relu(z)
+
+
+def gru_step(x: ab.Tensor, h: ab.Tensor, weights: Weights) -> ab.Tensor:
+    w_ih, w_hh, b_ih, b_hh = weights
+    from_x = x @ w_ih.T
+    from_h = h @ w_hh.T
+    if b_ih is not None and b_hh is not None:
+        from_x, from_h = from_x + b_ih, from_h + b_hh
+    xr, xz, xn = ab.split(from_x, 3, axis=-1)
+    hr, hz, hn = ab.split(from_h, 3, axis=-1)
+    z = ab.sigmoid(xz + hz)
+    n = ab.tanh(xn + ab.sigmoid(xr + hr) * hn)
+    return (1 - z) * n + z * h
+
+
+def lstm_step(x: ab.Tensor, h: ab.Tensor, c: ab.Tensor, weights: Weights) -> tuple[ab.Tensor, ab.Tensor]:
+    i, f, g, o = ab.split(_from_both(x, h, weights), 4, axis=-1)
+    c = ab.sigmoid(f) * c + ab.sigmoid(i) * ab.tanh(g)
+    return ab.sigmoid(o) * ab.tanh(c), c
+
+
+def check_nonlinearity(name: str, nonlinearity: str) -> None:
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"{name}: no such nonlinearity\n  expected 'tanh' or 'relu', got {nonlinearity!r}")
+
+
+class _RecurrentCell(Module):
     """Parameters of a cell with `gates` gates."""
 
     gates: int
@@ -22,12 +66,54 @@ class _GatedCell(Module):
         self.bias_ih = init.uniform_by_width((width,), hidden_size) if bias else None
         self.bias_hh = init.uniform_by_width((width,), hidden_size) if bias else None
 
+    def _weights(self) -> Weights:
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
     def extra_repr(self) -> str:
         bias = self.bias_ih is not None
         return f"input_size={self.input_size}, hidden_size={self.hidden_size}, bias={bias}"
 
 
-class GRUCell(_GatedCell):
+class RNNCell(_RecurrentCell):
+    """One step of a simple recurrent network (Elman, "Finding structure in time", 1990).
+
+        h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
+
+    Arguments:
+        input_size: width I of x.
+        hidden_size: width H of h.
+        bias: whether the two biases are there; both are None if not.
+        nonlinearity: "tanh" or "relu"; others raise ValueError.
+
+    Parameters and keys as in `torch.nn.RNNCell`: `weight_ih: f[H, I]`, `weight_hh: f[H, H]`, `bias_ih: f[H]`,
+    `bias_hh: f[H]`, drawn from U(−1/√H, 1/√H).
+
+    >>> nn.RNNCell(3, 5)(ab.ones(3)).shape
+    (5,)
+    """
+
+    gates = 1
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh") -> None:
+        check_nonlinearity("RNNCell", nonlinearity)
+        super().__init__(input_size, hidden_size, bias)
+        self.nonlinearity = nonlinearity
+
+    @ab.cell
+    def forward(self, x: ab.Tensor, h: ab.Tensor | None = None) -> ab.Tensor:
+        """x: f[I], h: f[H], zeros if None → h': f[H].
+
+        With a leading axis of n in both it is one step of n sequences.
+        """
+        if h is None:
+            h = ab.zeros(self.hidden_size, dtype=x.dtype)
+        return rnn_step(x, h, self._weights(), self.nonlinearity)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, nonlinearity={self.nonlinearity!r}"
+
+
+class GRUCell(_RecurrentCell):
     """One step of a GRU (Cho et al. 2014, with the reset gate after the matmul, as PyTorch and cuDNN have it).
 
         r = σ(W_ir x + b_ir + W_hr h + b_hr)
@@ -59,18 +145,10 @@ class GRUCell(_GatedCell):
         """
         if h is None:
             h = ab.zeros(self.hidden_size, dtype=x.dtype)
-        from_x = x @ self.weight_ih.T
-        from_h = h @ self.weight_hh.T
-        if self.bias_ih is not None:
-            from_x, from_h = from_x + self.bias_ih, from_h + self.bias_hh
-        xr, xz, xn = ab.split(from_x, 3, axis=-1)
-        hr, hz, hn = ab.split(from_h, 3, axis=-1)
-        z = ab.sigmoid(xz + hz)
-        n = ab.tanh(xn + ab.sigmoid(xr + hr) * hn)
-        return (1 - z) * n + z * h
+        return gru_step(x, h, self._weights())
 
 
-class LSTMCell(_GatedCell):
+class LSTMCell(_RecurrentCell):
     """One step of an LSTM (Hochreiter & Schmidhuber 1997, with the forget gates of Gers, Schmidhuber & Cummins 2000).
 
         i, f, g, o = split(W_ih x + b_ih + W_hh h + b_hh, 4)
@@ -100,14 +178,11 @@ class LSTMCell(_GatedCell):
 
         With a leading axis of n in all of them it is one step of n sequences.
         """
+        if state is not None:
+            return lstm_step(x, *state, self._weights())
         z = x @ self.weight_ih.T
         if self.bias_ih is not None and self.bias_hh is not None:
             z = z + (self.bias_ih + self.bias_hh)
-        if state is None:
-            i, _, g, o = ab.split(z, 4, axis=-1)
-            c = ab.sigmoid(i) * ab.tanh(g)
-        else:
-            h, c = state
-            i, f, g, o = ab.split(z + h @ self.weight_hh.T, 4, axis=-1)
-            c = ab.sigmoid(f) * c + ab.sigmoid(i) * ab.tanh(g)
+        i, _, g, o = ab.split(z, 4, axis=-1)
+        c = ab.sigmoid(i) * ab.tanh(g)
         return ab.sigmoid(o) * ab.tanh(c), c

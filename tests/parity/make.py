@@ -1,4 +1,4 @@
-"""Write `reference.npz` and `library.npz` anew: what goes into each case, and what PyTorch makes of it.
+"""Write `reference.npz`, `library.npz` and `networks.npz` anew: what goes into each case, and what PyTorch makes of it.
 
 python -m tests.parity.make
 """
@@ -16,15 +16,17 @@ from .cases import REFERENCE, Array, Arrays, Case
 from .functions import FUNCTIONS
 from .layers import LAYERS
 from .library import LIBRARY
+from .networks import NETWORKS
 from .schedules import MINIMISED, SCHEDULES, Minimised, Schedule
 from .training import RUNS, Run
 
 Compared = Case | Run | Schedule | Minimised
 
-ALL: list[Compared] = [*LAYERS, *FUNCTIONS, *LIBRARY, *RUNS, *SCHEDULES, *MINIMISED]
+ALL: list[Compared] = [*LAYERS, *FUNCTIONS, *LIBRARY, *NETWORKS, *RUNS, *SCHEDULES, *MINIMISED]
 KEPT = {
-    REFERENCE: [case for case in ALL if case not in LIBRARY],
+    REFERENCE: [case for case in ALL if case not in (*LIBRARY, *NETWORKS)],
     REFERENCE.with_name("library.npz"): LIBRARY,
+    REFERENCE.with_name("networks.npz"): NETWORKS,
 }
 """Files of what is kept."""
 

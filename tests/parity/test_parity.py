@@ -13,11 +13,14 @@ from tests import requested
 from .cases import Array, Arrays
 from .library import LIBRARY
 from .make import ALL, KEPT, REPAIR, Compared, by_torch, flat, taken
+from .networks import NETWORKS
 
 VALUES, GRADIENTS, SINGLE = 1e-10, 1e-8, 1e-5
 """Largest difference, relative to the largest number of an array where that is more than 1: of values, of what was
 differentiated or stepped, and in float32."""
-SEVERAL = [case for case in ALL if case not in LIBRARY][:: len(ALL) // 7]
+INTERPRETED = (*LIBRARY, *NETWORKS)
+"""Cases that run on NumPy alone: what they are made of is compiled in the others."""
+SEVERAL = [case for case in ALL if case not in INTERPRETED][:: len(ALL) // 7]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def compare(case: Compared, ours: Arrays, theirs: Array) -> None:
     [
         (case, backend)
         for case in ALL
-        for backend in requested.backends("numpy", *(() if case in LIBRARY else ("numba",)))
+        for backend in requested.backends("numpy", *(() if case in INTERPRETED else ("numba",)))
     ],
     ids=str,
 )
