@@ -129,6 +129,7 @@ from .record.reductions import argmax, argmin, max, mean, min, prod, std, sum, v
 from .record.recorder import tensor
 from .record.view_paths import reshape, stack
 from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)
+from .engine.printing import print
 from .engine.values import check_finite, evaluate
 from .map.map import map
 from .map.store import forget
@@ -260,6 +261,7 @@ __all__ = [
     "poisson_nll_loss",
     "power",
     "prelu",
+    "print",
     "prod",
     "products",
     "products_in_use",

@@ -154,8 +154,8 @@ show(schedule)
 
 say("""
 *place* assigns rows to values. All values of one width and dtype are in one *pool*, a matrix; every launch writes
-one block of rows. `3 @ 5` means three rows from row 5 on, read in place. `3: 0 4 7` are scattered rows, read
-through their numbers: loops index with these numbers, and only the operands of matmuls are gathered first.
+one block of rows. Rows that follow one another are read in place. Scattered rows are read through their numbers: loops
+index with these numbers, and only the operands of matmuls are gathered first.
 Rows that are not read again are reused by later launches, unless the backward pass needs them.
 """)
 show(ab.explain(loss, stage="place"))

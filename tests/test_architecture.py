@@ -38,6 +38,7 @@ ALSO_ALLOWED = {
     "base.interrupts": {"passing_on", "run_whole"},
     "base.jit": {"njit"},
     "base.module_epoch": {"Noted", "changed"},
+    "base.notebooks": {"card", "table"},
     "base.types": {"short_dtype"},
     "compile.cuda.scalars": {"in_c"},
     "compile.host.cache": {"load"},

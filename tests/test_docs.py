@@ -23,7 +23,14 @@ def test_the_tour_runs_and_shows_every_stage(capsys: pytest.CaptureFixture[str])
     source = (DOCS / "tour.py").read_text(encoding="utf-8")
     shown = set(re.findall(r'stage="(\w+)"', source))
     assert shown == set(STAGES) - {"expand"}
-    for part in ("return %", "def loop(", "Tape:", "Plan:", "not one launch:", "rows [0, 1, 2, 3, 4] of 5"):
+    for part in (
+        "return %",
+        "def loop(",
+        "Tape:",
+        "scattered rows of pool 0",
+        "not one launch:",
+        "rows [0, 1, 2, 3, 4] of 5",
+    ):
         assert part in text
 
 

@@ -7,5 +7,5 @@ user's line. `types` is dtype and shape of a value, interned. `module_epoch` cou
 seconds of stages; higher rooms read what lower ones write there. `tasks` says which asyncio task runs. `interrupts`
 has blocks that no signal interrupts, `files` atomic writes; `disk` is the kernel cache on
 disk, to which no other user can have written, and `jit` compiles functions that are cached in it. `memory` reads
-and copies by address, and `cpython` reads lists so.
+and copies by address, and `cpython` reads lists so. `notebooks` writes tables of HTML.
 """

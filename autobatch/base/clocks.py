@@ -1,8 +1,9 @@
-"""Timers of the stages: each stage is timed, and the open profiles add up its seconds."""
+"""Timers of stages and launches: each is timed where profiles are open, and these add up its seconds."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -31,7 +32,26 @@ class timed:
 
     def __exit__(self, *error: object) -> None:
         if self.profiles:
-            seconds = time.perf_counter() - self.start
+            end = time.perf_counter()
+            seconds = end - self.start
             for p, before in zip(self.profiles, self.outer, strict=True):
-                p.seconds[self.stage] += seconds - p._inner
+                p.note_stage(self.stage, self.start, end, seconds - p._inner)
                 p._inner = before + seconds
+
+
+def timed_calls(calls: Iterable[Any], piece: str, name_of: Callable[[int], str]) -> Iterable[Any]:
+    """The same calls of kernels, one after the other; open profiles get what was done with each for its seconds.
+
+    piece: "forward" or "backward"; name_of: the name of the launch of a number, which a call ends with
+    """
+    opened = profiles.get()
+    return _timed_calls(calls, piece, name_of, opened) if opened else calls
+
+
+def _timed_calls(calls: Iterable[Any], piece: str, name_of: Callable[[int], str], opened: Any) -> Iterator[Any]:
+    for call in calls:
+        start = time.perf_counter()
+        yield call
+        end = time.perf_counter()
+        for p in opened:
+            p.note_launch(name_of(call[-1]), piece, start, end)

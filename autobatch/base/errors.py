@@ -134,12 +134,22 @@ def line_of(code: CodeType | None, instruction: int) -> str:
     """Resolve a code object and instruction offset, kept while recording, to `file:line in function`."""
     if code is None:
         return ""
-    line = code.co_firstlineno
+    return f"{_short_name(code.co_filename)}:{line_number(code, instruction)} in {code.co_name}"
+
+
+def line_number(code: CodeType, instruction: int) -> int:
+    """The line of an instruction."""
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:
-            line = number
-            break
-    return f"{os.path.basename(code.co_filename)}:{line} in {code.co_name}"
+            return number
+    return code.co_firstlineno
+
+
+def _short_name(file: str) -> str:
+    """The last part of a path; of a cell of a notebook its number, such as `In [5]`."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    named = None if shell is None else shell.compile.format_code_name(file)
+    return os.path.basename(file) if named is None else named[1].replace("[", " [")
 
 
 def user_error(kind: type[E], what: str, *, expected: str = "", got: str = "", repair: str = "") -> E:

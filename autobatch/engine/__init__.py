@@ -4,5 +4,5 @@ In: a recording. Out: arrays, gradients of parameters. The stages are called in 
 
 In reading order: `values` (a tensor is forced), `peek` (while it is differentiated), `flush` (the recording becomes
 arrays), `forward` (the stages in order), `backward` with `reverse`, `ending` (what stays readable), `finite` (which op
-gave the first NaN).
+gave the first NaN), `printing` (values that are printed once they are computed).
 """

@@ -25,6 +25,7 @@ from ..run.kept_plans import MOST, PlanCache
 from ..schedule.structures import FROM_DATA, SignatureTable, Tape
 from .ending import end_all, is_constant_recording
 from .forward import run_tape
+from .printing import print_values
 
 LARGEST = 1000
 """Most nodes of a recording whose plan is cached; in larger ones cells may still be found."""
@@ -103,6 +104,7 @@ def flush(tape: Recording, target: RecordedTensor | None, only: bool = False, wa
     tape.is_constant = is_constant_recording(tape)
     if tape.is_constant:
         state.finished = weakref.ref(tape)
+    print_values(tape)
 
 
 def _assembled(tape: Recording, roots: Sequence[int], links: Links) -> Tape:

@@ -1,7 +1,8 @@
-"""What was recorded, how it was batched and what it cost, as text.
+"""What was recorded, how it was batched and what it cost, as text, drawings and tables.
 
-In: values, recordings, runs. Out: text and numbers. Nothing is run or changed.
+In: values, recordings, runs. Out: text, HTML, numbers. Nothing is run or changed.
 
-In reading order: `explain` with `inspection` (a recording as each stage sees it) and `reasons` (why nodes were not
-batched); `profile`.
+In reading order: `explain` with `inspection` (a recording as each stage sees it), `reasons` (why nodes were not
+batched), `picture` (boxes and arrows, and their form for Graphviz) and `page` (those in HTML); `profile` with `report`
+(its tables, plot and trace).
 """

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..backends.device import installed_device
+from ..backends.host.arena import arena
 from ..base.clocks import profiles
 from ..compile.kernel import Kernel
 from ..compile.rewrites.in_place_matmuls import matmuls_in, read_in_place
@@ -22,19 +24,23 @@ from ..run.layout import Access, resolve_extents
 from ..run.protocols import Signature
 from ..schedule.merged import Piece, counts_together
 from ..schedule.schedule import lower_bound
+from . import report
+from .report import Span
 
 READ, GATHERED, COPIED = "read", "gathered", "copied"
 """How a program reads rows: in a loop; as one array, which is a copy unless they follow one another; into another array
 by a loop or call that does nothing else with them."""
 
-STAGES = ("record", "assemble", "shared", "expand", "schedule", "place", "allocate", "forward", "reverse", "update")
-
 LAUNCHING = ("shared", "forward", "reverse", "update")
 """Stages that start something on a device."""
 
 
+MOST_SPANS = 200_000
+"""Stages and launches that a profile keeps one by one."""
+
+
 class Profile:
-    """Figures of one block; see `profile`.
+    """Figures of one block; see `profile`. What they mean is written below `table()`.
 
     seconds: stage → seconds; launches, bound: done and least possible; nodes: launched; rows: rows read;
     forced: values forced inside `ab.map`: `forced.phases` says how often what was pending ran for them, and
@@ -46,6 +52,9 @@ class Profile:
     schedules: what chose the order of launches → (recordings, launches)
     peak_bytes: largest pools; replayed: examples whose recordings were reused
     kernels: name → (launches, nodes); kernel_bytes: name → (bytes copied, bytes read in place)
+    kernel_seconds: name → seconds on the host, forward and backward
+    spans: (stage or kernel, "stage", "forward" or "backward", begin, end), by `time.perf_counter`
+    memory: (when, bytes that values, residuals, cotangents and gradients take on the host), at the end of stages
     device_launches: what was started on a device: kernels, products, fills, copies
     products: (count, m, k, n) of the matmuls (m, k) @ (k, n) of these launches and, where gradients are kept
         for, of their backward pass: what the arithmetic of a step comes down to
@@ -64,11 +73,27 @@ class Profile:
         self.schedules: dict[str, list[int]] = {}
         self.kernels: dict[str, list[int]] = {}
         self.kernel_bytes: dict[str, list[int]] = {}
+        self.kernel_seconds: dict[str, float] = defaultdict(float)
+        self.spans: list[Span] = []
+        self.memory: list[tuple[float, int]] = []
         self.products: list[tuple[int, int, int, int]] = []
         self.device_launches = 0
         self._inner = 0.0
         self._counted = [0, 0]  # launches together, and bound, of recordings that are not split
         self._split: dict[Forcing, dict[int, Piece]] = {}
+
+    def note_stage(self, stage: str, begin: float, end: float, own: float) -> None:
+        """Count one run of a stage; `own`: its seconds without those of stages inside of it."""
+        self.seconds[stage] += own
+        if len(self.spans) < MOST_SPANS:
+            self.spans.append((stage, "stage", begin, end))
+            self.memory.append((end, arena().in_use))
+
+    def note_launch(self, kernel: str, piece: str, begin: float, end: float) -> None:
+        """Count the seconds of a launch, forward or backward."""
+        self.kernel_seconds[kernel] += end - begin
+        if len(self.spans) < MOST_SPANS:
+            self.spans.append((kernel, piece, begin, end))
 
     def note(self, run: HostRun | DeviceRun, tape: Recording) -> None:
         """Count one run of a recording."""
@@ -145,34 +170,33 @@ class Profile:
             self.products += _products(run.signatures[s].kernel, "final", run.backend, sizes)
 
     def table(self) -> str:
-        """A readable table."""
-        total = sum(self.seconds.values())
-        lines = [f"{'stage':<12}{'ms':>10}{'share':>8}"]
-        for stage in (*STAGES, *(s for s in self.seconds if s not in STAGES)):
-            if stage in self.seconds:
-                share = self.seconds[stage] / total if total else 0.0
-                lines.append(f"{stage:<12}{self.seconds[stage] * 1e3:>10.3f}{share:>8.1%}")
-        by = f" by {next(iter(self.schedules))}" if len(self.schedules) == 1 else ""
-        lines.append(
-            f"{self.nodes:,} nodes → {self.launches:,} launches{by} (bound {self.bound:,}), {self.rows:,} rows read, "
-            f"pools of {self.peak_bytes:,} bytes"
-        )
-        lines.append(
-            f"{self.bytes_copied:,} bytes of rows copied for matmuls and calls, {self.bytes_in_place:,} read in place"
-        )
-        lines += [f"{n:,} of them by {by}" for by, (_, n) in self.schedules.items() if len(self.schedules) > 1]
-        lines += self.forced.describe(self.launches, self.together)
-        if self.replayed:
-            lines.append(f"recordings of {self.replayed:,} examples reused")
-        if self.device_launches:
-            lines.append(
-                f"{self.device_launches:,} launches on the device, {self.launch_seconds * 1e6:.1f} µs of the host each"
-            )
-        lines.append(f"{'kernel':<28}{'launches':>10}{'nodes':>10}{'bytes copied':>16}{'read in place':>16}")
-        for name, (launches, nodes) in sorted(self.kernels.items(), key=lambda item: -item[1][1]):
-            copied, in_place = self.kernel_bytes[name]
-            lines.append(f"{name:<28}{launches:>10,}{nodes:>10,}{copied:>16,}{in_place:>16,}")
-        return "\n".join(lines)
+        """A readable table, with a legend."""
+        return report.text(self)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draw seconds of stages and kernels, and memory over time; the file's ending says in which format.
+
+        Needs matplotlib: raises `MissingExtraError` without.
+        """
+        report.plot(self, path)
+
+    def trace(self, path: str | os.PathLike[str]) -> None:
+        """Write stages, launches and memory over time in the Chrome trace format, for Perfetto (ui.perfetto.dev) or
+        chrome://tracing.
+
+        >>> import os, tempfile
+        >>> with ab.profile() as prof:
+        ...     y = float(ab.tensor(2.0) * ab.tensor(3.0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     prof.trace(os.path.join(folder, "trace.json"))
+        """
+        report.trace(self, path)
+
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        return report.html_tables(self)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..base.errors import message
 from ..base.module_epoch import Noted, changed
+from ..base.notebooks import card, table
 from ..record.parameter import Buffer, Parameter, forget_gradients, move, replace
 from ..record.random import in_mode
 from ..record.tape import state
@@ -228,6 +230,17 @@ class Module(metaclass=Noted):
 
     def __repr__(self) -> str:
         return _described(self, frozenset())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: parameters and buffers by name, and how many numbers they have."""
+        rows: list[tuple[object, ...]] = []
+        for name, held in _walk(self):
+            if isinstance(held, (Parameter, Buffer)):
+                extents = ", ".join(map(str, held.shape))
+                rows.append((name, f"{type(held).__name__} {held.dtype}[{extents}]", f"{math.prod(held.shape):,}"))
+        total = sum(math.prod(p.shape) for p in self.parameters())
+        lines = [f"{total:,} numbers are trained; {'training' if self.training else 'evaluation'} mode"]
+        return card(type(self).__name__, lines, None) + table(rows, ("name", "type", "numbers"), numbers=2)
 
 
 class IncompatibleKeys(NamedTuple):

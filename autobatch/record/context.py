@@ -25,6 +25,11 @@ frozen: ContextVar[bool] = ContextVar("autobatch_no_grad", default=False)
 
 is_frozen = frozen.get
 
+
+class NotTraced(BaseException):
+    """Raised while a cell is traced, by what has to be done at each call: its Python runs then, op by op."""
+
+
 checking: ContextVar[Callable[[Any, Any, str], None] | None] = ContextVar("autobatch_check", default=None)
 """Under `check_finite` called with each op on shared values, an array, and what that is: "value" or "gradient"."""
 

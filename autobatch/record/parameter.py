@@ -23,6 +23,7 @@ from ..backends.transfer import DEVICES, copy_of, is_on_device, place_of, to_dev
 from ..base.clocks import timed
 from ..base.errors import OpTypeError, user_error
 from ..base.interrupts import run_whole
+from ..base.notebooks import card
 from ..base.types import Array, tensor_type
 from ..ops.index import SCATTER_ADD
 from ..ops.value import TensorLike
@@ -90,6 +91,10 @@ class Held(Shared):
         if on_device is not self.on_device:
             self._data = to_device(data) if on_device else data
         set_attributes(self, attributes)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return card(f"{type(self).__name__} {self._type}", [], to_host(self._data))
 
     @property
     def value(self) -> Array:

@@ -95,7 +95,8 @@ class Recording(TensorList):
     __slots__ = (
         "__weakref__", "arrays", "blocks", "born", "brought", "by_array", "caches", "constants", "examples", "failed",
         "forcing", "frozen_from", "held", "holders", "is_constant", "left", "lines", "linked", "links", "moment",
-        "number", "operands", "outside", "payloads", "peeked", "plan_cache", "policy", "results", "row_types", "run",
+        "number", "operands", "outside", "payloads", "peeked", "plan_cache", "policy", "prints", "results", "row_types",
+        "run",
         "shared_rows", "signatures", "sources", "state", "sweeps", "table", "tables", "targets", "task", "thread",
         "unbatched",
     )  # fmt: skip
@@ -135,6 +136,7 @@ class Recording(TensorList):
         self.operands: OperandSet | None = None  # what its signatures share
         self.plan_cache: PlanCache | None = None  # of recordings of the same structure
         self.policy: str | None = None  # of its schedule, where `ab.map` was given one
+        self.prints: list[tuple[str, int, RecordedTensor]] = []  # label, example or -1, and value of `ab.print`
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
         self.holders: list[weakref.ref[RecordedTensor]] = []  # those tensors

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backends.transfer import is_on_device, to_host
 from ..base.errors import line_of, op_error
+from ..base.notebooks import card
 from ..base.types import Array, Type
 from ..ir.trace import Builder
 from ..ops.declare import lifter
@@ -77,6 +78,12 @@ class RecordedTensor(_Value, Tensor):
         if self._carries_gradient():
             raise copy_with_gradient()
         return lifter[0], (numbers, self.dtype)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: type and line, and the numbers if they were computed."""
+        where, value = node_line(self), known_value(self)
+        lines = [f"recorded at {where}" if where else "", "pending: nothing was computed yet" if value is None else ""]
+        return card(f"Tensor {self._type}", lines, None if value is None else to_host(value))
 
     def __repr__(self) -> str:
         where = node_line(self)

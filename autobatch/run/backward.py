@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.host.arena import Lease, lend
+from ..base.clocks import timed_calls
 from ..base.jit import njit
 from ..base.types import Array, Type, size_of
 from .earlier import Rows, add_rows, rows_of
@@ -117,7 +118,7 @@ def run_backward(
     for (pool, where), (_, block) in zip(ready.seeds, seeds, strict=True):
         add_rows(pool, where, block)
     with np.errstate(all="ignore"):
-        for program, n, sizes, arguments, outputs, _ in ready.calls:
+        for program, n, sizes, arguments, outputs, _ in timed_calls(ready.calls, "backward", run.name_of):
             program(n, sizes, arguments, outputs)
         if later is not None:
             later.add(run, ready)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..base.clocks import timed_calls
 from ..base.types import Array, Type
 from ..ir.interpret import interpret
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
@@ -112,6 +113,10 @@ class HostRun(Run):
     def accesses(self, number: int) -> Sequence[Access]:
         """See `Run`."""
         return self.launches[number].accesses
+
+    def name_of(self, number: int) -> str:
+        """The op or cell of a launch."""
+        return self.signatures[self.launches[number].sig].name
 
     def value(self, recorded: int, type: Type) -> Array:
         """A copy of one value."""
@@ -236,7 +241,7 @@ def execute(run: HostRun, check: Callable[[HostLaunch, int], None] | None = None
             if layout.is_shared:
                 calls = list(calls)
                 layout.forward = calls, same
-        for program, n, sizes, arguments, outputs, number in calls:
+        for program, n, sizes, arguments, outputs, number in timed_calls(calls, "forward", run.name_of):
             program(n, sizes, arguments, outputs)
             if check is not None:
                 check(run.launches[number], number)

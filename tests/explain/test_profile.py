@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 
 import autobatch as ab
 
@@ -70,3 +75,63 @@ def test_the_reverse_pass_counts_where_gradients_are_kept_for() -> None:
     copied, in_place = next(found for kernel, found in prof.kernel_bytes.items() if "added" in kernel)
     assert (copied, in_place) == (0, 2 * 8 * ROW)
     assert f"{in_place:,}" in prof.table()
+
+
+def small_profile() -> Any:
+    pair = Pair()
+    with ab.profile() as prof:
+        values = [ab.tensor(np.full(4, k, np.float32)) for k in range(4)]
+        ab.sum([ab.sum(pair.mapped(pair.mapped(x))) for x in values]).backward()
+    return prof
+
+
+def test_launches_are_timed_forward_and_backward_by_kernel() -> None:
+    prof = small_profile()
+    kinds = {(name, kind) for name, kind, _, _ in prof.spans}
+    assert {("mapped", "forward"), ("mapped", "backward"), ("schedule", "stage"), ("reverse", "stage")} <= kinds
+    assert set(prof.kernel_seconds) == set(prof.kernels)
+    assert sum(prof.kernel_seconds.values()) <= prof.seconds["forward"] + prof.seconds["reverse"]
+
+
+def test_a_trace_is_nested_events_and_a_counter(tmp_path: Path) -> None:
+    """The form that Perfetto and chrome://tracing read: complete events in microseconds, each inside of its stage."""
+    prof = small_profile()
+    prof.trace(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))["traceEvents"]
+    assert {event["ph"] for event in events} == {"M", "X", "C"}
+    spans = [event for event in events if event["ph"] == "X"]
+    assert len(spans) == len(prof.spans)
+    open_until: list[float] = []
+    for span in spans:
+        assert set(span) == {"name", "cat", "ph", "ts", "dur", "pid", "tid", "args"}
+        assert span["ts"] >= 0 and span["dur"] >= 0
+        while open_until and open_until[-1] <= span["ts"] + 1e-3:
+            open_until.pop()
+        assert not open_until or span["ts"] + span["dur"] <= open_until[-1] + 1e-3
+        open_until.append(span["ts"] + span["dur"])
+    counts = [event for event in events if event["ph"] == "C"]
+    assert len(counts) == len(prof.memory)
+    assert all(isinstance(event["args"]["bytes"], int) for event in counts)
+
+
+def test_memory_rises_where_a_recording_runs_and_falls_after_it() -> None:
+    w = ab.Parameter(np.eye(64, dtype=np.float32))
+    rows = np.ones((4096, 64), np.float32)
+    with ab.profile() as prof:
+        float((ab.tensor(rows) @ w).sum())
+        float(ab.tensor(1.0) * w[0, 0])
+    sizes = [n for _, n in prof.memory]
+    assert max(sizes) - sizes[0] >= rows.nbytes
+    assert sizes[-1] < max(sizes)
+
+
+def test_a_profile_shows_itself_with_a_legend(tmp_path: Path) -> None:
+    prof = small_profile()
+    assert repr(prof) == prof.table()
+    assert "bound: launches that no order can do without" in repr(prof)
+    page = prof._repr_html_()
+    assert page.count("<tr>") == page.count("</tr>") > 10
+    assert "mapped" in page
+    pytest.importorskip("matplotlib")
+    prof.plot(tmp_path / "profile.svg")
+    assert (tmp_path / "profile.svg").stat().st_size > 1000

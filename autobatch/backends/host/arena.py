@@ -71,6 +71,12 @@ class Arena:
         self.peak_bytes = max(self.peak_bytes, self.leased_bytes)
         return buffer
 
+    @property
+    def in_use(self) -> int:
+        """Bytes that are leased or lent now."""
+        self._take_back()
+        return self.leased_bytes
+
     def clear(self) -> None:
         """Release free buffers, and count the peak from now on."""
         self._take_back()

@@ -20,7 +20,7 @@ from ...base.module_epoch import Noted, changed, epoch
 from ...base.types import default_dtype, tensor_type
 from ...ops.index import not_in_range
 from ...schedule.structures import LIST, PER_ELEMENT
-from ..context import is_frozen, without_cells
+from ..context import NotTraced, is_frozen, without_cells
 from ..expressions import Tied
 from ..lengths import switched, varies
 from ..links import value_number
@@ -70,6 +70,8 @@ class Cell:
         self.calls: dict[Any, tuple[weakref.ref[Traced], Callable[[], Any], int]] = {}
         """Of calls that took the fast path in some recording what was traced, about which owner; `switched` then."""
         self.traces = 0
+        self.untraced = 0
+        """The recording in which it did something that tracing cannot repeat, and whose calls run op by op."""
         self.is_lasting = not set(fn.__code__.co_freevars) - {"__class__"}  # else it may be one of many
         self.cache = InlineCache(fn, self)
 
@@ -94,6 +96,8 @@ class Cell:
         if state.builder is not None or without_cells.get():
             return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
         tape = current_tape()
+        if self.untraced == tape.serial:
+            return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
         names = list(self.signature.parameters)
         if kwargs or len(args) != len(names):
             bound = self.signature.bind(*args, **kwargs)
@@ -103,7 +107,12 @@ class Cell:
         flat = Flat(owner, len(args), tuple(kwargs), inside)
         named = (*names[: len(args)], *[""] * (len(args) - len(names)), *flat.named, *[""] * len(closure))
         flatten_arguments(flat, (*args, *kwargs.values(), *closure), [n in self.static for n in named], tape)
-        return self._write(tape, self._find(flat), flat)
+        try:
+            entry = self._find(flat)
+        except NotTraced:
+            self.untraced = tape.serial
+            return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
+        return self._write(tape, entry, flat)
 
     def _closure(self) -> tuple[tuple[int, ...], tuple[Any, ...]]:
         """Positions and contents of closure cells that act as arguments; what else they hold is read, and guarded."""
