@@ -10,7 +10,7 @@ to rows writes each row once, so that threads may take parts of its rows (`backe
 Where a loop reduces its rows it passes the columns of each row several times (`passes`). Only the combiners of the
 reductions may be reordered there, as moving x - max - log(sum) out of the columns would lose all digits of it. Maxima,
 and minima as maxima of -x, are those of integers that are ordered like floating ones, with NaN on top, since they
-vectorise.
+vectorise. Where functions such as tanh are called, columns that fill no vector are not left to a scalar loop.
 Cost: O(nodes of the loop × passes).
 
     def loop(n, w, a0, a1, y0, parts):
@@ -24,7 +24,7 @@ Cost: O(nodes of the loop × passes).
                 for j in range(w):
                     x0 = s0[j]
                     x1 = v1[j]
-                    x2 = tanh_f32(x0 + x1)
+                    x2 = x0 + x1
                     t0[j] = x2
             n_done += 1
             first, last = take_part(parts, n, n)
@@ -49,6 +49,7 @@ Cost: O(nodes of the loop × passes).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,12 +66,21 @@ from ..text import power
 from .passes import CALL, n_calls, plan_passes
 
 _HEADER = """from autobatch.base.jit import njit
-from numpy import empty, float32, float64, inf, int32, int64, nan
+from numpy import empty, float32, float64, inf, int32, int64, nan, uint64
 {imports}
 
 @njit(noalias=True, nogil=True, error_model="numpy", fastmath={{{relaxed}}})
 """
 
+
+_VECTOR_BYTES = 64
+"""Of the columns that end a row together: one of the widest vectors, several of others."""
+
+_COLUMN = re.compile(r"(?<!\[)\bj\b")
+"""The number of a column, as a number."""
+
+_ADDED = re.compile(r"(t\d+\[j\]) \+= (.+)")
+"""What is added to, and what is added."""
 
 _EXTREMES = {MAXIMUM: "", MINIMUM: "-"}
 """What makes a maximum of a combiner."""
@@ -115,6 +125,8 @@ class _Writer:
     counts: Counter[str] = field(default_factory=Counter)
     functions: set[str] = field(default_factory=set)
     combiners: set[str] = field(default_factory=set)
+    added: dict[str, str] = field(default_factory=dict)  # dtypes of what is added to
+    is_split: bool = False
 
     def argument(self, letter: str, key: Any, value: Any) -> str:
         """The parameter for something the driver passes; the same one for the same key."""
@@ -273,6 +285,8 @@ class _Writer:
         target = self.fresh("t")
         self.per_row.append(f"{target} = {name}[{row}, {self.columns(store.offset)}]")
         now.last.append(f"{target}[j] {sign} {value}")
+        if sign == "+=":
+            self.added[f"{target}[j]"] = key[2].name
 
     def write(self) -> None:
         """All lines."""
@@ -297,6 +311,36 @@ class _Writer:
                     is_stored.add(number)
                     self.store(store, now)
 
+    def over_columns(self, now: _Pass) -> list[str]:
+        """The lines of a pass. Where it calls functions, the columns beyond whole vectors are computed as the end of
+        one more vector, whose other columns are computed twice: a scalar loop over a few takes as long as all vectors.
+        What is added to rows is added once, from a row of scratch. Numbers of columns are unsigned there: Numba would
+        look for negative ones."""
+        lines = now.inner + now.last
+        is_dear = any(f"{name}(" in line for line in now.inner for name in self.functions)
+        if not is_dear or any(line.startswith("m") or _COLUMN.search(line) for line in lines):
+            return ["for j in range(w):", *(f"    {line}" for line in lines)]
+        itemsize = max(self.graph.nodes[i].type.dtype.itemsize for i in self.loop.nodes)
+        if not self.is_split:
+            self.is_split = True
+            self.before.append(f"columns, vector = uint64(w), uint64({_VECTOR_BYTES // itemsize})")
+            self.before.append("whole = columns - columns % vector if columns >= vector else columns")
+        adds = []
+        for k, line in enumerate(lines):
+            if added := _ADDED.fullmatch(line):
+                kept = self.fresh("b")
+                self.before.append(f"{kept} = empty(w, {self.added[added[1]]})")
+                lines[k] = f"{kept}[j] = {added[2]}"
+                adds += ["for j in range(w):", f"    {added[1]} += {kept}[j]"]
+        return [
+            "begin, end = uint64(0), whole",
+            "while begin < columns:",
+            "    for j in range(begin, end):",
+            *(f"        {line}" for line in lines),
+            "    begin, end = (columns - vector if end < columns else columns), columns",
+            *adds,
+        ]
+
     def text(self) -> str:
         """The whole module."""
         rows = list(self.per_row)
@@ -305,7 +349,7 @@ class _Writer:
             if self.loop.domain.width == 1:
                 rows += now.inner
             elif now.last:
-                rows += ["for j in range(w):", *(f"    {line}" for line in now.inner + now.last)]
+                rows += self.over_columns(now)
         rows += self.after
         rows = [f"    {line}" for line in rows]
         parameters = [name for name, _ in self.arguments.values()]

@@ -312,6 +312,20 @@ def test_one_source_for_all_widths(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_that_fill_no_vector_are_computed_in_one_more(dtype: Any) -> None:
+    texts = set()
+    for w in (7, 16, 17, 50):
+        b = Build(dtype)
+        x, y = b.input("rows", 0, M, w), b.input("cotangent", 0, M, 2 * w)
+        low, high = split(b, y, 2)
+        graph = b.out(b.op(fn.TANH, b.op(e.ADD, x, low)), b.op(e.MUL, b.op(fn.SIGMOID, x), high), low)
+        check(graph, accumulate=(False, True, True))
+        texts.add(lower(graph, "tails", (False, True, True), "numba").text.split("\n\n", 1)[1])
+    (text,) = texts
+    assert "columns - vector if end < columns" in text and text.count("+= b") == 2
+
+
 def softmax(b: Build, x: int) -> tuple[int, int]:
     """log_softmax and softmax, as the ops of these names do it."""
     top = b.op(MAX, x, attrs=((-1,), True))
