@@ -69,8 +69,8 @@ def test_training_walked_back_gives_the_gradient_of_a_stored_tape(monkeypatch: p
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(20, 3))
         y = np.tanh(x @ [1.0, -2.0, 0.5]) + 0.1 * rng.normal(size=20)
-        x, y = ab.constant(x), ab.constant(y)
-        return lambda w: ((ab.tanh(x @ w) - y) ** 2).mean()
+        points, values = ab.constant(x), ab.constant(y)
+        return lambda w: ((ab.tanh(points @ w) - values) ** 2).mean()
 
     loss, validation = loss_of(1), loss_of(2)
     start, rates = np.array([0.1, 0.2, -0.3]), np.linspace(0.01, 0.005, 100)
