@@ -28,7 +28,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo
-	$(BIN)/autobatch train syntax-trees
+	$(BIN)/autobatch train syntax-trees --overwrite
 
 test: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/ruff check .

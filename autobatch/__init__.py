@@ -137,6 +137,9 @@ from .explain.explain import explain
 from .explain.profile import profile
 from . import data, nn, optim
 from .nn.saving import load, save
+from . import train
+
+__version__ = "0.1.0"
 
 __all__ = [
     "AutobatchError",
@@ -312,6 +315,7 @@ __all__ = [
     "tanh",
     "tensor",
     "trace",
+    "train",
     "transpose",
     "tril",
     "triplet_margin_loss",

@@ -2,7 +2,8 @@
 
 In reading order: `trees`; readers of files: `files` (lines and their errors), `bracketed`, `columns` (CoNLL-U, too),
 `json_lines` (trees and graphs), `expressions`; numbers for words and labels: `vocabulary`, `labels`; `splits`,
-`minibatches`, `metrics`. `syntax_trees` is a task made of Python's `standard_library`.
+`minibatches`, `metrics`. `syntax_trees` is a task made of Python's `standard_library`; `samples/` are small
+files to begin with.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .metrics import (
     spans,
 )
 from .minibatches import Minibatches, minibatches
+from .samples import sample
 from .splits import random_split, train_test_split
 from .syntax_trees import SyntaxTreeTask, syntax_tree
 from .trees import Tree
@@ -57,6 +59,7 @@ __all__ = [
     "read_json_trees",
     "read_trees",
     "root_mean_squared_error",
+    "sample",
     "span_f1_score",
     "spans",
     "syntax_tree",

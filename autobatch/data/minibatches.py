@@ -69,6 +69,11 @@ class Minibatches(Generic[Example]):
     def __len__(self) -> int:
         return len(self._plan(self.epoch))
 
+    @property
+    def n_examples(self) -> int:
+        """Number of the examples that are cut into minibatches."""
+        return len(self._examples)
+
     def _plan(self, epoch: int) -> list[list[int]]:
         """Numbers of the examples of each minibatch of an epoch."""
         if self._planned is None or self._planned[0] != epoch:

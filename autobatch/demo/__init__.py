@@ -1,5 +1,6 @@
-"""What the command `autobatch` does with the models: `cli` reads its arguments.
+"""The command `autobatch`, and what it does with the models.
 
-In reading order: `bracketed_training` and `syntax_tree_demo` train, by `training`, with a bar of `progress` and a
-`tally`; `baselines` and `batching_report` are what the demo compares with; `optional` imports extras.
+In reading order: `cli` reads arguments; `lifetime` trains, evaluates, predicts and exports, on a `machine`, each a
+`task`: `bracketed` trees or `syntax_trees`; `baselines` and `batching_report` are what the demo compares with;
+`optional` says which packages of the extra `demo` are there.
 """

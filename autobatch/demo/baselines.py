@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..data import SyntaxTreeTask, Tree
-from .optional import demo_package
 
 __all__ = ["bag_of_features", "baseline_accuracies"]
 
@@ -28,14 +27,18 @@ def bag_of_features(bags: Sequence[Sequence[int]], classes: Sequence[int]) -> An
     >>> model.predict([[0, 1, 1], [2, 2]]).tolist()
     [0, 1]
     """
-    text = demo_package("sklearn.feature_extraction.text")
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
     steps = (
-        text.CountVectorizer(analyzer=list, dtype=np.float32),
-        demo_package("sklearn.preprocessing").FunctionTransformer(np.log1p, accept_sparse=True),
-        text.TfidfTransformer(),
-        demo_package("sklearn.linear_model").LogisticRegression(C=1 / (PENALTY * len(bags)), tol=1e-5, max_iter=1000),
+        CountVectorizer(analyzer=list, dtype=np.float32),
+        FunctionTransformer(np.log1p, accept_sparse=True),
+        TfidfTransformer(),
+        LogisticRegression(C=1 / (PENALTY * len(bags)), tol=1e-5, max_iter=1000),
     )
-    return demo_package("sklearn.pipeline").make_pipeline(*steps).fit(bags, classes)
+    return make_pipeline(*steps).fit(bags, classes)
 
 
 def baseline_accuracies(task: SyntaxTreeTask) -> dict[str, float]:

@@ -12,7 +12,7 @@ import autobatch as ab
 from autobatch.explain.reasons import batching_reasons
 
 from ..data import Tree
-from .training import TreeClassifier
+from .task import TreeClassifier
 
 __all__ = ["batching_report"]
 

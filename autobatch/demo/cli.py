@@ -1,15 +1,20 @@
-"""The command `autobatch`: trains the models of the library from a shell, and looks after the kernel cache.
+"""The command `autobatch`: trains the models of the library from a shell, and uses what was trained.
 
+autobatch train trees                            20 trees that come with the library
+autobatch train trees --data DIR --out runs/sst
+autobatch train trees --out runs/sst --resume    goes on after Ctrl-C
 autobatch train syntax-trees
-autobatch train trees --data DIR
-autobatch cache
+autobatch evaluate runs/sst
+autobatch predict runs/sst trees.txt
+autobatch export runs/sst model.safetensors
 autobatch cache --clear
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import argparse
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,100 +22,118 @@ import autobatch as ab
 
 from ..base.disk import clear, folder, limit, usage
 from ..base.errors import AutobatchError
-from .bracketed_training import train_bracketed
-from .optional import demo_package
-from .syntax_tree_demo import syntax_tree_demo
-from .training import TrainingOptions
+from .bracketed import BracketedTrees
+from .lifetime import evaluate_run, export_run, predict_run, train_task
+from .machine import command_settings
+from .syntax_trees import SyntaxTrees
 
 __all__ = ["main"]
 
-click = demo_package("click")
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, by default the program's; returns the exit status.
+
+    >>> main(["evaluate", "runs/none"])  # and says on stderr what is wrong
+    1
+    """
+    options = vars(_parser().parse_args(arguments))
+    run: Callable[..., int] = options.pop("run")
+    try:
+        return run(**options)
+    except (AutobatchError, OSError, ValueError, FloatingPointError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
 
 
-@click.group()
-def main() -> None:
-    """Write the model for one tree; train on minibatches; no padding, no masks."""
+def _use(action: Callable[..., int], threads: int, backend: str, **options: Any) -> int:
+    with command_settings(threads, backend):
+        return action(**options)
 
 
-@main.command("cache")
-@click.option("--clear", "is_cleared", is_flag=True, help="Remove all of them; they are recompiled when called.")
-def cache_command(is_cleared: bool) -> None:
-    """Show where compiled functions are kept, and how many."""
+def _cache(is_cleared: bool) -> int:
     if is_cleared:
         clear()
     n_files, n_bytes = usage()
-    click.echo(f"{folder() or 'nowhere'}: {n_files:,} files, {n_bytes / 1e6:.1f} MB of at most {limit() / 1e6:,.0f} MB")
+    print(f"{folder() or 'nowhere'}: {n_files:,} files, {n_bytes / 1e6:.1f} MB of at most {limit() / 1e6:,.0f} MB")
+    return 0
 
 
-@main.group(name="train")
-def train_group() -> None:
-    """Train a Tree-LSTM."""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("autobatch", description="Write the model for one tree; train on minibatches.")
+    parser.add_argument("--version", action="version", version=ab.__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    train = commands.add_parser("train", help="train a Tree-LSTM, and save it after every epoch")
+    tasks = train.add_subparsers(metavar="NAME", required=True)
+    text = "label every node of bracketed binary trees, such as those of the Stanford Sentiment Treebank"
+    trees = _command(tasks, "trees", text, train_task, task=BracketedTrees)
+    text = "folder with train.txt, dev.txt and test.txt, each plain, .gz or .xz; or one file; by default 20 small trees"
+    trees.add_argument("--data", type=Path, default=argparse.SUPPRESS, help=text)
+    _training_options(trees, epochs=6, lr=6e-3, out="runs/trees")
+    text = "tell from a function's syntax tree which module of Python's standard library it comes from"
+    syntax = _command(tasks, "syntax-trees", text, train_task, task=SyntaxTrees)
+    syntax.add_argument("--embedding", type=_positive, default=256, help="width of a word's vector")
+    _training_options(syntax, epochs=12, lr=8e-3, out="runs/ast")
+
+    text = "loss and accuracy on the test data"
+    evaluate = _command(commands, "evaluate", text, _use, action=evaluate_run)
+    evaluate.add_argument("source", metavar="RUN", type=Path, help="folder of a run, or a file of it or of export")
+    evaluate.add_argument("--data", type=Path, help="other trees with labels than those of the run")
+    predict = _command(commands, "predict", "classes and their probabilities", _use, action=predict_run)
+    predict.add_argument("source", metavar="RUN", type=Path, help="folder of a run, or a file of it or of export")
+    predict.add_argument("files", metavar="FILE", type=Path, nargs="+", help="trees, or Python files")
+    for command in (evaluate, predict):
+        _machine_options(command)
+
+    text = "write the parameters of the best epoch under PyTorch's names, with the vocabulary in the header"
+    export = _command(commands, "export", text, export_run)
+    export.add_argument("source", metavar="RUN", type=Path, help="folder of a run, or a file of it")
+    export.add_argument("target", metavar="FILE", type=Path, help="safetensors file to write")
+
+    cache = _command(commands, "cache", "show where compiled functions are kept, and how many", _cache)
+    text = "remove all of them; they are recompiled when called"
+    cache.add_argument("--clear", action="store_true", dest="is_cleared", help=text)
+    return parser
 
 
-def training_options(epochs: int, batch_size: int, lr: float, dropout: float) -> Callable[[Any], Any]:
-    """The options that all training commands have, with their defaults."""
-    options = [
-        click.option("--epochs", type=click.IntRange(1), default=epochs, help="Passes over the training examples."),
-        click.option("--batch-size", type=click.IntRange(1), default=batch_size, help="Examples in a minibatch."),
-        click.option("--lr", type=click.FloatRange(0), default=lr, help="Learning rate at the start; falls to 0."),
-        click.option("--dropout", type=click.FloatRange(0, 1), default=dropout, help="On the vectors of words."),
-        click.option("--seed", type=click.IntRange(0), default=0, help="Of initial values, dropout and order."),
-        click.option("--threads", type=click.IntRange(1), default=1, help="Of each matmul."),
-        click.option(
-            "--backend", type=click.Choice(["numpy", "numba", "cupy"]), default="numba", help="What runs kernels."
-        ),
-    ]
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+def _command(commands: Any, name: str, text: str, run: Callable[..., int], **values: Any) -> argparse.ArgumentParser:
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    made: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, formatter_class=formatter)
+    made.set_defaults(run=run, **values)
+    return made
 
 
-@contextmanager
-def command_settings(threads: int, backend: str) -> Iterator[None]:
-    """Threads of the library's matmuls and of NumPy's; faults of the input end the command without a traceback.
-
-    With NumPy's BLAS a second thread gains a tenth on the small matmuls of trees on an idle machine, and where its core
-    has other work to do, every matmul waits for it, ten times as long as it takes.
-    """
-    own = ab.get_num_threads()
-    ab.set_num_threads(threads)
-    blas = demo_package("threadpoolctl").ThreadpoolController().select(internal_api="openblas")
-    try:
-        with blas.limit(limits=threads), ab.backend(backend):
-            yield
-    except (AutobatchError, OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    finally:
-        ab.set_num_threads(own)
+def _training_options(parser: argparse.ArgumentParser, epochs: int, lr: float, out: str) -> None:
+    parser.add_argument("--dim", type=_positive, default=64, help="width of a node's state")
+    parser.add_argument("--epochs", type=_positive, default=epochs, help="passes over the training examples")
+    parser.add_argument("--batch-size", type=_positive, default=64, help="examples in a minibatch")
+    parser.add_argument("--lr", type=_number(0, 1e9), default=lr, help="learning rate at the start; falls to 0")
+    parser.add_argument("--dropout", type=_number(0, 1), default=0.3, help="on the vectors of words")
+    parser.add_argument("--seed", type=int, default=0, help="of initial values, dropout and order")
+    _machine_options(parser)
+    text = "folder of the checkpoints and the learning curve"
+    parser.add_argument("--out", type=Path, default=Path(out), help=text)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="go on with what is in --out, with its settings")
+    how.add_argument("--overwrite", action="store_true", help="replace what is in --out")
 
 
-@train_group.command("syntax-trees", context_settings={"show_default": True})
-@click.option("--embedding", type=click.IntRange(1), default=256, help="Width of a word's vector.")
-@click.option("--dim", type=click.IntRange(1), default=64, help="Width of a node's state.")
-@training_options(epochs=12, batch_size=64, lr=8e-3, dropout=0.3)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ast"), help="Folder of the learning curve.")
-def train_syntax_trees(
-    embedding: int, dim: int, dropout: float, seed: int, threads: int, backend: str, out: Path, **options: Any
-) -> None:
-    """Tell from a function's syntax tree which module of Python's standard library it comes from."""
-    with command_settings(threads, backend):
-        syntax_tree_demo(TrainingOptions(seed=seed, **options), embedding, dim, dropout, out, click.echo)
+def _machine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=_positive, default=1, help="of each matmul")
+    backends = ("numpy", "numba", "cupy")
+    parser.add_argument("--backend", choices=backends, default="numba", help="what runs kernels")
 
 
-@train_group.command("trees", context_settings={"show_default": True})
-@click.option(
-    "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Folder with train.txt, dev.txt and test.txt, each plain, .gz or .xz.",
-)
-@click.option("--dim", type=click.IntRange(1), default=64, help="Width of a word's vector and of a node's state.")
-@training_options(epochs=6, batch_size=64, lr=6e-3, dropout=0.3)
-def train_trees(data: Path, dim: int, dropout: float, seed: int, threads: int, backend: str, **options: Any) -> None:
-    """Label every node of bracketed binary trees, such as those of the Stanford Sentiment Treebank."""
-    with command_settings(threads, backend):
-        train_bracketed(data, TrainingOptions(seed=seed, **options), dim, dropout, click.echo)
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return int(text)
+
+
+def _number(least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        if not least <= float(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected {least:g} to {most:g}, got {text}")
+        return float(text)
+
+    return number

@@ -1,29 +1,34 @@
-"""Packages that only the command line and its reports need: the extra `demo`."""
+"""Packages of the extra `demo`: the command works without them, and says what it then leaves out."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
+from importlib.util import find_spec
 
-from ..base.errors import MissingExtraError, message
+__all__ = ["installed", "left_out"]
 
-__all__ = ["demo_package"]
+_USES = {
+    "rich": "progress bar",
+    "matplotlib": "picture of the learning curve",
+    "sklearn": "baselines",
+    "threadpoolctl": "limit of the threads of NumPy's BLAS",
+}
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
-def demo_package(name: str) -> ModuleType:
-    """Import a module of a package that the extra `demo` brings.
+def installed(package: str) -> bool:
+    """Whether a package can be imported.
 
-    Raises:
-        MissingExtraError: the package is not installed; the message says how to install it.
-
-    >>> demo_package("rich.progress").__name__
-    'rich.progress'
+    >>> installed("numpy")
+    True
     """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        package = name.partition(".")[0]
-        if error.name is None or error.name.partition(".")[0] != package:
-            raise  # the package is there, something that it needs is not
-        repair = "pip install 'autobatch-compiler[demo]'"
-        raise MissingExtraError(message(f"{package} is not installed", repair=repair)) from error
+    return find_spec(package) is not None
+
+
+def left_out(packages: tuple[str, ...] = tuple(_USES)) -> str:
+    """A line that says what is not there for want of packages; empty if all of them are installed.
+
+    >>> left_out(("numpy",))
+    ''
+    """
+    missing = [f"{_USES[name]} ({_DISTRIBUTIONS.get(name, name)})" for name in packages if not installed(name)]
+    return f"left out: {', '.join(missing)}; pip install 'autobatch-compiler[demo]'" if missing else ""

@@ -31,7 +31,9 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 
 
-def save(path: str | os.PathLike[str], state: Mapping[str, Any] | Module) -> None:
+def save(
+    path: str | os.PathLike[str], state: Mapping[str, Any] | Module, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a module, or a state dict of a module or an optimiser, to `path`.
 
     The file is put in place when it is complete and on disk: at any moment `path` holds all of the old state or all of
@@ -40,6 +42,7 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any] | Module) -> Non
     Arguments:
         path: file to make or to replace; its folder must exist.
         state: arrays by name, or anything that has a `state_dict()`.
+        metadata: texts by name, kept in the header of the file.
 
     Raises OSError where the file cannot be written, before anything else is done; TypeError, listing them, for values
     that are no boolean, integer or floating arrays; ValueError for names that `load` would refuse.
@@ -77,7 +80,7 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any] | Module) -> Non
         listed = "".join(f"\n  {fault}" for fault in faults)
         raise TypeError(f"save: only named arrays of booleans, integers and floats can be written{listed}")
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))  # so that all are aligned
-    put(target, [_header(ordered), *(array.reshape(-1).view(np.uint8) for _, array in ordered)])
+    put(target, [_header(ordered, metadata or {}), *(array.reshape(-1).view(np.uint8) for _, array in ordered)])
 
 
 def _check_target(target: str, path: str) -> None:
@@ -96,7 +99,7 @@ def _check_target(target: str, path: str) -> None:
     raise OSError(fault, f"save: the file cannot be written: {os.strerror(fault)}", path)
 
 
-def _header(arrays: list[tuple[str, np.ndarray[Any, Any]]]) -> bytes:
+def _header(arrays: list[tuple[str, np.ndarray[Any, Any]]], texts: Mapping[str, str]) -> bytes:
     """What stands before the numbers: which arrays there are, and where."""
     entries: dict[str, Any] = {}
     end = 0
@@ -105,6 +108,8 @@ def _header(arrays: list[tuple[str, np.ndarray[Any, Any]]]) -> bytes:
         entries[name] = {"dtype": _NAMES[array.dtype], "shape": array.shape, "data_offsets": (start, end)}
     if _RESERVED in entries:
         raise ValueError(message(f"save: {_RESERVED!r} is no name of an array", repair="the format needs it: rename"))
+    if texts:
+        entries = {_RESERVED: dict(texts), **entries}
     try:
         text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError as fault:
@@ -135,6 +140,21 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
         listed = "".join(f"\n  {fault}" for fault in unknown)
         raise ValueError(f"load: {os.fspath(path)} holds dtypes that NumPy lacks{listed}")
     return {name: _decoded(entry) for name, entry in entries}
+
+
+def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts that `save`, or another library, has written into the header of a safetensors file.
+
+    Raises OSError where the file cannot be read, and ValueError where it is no safetensors file.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length) if length <= _LONGEST_HEADER else b""
+    try:
+        found: dict[str, str] = json.loads(text).get(_RESERVED, {})
+    except (ValueError, AttributeError) as fault:
+        raise ValueError(f"load: {os.fspath(path)} is no complete safetensors file: {fault}") from fault
+    return found
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:

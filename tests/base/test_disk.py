@@ -333,15 +333,14 @@ def test_many_at_once(folder: Path) -> None:
     assert set(os.listdir(folder)) <= {NAME}
 
 
-def test_the_command_shows_and_clears(folder: Path) -> None:
+def test_the_command_shows_and_clears(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from autobatch.demo.cli import main
+
     disk.write(NAME, bytes(250_000))
     disk.write(OTHER, bytes(250_000))
     (folder / "letter.txt").touch()
-    testing = pytest.importorskip("click.testing")
-    from autobatch.demo.cli import main
-
-    shown = testing.CliRunner().invoke(main, ["cache"])
-    assert (shown.exit_code, shown.stdout) == (0, f"{folder}: 2 files, 0.5 MB of at most 1,000 MB\n")
-    cleared = testing.CliRunner().invoke(main, ["cache", "--clear"])
-    assert (cleared.exit_code, cleared.stdout) == (0, f"{folder}: 0 files, 0.0 MB of at most 1,000 MB\n")
+    assert main(["cache"]) == 0
+    assert capsys.readouterr().out == f"{folder}: 2 files, 0.5 MB of at most 1,000 MB\n"
+    assert main(["cache", "--clear"]) == 0
+    assert capsys.readouterr().out == f"{folder}: 0 files, 0.0 MB of at most 1,000 MB\n"
     assert os.listdir(folder) == ["letter.txt"]

@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import threadpoolctl
-from click.testing import CliRunner
 
 import autobatch as ab
 from autobatch.data import Tree
-from autobatch.demo.cli import command_settings, main
+from autobatch.demo.cli import main
+from autobatch.demo.machine import command_settings
 from tests.stand_in import kernels
 from tests.stand_in.session import on_stand_in
 
 
-def run(*arguments: str) -> Any:
-    return CliRunner().invoke(main, arguments)
+class Result(NamedTuple):
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Result]
+SMALL = ("--dim", "8", "--epochs", "2", "--batch-size", "16", "--backend", "numpy")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def called(*arguments: Any) -> Result:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        return Result(code, *capsys.readouterr())
+
+    return called
 
 
 def sentence(rng: np.random.Generator, n_words: Any) -> Any:
@@ -45,56 +65,131 @@ def treebank(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba", "cupy"])
-def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank: Any, backend: Any) -> None:
-    options = ("--dim", "8", "--epochs", "2", "--batch-size", "16", "--backend", backend)
+def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank: Any, backend: Any, run: Run) -> None:
+    options = (*SMALL[:-2], "--backend", backend)
     if backend == "cupy" and kernels.MISSING:
         pytest.skip(kernels.MISSING)
     with on_stand_in() if backend == "cupy" else contextlib.nullcontext():
-        result = run("train", "trees", "--data", str(treebank), *options)
-    assert result.exit_code == 0, result.output
+        result = run("train", "trees", "--data", treebank, "--out", treebank / "run", *options)
+    assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("trees: train 60, dev 20, test 20; 21 words, 5 classes")
     epochs = [line for line in lines if line.startswith("epoch")]
     assert len(epochs) == 2
-    assert all(re.search(r"dev: nodes [\d.]+ %, root [\d.]+ %  [\d,]+ examples/s", line) for line in epochs)
-    assert re.fullmatch(r"test: nodes [\d.]+ %, root [\d.]+ %", lines[-1])
+    assert all(re.search(r"test: loss [\d.]+  node accuracy [\d.]+ %  accuracy [\d.]+ %", line) for line in epochs)
+    assert lines[-3].startswith("test: nodes ")
+    names = {path.name for path in (treebank / "run").iterdir()}
+    assert {"last.safetensors", "best.safetensors", "curve.csv", "curve.json"} <= names
+
+
+def test_from_training_to_predictions(treebank: Any, run: Run) -> None:
+    out, model = treebank / "run", treebank / "model.safetensors"
+    assert run("train", "trees", "--data", treebank, "--out", out, *SMALL).exit_code == 0
+    evaluated = run("evaluate", out)
+    assert re.fullmatch(r"loss [\d.]+\nnode accuracy [\d.]+ %\naccuracy [\d.]+ %\n", evaluated.stdout)
+    assert run("evaluate", out, "--data", treebank / "test.txt").stdout == evaluated.stdout
+    new = treebank / "new.txt"
+    new.write_text("(0 (0 w3) (0 unknown))\n(1 w7)\n")
+    predicted = run("predict", out, new).stdout
+    assert re.fullmatch(r"[0-4]\t0\.\d{3}\tw3 unknown\n[0-4]\t0\.\d{3}\tw7\n", predicted)
+    assert run("export", out, model).stdout.startswith(f"{model}: ")
+    assert run("predict", model, new).stdout == predicted
+    assert "leaf.weight" in ab.load(model) or "embed.weight" in ab.load(model)
+    # Nothing is trained over what is there.
+    again = run("train", "trees", "--data", treebank, "--out", out, *SMALL)
+    assert (again.exit_code, "--resume" in again.stderr) == (1, True)
+    assert run("train", "trees", "--data", treebank, "--out", out, "--overwrite", *SMALL).exit_code == 0
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(treebank: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def history(name: str) -> Any:
+        rows = json.loads((treebank / name / "curve.json").read_text())
+        return [{name: x for name, x in row.items() if "second" not in name} for row in rows]
+
+    assert run("train", "trees", "--data", treebank, "--out", treebank / "whole", *SMALL).exit_code == 0
+    steps = 0
+    plain = ab.train.Progress.on_step
+
+    def press(self: Any, run: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 5:  # in the second of two epochs
+            signal.raise_signal(signal.SIGINT)
+        plain(self, run)
+
+    monkeypatch.setattr(ab.train.Progress, "on_step", press)
+    out = treebank / "stopped"
+    stopped = run("train", "trees", "--data", treebank, "--out", out, *SMALL)
+    command = f"autobatch train trees --out {out} --resume"
+    assert (stopped.exit_code, stopped.stdout.splitlines()[-1]) == (130, f"stopped; go on with: {command}")
+    assert run(*command.split()[1:]).exit_code == 0
+    assert history("stopped") == history("whole")
+    first, second = (ab.load(treebank / name / "last.safetensors") for name in ("stopped", "whole"))
+    assert all((first[name] == second[name]).all() for name in second if name != "seconds")
+    # Other data are not gone on with.
+    with (treebank / "dev.txt").open("a") as file:
+        file.write("(1 w1)\n")
+    other = run(*command.split()[1:])
+    assert (other.exit_code, "other n_nodes" in other.stderr) == (1, True)
+
+
+def test_out_is_checked_before_anything_is_read(treebank: Any, run: Run) -> None:
+    treebank.joinpath("file").write_text("in the way")
+    result = run("train", "syntax-trees", "--out", treebank / "file")
+    assert (result.exit_code, result.stdout) == (1, "")
+    for command in (("predict", treebank / "none", "x"), ("train", "trees", "--out", treebank / "none", "--resume")):
+        result = run(*command)
+        assert (result.exit_code, "there is no such run" in result.stderr) == (1, True)
+    result = run("evaluate", treebank / "file")
+    assert (result.exit_code, "no complete safetensors file" in result.stderr) == (1, True)
+
+
+def test_it_works_without_extras(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("rich", "matplotlib", "threadpoolctl", "sklearn", "tensorboard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    result = run("train", "trees", "--out", tmp_path, "--epochs", "1", "--dim", "4", "--backend", "numpy")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("left out: progress bar (rich), picture of the")
+    assert f"learning curve: {tmp_path / 'curve.csv'}" in result.stdout
 
 
 def test_a_backend_that_is_missing_is_an_error_without_a_traceback(
-    treebank: Any, monkeypatch: pytest.MonkeyPatch
+    treebank: Any, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    result = run("train", "trees", "--data", str(treebank), "--backend", "cupy")
+    result = run("train", "trees", "--data", treebank, "--out", treebank / "run", "--backend", "cupy")
     assert result.exit_code == 1
-    assert "CuPy is not installed\n  repair: pip install" in result.output
-    assert "Traceback" not in result.output
+    assert "CuPy is not installed\n  repair: pip install" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_a_malformed_tree_is_named_without_a_traceback(treebank: Any) -> None:
+def test_a_malformed_tree_is_named_without_a_traceback(treebank: Any, run: Run) -> None:
     treebank.joinpath("dev.txt").write_text("(1 a)\n(2 (1 b)\n")
-    result = run("train", "trees", "--data", str(treebank))
+    result = run("train", "trees", "--data", treebank, "--out", treebank / "run")
     assert result.exit_code == 1
-    assert f"malformed tree in {treebank / 'dev.txt'}, line 2, column 9" in result.output
-    assert "Traceback" not in result.output
+    assert f"malformed tree in {treebank / 'dev.txt'}, line 2, column 9" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("(1 (1 a) (1 b) (1 c))\n", "tree 1 that is neither a leaf nor binary"),
-        ("\n", "no dev trees"),
+        ("\n", "got none in"),
         (None, "expected dev.txt, dev.txt.gz or dev.txt.xz"),
     ],
 )
-def test_a_treebank_that_cannot_be_used_is_an_error(treebank: Any, text: Any, message: Any) -> None:
+def test_a_treebank_that_cannot_be_used_is_an_error(treebank: Any, text: Any, message: Any, run: Run) -> None:
     treebank.joinpath("dev.txt").unlink()
     if text is not None:
         treebank.joinpath("dev.txt").write_text(text)
-    result = run("train", "trees", "--data", str(treebank))
-    assert (result.exit_code, message in result.output) == (1, True)
+    result = run("train", "trees", "--data", treebank, "--out", treebank / "run")
+    assert (result.exit_code, message in result.stderr) == (1, True)
 
 
 def test_threads_are_set_inside_the_command_only() -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
     def counts() -> Any:
         pools = threadpoolctl.threadpool_info()
         return ab.get_num_threads(), [pool["num_threads"] for pool in pools if pool["internal_api"] == "openblas"]
@@ -107,9 +202,9 @@ def test_threads_are_set_inside_the_command_only() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--batch-size", "0"), ("--dropout", "2"), ("--lr", "-1")])
-def test_values_out_of_range_are_refused(arguments: Any) -> None:
+def test_values_out_of_range_are_refused(arguments: Any, run: Run) -> None:
     result = run("train", "syntax-trees", *arguments)
-    assert result.exit_code == 2 and arguments[0] in result.output
+    assert result.exit_code == 2 and arguments[0] in result.stderr
 
 
 def test_the_module_is_the_command() -> None:
@@ -118,9 +213,10 @@ def test_the_module_is_the_command() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_what_it_measured(tmp_path: Path) -> None:
-    result = run("train", "syntax-trees", "--epochs", "1", "--dim", "16", "--embedding", "32", "--out", str(tmp_path))
-    assert result.exit_code == 0, result.output
+def test_the_demo_ends_with_what_it_measured(tmp_path: Path, run: Run) -> None:
+    pytest.importorskip("sklearn")
+    result = run("train", "syntax-trees", "--epochs", "1", "--dim", "16", "--embedding", "32", "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
     pattern = (
         r"held-out accuracy [\d.]+ %   \(bag of nodes [\d.]+ %, the same without identifiers [\d.]+ %, "
         r"majority [\d.]+ %\)\n"
@@ -128,7 +224,11 @@ def test_the_demo_ends_with_what_it_measured(tmp_path: Path) -> None:
         r"most frequent reason for not batching: \S.*\n"
         r"batched [\d,]+ examples/s, one by one \(this library, batched=False\) [\d,]+ examples/s: \d+ ×\n"
         r"largest difference batched / one by one: loss \S+, gradients \S+\n"
-        r"learning curve: .*curve\.png\n\Z"
+        r"learning curve: .*curve\.png\nsaved: .*\n\Z"
     )
-    assert re.search(pattern, result.stdout), result.output
+    assert re.search(pattern, result.stdout), result.stderr
     assert tmp_path.joinpath("curve.png").stat().st_size > 10_000
+    file = tmp_path / "program.py"
+    file.write_text("def f(path):\n    return [line.strip() for line in open(path)]\n")
+    predicted = run("predict", tmp_path, file)
+    assert re.fullmatch(rf"\w+\t0\.\d+\t{file}:1 f\n", predicted.stdout), predicted

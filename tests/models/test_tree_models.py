@@ -10,7 +10,6 @@ import pytest
 import autobatch as ab
 from autobatch import optim
 from autobatch.data import Tree, minibatches
-from autobatch.demo.training import TrainingOptions, evaluate, train_epoch
 from autobatch.models import BinaryTreeClassifier, ChildSumTreeClassifier
 from tests.requested import host
 
@@ -112,6 +111,16 @@ def test_a_word_that_was_never_seen_says_nothing() -> None:
     assert not binary_model().embed.weight.numpy()[0].any()
 
 
+def accuracy_of(model: Any, trees: Any) -> Any:
+    """Loss, and accuracy at the root, whose logits are the last row."""
+    count = ab.train.accuracy(lambda tree: tree.label)
+
+    def metrics(trees: Any, logits: Any) -> Any:
+        return count(trees, [np.atleast_2d(rows)[-1] for rows in logits])
+
+    return ab.train.evaluate(model, minibatches(trees, 20), model.scored, metrics)
+
+
 @pytest.mark.parametrize(("make_model", "make_tree"), MODELS)
 def test_training_learns(make_model: Any, make_tree: Any) -> None:
     ab.seed(0)
@@ -119,12 +128,11 @@ def test_training_learns(make_model: Any, make_tree: Any) -> None:
     trees = [make_tree(rng, depth=2) for _ in range(64)]
     optimizer = optim.Adam(model.parameters(), lr=2e-2)
     batches = minibatches(trees, 16, shuffle=True)
-    before = evaluate(model, trees, batch_size=20)
-    counted = [train_epoch(model, optimizer, batches, max_norm=5.0) for _ in range(20)]
-    after = evaluate(model, trees)
-    assert all(tally.n_examples == 64 for tally in (before, after, *counted))
-    assert after.loss < 0.5 * before.loss
-    assert after.root_accuracy > max(before.root_accuracy, 0.6)
+    before = accuracy_of(model, trees)
+    ab.train.fit(model, batches, optimizer, 20, max_norm=5.0, callbacks=[])
+    after = accuracy_of(model, trees)
+    assert after["loss"] < 0.5 * before["loss"]
+    assert after["accuracy"] > max(before["accuracy"], 0.6)
 
 
 def test_training_repeats_bit_by_bit() -> None:
@@ -134,21 +142,9 @@ def test_training_repeats_bit_by_bit() -> None:
         trees = [any_tree(rng, depth=2) for _ in range(20)]
         optimizer = optim.Adam(model.parameters(), lr=1e-2)
         batches = minibatches(trees, 8, shuffle=True)
-        losses = [train_epoch(model, optimizer, batches, max_norm=5.0).loss for _ in range(2)]
-        return losses, model.state_dict()
+        run = ab.train.fit(model, batches, optimizer, 2, max_norm=5.0, callbacks=[])
+        return [record["loss"] for record in run.history], model.state_dict()
 
     (losses, state), (same_losses, same_state) = run(), run()
     assert losses == same_losses
     assert all((state[name] == same_state[name]).all() for name in state)
-
-
-def test_evaluation_is_without_dropout_and_returns_to_training() -> None:
-    ab.seed(0)
-    model = child_sum_model()
-    trees = [any_tree(np.random.default_rng(0)) for _ in range(3)]
-    assert evaluate(model, trees) == evaluate(model, trees)
-    assert model.training and model.dropout.training
-
-
-def test_options_are_values() -> None:
-    assert TrainingOptions(1, 2, 0.1) == TrainingOptions(epochs=1, batch_size=2, lr=0.1, seed=0, max_norm=5.0)

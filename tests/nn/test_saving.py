@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 
 import autobatch as ab
 from autobatch import nn
+from autobatch.nn.saving import metadata
 from tests.instructions import interrupted
 
 DTYPES = ["bool", "float16", "float32", "float64"]
@@ -256,3 +258,18 @@ def test_files_of_other_libraries(tmp_path: Path) -> None:
         ab.load(path)
     ab.save(path, {"x": torch.ones(2, requires_grad=True)})
     assert theirs.load_file(path)["x"].tolist() == [1, 1]
+
+
+def test_texts_in_the_header_are_those_of_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    ab.save(path, {"x": np.ones(3)}, {"settings": '{"wörter": 2}', "": ""})
+    assert metadata(path) == {"settings": '{"wörter": 2}', "": ""}
+    with safetensors.safe_open(path, "np") as file:
+        assert file.metadata() == metadata(path)
+    assert ab.load(path)["x"].tolist() == [1, 1, 1]
+    ab.save(path, {"x": np.ones(3)})
+    assert metadata(path) == {}
+    for torn in (b"", b"\xff" * 8, (5).to_bytes(8, "little") + b'"abc"'):
+        path.write_bytes(torn)
+        with pytest.raises(ValueError, match="no complete safetensors file"):
+            metadata(path)

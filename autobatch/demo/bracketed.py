@@ -1,0 +1,119 @@
+"""A binary Tree-LSTM on bracketed trees, as those of the Stanford Sentiment Treebank: every node is labelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import autobatch as ab
+from autobatch import nn
+
+from ..base.errors import message
+from ..data import Tree, Vocabulary, class_label, minibatches, random_split, read_trees, sample
+from ..models.binary_tree_lstm import BinaryTreeClassifier
+from .task import Say, Task
+
+__all__ = ["BracketedTrees"]
+
+SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
+SPLITS = ("train", "dev", "test")
+
+
+class BracketedTrees(Task):
+    """`data` is a folder with train.txt, dev.txt and test.txt, plain, .gz or .xz; or a file, of which 8 of 10 trees are
+    trained on, and one each are the other two. Without it, the sample of the library, in small minibatches."""
+
+    name = "trees"
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        if "data" not in settings:
+            settings |= {"data": sample("reviews.txt"), "batch_size": 2, "epochs": 5 * settings["epochs"]}
+
+    def load(self, say: Say) -> tuple[list[Tree], list[Tree]]:
+        splits = self._splits()
+        if "vocabulary" not in self.settings:
+            words = Vocabulary(node.word for tree in splits["train"] for node in tree if node.word is not None)
+            n_classes = 1 + max(node.label for trees in splits.values() for tree in trees for node in tree)
+            self.settings |= {"vocabulary": json.loads(words.to_json()), "classes": list(range(n_classes))}
+        encoded = {name: self._encoded(trees) for name, trees in splits.items()}
+        sizes = ", ".join(f"{name} {len(trees):,}" for name, trees in splits.items())
+        say(f"trees: {sizes}; {len(self._words()):,} words, {len(self.classes())} classes")
+        return encoded["train"], encoded["dev"]
+
+    def model(self) -> BinaryTreeClassifier:
+        s = self.settings
+        return BinaryTreeClassifier(len(self._words()), len(self.classes()), s["dim"], s["dropout"])
+
+    def read(self, path: Path) -> Iterator[tuple[str, Tree]]:
+        words = self._words()
+        for tree in binary_trees(path, label=lambda text: 0):
+            yield " ".join(node.word for node in tree if node.is_leaf), words.encode(tree)
+
+    def held_out(self, path: Path | None) -> list[Tree]:
+        if path is None:
+            return self._encoded(self._splits()["test"])
+        return self._encoded(binary_trees(path) if path.is_file() else load_split(path, "test"))
+
+    def metrics(self, trees: Sequence[Tree], logits: Sequence[Any]) -> dict[str, tuple[float, float]]:
+        nodes = ab.train.accuracy(lambda tree: [node.label for node in tree])(trees, logits)
+        roots = ab.train.accuracy(lambda tree: tree.label)(trees, [rows[-1:] for rows in logits])
+        return {"node_accuracy": nodes["accuracy"], "accuracy": roots["accuracy"]}
+
+    def finish(self, model: nn.Module, run: ab.train.Run, train: list[Tree], say: Say) -> None:
+        found = ab.train.evaluate(model, minibatches(self.held_out(None), 256), run.loss, run.metrics)
+        say(f"test: nodes {100 * found['node_accuracy']:.1f} %, root {100 * found['accuracy']:.1f} %")
+
+    def _words(self) -> Vocabulary:
+        return Vocabulary.from_json(json.dumps(self.settings["vocabulary"]))
+
+    def _encoded(self, trees: list[Tree]) -> list[Tree]:
+        words, n_classes = self._words(), len(self.settings["classes"])
+        largest = max(node.label for tree in trees for node in tree)
+        if largest >= n_classes:
+            expected, got = f"labels from 0 to {n_classes - 1}", f"{largest}"
+            raise ValueError(message("a label that the model does not know", expected=expected, got=got))
+        return [words.encode(tree) for tree in trees]
+
+    def _splits(self) -> dict[str, list[Tree]]:
+        data = Path(self.settings["data"])
+        if data.is_dir():
+            return {split: load_split(data, split) for split in SPLITS}
+        parts = random_split(binary_trees(data), [0.8, 0.1, 0.1], self.settings["seed"])
+        if not all(parts):
+            raise ValueError(
+                message(f"{data} cannot be split", expected="10 trees or more", got=f"{sum(map(len, parts))}")
+            )
+        return dict(zip(SPLITS, parts, strict=True))
+
+
+def load_split(folder: Path, split: str) -> list[Tree]:
+    """The binary trees of a split: of the folder's split.txt, split.txt.gz or split.txt.xz, the first that is there.
+
+    Raises FileNotFoundError where there is none of them, and what `binary_trees` does.
+    """
+    paths = [path for suffix in SUFFIXES if (path := folder / (split + suffix)).is_file()]
+    if not paths:
+        expected = f"{split}.txt, {split}.txt.gz or {split}.txt.xz in {folder}"
+        raise FileNotFoundError(message(f"no {split} trees", expected=expected, got="none of them"))
+    return binary_trees(paths[0])
+
+
+def binary_trees(path: Path, label: Callable[[str], Any] = class_label) -> list[Tree]:
+    """The trees of a file.
+
+    Raises TreeFormatError for one that is malformed; ValueError for a node that has children, but not two, and where
+    there are no trees; OSError.
+    """
+    trees = list(read_trees(path, label))
+    if not trees:
+        raise ValueError(message("no trees", expected="one tree or more", got=f"none in {path}"))
+    for number, tree in enumerate(trees, start=1):
+        for node in tree:
+            if len(node.children) not in (0, 2):
+                what = f"{path}: node of tree {number} that is neither a leaf nor binary"
+                got = f"{len(node.children)}: {node!r}"
+                raise ValueError(message(what, expected="0 or 2 children", got=got, repair="binarise the trees first"))
+    return trees

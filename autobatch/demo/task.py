@@ -1,0 +1,77 @@
+"""What the command trains: examples, a model, and how predictions are written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import autobatch as ab
+from autobatch import nn
+
+from ..data import Tree
+
+__all__ = ["Say", "Task", "TreeClassifier"]
+
+Say = Callable[[str], None]
+
+
+class TreeClassifier(Protocol):
+    """What the models of this package have in common."""
+
+    def scored(self, tree: Tree) -> tuple[Any, Any]:
+        """The loss of one tree and the logits it comes from."""
+
+    def labels(self, tree: Tree) -> list[int]:
+        """What the rows of the logits are scored against."""
+
+    def parameters(self) -> Iterator[ab.Parameter]: ...
+
+
+class Task(ABC):
+    """A model and its data, as settings that JSON can hold say. `load` adds vocabularies and classes to them: what is
+    then needed to make the model again is in `settings` alone.
+
+    Attributes:
+        name: of the command.
+        packages: of the extra `demo`, that are of use.
+    """
+
+    name: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ("rich", "matplotlib", "threadpoolctl")
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def load(self, say: Say) -> tuple[list[Tree], list[Tree]]:
+        """The trees to train on, and those on which each epoch is tested."""
+
+    @abstractmethod
+    def model(self) -> Any:
+        """A new model; `settings` must be complete."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Iterator[tuple[str, Tree]]:
+        """Trees of a file to predict, each with what it is called."""
+
+    @abstractmethod
+    def held_out(self, path: Path | None) -> list[Tree]:
+        """Trees with labels on which a model is evaluated: of a file, or those that belong to the data."""
+
+    def metrics(self, trees: Sequence[Tree], logits: Sequence[Any]) -> dict[str, tuple[float, float]]:
+        """What is counted beside the loss."""
+        return dict(ab.train.accuracy(lambda tree: tree.label)(trees, logits))
+
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return [str(name) for name in self.settings["classes"]]
+
+    def levels(self) -> dict[str, float]:
+        """Accuracies to compare with, by name."""
+        return {}
+
+    @abstractmethod
+    def finish(self, model: nn.Module, run: ab.train.Run, train: list[Tree], say: Say) -> None:
+        """What is said at the end of training."""

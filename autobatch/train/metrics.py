@@ -1,0 +1,60 @@
+"""What is counted beside the loss: sums and counts over minibatches, whose quotients are the metrics of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Metrics", "Sums", "accuracy"]
+
+Metrics = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, tuple[float, float]]]
+"""(examples, what the model said of each) → sum and count of each metric."""
+
+
+class Sums:
+    """A sum and a count for each name.
+
+    >>> sums = Sums()
+    >>> sums.add({"loss": (6.0, 4), "accuracy": (3, 4)})
+    >>> sums.add({"loss": (1.0, 1)})
+    >>> sums.means()
+    {'loss': 1.4, 'accuracy': 0.75}
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, found: Mapping[str, tuple[float, float]]) -> None:
+        """Add to the sums and counts of these names."""
+        for name, (value, count) in found.items():
+            so_far, number = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = so_far + float(value), number + float(count)
+
+    def means(self) -> dict[str, float]:
+        """The quotients; NaN where nothing was counted."""
+        return {name: value / count if count else float("nan") for name, (value, count) in self.sums.items()}
+
+
+def accuracy(labels: Callable[[Any], Any]) -> Metrics:
+    """The metric "accuracy": the share of logits whose largest is that of the label.
+
+    Arguments:
+        labels: of an example, its label; or a label for each row, where the model gives a matrix of logits.
+
+    For `fit` and `evaluate`, with a loss that gives (loss, logits f[classes] or f[rows, classes]).
+
+    >>> metric = ab.train.accuracy(lambda example: example["label"])
+    >>> metric([{"label": 1}, {"label": 0}], [np.array([0.2, 0.8]), np.array([0.4, 0.6])])
+    {'accuracy': (1, 2)}
+    """
+
+    def counted(examples: Sequence[Any], logits: Sequence[Any]) -> dict[str, tuple[float, float]]:
+        if not examples:
+            return {"accuracy": (0, 0)}
+        answers = np.concatenate([np.atleast_2d(rows) for rows in logits]).argmax(axis=1)
+        wanted = np.concatenate([np.atleast_1d(labels(example)) for example in examples])
+        return {"accuracy": (int((answers == wanted).sum()), len(wanted))}
+
+    return counted

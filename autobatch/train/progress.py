@@ -1,0 +1,90 @@
+"""A bar for each epoch, and a line after it."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .callback import Callback
+from .run import Run
+
+__all__ = ["Progress", "line"]
+
+
+class Progress(Callback):
+    """Print a line after each epoch; during it show a bar with loss, metrics and examples a second.
+
+    The bar is drawn by `rich`, if it is installed, in a terminal, or in a notebook with ipywidgets. It goes away.
+
+    Arguments:
+        say: what is done with a line.
+
+    >>> run = ab.train.Run(None, None, None, epochs=20)
+    >>> run.history += [{"epoch": 1, "loss": 0.512, "accuracy": 0.9, "test_loss": 0.6, "examples_per_second": 1234}]
+    >>> ab.train.Progress().on_epoch(run)
+    epoch  1/20  loss 0.512  accuracy 90.0 %  test: loss 0.600  1,234 examples/s
+    """
+
+    def __init__(self, say: Callable[[str], None] = print) -> None:
+        self.say = say
+        self._bar: Any = None
+        self._start = 0.0
+
+    def on_start(self, run: Run) -> None:
+        self._bar = _bar()
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("", values="")
+        self._start = 0.0
+
+    def on_step(self, run: Run) -> None:
+        if self._bar is None or time.perf_counter() - self._start < 0.1:
+            return
+        self._start = time.perf_counter()
+        done = int(run.sums.sums.get("loss", (0, 0))[1])
+        rate = done / run.seconds if run.seconds else 0.0
+        values = f"{shown(run.sums.means())}  {rate:,.0f} examples/s"
+        title = f"epoch {len(run.history) + 1}/{run.epochs}"
+        self._bar.update(self._task, description=title, completed=done, total=run.batches.n_examples, values=values)
+
+    def on_epoch(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=0, values="")
+        self.say(line(run.history[-1], run.epochs))
+
+    def on_end(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def line(record: Mapping[str, float], epochs: int) -> str:
+    """A record of the history in words."""
+    left_out = ("epoch", "lr", "seconds", "examples_per_second")
+    trained = {name: x for name, x in record.items() if name not in left_out and not name.startswith("test_")}
+    tested = {name.removeprefix("test_"): x for name, x in record.items() if name.startswith("test_")}
+    parts = [f"epoch {record['epoch']:{len(str(epochs))}}/{epochs}", shown(trained)]
+    parts += [f"test: {shown(tested)}"] * bool(tested)
+    return "  ".join([*parts, f"{record['examples_per_second']:,.0f} examples/s"])
+
+
+def shown(values: Mapping[str, float]) -> str:
+    """Names and numbers; shares as per cent."""
+    texts = (f"{100 * x:.1f} %" if name.endswith("accuracy") else f"{x:.3f}" for name, x in values.items())
+    return "  ".join(f"{name.replace('_', ' ')} {text}" for name, text in zip(values, texts, strict=True))
+
+
+def _bar() -> Any:
+    """A progress bar of rich, or None where there is none, or nowhere to show it."""
+    if importlib.util.find_spec("rich") is None:
+        return None
+    from rich import get_console, progress
+
+    console = get_console()
+    in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    if not (console.is_terminal or in_notebook):
+        return None
+    columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn(), "{task.fields[values]}")
+    return progress.Progress(*columns, console=console, transient=True)

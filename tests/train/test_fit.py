@@ -1,0 +1,233 @@
+"""The training loop: it is the loop that users write, and it goes on bit for bit where it was stopped."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch import nn, optim
+from autobatch.train import Callback, Checkpoint, EarlyStopping, fit
+
+EXAMPLES = [(np.array([k % 3, k % 5], np.float32), k % 2) for k in range(22)]
+EPOCHS = 4
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        self.hidden, self.out, self.dropout = nn.Linear(2, 4), nn.Linear(4, 2), nn.Dropout(0.3)
+
+    def scored(self, example: Any) -> Any:
+        x, label = example
+        logits = self.out(self.dropout(ab.tanh(self.hidden(ab.tensor(x)))))
+        return ab.cross_entropy(logits, label), logits
+
+    def loss(self, example: Any) -> Any:
+        return self.scored(example)[0]
+
+
+def parts() -> Any:
+    ab.seed(1)
+    model = Model()
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    batches = ab.data.minibatches(EXAMPLES, batch_size=4, shuffle=True)
+    return model, batches, optimizer, optim.lr_scheduler.CosineAnnealingLR(optimizer, 6 * EPOCHS)
+
+
+def trained(*callbacks: Callback, epochs: int = EPOCHS, **options: Any) -> Any:
+    model, batches, optimizer, scheduler = parts()
+    test = ab.data.minibatches(EXAMPLES[:6], batch_size=4)
+    metrics = ab.train.accuracy(lambda example: example[1])
+    chosen = {"loss": model.scored, "metrics": metrics, "scheduler": scheduler, "max_norm": 1.0, **options}
+    return fit(model, batches, optimizer, epochs, test, callbacks=callbacks, **chosen)
+
+
+def exact(run: Any) -> Any:
+    """All that must be the same, bit for bit."""
+    timed = ("seconds", "examples_per_second")
+    history = [{name: x for name, x in record.items() if name not in timed} for record in run.history]
+    return {name: x.tobytes() for name, x in run.state_dict().items() if name != "seconds"}, history
+
+
+class After(Callback):
+    def __init__(self, steps: int, act: Any) -> None:
+        self.left, self.act = steps, act
+
+    def on_step(self, run: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.act(run)
+
+
+def stop(run: Any) -> None:
+    run.stop = True
+
+
+def test_it_is_the_loop_that_users_write() -> None:
+    model, batches, optimizer, scheduler = parts()
+    for _ in range(EPOCHS):
+        for batch in batches:
+            optimizer.zero_grad()
+            ab.mean(ab.map(model.loss, batch)).backward()
+            optim.clip_grad_norm(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+        model.eval()
+        for batch in ab.data.minibatches(EXAMPLES[:6], batch_size=4):
+            with ab.no_grad():
+                ab.evaluate(ab.map(model.loss, batch))
+        model.train()
+    mine = trained().model.state_dict()
+    assert all((mine[name] == value).all() for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("steps", [6, 9, 24])
+def test_it_goes_on_bit_for_bit(tmp_path: Path, steps: int) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    stopped = trained(checkpoint, After(steps, stop))
+    assert len(stopped.history) == (steps - 1) // 6
+    assert exact(trained(checkpoint, resume=checkpoint.last)) == exact(trained())
+
+
+def test_ctrl_c_waits_for_the_minibatch_and_saves(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    model, *_ = parts()
+    calls = 0
+
+    def scored(example: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 10:  # in the middle of a minibatch
+            os.kill(os.getpid(), signal.SIGINT)
+        return Model.scored(held[0], example)
+
+    held = [model]
+
+    class Hold(Callback):
+        def on_start(self, run: Any) -> None:
+            held[0] = run.model
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(Hold(), checkpoint, loss=scored)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert ab.load(checkpoint.last)["batches.given"] == 3
+    assert exact(trained(checkpoint, resume=checkpoint.last)) == exact(trained())
+
+
+def test_a_second_ctrl_c_acts_at_once() -> None:
+    after = []
+
+    class Ends(Callback):
+        def on_end(self, run: Any) -> None:
+            after.append(run)
+
+    def twice(run: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        after.append("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(After(2, twice), Ends())
+    [run] = after
+    assert run.history == []
+
+
+def test_early_stopping_goes_by_the_history(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+
+    class Told(Callback):
+        def on_epoch(self, run: Any) -> None:
+            run.history[-1]["told"] = [3.0, 1.0, math.nan, 2.0, 1.0, 0.0][len(run.history) - 1]
+
+    stopping = EarlyStopping("told", patience=2)
+    run = trained(Told(), checkpoint, stopping, epochs=6)
+    assert len(run.history) == 4
+    assert len(trained(stopping, epochs=6, resume=checkpoint.last).history) == 4
+    assert (run.best_epoch("told"), run.best_epoch("told", "max"), run.is_best("told")) == (1, 0, False)
+    with pytest.raises(KeyError, match="expected epoch, loss, accuracy"):
+        run.best_epoch("acuracy")
+
+
+def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, "told", settings={"width": 2})
+
+    class Told(Callback):
+        def on_epoch(self, run: Any) -> None:
+            run.history[-1]["told"] = [3.0, 1.0, 2.0][len(run.history) - 1]
+            states.append(run.model.state_dict())
+
+    states: list[Any] = []
+    trained(Told(), checkpoint, epochs=3)
+    model = ab.train.load_model(checkpoint.best, Model())
+    assert all((value == states[1][name]).all() for name, value in model.state_dict().items())
+    assert ab.train.settings_of(checkpoint.last) == {"width": 2}
+    assert sorted(os.listdir(tmp_path)) == ["best.safetensors", "last.safetensors"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_training(tmp_path: Path) -> None:
+    tmp_path.joinpath("file").write_text("in the way")
+    steps = After(1, lambda run: pytest.fail("it trained"))
+    with pytest.raises(OSError, match="file"):
+        trained(steps, Checkpoint(tmp_path / "file"))
+    with pytest.raises(TypeError, match="JSON"):
+        trained(steps, Checkpoint(tmp_path, settings={"path": tmp_path}))
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    ab.train.save_model(path, Model())
+    with pytest.raises(ValueError, match="no checkpoint to go on from"):
+        trained(resume=path)
+    checkpoint = Checkpoint(tmp_path)
+    trained(checkpoint, epochs=1)
+    with pytest.raises(ValueError, match=r"hidden.weight: expected shape \(7, 2\)"):
+        wide = Model()
+        wide.hidden = nn.Linear(2, 7)
+        fit(wide, parts()[1], optim.SGD(wide.parameters(), lr=0.1), 1, resume=checkpoint.last, callbacks=[])
+    path.write_bytes(b"torn")
+    with pytest.raises(ValueError, match="no complete safetensors file"):
+        ab.train.settings_of(path)
+
+
+def test_a_loss_that_is_not_finite_ends_training() -> None:
+    weight = ab.Parameter([1.0])
+    batches = ab.data.minibatches([1.0, 2.0, 3.0], batch_size=1)
+    optimizer = optim.SGD([weight], lr=0.1)
+    with pytest.raises(FloatingPointError, match="epoch 1 is not finite"):
+        fit(Model(), batches, optimizer, 2, loss=lambda x: ab.log(ab.sum(weight) - x), callbacks=[])
+
+
+def test_a_model_without_loss_is_an_error() -> None:
+    model = nn.Linear(2, 1)
+    with pytest.raises(TypeError, match="Linear has no method `loss`"):
+        fit(model, ab.data.minibatches([1], 1), optim.SGD(model.parameters(), lr=0.1), 1)
+
+
+def test_evaluation_leaves_the_mode_and_has_no_dropout() -> None:
+    model = Model()
+    inner = model.dropout
+    ab.train.evaluate(model, [EXAMPLES[:3]])
+    assert model.training and inner.training
+    model.eval()
+    first, second = (ab.train.predict(model, EXAMPLES, lambda e: model.scored(e)[1], batch_size=5) for _ in range(2))
+    assert len(first) == 22 and not model.training
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_a_plateau_is_that_of_the_test_loss() -> None:
+    model, batches, optimizer, _ = parts()
+    seen: list[float] = []
+
+    class Plateau(optim.lr_scheduler.ReduceLROnPlateau):
+        def step(self, metrics: Any) -> None:
+            seen.append(metrics)
+
+    run = fit(model, batches, optimizer, 2, [EXAMPLES[:3]], scheduler=Plateau(optimizer), callbacks=[])
+    assert seen == [record["test_loss"] for record in run.history]
