@@ -30,7 +30,7 @@ def without_places(text: str) -> str:
 @pytest.mark.parametrize("name", ["README.md", pytest.param("docs/own_data.md", marks=pytest.mark.unchecked)])
 def test_every_block_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     scope: dict[str, Any] = {"__name__": "readme"}
     page = ROOT / name
     assert len(blocks(page)) > 5
