@@ -9,8 +9,8 @@ recording share); `signature` (what nodes have in common that share a launch) an
 `tensor` (values of an example); `tape` (the open recording) with `tensor_list` (recycled tensors) and `assemble` (its
 lists become arrays); `nodes` (appending a node); `links` (values of other recordings) and `views`; `op_signatures`,
 `lengths` (which vary), `layouts` (rows of any number as views) and `pairs` (of rows and columns); `recorder` (the
-general path of an op), `ops` and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random` and
-`numpy_functions`; `modes`; `containers` (rebuilt around other parts); `derived` (signatures of derivatives),
-`derivatives`, `differentiation`, `grad` and `jacobians`; `forced_values` (counted by line). `cells/` are whole
-functions recorded as one node.
+general path of an op), `ops` and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random`;
+`numpy_shapes`, `numpy_compositions` and `numpy_functions` (NumPy's functions on values); `modes`; `containers` (rebuilt
+around other parts); `derived` (signatures of derivatives), `derivatives`, `differentiation`, `grad` and `jacobians`;
+`forced_values` (counted by line). `cells/` are whole functions recorded as one node.
 """

@@ -24,6 +24,7 @@ from ..ops.value import Tensor
 from . import reductions
 from .convolution import pad
 from .creation import full
+from .numpy_compositions import COMPOSED
 
 Function = Callable[..., Any]
 
@@ -215,15 +216,18 @@ _REDUCES: dict[Function, Function] = {np.add: np.sum, np.multiply: np.prod, np.m
 _DEFAULTS = {"casting": ("same_kind",), "order": ("K", "C", "A"), "subok": (True,), "where": (True,)}
 """What options may be that mean nothing to values, beside None."""
 
-_SIGNATURES = {fn: inspect.signature(here) for fn, here in FUNCTIONS.items()}
+TABLE = {**FUNCTIONS, **COMPOSED}
+"""All of NumPy's functions that record."""
+
+_SIGNATURES = {fn: inspect.signature(here) for fn, here in TABLE.items()}
 
 
 def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
     """NumPy's protocol for its functions of one element."""
     if method == "reduce" and ufunc in _REDUCES:
         return array_function(self, _REDUCES[ufunc], (), inputs, {"axis": 0, **options})
-    if method == "__call__" and not options and ufunc in FUNCTIONS:
-        return FUNCTIONS[ufunc](*inputs)
+    if method == "__call__" and not options and ufunc in TABLE:
+        return TABLE[ufunc](*inputs)
     if method != "__call__":
         raise op_error(f"numpy.{ufunc.__name__}.{method}", "not on recorded values")
     return array_function(self, ufunc, (), inputs, options)
@@ -231,10 +235,10 @@ def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **opti
 
 def array_function(self: Tensor, func: Function, types: Any, args: Any, options: dict[str, Any]) -> Any:
     """NumPy's protocol for all other functions."""
-    name = f"{getattr(func, '__module__', None) or 'numpy'}.{func.__name__}"
-    if func not in FUNCTIONS:
-        known = {fn.__name__: fn for fn in FUNCTIONS}
-        near = [f"numpy.{n}" for n in difflib.get_close_matches(func.__name__, known, 3, cutoff=0.5)]
+    name = _name(func)
+    if func not in TABLE:
+        known = {_name(fn).removeprefix("numpy."): fn for fn in TABLE}
+        near = [f"numpy.{n}" for n in difflib.get_close_matches(name.removeprefix("numpy."), known, 3, cutoff=0.5)]
         repair = f"the nearest that are: {', '.join(near) or 'none'}; x.numpy() gives the numbers"
         raise op_error(name, "not on recorded values", repair=repair)
     allowed = _SIGNATURES[func].parameters
@@ -250,7 +254,11 @@ def array_function(self: Tensor, func: Function, types: Any, args: Any, options:
         arguments = _SIGNATURES[func].bind(*args, **{k: v for k, v in kept.items() if v is not np._NoValue})
     except TypeError as error:
         raise op_error(name, str(error)) from None
-    return FUNCTIONS[func](*arguments.args, **arguments.kwargs)
+    return TABLE[func](*arguments.args, **arguments.kwargs)
+
+
+def _name(fn: Function) -> str:
+    return f"{getattr(fn, '__module__', None) or 'numpy'}.{fn.__name__}"
 
 
 _REPAIRS = {
