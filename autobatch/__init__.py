@@ -5,9 +5,12 @@ from . import errors
 from .base.types import set_default_dtype
 from .errors import AutobatchError
 from .ops.composite import layer_norm, log_softmax, logsumexp, softmax, squared_error
+from .ops.decompositions import cholesky, det, eigh, inverse, qr, slogdet, solve, svd, triangular_solve
+from .ops.einsum import einsum
 from .ops.elementwise import absolute as abs
 from .ops.elementwise import maximum, minimum, where
 from .ops.functions import power
+from .ops.gathering import gather, scatter_add, take
 from .ops.linalg import matmul
 from .ops.matrices import (
     all,
@@ -16,6 +19,9 @@ from .ops.matrices import (
     cdist,
     cosine_similarity,
     count_nonzero,
+    diagonal,
+    dot,
+    kron,
     norm,
     one_hot,
     outer,
@@ -25,7 +31,7 @@ from .ops.matrices import (
     triu,
 )
 from .ops.movement import transpose
-from .ops.scan import cumsum
+from .ops.scan import cumprod, cumsum
 from .ops.losses import (
     absolute_error,
     binary_cross_entropy,
@@ -91,7 +97,8 @@ from .ops.numbers import (
     square,
     trunc,
 )
-from .ops.shapes import expand_dims, flip, repeat, roll, squeeze
+from .ops.shapes import expand_dims, flip, repeat, roll, squeeze, tile
+from .ops.sorting import argsort, median, sort, topk
 from .ops.special import digamma, erf, erfc, erfinv, expm1, lgamma, log1p, logaddexp, xlogy
 from .ops.trigonometry import (
     arccos,
@@ -118,13 +125,13 @@ from .record.attention import attention
 from .record.cells.cell import cell, disable_cells
 from .record.choice import recorder
 from .record.convolution import conv1d, pad
-from .record.creation import constant, full, ones, zeros
+from .record.creation import arange, constant, eye, full, linspace, ones, ones_like, zeros, zeros_like
 from .record.grad import grad, value_and_grad
 from .record.jacobians import hessian, hvp, jacobian, jvp, vjp
 from .record.modes import no_grad
 from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
 from .record.parameter import Parameter
-from .record.random import dropout, normal, random_state, rng, seed, set_random_state, uniform
+from .record.random import dropout, gumbel_softmax, normal, random_state, rng, seed, set_random_state, uniform
 from .record.reductions import argmax, argmin, max, mean, min, prod, std, sum, var
 from .record.recorder import tensor
 from .record.view_paths import reshape, stack
@@ -150,6 +157,7 @@ __all__ = [
     "absolute_error",
     "all",
     "any",
+    "arange",
     "arccos",
     "arccosh",
     "arcsin",
@@ -159,6 +167,7 @@ __all__ = [
     "arctanh",
     "argmax",
     "argmin",
+    "argsort",
     "attention",
     "backend",
     "binary_cross_entropy",
@@ -169,6 +178,7 @@ __all__ = [
     "cell",
     "celu",
     "check_finite",
+    "cholesky",
     "clip",
     "concat",
     "constant",
@@ -179,11 +189,17 @@ __all__ = [
     "cosine_similarity",
     "count_nonzero",
     "cross_entropy",
+    "cumprod",
     "cumsum",
     "data",
+    "det",
+    "diagonal",
     "digamma",
     "disable_cells",
+    "dot",
     "dropout",
+    "eigh",
+    "einsum",
     "elu",
     "entmax",
     "epsilon_insensitive",
@@ -197,16 +213,19 @@ __all__ = [
     "expected_cost",
     "explain",
     "expm1",
+    "eye",
     "flip",
     "floor",
     "focal_loss",
     "forget",
     "full",
+    "gather",
     "gaussian_nll_loss",
     "gelu",
     "get_num_threads",
     "glu",
     "grad",
+    "gumbel_softmax",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
@@ -216,6 +235,7 @@ __all__ = [
     "huber_loss",
     "hvp",
     "hypot",
+    "inverse",
     "isfinite",
     "isinf",
     "isnan",
@@ -223,9 +243,11 @@ __all__ = [
     "jacobian",
     "jvp",
     "kl_div",
+    "kron",
     "layer_norm",
     "leaky_relu",
     "lgamma",
+    "linspace",
     "load",
     "log",
     "log1p",
@@ -245,6 +267,7 @@ __all__ = [
     "maximum",
     "maxout",
     "mean",
+    "median",
     "min",
     "minimum",
     "mish",
@@ -257,6 +280,7 @@ __all__ = [
     "normal",
     "one_hot",
     "ones",
+    "ones_like",
     "optim",
     "outer",
     "pad",
@@ -269,6 +293,7 @@ __all__ = [
     "products",
     "products_in_use",
     "profile",
+    "qr",
     "random_state",
     "reciprocal",
     "recorder",
@@ -281,6 +306,7 @@ __all__ = [
     "round",
     "rsqrt",
     "save",
+    "scatter_add",
     "seed",
     "selu",
     "set_backend",
@@ -294,12 +320,15 @@ __all__ = [
     "silu",
     "sin",
     "sinh",
+    "slogdet",
     "smooth_l1_loss",
     "soft_margin_loss",
     "softmax",
     "softmax_margin_loss",
     "softplus",
     "softsign",
+    "solve",
+    "sort",
     "sparsemax",
     "split",
     "sqrt",
@@ -310,13 +339,18 @@ __all__ = [
     "std",
     "stop_gradient",
     "sum",
+    "svd",
     "swiglu",
+    "take",
     "tan",
     "tanh",
     "tensor",
+    "tile",
+    "topk",
     "trace",
     "train",
     "transpose",
+    "triangular_solve",
     "tril",
     "triplet_margin_loss",
     "triu",
@@ -328,6 +362,7 @@ __all__ = [
     "where",
     "xlogy",
     "zeros",
+    "zeros_like",
 ]
 
 

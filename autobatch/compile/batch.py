@@ -103,7 +103,7 @@ class _Batcher:
     def axes(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         return _Value(self.builder.record(node.op, tuple(self.led(x, lead) for x in xs), node.attrs), lead)
 
-    reduce = concat = random = scan = axes
+    reduce = concat = random = scan = whole = axes
 
     def reshape(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         return _Value(reshape(xs[0].tracer, (Dim(lead), *node.attrs[0])), lead)

@@ -4,18 +4,22 @@ In: operands and attributes. Out: a type, and for the reference a NumPy array. N
 asked through `declare.recorder`.
 
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
-`index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`, `searching`;
-`composite` ops are made of others; `composing` declares functions as such, which are the library: `trigonometry`,
-`special` functions, `numbers`, `shapes`, `matrices`, `nonlinearities` and `losses`; `attention` is between two
-lists of any lengths; `pairs` has the matrix products of their pairs; `value` has the operators of tensors.
+`index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`,
+`searching`; `composite` ops are made of others; `composing` declares functions as such, which are the library:
+`trigonometry`, `special` functions, `numbers`, `shapes`, `matrices`, `einsum`, `decompositions`, `gathering`,
+`sorting`, `nonlinearities` and `losses`; `attention` is between two lists of any lengths; `pairs` has the matrix
+products of their pairs; `value` has the operators of tensors.
 """
 
 from . import (
     attention,
     composite,
     convolution,
+    decompositions,
+    einsum,
     elementwise,
     functions,
+    gathering,
     index,
     linalg,
     losses,
@@ -28,6 +32,7 @@ from . import (
     reduce,
     scan,
     shapes,
+    sorting,
     special,
     trigonometry,
 )
@@ -41,8 +46,11 @@ __all__ = [
     "attention",
     "composite",
     "convolution",
+    "decompositions",
+    "einsum",
     "elementwise",
     "functions",
+    "gathering",
     "index",
     "linalg",
     "losses",
@@ -55,6 +63,7 @@ __all__ = [
     "reduce",
     "scan",
     "shapes",
+    "sorting",
     "special",
     "trigonometry",
 ]

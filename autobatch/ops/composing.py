@@ -28,7 +28,7 @@ from .movement import negative_axis
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _beside(at: int) -> Callable[[Sequence[int], Sequence[bool], Attrs], tuple[bool, ...] | None]:
+def beside(at: int) -> Callable[[Sequence[int], Sequence[bool], Attrs], tuple[bool, ...] | None]:
     """Whether the leading axis of the first operand is another than the axis, which is attribute `at`."""
 
     def lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
@@ -85,7 +85,7 @@ def composite(
             doc,
             body=with_none if n_optional else body,
             dtypes=dtypes,
-            lead=None if n_optional else lead if at < 0 else _beside(at),
+            lead=None if n_optional else lead if at < 0 else beside(at),
             samples=samples,
         )
 

@@ -139,6 +139,11 @@ def as_value(x: Any) -> Tensor:
     return x if hasattr(x, "shape") else lifter[0](x)
 
 
+def lifted(x: Any) -> Tensor:
+    """A value: numbers, lists and arrays become values."""
+    return x if hasattr(x, "_record") else lifter[0](x)
+
+
 def unchanged(x: Any) -> Any:
     """An operand that is the result of an op as it is: the same object, but under `no_grad` a constant."""
     return x._unchanged() if hasattr(x, "_record") else x

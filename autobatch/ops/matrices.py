@@ -12,7 +12,7 @@ from .elementwise import MUL, STOP_GRADIENT, absolute, cast, equal, where
 from .functions import power, sqrt
 from .index import ARANGE, BOUNDED, INT64
 from .linalg import matmul
-from .movement import reshape, whole
+from .movement import reshape, slice_axis, whole
 from .numbers import truth
 from .reduce import reduction
 
@@ -91,6 +91,41 @@ def outer(a: TensorLike, b: TensorLike) -> Tensor:
     return apply(MUL, (reshape(a, (-1, 1)), reshape(b, (1, -1))))
 
 
+def dot(a: TensorLike, b: TensorLike) -> Tensor:
+    """Inner product of vectors, product of a matrix and a vector or a matrix, or a multiple, as `numpy.dot`.
+
+    Raises `OpTypeError` for a second operand of rank 3 and more.
+
+    >>> float(ab.dot(ab.tensor([1.0, 2.0]), [3.0, 4.0]))
+    11.0
+    """
+    a, b = as_value(a), as_value(b)
+    if not len(a.shape) or not len(b.shape):
+        return apply(MUL, (a, b))
+    if len(b.shape) > 2:
+        raise op_error("dot", "not for a second operand of rank 3 and more", repair="ab.matmul multiplies stacks")
+    return matmul(a, b)
+
+
+def kron(a: TensorLike, b: TensorLike) -> Tensor:
+    """Kronecker product, as `numpy.kron`: each element of `a` times the whole of `b`.
+
+    >>> ab.kron(ab.tensor([1.0, 10.0]), [1.0, 2.0]).numpy()
+    array([ 1.,  2., 10., 20.], dtype=float32)
+    """
+    a, b = as_value(a), as_value(b)
+    ndim = max(len(a.shape), len(b.shape))
+    outside, inside = ((1,) * (ndim - len(x.shape)) + x.shape for x in (a, b))
+    each = apply(
+        MUL,
+        (
+            reshape(a, tuple(extent for n in outside for extent in (n, 1))),
+            reshape(b, tuple(extent for n in inside for extent in (1, n))),
+        ),
+    )
+    return reshape(each, tuple(n * m for n, m in zip(outside, inside, strict=True)))
+
+
 def bmm(a: TensorLike, b: TensorLike) -> Tensor:
     """Products of as many pairs of matrices: `a: f[n, i, j]`, `b: f[n, j, k]` → f[n, i, k].
 
@@ -109,7 +144,8 @@ def _positions(x: Any) -> tuple[Any, Any]:
     return reshape(apply(ARANGE, (x,), (n,)), (n, 1)), apply(ARANGE, (x,), (m,))
 
 
-def _check_matrix(name: str, x: Any) -> None:
+def check_matrix(name: str, x: Any) -> None:
+    """Raise for what has fewer than two axes."""
     if len(x.shape) < 2:
         raise op_error(name, "expected a matrix", got=str(x._type))
 
@@ -122,7 +158,7 @@ def tril(x: TensorLike, k: int = 0) -> Tensor:
     [[1.0, 0.0], [1.0, 1.0]]
     """
     x = as_value(x)
-    _check_matrix("tril", x)
+    check_matrix("tril", x)
     rows, columns = _positions(x)
     return where(columns <= rows + k, x, 0)
 
@@ -135,7 +171,7 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
     [[1.0, 1.0], [0.0, 1.0]]
     """
     x = as_value(x)
-    _check_matrix("triu", x)
+    check_matrix("triu", x)
     rows, columns = _positions(x)
     return where(columns >= rows + k, x, 0)
 
@@ -148,10 +184,26 @@ def trace(x: TensorLike, offset: int = 0) -> Tensor:
     3.0
     """
     x = as_value(x)
-    _check_matrix("trace", x)
+    check_matrix("trace", x)
     rows, columns = _positions(x)
     found: Tensor = reduction("sum", where(equal(columns, rows + offset), x, 0), (-2, -1), False)
     return found
+
+
+@composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
+def diagonal(x: TensorLike, offset: int = 0) -> Tensor:
+    """The diagonal of matrices, of the last two axes, as a new last axis; `offset` counts upwards from the main one.
+
+    >>> ab.diagonal(ab.tensor([[1.0, 5.0], [5.0, 2.0]])).numpy()
+    array([1., 2.], dtype=float32)
+    """
+    x = as_value(x)
+    check_matrix("diagonal", x)
+    n, m = x.shape[-2:]
+    length = max(min(n, m - offset) if offset >= 0 else min(n + offset, m), 0)
+    rows = reshape(x, (*x.shape[:-2], n * m))
+    first = offset if offset >= 0 else -offset * m
+    return slice_axis(rows, -1, first, length, m + 1) if length else slice_axis(rows, -1, 0, 0)
 
 
 def cosine_similarity(x1: TensorLike, x2: TensorLike, axis: int = -1, eps: float = 1e-8) -> Tensor:

@@ -1,9 +1,12 @@
-"""Cumulative sums, in the three forms of reductions: along an axis, along a list, and along the rows of segments."""
+"""Cumulative sums, in the three forms of reductions: along an axis, along a list, and along the rows of segments.
+
+Cumulative products are along an axis alone.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +14,10 @@ import numpy as np
 from ..base.errors import op_error
 from ..base.types import Type, counted
 from .declare import Attrs, Op, Sample, apply, as_value, declare
-from .elementwise import ADD, cast
-from .movement import negative_axis
-from .reduce import list_samples
+from .elementwise import ADD, MUL, cast, equal, where
+from .index import ARANGE
+from .movement import broadcast_to, negative_axis, reshape
+from .reduce import SUM, list_samples
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -27,9 +31,15 @@ def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[b
     return (True,) if ndims[0] >= 2 and attrs[0] != -ndims[0] else None
 
 
-def _along_axis(x: Any, axis: int, reverse: bool) -> Any:
-    y = np.cumsum(np.flip(x, axis) if reverse else x, axis, dtype=x.dtype)
-    return np.flip(y, axis) if reverse else y
+def _accumulated(ufunc: np.ufunc) -> Callable[[Any, int, bool], Any]:
+    def along_axis(x: Any, axis: int, reverse: bool) -> Any:
+        y = ufunc.accumulate(np.flip(x, axis) if reverse else x, axis, dtype=x.dtype)
+        return np.flip(y, axis) if reverse else y
+
+    return along_axis
+
+
+_along_axis = _accumulated(np.add)
 
 
 def _along_list(xs: list[Any], k: int, reverse: bool) -> Any:
@@ -93,6 +103,55 @@ CUMSUM: Op = declare(
 )
 
 
+def _product_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
+    """The product of the others, for each element and each product that it is in: n² numbers for an axis of n, right
+    to all orders where elements are 0, too."""
+    axis, reverse = attrs
+    (value,) = x
+    at = len(value.shape) + axis
+    n, rest = value.shape[at], (1,) * (-1 - axis)
+    places = apply(ARANGE, (value,), (n,))
+    own, other = reshape(places, (n, 1, *rest)), reshape(places, (n, *rest))  # of an element, of a product
+    shape = (*value.shape[:at], n, *value.shape[at:])
+    spread = broadcast_to(reshape(value, (*value.shape[:at], 1, *value.shape[at:])), shape)
+    products = apply(CUMPROD, (where(equal(own, other), 1.0, spread),), attrs)
+    is_in = own >= other if reverse else own <= other
+    weighted = where(is_in, products * reshape(g, (*value.shape[:at], 1, *value.shape[at:])), 0.0)
+    return (apply(SUM, (weighted,), ((axis,), False)),)
+
+
+CUMPROD: Op = declare(
+    "cumprod",
+    "products along an axis up to each element; with `reverse` from each element on",
+    _same,
+    _accumulated(np.multiply),
+    _product_vjp,
+    "scan",
+    dtypes="count",
+    lead=_lead,
+    combine=MUL,
+    identity=1.0,
+    samples=lambda rng: [
+        Sample((rng.normal(size=4),), (-1, False)),
+        Sample((rng.normal(size=(3, 2)),), (-2, True)),
+        Sample((np.array([[0.7, 0.0, -1.3, 0.4], [0.0, 0.6, 0.0, 1.2]]),), (-1, False)),
+        Sample((np.array([1.0, np.inf, -np.inf, np.nan]),), (-1, False), smooth=False),
+    ],
+)
+
+
+def _along(op: Op, x: Any, axis: int | None) -> Any:
+    """A scan along an axis, which has to be named where there are several."""
+    x = as_value(x)
+    ndim = len(x.shape)
+    if axis is None and ndim != 1:
+        what = "a value of rank 0 has no axis" if ndim == 0 else "there are several axes"
+        repair = "reshape it to one element" if ndim == 0 else f"name one, as in ab.{op.name}(x, axis=0)"
+        raise op_error(op.name, what, got=str(x.shape), repair=repair)
+    negative = negative_axis(op.name, 0 if axis is None else axis, ndim)
+    return apply(op, (x,), (negative, False)) if x.shape[negative] != 1 else cast(x, counted(x.dtype))
+
+
 def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
     """Sums of `x` along `axis` up to each element: of the shape of x. Booleans and integers are added in int64.
 
@@ -102,11 +161,18 @@ def cumsum(x: TensorLike, axis: int | None = None) -> Tensor:
     >>> ab.cumsum([1.0, 2.0, 3.0]).numpy(), ab.cumsum(ab.ones((2, 2)), axis=0).tolist()
     (array([1., 3., 6.], dtype=float32), [[1.0, 1.0], [2.0, 2.0]])
     """
-    x = as_value(x)
-    ndim = len(x.shape)
-    if axis is None and ndim != 1:
-        what = "a value of rank 0 has no axis" if ndim == 0 else "there are several axes"
-        repair = "reshape it to one element" if ndim == 0 else "name one, as in ab.cumsum(x, axis=0)"
-        raise op_error("cumsum", what, got=str(x.shape), repair=repair)
-    negative = negative_axis("cumsum", 0 if axis is None else axis, ndim)
-    return apply(CUMSUM, (x,), (negative, False)) if x.shape[negative] != 1 else cast(x, counted(x.dtype))
+    found: Tensor = _along(CUMSUM, x, axis)
+    return found
+
+
+def cumprod(x: TensorLike, axis: int | None = None) -> Tensor:
+    """Products of `x` along `axis` up to each element: of the shape of x. Booleans and integers become int64.
+
+    The axis has to be named where there are several, as in the array API's `cumulative_prod`; raises `OpTypeError`
+    where it is not, or is outside the rank. Derivatives are right where elements are 0; they take n² numbers.
+
+    >>> ab.cumprod([1.0, 2.0, 3.0]).numpy()
+    array([1., 2., 6.], dtype=float32)
+    """
+    found: Tensor = _along(CUMPROD, x, axis)
+    return found

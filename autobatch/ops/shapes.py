@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..base.errors import op_error
+from .composing import composite, normal
 from .declare import as_value, unchanged
+from .elementwise import cast, equal, where
 from .movement import broadcast_to, concat, extents, negative_axis, reshape, slice_axis, whole
 from .reduce import normalise_axes
 
@@ -83,3 +87,26 @@ def repeat(x: TensorLike, repeats: int, axis: int | None = None) -> Tensor:
     times, shape = whole("repeat", repeats), x.shape
     spread = broadcast_to(reshape(x, (*shape[: k + 1], 1, *shape[k + 1 :])), (*shape[: k + 1], times, *shape[k + 1 :]))
     return reshape(spread, (*shape[:k], shape[k] * times, *shape[k + 1 :]))
+
+
+def tile(x: TensorLike, reps: int | tuple[int, ...]) -> Tensor:
+    """The whole value so many times along each axis, as `numpy.tile`; missing axes or numbers of times are 1.
+
+    >>> ab.tile(ab.tensor([1.0, 2.0]), (2, 2)).tolist()
+    [[1.0, 2.0, 1.0, 2.0], [1.0, 2.0, 1.0, 2.0]]
+    """
+    x = as_value(x)
+    times = tuple(whole("tile", n) for n in extents(reps))
+    ndim = max(len(times), len(x.shape))
+    times, shape = (1,) * (ndim - len(times)) + times, (1,) * (ndim - len(x.shape)) + x.shape
+    spread = broadcast_to(
+        reshape(x, tuple(extent for n in shape for extent in (1, n))),
+        tuple(extent for pair in zip(times, shape, strict=True) for extent in pair),
+    )
+    return reshape(spread, tuple(k * n for k, n in zip(times, shape, strict=True)))
+
+
+@composite(normal((3, 2), attrs=(1, np.dtype(np.float64))), dtypes="keep")
+def filled_like(x: TensorLike, value: float, dtype: Any) -> Tensor:
+    """A number of this dtype at the place of each element."""
+    return cast(where(equal(x, 0), value, value), dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ from numpy.typing import DTypeLike
 from ..backends.transfer import is_on_device, to_host
 from ..base.errors import AutobatchError, op_error
 from ..base.types import HALF, Array, default_dtype, value_dtype
+from ..ops.declare import as_value, lifter
 from ..ops.movement import extents as extents_of
 from ..ops.movement import whole
+from ..ops.shapes import filled_like
 from ..ops.value import ShapeLike, Tensor, TensorLike
-from .shared import Constant
+from .shared import Constant, Shared
 
 _LIMIT = 512
-"""Most constants that are kept for `zeros`, `ones` and `full`."""
+"""Most constants that are kept for `zeros`, `ones`, `full` and `eye`."""
 
 _filled: dict[Any, Constant] = {}
 
@@ -31,12 +34,16 @@ def filled(name: str, shape: Any, value: float | int | bool, dtype: Any = None) 
         kind, value = value_dtype(name, dtype), as_array(value, dtype).item()
     else:
         kind = default_dtype() if isinstance(value, float | np.floating) else np.asarray(value).dtype
-    key = (extents, kind, repr(value))
+    return _kept((extents, kind, repr(value)), lambda: np.full(extents, value, kind))
+
+
+def _kept(key: Any, make: Callable[[], Array]) -> Constant:
+    """The one constant that has this key."""
     found = _filled.get(key)
     if found is None:
         if len(_filled) >= _LIMIT:
             _filled.clear()
-        found = _filled[key] = Constant(np.full(extents, value, kind))
+        found = _filled[key] = Constant(make())
         found._age = 0  # it outlives all others
     return found
 
@@ -66,6 +73,83 @@ def full(shape: ShapeLike, value: float, dtype: DTypeLike | None = None) -> Tens
     array([3, 3])
     """
     return filled("full", shape, value, dtype)
+
+
+def eye(n: int, m: int | None = None, k: int = 0, dtype: DTypeLike | None = None) -> Tensor:
+    """A shared constant of n rows and m columns (n for None), 1 on diagonal `k`, counted upwards, 0 elsewhere.
+
+    >>> ab.eye(2).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    rows, columns, at = whole("eye", n), whole("eye", n if m is None else m), whole("eye", k, None)
+    kind = value_dtype("eye", default_dtype() if dtype is None else dtype)
+    return _kept(("eye", rows, columns, at, kind), lambda: np.eye(rows, columns, at, kind))
+
+
+def zeros_like(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
+    """Zeros of the shape of `x`, and of its dtype unless given; no gradient flows to it.
+
+    >>> ab.zeros_like(ab.tensor([1.0, 2.0])).numpy()
+    array([0., 0.], dtype=float32)
+    """
+    return _like("zeros_like", x, 0, dtype)
+
+
+def ones_like(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
+    """Ones of the shape of `x`, and of its dtype unless given; no gradient flows to it.
+
+    >>> ab.ones_like(ab.tensor([1.0, 2.0])).numpy()
+    array([1., 1.], dtype=float32)
+    """
+    return _like("ones_like", x, 1, dtype)
+
+
+def _like(name: str, x: Any, value: int, dtype: Any) -> Tensor:
+    """A number at the place of each element; of a value whose length may vary by an op, which leaves that out."""
+    x = as_value(x)
+    kind = x.dtype if dtype is None else value_dtype(name, dtype)
+    if isinstance(x, Shared):
+        return filled(name, x.shape, value, kind)
+    return filled_like(x, value, kind)
+
+
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike | None = None) -> Tensor:
+    """start, start + step, … below `stop`, as `numpy.arange`; from 0 where one number is given. A value of the example.
+
+    Integers give i64, floats the default dtype. Raises `OpTypeError` for what is no number, and for a step of 0.
+
+    >>> ab.arange(3).numpy(), ab.arange(1.0, 2.0, 0.5).numpy()
+    (array([0, 1, 2]), array([1. , 1.5], dtype=float32))
+    """
+    numbers = [
+        _number("arange", name, n) for name, n in (("start", start), ("stop", stop), ("step", step)) if n is not None
+    ]
+    if not numbers[-1]:
+        raise op_error("arange", "the step is 0", got=str(step), repair="leave it out")
+    return lifter[0](np.arange(*numbers) if stop is not None else np.arange(0, numbers[0], numbers[-1]), dtype)
+
+
+def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: DTypeLike | None = None) -> Tensor:
+    """`num` numbers at even distances from start to stop, as `numpy.linspace`; stop is left out without `endpoint`.
+
+    >>> ab.linspace(0.0, 1.0, 3).numpy()
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
+    first, last = _number("linspace", "start", start), _number("linspace", "stop", stop)
+    found: Tensor = lifter[0](np.linspace(first, last, whole("linspace", num), endpoint=bool(endpoint)), dtype)
+    return found
+
+
+def _number(name: str, option: str, n: Any) -> Any:
+    """A number that is known where it is written."""
+    if isinstance(n, bool) or not isinstance(n, int | float | np.integer | np.floating):
+        raise op_error(
+            name,
+            f"{option} is not a number",
+            got=repr(n)[:60],
+            repair="a value computed here is no length: pass int(x)",
+        )
+    return n
 
 
 def constant(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:

@@ -15,11 +15,15 @@ from numpy.typing import DTypeLike
 from ..base.errors import op_error, user_error
 from ..base.interrupts import run_whole
 from ..base.types import Array, default_dtype, is_float, value_dtype
+from ..ops.composite import softmax
 from ..ops.declare import Op, apply, as_value, check_number, unchanged
-from ..ops.elementwise import cast
-from ..ops.movement import extents, whole
+from ..ops.elementwise import cast, equal, float_dtype, maximum
+from ..ops.functions import log
+from ..ops.index import ARANGE
+from ..ops.movement import extents, reshape, whole
 from ..ops.random import DROPOUT, NORMAL, UNIFORM
-from ..ops.value import ShapeLike, Tensor
+from ..ops.reduce import ARGMAX, position
+from ..ops.value import ShapeLike, Tensor, TensorLike
 from .context import refuse_if_kept
 from .tape import refuse_inside, state
 
@@ -221,3 +225,29 @@ def dropout(x: Tensor, p: float = 0.5, training: bool | None = None) -> Tensor:
     if p == 1.0:
         return x * 0.0
     return apply(DROPOUT, (x, *next_key()), (float(p),))
+
+
+def gumbel_softmax(logits: TensorLike, tau: float = 1.0, hard: bool = False, axis: int = -1) -> Tensor:
+    """softmax((logits + g) / tau) along an axis, with draws g of the Gumbel distribution.
+
+    Source: Jang, Gu & Poole 2017, eq. 2. With `hard` 1 for the largest and 0 elsewhere, with the gradient of the
+    soft one, as PyTorch's. `logits: f[...]`. Raises `OpTypeError` for a `tau` that is not above 0.
+
+    >>> float(ab.gumbel_softmax(ab.zeros(3), hard=True).sum())
+    1.0
+    """
+    logits = as_value(logits)
+    check_number("gumbel_softmax", "tau", tau)
+    if isinstance(tau, int | float) and not tau > 0.0:
+        raise op_error("gumbel_softmax", "the temperature is not above 0", got=str(tau), repair="pass tau=1.0")
+    dtype = float_dtype(logits.dtype)
+    drawn = maximum(
+        apply(UNIFORM, next_key(), (logits.shape, dtype)), 2.0**-25
+    )  # log(0) would leave the softmax no sum
+    soft = softmax((logits - log(-log(drawn))) / tau, axis)
+    if not hard:
+        return soft
+    n, at = soft.shape[axis], len(soft.shape) + axis if axis < 0 else axis
+    place = position(ARGMAX, soft, axis, True)
+    classes = reshape(apply(ARANGE, (soft,), (n,)), (n, *(1,) * (len(soft.shape) - at - 1)))
+    return cast(equal(place, classes), dtype) + (soft - soft.detach())

@@ -136,6 +136,7 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
     "squared_error": lambda x, y: np.sum((x - y) ** 2),
     "mean": lambda x, axes, keepdims: np.mean(x, axes, keepdims=keepdims),
     "matmul": np.matmul,
+    "einsum": lambda *args: np.einsum(f"{','.join(args[-2])}->{args[-1]}", *args[:-2]),
     "stack": lambda *xs: np.stack(xs[:-1], xs[-1]),
     "lookup": lambda x, *i: x[i],
     "window": lambda x, start, length, step: x[start + step * np.arange(length)],

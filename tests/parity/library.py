@@ -69,7 +69,32 @@ def matrices(s: Any, x: Any, y: Any) -> list[Any]:
             s.cdist(x, y, 1.0),
         ),
         *(s.norm(x), s.norm(x, 1, axis=0), s.norm(x, 3, axis=-1), s.norm(x, float("inf")), s.bmm(x[None], y[None])),
-        *(s.cosine_similarity(x, y), s.cosine_similarity(x, y, axis=0)),
+        *(s.cosine_similarity(x, y), s.cosine_similarity(x, y, axis=0), s.dot(x[0], y[1]), s.kron(x[:2], y[:, :3])),
+        *(s.diagonal(x), s.diagonal(x, -2), s.einsum("ij,kj->ki", x, y), s.einsum("ij,ij,k->ik", x, y, x[0])),
+        *(s.einsum("ii,ji", x, y), s.cumprod(x, 0), s.cumprod(x * (x > 0.0), 1), s.tile(x, (2, 3))),
+    ]
+
+
+def chosen(s: Any, x: Any, y: Any) -> list[Any]:
+    index = s.argsort(y, 0)
+    return [
+        *(s.sort(x, 0), s.sort(x, 1, descending=True), s.topk(x, 3, 1)[0], s.topk(x, 2, 0, largest=False)[0]),
+        *(s.median(x), s.median(x, 1), s.median(x[:3], 0, True), s.take(x, index[:2] * 3), s.gather(x, 0, index)),
+        *(s.gather(x, 1, index[:3]), s.scatter_add(x, 0, index, y), s.scatter_add(x, 1, index[:, :2], y[:, :2])),
+    ]
+
+
+def decompositions(s: Any, x: Any, y: Any) -> list[Any]:
+    u, d, vh = s.svd(x)
+    _, _, v_wide = s.svd(y[:2])
+    symmetric = x @ x.T + y * y.T
+    w, v = s.eigh(symmetric)
+    (q, r), (q_wide, r_wide) = s.qr(x[:, :3]), s.qr(y[:3])
+    return [
+        *(s.inverse(x), s.solve(x, y), s.solve(x, y[0]), s.triangular_solve(x, y), s.det(x), s.slogdet(x)[1]),
+        *(s.triangular_solve(x, y[1], upper=True, unitriangular=True), s.cholesky(x @ x.T + s.eye(4)), w),
+        *(v @ (w * v).T, s.norm(v[:, 0] * y[0]), u @ (d[:, None] * vh), d, q, r, q_wide, r_wide),
+        *((u[:, 1] @ y[0]) * vh[1], (v_wide[0] @ x) ** 2),
     ]
 
 
@@ -102,6 +127,9 @@ SUMMED = {
 }
 """Losses that PyTorch has by the same name."""
 
+OF_LINALG = {"cholesky", "det", "eigh", "qr", "slogdet", "solve"}
+"""Functions that PyTorch has by the same name in `torch.linalg`."""
+
 
 class Them:
     """PyTorch, with what it lacks, and with `axis` for `dim`."""
@@ -110,7 +138,8 @@ class Them:
         self.torch = torch
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.torch if hasattr(self.torch, name) else self.torch.nn.functional, name)
+        places = (self.torch.linalg if name in OF_LINALG else self.torch, self.torch.nn.functional)
+        found = getattr(next(place for place in places if hasattr(place, name)), name)
         return functools.partial(self.loss, getattr(self.torch.nn.functional, name)) if name in SUMMED else found
 
     def loss(self, fn: Any, *args: Any, **options: Any) -> Any:
@@ -125,6 +154,26 @@ class Them:
 
     def cosine_similarity(self, x: Any, y: Any, axis: int = -1) -> Any:
         return self.torch.nn.functional.cosine_similarity(x, y, axis)
+
+    def median(self, x: Any, axis: Any = None, keepdim: bool = False) -> Any:
+        return self.torch.quantile(x, 0.5, axis, keepdim)
+
+    def argsort(self, x: Any, axis: int = -1) -> Any:
+        return self.torch.argsort(x, axis)
+
+    def sort(self, x: Any, axis: int, descending: bool = False) -> Any:
+        return self.torch.sort(x, axis, descending)[0]
+
+    def inverse(self, x: Any) -> Any:
+        return self.torch.linalg.inv(x)
+
+    def triangular_solve(self, a: Any, b: Any, upper: bool = False, unitriangular: bool = False) -> Any:
+        b = b if b.ndim == 2 else b[:, None]
+        found = self.torch.linalg.solve_triangular(a, b, upper=upper, unitriangular=unitriangular)
+        return found if found.shape[1] > 1 else found[:, 0]
+
+    def svd(self, x: Any) -> Any:
+        return self.torch.linalg.svd(x, full_matrices=False)
 
     def log_cosh(self, x: Any, y: Any) -> Any:
         return self.torch.log(self.torch.cosh(x - y)).sum()
@@ -217,6 +266,6 @@ def cases(shape: tuple[int, ...], *groups: Any) -> list[Any]:
 
 LIBRARY = [
     *cases((5,), trigonometry, special, numbers, units),
-    *cases((4, 4), gates, matrices),
+    *cases((4, 4), gates, matrices, chosen, decompositions),
     *cases((4,), sparse, losses),
 ]

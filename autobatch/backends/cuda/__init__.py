@@ -1,10 +1,11 @@
 """A GPU: `cupy_device` is the device that CuPy gives, `cupy_missing` says what it lacks where there is none.
 
-`HEADER`, the file `kernels.h`, is what generated kernels have in common. Nothing here is imported where no GPU is used.
+`HEADER`, the files `kernels.h` and `whole.h`, is what generated kernels have in common. Nothing here is imported where
+no GPU is used.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-HEADER = (Path(__file__).parent / "kernels.h").read_text("utf-8")
+HEADER = "".join((Path(__file__).parent / name).read_text("utf-8") for name in ("kernels.h", "whole.h"))

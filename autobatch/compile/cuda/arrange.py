@@ -32,7 +32,7 @@ _CHEAP = (INLINED - {NORMAL.name}) | frozenset(_ARITHMETIC.split())
 
 _FEW_LOADS = 3
 
-BETWEEN_LISTS = ("segments", "pairs")
+OWN_KERNELS = ("segments", "pairs", "whole")
 """Batching rules of ops that have kernels of their own."""
 
 
@@ -107,7 +107,7 @@ class _Arranger:
         op = self.nodes[i].op
         return (
             op is PRODUCT
-            or op.batch in BETWEEN_LISTS
+            or op.batch in OWN_KERNELS
             or (op.combine is not None and not is_inlined_scatter(self.graph, i))
         )
 
@@ -157,7 +157,7 @@ class _Arranger:
             if node.op is PRODUCT and node.type.dtype.kind == "f":
                 for j in node.inputs:
                     self._demand(matrix(self.graph, j, self.is_stored).node)
-            elif node.op.batch in BETWEEN_LISTS:
+            elif node.op.batch in OWN_KERNELS:
                 for j in node.inputs:
                     self._demand(j)
             elif reduces_segments(node.op) and self.is_heavy(i) and self.nodes[node.inputs[1]].type.dtype == INT64:
@@ -224,7 +224,7 @@ class _Arranger:
         for i in self.calls:
             node = self.nodes[i]
             if self.is_heavy(i) or i in self.copied:
-                many = node.op is PRODUCT or node.op.batch in BETWEEN_LISTS
+                many = node.op is PRODUCT or node.op.batch in OWN_KERNELS
                 made = node if many or not self.is_heavy(i) else self.nodes[node.inputs[0]]
                 found.append((size_of(made.type.shape), many, self._arrays(node.inputs)))
         direct = {i for i in self.graph.outputs if i not in self.places}

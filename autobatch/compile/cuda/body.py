@@ -32,6 +32,7 @@ from .pairs import write_pair_product
 from .reductions import THREADS, write_reduction
 from .rows import write_add, write_scan, write_segments
 from .scalars import INT64
+from .whole import matrices_of, write_whole
 from .writer import Kernel, size_name
 
 STORE, ADD, IN_ORDER = "store", "add", "in order"
@@ -192,11 +193,21 @@ class Body:
         elif node.op.batch == "pairs":
             kernel = write_pair_product(self.graph, i, self.made.place, self.places[i])
             self.launch(node.op.name, kernel, size_name(node.type.shape))
+        elif node.op.batch == "whole":
+            self._whole(i)
         elif reduces_segments(node.op):
             self._segments(i)
         elif is_scan(node.op):
             kernel = write_scan(self.graph, i, self.places, self.places[i])
             self.launch(node.op.name, kernel, size_name(node.type.shape))
+
+    def _whole(self, i: int) -> None:
+        """A function of each vector or matrix of a node, with room for its work."""
+        count, room = matrices_of(self.graph, i)
+        work = f"h{i}"
+        self.made.temporary[work] = count * (room * self.nodes[self.nodes[i].inputs[0]].type.dtype.itemsize)
+        kernel = write_whole(self.graph, i, self.made.place, self.places[i], work)
+        self.launch(self.nodes[i].op.name, kernel, extent_name(count))
 
     def _copy(self, i: int, target: str, indent: str = "") -> None:
         """Write a node to memory."""
