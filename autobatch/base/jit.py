@@ -31,8 +31,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.registry import CPUDispatcher
+from numba.np.numpy_support import from_dtype
 
-from . import disk
+from . import disk, progress
 from .interrupts import uninterrupted
 
 _LLVM_OPTION = "--runtime-memory-check-threshold=1000"
@@ -44,6 +45,14 @@ _core: Any = numba.core
 """Parts of Numba that have no types, or not in each version."""
 
 _PACKAGE = __name__.partition(".")[0]
+
+
+_compiling = progress.Compiling()
+_depth: list[Any] = []
+"""The functions that are being compiled or loaded, each called by the one before."""
+
+BEGUN_EARLY: list[tuple[CompiledFunction, str]] = []
+"""The library's own functions that a first training step calls, in that order, and for which arguments."""
 
 
 class CompiledFunction(CPUDispatcher):
@@ -61,7 +70,13 @@ class CompiledFunction(CPUDispatcher):
     def compile(self, sig: Any) -> Any:
         """Compile it for a signature, or load it."""
         with uninterrupted():
-            return super().compile(sig)
+            _depth.append(self)
+            try:
+                return super().compile(sig)
+            finally:
+                _depth.pop()
+                if not _depth:
+                    _compiling.end()
 
     def is_kept(self, sig: Any) -> bool:
         """Whether it was compiled for a signature before, by this process or by another."""
@@ -74,10 +89,11 @@ def _without_aliases(flags: Any) -> Any:
     return flags
 
 
-def njit(function: Callable[..., Any] | None = None, *, noalias: bool = False, **options: Any) -> Any:
+def njit(function: Callable[..., Any] | None = None, *, noalias: bool = False, early: str = "", **options: Any) -> Any:
     """Decorator of compiled functions that are kept on disk, with the options of `numba.njit`.
 
     noalias: what the function writes through one array it touches through no other
+    early: arguments for which a first training step calls it, so that it can be compiled before (`argument_types`)
 
     >>> @njit
     ... def double(x):
@@ -86,10 +102,31 @@ def njit(function: Callable[..., Any] | None = None, *, noalias: bool = False, *
     8
     """
     if function is None:
-        return functools.partial(njit, noalias=noalias, **options)
+        return functools.partial(njit, noalias=noalias, early=early, **options)
     if _core.config.DISABLE_JIT:
         return function
-    return CompiledFunction(function, targetoptions={"nopython": True, "noalias": noalias, **options})
+    made = CompiledFunction(function, targetoptions={"nopython": True, "noalias": noalias, **options})
+    if early:
+        BEGUN_EARLY.append((made, early))
+    return made
+
+
+def argument_types(arguments: str) -> tuple[Any, ...]:
+    """Numba's types of arguments: each "int" or "bool", or dtype and number of axes of a contiguous array, or several
+    of these in a tuple; the same one several times.
+
+    >>> argument_types("2xint bool float32:2 bool:1*2")[1:]
+    (int64, bool, Array(float32, 2, 'C', False, aligned=True), UniTuple(array(bool, 1d, C), 2))
+    """
+    found: list[Any] = []
+    for text in arguments.split():
+        again, _, text = text.rpartition("x")
+        one, _, times = text.partition("*")
+        dtype, _, rank = one.partition(":")
+        plain = types.boolean if dtype == "bool" else types.intp
+        made = types.Array(from_dtype(np.dtype(dtype)), int(rank), "C") if rank else plain
+        found += [_core.types.UniTuple(made, int(times)) if times else made] * int(again or 1)
+    return tuple(found)
 
 
 def compiled(function: Callable[..., Any], signature: Any, **options: Any) -> Any:
@@ -127,6 +164,7 @@ class _Kept:
         name = self.name(sig)
         data = disk.read(name)
         if data is None:
+            _compiling.begin(self.function.py_func.__name__, disk.chosen())
             return None
         try:
             return _core.compiler.CompileResult._rebuild(target_context, *pickle.loads(data))

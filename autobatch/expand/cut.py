@@ -88,7 +88,7 @@ def _behind(own: Ints, lists: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
     return np.concatenate([own, own[-1] + starts[1:]]), np.concatenate([counted, elements])
 
 
-@njit
+@njit(early="7xint32:1 int64:1 float64:1 2xint32:1 3xint64:1 8xint32:1")
 def _rewrite(  # type: ignore[no-untyped-def]
     sig, slot_of, arg_of, args, value_of, int_of, float_of, ints, floats, kind, rule, size,
     part_of, part_sig, part_slot_of, part_slots, part_result_of, part_results, part_int_of, part_ints, part_float_of,
@@ -170,7 +170,7 @@ def _rewrite(  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-@njit
+@njit(early="4xint32:1")
 def longest_path(slot_of, arg_of, args, value_of):  # type: ignore[no-untyped-def]
     """The most nodes on a path."""
     longest = 0
@@ -184,7 +184,7 @@ def longest_path(slot_of, arg_of, args, value_of):  # type: ignore[no-untyped-de
     return longest
 
 
-@njit
+@njit(early="5xint32:1 2xint")
 def own_chains(sig, slot_of, arg_of, args, value_of, s, n_slots):  # type: ignore[no-untyped-def]
     """How signature `s` depends on itself: (nodes, longest chain, which slots lead back to it [n_slots])."""
     n = sig.size

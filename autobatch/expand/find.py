@@ -261,7 +261,7 @@ class _Search:
         return int(_longest_chain(group, flags, self.producer, t.slot_of, t.arg_of, t.args))
 
 
-@njit
+@njit(early="9xint32:1")
 def _handed(start, end, sig, sig_slot_of, slot_kind, slot_of, arg_of, args, value_of):  # type: ignore[no-untyped-def]
     """For each range of nodes a hash of which values inside it each operand reads."""
     found = np.empty(start.size, np.uint64)
@@ -281,7 +281,7 @@ def _handed(start, end, sig, sig_slot_of, slot_kind, slot_of, arg_of, args, valu
     return found
 
 
-@njit
+@njit(early="int32:1 uint8:1 4xint32:1")
 def _longest_chain(group, flags, producer, slot_of, arg_of, args):  # type: ignore[no-untyped-def]
     """The most flagged groups of nodes each of which waits for the one before."""
     chain = np.zeros(flags.size, np.int32)

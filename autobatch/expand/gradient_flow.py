@@ -137,7 +137,7 @@ def note_constants(arrays: Tape, signatures: list[Signature], needs: Array) -> N
             signatures[s] = decisions.constant_variants[found]
 
 
-@njit
+@njit(early="5xint32:1 uint8:1 int32:1")
 def _gradients_passed(sig, slot_of, arg_of, args, value_of, needs, sig_slot_of):  # type: ignore[no-untyped-def]
     """For each slot of the signatures whether a node with gradient reads a value with gradient in it; for each
     signature whether it has a node with gradient."""

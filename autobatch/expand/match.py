@@ -142,7 +142,7 @@ def _fits(p, i, slot_of, arg_of, args, value_of, last_reader, patterns):  # type
     return True
 
 
-@njit
+@njit(early="6xint32:1 int32:2 2xint32:1 int32:1*7")
 def _match(  # type: ignore[no-untyped-def]
     sig, slot_of, arg_of, args, value_of, roots, following, end_of, ends, patterns
 ):

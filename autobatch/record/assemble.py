@@ -78,7 +78,7 @@ def n_listed(kind: int, ints: Any, at: int) -> int:
 n_listed_compiled = njit(n_listed)
 
 
-@njit
+@njit(early="int32:1 int64:1 13xint32:1")
 def _parse(  # type: ignore[no-untyped-def]
     stream, int_data, kind, slot_of, slot_kind, n_results, n_ints, n_floats, sig, node_slot, arg_of, args, value_of,
     int_of, float_of,

@@ -25,6 +25,7 @@ from ..base.errors import OpTypeError, user_error
 from ..base.interrupts import run_whole
 from ..base.notebooks import card
 from ..base.types import Array, tensor_type
+from ..compile.host.workers import compile_early
 from ..ops.index import SCATTER_ADD
 from ..ops.value import TensorLike
 from ..run.device import gradients as on_device
@@ -185,6 +186,7 @@ class Parameter(Held):
             raise user_error(OpTypeError, what, got=str(data.dtype), repair="use nn.Buffer for other arrays")
         super().__init__(data)
         self._grad: Gradient | None = None
+        compile_early()
 
     def __getstate__(self) -> Any:
         g = self._grad

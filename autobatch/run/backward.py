@@ -316,7 +316,7 @@ def wanted_launches(run: Run, leading: Array) -> tuple[list[bool], bool]:
     return wanted.tolist(), bool(is_mixed)
 
 
-@njit
+@njit(early="7xint32:1 2xuint8:1")
 def gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, linked, target):  # type: ignore[no-untyped-def]
     """Nodes whose results depend on something trainable and lead to a target value (`target` [V], all ones: any)."""
     n = sig.size

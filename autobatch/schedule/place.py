@@ -110,7 +110,7 @@ def place(tape: Tape, schedule: Schedule, keep: bool | Bools = True) -> Plan:
     )  # fmt: skip
 
 
-@njit
+@njit(early="3xint32:1")
 def _number(nodes: Ints, launch_of: Ints, launch: Ints) -> None:
     """The launch of each node, -1 where there is none, into `launch`."""
     launch[:] = -1
@@ -119,7 +119,7 @@ def _number(nodes: Ints, launch_of: Ints, launch: Ints) -> None:
             launch[nodes[k]] = l
 
 
-@njit
+@njit(early="13xint32:1 int64:1 4xint32:1")
 def _count_rows(
     kind: Ints, sig_slot_of: Ints, slot_kind: Ints, result_of: Ints, rule: Ints, ref: Ints, factor: Ints,
     sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, int_of: Ints, ints: Longs, live: Ints,
@@ -190,7 +190,7 @@ def _count_rows(
     return count, access_of, rows_of, write_of, write_rows, n_view_rows, n_offsets
 
 
-@njit
+@njit(early="11xint32:1 int")
 def _write(
     kind: Ints, result_of: Ints, result_pool: Ints, sig: Ints, value_of: Ints, live: Ints, launch: Ints,
     launch_sig: Ints, count: Ints, write_of: Ints, write_rows: Ints, n_pools: int,
@@ -221,7 +221,7 @@ def _write(
     return start, write_start, pool_rows
 
 
-@njit
+@njit(early="7xint32:1 int64:1 3xint32:1 int")
 def _resolve_views(
     kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, int_of: Ints, ints: Longs,
     live: Ints, start: Ints, count: Ints, n_view_rows: int,
@@ -280,7 +280,7 @@ def _resolve_views(
     return scattered[:used].copy()
 
 
-@njit
+@njit(early="14xint32:1 int")
 def _read(
     sig_slot_of: Ints, slot_kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, launch: Ints,
     launch_of: Ints, launch_sig: Ints, start: Ints, count: Ints, scattered: Ints, access_of: Ints, rows_of: Ints,
@@ -344,7 +344,7 @@ def _read(
     return rows, block, offsets_of, offsets
 
 
-@njit
+@njit(early="3xint32:1 int64:1 3xint32:1")
 def _columns(
     n_data: Ints, sig: Ints, data_of: Ints, data: Any, launch: Ints, launch_of: Ints, launch_sig: Ints
 ) -> tuple[Ints, Any]:

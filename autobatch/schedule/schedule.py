@@ -93,7 +93,7 @@ def _waits(tape: Tape, lease: Lease) -> Waits:
     return Waits(t.signatures.kind, t.sig, live, depth, source_of, sources)
 
 
-@njit
+@njit(early="10xint32:1")
 def _dependencies(
     kind: Ints, sig: Ints, slot_of: Ints, arg_of: Ints, args: Ints, value_of: Ints, roots: Ints,
     live: Ints, depth: Ints, memory: Ints,
@@ -135,7 +135,7 @@ def _dependencies(
     return source_of, sources[:n_sources]
 
 
-@njit
+@njit(early="int32:1 int int32:1")
 def _gather(launch: Ints, n_launches: int, sig: Ints) -> tuple[Ints, Ints, Ints]:
     """From the launch of each node to the nodes of each launch, in tape order: a counting sort."""
     end = np.zeros(n_launches + 2, np.int32)

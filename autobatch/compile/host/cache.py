@@ -16,9 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from numba import types
-from numba.np.numpy_support import from_dtype
+from ...base.jit import argument_types
 
 _loaded: dict[str, Callable[..., Any]] = {}
 _lock = threading.Lock()
@@ -53,7 +51,7 @@ def source_of(loop: Any) -> str:
 
 def is_compiled(loop: Any, arguments: str) -> bool:
     """Whether a loop was compiled for these arguments before, by this process or by another."""
-    return bool(loop.is_kept(signature(arguments)))
+    return bool(loop.is_kept(argument_types(arguments)))
 
 
 def compile_for(loop: Any, arguments: str) -> None:
@@ -64,17 +62,4 @@ def compile_for(loop: Any, arguments: str) -> None:
     >>> loop.signatures
     [(int64, Array(float32, 1, 'C', False, aligned=True))]
     """
-    loop.compile(signature(arguments))
-
-
-def signature(arguments: str) -> tuple[Any, ...]:
-    """Numba's types of arguments, each of them "int", or dtype and number of axes of a contiguous array.
-
-    >>> signature("int float32:2")
-    (int64, Array(float32, 2, 'C', False, aligned=True))
-    """
-    found = []
-    for text in arguments.split():
-        dtype, _, rank = text.partition(":")
-        found.append(types.Array(from_dtype(np.dtype(dtype)), int(rank), "C") if rank else types.intp)
-    return tuple(found)
+    loop.compile(argument_types(arguments))

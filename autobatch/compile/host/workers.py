@@ -6,12 +6,17 @@ workers: what is missing because they died, were stopped or found the disk full,
 called; a worker is a fresh interpreter, never a fork; it ends with its team and with this process. Cost: a worker takes
 half a second to start, so it is worth it from a number of loops on, and only where there is another core.
 
+Where nothing is on disk yet, one worker begins when the first parameter is made (`compile_early`), with the library's
+own functions; the team of the first step takes it over.
+
     autobatch: compiling 17 loops of compose, word, cross_entropy in 2 processes; they are cached in ~/.cache/autobatch
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -28,9 +33,10 @@ from typing import Any
 
 import numpy as np
 
+from ...backends import current_backend
 from ...backends.host import matmul, tiles
 from ...backends.host.threads import n_cores
-from ...base import disk
+from ...base import disk, jit, progress
 from ...base.interrupts import uninterrupted
 from ..kernel import Kernel
 from . import cache
@@ -51,8 +57,8 @@ _START = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import work; 
 class Task:
     """One function to compile.
 
-    kind: "loop", or a name of `tiles.COMPILED`; arguments: of a loop as `cache.compile_for` reads them, else a dtype
-    source: text of a loop; weight: how long it takes, in loops
+    kind: "loop", "own" or a name of `tiles.COMPILED`; arguments: as `jit.argument_types` reads them, of tiles a dtype
+    source: text of a loop, or module and name of the library's own; weight: how long it takes, in loops
     """
 
     kind: str
@@ -64,6 +70,9 @@ class Task:
         """Compile it, and keep it on disk."""
         if self.kind == "loop":
             cache.compile_for(cache.load(self.source), self.arguments)
+        elif self.kind == "own":
+            module, _, name = self.source.rpartition(".")
+            cache.compile_for(getattr(importlib.import_module(module), name), self.arguments)
         else:
             tiles.COMPILED[self.kind][np.dtype(self.arguments)]
 
@@ -72,21 +81,41 @@ class Team:
     """Tasks, and the workers on them. Workers and this process take tasks by making files, which only one can do."""
 
     def __init__(self, tasks: Sequence[Task] = (), n_workers: int = 0, kept_in: str = "") -> None:
-        self.tasks = tasks
+        self.tasks: list[Task] = []
+        self.n_lists = 0
+        self.kept_in = kept_in
+        self.process = os.getpid()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.folder: tempfile.TemporaryDirectory[str] | None = None
         if n_workers:
-            # Without processes, an interpreter or room for the tasks: those that started, and this process, do it.
-            with uninterrupted(), contextlib.suppress(OSError):
-                self._start(n_workers, kept_in)
+            self.add(tasks, n_workers)
+        else:
+            self.tasks += tasks
 
-    def _start(self, n_workers: int, kept_in: str) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="autobatch-", ignore_cleanup_errors=True)
-        rows = [(task.kind, task.arguments, task.source) for task in self.tasks]
-        Path(self.folder.name, "tasks").write_text(json.dumps(rows), "utf-8")
+    def add(self, tasks: Sequence[Task], n_workers: int) -> None:
+        """More tasks, and as many workers as these are worth."""
+        self.tasks += tasks
+        # Without processes, an interpreter or room for the tasks: those that started, and this process, do it.
+        with uninterrupted(), contextlib.suppress(OSError):
+            if self.folder is None:
+                self.folder = tempfile.TemporaryDirectory(prefix="autobatch-", ignore_cleanup_errors=True)
+            self._write(tasks)
+            self._hire(n_workers - len(self.workers))
+
+    def _write(self, tasks: Sequence[Task]) -> None:
+        """A list of tasks for the workers; an empty one is the last."""
+        assert self.folder is not None
+        rows = [(task.kind, task.arguments, task.source) for task in tasks]
+        path = Path(self.folder.name, f"list{self.n_lists}")
+        path.with_suffix(".new").write_text(json.dumps(rows), "utf-8")
+        path.with_suffix(".new").rename(path)
+        self.n_lists += 1
+
+    def _hire(self, n_workers: int) -> None:
+        assert self.folder is not None
         paths = [*sys.path, str(Path(__file__).parents[3])]
         command = [sys.executable, "-I", "-c", _START, self.folder.name, *paths]
-        environment = {**os.environ, "AUTOBATCH_CACHE_DIR": kept_in}
+        environment = {**os.environ, "AUTOBATCH_CACHE_DIR": self.kept_in}
         for _ in range(n_workers):
             self.workers.append(
                 subprocess.Popen(
@@ -107,6 +136,8 @@ class Team:
     def finish(self) -> None:
         """Help with what no worker has begun, and wait for the rest."""
         if self.folder is not None:
+            with contextlib.suppress(OSError):
+                self._write(())
             n_own = 0
             for number, task in enumerate(self.tasks):
                 if take(self.folder.name, number):
@@ -120,7 +151,8 @@ class Team:
 
     def stop(self) -> None:
         """End all workers, whatever they do."""
-        if not self.workers and self.folder is None:
+        progress.clear()
+        if (not self.workers and self.folder is None) or self.process != os.getpid():
             return
         with uninterrupted():
             for worker in self.workers:
@@ -163,31 +195,59 @@ def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
     if not tasks:
         return _NOBODY
     weight = sum(task.weight for task in tasks)
-    can_start = bool(sys.executable) and not hasattr(sys, "frozen")
-    n_workers = max(0, min(n_cores() - 1, weight // MANY, MOST)) if can_start else 0
+    n_workers = max(0, min(n_cores() - 1, weight // MANY, MOST)) if _can_start() else 0
     kept_in = disk.folder()
     if kept_in is None:
         n_workers = 0
+    early = _early.pop() if _early else None
     if names:
-        _announce(list(names), sum(task.kind == "loop" for task in tasks), n_workers, kept_in)
-    if not n_workers or kept_in is None:
-        return _NOBODY
-    return Team(sorted(tasks, key=lambda task: (-task.weight, -len(task.source))), n_workers, kept_in)
+        n_processes = 1 + (max(1, n_workers) if early is not None else n_workers)
+        _announce(list(names), sum(task.kind == "loop" for task in tasks), n_processes, kept_in)
+    ordered = sorted(tasks, key=lambda task: (-task.weight, -len(task.source)))
+    if early is not None:
+        early.add(ordered, n_workers)
+        return early
+    return Team(ordered, n_workers, kept_in) if n_workers and kept_in is not None else _NOBODY
 
 
-_announced: list[bool] = []
+def _can_start() -> bool:
+    """Whether this process can start interpreters."""
+    return bool(sys.executable) and not hasattr(sys, "frozen")
 
 
-def _announce(names: list[str], n_loops: int, n_workers: int, kept_in: str | None) -> None:
-    """A line for the first loops that a process compiles, and whenever there are many."""
-    if _announced and n_loops < MANY:
+_asked: list[bool] = []
+_early: list[Team] = []
+"""The team that began early, until a run takes it over."""
+
+
+def compile_early() -> None:
+    """Begin to compile the library's own functions, once in a process: if none of the last ones that a first training
+    step calls is on disk, and there is another core."""
+    if _asked:
         return
-    _announced.append(True)
+    _asked.append(True)
+    own = sorted(jit.BEGUN_EARLY, key=lambda one: (".schedule." not in one[0].py_func.__module__, -_size(one[0])))
+    if current_backend() != "numba" or n_cores() < 2 or not _can_start() or not own:
+        return
+    if any(function.is_kept(jit.argument_types(arguments)) for function, arguments in own[:2]):
+        return
+    kept_in = disk.folder()
+    if kept_in is not None:
+        tasks = [Task("own", types, f"{function.py_func.__module__}.{function.py_func.__name__}") for function, types in own]
+        _early.append(Team(tasks, 1, kept_in))
+        atexit.register(_early[0].stop)
+
+
+def _size(function: Any) -> int:
+    return len(function.py_func.__code__.co_code)
+
+
+def _announce(names: list[str], n_loops: int, n_processes: int, kept_in: str | None) -> None:
+    """Say what is compiled, until it is."""
     whose = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    how = f" in {n_workers + 1} processes" if n_workers else ""
+    how = f" in {n_processes} processes" if n_processes > 1 else ""
     where = f"they are cached in {kept_in}" if kept_in else "they are not cached"
-    with contextlib.suppress(OSError, ValueError):  # a stream that was closed
-        print(f"autobatch: compiling {n_loops} loops of {whose}{how}; {where}", file=sys.stderr)
+    progress.show(f"compiling {n_loops} loops of {whose}{how}; {where}")
 
 
 # In a worker.
@@ -197,10 +257,22 @@ def work(folder: str) -> None:
     """Do tasks until none is left; ends the process, also when the process that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-    rows: list[list[Any]] = json.loads(Path(folder, "tasks").read_text("utf-8"))
-    for number, row in enumerate(rows):
-        if take(folder, number):
-            Task(*row).run()
+    number = n_lists = 0
+    idle_since = time.monotonic()
+    while time.monotonic() < idle_since + PATIENCE:
+        try:
+            rows: list[list[Any]] = json.loads(Path(folder, f"list{n_lists}").read_text("utf-8"))
+        except FileNotFoundError:
+            time.sleep(0.02)
+            continue
+        if not rows:
+            break
+        n_lists += 1
+        for row in rows:
+            if take(folder, number):
+                Task(*row).run()
+            number += 1
+        idle_since = time.monotonic()
     os._exit(0)
 
 

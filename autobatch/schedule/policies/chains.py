@@ -47,7 +47,7 @@ def own_chains(
     return own
 
 
-@njit
+@njit(early="3xint32:1")
 def columns(kind: Ints, sig: Ints, live: Ints) -> tuple[Ints, int]:
     """Numbers for the signatures that are launched, -1 for others, and how many they are."""
     column = np.full(kind.size, -1, np.int32)
@@ -59,7 +59,7 @@ def columns(kind: Ints, sig: Ints, live: Ints) -> tuple[Ints, int]:
     return column, n_columns
 
 
-@njit
+@njit(early="int32:1 int 4xint32:1 bool int16:1 int32:1")
 def _own_chains(
     column: Ints, width: int, sig: Ints, live: Ints, source_of: Ints, sources: Ints, forward: bool, counts: Any,
     own: Ints,

@@ -71,7 +71,7 @@ def _left_of(n_sigs: int, sig: Ints, live: Ints, depth: Ints, chain: Ints) -> tu
 _FILTER_BITS = 12
 
 
-@njit
+@njit(early="9xint32:1")
 def run_classes(
     kind: Ints, sig: Ints, live: Ints, depth: Ints, source_of: Ints, sources: Ints, chain: Ints,
     item: Ints, launch: Ints,

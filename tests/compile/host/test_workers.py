@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
+from autobatch.base import jit, progress
 from autobatch.compile import kernel
 from autobatch.compile.host import cache, workers
 from autobatch.compile.host.workers import Task, Team
@@ -27,7 +28,7 @@ def nothing_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path / "kernels"))
     monkeypatch.setattr(cache, "_loaded", {})
     monkeypatch.setattr(kernel, "_kernels", {})
-    monkeypatch.setattr(workers, "_announced", [])
+    monkeypatch.setattr(workers, "_asked", [True])
     monkeypatch.setattr(workers, "MANY", 1)
     monkeypatch.setattr(workers, "n_cores", lambda: 2)
 
@@ -73,19 +74,47 @@ def test_what_workers_compile_is_what_is_called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(workers, "take", lambda folder, number: False)  # all is left to the worker
+    monkeypatch.setattr(progress, "is_watched", lambda: True)
     for value, expected in zip(gradients(), gradients(batched=False), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
     called = {id(loop): loop for loop in loops() if loop.signatures}.values()
     assert len(called) > 5
     for loop in called:
         assert sum(loop.stats.cache_hits.values()) == 1 and not loop.stats.cache_misses, loop.py_func
-    line = capsys.readouterr().err
-    assert "loops of" in line and "step" in line and "in 2 processes" in line
+    for function, arguments in jit.BEGUN_EARLY:  # what is compiled early is what is called
+        types = jit.argument_types(arguments)
+        assert len(types) == function.py_func.__code__.co_argcount, function
+        assert not function.signatures or types in function.overloads, function
+    assert sum(bool(function.signatures) for function, _ in jit.BEGUN_EARLY) > len(jit.BEGUN_EARLY) // 2
+    lines = capsys.readouterr().err
+    assert "loops of" in lines and "step" in lines and "in 2 processes" in lines
+    assert "\n" not in lines and not lines.split("\r")[-2].strip()  # it is gone
 
 
-def test_a_worker_that_does_nothing_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_begins_with_the_first_parameter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = [(jit.njit(f.py_func), types) for f, types in jit.BEGUN_EARLY if f.__name__ == "_number"]  # not compiled yet
+    monkeypatch.setattr(jit, "BEGUN_EARLY", own)
+    monkeypatch.setattr(workers, "_asked", [])
+    monkeypatch.setattr(workers, "take", lambda folder, number: False)  # all is left to the worker
+    ab.Parameter([1.0])
+    (team,) = workers._early
+    assert len(team.workers) == 1
+    assert_small_program_is_right()
+    assert not workers._early and not team.workers and team.folder is None
+    ((function, arguments),) = own
+    assert (tmp_path / "kernels" / function._cache.name(jit.argument_types(arguments))).exists()
+    assert len(team.tasks) > 1  # and it did the loops
+    workers._asked.clear()
+    ab.Parameter([1.0])
+    assert not workers._early  # what is on disk is not compiled again
+
+
+def test_a_worker_that_does_nothing_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(workers, "_START", "raise SystemExit(1)")
     assert_small_program_is_right()
+    assert capsys.readouterr().err == ""  # nobody sees it: it is no terminal
 
 
 def test_an_interpreter_that_cannot_be_started_is_not_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
