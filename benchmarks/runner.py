@@ -36,7 +36,7 @@ from benchmarks.workload import (
 
 FULL_WIDTH, SCHEDULE_WIDTHS = "products, full width", "products, widths of the schedule"  # by autobatch's library
 NUMPY_FULL_WIDTH = "products, full width, NumPy's BLAS"
-KINDS = ("numpy", "pytorch", "dynet")  # programs that are not autobatch, by the beginning of their names
+KINDS = ("numpy", "pytorch", "dynet", "jax")  # programs that are not autobatch, by the beginning of their names
 PROFILED = (CELLS, NO_CELLS, CELLS_REUSED, NO_CELLS_REUSED)
 WARM_STEPS = 3  # steps whose losses must agree
 STEPS = {1: 60, 4: 40, 16: 20, 64: 20, 256: 5}  # timed steps of every program, by batch size
@@ -231,9 +231,9 @@ def make_trainers(
 
 
 def trainer_program(name: str, trainer: Trainer, batches: list[list[Any]]) -> Program:
-    """A trainer as a program. One that reuses recordings sees the timed minibatches once before."""
-    reused = name in (CELLS_REUSED, NO_CELLS_REUSED)
-    return Program(name, lambda k: trainer.step(batches[k % len(batches)]), warm=WARM_STEPS, prime=reused)
+    """A trainer as a program. One that reuses recordings, or compiles for shapes, sees the timed minibatches before."""
+    prime = name in (CELLS_REUSED, NO_CELLS_REUSED) or name.startswith("jax")
+    return Program(name, lambda k: trainer.step(batches[k % len(batches)]), warm=WARM_STEPS, prime=prime)
 
 
 def floor_program(name: str, floor: ProductFloor) -> Program:

@@ -8,7 +8,7 @@ Everything is drawn from fixed seeds, so that every program and every machine se
         data.py         examples(), parameters(dim), products(examples, dim)
         program.py      the model as a user of autobatch writes it, with cells and without; its variant
         peer_numpy.py   the same by hand
-        peer_torch.py   the same by hand
+        peer_torch.py   the same by hand; in `bilstm` there is a peer_jax.py, too
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ _PEERS = {
     "pytorch, packed": from_file("benchmarks.bilstm.peer_torch", "PackedTagger"),
     "pytorch, padded": from_file("benchmarks.bilstm.peer_torch", "PaddedTagger"),
     "pytorch, bucketed": from_file("benchmarks.bilstm.peer_torch", "BucketedTagger"),
+    "jax, vmap": from_file("benchmarks.bilstm.peer_jax", "VmapTagger"),
+    "jax, packed": from_file("benchmarks.bilstm.peer_jax", "PackedTagger"),
 }
 
 WORKLOAD = Workload(

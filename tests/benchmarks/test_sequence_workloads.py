@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,18 @@ NAMES = ("bilstm", "tagger_chars", "lm")
 DIM = 6
 
 
-def few_sentences(name: str) -> list[Any]:
-    """Short ones of unlike lengths, one of a single word; words with and without a row of their own."""
+def few_sentences(name: str, program: str = "") -> list[Any]:
+    """Short ones of unlike lengths, one of a single word; words with and without a row of their own. For JAX, whose
+    programs have a part for each step, the shortest."""
     ascending = sorted(load(name).examples(), key=lambda sentence: len(sentence.words))
-    return [ascending[k] for k in (300, 0, 150, 40)]
+    return [ascending[k] for k in ((30, 0, 20, 10) if program.startswith("jax") else (300, 0, 150, 40))]
 
 
 def trainer(workload: str, program: str) -> Trainer:
     if program.startswith("pytorch"):
         pytest.importorskip("torch")
+    if program.startswith("jax"):
+        pytest.importorskip("jax")
     chosen = load(workload)
     return chosen.trainers[program](chosen.parameters(DIM), DIM)
 
@@ -34,7 +38,7 @@ def others(workload: str) -> list[str]:
 
 @pytest.mark.parametrize("workload, program", [(name, program) for name in NAMES for program in others(name)])
 def test_programs_agree(workload: str, program: str) -> None:
-    examples = few_sentences(workload)
+    examples = few_sentences(workload, program)
     reference, other = trainer(workload, "numpy"), trainer(workload, program)
     assert other.name == program
     loss, gradients = reference.loss_and_gradients(examples)
@@ -48,6 +52,16 @@ def test_programs_agree(workload: str, program: str) -> None:
     expected_losses = [reference.step(batch) for batch in steps]
     np.testing.assert_allclose([other.step(batch) for batch in steps], expected_losses, rtol=1e-5)
     assert expected_losses[3] < expected_losses[0]
+
+
+def test_without_jax_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("benchmarks.bilstm.peer_jax", "benchmarks.jax_trainer"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    chosen = load("bilstm")
+    for program in ("jax, vmap", "jax, packed"):
+        with pytest.raises(ImportError, match=r"autobatch-compiler\[bench-jax\]"):
+            chosen.trainers[program](chosen.parameters(DIM), DIM)
 
 
 @pytest.mark.parametrize("workload", NAMES)

@@ -233,7 +233,9 @@ def compile_early() -> None:
         return
     kept_in = disk.folder()
     if kept_in is not None:
-        tasks = [Task("own", types, f"{function.py_func.__module__}.{function.py_func.__name__}") for function, types in own]
+        tasks = [
+            Task("own", types, f"{function.py_func.__module__}.{function.py_func.__name__}") for function, types in own
+        ]
         _early.append(Team(tasks, 1, kept_in))
         atexit.register(_early[0].stop)
 

@@ -92,7 +92,7 @@ def test_what_workers_compile_is_what_is_called(
 
 
 def test_a_worker_begins_with_the_first_parameter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    own = [(jit.njit(f.py_func), types) for f, types in jit.BEGUN_EARLY if f.__name__ == "_number"]  # not compiled yet
+    own = [(jit.njit(f.py_func), types) for f, types in jit.BEGUN_EARLY if f.py_func.__name__ == "_number"]
     monkeypatch.setattr(jit, "BEGUN_EARLY", own)
     monkeypatch.setattr(workers, "_asked", [])
     monkeypatch.setattr(workers, "take", lambda folder, number: False)  # all is left to the worker
