@@ -142,7 +142,7 @@ from .map.map import map
 from .map.store import forget
 from .explain.explain import explain
 from .explain.profile import profile
-from . import data, nn, optim
+from . import data, nn, optim, structured
 from .nn.saving import load, save
 from . import train
 
@@ -338,6 +338,7 @@ __all__ = [
     "stack",
     "std",
     "stop_gradient",
+    "structured",
     "sum",
     "svd",
     "swiglu",

@@ -32,6 +32,7 @@ INTERPRETED = (
     "optim",
     "record",
     "schedule",
+    "structured",
 )
 """Folders of tests that are not about compiled code, or name the backends themselves: on NumPy nothing is compiled,
 which takes most of the time of a small test. Their tests marked `compiled` run on Numba."""

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "autobatch"
 
 ROOMS = (
     *("base", "ops", "backends", "ir", "schedule", "compile", "run", "record", "expand", "engine", "map", "explain"),
-    *("errors", "nn", "optim", "data", "train", "models", "demo", "__main__"),
+    *("errors", "nn", "structured", "optim", "data", "train", "models", "demo", "__main__"),
 )
 """Folders of the package, and its two files. Each imports from those before it, and from itself."""
 
@@ -25,8 +25,8 @@ LATE = {
 }
 """Imports inside functions, and why they are there."""
 
-BUILT_ON_PUBLIC_NAMES = ("nn", "optim", "data", "train", "models", "demo")
-PUBLIC_MODULES = ("errors", "nn", "optim", "data", "train")
+BUILT_ON_PUBLIC_NAMES = ("nn", "structured", "optim", "data", "train", "models", "demo")
+PUBLIC_MODULES = ("errors", "nn", "structured", "optim", "data", "train")
 ALSO_ALLOWED = {
     "backends": {"current_backend"},
     "backends.cuda": {"HEADER"},

@@ -14,10 +14,12 @@ from .layer_norm import LayerNorm
 from .linear import Linear
 from .module import Module
 from .multi_head_attention import MultiHeadAttention
+from .positions import PositionalEncoding, RotaryEncoding
 from .recurrent import GRU, LSTM, RNN, Stack, StackLSTM
 from .recurrent_cells import GRUCell, LSTMCell, RNNCell
 from .standardize import Standardize
 from .summary import summary
+from .transformer import TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer
 from .tree_lstm_cells import BinaryTreeLSTMCell, ChildSumTreeLSTMCell, TreeLSTMLeaf
 
 __all__ = [
@@ -40,11 +42,17 @@ __all__ = [
     "ModuleDict",
     "ModuleList",
     "MultiHeadAttention",
+    "PositionalEncoding",
     "RNNCell",
+    "RotaryEncoding",
     "Sequential",
     "Stack",
     "StackLSTM",
     "Standardize",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "TreeLSTMLeaf",
     "freeze",
     "functional_call",

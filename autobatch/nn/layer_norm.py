@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import autobatch as ab
 
 from . import init
@@ -17,6 +19,7 @@ class LayerNorm(Module):
     Arguments:
         dim: width of the last axis.
         eps: added to the variance.
+        bias: whether there is one; `self.bias` is None if not.
 
     Parameters and keys as in `torch.nn.LayerNorm`: `weight: f[dim]`, ones at first, `bias: f[dim]`, zeros at first.
 
@@ -24,15 +27,18 @@ class LayerNorm(Module):
     array([-1.,  1.], dtype=float32)
     """
 
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
         self.dim = dim
         self.eps = eps
         self.weight = init.ones((dim,))
-        self.bias = init.zeros((dim,))
+        self.bias = init.zeros((dim,)) if bias else None
+        self._zeros = None if bias else ab.constant(np.zeros(dim))
 
     def forward(self, x: ab.Tensor) -> ab.Tensor:
         """x: f[..., dim] → f[..., dim]."""
-        return ab.layer_norm(x, self.weight, self.bias, self.eps)
+        bias = self._zeros if self.bias is None else self.bias
+        assert bias is not None
+        return ab.layer_norm(x, self.weight, bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, eps={self.eps}"

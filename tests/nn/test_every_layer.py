@@ -42,6 +42,11 @@ def actions(module: nn.StackLSTM, example: list[Any]) -> Any:
     return stack.h
 
 
+def rotated(layer: nn.TransformerEncoderLayer) -> nn.TransformerEncoderLayer:
+    layer.self_attn.rotary = nn.RotaryEncoding(2)
+    return layer
+
+
 a, b, c, d = RNG.normal(size=(4, 3))
 LAYERS: dict[str, Layer] = {
     "RNN": Layer(lambda: nn.RNN(3, 4, nonlinearity="relu"), lambda m, x: m(ab.tensor(x)), rows(3)),
@@ -54,6 +59,16 @@ LAYERS: dict[str, Layer] = {
     ),
     "StackLSTM": Layer(
         lambda: nn.StackLSTM(3, 4), actions, [[a, b, None, c], [a, None, c, d, a, None], [b], []], 2
+    ),
+    "TransformerEncoder": Layer(
+        lambda: nn.Sequential(
+            nn.PositionalEncoding(4, 9), nn.TransformerEncoder(rotated(nn.TransformerEncoderLayer(4, 2, 3, 0.0)), 2)
+        ),
+        lambda m, x: m(ab.tensor(x)), rows(4), 25,
+    ),
+    "TransformerDecoder": Layer(
+        lambda: nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 3, 0.0), 1),
+        lambda m, x: m(ab.tensor(x), ab.tensor(x[:1] * 2), causal=True), rows(4), 12,
     ),
     "Sequential": Layer(
         lambda: nn.Sequential(nn.Linear(3, 4), ab.tanh, nn.MLP([4, 5, 2])), lambda m, x: m(ab.tensor(x)), rows(3)

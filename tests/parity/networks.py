@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import autobatch as ab
 from autobatch import nn
+from autobatch.structured import ctc_loss
 
-from .cases import EXAMPLES, Case, call
+from .cases import EXAMPLES, Case, call, function
 
 
 def network(
@@ -34,6 +36,7 @@ def network(
     )  # fmt: skip
 
 
+LABELS = [1, 1, 2]
 NETWORKS = [
     network(
         "RNN of relus", lambda: nn.RNN(3, 4, nonlinearity="relu"),
@@ -49,6 +52,35 @@ NETWORKS = [
     ),
     network(
         "LSTM without bias", lambda: nn.LSTM(3, 4, bias=False), lambda t: t.nn.LSTM(3, 4, bias=False), (3,)
+    ),
+    network(
+        "transformer encoder", lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 3, 0.0), 2),
+        lambda t: t.nn.TransformerEncoder(
+            t.nn.TransformerEncoderLayer(4, 2, 3, 0.0), 2, enable_nested_tensor=False
+        ), (4,),
+    ),
+    Case(
+        "transformer decoder",
+        lambda: nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(4, 2, 3, 0.0, "gelu", 1e-3, True, False), 1, nn.LayerNorm(4)
+        ),
+        {"x": (EXAMPLES, 4), "y": (2, 4)},
+        lambda m, x: m(x.x[: x.n], x.y, causal=True),
+        lambda t, p, x: call(
+            t,
+            t.nn.TransformerDecoder(
+                t.nn.TransformerDecoderLayer(4, 2, 3, 0.0, "gelu", 1e-3, False, True, False), 1, t.nn.LayerNorm(4)
+            ),
+            p, x.x[: x.n], x.y, t.full((x.n, x.n), -float("inf")).triu(1),
+        ),
+    ),
+    function(
+        "CTC", {"x": (EXAMPLES + 1, 3)},
+        lambda x: ctc_loss(ab.log_softmax(x.x[: x.n + 1]), LABELS[: x.n]),
+        lambda t, x: t.nn.functional.ctc_loss(
+            x.x[: x.n + 1].log_softmax(-1)[:, None], t.tensor([LABELS[: x.n]]), [x.n + 1], [min(x.n, 3)],
+            reduction="sum",
+        ),
     ),
     network(
         "Sequential", lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)),

@@ -1,0 +1,243 @@
+"""Sums over structures against all of them, one after the other, in every semiring; batched against the loop."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch.structured import (
+    COUNT,
+    CRF,
+    FORBIDDEN,
+    LOG,
+    MAX,
+    REAL,
+    Semiring,
+    ctc,
+    eisner,
+    inside,
+    linear_chain,
+    marginals,
+    semi_markov,
+)
+from tests.requested import host
+
+Array = np.ndarray[Any, Any]
+K = 3
+RNG = np.random.default_rng(2)
+TRANSITIONS, ENDS, RULES = RNG.normal(size=(K, K)), RNG.normal(size=(2, K)), RNG.normal(size=(K, K, K))
+TRANSITIONS[0, 1] = RULES[0, 1, 2] = FORBIDDEN
+
+
+@pytest.fixture(autouse=True)
+def float64() -> Iterator[None]:
+    ab.set_default_dtype("float64")
+    yield
+    ab.set_default_dtype("float32")
+
+
+# All structures of an input: lists of the scores of their parts.
+
+
+def taggings(x: Array) -> Iterator[list[float]]:
+    for y in itertools.product(range(K), repeat=len(x)):
+        moves = [TRANSITIONS[a, b] for a, b in itertools.pairwise(y)]
+        yield [ENDS[0, y[0]], ENDS[1, y[-1]], *moves, *(x[t, tag] for t, tag in enumerate(y))]
+
+
+def segmentations(x: Array) -> Iterator[list[float]]:
+    n, m, _ = x.shape
+
+    def after(t: int, tag: int | None) -> Iterator[list[float]]:
+        if t == n:
+            yield [ENDS[1, tag]]
+        for d, y in itertools.product(range(1, min(m, n - t) + 1), range(K)):
+            here = [x[t, d - 1, y], ENDS[0, y] if tag is None else TRANSITIONS[tag, y]]
+            yield from (here + rest for rest in after(t + d, y))
+
+    return after(0, None)
+
+
+LABELS = {2: [1], 5: [1, 1, 2], 1: [], 4: [2, 1]}
+
+
+def alignments(x: Array) -> Iterator[list[float]]:
+    for y in itertools.product(range(K), repeat=len(x)):
+        if [label for label, _ in itertools.groupby(y) if label] == LABELS[len(x)]:
+            yield [x[t, label] for t, label in enumerate(y)]
+
+
+def parses(x: Array) -> Iterator[list[float]]:
+    @cache
+    def below(a: int, i: int, j: int) -> list[list[float]]:
+        if j == i + 1:
+            return [[x[i, a]]]
+        return [
+            [RULES[a, b, c], *left, *right]
+            for m in range(i + 1, j)
+            for b, c in itertools.product(range(K), repeat=2)
+            for left in below(b, i, m)
+            for right in below(c, m, j)
+        ]
+
+    return ([ENDS[0, a], *parse] for a in range(K) for parse in below(a, 0, len(x)))
+
+
+def dependencies(x: Array, single_root: bool = False) -> Iterator[list[float]]:
+    n = len(x) - 1
+    for heads in itertools.product(range(n + 1), repeat=n):
+        arcs = [(h, m) for m, h in enumerate(heads, 1)]
+        chains = list(range(1, n + 1))
+        for _ in range(n):
+            chains = [0 if m == 0 else heads[m - 1] for m in chains]
+        crossing = any(min(a) < min(b) < max(a) < max(b) for a, b in itertools.permutations(arcs, 2))
+        if not any(chains) and not crossing and (heads.count(0) == 1 or not single_root):
+            yield [x[h, m] for h, m in arcs]
+
+
+@dataclass(frozen=True)
+class Total:
+    """A sum, its structures, and inputs, of which the second is the longest. more: launches beyond the longest's"""
+
+    of: Callable[[Any, Semiring], Any]
+    structures: Callable[[Array], Iterator[list[float]]]
+    inputs: list[Array]
+    more: int = 2
+
+
+def inputs(*shapes: tuple[int, ...]) -> list[Array]:
+    return [RNG.normal(size=shape) for shape in shapes]
+
+
+MOVES, BEGIN, END = TRANSITIONS, ENDS[0], ENDS[1]
+TOTALS = {
+    "linear chain": Total(lambda x, s: linear_chain(x, MOVES, BEGIN, END, s), taggings, inputs((2, K), (5, K), (1, K))),
+    "semi-Markov": Total(
+        lambda x, s: semi_markov(x, MOVES, BEGIN, END, s),
+        segmentations,
+        inputs((2, 2, K), (4, 2, K), (1, 2, K), (3, 2, K)),
+        more=3,
+    ),
+    "CTC": Total(lambda x, s: ctc(x, LABELS[x.shape[0]], 0, s), alignments, inputs(*((n, K) for n in LABELS))),
+    "inside": Total(lambda x, s: inside(x, RULES, BEGIN, s), parses, inputs((2, K), (4, K), (1, K))),
+    "Eisner": Total(eisner, dependencies, inputs((3, 3), (5, 5), (2, 2), (4, 4)), more=3),
+    "Eisner, one root": Total(
+        lambda x, s: eisner(x, s, single_root=True), lambda x: dependencies(x, True), inputs((3, 3), (5, 5), (2, 2))
+    ),
+}
+totals = pytest.mark.parametrize("total", TOTALS.values(), ids=TOTALS.keys())
+
+
+@totals
+def test_is_the_sum_over_all_structures_in_every_semiring(total: Total) -> None:
+    for x in total.inputs:
+        scores = np.array([sum(parts) for parts in total.structures(x)])
+        best = scores.max()
+        wanted = {
+            LOG: best + math.log(np.exp(scores - best).sum()), MAX: best, REAL: np.exp(scores).sum(),
+            COUNT: (scores > FORBIDDEN / 2).sum(),
+        }  # fmt: skip
+        found = ab.evaluate([total.of(ab.tensor(x), semiring) for semiring in wanted])
+        np.testing.assert_allclose(found, list(wanted.values()), rtol=1e-10)
+
+
+@totals
+def test_batched_equals_one_by_one_in_as_many_launches_as_the_longest(total: Total) -> None:
+    """Values, and marginals, which are differentiated once more."""
+
+    def run(examples: list[Array], batched: bool = True) -> tuple[list[Any], int]:
+        x = [ab.Parameter(e) for e in examples]
+
+        def loss(k: int) -> Any:
+            shares = marginals(lambda e: total.of(e, LOG), x[k] * 1.0)
+            return total.of(x[k] * 1.0, LOG) + (shares * ab.tensor(np.cos(examples[k]))).sum()
+
+        with ab.profile() as profile:
+            found = ab.map(loss, range(len(x)), batched=batched)
+            ab.sum(found).backward()
+        return [np.array(ab.evaluate(found)), *(host(p.grad) for p in x)], profile.launches
+
+    together, _ = run(total.inputs)
+    for ours, theirs in zip(together, run(total.inputs, batched=False)[0], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-8 * (1 + np.abs(theirs).max()))
+
+    def launches(examples: list[Any]) -> int:
+        with ab.profile() as profile, ab.no_grad():
+            ab.evaluate(ab.map(lambda x: total.of(ab.tensor(x), LOG), examples))
+        return profile.launches
+
+    assert launches(total.inputs) <= launches(total.inputs[1:2]) + total.more
+
+
+def test_marginals_are_probabilities_and_show_the_best() -> None:
+    x = RNG.normal(size=(4, K))
+    weights = np.exp([sum(parts) for parts in taggings(x)])
+    wanted = np.zeros((4, K))
+    for y, weight in zip(itertools.product(range(K), repeat=4), weights / weights.sum(), strict=True):
+        wanted[np.arange(4), list(y)] += weight
+    crf = fitted()
+    np.testing.assert_allclose(crf.marginals(ab.tensor(x)).numpy(), wanted, atol=1e-10)
+    best = marginals(lambda e: crf.partition(e, MAX), ab.tensor(x)).numpy()
+    tags = list(itertools.product(range(K), repeat=4))[int(np.argmax(weights))]
+    assert best.tolist() == np.eye(K)[list(tags)].tolist()
+    assert crf.decode(ab.tensor(x)) == list(tags)
+
+
+def fitted() -> CRF:
+    crf = CRF(K)
+    crf.load_state_dict({"transitions": MOVES, "start_transitions": BEGIN, "end_transitions": END})
+    return crf
+
+
+def test_a_crf_learns_and_decodes_a_minibatch() -> None:
+    crf, sentences = fitted(), inputs((3, K), (6, K), (1, K))
+    tags = [RNG.integers(K, size=len(x)).tolist() for x in sentences]
+    launches, found = [], []
+    for chosen, batched in (([0, 1, 2], True), ([0, 1, 2], False), ([1], True)):
+        crf.zero_grad()
+        with ab.profile() as profile:
+            losses = ab.map(lambda k: crf(ab.tensor(sentences[k]), tags[k]), chosen, batched=batched)
+            ab.sum(losses).backward()
+        launches.append(profile.launches)
+        found.append([*ab.evaluate(losses), *(host(p.grad) for p in crf.parameters())])
+    for ours, theirs in zip(found[0], found[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-9)
+    assert launches[0] <= launches[2] + 1
+    for k, x in enumerate(sentences):
+        every = [sum(parts) for parts in taggings(x)]
+        own = sum(list(taggings(x))[int(np.ravel_multi_index(tags[k], (K,) * len(x)))])
+        assert abs(found[0][k] - (math.log(np.exp(every).sum()) - own)) < 1e-8 * (1 + abs(own))
+    with ab.profile() as profile:
+        decoded = ab.map(lambda x: crf.decode(ab.tensor(x)), sentences)
+    assert profile.launches < 12 and [len(y) for y in decoded] == [3, 6, 1]
+    for x, y in zip(sentences, decoded, strict=True):
+        assert np.argmax([sum(parts) for parts in taggings(x)]) == np.ravel_multi_index(y, (K,) * len(x))
+
+
+def test_more_labels_than_places_can_hold_are_forbidden() -> None:
+    assert float(ctc(ab.zeros((2, K)), [1, 1])) <= FORBIDDEN / 2  # a blank has to come between them
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: linear_chain(ab.zeros((2, 3)), ab.zeros((2, 2))), "linear_chain: shapes do not fit"),
+        (lambda: semi_markov(ab.zeros((2, 3)), ab.zeros((2, 2))), "semi_markov: shapes do not fit"),
+        (lambda: inside(ab.zeros((2, 3)), ab.zeros((3, 3)), ab.zeros(3)), "inside: shapes do not fit"),
+        (lambda: eisner(ab.zeros((2, 3))), "eisner: shapes do not fit"),
+        (lambda: ctc(ab.zeros(3), [1]), "ctc: shapes do not fit"),
+        (lambda: ctc(ab.zeros((2, 3)), [0]), "ctc: there is no such label\n  expected labels from 0 to 2"),
+        (lambda: CRF(3)(ab.zeros((2, 3)), [1]), "CRF: there is not one tag for each place"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call: Callable[[], Any], text: str) -> None:
+    with pytest.raises(ab.errors.OpTypeError, match=text):
+        call()
