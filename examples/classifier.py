@@ -1,5 +1,6 @@
 """Sentences: a transformer encoder says of each which label it has, for example how much its writer liked a film.
 
+    python examples/classifier.py                             20 small trees that come with the library
     python examples/classifier.py train.txt.xz test.txt.xz
 
 The files hold a tree in brackets on each line, as those of the Stanford Sentiment Treebank do; the words of a tree and
@@ -87,15 +88,17 @@ def accuracy(model: Classifier, sentences: Sequence[Sentence]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", type=Path)
-    parser.add_argument("test", type=Path)
+    parser.add_argument("train", type=Path, nargs="?", default=Path(ab.data.sample("reviews.txt")))
+    parser.add_argument("test", type=Path, nargs="?", help="by default, a quarter of the other file")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=2)
     options = parser.parse_args()
 
-    train, test = read(options.train), read(options.test)
+    train, test = read(options.train), read(options.test) if options.test else []
+    if not test:
+        train, test = ab.data.train_test_split(train)
     words = ab.data.Vocabulary((word for sentence, _ in train for word in sentence), min_count=2)
     labels = sorted({label for _, label in train + test})
     examples, held_out = (

@@ -1,5 +1,6 @@
 """Sentences: a parser reads word by word and decides, by its own scores, which word depends on which.
 
+    python examples/parser.py                                 20 short sentences that come with the library
     python examples/parser.py train.tsv.xz test.tsv.xz
 
 The files hold a word a line (form, part of speech, number of its head or 0 for the root, relation, with tabs between)
@@ -244,8 +245,8 @@ def rate(run: Callable[[Sequence[Sentence]], Any], sentences: Sequence[Sentence]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", type=Path)
-    parser.add_argument("test", type=Path)
+    parser.add_argument("train", type=Path, nargs="?", default=Path(ab.data.sample("sentences.tsv")))
+    parser.add_argument("test", type=Path, nargs="?", help="by default, a quarter of the other file")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--hidden", type=int, default=64)
@@ -254,7 +255,9 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, help="train on so many; all, if not given")
     options = parser.parse_args()
 
-    train, test = list(read(options.train))[: options.sentences], list(read(options.test))
+    train, test = list(read(options.train))[: options.sentences], list(read(options.test)) if options.test else []
+    if not test:
+        train, test = ab.data.train_test_split(train)
     words = ab.data.Vocabulary((row[0].lower() for rows in train for row in rows), min_count=2)
     tags = ab.data.Vocabulary(row[1] for rows in train for row in rows)
     relations = ab.data.Vocabulary(row[3] for rows in train for row in rows)

@@ -1,5 +1,6 @@
 """Molecules: a message-passing network predicts how well a substance dissolves in water.
 
+    python examples/solubility.py                             30 small molecules, with made-up values
     python examples/solubility.py train.jsonl.gz test.jsonl.gz
 
 The files hold a molecule a line: {"y": log10 of mol/L, "atoms": ["C", "O"], "bonds": [[0, 1, 1]]}, where a bond joins
@@ -93,8 +94,8 @@ def error(model: Solubility, molecules: Sequence[Molecule]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", type=Path)
-    parser.add_argument("test", type=Path)
+    parser.add_argument("train", type=Path, nargs="?", default=Path(ab.data.sample("molecules.jsonl")))
+    parser.add_argument("test", type=Path, nargs="?", help="by default, a quarter of the other file")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--dim", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
@@ -102,7 +103,9 @@ def main() -> None:
 
     ab.seed(0)
     examples, elements = read(options.train)
-    held_out, _ = read(options.test, elements)
+    held_out = read(options.test, elements)[0] if options.test else []
+    if not held_out:
+        examples, held_out = ab.data.train_test_split(examples)
     y = np.array([molecule.solubility for molecule in examples])
     model = Solubility(len(elements), options.dim, options.rounds, float(y.mean()), float(y.std()))
     optimizer = optim.Adam(model.parameters(), lr=2e-3)

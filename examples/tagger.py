@@ -1,5 +1,6 @@
 """Sentences: a bidirectional LSTM says of each word what part of speech it is.
 
+    python examples/tagger.py                                 20 short sentences that come with the library
     python examples/tagger.py train.tsv.xz test.tsv.xz
 
 The files hold a word a line, then a tab and its tag (further columns are not read), and an empty line after each
@@ -107,14 +108,16 @@ def accuracy(model: Tagger, sentences: Sequence[Sentence]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", type=Path)
-    parser.add_argument("test", type=Path)
+    parser.add_argument("train", type=Path, nargs="?", default=Path(ab.data.sample("sentences.tsv")))
+    parser.add_argument("test", type=Path, nargs="?", help="by default, a quarter of the other file")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--hidden", type=int, default=64)
     options = parser.parse_args()
 
-    train, test = list(read(options.train)), list(read(options.test))
+    train, test = list(read(options.train)), list(read(options.test)) if options.test else []
+    if not test:
+        train, test = ab.data.train_test_split(train)
     counts = Counter(word for sentence in train for word, _ in sentence)
     words = ab.data.Vocabulary(word for word, count in counts.items() if count >= 3)
     letters = ab.data.Vocabulary(letter for word in counts for letter in word)

@@ -33,6 +33,7 @@ INTERPRETED = (
     "record",
     "schedule",
     "structured",
+    "train",
 )
 """Folders of tests that are not about compiled code, or name the backends themselves: on NumPy nothing is compiled,
 which takes most of the time of a small test. Their tests marked `compiled` run on Numba."""

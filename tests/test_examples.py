@@ -107,7 +107,7 @@ def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     path = tmp_path / "trees.txt"
     path.write_text(BRACKETED, encoding="utf-8")
     assert module.read(path)[0] == (["a", "good", "film"], 3)
-    printed = run(module, monkeypatch, capsys, path, path, "--epochs", 2, "--dim", 4, "--heads", 2)
+    printed = run(module, monkeypatch, capsys, "--epochs", 2, "--dim", 4, "--heads", 2)
     assert printed.count("epoch") == 2
     sentences = [module.Sentence([1, 0, 2], 1), module.Sentence([2], 0), module.Sentence([1, 1, 0, 2], 1)]
     assert_as_the_loop(module.Classifier(3, 3, 2, dim=4, n_heads=2, n_blocks=1, dropout=0.3), sentences)
@@ -147,7 +147,7 @@ def test_solubility(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     module = load("solubility", monkeypatch)
     path = tmp_path / "molecules.jsonl"
     path.write_text("".join(json.dumps(molecule) + "\n" for molecule in MOLECULES), encoding="utf-8")
-    printed = run(module, monkeypatch, capsys, path, path, "--epochs", 10, "--dim", 4, "--rounds", 2)
+    printed = run(module, monkeypatch, capsys, "--epochs", 5, "--dim", 4, "--rounds", 2)
     first, *_, last = (float(line.split()[-1]) for line in printed.splitlines() if "training error" in line)
     assert last < first
     assert "other molecules" in printed
@@ -161,7 +161,7 @@ def test_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     path.write_text(TREES, encoding="utf-8")
     conllu.write_text(CONLLU, encoding="utf-8")
     assert [row[2:] for row in next(module.read(conllu))] == [(2, "nsubj"), (0, "root"), (2, "advmod")]
-    printed = run(module, monkeypatch, capsys, path, path, "--epochs", 2, "--dim", 4, "--hidden", 3)
+    printed = run(module, monkeypatch, capsys, "--epochs", 2, "--dim", 4, "--hidden", 3)
     assert printed.count("UAS") == 2
     assert "one by one" in printed
     model = module.Parser(5, 4, 3, dim=4, hidden=3)
@@ -188,7 +188,7 @@ def test_tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     with lzma.open(path, "wt", encoding="utf-8") as file:
         file.write(TSV)
     assert [len(sentence) for sentence in module.read(path)] == [3, 3, 1]
-    printed = run(module, monkeypatch, capsys, path, path, "--epochs", 2, "--dim", 4, "--hidden", 3)
+    printed = run(module, monkeypatch, capsys, "--epochs", 2, "--dim", 4, "--hidden", 3)
     assert printed.count("epoch") == 2
     sentences = [module.Sentence([1, 0], [[1], [2, 3, 1]], [0, 1]), module.Sentence([0], [[2]], [2])]
     assert_as_the_loop(module.Tagger(3, 4, 3, dim=4, hidden=3), sentences)
