@@ -121,6 +121,8 @@ from .backends.host.matmul import products, products_in_use, set_products
 from .backends.host.threads import get_num_threads, set_num_threads
 from .schedule.policies import set_schedule
 from .record import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on tensors)
+from .record import exchange as _exchange  # noqa: F401 (tensors among arrays of other libraries)
+from .record.array_api import from_dlpack
 from .record.attention import attention
 from .record.cells.cell import cell, disable_cells
 from .record.choice import recorder
@@ -218,6 +220,7 @@ __all__ = [
     "floor",
     "focal_loss",
     "forget",
+    "from_dlpack",
     "full",
     "gather",
     "gaussian_nll_loss",

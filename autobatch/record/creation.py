@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -182,6 +183,9 @@ def as_array(x: Any, dtype: Any = None) -> Array:
         what = "a masked array has elements without a number"
         got = f"{x.mask.sum()} of {x.size} masked"
         raise op_error("tensor", what, got=got, repair="x.filled(number) puts one in their place; ab.where chooses")
+    if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray) and not is_on_device(x):
+        with contextlib.suppress(BufferError):  # the array says why it gives no numbers when it is asked below
+            x = np.from_dlpack(x)
     try:
         array = np.array(to_host(x) if is_on_device(x) else x, dtype=dtype, order="C")
     except ValueError as error:

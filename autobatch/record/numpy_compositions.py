@@ -163,7 +163,8 @@ def _cumulative_sum(x: Any, *, axis: int | None = None, include_initial: bool = 
 
 def _vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     x1, x2 = lifted_all(x1, x2)
-    return reductions.sum(x1 * x2, axis)
+    both = x1 * x2
+    return elementwise.cast(reductions.sum(both, axis), both.dtype)
 
 
 def _matvec(x1: Any, x2: Any) -> Any:
