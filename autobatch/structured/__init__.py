@@ -11,7 +11,7 @@ from __future__ import annotations
 from .chains import CRF, linear_chain, semi_markov
 from .ctc import ctc, ctc_loss
 from .semirings import COUNT, FORBIDDEN, LOG, MAX, REAL, Semiring, marginals
-from .trees import eisner, inside
+from .trees import eisner, inside, matrix_tree
 
 __all__ = [
     "COUNT",
@@ -27,5 +27,6 @@ __all__ = [
     "inside",
     "linear_chain",
     "marginals",
+    "matrix_tree",
     "semi_markov",
 ]

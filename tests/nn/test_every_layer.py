@@ -42,11 +42,57 @@ def actions(module: nn.StackLSTM, example: list[Any]) -> Any:
     return stack.h
 
 
+def scored() -> nn.Biaffine:
+    layer = nn.Biaffine(3, 3, 2)
+    nn.init.normal_(layer.weight)
+    return layer
+
+
 def rotated(layer: nn.TransformerEncoderLayer) -> nn.TransformerEncoderLayer:
     layer.self_attn.rotary = nn.RotaryEncoding(2)
     return layer
 
 
+def graphs(width: int) -> list[Any]:
+    """Rows and edges, as many as there are rows; the largest graph is second."""
+    return [(x, RNG.integers(len(x), size=(2, len(x)))) for x in rows(width)]
+
+
+def on_graph(module: Any, example: Any) -> Any:
+    x, edges = example
+    return module(ab.tensor(x), edges)
+
+
+def folded(module: Any, depth: int) -> Any:
+    """A tree of one child on each level but the lowest."""
+    x = ab.tensor(np.cos(np.arange(3.0)))
+    state = module(x, [None, None] if hasattr(module, "n_children") else [])
+    for _ in range(depth):
+        state = module(x, [state, None] if hasattr(module, "n_children") else [state])
+    return state
+
+
+def composed(module: Any, pairs: list[Any]) -> Any:
+    """The nodes of a chain of composition."""
+    state = pairs[0]
+    for other in pairs[1:]:
+        state = module(state, other)
+    return state
+
+
+def matrices(example: Any) -> list[Any]:
+    return [(ab.tensor(x), ab.tensor(np.outer(x, x[::-1]))) for x in example]
+
+
+def in_lattice(module: Any, x: Any) -> Any:
+    return module(ab.tensor(x), [(0, k, ab.tensor(x[k, :2])) for k in range(1, len(x))])
+
+
+def left_to_right(module: Any, x: Any) -> Any:
+    return module(ab.tensor(x), ["shift", *["shift", "reduce"] * (len(x) - 1)])
+
+
+WORDS = [[3, 1], [1, 4, 1, 5, 2], [6], [2, 2, 5]]
 a, b, c, d = RNG.normal(size=(4, 3))
 LAYERS: dict[str, Layer] = {
     "RNN": Layer(lambda: nn.RNN(3, 4, nonlinearity="relu"), lambda m, x: m(ab.tensor(x)), rows(3)),
@@ -69,6 +115,37 @@ LAYERS: dict[str, Layer] = {
     "TransformerDecoder": Layer(
         lambda: nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 3, 0.0), 1),
         lambda m, x: m(ab.tensor(x), ab.tensor(x[:1] * 2), causal=True), rows(4), 12,
+    ),
+    "AdditiveAttention": Layer(
+        lambda: nn.AdditiveAttention(3, 3, 4), lambda m, x: m(ab.tensor(x[0]), ab.tensor(x), mask=x[:, 0] < 9), rows(3)
+    ),
+    "Pointer": Layer(
+        lambda: nn.Pointer(3, 3, 4),
+        lambda m, x: ab.cross_entropy(m(ab.tensor(x[0]), ab.tensor(x)), len(x) - 1), rows(3),
+    ),
+    "DotAttention": Layer(lambda: nn.DotAttention(3, 3), lambda m, x: m(ab.tensor(x), ab.tensor(x * 2)), rows(3)),
+    "Bilinear": Layer(lambda: nn.Bilinear(3, 3, 2), lambda m, x: m(ab.tensor(x), ab.tensor(x)), rows(3), 3),
+    "Biaffine": Layer(scored, lambda m, x: m(ab.tensor(x), ab.tensor(x[::-1] + 1)), rows(3), 8),
+    "Highway": Layer(lambda: nn.Highway(3), lambda m, x: m(ab.tensor(x)), rows(3)),
+    "EmbeddingBag": Layer(lambda: nn.EmbeddingBag(7, 3), lambda m, x: m(x), [*WORDS, []], 2),
+    "CharBiLSTM": Layer(lambda: nn.CharBiLSTM(7, 3, 2), lambda m, x: m(x), WORDS, 2),
+    "CharCNN": Layer(lambda: nn.CharCNN(7, 3, 2, (2, 3)), lambda m, x: m(x), WORDS, 3),
+    "RMSNorm": Layer(lambda: nn.RMSNorm(3), lambda m, x: m(ab.tensor(x)), rows(3)),
+    "GroupNorm": Layer(lambda: nn.GroupNorm(2, 4), lambda m, x: m(ab.tensor(x)), rows(4)),
+    "NaryTreeLSTMCell": Layer(lambda: nn.NaryTreeLSTMCell(3, 4, 2), folded, [1, 4, 0, 2]),
+    "NaryTreeGRUCell": Layer(lambda: nn.NaryTreeGRUCell(3, 4, 2), folded, [1, 4, 0, 2]),
+    "ChildSumTreeGRUCell": Layer(lambda: nn.ChildSumTreeGRUCell(3, 4), folded, [1, 4, 0, 2]),
+    "MVRNNCell": Layer(lambda: nn.MVRNNCell(3), lambda m, x: composed(m, matrices(x)), rows(3, (2, 5, 3)), 2),
+    "RNTNCell": Layer(lambda: nn.RNTNCell(3), lambda m, x: composed(m, list(map(ab.tensor, x))), rows(3, (2, 5, 3))),
+    "LatticeLSTM": Layer(lambda: nn.LatticeLSTM(3, 2, 4), in_lattice, rows(3), 2),
+    "SPINN": Layer(lambda: nn.SPINN(3, 4, 2), left_to_right, rows(3), 3),
+    "GraphConv": Layer(lambda: nn.GraphConv(3, 4), on_graph, graphs(3), 3),
+    "GIN": Layer(lambda: nn.GIN(nn.MLP([3, 4, 2]), train_eps=True), on_graph, graphs(3), 3),
+    "GatedGraph": Layer(lambda: nn.GatedGraph(3, 2), on_graph, graphs(3), 5),
+    "GAT": Layer(lambda: nn.GAT(3, 4, heads=2), on_graph, graphs(3), 5),
+    "CFConv": Layer(
+        lambda: nn.CFConv(3, 4, 5, 2.0),
+        lambda m, x: m(ab.tensor(x[0]), x[1], ab.tensor(np.arange(len(x[0])) / 3)), graphs(3), 5,
     ),
     "Sequential": Layer(
         lambda: nn.Sequential(nn.Linear(3, 4), ab.tanh, nn.MLP([4, 5, 2])), lambda m, x: m(ab.tensor(x)), rows(3)

@@ -10,6 +10,7 @@ from autobatch import nn
 from autobatch.structured import ctc_loss
 
 from .cases import EXAMPLES, Case, call, function
+from .formulas import FORMULAS
 
 
 def network(
@@ -82,8 +83,34 @@ NETWORKS = [
             reduction="sum",
         ),
     ),
+    Case(
+        "bilinear", lambda: nn.Bilinear(3, 4, 2), {"x": (EXAMPLES, 3), "y": (EXAMPLES, 4)},
+        lambda m, x: [m(x.x[: x.n], x.y[: x.n]), m(x.x[0], x.y[1])],
+        lambda t, p, x: [
+            call(t, t.nn.Bilinear(3, 4, 2), p, *pair) for pair in ((x.x[: x.n], x.y[: x.n]), (x.x[0], x.y[1]))
+        ],
+    ),
+    *(
+        Case(
+            f"embedding bag, {mode}", lambda mode=mode: nn.EmbeddingBag(5, 3, mode), {},
+            lambda m, x: m([3, x.label, 3][: x.n]),
+            lambda t, p, x, mode=mode: call(
+                t, t.nn.EmbeddingBag(5, 3, mode=mode), p, t.tensor([[3, x.label, 3][: x.n]])
+            )[0],
+        )
+        for mode in ("sum", "mean", "max")
+    ),
+    network("RMS norm", lambda: nn.RMSNorm(4), lambda t: t.nn.RMSNorm(4), (4,)),
+    Case(
+        "group norm", lambda: nn.GroupNorm(2, 4), {"x": (EXAMPLES, 4)},
+        lambda m, x: [m(x.x[: x.n]), m(x.x[0])],
+        lambda t, p, x: [
+            call(t, t.nn.GroupNorm(2, 4), p, x.x[: x.n].T[None])[0].T, call(t, t.nn.GroupNorm(2, 4), p, x.x[:1])[0]
+        ],
+    ),
     network(
         "Sequential", lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)),
         lambda t: t.nn.Sequential(t.nn.Linear(3, 4), t.nn.LayerNorm(4), t.nn.Linear(4, 2)), (3,),
     ),
+    *FORMULAS,
 ]  # fmt: skip

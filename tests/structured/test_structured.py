@@ -26,6 +26,7 @@ from autobatch.structured import (
     inside,
     linear_chain,
     marginals,
+    matrix_tree,
     semi_markov,
 )
 from tests.requested import host
@@ -91,7 +92,7 @@ def parses(x: Array) -> Iterator[list[float]]:
     return ([ENDS[0, a], *parse] for a in range(K) for parse in below(a, 0, len(x)))
 
 
-def dependencies(x: Array, single_root: bool = False) -> Iterator[list[float]]:
+def dependencies(x: Array, single_root: bool = False, may_cross: bool = False) -> Iterator[list[float]]:
     n = len(x) - 1
     for heads in itertools.product(range(n + 1), repeat=n):
         arcs = [(h, m) for m, h in enumerate(heads, 1)]
@@ -99,7 +100,7 @@ def dependencies(x: Array, single_root: bool = False) -> Iterator[list[float]]:
         for _ in range(n):
             chains = [0 if m == 0 else heads[m - 1] for m in chains]
         crossing = any(min(a) < min(b) < max(a) < max(b) for a, b in itertools.permutations(arcs, 2))
-        if not any(chains) and not crossing and (heads.count(0) == 1 or not single_root):
+        if not any(chains) and (may_cross or not crossing) and (heads.count(0) == 1 or not single_root):
             yield [x[h, m] for h, m in arcs]
 
 
@@ -177,6 +178,17 @@ def test_batched_equals_one_by_one_in_as_many_launches_as_the_longest(total: Tot
     assert launches(total.inputs) <= launches(total.inputs[1:2]) + total.more
 
 
+def test_the_matrix_tree_theorem_sums_all_dependency_trees() -> None:
+    for x, single_root in itertools.product(inputs((4, 4), (2, 2), (3, 3)), (False, True)):
+        scores = np.array([sum(arcs) for arcs in dependencies(x, single_root, may_cross=True)])
+        found = [matrix_tree(ab.tensor(x + shift), single_root) for shift in (0.0, 900.0)]
+        wanted = math.log(np.exp(scores).sum())
+        np.testing.assert_allclose(ab.evaluate(found), [wanted, wanted + 900.0 * (len(x) - 1)], rtol=1e-10)
+        shares = marginals(lambda e, single=single_root: matrix_tree(e, single), ab.tensor(x)).numpy()
+        np.testing.assert_allclose(shares[:, 1:].sum(axis=0), 1.0, rtol=1e-10)  # each word has one head
+        assert abs(shares[0].sum() - 1) < 1e-10 or not single_root
+
+
 def test_marginals_are_probabilities_and_show_the_best() -> None:
     x = RNG.normal(size=(4, K))
     weights = np.exp([sum(parts) for parts in taggings(x)])
@@ -233,6 +245,7 @@ def test_more_labels_than_places_can_hold_are_forbidden() -> None:
         (lambda: semi_markov(ab.zeros((2, 3)), ab.zeros((2, 2))), "semi_markov: shapes do not fit"),
         (lambda: inside(ab.zeros((2, 3)), ab.zeros((3, 3)), ab.zeros(3)), "inside: shapes do not fit"),
         (lambda: eisner(ab.zeros((2, 3))), "eisner: shapes do not fit"),
+        (lambda: matrix_tree(ab.zeros((2, 3))), "matrix_tree: shapes do not fit"),
         (lambda: ctc(ab.zeros(3), [1]), "ctc: shapes do not fit"),
         (lambda: ctc(ab.zeros((2, 3)), [0]), "ctc: there is no such label\n  expected labels from 0 to 2"),
         (lambda: CRF(3)(ab.zeros((2, 3)), [1]), "CRF: there is not one tag for each place"),
