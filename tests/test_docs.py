@@ -45,7 +45,10 @@ def test_the_page_on_the_architecture_names_every_room() -> None:
         assert (PACKAGE / name).exists() or (ROOT / name).exists(), f"docs/architecture.md names {name}, which is gone"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/cuda.md", "docs/tutorials/own-data.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/architecture.md", "docs/cuda.md", "docs/tutorials/own-data.md", "docs/tutorials/overview.md"],
+)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):

@@ -1,4 +1,4 @@
-"""Every Python block of the README and of the tutorial runs, in order, and prints the text block that follows it."""
+"""Every Python block of the README and of two tutorials runs, in order, and prints the text block that follows it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,31 @@ def without_places(text: str) -> str:
     return re.sub(r"recorded at .*", "recorded at …", text)
 
 
-@pytest.mark.parametrize("name", ["README.md", pytest.param("docs/tutorials/own-data.md", marks=pytest.mark.unchecked)])
-def test_every_block_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+TUTORIALS = "docs/tutorials"
+
+
+@pytest.mark.parametrize(
+    ("pages", "backend"),
+    [
+        (("README.md", f"{TUTORIALS}/overview.md"), "numba"),
+        pytest.param((f"{TUTORIALS}/own-data.md",), "numpy", marks=pytest.mark.unchecked),
+    ],
+)
+def test_every_block_runs(
+    pages: tuple[str, ...], backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ab.set_backend(requested.backend(backend))
     scope: dict[str, Any] = {"__name__": "readme"}
-    page = ROOT / name
-    if name != "README.md":
-        ab.set_backend(requested.backend("numpy"))
-    assert len(blocks(page)) > 5
-    for line, code, expected in blocks(page):
+    found = [(ROOT / name, *block) for name in pages for block in blocks(ROOT / name)]
+    assert len(found) > 5
+    for page, line, code, expected in found:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile("\n" * (line - 1) + code, str(page), "exec"), scope)
         if expected is not None:
-            assert without_places(printed.getvalue()) == without_places(expected), f"the block at line {line}"
+            assert without_places(printed.getvalue()) == without_places(expected), f"{page}, the block at line {line}"
 
 
 def test_first_screen_is_in_order() -> None:
