@@ -3,6 +3,6 @@
 from setuptools import Extension, setup
 
 SOURCE = "autobatch/record/compiled"
-parts = [f"{SOURCE}_ops.pxi", f"{SOURCE}_cells.pxi"]
+parts = [f"{SOURCE}_ops.pxi", f"{SOURCE}_cells.pxi", f"{SOURCE}_calls.pxi"]
 recorder = Extension("autobatch.record.compiled", [f"{SOURCE}.pyx"], depends=parts, optional=True)
 setup(ext_modules=[recorder])

@@ -4,10 +4,9 @@
 from . import errors
 from .base.types import set_default_dtype
 from .errors import AutobatchError
-from .ops.composite import layer_norm, log_softmax, logsumexp, softmax, squared_error
+from .ops.composite import squared_error
 from .ops.decompositions import cholesky, det, eigh, inverse, qr, slogdet, solve, svd, triangular_solve
 from .ops.einsum import einsum
-from .ops.elementwise import absolute as abs
 from .ops.elementwise import maximum, minimum, where
 from .ops.functions import power
 from .ops.gathering import gather, scatter_add, take
@@ -30,8 +29,7 @@ from .ops.matrices import (
     tril,
     triu,
 )
-from .ops.movement import transpose
-from .ops.scan import cumprod, cumsum
+from .ops.scan import cumprod
 from .ops.losses import (
     absolute_error,
     binary_cross_entropy,
@@ -57,26 +55,17 @@ from .ops.losses import (
     triplet_margin_loss,
 )
 from .ops.nonlinearities import (
-    celu,
-    elu,
     entmax,
-    gelu,
-    glu,
     hardsigmoid,
     hardswish,
     hardtanh,
     isru,
-    leaky_relu,
-    log_sigmoid,
     maxout,
-    mish,
     prelu,
     relu6,
     selu,
-    silu,
     softsign,
     sparsemax,
-    swiglu,
 )
 from .ops.numbers import (
     ceil,
@@ -123,7 +112,35 @@ from .schedule.policies import set_schedule
 from .record import numpy_functions as _numpy_functions  # noqa: F401 (NumPy's functions on tensors)
 from .record import exchange as _exchange  # noqa: F401 (tensors among arrays of other libraries)
 from .record.array_api import from_dlpack
-from .record.attention import attention
+from .record.calls import absolute as abs
+from .record.calls import (
+    argmax,
+    attention,
+    celu,
+    cumsum,
+    elu,
+    gelu,
+    glu,
+    layer_norm,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    max,
+    mean,
+    min,
+    mish,
+    prod,
+    reshape,
+    silu,
+    softmax,
+    split,
+    std,
+    sum,
+    swiglu,
+    transpose,
+    var,
+)
 from .record.cells.cell import cell, disable_cells
 from .record.choice import recorder
 from .record.convolution import conv1d, pad
@@ -131,12 +148,12 @@ from .record.creation import arange, constant, eye, full, linspace, ones, ones_l
 from .record.grad import grad, value_and_grad
 from .record.jacobians import hessian, hvp, jacobian, jvp, vjp
 from .record.modes import no_grad
-from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, split, sqrt, tanh
+from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, sqrt, tanh
 from .record.parameter import Parameter
 from .record.random import dropout, gumbel_softmax, normal, random_state, rng, seed, set_random_state, uniform
-from .record.reductions import argmax, argmin, max, mean, min, prod, std, sum, var
+from .record.reductions import argmin
 from .record.recorder import tensor
-from .record.view_paths import reshape, stack
+from .record.view_paths import stack
 from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)
 from .engine.printing import print
 from .engine.values import check_finite, evaluate

@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, binding=True
 """The compiled recorder: tensors, the lists of a recording, and the usual path of ops, in C.
 
-It does what `nodes`, `tensor_list`, `ops` and `cells.inline_cache` do in Python, for what is written most often: ops on tensors of the open recording, numbers
-and shared values whose signature is known. All else goes to the Python that calls it, and that it calls.
+It does what `nodes`, `tensor_list`, `ops` and `cells.inline_cache` do in Python, for what is written most often: ops on
+tensors of the open recording, numbers and shared values whose signature is known, and functions of the library that
+wrote known nodes on arguments of the same kinds before. All else goes to the Python that calls it, and that it calls.
 
-A tensor that dies says so to its recording, which therefore knows which of its values are A tensor that dies says so to its recording, which therefore knows which of its values are referenced. No Python runs
+A tensor that dies says so to its recording, which therefore knows which of its values are referenced. No Python runs
 while a node is written, so that no exception can interrupt it: objects are made before, for then the cycle collector may
 run, and with it finalisers that record, too.
 """
@@ -67,15 +68,21 @@ cdef object _shared_classes = frozenset()
 cdef object _of_library = None
 cdef list _switched = [0]
 cdef object _learned = None
-cdef object _local = None
+cdef object _learned_list = None
+cdef object _source = None
+cdef object _payload_number = None
+cdef object _DONE = None
 cdef object _user_place = None
 
 
-def install(tensor_class, shared_classes, of_library, switched, learned, local, user_place):
+def install(tensor_class, shared_classes, of_library, switched, learned, learned_list, links, user_place):
     """Take what is defined in modules that need this one: see `record/choice.py`."""
-    global _tensor_class, _shared_classes, _of_library, _switched, _learned, _local, _user_place
+    global _tensor_class, _shared_classes, _of_library, _switched, _learned, _user_place
+    global _learned_list, _source, _payload_number, _DONE
     _tensor_class, _shared_classes, _of_library = tensor_class, shared_classes, of_library
-    _switched, _learned, _local, _user_place = switched, learned, local, user_place
+    _switched, _learned, _user_place = switched, learned, user_place
+    _learned_list = learned_list
+    _source, _payload_number, _DONE = links
 
 
 cdef Door _add, _sub, _mul, _div, _matmul
@@ -182,12 +189,13 @@ cdef inline Value _new_tensor(Lists tape, object type):
 cdef class Lists:
     """The growing arrays of a recording, and which of its tensors live.
 
-    stream, ints, floats, places, beyond: as in `Recording`
+    stream, ints, floats, places, beyond, linked: as in `Recording`
     count: how many values there are, or WRITING
     mode: 1 where constants are recorded, plus 2 where the default dtype is float64
+    log: where the stream, the values and the data of each node begin, while someone asks for it
     """
 
-    cdef public array.array stream, ints, floats, places, beyond
+    cdef public array.array stream, ints, floats, places, beyond, linked
     cdef public object user_code
     cdef public list codes
     cdef public dict cache, imports
@@ -196,6 +204,7 @@ cdef class Lists:
     cdef public bint is_aside
     cdef long n
     cdef bint guarded, is_left
+    cdef array.array log
     cdef long capacity
     cdef PyObject **living
     cdef PyObject **types
@@ -203,7 +212,7 @@ cdef class Lists:
 
     def __cinit__(self):
         self.stream, self.places, self.beyond = _array.array("i"), _array.array("i"), _array.array("i")
-        self.ints, self.floats = _array.array("q"), _array.array("d")
+        self.ints, self.floats, self.linked = _array.array("q"), _array.array("d"), _array.array("q")
         self.others = []
         self.codes = []
         self.cache, self.imports = {}, {}
@@ -428,11 +437,20 @@ cdef inline int _go_on(Lists tape) except -1:
     return 0
 
 
+cdef int _note_start(Lists tape) except -1:
+    _push_int(tape.log, tape.stream.ob_size)
+    _push_int(tape.log, tape.n)
+    _push_int(tape.log, tape.ints.ob_size)
+    return _push_int(tape.log, tape.floats.ob_size)
+
+
 cdef inline int _put_node(Lists tape, int number, int32_t *operands, Py_ssize_t n_operands, int place) except -1:
     """Append a node to the stream, whose number of the signature and operands these are."""
     cdef Py_ssize_t n = tape.stream.ob_size
     cdef Py_ssize_t k
     cdef int32_t *to
+    if tape.log is not None:
+        _note_start(tape)
     array.resize_smart(tape.stream, n + 1 + n_operands)
     to = <int32_t *>tape.stream.data.as_ints + n
     to[0] = number
@@ -473,7 +491,10 @@ cdef list _write_any(Lists tape, int number, operands, types, place, ints, float
     cdef array.array more_ints = _array.array("q", ints), more_floats = _array.array("d", floats)
     cdef long first
     cdef int instruction
+    cdef int64_t there = 0, value_there = 0
     _begin(tape)
+    if isinstance(content, tuple):
+        there, value_there = content[0], content[1]
     for type in types:
         made.append(_new_tensor(tape, type))
     if place is None:
@@ -491,7 +512,9 @@ cdef list _write_any(Lists tape, int number, operands, types, place, ints, float
             break
     # From here on nothing is made.
     if isinstance(content, tuple):
-        tape.linked += (content[0], content[1], first)
+        _push_int(tape.linked, there)
+        _push_int(tape.linked, value_there)
+        _push_int(tape.linked, first)
     elif content is not None:
         tape.payloads.append(payload)
     _put_node(tape, number, <int32_t *>added.data.as_ints, added.ob_size, instruction)
@@ -516,3 +539,4 @@ def write_known(Lists tape, known, operands, frame=None):
 
 include "compiled_ops.pxi"
 include "compiled_cells.pxi"
+include "compiled_calls.pxi"

@@ -315,6 +315,8 @@ cdef class Entry:
 
     cdef object call(self, tuple args, dict named):
         cdef tuple positional = args
+        if open_recording == NULL and self.paths:  # as at the beginning of a phase
+            _open()
         if open_recording != NULL and self.paths:
             if named or (self.names is not None and PyTuple_GET_SIZE(args) != len(self.names)):
                 positional = None if self.names is None else self._positional(args, named)
@@ -335,6 +337,7 @@ def entry_function(Entry entry):
     return call
 
 
+cdef object _open = None
 cdef object _row_of = None
 cdef list _epoch = [0]
 cdef object _same = None
@@ -342,7 +345,7 @@ cdef object _state = None
 cdef object _out_of_range = None
 
 
-def install_cells(row_of, epoch, same, state, out_of_range):
+def install_cells(open, row_of, epoch, same, state, out_of_range):
     """Take what calls of cells need of modules that need this one."""
-    global _row_of, _epoch, _same, _state, _out_of_range
-    _row_of, _epoch, _same, _state, _out_of_range = row_of, epoch, same, state, out_of_range
+    global _open, _row_of, _epoch, _same, _state, _out_of_range
+    _open, _row_of, _epoch, _same, _state, _out_of_range = open, row_of, epoch, same, state, out_of_range

@@ -137,7 +137,34 @@ cdef inline Value _here(Value x, Lists tape):
     if x._tape is tape or x._tape is None or tape.is_aside:
         return x
     known = tape.imports.get((x._tape.serial, x._id))
-    return _local(x, tape) if known is None else tape.tensor(known)
+    return _linked(x, tape) if known is None else tape.tensor(known)
+
+
+cdef Value _linked(Value x, Lists tape):
+    """A value of an earlier recording as one that is read from where it lies; the same tensor where it cannot be."""
+    cdef Value t
+    cdef PyObject *source
+    cdef PyObject *number
+    cdef int64_t place_there
+    old = x._tape
+    if old.failed and x._id in old.failed:
+        raise old.failed[x._id]
+    if old.state is not _DONE and not old.is_constant:
+        return x
+    source = PyDict_GetItem(tape.sources, old)
+    found = _source(old, x._id, tape) if source == NULL else <object>source
+    if found is None:
+        return x
+    number = PyDict_GetItem(tape.cache, x._type)
+    of_type = _payload_number(x._type, tape) if number == NULL else <object>number
+    place_there, key = found, (x._tape.serial, x._id)
+    _begin(tape)
+    t = _write_one(tape, of_type, x._type, NULL, 0)
+    _push_int(tape.linked, place_there)
+    _push_int(tape.linked, x._id)
+    _push_int(tape.linked, t._id)
+    tape.imports[key] = t._id
+    return t
 
 
 def here(Value x, Lists tape):
@@ -209,9 +236,49 @@ cdef object _reflected(Door door, Value x, y):
     return door.slow(x, y)
 
 
+cdef dict _lasting = {}
+
+
 cdef inline object _with_shared(Lists tape, tuple key):
     cdef PyObject *known = PyDict_GetItem(tape.cache, key)
-    return _learned(tape, key) if known == NULL else <object>known
+    return _from_others(tape, key) if known == NULL else <object>known
+
+
+cdef object _from_others(Lists tape, tuple key):
+    """What this recording has under a key from now on, if others have had it; else None.
+
+    That lasts with the youngest of the shared operands.
+    """
+    cdef dict known = _lasting
+    cdef list lasting = [key[0], key[1], tape.mode]
+    cdef Py_ssize_t k
+    cdef PyObject *hit
+    youngest = None
+    for k in range(2, len(key)):
+        x = <object>PyTuple_GET_ITEM(key, k)
+        if type(x) in _shared_classes:
+            x = x.operand
+            if x is None:
+                return None
+            if youngest is None or x._age > youngest._age:
+                youngest = x
+        lasting.append(x)
+    if youngest is not None:
+        known = youngest._signatures
+    whole = tuple(lasting)
+    hit = PyDict_GetItem(known, whole)
+    if hit != NULL and <object>PyTuple_GET_ITEM(<object>hit, 0) == <object>PyList_GET_ITEM(_switched, 0):
+        entry = <object>hit
+        found = tape.signature_number(entry[1]), entry[2]
+        tape.cache[key] = found
+        return found
+    switched = _switched[0]
+    found = _learned(tape, key)
+    if found is not None:
+        if known is _lasting and len(_lasting) >= _FULL:
+            _lasting.clear()
+        known[whole] = switched, tape.signatures[found[0]], found[1]
+    return found
 
 
 cdef inline Value _with_number(Lists tape, Found found, int32_t *id, double number):
@@ -303,6 +370,29 @@ def row(slow):
     return fast
 
 
+def view(Value t, ints, how, type):
+    """Rows of a tensor as a value of this type, where this recording knows such views; else None. See `views`."""
+    cdef Lists tape
+    cdef PyObject *number
+    cdef Value made
+    cdef array.array more
+    cdef int32_t id
+    if open_recording == NULL:
+        return None
+    tape = <Lists>open_recording
+    if t._tape is not tape or tape.mode & 1:
+        return None
+    number = PyDict_GetItem(tape.cache, (how, t._type))
+    if number == NULL:
+        return None
+    more = _array.array("q", ints)
+    _begin(tape)
+    id = <int32_t>t._id
+    made = _write_one(tape, <object>number, type, &id, 1)
+    _extend(tape.ints, more)
+    return made
+
+
 def record_known(op, operands, attrs):
     """Write an op whose signature is known, on tensors, shared values and numbers; None where it is another case."""
     cdef Lists tape
@@ -383,28 +473,6 @@ def joined(op, xs, axis):
     return _write_one(tape, hit[0], hit[1], ids, n)
 
 
-def pieces(op, x, parts, axis):
-    """The parts of a tensor along an axis, where the recording knows how; else None. See `ops.split`."""
-    cdef Lists tape
-    cdef Value t
-    cdef int32_t id
-    if open_recording == NULL or not _is_tensor(x) or not PyLong_CheckExact(parts) or parts == 1:
-        return None
-    tape = <Lists>open_recording
-    t = _here(<Value>x, tape)
-    if t._tape is not tape:
-        return None
-    hits = tape.cache.get((op, t._type, parts, axis))
-    if hits is None:
-        return None
-    _begin(tape)
-    id = <int32_t>t._id
-    found = []
-    for hit in hits:
-        found.append(_write_one(tape, hit[0], hit[1], &id, 1))
-    return found
-
-
 def record_known_list(kind, values):
     """sum, mean or max over tensors of one type, where this recording knows how; else None."""
     cdef Lists tape
@@ -426,8 +494,10 @@ def record_known_list(kind, values):
         type = t._type
         ids.data.as_ints[k] = <int32_t>t._id
         k += 1
-    hit = tape.cache.get(("list", kind, type))
-    if hit is None or k != n + 1:
+    if k != n + 1:
         return None
+    hit = tape.cache.get(("list", kind, type))
+    if hit is None:
+        hit = _learned_list(tape, kind, type)
     _begin(tape)
     return _write_one(tape, hit[0], hit[1], <int32_t *>ids.data.as_ints, <int>(n + 1))

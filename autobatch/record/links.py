@@ -126,25 +126,6 @@ def _source(old: Recording, value: int, tape: Recording) -> int | None:
     return number
 
 
-def linked_tensor(x: RecordedTensor, tape: Recording) -> RecordedTensor:
-    """What `local` does where this recording has no tensor for it yet."""
-    old = x._tape
-    if old.failed and x._id in old.failed:
-        raise old.failed[x._id]
-    if old.state is not DONE and not old.is_constant:
-        return x
-    source, number = tape.sources.get(old), tape.cache.get(x._type)
-    if source is None:
-        source = _source(old, x._id, tape)
-    if source is None:
-        return x
-    if number is None:
-        number = _payload_number(x._type, tape)
-    found = write(tape, number, (), (x._type,), array=(source, x._id, tape.count))[0]
-    tape.imports[old.serial, x._id] = found._id
-    return found
-
-
 local: Any = (
     compiled(
         "def local(x, tape):",
@@ -171,6 +152,9 @@ local: Any = (
 )
 """The tensor of this recording that stands for one of an earlier recording, where that can be read from where it lies;
 else the same tensor, which `value_number` then links or refuses. It is called by what the user calls."""
+
+LINKING = _source, _payload_number, DONE
+"""What the compiled one calls, and compares with."""
 
 
 def _table(old: Recording) -> Array | None:

@@ -24,9 +24,12 @@ from collections.abc import Callable, Iterable
 from sys import _getframe
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
+from ..base.types import ELEMENTS, Array
 from ..ops import composite, functions
 from ..ops.composite import CROSS_ENTROPY
-from ..ops.declare import Op
+from ..ops.declare import Op, apply
 from ..ops.elementwise import ADD, DIV, MUL, SUB
 from ..ops.functions import EXP, LOG, RELU, SIGMOID, SOFTPLUS, SQRT, TANH
 from ..ops.index import LOOKUP
@@ -36,12 +39,12 @@ from ..ops.movement import concat as _concat
 from ..ops.movement import split as _split
 from ..ops.value import ShapeLike, Tensor, TensorLike
 from .choice import compiled
-from .links import SHARED_CLASSES, local
+from .links import SHARED_CLASSES, lift, local
 from .nodes import SCOPE, write_known, writing
 from .nodes import compiled as generated
 from .parameter import Parameter
 from .shared import Shared
-from .tape import state
+from .tape import current_tape, state
 from .tensor import RecordedTensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,7 +107,13 @@ def _named(fast: Any, slow: F) -> F:
 
 
 def _looked_up(self: Any, index: Any) -> Any:
-    """Of a shared table, one row by its number; from then on the recording has the number of rows, too."""
+    """Of a shared table, one row by its number; from then on the recording has the number of rows, too. Or the rows
+    of a list of numbers."""
+    if index.__class__ is list and state.builder is None and self._type.ndim > 1:
+        rows = _rows(index, self._type.shape[0])
+        if rows is not None:
+            found: Tensor = apply(LOOKUP, (self, lift(rows, current_tape(), ELEMENTS)))
+            return found
     t = Tensor.__getitem__(self, index)
     tape: Any = state.tape
     if index.__class__ is int and tape is not None and state.builder is None:
@@ -114,11 +123,14 @@ def _looked_up(self: Any, index: Any) -> Any:
     return t
 
 
+def _rows(index: list[Any], n: int) -> Array | None:
+    """A list of numbers of rows as an array; None where it is another one, or a number is out of range."""
+    if not index or not all(k.__class__ is int for k in index) or min(index) < -n or max(index) >= n:
+        return None
+    return np.array(index, np.int64)
+
+
 def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
-    if compiled is not None:
-        pieces: list[Tensor] | None = compiled.pieces(SLICE, x, parts, axis)
-        if pieces is not None:
-            return pieces
     tape: Any = state.tape
     if parts.__class__ is not int or parts == 1:
         return _split(x, parts, axis)

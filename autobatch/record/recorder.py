@@ -25,7 +25,7 @@ from .context import is_frozen
 from .creation import as_array, holds_tensors
 from .layouts import MOVES, as_operand, as_view, laid_alike
 from .lengths import switched
-from .links import SHARED_CLASSES, lift, linked_tensor, local, shared_row, value_number
+from .links import LINKING, SHARED_CLASSES, lift, local, shared_row, value_number
 from .nodes import write, write_known
 from .op_signatures import known_signature, list_signature, op_signature
 from .pairs import as_pairs
@@ -178,7 +178,7 @@ def learned(tape: Recording, key: tuple[Any, ...]) -> tuple[int, Type] | None:
     """
     op, attrs = key[:2]
     kinds: list[Any] = list(key[2:])
-    if op in MOVES:
+    if op in MOVES and not _is_lookup(op, kinds):
         return None
     lies_as_rows = is_vector = False
     for k, x in enumerate(kinds):
@@ -196,6 +196,16 @@ def learned(tape: Recording, key: tuple[Any, ...]) -> tuple[int, Type] | None:
         return None
     hit = tape.cache[key] = tape.signature_number(found[0]), found[1]
     return hit
+
+
+def _is_lookup(op: Op, kinds: list[Any]) -> bool:
+    """Whether it reads from a table that is shared, or an element of a vector: that is no view."""
+    table = kinds[0]
+    if op is not LOOKUP or len(kinds) != 2:
+        return False
+    return table.__class__ in SHARED_CLASSES or (
+        table.__class__ is Type and table.ndim == 1 and table.layout == LEADING
+    )
 
 
 def _record_known_list(kind: str, values: Any) -> RecordedTensor | None:
@@ -217,14 +227,22 @@ def _record_known_list(kind: str, values: Any) -> RecordedTensor | None:
                 return None
             type = x._type
         ids.append(x._id)
-    hit = tape.cache.get(("list", kind, type))
-    return None if hit is None else write_known(tape, hit, ids, sys._getframe(2))
+    return write_known(
+        tape, tape.cache.get(("list", kind, type)) or learned_list(tape, kind, type), ids, sys._getframe(2)
+    )
+
+
+def learned_list(tape: Recording, kind: str, type: Any) -> tuple[int, Type]:
+    """What a recording has from now on of a reduction of a list of values of this type."""
+    signature, of_result = list_signature(kind, type, tape.cache is tape.caches[True])
+    hit = tape.cache["list", kind, type] = tape.signature_number(signature), of_result
+    return hit
 
 
 record_known = _record_known if compiled is None else compiled.record_known
 record_known_list = _record_known_list if compiled is None else compiled.record_known_list
 if compiled is not None:
-    compiled.install(RecordedTensor, SHARED_CLASSES, of_library, switched, learned, linked_tensor, user_place)
+    compiled.install(RecordedTensor, SHARED_CLASSES, of_library, switched, learned, learned_list, LINKING, user_place)
 
 
 def record_list(kind: str, values: Sequence[Any]) -> Any:
@@ -247,11 +265,7 @@ def record_list(kind: str, values: Sequence[Any]) -> Any:
             return record_list(kind, [t.astype(wide) for t in tensors])
     if kind == "stack":
         return apply(STACK, tuple(tensors), (-first.ndim - 1,))
-    key = ("list", kind, first._type)
-    hit = tape.cache.get(key)
-    if hit is None:
-        signature, type = list_signature(kind, first._type, tape.cache is tape.caches[True])
-        hit = tape.cache[key] = (tape.signature_number(signature), type)
+    hit = tape.cache.get(("list", kind, first._type)) or learned_list(tape, kind, first._type)
     ids = [value_number(x, tape) for x in tensors]
     return write(tape, hit[0], (len(ids), *ids), (hit[1],))[0]
 

@@ -41,6 +41,7 @@ from .assemble import nodes_of, signature_table
 from .choice import compiled
 from .context import is_frozen
 from .forced_values import Forcing
+from .lengths import switched
 from .operands import OperandSet
 from .parameter import now
 from .shared import Shared
@@ -94,11 +95,10 @@ class Recording(TensorList):
 
     __slots__ = (
         "__weakref__", "arrays", "blocks", "born", "brought", "by_array", "caches", "constants", "examples", "failed",
-        "forcing", "frozen_from", "held", "holders", "is_constant", "left", "lines", "linked", "links", "moment",
+        "forcing", "frozen_from", "held", "holders", "is_constant", "left", "lines", "links", "moment",
         "number", "operands", "outside", "payloads", "peeked", "plan_cache", "policy", "prints", "results", "row_types",
-        "run",
-        "shared_rows", "signatures", "sources", "state", "sweeps", "table", "tables", "targets", "task", "thread",
-        "unbatched",
+        "run", "shared_rows", "signatures", "since", "sources", "state", "sweeps", "table", "tables", "targets",
+        "task", "thread", "unbatched",
     )  # fmt: skip
 
     def __init__(self, frozen: bool, unbatched: bool, task: Task = None) -> None:
@@ -108,13 +108,14 @@ class Recording(TensorList):
         self.examples = 0  # of `ab.map`
         self.frozen_from = 0  # under no_grad: the first value that was recorded there
         self.caches: dict[bool, dict[Any, Any]] = {False: {}, True: {}}  # which signature a call has: numbers, types
+        self.since = switched[0]  # what `lengths.switched` was when the first of them was noted
         self.set_frozen(frozen)
         self.shared_rows: dict[tuple[Any, bool], int] = {}  # values that shared ones are; whether as constants
         self.signatures: list[Signature] = []
         self.number: dict[Signature, int] = {}
         self.sources: dict[Recording, int] = {}  # earlier recordings whose values are read where they lie, by number
         self.tables: list[tuple[Array, int, Any]] = []  # where values of each source lie, its address, who owns these
-        self.linked: list[int] = []  # of each such value: number of the source, value there, value here
+        # `linked` has of each such value: number of the source, value there, value here.
         self.by_array: list[tuple[int, Recording, int]] = []  # of others with gradient: value here, recording, value
         self.row_types: dict[int, Type] = {}  # types of values from outside, by number of the signature
         self.outside: dict[int, Any] = {}  # values of the recording, not of an example → what they are
@@ -257,14 +258,14 @@ class Recording(TensorList):
 
     def known(self) -> Known:
         """What it knows of the signatures of calls; it needs this no longer when it has become arrays."""
-        return self.caches, self.number.copy(), self.signatures.copy(), self.row_types
+        return self.caches, self.since, self.number.copy(), self.signatures.copy(), self.row_types
 
     def let_go(self) -> None:
         """Drop what is not needed once the recording has become arrays; the lines of its nodes stay."""
         self.drop()
         self.peeked = None
         self.caches, self.cache, self.outside = {}, {}, {}
-        self.sources, self.tables, self.linked, self.by_array, self.shared_rows = {}, [], [], [], {}
+        self.sources, self.tables, self.linked, self.by_array, self.shared_rows = {}, [], self.linked[:0], [], {}
         nothing = np.zeros(0, np.int32)
         for block in self.blocks:
             block.stream = block.ints = block.floats = nothing
@@ -313,7 +314,7 @@ class Waits(Protocol):
         at once."""
 
 
-Known = tuple[dict[bool, dict[Any, Any]], dict[Signature, int], list[Signature], dict[int, Type]]
+Known = tuple[dict[bool, dict[Any, Any]], int, dict[Signature, int], list[Signature], dict[int, Type]]
 """What a recording knows of the signatures of calls, for the next one."""
 
 
@@ -378,7 +379,7 @@ def current_tape() -> Recording:
         tape.forcing = state.forcing
         known, state.known = state.known, None
         if known is not None and state.depth:
-            tape.caches, tape.number, tape.signatures, tape.row_types = known
+            tape.caches, tape.since, tape.number, tape.signatures, tape.row_types = known
             tape.set_frozen(is_frozen())
         if state.frozen_tasks:
             tape.room = GUARDED

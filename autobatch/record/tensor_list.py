@@ -38,7 +38,7 @@ spare = _Spare()
 class _TensorList:
     """The growing lists of a recording, and the tensors of its values.
 
-    stream, places, beyond, codes, ints, floats: see `Recording`
+    stream, places, beyond, codes, ints, floats, linked: see `Recording`
     count: how many values there are
     tensors: that of value k at place k, and more
     room: a node whose first value is not beyond this has tensors
@@ -47,8 +47,8 @@ class _TensorList:
     """
 
     __slots__ = (
-        "beyond", "cache", "codes", "count", "floats", "imports", "ints", "is_aside", "mode", "numbered", "places",
-        "replayed", "room", "serial", "solid", "stream", "tensors", "user_code",
+        "beyond", "cache", "codes", "count", "floats", "imports", "ints", "is_aside", "linked", "mode", "numbered",
+        "places", "replayed", "room", "serial", "solid", "stream", "tensors", "user_code",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -64,6 +64,7 @@ class _TensorList:
         self.beyond: Any = []
         self.ints: Any = []
         self.floats: Any = []
+        self.linked: Any = []
         self.imports: dict[tuple[int, int], int] = {}
         self.user_code: CodeType | None = None
 

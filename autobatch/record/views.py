@@ -13,6 +13,7 @@ from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
 from ..ops.movement import STACK, as_rows, with_extent
 from ..schedule.structures import CONCAT_ROWS, FROM_DATA, KERNEL, LIST, ONE, PER_ELEMENT, TAKE_ROWS, Result, Slot
+from .choice import compiled
 from .links import lift, shared_row, value_number
 from .nodes import write
 from .shared import Shared
@@ -27,6 +28,9 @@ def view_rows(t: RecordedTensor, start: int, step: int, count: int, how: str, ty
 
 
 def _taken(t: RecordedTensor, ints: Sequence[int], how: str, type: Type) -> RecordedTensor:
+    known: RecordedTensor | None = None if compiled is None else compiled.view(t, ints, how, type)
+    if known is not None:
+        return known
     tape: Any = state.tape
     if t._tape is not tape:
         tape = current_tape()

@@ -50,7 +50,7 @@ from ...ops.index import not_in_range
 from ..choice import compiled
 from ..links import local, row_of
 from ..nodes import SCOPE, writing
-from ..tape import state
+from ..tape import current_tape, state
 from ..tensor_list import AHEAD
 from .facts import Fact, can_be_weak, same
 
@@ -429,4 +429,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 if compiled is not None:
-    compiled.install_cells(row_of, epoch, same, state, _out_of_range)
+    compiled.install_cells(current_tape, row_of, epoch, same, state, _out_of_range)

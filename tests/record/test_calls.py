@@ -1,0 +1,171 @@
+"""Functions whose nodes are kept: what they write again is what they would write, and nothing else."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autobatch as ab
+from autobatch import nn
+from autobatch.ops.composite import softmax
+from autobatch.record import calls, choice
+
+pytestmark = pytest.mark.skipif(choice.compiled is None, reason="the compiled recorder was not built or not chosen")
+
+X = np.linspace(-1.0, 2.0, 12).reshape(4, 3)
+
+
+class Counted:
+    """A function as a known call, and how often it was called itself."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.times = 0
+
+        def counting(*args: Any, **named: Any) -> Any:
+            self.times += 1
+            return fn(*args, **named)
+
+        self.call = calls.known_call(counting)
+
+
+def on(fn: Callable[..., Any], *arrays: np.ndarray, **named: Any) -> list[np.ndarray]:
+    """The values of a function on several examples of these arrays, each recorded first."""
+
+    def one(_: int) -> Any:
+        return fn(*(ab.tensor(array) * 1.0 for array in arrays), **named)
+
+    return [np.asarray(y.numpy()) for y in ab.map(one, range(2))]
+
+
+def test_it_is_called_once_for_arguments_of_the_same_kinds() -> None:
+    counted = Counted(lambda x, axis: softmax(x, axis) * 2.0)
+    for _ in range(2):
+        for y in on(counted.call, X, axis=1):
+            np.testing.assert_allclose(y, 2 * np.exp(X) / np.exp(X).sum(axis=1, keepdims=True), rtol=1e-5)
+    assert counted.times == 1
+    on(counted.call, X, axis=0)
+    assert counted.times == 2
+    on(counted.call, X[:, :2], axis=0)
+    assert counted.times == 3
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, True), (1, 1.0), (0.0, -0.0), (1, 2), ("a", "b"), ((1, 2), (2, 1))])
+def test_numbers_and_words_are_kept_apart(first: Any, second: Any) -> None:
+    counted = Counted(lambda x, _: x + x)
+    for argument in (first, second):
+        on(lambda x, argument=argument: counted.call(x, argument), X)
+    assert counted.times >= 2
+
+
+def test_several_nodes_and_results() -> None:
+    def fn(x: ab.Tensor, y: ab.Tensor) -> list[ab.Tensor]:
+        parts = ab.split(x @ y, 2, axis=-1)
+        return [parts[1], parts[0] - 1.0]
+
+    counted = Counted(fn)
+    for _ in range(2):
+        for k, expected in enumerate([(X @ X.T)[:, 2:], (X @ X.T)[:, :2] - 1.0]):
+            for y in on(lambda x, y, k=k: counted.call(x, y)[k], X, X.T):
+                np.testing.assert_allclose(y, expected, rtol=1e-5)
+    assert counted.times == 1
+
+
+def test_one_value_twice_says_nothing_about_two() -> None:
+    counted = Counted(lambda x, y: x - y)
+    assert not on(lambda x: counted.call(x, x), X)[0].any()
+    np.testing.assert_allclose(on(counted.call, X, 2 * X)[0], -X, rtol=1e-6)
+    np.testing.assert_allclose(on(counted.call, 2 * X, X)[0], X, rtol=1e-6)
+
+
+def test_what_is_written_once_for_a_recording_is_not_kept() -> None:
+    rows, table = ab.Parameter(X[0]), ab.constant(X[1])
+    counted = Counted(lambda x: ab.stack([x, rows, table]))
+    for _ in range(2):
+        for y in on(counted.call, X[2]):
+            np.testing.assert_allclose(y, X[[2, 0, 1]], rtol=1e-6)
+
+
+def test_random_draws_are_not_kept() -> None:
+    counted = Counted(lambda x: ab.dropout(x, 0.5, training=True))
+    one, two = on(counted.call, np.ones(64))
+    assert counted.times == 2 and (one != two).any()
+
+
+def test_host_inputs_are_not_kept() -> None:
+    numbers = [1.0, 2.0, 3.0, 4.0]
+    counted = Counted(lambda x: x * np.array([numbers.pop()] * 3))
+    assert [y[0, 0] for y in on(counted.call, X)] == [-4.0, -3.0]
+
+
+def test_shared_values_are_told_apart_and_let_go() -> None:
+    made = [nn.LayerNorm(3) for _ in range(2)]
+    made[1].bias.value = np.ones(3)
+    for layer, expected in zip(made * 2, [0.0, 3.0, 0.0, 3.0], strict=True):
+        np.testing.assert_allclose(on(lambda x, layer=layer: layer(x).sum(axis=1), X)[0], expected, atol=1e-4)
+    gone = [weakref.ref(layer.weight) for layer in made]
+    del made, layer
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
+
+
+def test_under_no_grad_values_with_and_without_gradient_are_told_apart() -> None:
+    w = ab.Parameter(X)
+
+    def fn(_: int) -> ab.Tensor:
+        x = ab.tensor(X) * 1.0
+        y = x * w
+        with ab.no_grad():
+            constant = (x * 2.0).reshape(2, 2, 3)
+            viewed = y.reshape(2, 2, 3)
+        return (constant * 0.0 + viewed).sum() + y.reshape(2, 2, 3).sum()
+
+    for _ in range(2):
+        w.grad = None
+        ab.sum(ab.map(fn, range(3))).backward()
+        assert w.grad is not None
+        np.testing.assert_allclose(w.grad, 3 * X, rtol=1e-5)
+
+
+def test_a_length_that_begins_to_vary_is_learned_again() -> None:
+    counted = Counted(lambda x: ab.softmax(x, axis=0) * 2.0)
+
+    def launches(lengths: list[int]) -> int:
+        arrays = [np.ones((n, 7)) for n in lengths]
+        with ab.profile() as profile:
+            results = ab.map(lambda x: counted.call(ab.tensor(x) * 1.0), arrays)
+            for x, y in zip(arrays, ab.evaluate(results), strict=True):
+                np.testing.assert_allclose(y, 2 * x / len(x), rtol=1e-6)
+        return profile.launches
+
+    launches([3, 4, 3])  # the first length met again, in the recording that has its first form
+    launches([3, 4, 5])
+    assert launches([3, 4, 5, 6]) == launches([4])
+
+
+def test_the_default_dtype_is_told_apart() -> None:
+    counted = Counted(lambda x: ab.mean(ab.gelu(x)))
+    before = on(counted.call, X)[0].dtype
+    ab.set_default_dtype(np.float64)
+    try:
+        assert on(counted.call, X)[0].dtype == np.float64 != before
+    finally:
+        ab.set_default_dtype(np.float32)
+
+
+def test_it_looks_as_it_was_declared() -> None:
+    assert ab.softmax.__name__ == "softmax" and ab.softmax.__doc__ == softmax.__doc__
+
+
+def test_rows_of_a_list_are_looked_up_as_of_an_array() -> None:
+    table = ab.Parameter(X)
+    for index in ([0, 2, -1], [3]):
+        as_list, as_array = (ab.map(lambda i: table[i] * 1.0, [given])[0] for given in (index, np.array(index)))
+        np.testing.assert_array_equal(as_list.numpy(), as_array.numpy())
+    for wrong in ([4], [-5, 0], [1 << 70]):
+        with pytest.raises((IndexError, ab.errors.OpTypeError)):
+            ab.map(lambda i: table[i], [wrong])
