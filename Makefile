@@ -3,6 +3,7 @@
 # make core    the tests that tell one Python from another
 # make deep    all tests, all compiled where they can be, and ten times as many random programs
 # make bench   all benchmarks, beside PyTorch and NumPy by hand; writes a report
+# make docs    build the site in docs/_build/html; its notebooks are run
 # make format  put the sources into the formatter's shape
 # make clean   remove the environment and everything that was generated
 #
@@ -24,7 +25,7 @@ CORE := $(addprefix tests/,base engine map record compile/host/test_lower.py nn/
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX
 
-.PHONY: demo test core deep bench format clean
+.PHONY: demo test core deep bench docs format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-demo
@@ -54,12 +55,15 @@ SOME_RAN = $(BIN)/python -c "import sys, xml.etree.ElementTree as xml; \
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks all --report
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going --jobs auto $(SPHINX_OPTIONS) docs docs/_build/html
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build *.egg-info autobatch/record/compiled.c autobatch/record/compiled.*.so
+	rm -rf build docs/_build docs/reference *.egg-info autobatch/record/compiled.c autobatch/record/compiled.*.so
 	rm -rf $(VENV) .ci/venvs .bench-dynet .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find autobatch tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

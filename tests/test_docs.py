@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import inspect
+import io
 import re
 import runpy
+import textwrap
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import autobatch as ab
 from autobatch.explain.explain import STAGES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "autobatch"
+
+_reference = runpy.run_path(str(DOCS / "reference.py"))
+PARTS, public_names, page_of, markdown = (_reference[n] for n in ("PARTS", "public_names", "page", "markdown"))
 
 
 def test_the_tour_runs_and_shows_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,11 +56,91 @@ def test_the_page_on_the_architecture_names_every_room() -> None:
         assert (PACKAGE / name).exists() or (ROOT / name).exists(), f"docs/architecture.md names {name}, which is gone"
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["README.md", "docs/architecture.md", "docs/cuda.md", "docs/tutorials/own-data.md", "docs/tutorials/overview.md"],
-)
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+PAGES = [page for page in PAGES if not page.startswith("docs/reference/")]
+NOTEBOOKS = [page for page in PAGES if "```{code-cell}" in (ROOT / page).read_text(encoding="utf-8")]
+
+
+def prose(page: Path) -> str:
+    """A page without its code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What links can name in a page: its headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
 def test_links_lead_somewhere(page: str) -> None:
+    for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#([^)]+))?\)", prose(ROOT / page)):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        generated = target == "reference/index.md"
+        assert path.exists() or generated, f"{page} links to {target}"
+        if anchor and path.suffix == ".md":
+            public = {f"{named.module}.{named.name}" for part in PARTS for named in public_names(part)}
+            known = anchors(path) | public
+            assert anchor in known, f"{page} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS)
+def test_code_cells_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NumPy, where nothing is compiled, and with few steps of training; the site is built with all of it."""
+    monkeypatch.syspath_prepend(DOCS)
     text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-        assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+    scope: dict[str, Any] = {"__name__": "page"}
+    with ab.backend("numpy"), contextlib.redirect_stdout(io.StringIO()):
+        for cell in re.finditer(r"^```\{code-cell\}[^\n]*\n((?::[^\n]*\n)*)(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            code = re.sub(r"in range\(\d\d\):$", "in range(2):", cell[2], flags=re.MULTILINE)
+            line = text[: cell.start(2)].count("\n")
+            exec(compile("\n" * line + code, page, "exec"), scope)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    assert {f"autobatch.{name}" for name in ab.__all__ if isinstance(getattr(ab, name), types.ModuleType)} <= set(PARTS)
+    for part in PARTS:
+        text = page_of(part)
+        for named in public_names(part):
+            assert re.search(rf"^`+\{{py:\w+\}} {named.name}(\(|$)", text, re.MULTILINE), f"{part}.{named.name}"
+        assert text.count("{py:") >= len(public_names(part)) > 0
+
+
+def test_docstrings_become_markdown() -> None:
+    doc = """Sums `x` * y, of __all__.
+
+    x: f32[n, d], rows
+    y: data
+
+    Raises `ValueError` for *none*:
+
+        indented <text>
+
+    >>> 1 + 1
+    2
+    """
+    assert markdown(inspect.cleandoc(doc)).split("\n\n") == [
+        r"Sums `x` \* y, of \_\_all\_\_.",
+        "- x: f32\\[n, d\\], rows\n- y: data",
+        r"Raises `ValueError` for \*none\*:",
+        "```text\nindented <text>\n```",
+        "```pycon\n>>> 1 + 1\n2\n```",
+    ]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_public_name_has_a_docstring_with_an_example_that_runs(part: str) -> None:
+    """The examples run as doctests of the module that a name comes from."""
+    for _, name, thing in public_names(part):
+        if inspect.isclass(thing) or inspect.isroutine(thing):
+            assert ">>> " in (inspect.getdoc(thing) or ""), f"{part}.{name} has no example"
+
+
+def test_functions_that_raise_say_so() -> None:
+    """Those whose own lines raise an error; the checks that ops share are described with the ops."""
+    for part in PARTS:
+        for named in public_names(part):
+            if inspect.isfunction(named.thing) and named.name not in ("bmm",):
+                tree = ast.parse(textwrap.dedent(inspect.getsource(named.thing)))
+                raises = any(isinstance(node, ast.Raise) and node.exc is not None for node in ast.walk(tree))
+                assert not raises or re.search("[Rr]aise|Error", inspect.getdoc(named.thing) or ""), named

@@ -29,6 +29,12 @@ class AutobatchError(Exception):
     """Base of all errors that the library raises because of what it was given.
 
     Its traceback ends at the user's line; with `AUTOBATCH_TRACEBACK=full` in the environment it shows the library, too.
+
+    >>> try:
+    ...     ab.ones(2) + ab.ones(3)
+    ... except ab.AutobatchError as error:
+    ...     print(type(error).__name__)
+    OpTypeError
     """
 
     def __init__(self, *arguments: object) -> None:
@@ -37,46 +43,123 @@ class AutobatchError(Exception):
 
 
 class OpTypeError(AutobatchError, TypeError, ValueError):
-    """Shapes, dtypes or ranks that an op does not take."""
+    """Shapes, dtypes or ranks that an op does not take.
+
+    Repair: what the last line of the message says.
+
+    >>> w = ab.ones((4, 2))
+    >>> ab.ones(2) @ w
+    Traceback (most recent call last):
+    autobatch.errors.OpTypeError: matmul: inner sizes differ...
+    >>> (ab.ones(2) @ w.T).shape
+    (4,)
+    """
 
 
 class OpIndexError(AutobatchError, IndexError):
-    """An index outside its axis or table."""
+    """An index outside its axis or table.
+
+    Repair: a vocabulary has a number for what it does not know; make the table one row larger.
+
+    >>> nn.Embedding(3, 2)[3]
+    Traceback (most recent call last):
+    autobatch.errors.OpIndexError: ...
+    """
 
     node = -1
     """The node that met it, where the one-by-one loop did."""
 
 
 class CellError(AutobatchError, TypeError):
-    """Something that is not possible while a cell is traced, such as forcing a value or branching on one."""
+    """Something that is not possible while a cell is traced, such as forcing a value or branching on one.
+
+    Repair: name the number in `@ab.cell(static=...)`, decide with `ab.where`, or leave the decorator away.
+
+    >>> @ab.cell
+    ... def positive(x):
+    ...     return x if x.sum() > 0 else -x
+    >>> positive(ab.ones(2))
+    Traceback (most recent call last):
+    autobatch.errors.CellError: ...
+    >>> @ab.cell
+    ... def positive(x):
+    ...     return ab.where(x.sum() > 0, x, -x)
+    >>> positive(ab.ones(2)).tolist()
+    [1.0, 1.0]
+    """
 
 
 class RecordingError(AutobatchError, RuntimeError):
-    """A tensor or recording used after it ended, from another thread, or with changed parameters."""
+    """A tensor or recording used after it ended, from another thread, or with changed parameters.
+
+    Repair: force it before, return it from `ab.map`, or go on with `x.detach()`.
+
+    >>> w = ab.Parameter([1.0])
+    >>> loss = (w * ab.tensor([2.0])).sum()
+    >>> loss.backward()
+    >>> (loss * 2.0).numpy()
+    Traceback (most recent call last):
+    autobatch.errors.RecordingError: ...
+    >>> float(loss.detach() * 2.0)
+    4.0
+    """
 
 
 class NonFiniteError(AutobatchError, FloatingPointError):
-    """The first NaN or infinity under `autobatch.check_finite`."""
+    """The first NaN or infinity under `autobatch.check_finite`.
+
+    >>> with ab.check_finite():
+    ...     float(ab.log(ab.tensor(-1.0)))
+    Traceback (most recent call last):
+    autobatch.errors.NonFiniteError: ...
+    """
 
 
 class BackendError(AutobatchError, RuntimeError):
-    """A backend that is unknown, missing, or not where the operands live."""
+    """A backend that is unknown, missing, or not where the operands live.
+
+    >>> ab.set_backend("abacus")
+    Traceback (most recent call last):
+    autobatch.errors.BackendError: ...
+    """
 
 
 class DeviceMemoryError(AutobatchError, MemoryError):
-    """A device is out of memory for a recording; its memory is released, and smaller recordings still run."""
+    """A device is out of memory for a recording; its memory is released, and smaller recordings still run.
+
+    Repair: smaller minibatches, or `ab.map(..., at_once=n)`.
+
+    >>> issubclass(ab.errors.DeviceMemoryError, MemoryError)
+    True
+    """
 
 
 class MissingExtraError(AutobatchError, ImportError):
-    """An optional package is needed; the message names the extra that brings it."""
+    """An optional package is needed; the message names the extra that brings it.
+
+    >>> issubclass(ab.errors.MissingExtraError, ImportError)
+    True
+    """
 
 
 class CacheWarning(UserWarning):
-    """The kernel cache on disk cannot be used as it is; what is compiled is right, but it may be compiled again."""
+    """The kernel cache on disk cannot be used as it is; what is compiled is right, but it may be compiled again.
+
+    >>> import warnings
+    >>> warnings.filterwarnings("ignore", category=ab.errors.CacheWarning)
+    >>> warnings.filters.pop(0)[0]
+    'ignore'
+    """
 
 
 class CompilerBug(Exception):
-    """A bug of the library: an invariant between two stages is violated."""
+    """A bug of the library: an invariant between two stages is violated.
+
+    Please report it, with the message. `batched=False` and `ab.set_backend("numpy")` are ways around most.
+
+    >>> issubclass(ab.errors.CompilerBug, ab.AutobatchError)
+    False
+    """
 
 
 def message(what: str, *, expected: str = "", got: str = "", where: str = "", repair: str = "") -> str:

@@ -1,9 +1,15 @@
-"""Which asyncio task runs: each has a recording of its own."""
+"""Which asyncio task runs: each has a recording of its own.
+
+A notebook runs each cell in another task; its cells are code outside of any, so that one goes on with what another has
+recorded.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import weakref
+from types import CodeType
 from typing import Any
 
 Task = weakref.ref[Any] | None
@@ -17,4 +23,17 @@ def current_task() -> Task:
         return None
     loop = asyncio._get_running_loop()
     task = None if loop is None else asyncio.current_task(loop)
-    return None if task is None else weakref.ref(task)
+    if task is None or _is_notebook[getattr(task.get_coro(), "cr_code", None)]:
+        return None
+    return weakref.ref(task)
+
+
+class _IsNotebook(dict[CodeType | None, bool]):
+    def __missing__(self, code: CodeType | None) -> bool:
+        file = "" if code is None else code.co_filename
+        self[code] = found = re.search(r"[/\\](ipykernel|IPython)[/\\]", file) is not None
+        return found
+
+
+_is_notebook = _IsNotebook()
+"""Whether what a task runs, by its code, is the loop that runs a notebook's cells."""

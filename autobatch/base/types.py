@@ -192,6 +192,8 @@ def default_dtype() -> np.dtype[Any]:
 def set_default_dtype(dtype: Any) -> None:
     """Set the default floating dtype of this thread, float32 or float64.
 
+    Raises `OpTypeError` for any other.
+
     >>> ab.set_default_dtype("float64"); ab.zeros(2).dtype
     dtype('float64')
     >>> ab.set_default_dtype("float32")

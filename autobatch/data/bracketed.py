@@ -62,7 +62,11 @@ def _same_error(message: str, source: str, line: int, column: int) -> TreeFormat
 
 
 def class_label(text: str) -> int:
-    """The label of a tree as the number of a class: digits only. ValueError for any other text."""
+    """The label of a tree as the number of a class: digits only. ValueError for any other text.
+
+    >>> class_label("3")
+    3
+    """
     if not (text.isascii() and text.isdigit()):
         raise ValueError("a class label is written in digits, as in (3 (2 good) (2 film))")
     return int(text)

@@ -52,7 +52,11 @@ def read_columns(
 
 class ConlluToken(NamedTuple):
     """A word of CoNLL-U, with the names of its columns; `id` and `head` are numbers, head 0 is the root. An empty
-    column, written `_`, is an empty string, as head -1."""
+    column, written `_`, is an empty string, as head -1.
+
+    >>> ab.data.ConlluToken(1, "Cats", "cat", "NOUN", "", "", 2, "nsubj", "", "").head
+    2
+    """
 
     id: int
     form: str
@@ -73,6 +77,10 @@ class ConlluSentence:
     Attributes:
         tokens: its words, numbered from 1 in this order.
         metadata: what stands in its comments as `name = value`, such as `text`.
+
+    >>> token = ab.data.ConlluToken(1, "Go", "go", "VERB", "", "", 0, "root", "", "")
+    >>> ab.data.ConlluSentence((token,), {"text": "Go"}).tokens[0].form
+    'Go'
     """
 
     tokens: tuple[ConlluToken, ...]

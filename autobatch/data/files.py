@@ -21,6 +21,9 @@ class DataFormatError(AutobatchError, ValueError):
     Attributes:
         source: name of the file.
         line: where, counted from 1.
+
+    >>> issubclass(ab.data.DataFormatError, ValueError)
+    True
     """
 
     def __init__(self, reader: str, source: str, line: int, expected: str, got: str, repair: str = "") -> None:

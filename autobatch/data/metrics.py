@@ -42,6 +42,8 @@ def f1_score(y_true: Iterable[Any], y_pred: Iterable[Any], average: str = "binar
         average: "binary", of the label `pos_label`; or of all labels, "micro", all counted together, "macro", their
             mean, "weighted", their mean by frequency.
 
+    Raises ValueError for another average, and where labels differ in number or there are none.
+
     >>> f1_score([1, 0, 1, 1], [1, 1, 0, 1])
     0.6666666666666666
     >>> round(f1_score("NVND", "NNND", average="macro"), 3)
@@ -95,6 +97,8 @@ def span_f1_score(y_true: Iterable[Sequence[str]], y_pred: Iterable[Sequence[str
     Arguments:
         y_true, y_pred: for each sentence its tags; see `spans`.
 
+    Raises ValueError where sentences, or their tags, differ in number.
+
     >>> span_f1_score([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "O", "O", "B-LOC"]])
     0.5
     """
@@ -115,6 +119,8 @@ def perplexity(losses: Iterable[float], n_words: int | None = None) -> float:
     Arguments:
         losses: negative log-likelihoods, in nats: of each word, or of sentences with `n_words` words altogether.
 
+    Raises ValueError where there are no words.
+
     >>> round(perplexity([math.log(4), math.log(16)]), 6)
     8.0
     """
@@ -127,7 +133,11 @@ def perplexity(losses: Iterable[float], n_words: int | None = None) -> float:
 
 
 class AttachmentScores(NamedTuple):
-    """Shares of words with the right head: `uas`; with the right head and relation: `las`."""
+    """Shares of words with the right head: `uas`; with the right head and relation: `las`.
+
+    >>> attachment_scores([2, 0], ["nsubj", "root"], [2, 0], ["obj", "root"]).las
+    0.5
+    """
 
     uas: float
     las: float
@@ -140,6 +150,8 @@ def attachment_scores(
 
     Arguments:
         heads_true, …: of each word of all sentences. Leave words out, such as punctuation, that are not to count.
+
+    Raises ValueError where they differ in number, or there are none.
 
     >>> attachment_scores([2, 0, 2], ["nsubj", "root", "obj"], [2, 0, 1], ["obj", "root", "obj"])
     AttachmentScores(uas=0.6666666666666666, las=0.3333333333333333)
@@ -156,6 +168,8 @@ def attachment_scores(
 
 def root_mean_squared_error(y_true: Any, y_pred: Any) -> float:
     """√ of the mean squared difference of two arrays of the same shape, in float64.
+
+    Raises ValueError for shapes that differ, and empty ones.
 
     >>> root_mean_squared_error([1.0, 2.0], [1.0, 4.0])
     1.4142135623730951

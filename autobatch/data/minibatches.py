@@ -29,6 +29,10 @@ class Minibatches(Generic[Example]):
 
     Attributes:
         epoch: number of the epoch that the next iteration starts, from 0; may be set.
+
+    >>> batches = ab.data.minibatches([1, 2, 3, 4, 5], batch_size=2)
+    >>> len(batches), list(batches)
+    (3, [[1, 2], [3, 4], [5]])
     """
 
     def __init__(

@@ -80,6 +80,10 @@ class SyntaxTreeTask:
         vocabulary: the words of the training trees.
         types: names of the node types.
         type_of_word: for each number of a word that of its type.
+
+    >>> task = ab.data.SyntaxTreeTask(("ast",), [], [], ab.data.Vocabulary("a"), ("Name",), (0,))
+    >>> task.modules
+    ('ast',)
     """
 
     modules: tuple[str, ...]

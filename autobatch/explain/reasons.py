@@ -188,7 +188,7 @@ def _count_group(r: Inspected, op: str, members: Sequence[int], count: Any) -> N
             nearest = r.signatures[order[others.index(closest)]]
             example = ", ".join(values for _, values in closest if values)
             of_length = _differ_in_length(nearest, r.signatures[s])
-            count(op, " and ".join(what for what, _ in closest), saved, example, of_length)
+            count(op, " and ".join(dict.fromkeys(what for what, _ in closest)), saved, example, of_length)
     count(op, DEPENDS, chain - 1)
     count(op, NOT_READY, total - sum(chains.values()))
 

@@ -40,22 +40,45 @@ def uniform_by_width(shape: tuple[int, ...], width: int) -> Parameter:
 
     For a weight of shape (n, width) this is "Kaiming uniform" with a = √5 (He et al., "Delving deep into rectifiers",
     2015): bound √(6 / ((1 + a²) width)).
+
+    >>> from autobatch.nn import init
+    >>> p = init.uniform_by_width((3, 4), 4)
+    >>> bool((abs(p.value) <= 0.5).all())
+    True
     """
     return uniform(shape, 1 / math.sqrt(width) if width > 0 else 0.0)
 
 
 def normal(shape: tuple[int, ...], deviation: float = 1.0) -> Parameter:
-    """Parameter drawn from the normal distribution of mean 0 and the given standard deviation."""
+    """Parameter drawn from the normal distribution of mean 0 and the given standard deviation.
+
+    >>> from autobatch.nn import init
+    >>> p = init.normal((3, 4), 0.1)
+    >>> p.shape
+    (3, 4)
+    """
     return Parameter(initial_generator().normal(0.0, deviation, shape))
 
 
 def zeros(shape: tuple[int, ...]) -> Parameter:
-    """Parameter of zeros."""
+    """Parameter of zeros.
+
+    >>> from autobatch.nn import init
+    >>> p = init.zeros((2,))
+    >>> p.value
+    array([0., 0.], dtype=float32)
+    """
     return Parameter(np.zeros(shape))
 
 
 def ones(shape: tuple[int, ...]) -> Parameter:
-    """Parameter of ones."""
+    """Parameter of ones.
+
+    >>> from autobatch.nn import init
+    >>> p = init.ones((2,))
+    >>> p.value
+    array([1., 1.], dtype=float32)
+    """
     return Parameter(np.ones(shape))
 
 
@@ -67,12 +90,23 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0) -> T:
 
     Arguments:
         tensor: a parameter or a buffer, of any shape; so in all functions of this kind, which return it.
+
+    >>> from autobatch.nn import init
+    >>> p = init.uniform_(ab.Parameter(np.zeros(4)), 1.0, 2.0)
+    >>> bool(((p.value >= 1) & (p.value <= 2)).all())
+    True
     """
     return _filled("uniform_", tensor, lambda shape: initial_generator().uniform(a, b, shape))
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
-    """Fill with draws from N(mean, std²)."""
+    """Fill with draws from N(mean, std²).
+
+    >>> from autobatch.nn import init
+    >>> p = init.normal_(ab.Parameter(np.zeros(4)), std=0.0)
+    >>> p.value
+    array([0., 0., 0., 0.], dtype=float32)
+    """
     return _filled("normal_", tensor, lambda shape: initial_generator().normal(mean, std, shape))
 
 
@@ -104,12 +138,24 @@ def constant_(tensor: T, val: float) -> T:
 
 
 def ones_(tensor: T) -> T:
-    """Fill with ones."""
+    """Fill with ones.
+
+    >>> from autobatch.nn import init
+    >>> p = init.ones_(ab.Parameter([0.5, 2.0]))
+    >>> p.value
+    array([1., 1.], dtype=float32)
+    """
     return constant_(tensor, 1.0)
 
 
 def zeros_(tensor: T) -> T:
-    """Fill with zeros."""
+    """Fill with zeros.
+
+    >>> from autobatch.nn import init
+    >>> p = init.zeros_(ab.Parameter([0.5, 2.0]))
+    >>> p.value
+    array([0., 0.], dtype=float32)
+    """
     return constant_(tensor, 0.0)
 
 
@@ -142,7 +188,13 @@ def xavier_uniform_(tensor: T, gain: float = 1.0) -> T:
 
 
 def xavier_normal_(tensor: T, gain: float = 1.0) -> T:
-    """Fill with draws from N(0, 2 gain² / (fan_in + fan_out)); as `xavier_uniform_`."""
+    """Fill with draws from N(0, 2 gain² / (fan_in + fan_out)); as `xavier_uniform_`.
+
+    >>> from autobatch.nn import init
+    >>> p = init.xavier_normal_(ab.Parameter(np.zeros((4, 2))))
+    >>> bool(p.value.any())
+    True
+    """
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(_fans("xavier_normal_", tensor))))
 
 
@@ -165,12 +217,24 @@ def kaiming_uniform_(tensor: T, a: float = 0.0, mode: str = "fan_in", nonlineari
 
 
 def kaiming_normal_(tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> T:
-    """Fill with draws from N(0, gain² / fan); as `kaiming_uniform_`."""
+    """Fill with draws from N(0, gain² / fan); as `kaiming_uniform_`.
+
+    >>> from autobatch.nn import init
+    >>> p = init.kaiming_normal_(ab.Parameter(np.zeros((4, 2))), nonlinearity="relu")
+    >>> bool(p.value.any())
+    True
+    """
     return normal_(tensor, 0.0, _he("kaiming_normal_", tensor, a, mode, nonlinearity))
 
 
 def lecun_normal_(tensor: T) -> T:
-    """Fill with draws from N(0, 1 / fan_in), normal/√n (LeCun et al., "Efficient backprop", 1998, eq. 16)."""
+    """Fill with draws from N(0, 1 / fan_in), normal/√n (LeCun et al., "Efficient backprop", 1998, eq. 16).
+
+    >>> from autobatch.nn import init
+    >>> p = init.lecun_normal_(ab.Parameter(np.zeros((4, 2))))
+    >>> bool(p.value.any())
+    True
+    """
     return kaiming_normal_(tensor, nonlinearity="linear")
 
 
@@ -224,6 +288,8 @@ def sparse_(tensor: T, sparsity: float, std: float = 0.01) -> T:
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """By what a nonlinearity has to be made up for: 1 for "linear", "sigmoid" and convolutions, 5/3 for "tanh", √2 for
     "relu", √(2 / (1 + param²)) for "leaky_relu" (param 0.01 unless given), 3/4 for "selu", as in PyTorch.
+
+    Raises ValueError for any other name.
 
     >>> from autobatch.nn import init
     >>> init.calculate_gain("leaky_relu", 1.0)

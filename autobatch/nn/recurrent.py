@@ -240,6 +240,11 @@ class Stack(NamedTuple):
     """A stack with the state of an LSTM that has read what is on it; it never changes.
 
     h, c: f[H]; below: the stack without its top, None for an empty one.
+
+    >>> layer = nn.StackLSTM(3, 5)
+    >>> stack = layer.push(layer.empty(), ab.ones(3))
+    >>> stack.h.shape, stack.below.below
+    ((5,), None)
     """
 
     h: ab.Tensor

@@ -128,6 +128,13 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
 
     Raises FileNotFoundError, or another OSError, where the file cannot be read, and ValueError where it is no complete
     safetensors file or holds a dtype that NumPy lacks.
+
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "arrays.safetensors")
+    ...     ab.save(path, {"x": np.ones(2, np.float32)})
+    ...     ab.load(path)["x"]
+    array([1., 1.], dtype=float32)
     """
     with open(path, "rb") as file:
         data = file.read()

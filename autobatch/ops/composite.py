@@ -198,6 +198,8 @@ def layer_norm(x: TensorLike, weight: TensorLike, bias: TensorLike, eps: float =
     The variance is the mean squared deviation, divided by n (Ba, Kiros & Hinton, "Layer normalization", 2016, eq. 3).
     `weight: f[n]` and `bias: f[n]`.
 
+    Raises `OpTypeError` where there is no last axis, or it is empty.
+
     >>> ab.layer_norm(ab.tensor([3.0, 5.0]), ab.ones(2), ab.zeros(2)).numpy().round(3)
     array([-1.,  1.], dtype=float32)
     """

@@ -129,6 +129,8 @@ def kron(a: TensorLike, b: TensorLike) -> Tensor:
 def bmm(a: TensorLike, b: TensorLike) -> Tensor:
     """Products of as many pairs of matrices: `a: f[n, i, j]`, `b: f[n, j, k]` → f[n, i, k].
 
+    Raises `OpTypeError` for other shapes.
+
     >>> ab.bmm(ab.ones((2, 1, 3)), ab.ones((2, 3, 1))).tolist()
     [[[3.0]], [[3.0]]]
     """
@@ -221,6 +223,8 @@ def cosine_similarity(x1: TensorLike, x2: TensorLike, axis: int = -1, eps: float
 
 def cdist(x1: TensorLike, x2: TensorLike, p: float = 2.0) -> Tensor:
     """The `p`-norms of all differences of a row of `x1: f[n, d]` and one of `x2: f[m, d]`: f[n, m].
+
+    Raises `OpTypeError` for other shapes.
 
     >>> ab.cdist(ab.tensor([[0.0, 0.0]]), ab.tensor([[3.0, 4.0]])).tolist()
     [[5.0]]

@@ -128,6 +128,8 @@ TRANSPOSE = declare(
 def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     """The axes in another order; reversed where none is given.
 
+    Raises `OpTypeError` unless `axes` names each axis once.
+
     >>> ab.transpose(ab.zeros((2, 3))).shape
     (3, 2)
     """

@@ -34,6 +34,8 @@ def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> 
         params: parameters with their gradients, or a single one; one listed twice counts once.
         max_norm: the bound, not negative.
 
+    Raises ValueError for a negative bound, `BackendError` where gradients lie in two places.
+
     >>> w = ab.Parameter([3.0, 4.0])
     >>> ab.sum(w * w / 2).backward()
     >>> optim.clip_grad_norm([w], max_norm=1.0)
@@ -61,6 +63,8 @@ def clip_grad_value(params: Parameter | Iterable[Parameter], clip_value: float) 
     Arguments:
         params: parameters with their gradients, or a single one.
         clip_value: the bound, not negative.
+
+    Raises ValueError for a negative bound.
 
     >>> w = ab.Parameter([3.0, -4.0, 0.5])
     >>> ab.sum(w * w / 2).backward()

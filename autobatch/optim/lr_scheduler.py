@@ -48,6 +48,12 @@ class LRScheduler(ABC):
     Attributes:
         last_epoch: number of steps so far.
         base_lrs: learning rate that each group started from.
+
+    >>> class Halved(optim.lr_scheduler.LRScheduler):
+    ...     def lr_at(self, step, base_lr):
+    ...         return base_lr / (1 + step)
+    >>> Halved(optim.SGD([ab.Parameter([1.0])], lr=1.0)).lr_at(1, 1.0)
+    0.5
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -123,10 +129,7 @@ class StepLR(LRScheduler):
     """base_lr · gamma^⌊step / step_size⌋.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
-    >>> schedule = optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
-    >>> for _ in range(4):
-    ...     schedule.step()
-    >>> optimizer.lr
+    >>> optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5).lr_at(4, 1.0)
     0.25
     """
 
@@ -139,7 +142,12 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """base_lr · gamma^(milestones reached)."""
+    """base_lr · gamma^(milestones reached).
+
+    >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
+    >>> round(optim.lr_scheduler.MultiStepLR(optimizer, milestones=[1, 3], gamma=0.5).lr_at(3, 1.0), 4)
+    0.25
+    """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones, self.gamma = sorted(milestones), gamma
@@ -150,7 +158,12 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """base_lr · factor for `total_iters` steps, then base_lr."""
+    """base_lr · factor for `total_iters` steps, then base_lr.
+
+    >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
+    >>> round(optim.lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=2).lr_at(1, 1.0), 4)
+    0.5
+    """
 
     def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5) -> None:
         self.factor, self.total_iters = factor, total_iters
@@ -183,7 +196,12 @@ class LinearLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """base_lr · gamma^step."""
+    """base_lr · gamma^step.
+
+    >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
+    >>> round(optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5).lr_at(2, 1.0), 4)
+    0.25
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         self.gamma = gamma
@@ -194,7 +212,12 @@ class ExponentialLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """base_lr · (1 − step / total_iters)^power, and 0 from then on."""
+    """base_lr · (1 − step / total_iters)^power, and 0 from then on.
+
+    >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
+    >>> round(optim.lr_scheduler.PolynomialLR(optimizer, total_iters=4, power=2.0).lr_at(2, 1.0), 4)
+    0.25
+    """
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0) -> None:
         self.total_iters, self.power = _at_least("PolynomialLR: total_iters", total_iters, 1), power
@@ -206,7 +229,12 @@ class PolynomialLR(LRScheduler):
 
 class CosineAnnealingLR(LRScheduler):
     """From base_lr to `eta_min` in `T_max` steps, by half a period of the cosine, and back in as many (Loshchilov &
-    Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017, eq. 5)."""
+    Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017, eq. 5).
+
+    >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
+    >>> round(optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4).lr_at(2, 1.0), 4)
+    0.5
+    """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self.T_max, self.eta_min = _at_least("CosineAnnealingLR: T_max", T_max, 1), eta_min
@@ -217,7 +245,12 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """The same, but at base_lr again after `T_0` steps, then after `T_mult` times as many, and so on (SGDR, eq. 5)."""
+    """The same, but at base_lr again after `T_0` steps, then after `T_mult` times as many, and so on (SGDR, eq. 5).
+
+    >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
+    >>> round(optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=2).lr_at(2, 1.0), 4)
+    1.0
+    """
 
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> None:
         self.T_0 = _at_least("CosineAnnealingWarmRestarts: T_0", T_0, 1)
@@ -294,6 +327,10 @@ class OneCycleLR(LRScheduler):
         three_phase: whether the way down is first as long as the way up, to max_lr / div_factor.
 
     Raises ValueError for a step after the last.
+
+    >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0, momentum=0.9)
+    >>> round(optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=10).lr_at(2, 1.0), 4)
+    1.0
     """
 
     def __init__(

@@ -21,6 +21,8 @@ def pad(x: TensorLike, pad_width: Padding, constant_values: float = 0.0) -> Tens
 
     `pad_width` is how many numbers stand before and after: a pair for each axis, one pair, or one integer.
 
+    Raises `OpTypeError` for a `pad_width` of another form, or negative.
+
     >>> ab.pad(ab.ones((1, 2)), ((1, 0), (0, 1))).numpy()
     array([[0., 0., 0.],
            [1., 1., 0.]], dtype=float32)

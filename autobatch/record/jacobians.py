@@ -99,6 +99,8 @@ def jacobian(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: 
     module it is a dict by names of parameters. One walk backwards for each element of the result; all of these run
     together. As `jax.jacobian`.
 
+    Raises `OpTypeError` where a result is no floating tensor.
+
     >>> ab.jacobian(lambda x: x ** 2)(ab.tensor([1.0, 2.0])).tolist()
     [[2.0, 0.0], [0.0, 4.0]]
     """

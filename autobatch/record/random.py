@@ -110,6 +110,12 @@ def set_random_state(saved: Mapping[str, Any]) -> None:
         saved: what `random_state` gave, its arrays as such, as lists or as numbers.
 
     Raises ValueError where it is none, and changes nothing then; `RecordingError` inside `ab.map`.
+
+    >>> before = ab.random_state()
+    >>> a = ab.normal(2).tolist()
+    >>> ab.set_random_state(before)
+    >>> ab.normal(2).tolist() == a
+    True
     """
     refuse_inside("set_random_state", _OUTSIDE)
     try:
@@ -213,6 +219,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool | None = None) -> Tensor:
 
     Does nothing in evaluation mode: that of the module whose method, cell or `forward` is running, else training;
     `training` decides where it is given.
+
+    Raises `OpTypeError` for a probability outside [0, 1].
 
     >>> sorted(set(ab.dropout(ab.ones(100), 0.5).numpy().tolist()))
     [0.0, 2.0]

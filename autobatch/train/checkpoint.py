@@ -106,6 +106,13 @@ def settings_of(path: Path_) -> dict[str, Any]:
     """The settings that a `Checkpoint` or `save_model` kept; empty where there are none.
 
     Raises OSError where the file cannot be read, and ValueError where it is no safetensors file.
+
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     ab.train.save_model(path, nn.Linear(1, 1), {"dim": 1})
+    ...     ab.train.settings_of(path)
+    {'dim': 1}
     """
     found: dict[str, Any] = json.loads(metadata(path).get("settings", "{}"))
     return found
@@ -128,5 +135,13 @@ def load_model(path: Path_, model: nn.Module) -> nn.Module:
 
 
 def save_model(path: Path_, model: nn.Module, settings: Mapping[str, Any] | None = None) -> None:
-    """Write the parameters of a model, under PyTorch's names, with settings as JSON in the header of the file."""
+    """Write the parameters of a model, under PyTorch's names, with settings as JSON in the header of the file.
+
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     ab.train.save_model(path, nn.Linear(1, 1), {"dim": 1})
+    ...     ab.train.settings_of(path)
+    {'dim': 1}
+    """
     ab.save(path, model, {"settings": json.dumps(dict(settings or {}))})

@@ -109,6 +109,9 @@ class TensorBoard(Callback):
         folder: to be shown by `tensorboard --logdir FOLDER`.
 
     Raises MissingExtraError where it is not installed.
+
+    >>> issubclass(ab.train.TensorBoard, ab.train.Callback)
+    True
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

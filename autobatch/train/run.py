@@ -28,6 +28,14 @@ class Run:
         seconds: spent in it.
         stop: set it to end training: after this minibatch, if set in `on_step`, after this epoch, if set in `on_epoch`.
         interrupted: whether Ctrl-C was pressed.
+
+    >>> model = nn.Linear(1, 1)
+    >>> batches = ab.data.minibatches([1.0, 2.0], batch_size=2)
+    >>> optimizer = optim.SGD(model.parameters(), lr=0.01)
+    >>> loss = lambda x: ab.squared_error(model(ab.tensor([x])), ab.tensor([x]))
+    >>> run = ab.train.fit(model, batches, optimizer, epochs=2, callbacks=[], loss=loss)
+    >>> [record["epoch"] for record in run.history]
+    [1, 2]
     """
 
     def __init__(

@@ -345,3 +345,20 @@ def test_a_map_with_coroutines_outside_of_it() -> None:
 
     for results in Turns(program, program).run():
         assert len(results) == 3
+
+
+def test_cells_of_a_notebook_are_one_recording() -> None:
+    """Each runs in a task of its own, whose coroutine is of ipykernel."""
+    scope: dict[str, Any] = {}
+    code = "async def shell_main(cell):\n    return cell()\n"
+    exec(compile(code, "/somewhere/ipykernel/kernelbase.py", "exec"), scope)
+    w = ab.Parameter([1.0, 2.0])
+
+    async def kernel() -> None:
+        x = await asyncio.create_task(scope["shell_main"](lambda: ab.tensor([1.0, 2.0]) * w))
+        loss = await asyncio.create_task(scope["shell_main"](lambda: x.sum()))
+        assert ab.explain(loss).startswith("2 launches of 2 nodes")
+        await asyncio.create_task(scope["shell_main"](loss.backward))
+
+    asyncio.run(kernel())
+    assert np.asarray(w.grad).tolist() == [1.0, 2.0]

@@ -139,6 +139,8 @@ def set_num_threads(n: int) -> None:
 
     Results do not depend on it, to the last bit. The default is OMP_NUM_THREADS, or as many as there are cores.
 
+    Raises ValueError unless `n` is an integer from 1 on.
+
     >>> before = ab.get_num_threads()
     >>> ab.set_num_threads(1)
     >>> ab.get_num_threads()
@@ -151,5 +153,9 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads large products, loops and updates may use."""
+    """How many threads large products, loops and updates may use.
+
+    >>> ab.get_num_threads() >= 1
+    True
+    """
     return _team[0].size
