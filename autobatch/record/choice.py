@@ -12,6 +12,9 @@ from typing import Any
 
 from ..base.errors import BackendError, message
 
+INTERFACE = 2
+"""What the compiled recorder has, too, where it and the Python around it expect the same of each other."""
+
 
 def choose() -> Any:
     """The module of the compiled recorder where it is to run; else None."""
@@ -23,7 +26,10 @@ def choose() -> Any:
     reason = "this Python has no global interpreter lock"
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         try:
-            return importlib.import_module(".compiled", __package__)
+            built = importlib.import_module(".compiled", __package__)
+            if getattr(built, "INTERFACE", None) == INTERFACE:
+                return built
+            reason = "it was built from other sources; python setup.py build_ext --inplace builds it anew"
         except ImportError as error:
             reason = str(error)
     if wanted == "compiled":

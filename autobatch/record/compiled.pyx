@@ -53,6 +53,9 @@ cdef extern from "Python.h":
     int Py_REFCNT(PyObject *x)
     PyTypeObject *Py_TYPE(object x)
 
+INTERFACE = 2
+"""As in `record/choice.py`: another number where the Python around this module expects other functions of it."""
+
 WRITING = math.inf
 """The count of a recording in which a node is being written: it was interrupted if anyone else sees it."""
 

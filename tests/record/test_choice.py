@@ -34,6 +34,16 @@ def test_a_wrong_name_says_what_is_possible(monkeypatch: pytest.MonkeyPatch) -> 
         choice.choose()
 
 
+def test_one_built_from_other_sources_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AUTOBATCH_RECORDER", raising=False)
+    monkeypatch.setattr(importlib, "import_module", lambda *_: object())
+    assert choice.choose() is None
+    monkeypatch.setenv("AUTOBATCH_RECORDER", "compiled")
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        with pytest.raises(BackendError, match="built from other sources"):
+            choice.choose()
+
+
 def test_where_it_was_not_built_the_one_in_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any) -> None:
         raise ImportError("No module named 'autobatch.record.compiled'")
