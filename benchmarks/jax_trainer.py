@@ -114,7 +114,7 @@ def _adam(n_steps: Any, w: Any, m: Any, v: Any, g: Any) -> tuple[Any, Any, Any]:
     return w - rate * m / (jnp.sqrt(v / (1.0 - BETA2**n_steps)) + EPSILON), m, v
 
 
-def distinct_rows(words: np.ndarray, n_rows: int, multiple: int = 256) -> tuple[np.ndarray, np.ndarray]:
+def distinct_rows(words: np.ndarray, n_rows: int, multiple: int = 1024) -> tuple[np.ndarray, np.ndarray]:
     """The different ones among words, padded by a row that the table has not; and the place there of each word.
 
     >>> [x.tolist() for x in distinct_rows(np.array([5, 2, 5]), 9, multiple=4)]

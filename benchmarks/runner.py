@@ -126,6 +126,9 @@ def run_cell(workload: Workload, examples: list[Any], dim: int, batch: int, opti
     trainers, missing, unmade = make_trainers({n: f for n, f in factories.items() if n not in skipped}, workload, dim)
     skipped |= missing
 
+    for trainer in trainers.values():
+        if hasattr(trainer, "prepare"):
+            trainer.prepare(batches)
     programs = [trainer_program(name, trainer, batches) for name, trainer in trainers.items()]
     running = measure.warm_up(programs, seconds)
     failed = unmade | {program.name: program.failure for program in programs if program.failure}

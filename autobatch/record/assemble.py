@@ -85,7 +85,8 @@ def _parse(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Fill in what `nodes_of` gives; how many slots and arguments there are."""
     n_nodes = sig.size
-    at = slots = n_args = values = ints = floats = 0
+    at = slots = n_args = values = floats = 0
+    ints = np.int64(0)  # of a plain 0 Numba would compile `n_listed` once more
     for node in range(n_nodes):
         s = stream[at]
         at += 1

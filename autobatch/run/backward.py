@@ -342,7 +342,7 @@ def gradient_needed(sig, slot_of, arg_of, args, value_of, trainable, frozen, lin
     return needs
 
 
-@njit
+@njit(early="2xuint8:1 2xint32:1")
 def _wanted(needs, leads, nodes, launch_of):  # type: ignore[no-untyped-def]
     wanted = np.zeros(launch_of.size - 1, np.bool_)
     is_mixed = False

@@ -200,7 +200,7 @@ def rows_of(run: Run, recorded: Array) -> Rows:
     return Rows(*found)
 
 
-@njit
+@njit(early="int64:1 8xint32:1")
 def _rows_of(values, number, value_of, sig, result_of, result_pool, start, count, scattered):  # type: ignore[no-untyped-def]
     n = values.size
     pool = np.zeros(n, np.int32)

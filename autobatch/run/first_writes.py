@@ -64,7 +64,7 @@ def first_writes(run: Run, wanted: Sequence[bool], zeroed: Array, slots: Sequenc
     return FirstWrites(stores, [zero[a:b] for a, b in itertools.pairwise(first_row)])
 
 
-@njit
+@njit(early="uint8:1 9xint32:1 2xint64:1 3xuint8:1")
 def _first_writes(  # type: ignore[no-untyped-def]
     wanted, launch_sig, access_of, rows_of, rows, write_of, write_start, write_rows, slot_of, result_of, result_row,
     slot_row, touched, zero, stores,

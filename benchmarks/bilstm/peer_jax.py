@@ -74,12 +74,17 @@ class PackedTagger(JaxTrainer):
         super().__init__(parameters)
         self.widths = np.zeros(0, np.int64)  # of each step, the most sentences met
 
+    def prepare(self, batches: Sequence[Sequence[Sentence]]) -> None:
+        """Make the steps wide enough for these minibatches, so that one program is compiled for all of them."""
+        for examples in batches:
+            own = np.diff(pack([len(sentence.words) for sentence in examples]).bounds)
+            self.widths = np.pad(self.widths, (0, max(0, len(own) - len(self.widths))))
+            self.widths[: len(own)] = np.maximum(self.widths[: len(own)], own)
+
     def arrays(self, examples: Sequence[Sentence]) -> tuple[dict[str, np.ndarray], Any]:
+        self.prepare([examples])
         packing = pack([len(sentence.words) for sentence in examples])
         own = np.diff(packing.bounds)
-        if len(own) > len(self.widths) or (own > self.widths[: len(own)]).any():
-            self.widths = np.pad(self.widths, (0, max(0, len(own) - len(self.widths))))
-            self.widths[: len(own)] = np.maximum(self.widths[: len(own)], -(-own // 4) * 4)
         bounds = np.concatenate([[0], np.cumsum(self.widths)])
         step = np.repeat(np.arange(len(own)), own)
         place = bounds[step] + np.arange(packing.n_rows) - np.array(packing.bounds)[step]  # of each row in wide steps

@@ -57,6 +57,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.host.scalar_functions import WHOLE_FUNCTIONS
+from ...backends.host.tile_code import VECTOR_BYTES
 from ...ir.graph import CONST, Graph
 from ...ops.elementwise import CAST, EQUAL, MAXIMUM, MINIMUM
 from ...ops.functions import POWER_OF
@@ -72,9 +73,6 @@ from numpy import empty, float32, float64, inf, int32, int64, nan, uint64
 @njit(noalias=True, nogil=True, error_model="numpy", fastmath={{{relaxed}}})
 """
 
-
-_VECTOR_BYTES = 64
-"""Of the columns that end a row together: one of the widest vectors, several of others."""
 
 _COLUMN = re.compile(r"(?<!\[)\bj\b")
 """The number of a column, as a number."""
@@ -323,7 +321,7 @@ class _Writer:
         itemsize = max(self.graph.nodes[i].type.dtype.itemsize for i in self.loop.nodes)
         if not self.is_split:
             self.is_split = True
-            self.before.append(f"columns, vector = uint64(w), uint64({_VECTOR_BYTES // itemsize})")
+            self.before.append(f"columns, vector = uint64(w), uint64({VECTOR_BYTES // itemsize})")
             self.before.append("whole = columns - columns % vector if columns >= vector else columns")
         adds = []
         for k, line in enumerate(lines):

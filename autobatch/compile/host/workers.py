@@ -226,7 +226,7 @@ def compile_early() -> None:
     if _asked:
         return
     _asked.append(True)
-    own = sorted(jit.BEGUN_EARLY, key=lambda one: (".schedule." not in one[0].py_func.__module__, -_size(one[0])))
+    own = sorted(jit.BEGUN_EARLY, key=_order)
     if current_backend() != "numba" or n_cores() < 2 or not _can_start() or not own:
         return
     if any(function.is_kept(jit.argument_types(arguments)) for function, arguments in own[:2]):
@@ -240,8 +240,11 @@ def compile_early() -> None:
         atexit.register(_early[0].stop)
 
 
-def _size(function: Any) -> int:
-    return len(function.py_func.__code__.co_code)
+def _order(early: tuple[Any, str]) -> tuple[bool, bool, int]:
+    """Last what the first step calls first, as this process comes to it before a worker would."""
+    function = early[0].py_func
+    rooms = function.__module__.split(".")
+    return "schedule" not in rooms, "run" not in rooms, -len(function.__code__.co_code)
 
 
 def _announce(names: list[str], n_loops: int, n_processes: int, kept_in: str | None) -> None:
