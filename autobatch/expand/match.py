@@ -158,7 +158,7 @@ def _match(  # type: ignore[no-untyped-def]
     match = np.full(n, -1, np.int32)
     states = np.empty(following.shape[0] + 1, np.int32)
     refused = 0
-    i = np.int64(0)  # of a plain 0 Numba would compile `_fits` once more
+    i = np.int64(0)  # type: ignore[assignment]  # of a plain 0 Numba would compile `_fits` once more
     while i < n:
         depth = 0
         state = 0
