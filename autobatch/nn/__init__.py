@@ -1,4 +1,13 @@
-"""Layers and models: each written for one example, on the public ops of the library."""
+"""Layers and models: each written for one example, on the public ops of the library.
+
+What all are made of: `module`; `containers` of them, `functional_call` with other weights, `freezing` and groups by
+name, `summary`, `saving`, initial values in `init`, statistics of the data in `standardize`.
+
+Maps and tables: `linear`, `embedding`, `conv1d`, `words` (bags, and words from characters), `dropout`, `layer_norm` and
+other `norms`. Sequences: `recurrent_cells`, `recurrent`, `attention` (with bilinear and biaffine maps, pointers),
+`multi_head_attention`, `positions`, `transformer`. Trees and graphs: `tree_lstm_cells`, `tree_cells`, `encoders` of
+lattices and parses, `graphs`.
+"""
 
 from __future__ import annotations
 
