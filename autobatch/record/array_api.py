@@ -16,7 +16,7 @@ import numpy as np
 from ..backends.transfer import is_on_device
 from ..base.errors import op_error
 from ..base.types import Array, default_dtype
-from ..ops import elementwise, matrices
+from ..ops import elementwise, matrices, sorting
 from ..ops.value import Tensor
 from . import creation, reductions
 from .numpy_functions import TABLE
@@ -37,6 +37,7 @@ _OF_NUMPY = """
     log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor maximum minimum multiply negative
     not_equal positive pow reciprocal remainder round sign signbit sin sinh sqrt square subtract tan tanh trunc where
     all any count_nonzero max min mean argmax argmin matmul matrix_transpose tensordot vecdot
+    take take_along_axis
     broadcast_arrays broadcast_to concat expand_dims flip moveaxis permute_dims repeat reshape roll squeeze stack tile
     unstack ones_like zeros_like full_like meshgrid result_type
 """
@@ -191,6 +192,22 @@ def cumulative_sum(x: Tensor, /, *, axis: Any = None, dtype: Any = None, include
     """Sums of the first elements along an axis."""
     x = x if dtype is None else elementwise.cast(x, dtype)
     return TABLE[np.cumulative_sum](x, axis=axis, include_initial=include_initial)
+
+
+def cumulative_prod(x: Tensor, /, *, axis: Any = None, dtype: Any = None, include_initial: Any = False) -> Any:
+    """Products of the first elements along an axis."""
+    x = x if dtype is None else elementwise.cast(x, dtype)
+    return TABLE[np.cumulative_prod](x, axis=axis, include_initial=include_initial)
+
+
+def sort(x: Tensor, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tensor:
+    """The elements along an axis in order."""
+    return sorting.sort(x, axis, descending)
+
+
+def argsort(x: Tensor, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tensor:
+    """The places of the elements along an axis in order."""
+    return sorting.argsort(x, axis, descending)
 
 
 def diff(x: Tensor, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:

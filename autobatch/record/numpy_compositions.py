@@ -18,6 +18,7 @@ from ..base.types import is_float
 from ..ops import elementwise, functions, linalg, matrices, movement, numbers, scan, shapes, special, trigonometry
 from ..ops.declare import unchanged
 from . import reductions
+from .numpy_algebra import ALGEBRA
 from .numpy_shapes import SHAPES, along, lifted, lifted_all
 
 Function = Callable[..., Any]
@@ -204,17 +205,6 @@ def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     return movement.reshape(linalg.matmul(a, b), shape)
 
 
-def _kron(a: Any, b: Any) -> Any:
-    a, b = lifted_all(a, b)
-    ndim = max(a.ndim, b.ndim)
-    a = movement.reshape(a, (*(1,) * (ndim - a.ndim), *a.shape))
-    b = movement.reshape(b, (*(1,) * (ndim - b.ndim), *b.shape))
-    shape = tuple(m * n for m, n in zip(a.shape, b.shape, strict=True))
-    a = movement.reshape(a, [n for m in a.shape for n in (m, 1)])
-    b = movement.reshape(b, [n for m in b.shape for n in (1, m)])
-    return movement.reshape(a * b, shape)
-
-
 def _cross(a: Any, b: Any, axis: int = -1) -> Any:
     a, b = lifted_all(a, b)
     if a.shape[axis] != 3 or b.shape[axis] != 3:
@@ -301,6 +291,7 @@ def _like_arrays(fn: Function) -> Function:
 
 COMPOSED: dict[Function, Function] = {
     **SHAPES,
+    **ALGEBRA,
     np.conjugate: unchanged,
     np.fabs: lambda x: elementwise.absolute(_floating(x)),
     np.signbit: _signbit,
@@ -346,7 +337,6 @@ COMPOSED: dict[Function, Function] = {
     np.inner: _inner,
     np.vdot: _vdot,
     np.tensordot: _tensordot,
-    np.kron: _kron,
     np.cross: _cross,
     np.linalg.cross: lambda x1, x2, /, *, axis=-1: _cross(x1, x2, axis),
     np.linalg.matmul: linalg.matmul,

@@ -59,15 +59,6 @@ def _moving(fn: Function, permutes: bool = False) -> Function:
     return function
 
 
-def _dot(a: Any, b: Any) -> Any:
-    a, b = as_value(a), as_value(b)
-    if not len(a.shape) or not len(b.shape):
-        return apply(elementwise.MUL, (a, b))
-    if len(b.shape) > 2:
-        raise op_error("dot", "not for a second operand of rank 3 and more", repair="np.matmul says what is batched")
-    return linalg.matmul(a, b)
-
-
 def _broadcast_to(array: Any, shape: Any) -> Any:
     return movement.broadcast_to(array, tuple(movement.whole("broadcast_to", n) for n in movement.extents(shape)))
 
@@ -172,7 +163,6 @@ FUNCTIONS: dict[Function, Function] = {
     np.argmin: _reduction(reductions.argmin),
     np.cumsum: lambda a, axis=None: scan.cumsum(as_value(a) if axis is not None else movement.reshape(a, -1), axis),
     np.matmul: linalg.matmul,
-    np.dot: _dot,
     np.outer: matrices.outer,
     np.any: _reduction(matrices.any),
     np.all: _reduction(matrices.all),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -119,19 +118,6 @@ def _rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return shapes.flip(movement.transpose(m, order), second)
 
 
-def _tile(A: Any, reps: Any) -> Any:
-    x = lifted(A)
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
-    ndim = max(x.ndim, len(reps))
-    reps = (1,) * (ndim - len(reps)) + reps
-    own = (1,) * (ndim - x.ndim) + x.shape
-    spread = movement.broadcast_to(
-        movement.reshape(x, [n for m in own for n in (1, m)]),
-        tuple(n for r, m in zip(reps, own, strict=True) for n in (operator.index(r), m)),
-    )
-    return movement.reshape(spread, tuple(r * m for r, m in zip(reps, own, strict=True)))
-
-
 def _rollaxis(a: Any, axis: int, start: int = 0) -> Any:
     a = lifted(a)
     return movement.transpose(a, np.rollaxis(np.broadcast_to(0, range(a.ndim)), axis, start).shape)
@@ -158,7 +144,6 @@ SHAPES: dict[Function, Function] = {
     np.fliplr: lambda m: shapes.flip(m, 1),
     np.flipud: lambda m: shapes.flip(m, 0),
     np.rot90: _rot90,
-    np.tile: _tile,
     np.rollaxis: _rollaxis,
     np.unstack: _unstack,
 }

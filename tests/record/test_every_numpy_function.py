@@ -116,6 +116,33 @@ OWN: dict[Any, tuple[Call, ...]] = {
     **dict.fromkeys((np.save, np.savetxt, np.savez, np.savez_compressed), (lambda f, x, y: f(io.BytesIO(), x),)),
     np.frombuffer: (lambda f, x, y: f(b"12345678", like=x),),
     **dict.fromkeys((np.is_busday, np.busday_count, np.busday_offset), (lambda f, x, y: f(x, x, x),)),
+    np.dot: (lambda f, x, y: f(x, y.T), lambda f, x, y: f(x, 2.0), lambda f, x, y: f(x[0], y[1])),
+    **dict.fromkeys(
+        (np.sort, np.argsort), (lambda f, x, y: f(x), lambda f, x, y: f(x, 0), lambda f, x, y: f(x, axis=None))
+    ),
+    np.median: (lambda f, x, y: f(x), lambda f, x, y: f(x, axis=0, keepdims=True)),
+    np.take: (lambda f, x, y: f(x, [0, -1, 0]), lambda f, x, y: f(x, [[1, 0]], axis=1)),
+    np.take_along_axis: (
+        lambda f, x, y: f(x, np.array([[2, 0], [1, 1]]), 1),
+        lambda f, x, y: f(x, np.array([3, 0]), None),
+    ),
+    np.cumprod: (lambda f, x, y: f(x), lambda f, x, y: f(x, axis=0)),
+    np.cumulative_prod: (lambda f, x, y: f(x, axis=1), lambda f, x, y: f(x[0], include_initial=True)),
+    np.einsum: (lambda f, x, y: f("ij,kj->ik", x, y), lambda f, x, y: f("ij,ij->j", x, y, optimize=True)),
+    np.diagonal: (lambda f, x, y: f(x), lambda f, x, y: f(x[None], -1, 2, 1)),
+    np.diag: (
+        lambda f, x, y: f(x, 1),
+        lambda f, x, y: f(x[0]),
+        lambda f, x, y: f(x[0], -2),
+        lambda f, x, y: f(x[0], 1),
+    ),
+    np.linalg.cholesky: (lambda f, x, y: f(x @ x.T + np.eye(2)), lambda f, x, y: f(x @ x.T, upper=True)),
+    **dict.fromkeys((np.linalg.det, np.linalg.slogdet, np.linalg.inv), (lambda f, x, y: f(x @ y.T),)),
+    np.linalg.solve: (lambda f, x, y: f(x @ y.T, y), lambda f, x, y: f(x @ y.T, y[:, 0])),
+    np.linalg.eigh: (lambda f, x, y: f(x @ y.T)[0], lambda f, x, y: f(x @ y.T, "U")[0]),
+    np.linalg.eigvalsh: (lambda f, x, y: f(x @ y.T),),
+    np.linalg.svd: (lambda f, x, y: f(x, full_matrices=False)[1], lambda f, x, y: f(x, compute_uv=False)),
+    np.linalg.qr: (lambda f, x, y: f(x, mode="r"), lambda f, x, y: f(x.T)[1]),
     np.unstack: (lambda f, x, y: f(x), lambda f, x, y: f(x, axis=1)),
     **{
         fn: (lambda f, x, y: f(np.where(x > 1, np.nan, x)), lambda f, x, y: f(np.where(x > 1, np.nan, x), axis=1))

@@ -24,7 +24,6 @@ ARGUMENTS: dict[str, tuple[Callable[..., Any], ...]] = {
     "clip": (lambda f, x, y: f(x, -1.0, 1.0), lambda f, x, y: f(x, min=-1.0), lambda f, x, y: f(x, None, y)),
     "where": (lambda f, x, y: f(x > 0, x, y), lambda f, x, y: f(x > 0, x, 0.5)),
     "matmul": (lambda f, x, y: f(x, y.T), lambda f, x, y: f(x[0], y[0])),
-    "dot": (lambda f, x, y: f(x, y.T), lambda f, x, y: f(x, 2.0), lambda f, x, y: f(x[0], y[1])),
     "outer": (lambda f, x, y: f(x, y),),
     "size": (lambda f, x, y: f(x), lambda f, x, y: f(x, 1)),
     "reshape": (lambda f, x, y: f(x, (3, -1)), lambda f, x, y: f(x, 6)),
@@ -152,7 +151,7 @@ def test_gradients_go_through_numpys_functions(batched: bool) -> None:
 @pytest.mark.parametrize(
     ("action", "parts"),
     [
-        (lambda t: np.cumprod(t), ["numpy.cumprod", "numpy.prod", ".numpy()"]),
+        (lambda t: np.nanmedian(t), ["numpy.nanmedian", "numpy.median", ".numpy()"]),
         (lambda t: np.nextafter(t, t), ["numpy.nextafter", "nearest"]),
         (lambda t: np.linalg.pinv(t), ["numpy.linalg.pinv", "nearest"]),
         (lambda t: np.add(t, 1.0, out=np.zeros(2)), ["numpy.add", "out="]),
