@@ -116,7 +116,7 @@ def argument_types(arguments: str) -> tuple[Any, ...]:
     of these in a tuple; the same one several times.
 
     >>> argument_types("2xint bool float32:2 bool:1*2")[1:]
-    (int64, bool, Array(float32, 2, 'C', False, aligned=True), UniTuple(array(bool, 1d, C), 2))
+    (int64, bool, Array(float32, 2, 'C', False, aligned=True), UniTuple(Array(bool, 1, 'C', False, aligned=True), 2))
     """
     found: list[Any] = []
     for text in arguments.split():
