@@ -86,6 +86,14 @@ from .ops.numbers import (
     square,
     trunc,
 )
+from .ops.segments import (
+    segment_logsumexp,
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_softmax,
+    segment_sum,
+)
 from .ops.shapes import expand_dims, flip, repeat, roll, squeeze, tile
 from .ops.sorting import argsort, median, sort, topk
 from .ops.special import digamma, erf, erfc, erfinv, expm1, lgamma, log1p, logaddexp, xlogy
@@ -328,6 +336,12 @@ __all__ = [
     "save",
     "scatter_add",
     "seed",
+    "segment_logsumexp",
+    "segment_max",
+    "segment_mean",
+    "segment_min",
+    "segment_softmax",
+    "segment_sum",
     "selu",
     "set_backend",
     "set_default_dtype",

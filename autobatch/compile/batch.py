@@ -169,6 +169,26 @@ class _Batcher:
             self.builder.record(node.op, (*operands, *numbers), (None, *rest)), lists[result_side(node.attrs)]
         )
 
+    def between(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        """Rows of one list by their numbers, which count from the first row of their node."""
+        x, index = xs
+        (made,) = node.attrs
+        firsts = self.builder.input("firsts", COLUMNS, tensor_type(INT64, (Dim(COLUMNS),)))
+        places = self.led(index, COLUMNS) + firsts
+        if made == COLUMNS:
+            return _Value(apply(TAKE, (self.led(x, ROWS), places)), COLUMNS)
+        assert node.op.over_segments is not None
+        return _Value(apply(node.op.over_segments, (self.led(x, COLUMNS), places), (Dim(ROWS),)), ROWS)
+
+    def batched(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        """A reduction of rows by their numbers, of which each node has the same number of segments."""
+        x, index = xs
+        (n,) = node.attrs
+        count, *rest = x.shape
+        rows = reshape(self.led(x, lead), (Dim(lead) * count, *rest))
+        places = reshape(self._flat_index(lead, index, lead, n), (Dim(lead) * count,))
+        return _Value(reshape(apply(node.op, (rows, places), (Dim(lead) * n,)), (Dim(lead), n, *rest)), lead)
+
     def pairs(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         made = node.attrs[1]
         operands = [self.led(x, k) for x, k in zip(xs, OPERANDS[made], strict=True)]
@@ -209,7 +229,7 @@ def batch(graph: Graph) -> Graph:
             continue
         xs = [values[j] for j in node.inputs]
         leads = [x.lead for x in xs if x.lead is not None]
-        if not leads and node.op.batch not in ("list", "segments", "pairs"):
+        if not leads and node.op.batch not in ("list", "segments", "pairs", "between"):
             values.append(_Value(batcher.builder.record(node.op, tuple(x.tracer for x in xs), node.attrs), None))
             continue
         rule: Callable[[Node, list[_Value], int], _Value] = getattr(batcher, node.op.batch)

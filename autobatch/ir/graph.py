@@ -43,7 +43,7 @@ from ..ops.declare import Attrs, Op
 SHARED = -1
 NODE = 0
 
-OF_LISTS = ("lengths", "positions", "segments", "owners", "starts")
+OF_LISTS = ("lengths", "positions", "segments", "owners", "starts", "firsts")
 """Kinds of operand that follow from how many elements the lists of each node have."""
 
 

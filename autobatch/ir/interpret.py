@@ -52,6 +52,8 @@ def interpret(graph: Graph, read: Read, see: Callable[[int, Any], None] | None =
             value = _of_segments(node, [values[j] for j in node.inputs], types, counts)
         elif node.op.batch == "pairs" and node.attrs[0] is None:
             value = _pair_product(node, [values[j] for j in node.inputs], read, lists)
+        elif node.op.batch == "between":
+            value = _between(node, values, [nodes[j].level for j in node.inputs], read, lists)
         elif node.level > NODE:
             columns = [_spread(values[j], nodes[j].level, node.level, read, lists) for j in node.inputs]
             value = [_call(node, [column[e] for column in columns]) for e in range(_length(read, lists, node.level))]
@@ -97,6 +99,21 @@ def _pair_product(node: Node, operands: list[Any], read: Read, lists: dict[int, 
     assert node.op.numpy is not None
     with np.errstate(all="ignore"):
         return list(node.op.numpy(*map(np.stack, operands), *nodes, np.arange(counts[0]) * counts[1], counts, made))
+
+
+def _between(node: Node, values: list[Any], levels: list[int], read: Read, lists: dict[int, int]) -> list[Any]:
+    """Rows by the numbers of their segments: what a segment has for each, or the reduction of those of each."""
+    (made,) = node.attrs
+    x, index = (values[j] for j in node.inputs)
+    numbers = [int(i) for i in _spread(index, levels[1], COLUMNS, read, lists)]
+    if made == COLUMNS:
+        return [_spread(x, levels[0], ROWS, read, lists)[i] for i in numbers]
+    rows = _spread(x, levels[0], COLUMNS, read, lists)
+    n, of_rows = _length(read, lists, ROWS), node.op.over_segments
+    assert of_rows is not None and of_rows.numpy is not None
+    stacked = np.stack(rows) if rows else np.zeros((0, *node.type.shape), node.type.dtype)
+    with np.errstate(all="ignore"):
+        return list(of_rows.numpy(stacked, np.array(numbers, np.int64), n))
 
 
 def _along(node: Any, elements: list[Any]) -> Any:

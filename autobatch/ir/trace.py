@@ -144,6 +144,8 @@ class Builder:
             level = attrs[0][result_side(attrs)]
         elif op.batch == "pairs" and attrs[0] is None:
             level = attrs[1]
+        elif op.batch == "between":
+            level = attrs[0]
         else:
             level = self._join(op, [v.level for v in values])
         if op.batch == "list":

@@ -41,8 +41,12 @@ def _along_list(k: int) -> Reduced:
 
 def _safe_max(x: Any, reduced: Reduced) -> Any:
     """The maximum as a constant; 0 where it is not finite, so that -inf - -inf does not arise."""
-    top = apply(STOP_GRADIENT, (reduced(MAX, x),))
-    return where(absolute(top) < float("inf"), top, 0.0)
+    return no_infinities(apply(STOP_GRADIENT, (reduced(MAX, x),)))
+
+
+def no_infinities(x: Any) -> Any:
+    """0 where a number is not finite."""
+    return where(absolute(x) < float("inf"), x, 0.0)
 
 
 def safe_max(x: Any, axis: Axes) -> Any:

@@ -78,8 +78,14 @@ def lowest_index(attrs: Attrs) -> int:
     return int(attrs[1] if len(attrs) > 1 else -attrs[0])
 
 
+UNNAMED = -(1 << 62)
+"""The lowest index of a bound that is taken off the index: neither is in a message."""
+
+
 def not_in_range(index: int, n: int, lowest: int) -> str:
     """What is wrong with an index or a label that is out of range."""
+    if lowest == UNNAMED:
+        return "the number of a segment or row is negative, or not below their number"
     if lowest == 0:
         return f"label {index} is out of range for {n} classes"
     return f"index {index} is out of range for an axis of {n}"

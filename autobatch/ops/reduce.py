@@ -172,9 +172,15 @@ def reducing(
     return of_axes, of_list, of_segments
 
 
-def _chosen(g: Any, y: Any, x: Any, spread: Callable[[Any], Any], reduce: Reduce) -> Any:
-    chosen = cast(equal(x, spread(y)), g.dtype)
-    return chosen * spread(g / reduce(SUM, chosen))
+def spread_to(g: Any, y: Any, x: Any, spread: Callable[[Any], Any], reduce: Reduce) -> Any:
+    """The cotangent of a sum."""
+    return broadcast_to(spread(g), x.shape)
+
+
+def chosen(g: Any, y: Any, x: Any, spread: Callable[[Any], Any], reduce: Reduce) -> Any:
+    """The cotangent of a largest or smallest element: shared among those that equal it."""
+    ones = cast(equal(x, spread(y)), g.dtype)
+    return ones * spread(g / reduce(SUM, ones))
 
 
 def _others(g: Any, y: Any, x: Any, spread: Callable[[Any], Any], reduce: Reduce) -> Any:
@@ -194,7 +200,7 @@ SUM, LIST_SUM, _ = reducing(
     "sum; booleans are counted",
     ADD,
     0.0,
-    lambda g, y, x, spread, reduce: broadcast_to(spread(g), x.shape),
+    spread_to,
     "count",
     SCATTER_ADD,
 )
@@ -211,9 +217,9 @@ SPREAD = declare(
 )
 PROD, _, _ = reducing("prod", "product; booleans are counted", MUL, 1.0, _others, "count")
 MAX, LIST_MAX, SEGMENT_MAX = reducing(
-    "max", "largest element; equal elements share the derivative", MAXIMUM, -math.inf, _chosen
+    "max", "largest element; equal elements share the derivative", MAXIMUM, -math.inf, chosen
 )
-MIN, LIST_MIN, _ = reducing("min", "smallest element; equal elements share the derivative", MINIMUM, math.inf, _chosen)
+MIN, LIST_MIN, _ = reducing("min", "smallest element; equal elements share the derivative", MINIMUM, math.inf, chosen)
 
 
 def _mean_body(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:

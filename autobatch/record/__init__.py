@@ -8,8 +8,8 @@ that are the same for every example), `creation`, `expressions` and `parameter`;
 recording share); `signature` (what nodes have in common that share a launch) and the `decisions` about it; `forcing`;
 `tensor` (values of an example); `tape` (the open recording) with `tensor_list` (recycled tensors) and `assemble` (its
 lists become arrays); `nodes` (appending a node); `links` (values of other recordings) and `views`; `op_signatures`,
-`lengths` (which vary), `layouts` (rows of any number as views) and `pairs` (of rows and columns); `recorder` (the
-general path of an op), `ops` and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random`;
+`lengths` (which vary), `layouts` (rows of any number as views), `pairs` (of rows and columns), `segments`; `recorder`
+(the general path of an op), `ops` and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random`;
 `numpy_shapes`, `numpy_algebra`, `numpy_compositions` and `numpy_functions` (NumPy's functions on values), `array_api`
 and `exchange`; `calls` (functions whose nodes are kept); `modes`; `containers` (rebuilt around other parts); `derived`
 (signatures of derivatives), `derivatives`, `differentiation`, `grad` and `jacobians`; `forced_values` (counted by

@@ -183,7 +183,7 @@ class _Derivation:
     def _is_movable(self, i: int) -> bool:
         node = self.nodes[i]
         inputs = [self.nodes[j] for j in node.inputs]
-        if node.op.batch in ("list", "segments", "pairs", "random", "scan", "arange", "whole"):
+        if node.op.batch in ("list", "segments", "pairs", "random", "scan", "arange", "whole", "between"):
             return False
         if any(j.kind in ("lengths", "positions") or (j.kind == DATA and self.signature.draws) for j in inputs):
             return False

@@ -137,6 +137,11 @@ def as_operand(x: Any, operands: tuple[Any, ...]) -> Array:
     return as_array(x, FLOAT64) if wide and array.dtype.kind == "f" and array.dtype != FLOAT64 else array
 
 
+def laid_as_rows(x: Any, operands: tuple[Any, ...], tape: Recording) -> Any:
+    """A host input that is a vector as rows of one number; all else as it is."""
+    return _laid(x, None, operands, tape)
+
+
 def laid_alike(op: Op, operands: tuple[Any, ...], tape: Recording) -> tuple[Any, ...]:
     """The operands of an op, of which host inputs that are vectors lie as the values that they meet row by row."""
     if op is LOOKUP:

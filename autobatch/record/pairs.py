@@ -76,15 +76,15 @@ def as_pairs(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -
         if not any(isinstance(x, np.ndarray | list | tuple) for x in operands):
             tape.cache[key] = _NO_FORM
         return None
-    number, type = _known(op, attrs, form, tape)
+    found = record_form(op, attrs, form, tape)
     if all(x.__class__ is RecordedTensor and any(x is y for y in operands) for x in form.operands):
         order = [next(k for k, y in enumerate(operands) if x is y) for x in form.operands]
-        tape.cache[key] = number, type, (form.n, form.m), order
-    return _recorded(op, form, number, type, tape)
+        tape.cache[key] = *_known(op, attrs, form, tape), (form.n, form.m), order
+    return found
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class Form:
     """An op as one on the elements of lists.
 
     n, m: rows and columns
@@ -131,7 +131,7 @@ def _lifted(x: Any, operands: tuple[Any, ...], tape: Recording) -> Any:
     return lift(array, tape, ELEMENTS if array.ndim == 1 else LEADING)
 
 
-def _product(a: Any, b: Any) -> _Form | None:
+def _product(a: Any, b: Any) -> Form | None:
     if not all(isinstance(x, RecordedTensor) and x.dtype.kind == "f" and x.ndim for x in (a, b)):
         return None
     types = a._type, b._type
@@ -149,10 +149,10 @@ def _product(a: Any, b: Any) -> _Form | None:
         return None
     n, m = a.shape[-2], b.shape[-1]
     body = functools.partial(_multiplied, lists.PAIRS, a.ndim == 3)
-    return _Form(n, m, (a, b), (lists.ROWS, lists.COLUMNS), (*a.shape[:-1], m), PAIRS, lists.PAIRS, body)
+    return Form(n, m, (a, b), (lists.ROWS, lists.COLUMNS), (*a.shape[:-1], m), PAIRS, lists.PAIRS, body)
 
 
-def _weighted(a: Any, b: Any, is_left: bool) -> _Form | None:
+def _weighted(a: Any, b: Any, is_left: bool) -> Form | None:
     """Numbers of pairs, at the left or the right, times vectors: sums over one of the axes of the pairs."""
     pairs, x = (a, b) if is_left else (b, a)
     kept, summed = (-2, -1) if is_left else (-1, -2)
@@ -168,7 +168,7 @@ def _weighted(a: Any, b: Any, is_left: bool) -> _Form | None:
     made, others = (_list_of(axis, pairs._type.layout) for axis in (kept, summed))
     body = functools.partial(_multiplied, made, pairs.ndim == 3)
     n, m = pairs.shape[rows], pairs.shape[columns]
-    return _Form(n, m, (x, pairs), (others, lists.PAIRS), shape, layout, made, body)
+    return Form(n, m, (x, pairs), (others, lists.PAIRS), shape, layout, made, body)
 
 
 def _multiplied(made: int, has_heads: bool, x: Any, y: Any) -> Any:
@@ -183,7 +183,7 @@ def _multiplied(made: int, has_heads: bool, x: Any, y: Any) -> Any:
 # Elementwise ops.
 
 
-def _elementwise(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> _Form | None:
+def _elementwise(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> Form | None:
     values = [as_operand(x, operands) if isinstance(x, np.ndarray | list | tuple) else x for x in operands]
     extended = [x for x in values if len(getattr(x, "shape", ()))]
     shape = broadcast_shapes(*(x.shape for x in extended))
@@ -208,7 +208,7 @@ def _elementwise(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recordin
 
     rows, columns = _axes(layout)
     operands, levels = zip(*placed, strict=True)
-    return _Form(shape[rows], shape[columns], operands, levels, shape, layout, lists.PAIRS, body, leads)
+    return Form(shape[rows], shape[columns], operands, levels, shape, layout, lists.PAIRS, body, leads)
 
 
 def _spans(values: Sequence[Any]) -> bool:
@@ -243,7 +243,7 @@ def _operand(x: Any, shape: tuple[int, ...], pairs: int, tape: Recording) -> tup
 # Along rows or columns.
 
 
-def _along(op: Op, x: Any, attrs: Attrs) -> _Form | None:
+def _along(op: Op, x: Any, attrs: Attrs) -> Form | None:
     """An op along one of the axes of pairs, of which the form over a list takes the place."""
     axis = attrs[0][0] if isinstance(attrs[0], tuple) and len(attrs[0]) == 1 else attrs[0]
     found = op.list_form([-axis], attrs) if axis in (-1, -2) else None
@@ -265,13 +265,18 @@ def _along(op: Op, x: Any, attrs: Attrs) -> _Form | None:
     def body(element: Any) -> Any:
         return apply(over, (element,), ((lists.PAIRS, kept), *more))
 
-    return _Form(x.shape[rows], x.shape[columns], (x,), (lists.PAIRS,), shape, layout, level, body, kept)
+    return Form(x.shape[rows], x.shape[columns], (x,), (lists.PAIRS,), shape, layout, level, body, kept)
 
 
 # Nodes and signatures.
 
 
-def _known(op: Op, attrs: Attrs, form: _Form, tape: Recording) -> tuple[int, Type]:
+def record_form(op: Op, attrs: Attrs, form: Form, tape: Recording) -> RecordedTensor:
+    """Write an op as a node of this form."""
+    return _recorded(op, form, *_known(op, attrs, form, tape), tape)
+
+
+def _known(op: Op, attrs: Attrs, form: Form, tape: Recording) -> tuple[int, Type]:
     """The number of the signature of a form, and the type of its result."""
     kinds = [_kind(x) for x in form.operands]
     key = ("pairs", op, attrs, form.levels, form.shape, form.layout, form.key, *kinds)
@@ -293,7 +298,7 @@ def _kind(x: Any) -> Any:
     return "i" if isinstance(x, int | np.integer) else "f"
 
 
-def _recorded(op: Op, form: _Form, number: int, type: Type, tape: Recording) -> RecordedTensor:
+def _recorded(op: Op, form: Form, number: int, type: Type, tape: Recording) -> RecordedTensor:
     """Write the node of a form."""
     ids = [value_number(x, tape) for x in form.operands if isinstance(x, RecordedTensor)]
     kinds = [_kind(x) for x in form.operands]
@@ -302,7 +307,7 @@ def _recorded(op: Op, form: _Form, number: int, type: Type, tape: Recording) -> 
     return write(tape, number, ids, (type,), ints=[form.n, form.m, *ints], floats=floats)[0]
 
 
-def _signature(op: Op, attrs: Attrs, form: _Form, kinds: Sequence[Any], frozen: bool) -> tuple[Signature, Type]:
+def _signature(op: Op, attrs: Attrs, form: Form, kinds: Sequence[Any], frozen: bool) -> tuple[Signature, Type]:
     """The signature of a form, with the lengths left out, and the type of an element of its result."""
     shared = youngest_of(tuple(kinds))
     cache = signatures if shared is None else shared._signatures

@@ -29,6 +29,7 @@ from .links import LINKING, SHARED_CLASSES, lift, local, shared_row, value_numbe
 from .nodes import write, write_known
 from .op_signatures import known_signature, list_signature, op_signature
 from .pairs import as_pairs
+from .segments import as_segments
 from .shared import Constant, Expression, Shared
 from .tape import Recording, current_tape, own_tape, state
 from .tensor import RecordedTensor
@@ -97,9 +98,10 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
         view = as_view(op, operands, attrs, tape)
         if view is not None:
             return view
-    of_pairs = as_pairs(op, operands, attrs, tape)
-    if of_pairs is not None:
-        return of_pairs
+    for of_lists in (as_pairs, as_segments):
+        found = of_lists(op, operands, attrs, tape)
+        if found is not None:
+            return found
     keys: list[Any] = [op, attrs]
     ids: list[int] = []
     ints: list[int] = []

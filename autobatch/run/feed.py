@@ -110,6 +110,8 @@ def from_lengths(kind: str, k: int, offsets: Sequence[Array]) -> Array:
     if kind in ("owners", "starts"):
         return _of_pairs(kind == "owners", k == COLUMNS, *offsets)
     own = offsets[k - 1]
+    if kind == "firsts":
+        return np.repeat(np.asarray(offsets[0][:-1], np.int64), np.diff(own))
     if kind == "positions":
         starts = own.astype(np.int64)
         return np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))

@@ -27,14 +27,6 @@ class Graph:
     targets: list[int]
     value: float
 
-    @property
-    def edges_into(self) -> list[list[int]]:
-        """For each node, the numbers of the edges that end there."""
-        into: list[list[int]] = [[] for _ in self.kinds]
-        for edge, node in enumerate(self.targets):
-            into[node].append(edge)
-        return into
-
 
 def graphs(n: int) -> list[Graph]:
     """Graphs of 2 to 12 nodes, with one to three edges a node on average."""
@@ -59,12 +51,10 @@ class GraphNetwork(nn.Module):
     def loss(self, graph: Graph) -> ab.Tensor:
         """Squared error of the number."""
         h = self.embed(graph.kinds)
-        into = graph.edges_into
         for _ in range(N_ROUNDS):
             ends = ab.concat([h[graph.sources], h[graph.targets]], axis=1)
             messages = ab.relu(self.message(ends))
-            received = ab.stack([ab.sum([messages[edge] for edge in edges], like=h[0]) for edges in into])
-            h = self.update(received, h)
+            h = self.update(ab.segment_sum(messages, graph.targets, len(graph.kinds)), h)
         return ab.squared_error(self.out(h.sum(axis=0)), ab.tensor([graph.value]))
 
 

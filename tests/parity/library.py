@@ -84,6 +84,19 @@ def chosen(s: Any, x: Any, y: Any) -> list[Any]:
     ]
 
 
+def segments(s: Any, x: Any, y: Any) -> list[Any]:
+    index = [2, 0, 2, 2]
+    return [
+        *(
+            s.segment_sum(x, index),
+            s.segment_mean(x, index, 4),
+            s.segment_softmax(x, index),
+            s.segment_sum(x[0], index),
+        ),
+        *(s.segment_max(x, index)[::2], s.segment_min(x, index)[::2], s.segment_logsumexp(x * 9.0, index)[::2]),
+    ]
+
+
 def decompositions(s: Any, x: Any, y: Any) -> list[Any]:
     u, d, vh = s.svd(x)
     _, _, v_wide = s.svd(y[:2])
@@ -163,6 +176,25 @@ class Them:
 
     def sort(self, x: Any, axis: int, descending: bool = False) -> Any:
         return self.torch.sort(x, axis, descending)[0]
+
+    def segment_sum(self, x: Any, index: Any, n: int = 3) -> Any:
+        return self.torch.zeros(n, *x.shape[1:]).index_add(0, self.torch.tensor(index), x)
+
+    def segment_mean(self, x: Any, index: Any, n: int) -> Any:
+        return self.segment_sum(x, index, n) / self.segment_sum(self.torch.ones(len(x), 1), index, n).clamp(1)
+
+    def segment_max(self, x: Any, index: Any) -> Any:
+        places = self.torch.tensor(index)[:, None].expand(x.shape)
+        return self.torch.zeros(3, x.shape[1]).scatter_reduce(0, places, x, "amax", include_self=False)
+
+    def segment_min(self, x: Any, index: Any) -> Any:
+        return -self.segment_max(-x, index)
+
+    def segment_softmax(self, x: Any, index: Any) -> Any:
+        return x.exp() / self.segment_sum(x.exp(), index)[index]
+
+    def segment_logsumexp(self, x: Any, index: Any) -> Any:
+        return self.segment_sum(x.exp(), index).log()
 
     def inverse(self, x: Any) -> Any:
         return self.torch.linalg.inv(x)
@@ -266,6 +298,6 @@ def cases(shape: tuple[int, ...], *groups: Any) -> list[Any]:
 
 LIBRARY = [
     *cases((5,), trigonometry, special, numbers, units),
-    *cases((4, 4), gates, matrices, chosen, decompositions),
+    *cases((4, 4), gates, matrices, chosen, segments, decompositions),
     *cases((4,), sparse, losses),
 ]

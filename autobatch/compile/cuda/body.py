@@ -238,7 +238,8 @@ class Body:
             index = f"x{i}"
             self.made.temporary[index] = size_of(shape) * INT64.itemsize
             self.launch("index", write_node(self.graph, ids, self.places, index, INT64), size_name(shape))
-        if not node.type.has_dim or self.nodes[ids].attrs == ("owners", COLUMNS):
+        is_sorted = node.type.has_dim and self.nodes[ids].attrs != ("owners", COLUMNS)
+        if not is_sorted or any(self.nodes[j].kind == "firsts" for j in self.nodes[ids].inputs):
             self.lines.append(f"y{i} = device.argsort({index}, {size_name(shape)})")
             order = f"y{i}.data.ptr"
         kernel = write_segments(self.graph, i, self.places, self.places[i], index, order)
