@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from ..base.types import LEADING, Type
-from .declare import Attrs, Op, Sample, apply, as_value, check_number, declare
+from .declare import Attrs, Op, Sample, apply, as_value, check_number, declare, lifted
 from .elementwise import STOP_GRADIENT, absolute, equal, where
 from .functions import exp, log, sqrt
 from .index import BOUNDED, TAKE, check_whole, not_in_range
@@ -260,11 +260,14 @@ def cross_entropy(
     >>> round(float(ab.cross_entropy(ab.zeros(4), 2)), 4)
     1.3863
     """
-    logits = as_value(logits)
+    logits = lifted(logits)
     if isinstance(index, np.ndarray) and not index.ndim:
         index = index[()]
     check_whole("cross_entropy", index)
     check_number("cross_entropy", "label_smoothing", label_smoothing)
+    if isinstance(label_smoothing, int | float) and not 0.0 <= label_smoothing <= 1.0:
+        what = "label_smoothing is no part of a probability"
+        raise op_error("cross_entropy", what, expected="from 0 to 1", got=str(label_smoothing), repair="0.1 is usual")
     if ignore_index is not None:
         is_ignored = equal(index, ignore_index)
         if isinstance(index, int | np.integer):
@@ -283,12 +286,15 @@ def cross_entropy(
     return apply(CROSS_ENTROPY, (logits, index))
 
 
-def of_classes(name: str, weight: Any, scores: Any) -> Tensor:
-    """A weight for each class, of which op `name` has scores."""
-    weight = as_value(weight)
+def of_classes(name: str, weight: Any, scores: Any, called: str = "weight") -> Tensor:
+    """A number for each class, of which op `name` has scores; `called` says what it is."""
+    weight = lifted(weight)
     if weight.shape != scores.shape:
-        expected, got = f"one for each of the {scores.shape[0]} classes", f"a weight of shape {weight.shape}"
-        raise op_error(name, "the weight has another shape than the scores", expected=expected, got=got)
+        expected, got = f"one for each of the {scores.shape[0]} classes", f"a {called} of shape {weight.shape}"
+        repair = f"pass a vector with the {called} of every class"
+        raise op_error(
+            name, f"the {called} has another shape than the scores", expected=expected, got=got, repair=repair
+        )
     return weight
 
 

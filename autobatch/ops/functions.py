@@ -10,7 +10,7 @@ import numpy as np
 from ..base.errors import op_error
 from ..base.types import INT64, default_dtype
 from .declare import Op, Sample, apply, as_value, declare, unchanged
-from .elementwise import carried, cast, elementwise, where
+from .elementwise import EQUAL, carried, cast, elementwise, where
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -96,7 +96,8 @@ def _power_vjp(g: Any, y: Any, x: tuple[Any, ...]) -> tuple[Any, Any]:
     base, exponent = (cast(v, np.float64) for v in x)
     positive = base > 0.0
     by_exponent = where(positive, power(base, exponent) * log(where(positive, base, 1.0)), 0.0)
-    return tuple(g * cast(d, g.dtype) for d in (exponent * power(base, exponent - 1.0), by_exponent))
+    safe = where(apply(EQUAL, (exponent, 0.0)), 1.0, base)  # the derivative of x^0 is 0, at 0, too
+    return tuple(g * cast(d, g.dtype) for d in (exponent * power(safe, exponent - 1.0), by_exponent))
 
 
 def _power_of_samples(rng: np.random.Generator) -> list[Sample]:

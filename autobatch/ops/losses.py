@@ -14,7 +14,7 @@ import numpy as np
 from ..base.errors import OpIndexError, op_error, user_error
 from .composing import composite, normal, uniform
 from .composite import logsumexp, of_classes, softmax
-from .declare import apply, as_value
+from .declare import apply, as_value, lifted
 from .elementwise import STOP_GRADIENT, absolute, maximum, minimum, where
 from .functions import exp, log, power, relu, sigmoid, softplus, sqrt
 from .index import BOUNDED, check_whole, not_in_range
@@ -268,13 +268,23 @@ def gaussian_nll_loss(
 # Of vectors.
 
 
+def _vectors(name: str, *xs: Any) -> list[Tensor]:
+    """Operands that are vectors of one length."""
+    values = [lifted(x) for x in xs]
+    if any(len(x.shape) != 1 or x.shape != values[0].shape for x in values):
+        got = ", ".join(str(x._type) for x in values)
+        repair = "one example has one pair: sum the losses of the rows"
+        raise op_error(name, "it is of vectors of one length", expected="f[n] each", got=got, repair=repair)
+    return values
+
+
 def cosine_embedding_loss(x1: TensorLike, x2: TensorLike, target: TensorLike, margin: float = 0.0) -> Tensor:
     """1 - cos(x1, x2) where the target is 1, max(cos(x1, x2) - margin, 0) where it is -1; of vectors `f[n]`.
 
     >>> round(float(ab.cosine_embedding_loss(ab.tensor([1.0, 0.0]), [0.0, 1.0], 1)), 4)
     1.0
     """
-    x1, x2 = as_value(x1), as_value(x2)
+    x1, x2 = _vectors("cosine_embedding_loss", x1, x2)
     square = (_summed(x1 * x1) + 1e-12) * (_summed(x2 * x2) + 1e-12)
     return _cosine_loss(_summed(x1 * x2) * rsqrt(square), target, margin)
 
@@ -302,7 +312,7 @@ def triplet_margin_loss(
     >>> round(float(ab.triplet_margin_loss(ab.tensor([0.0, 0.0]), [0.0, 0.0], [3.0, 4.0], margin=5.5)), 4)
     0.5
     """
-    anchor, positive, negative = as_value(anchor), as_value(positive), as_value(negative)
+    anchor, positive, negative = _vectors("triplet_margin_loss", anchor, positive, negative)
 
     def distance(x: Any, y: Any) -> Any:
         size = absolute(x - y + eps)
@@ -318,10 +328,22 @@ def triplet_margin_loss(
 # Of one label among several classes.
 
 
+def _scores(name: str, scores: Any) -> Tensor:
+    """The scores of the classes of one example."""
+    scores = lifted(scores)
+    if len(scores.shape) != 1:
+        raise op_error(
+            name,
+            "one example has one vector of scores",
+            expected="f[classes]",
+            got=str(scores._type),
+            repair="sum the losses of the rows: ab.sum([loss(row, label) for row, label in ...])",
+        )
+    return scores
+
+
 def _label(name: str, scores: Any, index: Any) -> Any:
     """A label that is known to be a class, and below the number of scores."""
-    if len(scores.shape) != 1:
-        raise op_error(name, "one example has one vector of scores", expected="f[classes]", got=str(scores._type))
     if isinstance(index, np.ndarray) and not index.ndim:
         index = index[()]
     check_whole(name, index)
@@ -341,7 +363,7 @@ def nll_loss(log_probs: TensorLike, index: Tensor | SupportsIndex, weight: Tenso
     >>> round(float(ab.nll_loss(ab.log_softmax(ab.zeros(4)), 2)), 4)
     1.3863
     """
-    log_probs = as_value(log_probs)
+    log_probs = _scores("nll_loss", log_probs)
     label = _label("nll_loss", log_probs, index)
     loss = -log_probs[label]
     return loss if weight is None else loss * of_classes("nll_loss", weight, log_probs)[label]
@@ -361,7 +383,7 @@ def multi_margin_loss(
     >>> float(ab.multi_margin_loss(ab.tensor([1.0, 0.5, -2.0, 0.0]), 0))
     0.125
     """
-    scores = as_value(scores)
+    scores = _scores("multi_margin_loss", scores)
     label = _label("multi_margin_loss", scores, index)
     each = _margins(scores, scores[label], float(margin), p)
     loss = (_summed(each) - float(margin) ** p) / float(scores.shape[0])
@@ -383,9 +405,9 @@ def softmax_margin_loss(scores: TensorLike, index: Tensor | SupportsIndex, cost:
     >>> round(float(ab.softmax_margin_loss(ab.zeros(2), 0, [0.0, 1.0])), 4)
     1.3133
     """
-    scores = as_value(scores)
+    scores = _scores("softmax_margin_loss", scores)
     label = _label("softmax_margin_loss", scores, index)
-    return logsumexp(scores + cost) - scores[label]
+    return logsumexp(scores + of_classes("softmax_margin_loss", cost, scores, "cost")) - scores[label]
 
 
 def expected_cost(scores: TensorLike, cost: TensorLike) -> Tensor:
@@ -394,5 +416,6 @@ def expected_cost(scores: TensorLike, cost: TensorLike) -> Tensor:
     >>> float(ab.expected_cost(ab.zeros(2), [0.0, 1.0]))
     0.5
     """
-    found: Tensor = _summed(softmax(scores) * cost)
+    scores = _scores("expected_cost", scores)
+    found: Tensor = _summed(softmax(scores) * of_classes("expected_cost", cost, scores, "cost"))
     return found

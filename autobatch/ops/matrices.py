@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import op_error
 from .composing import composite, normal
-from .declare import apply, as_value, check_number
+from .declare import apply, as_value, check_number, lifted
 from .elementwise import MUL, STOP_GRADIENT, absolute, cast, equal, where
 from .functions import power, sqrt
 from .index import ARANGE, BOUNDED, INT64
@@ -242,7 +242,9 @@ def one_hot(index: TensorLike, num_classes: int) -> Tensor:
     >>> ab.one_hot([2, 0], 3).tolist()
     [[0, 0, 1], [1, 0, 0]]
     """
-    index, num_classes = as_value(index), whole("one_hot", num_classes)
+    index, num_classes = lifted(index), whole("one_hot", num_classes)
+    if not index.size:
+        index = cast(index, INT64)  # an empty list says nothing of its dtype
     known = apply(BOUNDED, (index,), (num_classes, 0))
     classes = apply(ARANGE, (known,), (num_classes,))
     return cast(equal(reshape(known, (*index.shape, 1)), classes), INT64)

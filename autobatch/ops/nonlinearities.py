@@ -184,10 +184,12 @@ def hardswish(x: TensorLike) -> Tensor:
     """x hardsigmoid(x) (Howard et al. 2019).
 
     >>> ab.hardswish(ab.tensor([-3.0, 1.0, 4.0])).numpy().round(4)
-    array([-0.    ,  0.6667,  4.    ], dtype=float32)
+    array([0.    , 0.6667, 4.    ], dtype=float32)
     """
     x = as_value(x)
-    return where(x <= -3.0, x * 0.0, where(x >= 3.0, x, x * (x / 6.0 + 0.5)))
+    is_low, is_high = x <= -3.0, x >= 3.0
+    middle = where(is_low | is_high, 0.0, x)  # an infinity here would have no derivative
+    return where(is_low, 0.0, where(is_high, x, middle * (middle / 6.0 + 0.5)))
 
 
 @composite(normal((3, 2)))

@@ -160,7 +160,9 @@ def erfinv(x: TensorLike) -> Tensor:
     0.4769
     """
     x = as_value(x)
-    q = cast(x, np.float64) * 0.5
+    half = cast(x, np.float64) * 0.5
+    is_end = equal(absolute(half), 0.5)
+    q = where(is_end, 0.0, half)
     size = absolute(q)
     r = sqrt(-log(0.5 - size))
     outer = _ratio(_OUTER, where(r <= 5.0, r, 1.6) - 1.6)
@@ -168,7 +170,9 @@ def erfinv(x: TensorLike) -> Tensor:
     tail = where(r <= 5.0, outer, where(r < 30.0, far, r))
     is_middle = size <= 0.425
     middle = _ratio(_MIDDLE, 0.180625 - where(is_middle, q * q, 0.0))
-    return cast(where(is_middle, q * middle, where(q < 0.0, -tail, tail)) * math.sqrt(0.5), x.dtype)
+    inside = where(is_middle, q * middle, where(q < 0.0, -tail, tail)) * math.sqrt(0.5)
+    end = where(is_end, half, 1.0) * float("inf")  # so is its derivative
+    return cast(where(is_end, end, inside), x.dtype)
 
 
 @composite(normal((3, 2), (2,)))
@@ -186,10 +190,10 @@ def logaddexp(x: TensorLike, y: TensorLike) -> Tensor:
 
 @composite(uniform(0.3, 2.0, (3, 2), (2,)))
 def xlogy(x: TensorLike, y: TensorLike) -> Tensor:
-    """Elementwise x log(y), which is 0 where x is 0, unless y is NaN; so are the derivatives where y is 0, too.
+    """Elementwise x log(y), which is 0 where x is 0, unless y is NaN; so are the derivatives where y is 0 or infinite.
 
     >>> float(ab.xlogy(ab.tensor(0.0), 0.0))
     0.0
     """
     x, y = as_value(x), as_value(y)
-    return x * log(where(equal(x, 0.0) & (y <= 0.0), 1.0, y))
+    return x * log(where(equal(x, 0.0) & ((y <= 0.0) | equal(y, float("inf"))), 1.0, y))

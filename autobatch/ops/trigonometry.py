@@ -183,6 +183,7 @@ def _arctan2_vjp(g: Any, z: Any, operands: tuple[Any, ...], attrs: Any) -> tuple
     """In double precision, where squares of float32 do not overflow."""
     y, x = (cast(v, np.float64) for v in operands)
     square = x * x + y * y
+    square = where(equal(square, 0.0), 1.0, square)
     return g * cast(x / square, g.dtype), g * cast(-y / square, g.dtype)
 
 
@@ -200,7 +201,7 @@ ARCTAN2 = elementwise(
 def arctan2(y: TensorLike, x: TensorLike) -> Tensor:
     """Elementwise angle of the point (x, y) in the plane, from -π to π; arctan(y / x) where x is positive.
 
-    The derivative at the origin is NaN.
+    The derivative at the origin is 0, as PyTorch's.
 
     >>> round(float(ab.arctan2(ab.tensor(1.0), -1.0)), 4)
     2.3562

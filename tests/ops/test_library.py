@@ -123,3 +123,41 @@ def test_weights_of_classes_and_empty_axes_are_checked() -> None:
     for probabilities in (ab.sparsemax, ab.entmax):
         with pytest.raises(OpTypeError, match="the axis is empty"):
             probabilities(ab.zeros((2, 0)))
+
+
+def test_odd_operands_of_losses_raise() -> None:
+    scores, matrix = ab.tensor([1.0, 2.0, 3.0]), np.ones((2, 3))
+    for loss in (lambda: ab.softmax_margin_loss(scores, 0, [1.0]), lambda: ab.expected_cost(scores, 2.0)):
+        with pytest.raises(OpTypeError, match=r"cost has another shape(.|\n)*repair"):
+            loss()
+    with pytest.raises(OpTypeError, match="label_smoothing"):
+        ab.cross_entropy(scores, 0, label_smoothing=2.0)
+    for loss in (
+        lambda: ab.cosine_embedding_loss(matrix, matrix, 1),
+        lambda: ab.triplet_margin_loss(scores, scores, 1.0),
+    ):
+        with pytest.raises(OpTypeError, match="vectors of one length"):
+            loss()
+    with pytest.raises(OpTypeError, match="one vector of scores"):
+        ab.nll_loss(matrix, 0)
+    assert ab.one_hot([], 3).shape == (0, 3) and ab.one_hot([], 3).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("fn", "at", "value", "slopes"),
+    [
+        (ab.hardswish, [np.inf], np.inf, [1.0]),
+        (ab.hardswish, [-np.inf], 0.0, [0.0]),
+        (ab.erfinv, [-1.0], -np.inf, [np.inf]),
+        (ab.arctan2, [0.0, 0.0], 0.0, [0.0, 0.0]),
+        (ab.power, [0.0, 0.0], 1.0, [0.0, 0.0]),
+        (ab.xlogy, [0.0, np.inf], 0.0, [0.0, 0.0]),
+    ],
+)
+def test_derivatives_at_poles(fn: Callable[..., Any], at: list[float], value: float, slopes: list[float]) -> None:
+    """They are PyTorch's, but for `xlogy` by x."""
+    operands = [ab.Parameter(x) for x in at]
+    with ab.backend(requested.backend("numpy")):
+        y = fn(*operands) * ab.tensor(1.0)
+        y.backward()
+    assert float(y) == value and [float(requested.host(p.grad)) for p in operands] == slopes
