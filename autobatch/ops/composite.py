@@ -126,7 +126,12 @@ def _along(op: Op, x: Any, axis: Axes | None) -> Any:
     shape = x.shape
     if not len(shape):
         if axis is not None:
-            raise op_error(op.name, "a value of rank 0 has no axis", got=str(shape))
+            raise op_error(
+                op.name,
+                "a value of rank 0 has no axis",
+                got=str(shape),
+                repair="leave axis= out, or reshape the value to (1,)",
+            )
         return reshape(_along(op, reshape(x, (1,)), -1), ())
     axes = normalise_axes(op.name, axis, len(shape))
     if any(shape[a] == 0 for a in axes):
@@ -175,6 +180,7 @@ def _layer_norm_body(x: Any, weight: Any, bias: Any, eps: float) -> Any:
             "weight and bias have another width than the last axis",
             expected=f"f[..., {n}], f[{n}], f[{n}]",
             got=f"{x._type}, {weight._type}, {bias._type}",
+            repair="make them of the width of the last axis, as nn.LayerNorm(width) does",
         )
     deviation = x - apply(MEAN, (x,), ((-1,), True))
     variance = apply(MEAN, (deviation * deviation,), ((-1,), True))
@@ -209,7 +215,12 @@ def layer_norm(x: TensorLike, weight: TensorLike, bias: TensorLike, eps: float =
     """
     x = as_value(x)
     if not len(x.shape) or not x.shape[-1]:
-        raise op_error("layer_norm", "there is no last axis to normalise over", got=str(x.shape))
+        raise op_error(
+            "layer_norm",
+            "there is no last axis to normalise over",
+            got=str(x.shape),
+            repair="guard the call with an if",
+        )
     return apply(LAYER_NORM, (x, as_value(weight), as_value(bias)), (float(eps),))
 
 
@@ -280,7 +291,11 @@ def cross_entropy(
     if isinstance(index, int | np.integer) and logits.ndim == 1:
         n, index = logits.shape[0], int(index)
         if not 0 <= index < n:
-            raise user_error(OpIndexError, f"cross_entropy: {not_in_range(index, n, 0)}")
+            raise user_error(
+                OpIndexError,
+                f"cross_entropy: {not_in_range(index, n, 0)}",
+                repair="number the classes from 0; ignore_index= is for labels that do not count",
+            )
         if logits._type.layout != LEADING:  # of classes whose number varies, each is a row
             return logsumexp(logits) - logits[index]
     return apply(CROSS_ENTROPY, (logits, index))

@@ -20,7 +20,13 @@ def _body(*args: Any) -> Any:
     n_out, n_in, width = weight.shape
     if any(x.ndim not in (1, 2) or x.shape != xs[0].shape for x in xs) or (len(xs), xs[0].shape[-1]) != (width, n_in):
         got = f"{len(xs)} of {xs[0]._type}, {weight._type}"
-        raise op_error("conv1d", "the windows do not fit the weight", expected="width of f[n, in]", got=got)
+        raise op_error(
+            "conv1d",
+            "the windows do not fit the weight",
+            expected="width of f[n, in]",
+            got=got,
+            repair="the weight is f[out, in, width], of the width of the rows",
+        )
     y = apply(MATMUL, (concat(xs, -1), reshape(transpose(weight, (2, 1, 0)), (width * n_in, n_out))))
     return y + bias[0] if bias else y
 

@@ -152,13 +152,13 @@ def unchanged(x: Any) -> Any:
 def check_number(name: str, option: str, x: Any) -> None:
     """Raise unless an option of op `name` is one number."""
     if not isinstance(x, int | float) and getattr(x, "shape", None) != ():
-        raise op_error(name, f"{option} is not a number", got=repr(x)[:60])
+        raise op_error(name, f"{option} is not a number", got=repr(x)[:60], repair="pass a Python number")
 
 
 def elements(name: str, xs: Iterable[Any]) -> list[Any]:
     """What op `name` joins: values, arrays and numbers of any iterable; lists among them become values."""
     if not hasattr(xs, "__iter__") or isinstance(xs, str | bytes | dict):
-        raise op_error(name, "expected a list of values", got=type(xs).__name__)
+        raise op_error(name, "expected a list of values", got=type(xs).__name__, repair="put the values in a list")
     return [_element(name, k, x) for k, x in enumerate(xs)]
 
 

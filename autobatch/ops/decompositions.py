@@ -79,7 +79,13 @@ def _matrix(name: str, x: Any, square: bool = True) -> Tensor:
     x = lifted(x)
     check_matrix(name, x)
     if square and x.shape[-1] != x.shape[-2]:
-        raise op_error(name, "the matrix is not square", expected="f[..., n, n]", got=str(x._type))
+        raise op_error(
+            name,
+            "the matrix is not square",
+            expected="f[..., n, n]",
+            got=str(x._type),
+            repair="ab.qr and ab.svd take matrices of any shape",
+        )
     return cast(x, float_dtype(x.dtype))
 
 
@@ -152,7 +158,12 @@ def solve(a: TensorLike, b: TensorLike) -> Tensor:
         return reshape(solve(a, reshape(b, (-1, 1))), (*a.shape[:-2], a.shape[-1]))
     lead = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if lead is None:
-        raise op_error("solve", "the leading axes do not broadcast", got=f"{a._type}, {b._type}")
+        raise op_error(
+            "solve",
+            "the leading axes do not broadcast",
+            got=f"{a._type}, {b._type}",
+            repair="stack as many matrices as right sides",
+        )
     found: Tensor = apply(SOLVE, (broadcast_to(a, (*lead, *a.shape[-2:])), broadcast_to(b, (*lead, *b.shape[-2:]))))
     return found
 

@@ -28,7 +28,13 @@ def _fault(what: str, subscripts: str, shapes: Sequence[Any], repair: str = "") 
 def _parsed(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[str, ...], str]:
     """The labels of the axes of each operand, and of the result, without `...`."""
     if not isinstance(subscripts, str):
-        raise op_error("einsum", "the first argument says which axes", expected="'ij,jk->ik'", got=repr(subscripts))
+        raise op_error(
+            "einsum",
+            "the first argument says which axes",
+            expected="'ij,jk->ik'",
+            got=repr(subscripts),
+            repair="write the labels first: ab.einsum('ij,jk->ik', a, b)",
+        )
     text = subscripts.replace(" ", "")
     left, arrow, output = text.partition("->")
     terms = left.split(",")

@@ -210,7 +210,12 @@ def power(x: TensorLike, y: TensorLike) -> Tensor:
 def _base(x: Any, exponent: float) -> Tensor:
     """The base in the dtype of the power."""
     if isinstance(exponent, int) and exponent.bit_length() > 63:
-        raise op_error("power", "the exponent does not fit into 64 bits", got=f"one of {exponent.bit_length()} bits")
+        raise op_error(
+            "power",
+            "the exponent does not fit into 64 bits",
+            got=f"one of {exponent.bit_length()} bits",
+            repair="write it as a float",
+        )
     if x.dtype.kind == "f":
         return x
     if isinstance(exponent, float):

@@ -104,7 +104,13 @@ def _scatter_add(x: TensorLike, index: TensorLike, source: TensorLike, at: int) 
     at = _checked("scatter_add", x, at, index)
     if len(source.shape) != len(x.shape) or any(n > m for n, m in zip(index.shape, source.shape, strict=True)):
         what = "the source is smaller than the index"
-        raise op_error("scatter_add", what, expected=f"at least {index.shape}", got=str(source.shape))
+        raise op_error(
+            "scatter_add",
+            what,
+            expected=f"at least {index.shape}",
+            got=str(source.shape),
+            repair="make the source of the shape of the index",
+        )
     for a, n in enumerate(index.shape):
         source = slice_axis(source, a, 0, n)
     bounded = apply(BOUNDED, (index,), (x.shape[at],))

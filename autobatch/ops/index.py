@@ -19,7 +19,13 @@ INT64 = np.dtype(np.int64)
 def _infer_take(types: Sequence[Type], attrs: Attrs) -> Type:
     x, i = types
     if not x.shape or i.dtype.kind not in "iu":
-        raise op_error("take", "a table is indexed by integers", expected="x[n, ...], i64[...]", got=f"{x}, {i}")
+        raise op_error(
+            "take",
+            "a table is indexed by integers",
+            expected="x[n, ...], i64[...]",
+            got=f"{x}, {i}",
+            repair="convert the index by .astype(int)",
+        )
     return tensor_type(x.dtype, i.shape + x.shape[1:])
 
 
@@ -69,7 +75,9 @@ SCATTER_ADD: Op = declare(
 
 def _infer_bounded(types: Sequence[Type], attrs: Attrs) -> Type:
     if types[0].dtype.kind not in "iu":
-        raise op_error("index", "an index holds integers", got=str(types[0]))
+        raise op_error(
+            "index", "an index holds integers", got=str(types[0]), repair="convert the index by .astype(int)"
+        )
     return tensor_type(INT64, types[0].shape)
 
 
@@ -269,7 +277,12 @@ def _listed(items: Any) -> Any:
         array = np.array(items)
         return array if array.size else array.astype(INT64)
     except (ValueError, OverflowError) as error:
-        raise op_error("index", "a list that is not an array of integers", got=repr(items)[:60]) from error
+        raise op_error(
+            "index",
+            "a list that is not an array of integers",
+            got=repr(items)[:60],
+            repair="make all its rows of one length, of integers",
+        ) from error
 
 
 def _check_value(index: Any) -> None:
@@ -295,7 +308,7 @@ def _expanded(x: Any, items: list[Any]) -> list[Any]:
     used = sum(0 if item is None or item is Ellipsis else item.ndim if _is_mask(item) else 1 for item in items)
     _check_rank(x, used)
     if sum(item is Ellipsis for item in items) > 1:
-        raise user_error(OpIndexError, "an index has more than one ...")
+        raise user_error(OpIndexError, "an index has more than one ...", repair="write : for the other axes")
     found: list[Any] = []
     axis = 0
     for item in items:
@@ -309,6 +322,7 @@ def _expanded(x: Any, items: list[Any]) -> list[Any]:
                     "index: a mask has other extents than the axes that it selects from",
                     expected=str(x.shape[axis : axis + item.ndim]),
                     got=str(item.shape),
+                    repair="index with a mask of the shape of those axes",
                 )
             found += np.nonzero(item)
             axis += item.ndim
@@ -325,7 +339,11 @@ def _is_mask(item: Any) -> bool:
 def _check_rank(x: Any, used: int) -> None:
     ndim = len(x.shape)
     if used > ndim:
-        raise user_error(OpIndexError, f"too many indices: {used} for a value of rank {ndim}")
+        raise user_error(
+            OpIndexError,
+            f"too many indices: {used} for a value of rank {ndim}",
+            repair="leave some out, or add axes by None",
+        )
 
 
 def _broadcast_rank(arrays: list[Any]) -> int:
@@ -352,7 +370,11 @@ def _check_range(x: Any, index: Any, n: int) -> None:
 
 def _out_of_range(x: Any, index: int, n: int) -> OpIndexError:
     table = f"{'Parameter ' if hasattr(x, 'grad') else ''}{x._type}"
-    return user_error(OpIndexError, f"index {index} is out of range for an axis of {n} of {table}")
+    return user_error(
+        OpIndexError,
+        f"index {index} is out of range for an axis of {n} of {table}",
+        repair="indices are from 0 to one less than the extent, or negative from the end",
+    )
 
 
 def _basic(x: Any, axis: int, items: Sequence[Any]) -> tuple[Any, int]:
@@ -403,4 +425,9 @@ def check_whole(name: str, value: Any) -> None:
     """Raise unless the value is an integer or an integer value."""
     kind = value.dtype.kind if hasattr(value, "dtype") else "i" if type(value) is int else ""
     if kind not in ("i", "u"):
-        raise user_error(OpTypeError, f"{name}: expected an integer", got=repr(value)[:60])
+        raise user_error(
+            OpTypeError,
+            f"{name}: expected an integer",
+            got=repr(value)[:60],
+            repair="convert it by int(x), or a value by .astype(int)",
+        )

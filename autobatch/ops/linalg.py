@@ -29,7 +29,12 @@ def _infer_product(types: Sequence[Type], attrs: Attrs) -> Type:
         )
     batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if batch is None:
-        raise op_error("matmul", "leading axes do not broadcast", got=f"{a} @ {b}")
+        raise op_error(
+            "matmul",
+            "leading axes do not broadcast",
+            got=f"{a} @ {b}",
+            repair="reshape one operand, or add an axis by None",
+        )
     return tensor_type(a.dtype, (*batch, a.shape[-2], b.shape[-1]))
 
 

@@ -351,7 +351,7 @@ def _label(name: str, scores: Any, index: Any) -> Any:
     if not isinstance(index, int | np.integer):
         return apply(BOUNDED, (index,), (n, 0))
     if not 0 <= index < n:
-        raise user_error(OpIndexError, f"{name}: {not_in_range(int(index), n, 0)}")
+        raise user_error(OpIndexError, f"{name}: {not_in_range(int(index), n, 0)}", repair="number the classes from 0")
     return int(index)
 
 

@@ -136,7 +136,12 @@ def bmm(a: TensorLike, b: TensorLike) -> Tensor:
     """
     a, b = as_value(a), as_value(b)
     if len(a.shape) != 3 or len(b.shape) != 3 or a.shape[0] != b.shape[0]:
-        raise op_error("bmm", "expected f[n, i, j] and f[n, j, k]", got=f"{a.shape} and {b.shape}")
+        raise op_error(
+            "bmm",
+            "expected f[n, i, j] and f[n, j, k]",
+            got=f"{a.shape} and {b.shape}",
+            repair="use @ for single matrices",
+        )
     return matmul(a, b)
 
 
@@ -149,7 +154,7 @@ def _positions(x: Any) -> tuple[Any, Any]:
 def check_matrix(name: str, x: Any) -> None:
     """Raise for what has fewer than two axes."""
     if len(x.shape) < 2:
-        raise op_error(name, "expected a matrix", got=str(x._type))
+        raise op_error(name, "expected a matrix", got=str(x._type), repair="reshape it to two axes or more")
 
 
 @composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
@@ -231,7 +236,12 @@ def cdist(x1: TensorLike, x2: TensorLike, p: float = 2.0) -> Tensor:
     """
     x1, x2 = as_value(x1), as_value(x2)
     if len(x1.shape) != 2 or len(x2.shape) != 2 or x1.shape[1] != x2.shape[1]:
-        raise op_error("cdist", "expected f[n, d] and f[m, d]", got=f"{x1.shape} and {x2.shape}")
+        raise op_error(
+            "cdist",
+            "expected f[n, d] and f[m, d]",
+            got=f"{x1.shape} and {x2.shape}",
+            repair="pass matrices of one width",
+        )
     (n, d), m = x1.shape, x2.shape[0]
     return norm(reshape(x1, (n, 1, d)) - reshape(x2, (1, m, d)), p, axis=-1)
 
@@ -243,7 +253,7 @@ def one_hot(index: TensorLike, num_classes: int) -> Tensor:
     [[0, 0, 1], [1, 0, 0]]
     """
     index, num_classes = lifted(index), whole("one_hot", num_classes)
-    if not index.size:
+    if not index.size and index.dtype != INT64:
         index = cast(index, INT64)  # an empty list says nothing of its dtype
     known = apply(BOUNDED, (index,), (num_classes, 0))
     classes = apply(ARANGE, (known,), (num_classes,))

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 def negative_axis(op: str, axis: Any, ndim: int) -> int:
     """An axis of a value of rank `ndim`, counted from the end."""
     if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-        raise op_error(op, "an axis is not an integer", got=repr(axis))
+        raise op_error(op, "an axis is not an integer", got=repr(axis), repair="pass a Python integer")
     axis = axis.__index__()
     if not -ndim <= axis < ndim:
-        raise op_error(op, f"axis {axis} is outside a value of rank {ndim}")
+        raise op_error(
+            op,
+            f"axis {axis} is outside a value of rank {ndim}",
+            repair="axes are from 0 to rank - 1, or negative from the end",
+        )
     return int(axis - ndim if axis >= 0 else axis)
 
 
@@ -46,10 +50,17 @@ def is_many(x: Any) -> bool:
 def whole(op: str, n: Any, lowest: int | None = 0) -> int:
     """An integer given to op `op` as an extent or position, from `lowest` on."""
     if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise op_error(op, "expected an integer", got=repr(n))
+        raise op_error(
+            op,
+            "expected an integer",
+            got=repr(n),
+            repair="pass a Python integer; x.shape has some, and int(x) makes one",
+        )
     number = int(n.__index__())
     if lowest is not None and number < lowest:
-        raise op_error(op, f"expected integers from {lowest} on", got=str(number))
+        raise op_error(
+            op, f"expected integers from {lowest} on", got=str(number), repair="check how the number was computed"
+        )
     return number
 
 
@@ -63,6 +74,7 @@ def _infer_reshape(types: Sequence[Type], attrs: Attrs) -> Type:
             "the number of elements differs",
             expected=f"{size_of(types[0].shape)} elements",
             got=f"{types[0]} as {attrs[0]}",
+            repair="one extent may be -1, which is computed",
         )
     return tensor_type(types[0].dtype, attrs[0])
 
@@ -102,7 +114,9 @@ def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
                 repair="reduce over axis 0 alone, by ab.sum, prod, mean, max or min, or work on the elements",
             )
         if target.count(-1) > 1 or known == 0 or total % known:
-            raise op_error("reshape", "cannot infer the extent -1", got=f"{x.shape} as {target}")
+            raise op_error(
+                "reshape", "cannot infer the extent -1", got=f"{x.shape} as {target}", repair="give all extents but one"
+            )
         target = tuple(total // known if n == -1 else n for n in target)
     return unchanged(x) if target == x.shape and hasattr(x, "_record") else apply(RESHAPE, (x,), (target,))
 
@@ -137,7 +151,13 @@ def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     ndim = len(x.shape)
     order = tuple(range(ndim))[::-1] if axes is None else tuple(a % ndim if -ndim <= a < ndim else a for a in axes)
     if sorted(order) != list(range(ndim)):
-        raise op_error("transpose", "axes are not a permutation", expected=f"each of 0..{ndim - 1} once", got=str(axes))
+        raise op_error(
+            "transpose",
+            "axes are not a permutation",
+            expected=f"each of 0..{ndim - 1} once",
+            got=str(axes),
+            repair="name every axis once",
+        )
     return unchanged(x) if order == tuple(range(ndim)) else apply(TRANSPOSE, (x,), (order,))
 
 
@@ -160,7 +180,13 @@ def of_rows(rows: Any, type: Type) -> Any:
 
 def _infer_broadcast(types: Sequence[Type], attrs: Attrs) -> Type:
     if broadcast_shapes(types[0].shape, attrs[0]) != attrs[0]:
-        raise op_error("broadcast_to", "shape does not broadcast", expected=str(attrs[0]), got=str(types[0]))
+        raise op_error(
+            "broadcast_to",
+            "shape does not broadcast",
+            expected=str(attrs[0]),
+            got=str(types[0]),
+            repair="only axes of extent 1 and new ones in front are repeated; reshape the value first",
+        )
     return tensor_type(types[0].dtype, attrs[0])
 
 
@@ -199,7 +225,13 @@ def _infer_concat(types: Sequence[Type], attrs: Attrs) -> Type:
             i == axis or a == b for i, a, b in zip(range(-len(first), 0), t.shape, first, strict=True)
         )
         if not same:
-            raise op_error("concat", "shapes differ outside the axis", expected=f"like {types[0]}", got=str(t))
+            raise op_error(
+                "concat",
+                "shapes differ outside the axis",
+                expected=f"like {types[0]}",
+                got=str(t),
+                repair="join along another axis=, or use ab.stack for a new one",
+            )
         total += t.shape[axis]
     return tensor_type(types[0].dtype, with_extent(first, axis, total))
 
@@ -246,7 +278,12 @@ def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     if min(ndims) == 0:
         raise op_error("concat", "a value of rank 0 has no axis", repair="use ab.stack")
     if min(ndims) < max(ndims):
-        raise op_error("concat", "values differ in rank", got=f"ranks {', '.join(map(str, ndims))}")
+        raise op_error(
+            "concat",
+            "values differ in rank",
+            got=f"ranks {', '.join(map(str, ndims))}",
+            repair="add axes by None, or use ab.stack for values of one shape",
+        )
     negative = negative_axis("concat", axis, ndims[0])
     return unchanged(values[0]) if len(values) == 1 else apply(CONCAT, tuple(values), (negative,))
 
@@ -361,7 +398,7 @@ def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
     """
     x = as_value(x)
     if not x.shape:
-        raise op_error("split", "a value of rank 0 has no axis", got=str(x.shape))
+        raise op_error("split", "a value of rank 0 has no axis", got=str(x.shape), repair="reshape it to (1,)")
     axis = negative_axis("split", axis, len(x.shape))
     extent = x.shape[axis]
     if not is_many(parts):

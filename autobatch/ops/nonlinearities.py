@@ -98,7 +98,13 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
     if approximate == "none":
         return x * 0.5 * erfc(x * -math.sqrt(0.5))
     if approximate != "tanh":
-        raise op_error("gelu", "no such approximation", expected="'none' or 'tanh'", got=repr(approximate))
+        raise op_error(
+            "gelu",
+            "no such approximation",
+            expected="'none' or 'tanh'",
+            got=repr(approximate),
+            repair="leave approximate= out",
+        )
     return x * sigmoid((x + x * x * x * 0.044715) * (2.0 * math.sqrt(2.0 / math.pi)))
 
 
@@ -209,7 +215,12 @@ def log_sigmoid(x: TensorLike) -> Tensor:
 def _halves(name: str, x: Any, axis: int) -> tuple[Any, Any]:
     n = x.shape[axis]
     if n % 2:
-        raise op_error(name, f"axis {axis} does not divide into halves", got=str(x._type))
+        raise op_error(
+            name,
+            f"axis {axis} does not divide into halves",
+            got=str(x._type),
+            repair="make the layer before it of an even width",
+        )
     return slice_axis(x, axis, 0, n // 2), slice_axis(x, axis, n // 2, n // 2)
 
 
@@ -249,7 +260,12 @@ def maxout(x: TensorLike, pieces: int, axis: int = -1) -> Tensor:
     x = as_value(x)
     n = x.shape[axis]
     if pieces < 1 or n % pieces:
-        raise op_error("maxout", f"axis {axis} does not divide into groups of {pieces}", got=str(x._type))
+        raise op_error(
+            "maxout",
+            f"axis {axis} does not divide into groups of {pieces}",
+            got=str(x._type),
+            repair="make the axis a multiple of pieces",
+        )
     at = len(x.shape) + axis
     grouped = reshape(x, (*x.shape[:at], n // pieces, pieces, *x.shape[at + 1 :]))
     found: Tensor = apply(MAX, (grouped,), ((axis,), False))
@@ -317,7 +333,9 @@ def entmax(x: TensorLike, alpha: float = 1.5, axis: int = -1) -> Tensor:
     if alpha == 2:
         return sparsemax(x, axis)
     if alpha != 1.5:
-        raise op_error("entmax", "not for this alpha", expected="1, 1.5 or 2", got=str(alpha))
+        raise op_error(
+            "entmax", "not for this alpha", expected="1, 1.5 or 2", got=str(alpha), repair="1.5 is the usual one"
+        )
     z = _filled("entmax", _last(x, axis))
     z = (z - safe_max(z, -1)) * 0.5
     count, larger = _compared(z)

@@ -351,7 +351,12 @@ def position(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
         return reshape(place, (1,) * len(x.shape)) if keepdims else place
     axes = _with_elements(op.name, x, axis)
     if len(axes) != 1:
-        raise op_error(op.name, "a position is one along one axis", got=f"axis={axis}")
+        raise op_error(
+            op.name,
+            "a position is one along one axis",
+            got=f"axis={axis}",
+            repair="name one axis, or none for the position in the flattened value",
+        )
     return apply(op, (x,), (axes, bool(keepdims)))
 
 
@@ -378,5 +383,5 @@ def normalise_axes(name: str, axis: int | tuple[int, ...] | None, ndim: int) -> 
         return tuple(range(-ndim, 0))
     axes = [negative_axis(name, a, ndim) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
     if len(set(axes)) != len(axes):
-        raise op_error(name, "an axis is named twice", got=str(axis))
+        raise op_error(name, "an axis is named twice", got=str(axis), repair="name every axis once")
     return tuple(sorted(axes))

@@ -184,7 +184,11 @@ def _apply(name: str, x: Any, segment_ids: Any, num_segments: Any) -> Any:
     n = whole(name, num_segments if num_segments is not None else int(index.max(initial=-1)) + 1)
     if is_known and index.size and (index.min() < 0 or index.max() >= n):
         bad = int(index.min() if index.min() < 0 else index.max())
-        raise user_error(OpIndexError, f"{name}: segment {bad} is out of range for {n} segments")
+        raise user_error(
+            OpIndexError,
+            f"{name}: segment {bad} is out of range for {n} segments",
+            repair="pass a larger num_segments=",
+        )
     return apply(SEGMENTS[name], (x, index), (n,))
 
 

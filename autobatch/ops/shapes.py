@@ -30,7 +30,12 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
         chosen = tuple(a for a in chosen if x.shape[a] == 1)
     for a in chosen:
         if x.shape[a] != 1:
-            raise op_error("squeeze", f"axis {a + ndim} has an extent not equal to one", got=str(x.shape))
+            raise op_error(
+                "squeeze",
+                f"axis {a + ndim} has an extent not equal to one",
+                got=str(x.shape),
+                repair="leave axis= out to drop all axes of extent 1",
+            )
     return reshape(x, tuple(n for a, n in zip(range(-ndim, 0), x.shape, strict=True) if a not in chosen))
 
 

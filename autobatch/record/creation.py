@@ -198,10 +198,18 @@ def as_array(x: Any, dtype: Any = None) -> Array:
     if array.dtype.kind == "f" and dtype is None:
         array = array.astype(default_dtype(), copy=False)
     if array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
-        raise op_error("tensor", "an integer does not fit into 64 bits", got=str(array.max()))
+        raise op_error(
+            "tensor", "an integer does not fit into 64 bits", got=str(array.max()), repair="pass it as a float"
+        )
     if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int64):
         array = array.astype(np.int64)
     if array.dtype.kind not in "fib" or (array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8)):
         what = f"no value holds dtype {array.dtype}"
-        raise op_error("tensor", what, expected="float32, float64, int32, int64 or bool", got=repr(x)[:60])
+        raise op_error(
+            "tensor",
+            what,
+            expected="float32, float64, int32, int64 or bool",
+            got=repr(x)[:60],
+            repair="convert it first, as by np.asarray(x, float)",
+        )
     return array

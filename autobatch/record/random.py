@@ -190,7 +190,7 @@ def rng() -> np.random.Generator:
 def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
     wanted = value_dtype(op.name, dtype or default_dtype())
     if not is_float(wanted):
-        raise op_error(op.name, "draws are floats", got=str(wanted))
+        raise op_error(op.name, "draws are floats", got=str(wanted), repair="convert the draw by .astype")
     sizes = tuple(whole(op.name, n) for n in extents(shape))
     drawn = apply(op, next_key(), (sizes, wanted))
     return drawn if dtype is None else cast(drawn, dtype)
@@ -227,7 +227,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool | None = None) -> Tensor:
     """
     check_number("dropout", "the probability", p)
     if not 0.0 <= p <= 1.0:
-        raise op_error("dropout", "the probability is outside [0, 1]", got=str(p))
+        raise op_error("dropout", "the probability is outside [0, 1]", got=str(p), repair="pass a number from 0 to 1")
     if p == 0.0 or not (state.training if training is None else training):
         return unchanged(as_value(x))
     if p == 1.0:

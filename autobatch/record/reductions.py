@@ -62,7 +62,13 @@ def _of_shape(kind: str, found: Any, shape: ShapeLike | None, like: Any) -> Any:
         shape = like.shape
     if shape is not None and found.shape != extents(shape):
         what = f"{kind}: the values of the list have another shape than an empty list would give"
-        raise user_error(OpTypeError, what, expected=str(extents(shape)), got=str(found.shape))
+        raise user_error(
+            OpTypeError,
+            what,
+            expected=str(extents(shape)),
+            got=str(found.shape),
+            repair="pass the shape that the values of the list have",
+        )
     return found
 
 
