@@ -7,8 +7,8 @@ In reading order: `declare` (the declaration of an op), `elementwise`, `function
 `index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`,
 `searching`; `composite` ops are made of others; `composing` declares functions as such, which are the library:
 `trigonometry`, `special` functions, `numbers`, `shapes`, `matrices`, `einsum`, `decompositions`, `gathering`,
-`sorting`, `nonlinearities` and `losses`; `attention` is between two lists of any lengths; `pairs` has the matrix
-products of their pairs; `value` has the operators of tensors.
+`sorting`, `segments`, `nonlinearities` and `losses`; `attention` is between two lists of any lengths; `pairs` has the
+matrix products of their pairs; `value` has the operators of tensors.
 """
 
 from . import (

@@ -252,9 +252,10 @@ def one_hot(index: TensorLike, num_classes: int) -> Tensor:
     >>> ab.one_hot([2, 0], 3).tolist()
     [[0, 0, 1], [1, 0, 0]]
     """
-    index, num_classes = lifted(index), whole("one_hot", num_classes)
-    if not index.size and index.dtype != INT64:
-        index = cast(index, INT64)  # an empty list says nothing of its dtype
-    known = apply(BOUNDED, (index,), (num_classes, 0))
+    found = lifted(index)
+    num_classes = whole("one_hot", num_classes)
+    if not found.size and found.dtype != INT64:
+        found = cast(found, INT64)  # an empty list says nothing of its dtype
+    known = apply(BOUNDED, (found,), (num_classes, 0))
     classes = apply(ARANGE, (known,), (num_classes,))
-    return cast(equal(reshape(known, (*index.shape, 1)), classes), INT64)
+    return cast(equal(reshape(known, (*found.shape, 1)), classes), INT64)
