@@ -31,6 +31,7 @@ def known_call(fn: F) -> F:
         return fn
     made = compiled.known_call(fn)
     functools.update_wrapper(made, fn)
+    made.__module__ = __name__  # where pickle finds it by its name
     return cast(F, made)
 
 

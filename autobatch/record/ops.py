@@ -103,6 +103,7 @@ def _fast(slow: F, op: Op, *cases: _Case, arguments: str = "x, y", depth: int = 
 def _named(fast: Any, slow: F) -> F:
     fast.__name__, fast.__qualname__, fast.__doc__ = slow.__name__, slow.__name__, slow.__doc__
     fast.__annotations__ = slow.__annotations__
+    fast.__module__ = __name__  # where pickle finds it by its name
     return fast
 
 

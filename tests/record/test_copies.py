@@ -112,3 +112,16 @@ def test_a_value_is_copied_where_it_has_no_gradient(twin_of: Callable[[Any], Any
         assert np.array_equal(twin.numpy(), value.numpy())
     with pytest.raises(ab.errors.RecordingError, match="detach"):
         twin_of(w * x)
+
+
+def test_every_function_is_copied_by_its_name() -> None:
+    functions = {n: f for n, f in vars(ab).items() if n in ab.__all__ and callable(f)}
+    assert {n for n, f in functions.items() if pickle.loads(pickle.dumps(f)) is not f} == set()
+    assert {n for n, f in functions.items() if copy.deepcopy(f) is not f} == set()
+
+
+@each_way
+def test_a_module_that_holds_functions_is_copied(twin_of: Callable[[Any], Any]) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), ab.tanh, ab.gelu)
+    twin = twin_of(model)
+    np.testing.assert_array_equal(twin(ab.ones(2)).numpy(), model(ab.ones(2)).numpy())
