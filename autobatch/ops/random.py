@@ -1,7 +1,8 @@
 """Random draws as pure functions of a key: the stream of the example, the number of the draw, the element.
 
 Bits are SplitMix64 (Steele, Lea & Flood 2014, Fast splittable pseudorandom number generators, fig. 18) over
-stream + draw, then over element. A draw therefore depends on nothing but its key.
+stream + draw, then over element. A draw therefore depends on nothing but its key. A third operand says which element
+of all is the first of a row, so that rows are drawn as the whole of them is.
 """
 
 from __future__ import annotations
@@ -27,15 +28,17 @@ def mix(z: Any) -> Any:
     return z ^ (z >> np.uint64(31))
 
 
-def _bits(stream: Any, draw: Any, shape: tuple[int, ...], per_element: int) -> Any:
-    stream, draw = np.broadcast_arrays(np.asarray(stream, np.int64), np.asarray(draw, np.int64))
-    key = mix(
+def _bits(key: tuple[Any, ...], shape: tuple[int, ...], per_element: int) -> Any:
+    """Bits for the elements of a value of this shape. `key`: stream, draw, and what the first element counts as."""
+    stream, draw, first = np.broadcast_arrays(*(np.asarray(k, np.int64) for k in (*key, 0)[:3]))
+    mixed = mix(
         np.ascontiguousarray(stream).view(np.uint64)
         + (np.ascontiguousarray(draw).view(np.uint64) + np.uint64(1)) * _GOLDEN
     )
     count = math.prod(shape) * per_element
     elements = (np.arange(1, count + 1, dtype=np.uint64) * _ELEMENT).reshape(*shape, per_element)
-    return mix(key.reshape(stream.shape + (1,) * (len(shape) + 1)) + elements)
+    before = np.ascontiguousarray(first).view(np.uint64) * (np.uint64(per_element) * _ELEMENT)
+    return mix((mixed + before).reshape(stream.shape + (1,) * (len(shape) + 1)) + elements)
 
 
 def _to_unit(bits: Any, dtype: np.dtype[Any]) -> Any:
@@ -44,12 +47,14 @@ def _to_unit(bits: Any, dtype: np.dtype[Any]) -> Any:
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _uniform(stream: Any, draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    return _to_unit(_bits(stream, draw, shape, 1)[..., 0], dtype)
+def _uniform(*operands: Any) -> Any:
+    *key, shape, dtype = operands
+    return _to_unit(_bits(tuple(key), shape, 1)[..., 0], dtype)
 
 
-def _normal(stream: Any, draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-    u = _to_unit(_bits(stream, draw, shape, 2), np.dtype(np.float64))
+def _normal(*operands: Any) -> Any:
+    *key, shape, dtype = operands
+    u = _to_unit(_bits(tuple(key), shape, 2), np.dtype(np.float64))
     radius = np.sqrt(-2.0 * np.log1p(-u[..., 0]))
     return (radius * np.cos(2.0 * math.pi * u[..., 1])).astype(dtype)
 
@@ -67,7 +72,11 @@ UNIFORM = declare(
     no_gradient,
     "random",
     dtypes="keep",
-    samples=lambda rng: [Sample((5, 0), ((3, 2), _F64), smooth=False), Sample((5, 1), ((), _F64), smooth=False)],
+    samples=lambda rng: [
+        Sample((5, 0), ((3, 2), _F64), smooth=False),
+        Sample((5, 1), ((), _F64), smooth=False),
+        Sample((5, 1, 4), ((3,), _F64), smooth=False),
+    ],
 )
 NORMAL = declare(
     "normal",
@@ -82,8 +91,15 @@ NORMAL = declare(
 
 
 def _dropout_body(x: Any, stream: Any, draw: Any, p: float) -> Any:
-    kept = apply(LESS_EQUAL, (p, apply(UNIFORM, (stream, draw), (x.shape, x.dtype))))
+    key: tuple[Any, ...] = (stream, draw)
+    if x.level > draw.level:  # a row of a value that is drawn for as one
+        key += (x._list_positions(x.level) * math.prod(x.shape),)
+    kept = apply(LESS_EQUAL, (p, apply(UNIFORM, key, (x.shape, x.dtype))))
     return x * (cast(kept, x.dtype) * (1.0 / (1.0 - p)))
+
+
+def _dropout_lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+    return None if shared[0] or not ndims[0] else (True, False, False)
 
 
 DROPOUT = declare(
@@ -91,5 +107,6 @@ DROPOUT = declare(
     "elements set to zero with probability p, the others divided by 1 - p",
     dtypes="keep",
     body=_dropout_body,
+    lead=_dropout_lead,
     samples=lambda rng: [Sample((rng.normal(size=(3, 2)), 7, 1), (0.5,)), Sample((rng.normal(size=4), 7, 2), (0.25,))],
 )

@@ -10,6 +10,7 @@ import pytest
 
 import autobatch as ab
 from autobatch import nn, optim
+from tests import requested
 
 
 @ab.cell
@@ -150,6 +151,29 @@ def test_draws_have_the_distribution_they_should() -> None:
     assert abs(n.std() - 1) < 0.05
     assert abs((d == 0).mean() - 0.25) < 0.03
     assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 0.05
+
+
+def test_the_mask_of_rows_is_the_mask_of_the_whole() -> None:
+    @ab.cell
+    def of_list(xs: list[Any]) -> Any:
+        return ab.dropout(ab.stack(xs), 0.5).sum(axis=0)
+
+    def one(n: int) -> Any:
+        h = ab.ones((n, 3)) * 1.0
+        v = h.sum(axis=1)  # one row at the first length, n rows of one number from the second on
+        return ab.dropout(h, 0.5), ab.dropout(v, 0.5), of_list(list(h)), ab.dropout(h.T, 0.5)
+
+    lengths = [5, 2, 9]
+    ab.seed(7)
+    alone = ab.map(one, lengths, batched=False)
+    want = ab.evaluate(alone)
+    for backend in requested.backends("numpy", "numba"):
+        with ab.backend(backend):
+            for some in ([5], lengths):
+                ab.seed(7)
+                for got, expected in zip(ab.evaluate(ab.map(one, some)), want, strict=False):
+                    for a, b in zip(got, expected, strict=True):
+                        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_the_mask_of_the_reverse_pass_is_that_of_the_forward_pass() -> None:

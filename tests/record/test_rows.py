@@ -36,6 +36,7 @@ def outcome(way: Way, shape: tuple[int, ...], batched: bool, lengths: list[int])
     """Values, gradients, and gradients of a function of the gradients."""
     table = ab.Parameter(np.random.default_rng(0).normal(size=(50, *shape)))
     other = ab.Parameter(np.random.default_rng(1).normal(size=shape))
+    ab.seed(0)
 
     def rows(n: int) -> Any:
         return ab.stack([table[k] * other for k in range(n)])
@@ -84,6 +85,21 @@ def test_rows_of_any_number_share_a_launch(name: str) -> None:
     with ab.profile() as p:
         ab.evaluate(ab.map(one, range(1, 17)))
     assert p.launches == 2, p.table()
+
+
+def test_dropout_of_rows_of_any_number_shares_a_launch() -> None:
+    ab.set_default_dtype("float64")
+
+    def way(h: Any) -> Any:
+        return ab.dropout(h, 0.3, training=True)
+
+    with ab.backend(requested.backend("numpy")):
+        together, alone = (outcome(way, (3,), batched, LENGTHS) for batched in (True, False))
+        for a, b in zip(together, alone, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+        with ab.profile() as p:
+            ab.evaluate(ab.map(lambda n: way(ab.tensor(np.ones((n, 3)))), LENGTHS))
+    assert p.launches == 1, p.table()
 
 
 def test_replayed_with_the_row_numbers_of_each_example() -> None:

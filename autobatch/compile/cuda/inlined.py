@@ -109,8 +109,8 @@ def _arange(w: Writer, i: int, where: Indices, guard: str) -> str:
 def _random(w: Writer, i: int, where: Indices, guard: str) -> str:
     node = w.graph.nodes[i]
     lead = len(node.type.shape) - len(node.attrs[0])
-    stream, draw = (w.element(j, w.broadcast(where[:lead], j), guard) for j in node.inputs)
-    element = w.flat(where[lead:], node.attrs[0])
+    stream, draw, *first = (w.element(j, w.broadcast(where[:lead], j), guard) for j in node.inputs)
+    element = " + ".join([*first, w.flat(where[lead:], node.attrs[0])])
     kind = c_type(node.type.dtype)
     return w.let(kind, f"ab_{node.op.name}<{kind}>({stream}, {draw}, {element})", "x")
 
