@@ -7,7 +7,7 @@ import importlib.util
 import json
 import lzma
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,21 +17,10 @@ import pytest
 
 import autobatch as ab
 from benchmarks.decisions.parser import examples as projective
-from tests.requested import host
+from tests.requested import backend, host
 
 FOLDER = Path(__file__).parent.parent / "examples"
 
-TSV = """\
-the\tDET
-old\tADJ
-man\tNOUN
-
-the\tDET\tcolumns\tbehind
-boats\tNOUN
-sail\tVERB
-
-sail\tVERB
-"""
 TREES = """\
 the\tDET\t3\tdet
 old\tADJ\t3\tamod
@@ -97,7 +86,7 @@ def assert_as_the_loop(model: Any, examples: list[Any], loss: Callable[..., Any]
 
 
 def test_every_example_is_tested() -> None:
-    own = {"classifier", "listops", "parser", "solubility", "tagger"}
+    own = {"classifier", "entities", "language_model", "listops", "parser", "solubility", "tagger"}
     derivatives = {"hessian_vector", "lecture", "regularise", "reversible_learning", "reversible_ode"}
     assert {path.stem for path in FOLDER.glob("*.py")} == own | derivatives
 
@@ -182,13 +171,35 @@ def test_the_parsers_oracle_finds_projective_trees(monkeypatch: pytest.MonkeyPat
         assert (here.heads[1:], here.relations[1:]) == (sentence.heads, sentence.relations)
 
 
-def test_tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    module = load("tagger", monkeypatch)
-    path = tmp_path / "sentences.tsv.xz"
+@pytest.fixture
+def interpreted() -> Iterator[None]:
+    """Nothing is compiled: these models have many kernels, and are tiny here."""
+    with ab.backend(backend("numpy")):
+        yield
+
+
+@pytest.mark.parametrize("name", ["tagger", "entities"])
+def test_sequences_of_tags(
+    name: str, interpreted: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load(name, monkeypatch)
+    path = tmp_path / "train.tsv.xz"
     with lzma.open(path, "wt", encoding="utf-8") as file:
-        file.write(TSV)
-    assert [len(sentence) for sentence in module.read(path)] == [3, 3, 1]
-    printed = run(module, monkeypatch, capsys, "--epochs", 2, "--dim", 4, "--hidden", 3)
-    assert printed.count("epoch") == 2
+        file.write("Ann\tB-PER\nsleeps\tO\n\nYes\tO\n")
+    assert module.read(path) == [(("Ann", "sleeps"), ("B-PER", "O")), (("Yes",), ("O",))]
+    printed = run(module, monkeypatch, capsys, "--epochs", 1, "--dim", 4, "--hidden", 3)
+    assert "other sentences" in printed
+    assert "of 2 other" in run(module, monkeypatch, capsys, "--data", path, path, "--epochs", 1, "--dim", 4)
     sentences = [module.Sentence([1, 0], [[1], [2, 3, 1]], [0, 1]), module.Sentence([0], [[2]], [2])]
-    assert_as_the_loop(module.Tagger(3, 4, 3, dim=4, hidden=3), sentences)
+    model = {"tagger": "Tagger", "entities": "Entities"}[name]
+    assert_as_the_loop(getattr(module, model)(3, 4, 3, dim=4, hidden=3), sentences)
+
+
+def test_language_model(interpreted: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    module = load("language_model", monkeypatch)
+    printed = run(module, monkeypatch, capsys, "--epochs", 1, "--dim", 4, "--hidden", 4, "--batch-size", 32)
+    after = printed.split("characters: ")[1].split()
+    bits, perplexity = float(after[0]), float(after[5])
+    assert perplexity == pytest.approx(2**bits, rel=1e-2)
+    assert 1 < perplexity < 40
+    assert_as_the_loop(module.LanguageModel(5, dim=4, hidden=3), [np.array([1, 4, 0, 2]), np.array([3, 3])])
