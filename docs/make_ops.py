@@ -21,7 +21,7 @@ def _names(text: str) -> frozenset[str]:
 
 NOT_OPS = _names(
     """
-    backend cell check_finite checkpoint constant custom_jvp custom_vjp disable_cells evaluate explain flip_gradient
+    backend cell check_finite checkpoint constant custom_jvp custom_vjp disable_cells evaluate explain
     forget from_dlpack get_num_threads grad hessian hvp jacobian jvp load map no_grad print products products_in_use
     profile random_state recorder rng save seed set_backend set_default_dtype set_num_threads set_products
     set_random_state set_schedule tensor value_and_grad vjp

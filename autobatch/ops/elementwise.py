@@ -272,6 +272,18 @@ CAST = declare(
 STOP_GRADIENT = elementwise(
     "stop_gradient", "the same numbers, as a constant", np.array, "{0}", no_gradient, dtypes="keep", smooth=False
 )
+FLIP_GRADIENT = declare(
+    "flip_gradient",
+    "x; the derivative is -scale",
+    lambda types, attrs: tensor_type(types[0].dtype, _infer("flip_gradient", "same")(types, attrs).shape),
+    lambda x, scale: np.broadcast_arrays(x, scale)[0].copy(),
+    lambda g, y, x, a: (-cast(x[1], g.dtype) * g, None),
+    "elementwise",
+    "{0}",
+    "keep",
+    lead=carried,
+    samples=lambda rng: [Sample((rng.normal(size=shape), 0.7), smooth=False) for shape in ((3, 2), (4,), ())],
+)
 ROUND_TO_HALF = elementwise(
     "round_to_half",
     "the nearest number of float16, halves to even; the derivative is that of the number itself",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import op_error
 from .composing import composite, normal
 from .declare import apply, as_value, check_number, lifted
-from .elementwise import MUL, STOP_GRADIENT, absolute, cast, equal, where
+from .elementwise import FLIP_GRADIENT, MUL, STOP_GRADIENT, absolute, cast, equal, where
 from .functions import power, sqrt
 from .index import ARANGE, BOUNDED, INT64
 from .linalg import matmul
@@ -28,6 +28,22 @@ def stop_gradient(x: TensorLike) -> Tensor:
     3.0
     """
     return apply(STOP_GRADIENT, (as_value(x),))
+
+
+def flip_gradient(x: TensorLike, scale: TensorLike = 1.0) -> Tensor:
+    """Gradient reversal: the same numbers, R(x) = x, with the derivative dR/dx = -scale I.
+
+    Source: Ganin & Lempitsky 2015, Unsupervised domain adaptation by backpropagation, eq. 7 and 8. Put it between
+    features and a classifier of domains: the classifier learns its task, and the features learn to make it hard.
+    `scale`, a number or a scalar without a gradient, may change from step to step; nothing is compiled for it. Raises
+    `OpTypeError` for a `scale` of another kind.
+
+    >>> w = ab.Parameter(3.0)
+    >>> (ab.flip_gradient(w, 0.5) * 4.0).backward(); float(w.grad)
+    -2.0
+    """
+    check_number("flip_gradient", "scale", scale)
+    return apply(FLIP_GRADIENT, (as_value(x), float(scale) if isinstance(scale, int | float) else scale))
 
 
 def count_nonzero(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -218,3 +218,37 @@ def test_rows_are_put_together_once() -> None:
 
     (nodes, peak), (more_nodes, more_peak) = numbers(20), numbers(40)
     assert more_nodes < 2.2 * nodes and more_peak < 2.2 * peak
+
+
+def test_a_flipped_gradient() -> None:
+    ab.set_default_dtype("float64")
+    x = np.array([1.0, -0.0, np.inf, np.nan])
+    np.testing.assert_array_equal(ab.flip_gradient(ab.tensor(x)).numpy(), x)
+    assert np.signbit(ab.flip_gradient(ab.tensor(x)).numpy()[1])
+    w = ab.Parameter([0.5, -2.0])
+
+    def one(n: int) -> Any:
+        h = ab.tensor(np.arange(1.0, 2 * n + 1).reshape(n, 2)) * w
+        loss = (ab.flip_gradient(h, 0.1 * n) ** 3).sum()
+        slope = ab.grad(lambda h: (ab.flip_gradient(h, 0.1 * n) ** 3).sum())(h)
+        return loss, (slope * ab.flip_gradient(w, ab.tensor(0.5))).sum()
+
+    lengths = [1, 3, 2, 5]
+    for backend in requested.backends("numpy", "numba"):
+        with ab.backend(backend):
+            losses = ab.map(one, lengths)
+            found = ab.evaluate(losses)
+            with ab.profile() as p:
+                ab.evaluate(ab.map(lambda n: ab.flip_gradient(ab.tensor(np.ones((n, 2))), 0.1 * n), lengths))
+        assert p.launches == 1, p.table()
+        for k in (0, 1):
+            w.grad = None
+            ab.sum([pair[k] for pair in losses]).backward(retain=True)
+            want = np.zeros(2)
+            for n, pair in zip(lengths, found, strict=True):
+                rows, s = np.arange(1.0, 2 * n + 1).reshape(n, 2), 0.1 * n
+                cube, slope = (rows * [0.5, -2.0]) ** 3, -s * 3 * (rows * [0.5, -2.0]) ** 2
+                np.testing.assert_allclose(pair[k], (cube if k == 0 else slope * [0.5, -2.0]).sum(), rtol=1e-12)
+                of_slope = s * s * 6 * rows**2 * [0.5, -2.0]  # through the flip once more
+                want += (slope * rows if k == 0 else of_slope * [0.5, -2.0] - 0.5 * slope).sum(0)
+            np.testing.assert_allclose(requested.host(w.grad), want, rtol=1e-12)
