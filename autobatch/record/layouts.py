@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ..base.types import COLUMNS, ELEMENTS, LEADING, MIDDLE, PAIRS, PAIRS_TRANSPOSED, Array, Type, tensor_type
+from ..base.types import COLUMNS, ELEMENTS, LEADING, MIDDLE, PAIRS, PAIRS_TRANSPOSED, Array, Type, size_of, tensor_type
 from ..ir.trace import Builder
 from ..ops.declare import Attrs, Op
 from ..ops.index import LOOKUP
 from ..ops.linalg import MATMUL
 from ..ops.movement import CONCAT, RESHAPE, STACK, TRANSPOSE, reshape
 from ..ops.value import Tensor
-from ..schedule.structures import KERNEL, LIST, PER_ELEMENT, Result, Slot
+from ..schedule.structures import EACH, KERNEL, LIST, PER_ELEMENT, Result, Slot
 from .context import flags
 from .creation import as_array
 from .lengths import varies
@@ -56,7 +56,10 @@ def as_view(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) ->
         return _looked_up(x, operands[1]) if len(operands) == 2 else None
     type = _reshaped(x._type, attrs[0]) if op is RESHAPE else _transposed(x._type, attrs[0])
     if type is None:
-        return reshaped_rows(x, attrs[0]) if op is RESHAPE else None
+        if op is not RESHAPE:
+            return None
+        same = reshaped_rows(x, attrs[0])
+        return _cut_rows(x, attrs[0], tape) if same is None else same
     return view_rows(x, 0, 1, type.rows, "slice", type)
 
 
@@ -83,6 +86,36 @@ def _reshaped(type: Type, shape: tuple[int, ...]) -> Type | None:
     if shape == (1, n):
         return tensor_type(type.dtype, shape, COLUMNS)
     return tensor_type(type.dtype, shape) if len(shape) > 1 and shape == (n,) + (1,) * (len(shape) - 1) else None
+
+
+def _cut_rows(x: RecordedTensor, shape: tuple[int, ...], tape: Recording) -> RecordedTensor | None:
+    """A shape in which each row is several, of rows whose number varies."""
+    type, rest = x._type, shape[1:]
+    width = size_of(rest)
+    if type.layout != LEADING or type.ndim < 2 or not shape or not 0 < width < type.width or type.width % width:
+        return None
+    if not varies(signatures, (RESHAPE, type.row, rest), type.rows):
+        return None
+    frozen = tape.cache is tape.caches[True] or type.dtype.kind != "f"
+    number = tape.signature_number(_cutting(type.row, rest, frozen))
+    laid = tensor_type(type.dtype, shape, LEADING if rest else ELEMENTS)
+    return write(tape, number, (value_number(x, tape),), (laid,))[0]
+
+
+@functools.cache
+def _cutting(row: Type, rest: tuple[int, ...], frozen: bool) -> Signature:
+    """Each row of a list as several of this shape."""
+    parts = size_of(row.shape) // size_of(rest)
+    builder = Builder()
+    graph = builder.finish([reshape(builder.input("rows", 0, row, 1), (parts, *(rest or (1,))))])
+    return Signature(
+        name="reshape",
+        kind=KERNEL,
+        slots=(Slot(EACH, tensor_type(row.dtype, (1, *row.shape)), 1),),
+        results=(Result(size_of(rest), row.dtype, PER_ELEMENT, 0, parts),),
+        graph=graph,
+        frozen=frozen,
+    )
 
 
 def _looked_up(x: RecordedTensor, index: Any) -> RecordedTensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from autobatch.record.links import lift
 from autobatch.record.tape import current_tape
 from autobatch.record.views import laid_out
 from tests.ops.checks import GOOD, Case
-from tests.requested import backend, host
+from tests.requested import backend, backends, host
 
 LAYOUTS = [
     {1: ELEMENTS, 2: PAIRS, 3: PAIRS},
@@ -197,3 +198,38 @@ def test_a_stack_of_many_numbers_needs_no_code_of_its_length() -> None:
         return ab.stack([ab.tensor([0.1 * k, 1.0]) @ w for k in range(n)])
 
     assert [ab.map(fn, [n])[0]._type.layout for n in (40, 17)] == [ELEMENTS, ELEMENTS]
+
+
+@pytest.mark.parametrize("name", backends("numpy", "numba"))
+def test_rows_cut_into_several(name: str) -> None:
+    """Rows of any number that are cut take one launch, and have first and second derivatives."""
+    ab.set_default_dtype("float64")
+    w = ab.Parameter(np.linspace(-1.0, 2.0, 6).reshape(2, 3))
+    shapes: list[Callable[[int], Any]] = [lambda n: (2 * n, 3), lambda n: (3 * n, 2), lambda n: 6 * n]
+
+    def one(n: int, way: Callable[[int], Any]) -> tuple[Any, Any]:
+        h = ab.tensor(np.random.default_rng(n).normal(size=(n, 2, 3))) * w
+
+        def loss(h: Any) -> Any:
+            return (h.reshape(way(n)) ** 3).sum()
+
+        slope = ab.grad(loss)(h)
+        return h.reshape(n, 6).reshape(way(n)), loss(h) + (slope * slope).sum()
+
+    lengths = [2, 1, 5, 0]
+    with ab.backend(name):
+        for way in shapes:
+            found = []
+            for ways in ({"batched": False}, {}, {"reuse": True}):
+                w.grad = None
+                made = ab.map(lambda n, way=way: one(n, way), lengths, **ways)
+                ab.sum([loss for _, loss in made]).backward(retain=True)
+                found.append([*(x for pair in ab.evaluate(made) for x in pair), host(w.grad)])
+            for got in found[1:]:
+                for a, b in zip(got, found[0], strict=True):
+                    assert a.shape == b.shape
+                    np.testing.assert_allclose(a, b, rtol=1e-9)
+            arrays = [np.ones((n, 2, 3)) for n in lengths]
+            with ab.profile() as p:
+                ab.evaluate(ab.map(lambda x, way=way: ab.tensor(x).reshape(way(len(x))), arrays))
+            assert p.launches == 1, p.table()
