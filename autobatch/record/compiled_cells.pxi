@@ -8,9 +8,11 @@ cdef object _MISS = object()
 
 
 cdef enum:
-    _SELF, _TENSOR, _INT, _FLOAT, _TUPLE, _LIST, _EMPTY, _BOOL, _STR, _NONE
+    _SELF, _TENSOR, _SHARED, _INT, _FLOAT, _TUPLE, _LIST, _EMPTY, _BOOL, _STR, _NONE
 
-_KINDS = {"self": _SELF, "T": _TENSOR, "i": _INT, "f": _FLOAT, "tuple": _TUPLE, "list": _LIST, "empty": _EMPTY}
+_KINDS = {
+    "self": _SELF, "T": _TENSOR, "P": _SHARED, "i": _INT, "f": _FLOAT, "tuple": _TUPLE, "list": _LIST, "empty": _EMPTY
+}
 _STATIC = {"bool": _BOOL, "str": _STR, "none": _NONE}
 
 
@@ -111,6 +113,12 @@ cdef class Path:
             elif kind == _SELF:
                 keys[n_keys] = <PyObject *>x
                 n_keys += 1
+            elif kind == _SHARED:
+                operand = x.operand if type(x) in _shared_classes else None
+                if operand is None:
+                    return _MISS
+                keys[n_keys] = <PyObject *>operand  # x has it
+                n_keys += 1
             elif kind == _INT:
                 if not PyLong_CheckExact(x):
                     return _MISS
@@ -203,8 +211,8 @@ cdef class Path:
         cdef list key = [self.token]
         cdef int k = 0, j
         for j in range(self.n_parts):
-            if self.kinds[j] == _SELF:
-                key.append(id(args[j]))
+            if self.kinds[j] == _SELF or self.kinds[j] == _SHARED:
+                key.append(id(<object>keys[k]))
                 k += 1
             elif self.kinds[j] in (_BOOL, _STR, _NONE):
                 key.append((type(args[j]), args[j]))

@@ -115,7 +115,7 @@ def _part(x: Any, flat: Flat, tape: Recording, listed: bool = False) -> Any:
         if x.ndim <= 1 or inner is None:
             return _part(shared_row(x, tape), flat, tape)
         flat.held = (*flat.held, inner)
-        flat.lifted = True
+        flat.fast_key.append(inner)
         return "P", inner
     if isinstance(x, np.ndarray):
         lifted = lift(as_array(x), tape)

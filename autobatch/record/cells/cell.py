@@ -221,7 +221,7 @@ class Cell:
         if token is None:
             return
         owners = (flat.owner,) if self.is_method else ()
-        key = (token, *map(id, owners), *flat.fast_key)
+        key = (token, *map(id, owners), *(id(x) if isinstance(x, Shared) else x for x in flat.fast_key))
         known = (
             epoch[0],
             (read.facts, read.contents) if read.facts or read.contents else None,

@@ -48,7 +48,7 @@ from ...base.module_epoch import changed, epoch
 from ...base.tracebacks import PACKAGE
 from ...ops.index import not_in_range
 from ..choice import compiled
-from ..links import local, row_of
+from ..links import SHARED_CLASSES, local, row_of
 from ..nodes import SCOPE, writing
 from ..tape import current_tape, state
 from ..tensor_list import AHEAD
@@ -118,6 +118,7 @@ class InlineCache:
             "out_of_range": _out_of_range,
             "row_of": row_of,
             "local": local,
+            "SHARED_CLASSES": SHARED_CLASSES,
             "cell": cell,
             "none": type(None),
             **{x.__name__: x for x in (*kinds, id, len)},
@@ -222,7 +223,7 @@ def _shape(structure: Any, is_method: bool) -> Any:
         kind = p[0]
         if k == 0 and is_method:
             parts.append("self")
-        elif kind in ("T", "i", "f", "empty"):
+        elif kind in ("T", "P", "i", "f", "empty"):
             parts.append(kind)
         elif kind == "static" and p[1] in (bool, str, type(None)):
             parts.append(("static", "none" if p[1] is type(None) else p[1].__name__))
@@ -312,6 +313,11 @@ class _FastPath:
         elif kind == "T":
             add(f"    $x{self.n_operands} = {name}")
             self._tensors(1)
+        elif kind == "P":
+            operand = f"$p{len(self.keys)}"
+            add(f"    {operand} = {name}.operand if {name}.__class__ in $SHARED_CLASSES else None")
+            add(f"    if {operand} is None: break")
+            self.keys.append((operand, f"$id({operand})"))
         elif kind in ("i", "f"):
             add(f"    if {name}.__class__ is not ${'int' if kind == 'i' else 'float'}: break")
             self.numbers.append(name)

@@ -1333,3 +1333,43 @@ def test_nested_results_and_lists_take_the_fast_path() -> None:
     ab.map(example, range(5))
     assert not slow  # another recording has shown the way
     check()
+
+
+def test_a_parameter_takes_the_fast_path() -> None:
+    weights = [ab.Parameter(np.eye(2) * k) for k in (1.0, 2.0)]
+
+    @ab.cell
+    def step(x: Any, w: Any) -> Any:
+        return ab.tanh(x) @ w
+
+    cell = step.cell  # type: ignore[attr-defined]
+
+    def run(n: int) -> Any:
+        x = ab.tensor([0.5, n])
+        for w in (*weights, weights[0].T, weights[0] * 3.0) * 2:
+            x = step(x, w)
+        return x.sum()
+
+    first = ab.evaluate(ab.map(run, [0, 1], batched=False))
+    ab.evaluate(ab.map(run, [0, 1]))
+    slow: list[Any] = []
+    cell.call = lambda *call: slow.append(call) or type(cell).call(cell, *call)
+    try:
+        for scale in (1.0, 0.5):
+            weights[1].value = np.eye(2) * 2.0 * scale
+            losses = ab.map(run, [0, 1])
+            assert len(slow) <= 1  # `weights[0] * 3.0` is another value each time
+            slow.clear()
+            if scale == 1.0:
+                np.testing.assert_allclose(ab.evaluate(losses), first, rtol=1e-6)
+    finally:
+        del cell.call
+    want = ab.evaluate(ab.map(run, [0, 1], batched=False))
+    np.testing.assert_allclose(ab.evaluate(losses), want, rtol=1e-6)
+    gradients = []
+    for batched in (True, False):
+        for w in weights:
+            w.grad = None
+        ab.sum(ab.map(run, [0, 1], batched=batched)).backward()
+        gradients.append([np.asarray(w.grad) for w in weights])
+    np.testing.assert_allclose(*gradients, rtol=1e-5)
