@@ -29,7 +29,6 @@ _OPERATORS: dict[type[ast.AST], str] = {
     ast.Not: "not",
     ast.BitAnd: "&",
     ast.BitOr: "|",
-    ast.BitXor: "^",
     ast.Invert: "~",
     ast.Eq: "==",
     ast.NotEq: "!=",
@@ -47,7 +46,7 @@ def expression_tree(text: str, label: Any = None) -> Tree:
     Arguments:
         label: of the root; the other nodes have none.
 
-    Raises ValueError for what is no such expression.
+    Raises ValueError for what is no such expression, and for `^`: a power is written `**`.
 
     >>> print(expression_tree("a * (b + 2) - sin(x)"))
     (- (* (a) (+ (b) (2))) (sin (x)))
@@ -85,6 +84,8 @@ def _node(node: ast.expr, text: str) -> tuple[str, list[ast.expr]]:
         return node.id, []
     if isinstance(node, ast.Constant):
         return str(node.value), []
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
+        raise ValueError(message("expression_tree: ^ is no power", got=repr(text[:60]), repair="write **"))
     what, expected = "expression_tree: not part of an expression", "operators, names, numbers and functions"
     raise ValueError(message(what, expected=expected, got=f"{ast.unparse(node)!r} in {text[:60]!r}"))
 

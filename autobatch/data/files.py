@@ -46,7 +46,7 @@ Fault = Callable[[int, int, str, str, str], Exception]
 
 
 def lines_of(path: str | os.PathLike[str], fault: Fault) -> Iterator[str]:
-    """The lines of a file in UTF-8, plain, .gz or .xz, with their ends.
+    """The lines of a file in UTF-8, plain, .gz or .xz, with their ends, without a byte order mark.
 
     Raises `fault(...)` for bytes that are not UTF-8, or not what the suffix says; OSError.
     """
@@ -56,7 +56,7 @@ def lines_of(path: str | os.PathLike[str], fault: Fault) -> Iterator[str]:
         try:
             for line in file:
                 number += 1
-                yield line.decode("utf-8")
+                yield line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "")
         except UnicodeDecodeError as error:
             column = 1 + len(error.object[: error.start].decode("utf-8"))
             got = f"byte 0x{error.object[error.start]:02x}"
@@ -76,4 +76,4 @@ def numbered_lines(path: str | os.PathLike[str], reader: str) -> Iterator[tuple[
         return DataFormatError(reader, str(path), line, expected, got, repair)
 
     for number, line in enumerate(lines_of(path, fault), start=1):
-        yield number, line.rstrip("\r\n").removeprefix("\ufeff" if number == 1 else "")
+        yield number, line.rstrip("\r\n")

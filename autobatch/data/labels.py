@@ -8,6 +8,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from ..base.errors import message
 from ..base.files import put
 
@@ -32,6 +34,7 @@ class LabelEncoder:
         self._set(tuple(classes))
 
     def _set(self, classes: tuple[Any, ...]) -> None:
+        classes = tuple(label.item() if isinstance(label, np.generic) else label for label in classes)
         numbers = {label: number for number, label in enumerate(classes)}
         if len(numbers) != len(classes):
             raise ValueError(message("LabelEncoder: a label is there twice", got=f"{list(classes)[:20]}"))

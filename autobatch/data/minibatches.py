@@ -140,15 +140,34 @@ class Minibatches(Generic[Example]):
         ([['c', 'd'], ['e']], [['a', 'b'], ['c', 'd'], ['e']])
         """
         epoch, given = self._under_way or (self.epoch, self._first)
-        return {"epoch": np.array(epoch), "given": np.array(given)}
+        cut = np.array(list(self._cut_by().values()))
+        return {"epoch": np.array(epoch), "given": np.array(given), "cut": cut}
+
+    def _cut_by(self) -> dict[str, int]:
+        """What says which examples a minibatch holds; 0 for what is not given."""
+        return {
+            "n_examples": len(self._examples),
+            "batch_size": self._batch_size,
+            "max_nodes": self._max_nodes or 0,
+            "pool": self._pool,
+            "seed": self._seed % 2**63,
+            "shuffle": int(self._shuffle),
+            "drop_last": int(self._drop_last),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on, with the next iteration, where `state_dict` was called; ValueError where that cannot be."""
+        """Go on, with the next iteration, where `state_dict` was called; ValueError where that cannot be, as with
+        another number of examples or another `batch_size`."""
         try:
             epoch, given = (operator.index(np.asarray(state[name]).item()) for name in ("epoch", "given"))
+            before = dict(zip(self._cut_by(), np.asarray(state["cut"]).tolist(), strict=True))
         except (KeyError, TypeError, ValueError) as fault:
             what = "Minibatches.load_state_dict: this is no state of minibatches"
             raise ValueError(message(what, got=f"{fault.__class__.__name__}: {fault}")) from None
+        if changed := [name for name, value in self._cut_by().items() if value != before[name]]:
+            what = "Minibatches.load_state_dict: the state is that of other minibatches"
+            then, now = (", ".join(f"{name}={x[name]}" for name in changed) for x in (before, self._cut_by()))
+            raise ValueError(message(what, expected=then, got=now, repair="make them with the same arguments"))
         most = len(self._plan(max(epoch, 0)))
         if epoch < 0 or not 0 <= given <= most:
             what = "Minibatches.load_state_dict: the state does not fit"

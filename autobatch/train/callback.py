@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .run import Run
+from ..base.errors import message
+from .run import Run, checked_mode
 
 __all__ = ["Callback", "EarlyStopping"]
 
@@ -38,6 +39,8 @@ class EarlyStopping(Callback):
         monitor: a name in the records of `Run.history`.
         mode: "min" or "max", whichever is better.
 
+    Raises ValueError for another mode, and for a patience below 1.
+
     It goes by the history alone, so it also counts epochs before a checkpoint.
 
     >>> ab.train.EarlyStopping("test_accuracy", "max", patience=3)
@@ -45,7 +48,9 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, monitor: str = "test_loss", mode: str = "min", patience: int = 5) -> None:
-        self.monitor, self.mode, self.patience = monitor, mode, patience
+        if patience < 1:
+            raise ValueError(message("EarlyStopping: patience is too small", expected="1 or more", got=f"{patience}"))
+        self.monitor, self.mode, self.patience = monitor, checked_mode(mode), patience
 
     def on_start(self, run: Run) -> None:
         if run.history:

@@ -17,7 +17,7 @@ from autobatch import nn
 from ..base.errors import message
 from ..nn.saving import metadata
 from .callback import Callback
-from .run import Run, below
+from .run import Run, below, checked_mode
 
 __all__ = ["Checkpoint", "load_model", "restore", "save_model", "settings_of"]
 
@@ -33,7 +33,9 @@ class Checkpoint(Callback):
         settings: whatever JSON can hold, kept in the file: what is needed to make the model again, vocabularies.
             `ab.train.settings_of` reads it.
 
-    Raises OSError before training where the folder cannot be written.
+    A run that begins anew in the folder of another replaces its files when it first saves: no best epoch of the other
+    stays. Raises ValueError for another mode, TypeError for settings that JSON cannot hold; OSError before training
+    where the folder cannot be written.
 
     >>> import tempfile
     >>> model = nn.Linear(2, 1)
@@ -51,7 +53,9 @@ class Checkpoint(Callback):
     def __init__(
         self, folder: Path_, monitor: str | None = None, mode: str = "min", settings: Mapping[str, Any] | None = None
     ) -> None:
-        self.folder, self.monitor, self.mode, self.settings = Path(folder), monitor, mode, dict(settings or {})
+        self.folder, self.monitor, self.mode = Path(folder), monitor, checked_mode(mode)
+        self.settings = dict(settings or {})
+        written(self.settings)
 
     @property
     def last(self) -> Path:
@@ -66,7 +70,7 @@ class Checkpoint(Callback):
     def prepare(self) -> None:
         """Make the folder; OSError where nothing can be written in it, TypeError for settings that JSON cannot hold."""
         make_folder(self.folder)
-        json.dumps(self.settings)
+        written(self.settings)
 
     def on_start(self, run: Run) -> None:
         self.prepare()
@@ -74,19 +78,39 @@ class Checkpoint(Callback):
     def on_epoch(self, run: Run) -> None:
         state, texts = run.state_dict(), self._texts(run)
         record = run.history[-1]
-        if run.is_best(self.monitor or ("test_loss" if "test_loss" in record else "loss"), self.mode):
+        try:
+            is_best = run.is_best(self.monitor or ("test_loss" if "test_loss" in record else "loss"), self.mode)
+        except KeyError:  # the epoch is not lost: training goes on from it with the right name
+            if len(run.history) == 1:
+                self.best.unlink(missing_ok=True)
+            ab.save(self.last, state, texts)
+            raise
+        if is_best:
             ab.save(self.best, state, texts)
         ab.save(self.last, state, texts)
 
     def on_interrupt(self, run: Run) -> None:
+        if not run.history:
+            self.best.unlink(missing_ok=True)  # another run's
         ab.save(self.last, run.state_dict(), self._texts(run))
 
     def _texts(self, run: Run) -> dict[str, str]:
-        return {"settings": json.dumps(self.settings), "history": json.dumps(run.history)}
+        return {"settings": written(self.settings), "history": json.dumps(run.history)}
+
+
+def written(settings: Mapping[str, Any]) -> str:
+    """Settings as JSON; TypeError where it cannot hold them."""
+    try:
+        return json.dumps(settings)
+    except (TypeError, ValueError) as error:
+        what, repair = "Checkpoint: JSON cannot hold the settings", "use strings, numbers, lists and dicts"
+        raise TypeError(message(what, got=f"{error}", repair=repair)) from None
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder, if it is not there; OSError where nothing can be written in it."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(message("this is a file", expected="a folder", got=str(folder)))
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(message("nothing can be written here", got=str(folder), repair="choose another folder"))
@@ -144,4 +168,4 @@ def save_model(path: Path_, model: nn.Module, settings: Mapping[str, Any] | None
     ...     ab.train.settings_of(path)
     {'dim': 1}
     """
-    ab.save(path, model, {"settings": json.dumps(dict(settings or {}))})
+    ab.save(path, model, {"settings": written(dict(settings or {}))})

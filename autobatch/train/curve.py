@@ -61,6 +61,11 @@ class Curve(Callback):
         self._put("curve.csv", table.getvalue().encode())
         self._put("curve.json", f"[\n{lines}\n]\n".encode())
 
+    def on_interrupt(self, run: Run) -> None:
+        if not run.history:  # those there are another run's
+            for suffix in ("csv", "json", "png"):
+                (self.folder / f"curve.{suffix}").unlink(missing_ok=True)
+
     def on_end(self, run: Run) -> None:
         if run.history and is_drawn():
             self._put("curve.png", picture(run.history, self.levels))

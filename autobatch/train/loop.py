@@ -13,6 +13,7 @@ It needs nothing but public names, so it can be copied and changed. Without what
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import threading
@@ -70,8 +71,9 @@ def fit(
     Returns the run, whose `history` has a dict for each epoch. Ctrl-C ends training after the minibatch under way, when
     all callbacks have been called, with KeyboardInterrupt; pressed again, at once.
 
-    Raises FloatingPointError where the loss of a minibatch is not finite; ValueError where there are no examples, and
-    where `resume` does not fit; TypeError for a model without `loss`, where none is given.
+    Raises FloatingPointError where the loss of a minibatch is not finite; ValueError where there are no examples, where
+    the optimiser has none of the model's parameters, and where `resume` does not fit, as with another batch size;
+    TypeError for arguments of other kinds, and for a model without `loss`, where none is given.
 
     >>> class Line(nn.Module):
     ...     def __init__(self):
@@ -86,12 +88,11 @@ def fit(
     >>> model.w.value.round(3), run.history[0]["loss"], len(run.history)
     (array([2.], dtype=float32), 10.0, 20)
     """
-    if not batches.n_examples:
-        raise ValueError(message("fit: there is nothing to train on", expected="one example or more", got="none"))
+    called = [Progress()] if callbacks is None else _listed(callbacks)
+    _check(model, batches, optimizer, epochs, test)
     run = Run(model, batches, optimizer, scheduler, epochs)
     run.loss = loss_of(model, loss)
     run.metrics, run.max_norm = metrics, max_norm
-    called = [Progress()] if callbacks is None else list(callbacks)
     if resume is not None:
         restore(run, resume)
     model.train()
@@ -107,6 +108,36 @@ def fit(
     if run.interrupted:
         raise KeyboardInterrupt
     return run
+
+
+def _listed(callbacks: Any) -> list[Callback]:
+    """The callbacks; TypeError where one is none."""
+    listed: list[Any] = (
+        [callbacks] if isinstance(callbacks, type) or not isinstance(callbacks, Iterable) else list(callbacks)
+    )
+    wrong = [x for x in listed if not isinstance(x, Callback)]
+    if wrong or not isinstance(callbacks, Iterable):
+        what, repair = "fit: callbacks is no list of callbacks", "callbacks=[ab.train.Progress()]"
+        raise TypeError(message(what, got=repr((wrong or listed)[0]), repair=repair))
+    return listed
+
+
+def _check(model: Any, batches: Any, optimizer: Any, epochs: Any, test: Any) -> None:
+    """TypeError and ValueError for what cannot be trained with."""
+    if not isinstance(batches, ab.data.Minibatches):
+        repair = "pass ab.data.minibatches(examples, batch_size=32, shuffle=True)"
+        raise TypeError(message("fit: these are no minibatches", got=type(batches).__name__, repair=repair))
+    if not batches.n_examples:
+        raise ValueError(message("fit: there is nothing to train on", expected="one example or more", got="none"))
+    if operator.index(epochs) < 0:
+        raise ValueError(message("fit: epochs is negative", expected="0 or more", got=str(epochs)))
+    if isinstance(test, Iterator):
+        what, repair = "fit: test can be iterated once only", "pass a list of minibatches, or ab.data.minibatches(...)"
+        raise TypeError(message(what, got=type(test).__name__, repair=repair))
+    own = {id(parameter) for parameter in model.parameters()}
+    if own.isdisjoint(map(id, optimizer.params)):
+        what, repair = "fit: the optimiser has none of the model's parameters", "make it of model.parameters()"
+        raise ValueError(message(what, repair=repair))
 
 
 def _epoch(run: Run, test: Iterable[Sequence[Any]], callbacks: Sequence[Callback]) -> None:

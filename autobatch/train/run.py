@@ -84,7 +84,7 @@ class Run:
 
     def best_epoch(self, monitor: str, mode: str = "min") -> int:
         """The first of the best epochs, counted from 0; NaN is worse than any number. KeyError for an unknown name."""
-        sign = {"min": 1, "max": -1}[mode]
+        sign = 1 if checked_mode(mode) == "min" else -1
         if any(monitor not in record for record in self.history):
             expected, got = ", ".join(self.history[-1]), repr(monitor)
             raise KeyError(message("history: there is no such name", expected=expected, got=got))
@@ -104,6 +104,10 @@ class Run:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was called; ValueError where the state does not fit."""
+        had, has = ("scheduler" if x else "no scheduler" for x in (below(state, "scheduler"), self.scheduler))
+        if had != has:
+            repair = "pass the scheduler of the run" if had == "scheduler" else "leave out scheduler="
+            raise ValueError(message("fit: the state is not that of such a run", expected=had, got=has, repair=repair))
         for part, held in self._parts().items():
             held.load_state_dict(below(state, part))
         ab.set_random_state(below(state, "random"))
@@ -115,6 +119,13 @@ class Run:
     def _parts(self) -> dict[str, Any]:
         parts = {"model": self.model, "optimizer": self.optimizer, "batches": self.batches, "scheduler": self.scheduler}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def checked_mode(mode: str) -> str:
+    """`mode`; ValueError if there is no such one."""
+    if mode not in ("min", "max"):
+        raise ValueError(message("train: there is no such mode", expected='"min" or "max"', got=repr(mode)))
+    return mode
 
 
 def below(state: Mapping[str, Any], part: str) -> dict[str, Any]:

@@ -140,6 +140,12 @@ def test_files_that_are_not_what_their_suffix_says(tmp_path: Path, suffix: Any, 
         list(read_trees(path))
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "trees.txt"
+    path.write_text("(1 a)\n", "utf-8-sig")
+    assert [str(tree) for tree in read_trees(path)] == ["(1 a)"]
+
+
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(read_trees(tmp_path / "none.txt"))

@@ -78,6 +78,8 @@ def test_graphs(tmp_path: Path) -> None:
 
 
 def test_expressions() -> None:
+    with pytest.raises(ValueError, match=r"repair: write \*\*"):
+        expression_tree("1+2^3")
     tree = expression_tree("-a**2 + f(x, 3.5) < (p or q or not r)", label=1)
     assert str(tree) == "(1 < (+ (neg (** (a) (2))) (f (x) (3.5))) (or (p) (q) (not (r))))"
     for text in ("", "a +", "a; b", "x.y", "f(a=1)", "a < b < c", "[a]", "a @ b", "(" * 5000 + ")" * 5000):

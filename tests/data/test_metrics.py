@@ -126,6 +126,9 @@ def test_labels_go_through_a_file(tmp_path: Path) -> None:
     assert "NOUN" in again and "VERB" not in again and len(again) == 2
     assert data.LabelEncoder(["b", "a"]).transform("ab") == [1, 0]
     assert data.LabelEncoder.from_json(data.LabelEncoder([3, 1.5]).to_json()).classes_ == (3, 1.5)
+    numbers = np.array([5, 2])
+    assert data.LabelEncoder().fit(numbers).to_json() == '{"classes": [2, 5]}'
+    assert data.LabelEncoder().fit_transform(numbers) == [1, 0]
 
 
 @pytest.mark.parametrize(

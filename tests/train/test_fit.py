@@ -192,18 +192,21 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"hidden.weight: expected shape \(7, 2\)"):
         wide = Model()
         wide.hidden = nn.Linear(2, 7)
-        fit(wide, parts()[1], optim.SGD(wide.parameters(), lr=0.1), 1, resume=checkpoint.last, callbacks=[])
+        optimizer = optim.SGD(wide.parameters(), lr=0.1)
+        schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
+        fit(wide, parts()[1], optimizer, 1, scheduler=schedule, resume=checkpoint.last, callbacks=[])
     path.write_bytes(b"torn")
     with pytest.raises(ValueError, match="no complete safetensors file"):
         ab.train.settings_of(path)
 
 
 def test_a_loss_that_is_not_finite_ends_training() -> None:
-    weight = ab.Parameter([1.0])
+    model = nn.Linear(1, 1)
+    weight = model.bias
     batches = ab.data.minibatches([1.0, 2.0, 3.0], batch_size=1)
     optimizer = optim.SGD([weight], lr=0.1)
     with pytest.raises(FloatingPointError, match="epoch 1 is not finite"):
-        fit(Model(), batches, optimizer, 2, loss=lambda x: ab.log(ab.sum(weight) - x), callbacks=[])
+        fit(model, batches, optimizer, 2, loss=lambda x: ab.log(ab.sum(weight) - x), callbacks=[])
 
 
 def test_no_examples_and_a_model_without_loss_are_errors() -> None:
@@ -212,6 +215,57 @@ def test_no_examples_and_a_model_without_loss_are_errors() -> None:
         fit(model, ab.data.minibatches([], 1), optim.SGD(model.parameters(), lr=0.1), 1)
     with pytest.raises(TypeError, match="Linear has no method `loss`"):
         fit(model, ab.data.minibatches([1], 1), optim.SGD(model.parameters(), lr=0.1), 1)
+
+
+def test_arguments_of_other_kinds_are_refused_before_training() -> None:
+    model, batches, optimizer, _ = parts()
+    other = optim.SGD([ab.Parameter([1.0])], lr=0.1)
+    good: dict[str, Any] = {"batches": batches, "optimizer": optimizer, "epochs": 1, "callbacks": []}
+    faults: Any = (
+        (ValueError, "none of the model's parameters", {"optimizer": other}),
+        (TypeError, "test can be iterated once only", {"test": iter([EXAMPLES])}),
+        (TypeError, "no minibatches", {"batches": [EXAMPLES]}),
+        (ValueError, "epochs is negative", {"epochs": -1}),
+        (TypeError, "float", {"epochs": 1.0}),
+        *((TypeError, "no list of callbacks", {"callbacks": c}) for c in (Callback(), Callback, [Callback], [print])),
+    )
+    for kind, text, wrong in faults:
+        with pytest.raises(kind, match=text):
+            fit(model, **{**good, **wrong})
+    for kind, text, make in (
+        (ValueError, "no such mode", lambda: EarlyStopping(mode="least")),
+        (ValueError, "patience", lambda: EarlyStopping(patience=0)),
+        (ValueError, "no such mode", lambda: Checkpoint("nowhere", mode="least")),
+        (TypeError, "JSON", lambda: Checkpoint("nowhere", settings={"x": np.ones(2)})),
+    ):
+        with pytest.raises(kind, match=text):
+            make()
+
+
+def test_only_the_same_run_is_gone_on_with(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    trained(checkpoint, After(2, stop))
+    model, batches, optimizer, scheduler = parts()
+    others: Any = (
+        ("expected scheduler, got no scheduler", {}),
+        ("expected batch_size=4, got batch_size=5", {"batches": ab.data.minibatches(EXAMPLES, 5, shuffle=True)}),
+        ("expected n_examples=22", {"batches": ab.data.minibatches(EXAMPLES[1:], 4, shuffle=True)}),
+    )
+    for text, other in others:
+        chosen = {"batches": batches, "scheduler": scheduler if other else None, **other}
+        with pytest.raises(ValueError, match=text):
+            fit(model, optimizer=optimizer, epochs=1, callbacks=[], resume=checkpoint.last, **chosen)
+
+
+def test_no_file_of_another_run_stays(tmp_path: Path) -> None:
+    trained(Checkpoint(tmp_path), ab.train.Curve(tmp_path), epochs=1)
+    trained(Checkpoint(tmp_path), ab.train.Curve(tmp_path), After(2, stop))
+    assert os.listdir(tmp_path) == ["last.safetensors"]
+    # An epoch is not lost to a name that there is not; training goes on from it.
+    with pytest.raises(KeyError, match="acuracy"):
+        trained(Checkpoint(tmp_path, "acuracy"))
+    assert os.listdir(tmp_path) == ["last.safetensors"]
+    assert len(trained(Checkpoint(tmp_path), resume=tmp_path / "last.safetensors", epochs=2).history) == 2
 
 
 def test_evaluation_leaves_the_mode_and_has_no_dropout() -> None:
