@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import autobatch as ab
 from autobatch import nn
@@ -20,23 +20,42 @@ __all__ = ["BracketedTrees"]
 SUFFIXES = (".txt", ".txt.gz", ".txt.xz")
 SPLITS = ("train", "dev", "test")
 
+MAX_CLASSES = 1000
+"""A larger label is a number of something else: the logits of a minibatch would not fit into memory."""
+
 
 class BracketedTrees(Task):
     """`data` is a folder with train.txt, dev.txt and test.txt, plain, .gz or .xz; or a file, of which 8 of 10 trees are
     trained on, and one each are the other two. Without it, the sample of the library, in small minibatches."""
 
     name = "trees"
+    defaults: ClassVar = {
+        "dim": 64,
+        "epochs": 6,
+        "batch_size": 64,
+        "lr": 6e-3,
+        "dropout": 0.3,
+        "seed": 0,
+        "threads": 1,
+        "backend": "numba",
+    }
+    of_sample: ClassVar = {"epochs": 30, "batch_size": 2}
+    tested_on = "dev"
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        super().__init__(settings)
-        if "data" not in settings:
-            settings |= {"data": sample("reviews.txt"), "batch_size": 2, "epochs": 5 * settings["epochs"]}
+    @classmethod
+    def new_settings(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        if "data" in given:
+            return super().new_settings({**given, "data": str(given["data"].absolute())})
+        return super().new_settings({"data": sample("reviews.txt"), **cls.of_sample, **given})
 
     def load(self, say: Say) -> tuple[list[Tree], list[Tree]]:
         splits = self._splits()
         if "vocabulary" not in self.settings:
             words = Vocabulary(node.word for tree in splits["train"] for node in tree if node.word is not None)
             n_classes = 1 + max(node.label for trees in splits.values() for tree in trees for node in tree)
+            if n_classes > MAX_CLASSES:
+                expected, got = f"classes from 0 to {MAX_CLASSES - 1}", f"{n_classes - 1}"
+                raise ValueError(message("a label is too large for a class", expected=expected, got=got))
             self.settings |= {"vocabulary": json.loads(words.to_json()), "classes": list(range(n_classes))}
         encoded = {name: self._encoded(trees) for name, trees in splits.items()}
         sizes = ", ".join(f"{name} {len(trees):,}" for name, trees in splits.items())

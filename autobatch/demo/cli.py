@@ -13,8 +13,10 @@ autobatch cache --clear
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     run: Callable[..., int] = options.pop("run")
     try:
-        return run(**options)
+        status = run(**options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # as in `autobatch predict ... | head`; nothing more is to be written at exit
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (AutobatchError, OSError, ValueError, FloatingPointError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        text = f"{error}"
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
+        print(f"Error: {text}", file=sys.stderr)
         return 1
+    return status
 
 
 def _use(action: Callable[..., int], threads: int, backend: str, **options: Any) -> int:
@@ -69,11 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     trees = _command(tasks, "trees", text, train_task, task=BracketedTrees)
     text = "folder with train.txt, dev.txt and test.txt, each plain, .gz or .xz; or one file; by default 20 small trees"
     trees.add_argument("--data", type=Path, default=argparse.SUPPRESS, help=text)
-    _training_options(trees, epochs=6, lr=6e-3, out="runs/trees")
+    _training_options(trees, BracketedTrees.defaults, "runs/trees", BracketedTrees.of_sample)
     text = "tell from a function's syntax tree which module of Python's standard library it comes from"
     syntax = _command(tasks, "syntax-trees", text, train_task, task=SyntaxTrees)
-    syntax.add_argument("--embedding", type=_positive, default=256, help="width of a word's vector")
-    _training_options(syntax, epochs=12, lr=8e-3, out="runs/ast")
+    _training_options(syntax, SyntaxTrees.defaults, "runs/ast", {})
 
     text = "loss and accuracy on the test data"
     evaluate = _command(commands, "evaluate", text, _use, action=evaluate_run)
@@ -83,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("source", metavar="RUN", type=Path, help="folder of a run, or a file of it or of export")
     predict.add_argument("files", metavar="FILE", type=Path, nargs="+", help="trees, or Python files")
     for command in (evaluate, predict):
-        _machine_options(command)
+        for flag, text, kind in MACHINE:
+            command.add_argument(flag, help=text, **kind)
+        command.set_defaults(threads=1, backend="numba")
 
     text = "write the parameters of the best epoch under PyTorch's names, with the vocabulary in the header"
     export = _command(commands, "export", text, export_run)
@@ -103,37 +117,54 @@ def _command(commands: Any, name: str, text: str, run: Callable[..., int], **val
     return made
 
 
-def _training_options(parser: argparse.ArgumentParser, epochs: int, lr: float, out: str) -> None:
-    parser.add_argument("--dim", type=_positive, default=64, help="width of a node's state")
-    parser.add_argument("--epochs", type=_positive, default=epochs, help="passes over the training examples")
-    parser.add_argument("--batch-size", type=_positive, default=64, help="examples in a minibatch")
-    parser.add_argument("--lr", type=_number(0, 1e9), default=lr, help="learning rate at the start; falls to 0")
-    parser.add_argument("--dropout", type=_number(0, 1), default=0.3, help="on the vectors of words")
-    parser.add_argument("--seed", type=int, default=0, help="of initial values, dropout and order")
-    _machine_options(parser)
+def _training_options(
+    parser: argparse.ArgumentParser, defaults: Mapping[str, Any], out: str, of_sample: Mapping[str, Any]
+) -> None:
+    """Options that are settings of a task, as far as it has them: those that are given, for `Task.new_settings`."""
+    for flag, text, kind in (*SETTINGS, *MACHINE):
+        name = flag.removeprefix("--").replace("-", "_")
+        if name in defaults:
+            without = f"; {of_sample[name]} without --data" if name in of_sample else ""
+            text = f"{text} (default: {defaults[name]}{without})"
+            parser.add_argument(flag, default=argparse.SUPPRESS, help=text, **kind)
     text = "folder of the checkpoints and the learning curve"
     parser.add_argument("--out", type=Path, default=Path(out), help=text)
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--resume", action="store_true", help="go on with what is in --out, with its settings")
+    text = "go on with what is in --out, with its settings; --epochs may be larger"
+    how.add_argument("--resume", action="store_true", help=text)
     how.add_argument("--overwrite", action="store_true", help="replace what is in --out")
 
 
-def _machine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=_positive, default=1, help="of each matmul")
-    backends = ("numpy", "numba", "cupy")
-    parser.add_argument("--backend", choices=backends, default="numba", help="what runs kernels")
-
-
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected an integer, 1 or more, got {text}")
     return int(text)
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:
     def number(text: str) -> float:
-        if not least <= float(text) <= most:
-            raise argparse.ArgumentTypeError(f"expected {least:g} to {most:g}, got {text}")
-        return float(text)
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected a number, {least:g} to {most:g}, got {text}")
+        return value
 
     return number
+
+
+# An option, what it says, and what it takes.
+SETTINGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("--embedding", "width of a word's vector", {"type": _positive}),
+    ("--dim", "width of a node's state", {"type": _positive}),
+    ("--epochs", "passes over the training examples", {"type": _positive}),
+    ("--batch-size", "examples in a minibatch", {"type": _positive}),
+    ("--lr", "learning rate at the start; falls to 0", {"type": _number(0, 1e9)}),
+    ("--dropout", "on the vectors of words", {"type": _number(0, 1)}),
+    ("--seed", "of initial values, dropout and order", {"type": int}),
+)
+MACHINE: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("--threads", "of each matmul", {"type": _positive}),
+    ("--backend", "what runs kernels", {"choices": ("numpy", "numba", "cupy")}),
+)

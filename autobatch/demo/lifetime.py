@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import autobatch as ab
 from autobatch import optim
 
 from ..base.errors import message
-from ..data import minibatches
+from ..data import Tree, minibatches
+from ..train.checkpoint import is_checkpoint
 from .bracketed import BracketedTrees
 from .machine import command_settings
 from .optional import left_out
@@ -26,23 +29,22 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in (BracketedTrees, Syn
 MAX_NORM = 5.0
 
 
-def train_task(task: type[Task], out: Path, resume: bool, overwrite: bool, **options: Any) -> int:
-    """Train, saving to `out` after every epoch; returns the exit status, 130 after Ctrl-C."""
-    settings: dict[str, Any] = {"task": task.name, **options}
-    if "data" in settings:
-        settings["data"] = str(settings["data"].absolute())
+def train_task(task: type[Task], out: Path, resume: bool, overwrite: bool, **given: Any) -> int:
+    """Train, saving to `out` after every epoch; returns the exit status, 130 after Ctrl-C.
+
+    given: the settings that the command line has.
+    """
     last = ab.train.Checkpoint(out).last
     if resume:
-        settings = _settings(last)
+        settings = _resumed(task, out, given)
     elif last.exists() and not overwrite:
         what, repair = (
             "this folder holds a run",
             "--resume it, --overwrite it, or choose another --out",
         )
         raise ValueError(message(what, got=str(out), repair=repair))
-    if settings["task"] != task.name:
-        what, repair = f"{out} is no run of `{task.name}`", f"autobatch train {settings['task']} --out {out} --resume"
-        raise ValueError(message(what, repair=repair))
+    else:
+        settings = task.new_settings(given)
     checkpoint = ab.train.Checkpoint(out, "test_accuracy", "max")
     checkpoint.prepare()
     if line := left_out(task.packages):
@@ -57,11 +59,30 @@ def train_task(task: type[Task], out: Path, resume: bool, overwrite: bool, **opt
     return 0
 
 
+def _resumed(task: type[Task], out: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the run in `out`, with those that may be changed: more epochs, the machine, and where the same
+    data now are. ValueError for the others."""
+    settings = _settings(ab.train.Checkpoint(out).last)
+    if settings["task"] != task.name:
+        what, repair = f"{out} is no run of `{task.name}`", f"autobatch train {settings['task']} --out {out} --resume"
+        raise ValueError(message(what, repair=repair))
+    new = task.new_settings(given)
+    changed = [x for x in given if x not in ("data", "threads", "backend", "epochs") and new[x] != settings[x]]
+    changed += ["epochs"] * (given.get("epochs", settings["epochs"]) < settings["epochs"])
+    if changed:
+        then, now = (", ".join(f"--{x.replace('_', '-')} {held[x]}" for x in changed) for held in (settings, new))
+        repair = "leave it out, or train from the start with --overwrite; --epochs may be larger"
+        raise ValueError(
+            message("--resume goes on with the settings of the run", expected=then, got=now, repair=repair)
+        )
+    return settings | {name: new[name] for name in given}
+
+
 def _train(task: Task, checkpoint: ab.train.Checkpoint, resume: bool) -> None:
     before = dict(task.settings)
     examples, test = task.load(print)
     s = task.settings
-    s["n_nodes"] = [sum(tree.n_nodes for tree in trees) for trees in (examples, test)]
+    s["trees"] = _digest(examples, test)
     if resume and s != before:
         changed = ", ".join(name for name in s if s[name] != before.get(name))
         repair = "restore the data, or train from the start with --overwrite"
@@ -71,10 +92,13 @@ def _train(task: Task, checkpoint: ab.train.Checkpoint, resume: bool) -> None:
     model = task.model()
     batches = minibatches(examples, s["batch_size"], shuffle=True, seed=s["seed"])
     optimizer = optim.Adam(model.parameters(), lr=s["lr"])
+    tensorboard = checkpoint.folder / "tensorboard"
+    if not resume:
+        shutil.rmtree(tensorboard, ignore_errors=True)  # another run's events would be shown with those of this one
     curve = ab.train.Curve(checkpoint.folder, task.levels())
-    callbacks = [ab.train.Progress(), checkpoint, curve]
+    callbacks = [ab.train.Progress(test=task.tested_on), checkpoint, curve]
     if ab.train.TensorBoard.is_installed():
-        callbacks.append(ab.train.TensorBoard(checkpoint.folder / "tensorboard"))
+        callbacks.append(ab.train.TensorBoard(tensorboard))
     run = ab.train.fit(
         model,
         batches,
@@ -91,6 +115,16 @@ def _train(task: Task, checkpoint: ab.train.Checkpoint, resume: bool) -> None:
     task.finish(model, run, examples, print)
     print(f"learning curve: {curve.shown}")
     print(f"saved: {checkpoint.folder}; autobatch predict {checkpoint.folder} FILE")
+
+
+def _digest(*splits: Sequence[Tree]) -> str:
+    """A text that is another one for other trees."""
+    found = hashlib.sha256()
+    for trees in splits:
+        for tree in trees:
+            found.update(repr([(node.label, node.word, len(node.children)) for node in tree]).encode())
+        found.update(b";")
+    return found.hexdigest()
 
 
 def evaluate_run(source: Path, data: Path | None) -> int:
@@ -117,6 +151,9 @@ def predict_run(source: Path, files: Sequence[Path]) -> int:
 
 def export_run(source: Path, target: Path) -> int:
     """Write a model alone: its parameters, and what makes it again."""
+    if target.is_file() and _is_training_state(target):
+        what, repair = "training goes on from this file", "choose another one to export to"
+        raise ValueError(message(what, got=str(target), repair=repair))
     task, model = _trained(source)
     ab.train.save_model(target, model, task.settings)
     n = sum(parameter.value.size for parameter in model.parameters())
@@ -124,9 +161,19 @@ def export_run(source: Path, target: Path) -> int:
     return 0
 
 
+def _is_training_state(path: Path) -> bool:
+    try:
+        return is_checkpoint(path)
+    except ValueError:
+        return False
+
+
 def _trained(source: Path) -> tuple[Task, Any]:
     """The task and the model of a run's best epoch, or of a file."""
     path = ab.train.Checkpoint(source).best if source.is_dir() else source
+    if not path.exists() and (last := ab.train.Checkpoint(source).last).exists():
+        repair = f"autobatch train {_settings(last)['task']} --out {source} --resume"
+        raise ValueError(message("no epoch of this run has ended", got=str(source), repair=repair))
     settings = _settings(path)
     task = TASKS[settings["task"]](settings)
     return task, ab.train.load_model(path, task.model())

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import autobatch as ab
 from autobatch import nn
@@ -30,6 +31,18 @@ class SyntaxTrees(Task):
 
     name = "syntax-trees"
     packages = ("rich", "matplotlib", "sklearn", "threadpoolctl")
+    defaults: ClassVar = {
+        "embedding": 256,
+        "dim": 64,
+        "epochs": 12,
+        "batch_size": 64,
+        "lr": 8e-3,
+        "dropout": 0.3,
+        "seed": 0,
+        "threads": 1,
+        "backend": "numba",
+    }
+    tested_on = "held out"
 
     def load(self, say: Say) -> tuple[list[Tree], list[Tree]]:
         say("reading the standard library")
@@ -53,9 +66,11 @@ class SyntaxTrees(Task):
         def number(node: Tree) -> tuple[None, int]:
             return None, words[node.word if node.word in words else f"{node_type(node.word)} {RARE}"]
 
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                yield f"{path}:{node.lineno} {node.name}", syntax_tree(node).map(number)
+        functions = [x for x in ast.walk(_parsed(path)) if isinstance(x, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        if not functions:
+            raise ValueError(f"{path}: there is no function in this file")
+        for node in functions:
+            yield f"{path}:{node.lineno} {node.name}", syntax_tree(node).map(number)
 
     def held_out(self, path: Path | None) -> list[Tree]:
         if path is not None:
@@ -84,3 +99,16 @@ class SyntaxTrees(Task):
 
     def _words(self) -> Vocabulary:
         return Vocabulary.from_json(json.dumps(self.settings["vocabulary"]))
+
+
+def _parsed(path: Path) -> ast.AST:
+    """A Python file, in the encoding that it says; ValueError, with the name of the file, where it is none."""
+    try:
+        return ast.parse(path.read_bytes(), str(path))
+    except SyntaxError as error:
+        place = f"{path}:{error.lineno}" if error.lineno else f"{path}"
+        raise ValueError(f"{place}: {error.msg}") from None
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{path}: nested too deeply") from None
+    except ValueError as error:  # null bytes
+        raise ValueError(f"{path}: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -36,13 +36,22 @@ class Task(ABC):
     Attributes:
         name: of the command.
         packages: of the extra `demo`, that are of use.
+        defaults: settings where the command line has none.
+        tested_on: what the trees are called on which each epoch is tested.
     """
 
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ("rich", "matplotlib", "threadpoolctl")
+    defaults: ClassVar[Mapping[str, Any]]
+    tested_on: ClassVar[str] = "test"
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
+
+    @classmethod
+    def new_settings(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a new run, from those that the command line has."""
+        return {"task": cls.name, **cls.defaults, **given}
 
     @abstractmethod
     def load(self, say: Say) -> tuple[list[Tree], list[Tree]]:

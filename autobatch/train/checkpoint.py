@@ -118,12 +118,16 @@ def make_folder(folder: Path) -> None:
 
 def restore(run: Run, path: Path_) -> None:
     """Take over what a `Checkpoint` saved; ValueError where it does not fit."""
-    texts = metadata(path)
-    if "history" not in texts:
+    if not is_checkpoint(path):
         what, repair = "fit: this is no checkpoint to go on from", "pass the last.safetensors of ab.train.Checkpoint"
         raise ValueError(message(what, got=os.fspath(path), repair=repair))
     run.load_state_dict(ab.load(path))
-    run.history = json.loads(texts["history"])
+    run.history = json.loads(metadata(path)["history"])
+
+
+def is_checkpoint(path: Path_) -> bool:
+    """Whether training can go on from a safetensors file; OSError, and ValueError where it is none."""
+    return "history" in metadata(path)
 
 
 def settings_of(path: Path_) -> dict[str, Any]:

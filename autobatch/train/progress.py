@@ -20,6 +20,7 @@ class Progress(Callback):
 
     Arguments:
         say: what is done with a line.
+        test: what the minibatches are called on which every epoch is tested.
 
     >>> run = ab.train.Run(None, None, None, epochs=20)
     >>> run.history += [{"epoch": 1, "loss": 0.512, "accuracy": 0.9, "test_loss": 0.6, "examples_per_second": 1234}]
@@ -27,8 +28,8 @@ class Progress(Callback):
     epoch  1/20  loss 0.512  accuracy 90.0 %  test: loss 0.600  1,234 examples/s
     """
 
-    def __init__(self, say: Callable[[str], None] = print) -> None:
-        self.say = say
+    def __init__(self, say: Callable[[str], None] = print, test: str = "test") -> None:
+        self.say, self.test = say, test
         self._bar: Any = None
         self._start = 0.0
 
@@ -52,7 +53,7 @@ class Progress(Callback):
     def on_epoch(self, run: Run) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=0, values="")
-        self.say(line(run.history[-1], run.epochs))
+        self.say(line(run.history[-1], run.epochs, self.test))
 
     def on_end(self, run: Run) -> None:
         if self._bar is not None:
@@ -60,13 +61,13 @@ class Progress(Callback):
             self._bar = None
 
 
-def line(record: Mapping[str, float], epochs: int) -> str:
-    """A record of the history in words."""
+def line(record: Mapping[str, float], epochs: int, test: str) -> str:
+    """A record of the history in words; `test` is what the data are called on which it was tested."""
     left_out = ("epoch", "lr", "seconds", "examples_per_second")
     trained = {name: x for name, x in record.items() if name not in left_out and not name.startswith("test_")}
     tested = {name.removeprefix("test_"): x for name, x in record.items() if name.startswith("test_")}
     parts = [f"epoch {record['epoch']:{len(str(epochs))}}/{epochs}", shown(trained)]
-    parts += [f"test: {shown(tested)}"] * bool(tested)
+    parts += [f"{test}: {shown(tested)}"] * bool(tested)
     return "  ".join([*parts, f"{record['examples_per_second']:,.0f} examples/s"])
 
 

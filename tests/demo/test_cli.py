@@ -18,8 +18,11 @@ import pytest
 
 import autobatch as ab
 from autobatch.data import Tree
+from autobatch.demo import cli
+from autobatch.demo.bracketed import BracketedTrees
 from autobatch.demo.cli import main
 from autobatch.demo.machine import command_settings
+from autobatch.demo.syntax_trees import SyntaxTrees
 from autobatch.train import curve
 from tests.stand_in import kernels
 from tests.stand_in.session import on_stand_in
@@ -81,7 +84,7 @@ def test_training_on_bracketed_trees_reports_nodes_and_roots(treebank: Any, back
     assert lines[0].startswith("trees: train 60, dev 20, test 20; 21 words, 5 classes")
     epochs = [line for line in lines if line.startswith("epoch")]
     assert len(epochs) == 2
-    assert all(re.search(r"test: loss [\d.]+  node accuracy [\d.]+ %  accuracy [\d.]+ %", line) for line in epochs)
+    assert all(re.search(r"dev: loss [\d.]+  node accuracy [\d.]+ %  accuracy [\d.]+ %", line) for line in epochs)
     assert lines[-3].startswith("test: nodes ")
     names = {path.name for path in (treebank / "run").iterdir()}
     assert {"last.safetensors", "best.safetensors", "curve.csv", "curve.json"} <= names
@@ -131,17 +134,42 @@ def test_ctrl_c_saves_and_says_how_to_go_on(treebank: Any, run: Run, monkeypatch
     assert history("stopped") == history("whole")
     first, second = (ab.load(treebank / name / "last.safetensors") for name in ("stopped", "whole"))
     assert all((first[name] == second[name]).all() for name in second if name != "seconds")
-    # Other data are not gone on with.
-    with (treebank / "dev.txt").open("a") as file:
-        file.write("(1 w1)\n")
+    # Other data are not gone on with, also where they are as many; other settings neither, but for more epochs.
+    dev = (treebank / "dev.txt").read_text()
+    (treebank / "dev.txt").write_text(dev.replace("(0", "(1"))
     other = run(*command.split()[1:])
-    assert (other.exit_code, "other n_nodes" in other.stderr) == (1, True)
+    assert (other.exit_code, "got other trees" in other.stderr) == (1, True)
+    (treebank / "dev.txt").write_text(dev)
+    for options, text in (
+        (("--dim", "9", "--lr", "1"), "expected --dim 8, --lr 0.006, got --dim 9, --lr 1.0"),
+        (("--epochs", "1"), "expected --epochs 2, got --epochs 1"),
+    ):
+        other = run(*command.split()[1:], *options)
+        assert (other.exit_code, text in other.stderr) == (1, True), other
+    assert run(*command.split()[1:], "--epochs", "3", "--dim", "8").exit_code == 0
+    assert len(history("stopped")) == 3
+
+
+def test_no_epoch_has_ended(treebank: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = treebank / "run"
+    arguments = ("train", "trees", "--data", treebank, "--out", out, "--dim", "8", "--epochs", "1")
+    assert run(*arguments, "--backend", "numpy").exit_code == 0
+    for name in ("last", "best"):  # exported over, a run could not go on
+        refused = run("export", out, out / f"{name}.safetensors")
+        assert (refused.exit_code, "training goes on from this file" in refused.stderr) == (1, True)
+    monkeypatch.setattr(ab.train.Progress, "on_step", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert run(*arguments, "--backend", "numpy", "--overwrite").exit_code == 130
+    assert not {"best.safetensors", "curve.csv", "curve.json"} & {path.name for path in out.iterdir()}
+    result = run("predict", out, treebank / "dev.txt")
+    assert result.exit_code == 1
+    assert f"no epoch of this run has ended\n  got {out}\n  repair: autobatch train trees --out" in result.stderr
 
 
 def test_out_is_checked_before_anything_is_read(treebank: Any, run: Run) -> None:
     treebank.joinpath("file").write_text("in the way")
     result = run("train", "syntax-trees", "--out", treebank / "file")
     assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: this is a file\n  expected a folder, got {treebank / 'file'}\n"
     for command in (("predict", treebank / "none", "x"), ("train", "trees", "--out", treebank / "none", "--resume")):
         result = run(*command)
         assert (result.exit_code, "there is no such run" in result.stderr) == (1, True)
@@ -181,6 +209,7 @@ def test_a_malformed_tree_is_named_without_a_traceback(treebank: Any, run: Run) 
     [
         ("(1 (1 a) (1 b) (1 c))\n", "tree 1 that is neither a leaf nor binary"),
         ("\n", "got none in"),
+        ("(1000000000 a)\n", "a label is too large for a class\n  expected classes from 0 to 999"),
         (None, "expected dev.txt, dev.txt.gz or dev.txt.xz"),
     ],
 )
@@ -206,10 +235,66 @@ def test_threads_are_set_inside_the_command_only() -> None:
     assert counts() == (own, blas)
 
 
-@pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--batch-size", "0"), ("--dropout", "2"), ("--lr", "-1")])
-def test_values_out_of_range_are_refused(arguments: Any, run: Run) -> None:
-    result = run("train", "syntax-trees", *arguments)
-    assert result.exit_code == 2 and arguments[0] in result.stderr
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--epochs", "0", "an integer, 1 or more"),
+        ("--epochs", "1.5", "an integer, 1 or more"),
+        ("--dropout", "2", "a number, 0 to 1"),
+        ("--lr", "-1", "a number, 0"),
+        ("--lr", "fast", "a number, 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(option: str, value: str, expected: str, run: Run) -> None:
+    result = run("train", "syntax-trees", option, value)
+    assert result.exit_code == 2 and f"argument {option}: expected {expected}" in result.stderr
+
+
+def test_defaults_are_those_of_the_help() -> None:
+    own, given = BracketedTrees.new_settings({}), BracketedTrees.new_settings({"data": Path("x"), "epochs": 3})
+    assert (own["epochs"], own["batch_size"]) == (30, 2)
+    assert (given["epochs"], given["batch_size"], given["data"]) == (3, 64, str(Path("x").absolute()))
+    assert BracketedTrees.new_settings({"epochs": 3})["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (b"x = 1\n", ": there is no function in this file"),
+        (b"def f(:\n", ":1: invalid syntax"),
+        (b"def f(): return '\xe9'\n", "'utf-8' codec can't decode byte 0xe9"),
+        (b"(" * 5000 + b")" * 5000, "nested"),
+        (b"\0", "null bytes"),
+    ],
+)
+def test_python_files_that_cannot_be_predicted(tmp_path: Path, source: bytes, text: str) -> None:
+    task = SyntaxTrees({"vocabulary": json.loads(ab.data.Vocabulary(["a"]).to_json())})
+    path = tmp_path / "program.py"
+    path.write_bytes(source)
+    with pytest.raises(ValueError, match=re.escape(text)) as caught:
+        list(task.read(path))
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+    path.write_bytes("\ufeffdef f(): return 'é'\n".encode())
+    assert [name for name, _ in task.read(path)] == [f"{path}:1 f"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(32, "Broken pipe"), 141, ""),
+        (PermissionError(13, "Permission denied", "trees.txt"), 1, "Error: trees.txt: Permission denied\n"),
+    ],
+)
+def test_what_ends_a_command(
+    error: BaseException, code: int, text: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "usage", fail)
+    result = run("cache")
+    assert (result.exit_code, result.stderr) == (code, text)
 
 
 def test_the_module_is_the_command() -> None:
