@@ -31,7 +31,7 @@ from ..signature import Signature
 from ..tape import Recording, current_tape, state
 from ..tensor import RecordedTensor
 from .arguments import Flat, flatten_arguments, is_operand, matrices
-from .facts import Guard, weakly
+from .facts import Guard, same, weakly
 from .guard import guard
 from .inline_cache import InlineCache, limits
 from .reads import FUNCTIONS, is_filled
@@ -246,7 +246,7 @@ class Cell:
             return None
         entry, about = found[0](), found[1]()
         known = None if entry is None or about is not owner or found[2] != switched[0] else entry.known.get(key)
-        if entry is None or known is None:
+        if entry is None or known is None or not same((), entry.guard.large):  # as in every recording
             return None
         before, after = known
         owners = (owner,) if self.is_method else ()

@@ -406,6 +406,10 @@ def test_long_containers_are_looked_at_in_every_recording_and_their_length_at_ev
     first = reader.step(x)
     numbers["all"].append(7.0)
     assert (float(reader.step(x)), float(first)) == (7.0, 5.0)
+    for number in (8.0, 9.0):
+        numbers["all"][-1] = number
+        other = x + 1.0  # which the recording begins with
+        assert (float(reader.step(x)), float(other)) == (number, 2.0)
 
 
 def test_a_large_array_is_named_when_a_cell_reads_it() -> None:
