@@ -57,9 +57,12 @@ before_change.append(run_pending)
 
 
 def give_up_unheld() -> None:
-    """Drop the open recording if none of its tensors is referenced: there is nothing to compute."""
+    """Drop the open recording if none of its tensors is referenced: there is nothing to compute. That of a function
+    which is being differentiated stays."""
     tape = own_tape()
-    if tape is not None and tape.count and not tape.is_interrupted and not tape.held_tensors()[0]:
+    if tape is None or tape.sweeps or not tape.count or tape.is_interrupted:
+        return
+    if not tape.held_tensors()[0]:
         state.tape = None
 
 

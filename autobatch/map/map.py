@@ -100,7 +100,8 @@ def map(
     With one sequence `fn(x)` is called for each x, with several `fn(x, y, …)` for corresponding elements; unequal
     lengths raise `ValueError`, no examples give `[]`. Nothing is computed until a value is forced or `backward` runs.
     With `batched=False` each example runs by itself, at once, by the interpreter: the one-by-one loop of tests and
-    debugging, with the same random streams. An exception of `fn` gets a note with the example's index.
+    debugging, with the same random streams; inside `ab.grad` and its like it is recorded there, and runs with the rest.
+    An exception of `fn` gets a note with the example's index.
 
     Where `fn` forces a value (`float(y)`, `if y > 0`, `y.numpy()`), its example waits, and others go on. When none can,
     all that is pending runs as one batch, and all go on. Examples therefore take turns at these lines, and should share
@@ -142,7 +143,9 @@ def map(
     state.maps = call + 1
     saved = present(), flags.kept, gc.isenabled(), state.policy
     stream, inside = state.stream, state.depth > 0
-    alone = not batched and not state.unbatched
+    tape = own_tape()
+    # A function that is differentiated has one recording: its examples are recorded there, one after the other.
+    alone = not batched and not state.unbatched and (tape is None or not tape.sweeps)
     if alone:
         run_own_pending()
     elif not inside:
@@ -153,7 +156,7 @@ def map(
             if not inside:
                 state.policy = schedule
             state.training = bool(getattr(getattr(fn, "__self__", None), "training", state.training))
-            state.unbatched = state.unbatched or not batched
+            state.unbatched = state.unbatched or alone
             calls = fn, columns, call, stream
             if inside:
                 results = _call_each(calls, alone, at_once)

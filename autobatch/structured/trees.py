@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 import autobatch as ab
@@ -101,12 +99,17 @@ def matrix_tree(arcs: ab.Tensor, single_root: bool = False) -> ab.Tensor:
     """The logarithm of the sum over all dependency trees of a sentence, projective or not: a determinant (Koo et al.,
     "Structured prediction models via the matrix-tree theorem", 2007, section 3.2). There is no semiring for it.
 
+    Words are eliminated one by one, and diagonals are sums of what is beside them (Grassmann, Taksar & Heyman,
+    "Regenerative analysis and steady state distributions for Markov chains", 1985): nothing is subtracted, so that no
+    digits are lost, whatever the scores.
+
     Arguments:
         arcs: f[n + 1, n + 1]; [h, m] is the score of an arc from head h to word m, words being 1 … n and 0 the root.
             The first column and the diagonal are not read. n > 0.
         single_root: whether the root has one dependent.
 
-    Returns a scalar. Raises OpTypeError for shapes that do not fit. Sentences of one length share a launch.
+    Returns a scalar. Raises OpTypeError for shapes that do not fit. Cost: n³ / 3 in n steps; a step is shared by all
+    sentences that have as many words left.
 
     >>> from autobatch.structured import matrix_tree
     >>> round(float(ab.exp(matrix_tree(ab.zeros((4, 4)))))), round(float(ab.exp(matrix_tree(ab.zeros((4, 4)), True))))
@@ -115,17 +118,36 @@ def matrix_tree(arcs: ab.Tensor, single_root: bool = False) -> ab.Tensor:
     if arcs.ndim != 2 or arcs.shape[0] != arcs.shape[1] or arcs.shape[0] < 2:
         raise op_error("matrix_tree", "shapes do not fit", expected="f[n + 1, n + 1] with n > 0", got=str(arcs.shape))
     n = arcs.shape[0] - 1
-    is_word, one = ab.tensor(1 - np.eye(n), arcs.dtype), ab.tensor(np.eye(n), arcs.dtype)
-    largest = ab.stop_gradient(ab.max(ab.max(arcs[:, 1:] + ab.tensor(_not_read(n), arcs.dtype), axis=0)))
-    factors = ab.exp(arcs[:, 1:] + ab.tensor(_not_read(n), arcs.dtype) - largest)
-    roots, inner = factors[0], factors[1:] * is_word
-    degrees = inner.sum(axis=0) + (roots * 0.0 if single_root else roots)
-    laplacian = one * degrees - inner
+    is_read = np.arange(n + 1) != np.arange(n + 1)[:, None]
+    is_read[:, 0] = False
+    inner = ab.maximum(ab.where(is_read, arcs, FORBIDDEN), FORBIDDEN)
+    roots = inner[0]
     if single_root:
-        laplacian = ab.concat([roots.reshape(1, n), laplacian[1:]])
-    return ab.slogdet(laplacian)[1] + largest * float(n)
+        inner = ab.concat([ab.full((1, n + 1), FORBIDDEN, dtype=arcs.dtype), inner[1:]])
+    pivots = []
+    for _ in range(n):
+        inner, roots, pivot = _without_last(inner, roots, single_root)
+        pivots.append(pivot)
+    return ab.sum(pivots)
 
 
-def _not_read(n: int) -> np.ndarray[Any, Any]:
-    """FORBIDDEN for arcs from a word to itself, 0 for others: f[n + 1, n]."""
-    return np.concatenate([np.zeros((1, n)), FORBIDDEN * np.eye(n)])
+@ab.cell(static=("single_root",))
+def _without_last(inner: ab.Tensor, roots: ab.Tensor, single_root: bool) -> tuple[ab.Tensor, ab.Tensor, ab.Tensor]:
+    """Eliminate the last word k: its heads become the heads of its dependents. inner: f[k + 1, k + 1], roots: f[k + 1]
+    → f[k, k], f[k], and the sum over the heads of the word.
+
+    Without `single_root` the root is row 0 of `inner`. With it row 0 holds arcs from a root that has got its dependent,
+    forbidden at first, and `roots` those from one that has not. An arc from that one is taken where a word has no other
+    head: the last of all, if not one before.
+    """
+    k = inner.shape[0] - 1
+    heads, dependents = inner[:k, k], inner[k, :k]
+    pivot = ab.logsumexp(heads)
+    inner = inner[:k, :k]
+    if not single_root:
+        return ab.logaddexp(inner, ab.expand_dims(heads - pivot, 1) + dependents), roots[:k], pivot
+    is_root = pivot < FORBIDDEN / 2
+    pivot = ab.where(is_root, roots[k], pivot)
+    inner = ab.logaddexp(inner, ab.expand_dims(heads - pivot, 1) + dependents)
+    inner = ab.concat([ab.expand_dims(ab.where(is_root, dependents, inner[0]), 0), inner[1:]])
+    return inner, ab.where(is_root, FORBIDDEN, ab.logaddexp(roots[:k], roots[k] - pivot + dependents)), pivot

@@ -116,6 +116,34 @@ def test_a_second_derivative_by_a_module_is_that_of_differences() -> None:
         assert abs((sums[1] - sums[0]) / 2e-5 - found[name][at]) <= 1e-5 * (1 + abs(found[name][at])), name
 
 
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_map_inside_is_recorded_with_its_function(forced: bool) -> None:
+    """Also the one-by-one loop, and where what was recorded before is no longer referenced."""
+    layer = nn.Linear(1, 1)
+
+    def total(p: ab.Tensor, batched: bool) -> ab.Tensor:
+        def one(x: float) -> ab.Tensor:
+            y = p * x
+            return ab.tanh(y) if not forced or float(y) > 1.0 else y
+
+        return ab.sum(ab.map(one, [1.0, 2.0], batched=batched))
+
+    def all_of(batched: bool) -> list[Any]:
+        def fn(p: ab.Tensor) -> ab.Tensor:
+            return total(p, batched)
+
+        x, one = ab.tensor(0.7), ab.tensor(1.0)
+        y, pull = ab.vjp(fn, x)
+        unused = layer.weight.sum() * 2.0
+        del unused
+        by_layer = ab.grad(lambda m: total(m.weight[0, 0], batched))(layer)["weight"]
+        found = [ab.grad(fn)(x), ab.jacobian(fn)(x), ab.hessian(fn)(x), ab.hvp(fn, (x,), (one,)), y, *pull(one)]
+        return ab.evaluate([*found, *ab.jvp(fn, (x,), (one,)), by_layer])
+
+    for ours, theirs in zip(all_of(False), all_of(True), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_calls_grow_with_the_batch() -> None:
     layer = nn.Linear(3, 3)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -187,6 +187,34 @@ def test_the_matrix_tree_theorem_sums_all_dependency_trees() -> None:
         shares = marginals(lambda e, single=single_root: matrix_tree(e, single), ab.tensor(x)).numpy()
         np.testing.assert_allclose(shares[:, 1:].sum(axis=0), 1.0, rtol=1e-10)  # each word has one head
         assert abs(shares[0].sum() - 1) < 1e-10 or not single_root
+
+
+@pytest.mark.parametrize("single_root", [False, True])
+def test_no_digits_of_the_matrix_tree_theorem_are_lost(single_root: bool) -> None:
+    """Scores of size 20 in float32, words that hold together far more than the root holds them, forbidden arcs."""
+    pair, only = np.zeros((3, 3)), RNG.normal(size=(4, 4))
+    pair[1:, 1:] = 20.0 * (1 - np.eye(2))
+    only[1:, 3] = -np.inf  # the last word has no head but the root
+    for x in (pair, only, *(RNG.normal(size=(n + 1, n + 1)) * 20 for n in (3, 4, 5))):
+        n, x = len(x) - 1, x.astype(np.float32)
+        trees = [heads for heads in itertools.product(range(n + 1), repeat=n) if is_tree(heads, single_root)]
+        scores = np.array([x[list(heads), range(1, n + 1)].sum(dtype=np.float64) for heads in trees])
+        most = scores.max()
+        wanted = most + math.log(np.exp(scores - most).sum())
+        shares = np.zeros_like(x)
+        for heads, score in zip(trees, scores, strict=True):
+            shares[list(heads), range(1, n + 1)] += np.exp(score - wanted)
+        value, found = ab.value_and_grad(lambda e: matrix_tree(e, single_root))(ab.tensor(x))
+        np.testing.assert_allclose(value.numpy(), wanted, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(found.numpy(), shares, atol=3e-5)
+
+
+def is_tree(heads: Sequence[int], single_root: bool) -> bool:
+    """Whether every word leads to the root; heads: those of words 1 … n."""
+    reached = {0}
+    for _ in heads:
+        reached |= {m for m, head in enumerate(heads, 1) if head in reached}
+    return len(reached) > len(heads) and (not single_root or list(heads).count(0) == 1)
 
 
 def test_marginals_are_probabilities_and_show_the_best() -> None:
