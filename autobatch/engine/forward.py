@@ -40,7 +40,7 @@ from ..run.one_by_one import LoopRun
 from ..schedule.place import place
 from ..schedule.policies import current_schedule
 from ..schedule.schedule import schedule
-from ..schedule.structures import KERNEL, Expansion
+from ..schedule.structures import KERNEL, Expansion, Tape
 from .finite import check_launches, name_node
 
 
@@ -101,10 +101,16 @@ def _one_by_one(tape: Recording, shared: SharedArrays) -> LoopRun:
             tape.arrays, tape.signatures, live, payloads, shared.memo, name_node(tape) if checking.get() else None
         )
     except OpIndexError as error:
-        signature = tape.signatures[tape.arrays.sig[error.node]]
-        named = OpIndexError(message(f"{error} in {signature}", where=tape.where(error.node)))
-        named.node = error.node
-        raise named from None
+        raise out_of_range(error, tape, tape.arrays) from None
+
+
+def out_of_range(error: OpIndexError, tape: Recording, arrays: Tape) -> OpIndexError:
+    """The error of an index with the place where its node was recorded, and with its op if that is not indexing."""
+    signature = tape.signatures[arrays.sig[error.node]]
+    within = "" if signature.name in ("bounded", "lookup") else f" in {str(signature).lstrip('_')}"
+    named = OpIndexError(message(f"{error}{within}", where=tape.where(error.node)))
+    named.node = error.node
+    return named
 
 
 def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, question: Question, backend: str) -> Planned:

@@ -8,7 +8,7 @@ Cost: tens of microseconds for each node that leads to it, and some nanoseconds 
 from __future__ import annotations
 
 from ..backends.transfer import to_host
-from ..base.errors import CompilerBug, OpIndexError, RecordingError, message, user_error
+from ..base.errors import CompilerBug, OpIndexError, RecordingError, user_error
 from ..base.types import Array
 from ..record.assemble import assemble
 from ..record.context import checking
@@ -19,7 +19,7 @@ from ..record.tensor import RecordedTensor
 from ..run.one_by_one import LoopRun
 from ..schedule.schedule import schedule
 from .finite import name_node
-from .forward import on_host
+from .forward import on_host, out_of_range
 
 
 def peek(tape: Recording, t: RecordedTensor) -> Array:
@@ -51,8 +51,7 @@ def _computed(tape: Recording, t: RecordedTensor, known: list[object]) -> list[o
     try:
         run = LoopRun(arrays, tape.signatures, live, payloads, memo, name, known)
     except OpIndexError as error:
-        signature = tape.signatures[arrays.sig[error.node]]
-        raise OpIndexError(message(f"{error} in {signature}", where=tape.where(error.node))) from None
+        raise out_of_range(error, tape, arrays) from None
     if run.values[t._id] is None:
         raise CompilerBug("a value that was forced has not been computed")
     return run.values

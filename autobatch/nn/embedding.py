@@ -8,11 +8,27 @@ import numpy as np
 
 import autobatch as ab
 
+from ..base.errors import OpIndexError, op_error, user_error
 from ..record.parameter import Parameter
 from . import init
 from .module import Module
 
 Rows = ab.Tensor | np.ndarray[Any, Any] | SupportsIndex | list[Any]
+
+
+def whole_numbers(name: str, numbers: Any, n: int, called: str = "index") -> np.ndarray[Any, Any]:
+    """Indices or labels that layer `name` is given: i64[...]. Raises unless they are integers from 0 to n - 1."""
+    found = np.asarray(numbers)
+    if not found.size:
+        return found.astype(np.int64)
+    if found.dtype.kind not in "iu":
+        got = f"an array of {found.dtype}"
+        raise op_error(name, f"each {called} is an integer", got=got, repair="convert them by int(x)")
+    low, high = int(found.min()), int(found.max())
+    if low < 0 or high >= n:
+        what = f"{name}: {called} {high if high >= n else low} is out of range"
+        raise user_error(OpIndexError, what, expected=f"from 0 to {n - 1}", repair="number them from 0")
+    return found.astype(np.int64)
 
 
 class Embedding(Module):

@@ -46,10 +46,10 @@ def _incoming(targets: np.ndarray[Any, Any], n: int) -> list[list[int]]:
 
 
 def _summed(messages: ab.Tensor, targets: np.ndarray[Any, Any], n: int) -> ab.Tensor:
-    """messages: f[m, d] → f[n, d], the sum at each node."""
+    """messages: f[m, d] → f[n, d], the sum at each node. Without nodes there are no messages."""
     like = ab.zeros(messages.shape[1], dtype=messages.dtype)
     sums = [ab.sum([messages[e] for e in edges]) if edges else like for edges in _incoming(targets, n)]
-    return ab.stack(sums)
+    return ab.stack(sums) if sums else messages
 
 
 class GraphConv(Module):
@@ -185,7 +185,8 @@ class GAT(Module):
         sent, received = (h * self.att_src).sum(axis=-1), (h * self.att_dst).sum(axis=-1)
         scores = ab.leaky_relu(sent[sources] + received[targets], self.negative_slope)
         nodes = [self._attend([(scores[e], h[int(sources[e])]) for e in heard]) for heard in _incoming(targets, n)]
-        y = ab.stack(nodes)
+        width = self.heads * self.out_features if self.concat else self.out_features
+        y = ab.stack(nodes) if nodes else ab.zeros((0, width), dtype=h.dtype)
         return y if self.bias is None else y + self.bias
 
     @ab.cell

@@ -10,7 +10,7 @@ import autobatch as ab
 from ..base.errors import message, op_error
 from . import init
 from .module import Module
-from .recurrent_cells import LSTMCell, Weights, check_nonlinearity, gru_step, lstm_step, rnn_step
+from .recurrent_cells import LSTMCell, Weights, check_nonlinearity, check_state, gru_step, lstm_step, rnn_step
 
 Rows = ab.TensorLike | Sequence[ab.TensorLike]
 States = tuple[ab.Tensor, ...]
@@ -92,10 +92,13 @@ class _Recurrent(Module):
         if starts is None:
             zero = ab.zeros(self.hidden_size, dtype=rows.dtype)
             return iter([(zero,) * self.n_states] * n)
+        if self.n_states == 2:
+            check_state(type(self).__name__, starts)
         for part in starts:
-            if part.shape != (n, self.hidden_size):
+            if getattr(part, "shape", None) != (n, self.hidden_size):
                 what, expected = "the state does not fit", f"f[{n}, {self.hidden_size}]"
-                raise op_error(type(self).__name__, what, expected=expected, got=f"shape {part.shape}")
+                got = f"shape {part.shape}" if hasattr(part, "shape") else type(part).__name__
+                raise op_error(type(self).__name__, what, expected=expected, got=got)
         return iter([tuple(part[k] for part in starts) for k in range(n)])
 
     def _sequence(self, rows: ab.Tensor, states: States, suffix: str, backwards: bool) -> tuple[ab.Tensor, States]:

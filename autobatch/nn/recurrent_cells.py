@@ -5,8 +5,11 @@ The formulas stand here once; `recurrent` runs them over sequences.
 
 from __future__ import annotations
 
+from typing import Any
+
 import autobatch as ab
 
+from ..base.errors import op_error
 from . import init
 from .module import Module
 
@@ -50,6 +53,14 @@ def lstm_step(x: ab.Tensor, h: ab.Tensor, c: ab.Tensor, weights: Weights) -> tup
 def check_nonlinearity(name: str, nonlinearity: str) -> None:
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"{name}: no such nonlinearity\n  expected 'tanh' or 'relu', got {nonlinearity!r}")
+
+
+def check_state(name: str, state: Any) -> None:
+    """Raise unless the state of layer `name` is a pair of values."""
+    if not isinstance(state, tuple | list) or len(state) != 2 or any(not hasattr(part, "shape") for part in state):
+        parts = state if isinstance(state, tuple | list) else [state]
+        got = ", ".join("a value" if hasattr(part, "shape") else type(part).__name__ for part in parts)
+        raise op_error(name, "a state is a pair", expected="(h, c)", got=got, repair="pass h and c together")
 
 
 class _RecurrentCell(Module):
@@ -179,6 +190,7 @@ class LSTMCell(_RecurrentCell):
         With a leading axis of n in all of them it is one step of n sequences.
         """
         if state is not None:
+            check_state("LSTMCell", state)
             return lstm_step(x, *state, self._weights())
         z = x @ self.weight_ih.T
         if self.bias_ih is not None and self.bias_hh is not None:

@@ -13,6 +13,7 @@ import autobatch as ab
 
 from . import init
 from .module import Module
+from .recurrent_cells import check_state
 
 State = tuple[ab.Tensor, ab.Tensor]
 
@@ -81,6 +82,8 @@ class BinaryTreeLSTMCell(Module):
     @ab.cell
     def forward(self, left: State, right: State) -> State:
         """left, right: (h, c) of the two children, all f[H] → (h, c), both f[H]."""
+        for state in (left, right):
+            check_state("BinaryTreeLSTMCell", state)
         (h1, c1), (h2, c2) = left, right
         i, f1, f2, g, o = ab.split(ab.concat([h1, h2], axis=-1) @ self.weight_hh.T + self.bias_hh, 5, axis=-1)
         c = ab.sigmoid(f1) * c1 + ab.sigmoid(f2) * c2 + ab.sigmoid(i) * ab.tanh(g)
@@ -130,6 +133,8 @@ class ChildSumTreeLSTMCell(Module):
         if not children:
             c = ab.sigmoid(i) * ab.tanh(g)
             return ab.sigmoid(o) * ab.tanh(c), c
+        for child in children:
+            check_state("ChildSumTreeLSTMCell", child)
         ui, ug, uo = ab.split(ab.sum([h for h, _ in children]) @ self.weight_hh.T, 3, axis=-1)
         kept = ab.sum([ab.sigmoid(f + h @ self.weight_fh.T) * c for h, c in children])
         c = ab.sigmoid(i + ui) * ab.tanh(g + ug) + kept

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 import autobatch as ab
 
 from ..base.errors import message, op_error
 from . import init
 from .conv1d import Conv1d
-from .embedding import Embedding
+from .embedding import Embedding, whole_numbers
 from .module import Module
 from .recurrent import LSTM
 
@@ -41,11 +39,11 @@ class EmbeddingBag(Module):
     def forward(self, indices: Sequence[int], per_sample_weights: ab.TensorLike | None = None) -> ab.Tensor:
         """indices: k integers, per_sample_weights: f[k], of "sum" alone → f[embedding_dim]; zeros for an empty bag.
 
-        An index outside the table raises IndexError.
+        An index outside the table raises IndexError, as a negative one does.
         """
         if per_sample_weights is not None and self.mode != "sum":
             raise op_error("EmbeddingBag", "only sums have weights", got=f"mode {self.mode!r}")
-        numbers = np.asarray(indices, np.int64)
+        numbers = whole_numbers("EmbeddingBag", indices, self.weight.shape[0])
         if not len(numbers):
             return ab.zeros(self.weight.shape[1], dtype=self.weight.dtype)
         rows = self.weight[numbers]
@@ -105,9 +103,9 @@ class CharCNN(Module):
         self.convs = [Conv1d(char_dim, out_channels, size, padding=size - 1) for size in kernel_sizes]
 
     def forward(self, chars: Sequence[int]) -> ab.Tensor:
-        """chars: integers → f[C × windows]. Raises OpTypeError for an empty word."""
-        numbers = np.asarray(chars, np.int64)
+        """chars: integers → f[C × windows]; zeros for an empty word. IndexError for a number that is no character."""
+        numbers = whole_numbers("CharCNN", chars, self.embed.n)
         if not len(numbers):
-            raise op_error("CharCNN", "a word has no characters", repair="give it one that stands for its end")
+            return ab.zeros(sum(conv.out_channels for conv in self.convs), dtype=self.embed.weight.dtype)
         rows = self.embed[numbers]
         return ab.concat([ab.max(conv(rows), axis=0) for conv in self.convs])

@@ -57,8 +57,10 @@ def composite(
     lead: Any = carried,
     dtypes: str = "float",
     then: Callable[[Any], Any] | None = None,
+    check: Callable[..., None] | None = None,
 ) -> Callable[[F], F]:
-    """Declare a function as an op whose body it is; `then` is applied to the op's result, as a node of its own.
+    """Declare a function as an op whose body it is; `then` is applied to the op's result, as a node of its own,
+    and `check` to the arguments of a call.
 
     Its attributes are the settings, and behind them, where operands may be None, the numbers of those that are.
     """
@@ -101,6 +103,8 @@ def composite(
                     raise op_error(
                         op.name, f"{name}= is a setting of the op, no value", got=repr(x), repair="pass a number"
                     )
+            if check is not None:
+                check(*args)
             values, attrs = args[:n], args[n:]
             if at >= 0:
                 values = (as_value(values[0]), *values[1:])

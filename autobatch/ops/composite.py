@@ -9,8 +9,8 @@ import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from ..base.types import LEADING, Type
-from .declare import Attrs, Op, Sample, apply, as_value, check_number, declare, lifted
-from .elementwise import STOP_GRADIENT, absolute, equal, where
+from .declare import Attrs, Op, Sample, apply, as_value, check_number, declare, lifted, unchanged
+from .elementwise import STOP_GRADIENT, absolute, cast, equal, float_dtype, where
 from .functions import exp, log, sqrt
 from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
@@ -135,7 +135,8 @@ def _along(op: Op, x: Any, axis: Axes | None) -> Any:
         return reshape(_along(op, reshape(x, (1,)), -1), ())
     axes = normalise_axes(op.name, axis, len(shape))
     if any(shape[a] == 0 for a in axes):
-        raise op_error(op.name, "the axis is empty", got=str(shape), repair="guard the call with an if")
+        x = cast(x, float_dtype(x.dtype))
+        return log(reduction("sum", x, axes, False)) if op is LOGSUMEXP else unchanged(x)
     return apply(op, (x,), (axes[0] if len(axes) == 1 else axes,))
 
 
@@ -162,7 +163,7 @@ def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 
 
 def logsumexp(x: TensorLike, axis: Axes | None = -1) -> Tensor:
-    """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are -inf.
+    """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are -inf, and of none.
 
     A list of values is stacked: the list is axis 0.
 

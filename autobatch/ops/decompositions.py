@@ -27,6 +27,7 @@ from .index import ARANGE
 from .linalg import PRODUCT
 from .matrices import check_matrix, tril, triu
 from .movement import broadcast_to, concat, reshape, slice_axis, transpose
+from .reduce import reduction
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -216,11 +217,17 @@ SLOGDET: Op = _primitive(
 def slogdet(x: TensorLike) -> tuple[Tensor, Tensor]:
     """Sign, and logarithm of the size, of the determinants of matrices `x: f[..., n, n]`; 0 and -inf of singular ones.
 
+    Those of 0 × 0 matrices are 1.
+
     >>> sign, size = ab.slogdet(ab.tensor([[0.0, 2.0], [1.0, 0.0]]))
     >>> float(sign), round(float(size), 4)
     (-1.0, 0.6931)
     """
-    both = apply(SLOGDET, (_matrix("slogdet", x),))
+    x = _matrix("slogdet", x)
+    if not x.shape[-1]:
+        size = reduction("sum", x, (-2, -1), False)  # zeros
+        return size + 1.0, size
+    both = apply(SLOGDET, (x,))
     return both[..., 0], both[..., 1]
 
 
@@ -277,6 +284,19 @@ def _signs(x: Any) -> Any:
     return np.where(np.take_along_axis(x, at, -2) < 0, -1, 1).astype(x.dtype)
 
 
+def _of_finite(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A decomposition of stacks of matrices; all NaN for those that hold NaN or infinities, of which LAPACK may give
+    numbers."""
+
+    def of_all(x: Any) -> Any:
+        is_finite = np.isfinite(x).all((-2, -1), keepdims=True)
+        found = fn(np.where(is_finite, x, 0))
+        return np.where(is_finite.reshape(*x.shape[:-2], *(1,) * (found.ndim - x.ndim + 2)), found, np.nan)
+
+    return of_all
+
+
+@_of_finite
 def _eigh(x: Any) -> Any:
     values, vectors = np.linalg.eigh(x)
     return np.concatenate([values[..., None], vectors * _signs(vectors)], -1)
@@ -311,7 +331,8 @@ def eigh(x: TensorLike) -> tuple[Tensor, Tensor]:
     """Eigenvalues f[..., n], smallest first, and eigenvectors, columns of f[..., n, n], of symmetric `x: f[..., n, n]`.
 
     Of a matrix that is not symmetric they are those of (x + xᵀ)/2. The largest component of each eigenvector is
-    positive. The derivative of eigenvectors is infinite or NaN where eigenvalues are equal.
+    positive. The derivative of eigenvectors is infinite or NaN where eigenvalues are equal. All are NaN of a matrix
+    that holds NaN or infinities.
 
     >>> values, vectors = ab.eigh(ab.tensor([[2.0, 0.0], [0.0, 1.0]]))
     >>> values.numpy(), vectors.tolist()
@@ -339,6 +360,7 @@ def _of_svd(x: Any) -> tuple[tuple[int, ...], ...]:
     return (m, min(m, n)), (min(m, n),), (min(m, n), n)
 
 
+@_of_finite
 def _svd(x: Any) -> Any:
     u, s, vh = np.linalg.svd(x, full_matrices=False)
     signs = _signs(vh.swapaxes(-1, -2))
@@ -377,7 +399,8 @@ def svd(x: TensorLike) -> tuple[Tensor, Tensor, Tensor]:
     """u f[..., m, k], s f[..., k] and vh f[..., k, n] with x = u diag(s) vh, of `x: f[..., m, n]`, k the less of m, n.
 
     As `numpy.linalg.svd` without `full_matrices`: s ≥ 0 falls. The largest component of each row of vh is positive.
-    Derivatives are infinite or NaN where singular values are equal.
+    Derivatives are infinite or NaN where singular values are equal. All are NaN of a matrix that holds NaN or
+    infinities.
 
     >>> u, s, vh = ab.svd(ab.tensor([[3.0, 0.0], [0.0, -4.0]]))
     >>> s.numpy(), vh.tolist()

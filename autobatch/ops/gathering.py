@@ -10,7 +10,7 @@ import numpy as np
 from ..base.errors import OpIndexError, OpTypeError, op_error
 from .composing import composite
 from .declare import Sample, apply, as_value
-from .index import ARANGE, BOUNDED, SCATTER_ADD, TAKE, getitem
+from .index import ARANGE, BOUNDED, SCATTER_ADD, TAKE, getitem, listed
 from .movement import negative_axis, reshape, slice_axis
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def scatter_add(x: TensorLike, axis: int, index: TensorLike, source: TensorLike)
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     """Elements of `x` along an axis by integers of any shape, as `numpy.take`; of the flattened value for None.
 
-    Negative ones count from the end. Raises `OpIndexError` for one out of range.
+    Negative ones count from the end; booleans are 0 and 1. Raises `OpIndexError` for one out of range.
 
     >>> ab.take(ab.tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 0, 1], axis=1).tolist()
     [[2.0, 1.0, 2.0], [4.0, 3.0, 4.0]]
@@ -144,6 +144,10 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     at = negative_axis("take", axis, len(x.shape)) + len(x.shape)
-    chosen: Any = list(indices) if isinstance(indices, tuple) else indices
+    chosen: Any = listed(indices) if isinstance(indices, list | tuple) else indices
+    if isinstance(chosen, bool):
+        chosen = int(chosen)
+    elif hasattr(chosen, "dtype") and chosen.dtype.kind == "b":
+        chosen = chosen.astype(np.int64)
     found: Tensor = getitem(x, (*(slice(None),) * at, chosen))
     return found

@@ -244,7 +244,7 @@ def _item(item: Any) -> Any:
     if item is None or item is Ellipsis or item.__class__ is int or isinstance(item, slice):
         return item
     if isinstance(item, list | tuple):
-        item = _listed(item)
+        item = listed(item)
     if _is_value(item):
         _check_value(item)
         return item
@@ -269,7 +269,7 @@ def _item(item: Any) -> Any:
     )
 
 
-def _listed(items: Any) -> Any:
+def listed(items: Any) -> Any:
     """A list that is an index as an array, or as a value where it holds values."""
     if any(_is_value(item) for item in items):
         return apply(STACK, tuple(items), (-1,))

@@ -7,6 +7,7 @@ the shape of the others, or one that broadcasts; `index` is a label, an integer 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -29,6 +30,25 @@ if TYPE_CHECKING:
 
 def _summed(y: Any) -> Any:
     return reduction("sum", y, None, False)
+
+
+def _check_given(name: str, called: str, x: Any, fits: Callable[[Any], Any], expected: str) -> None:
+    """Raise unless an operand of numbers that the caller gave fits; values, which are computed later, pass."""
+    if hasattr(x, "_record") or (isinstance(x, list | tuple) and any(hasattr(e, "_record") for e in x)):
+        return
+    given = np.asarray(x)
+    if given.dtype.kind in "biuf" and not np.all(fits(given)):
+        raise op_error(name, f"{called} is out of range", expected=expected, got=repr(x)[:60])
+
+
+def _probabilities(x: Any, target: Any, *_: Any) -> None:
+    for called, given in (("a probability", x), ("a target", target)):  # NaN passes, and gives NaN
+        _check_given("binary_cross_entropy", called, given, lambda p: ~((p < 0) | (p > 1)), "from 0 to 1")
+
+
+def _sides(name: str, at: int = 1) -> Callable[..., None]:
+    """A check that the target, operand number `at`, is on one side or the other."""
+    return lambda *args: _check_given(name, "a target", args[at], lambda x: np.isin(x, (-1, 1)), "-1 or 1")
 
 
 # Of differences.
@@ -97,7 +117,7 @@ def epsilon_insensitive(x: TensorLike, y: TensorLike, epsilon: float = 0.1) -> T
     return relu(absolute(x - y) - epsilon)
 
 
-# Of two classes: `target` is from 0 to 1, or -1 and 1 for margins.
+# Of two classes: `target` is from 0 to 1, or -1 and 1 for margins. Other numbers that are given raise `OpTypeError`.
 
 
 def _log(x: Any, of_x: Any) -> Any:
@@ -108,11 +128,12 @@ def _log(x: Any, of_x: Any) -> Any:
     return where(is_safe, of_x(is_safe), low)
 
 
-@composite(uniform(0.2, 0.8, (3, 2), (3, 2), (2,), attrs=((),)), then=_summed)
+@composite(uniform(0.2, 0.8, (3, 2), (3, 2), (2,), attrs=((),)), then=_summed, check=_probabilities)
 def binary_cross_entropy(x: TensorLike, target: TensorLike, weight: TensorLike | None = None) -> Tensor:
     """Sum of -weight (target log(x) + (1 - target) log(1 - x)), of probabilities x; logarithms end at -100.
 
-    Rather use `binary_cross_entropy_with_logits`, which loses no digits.
+    Rather use `binary_cross_entropy_with_logits`, which loses no digits. Raises `OpTypeError` for numbers outside of
+    0 to 1 that are given; values that are computed are not checked.
 
     >>> round(float(ab.binary_cross_entropy(ab.tensor([0.5, 1.0]), [1.0, 1.0])), 4)
     0.6931
@@ -156,7 +177,7 @@ def focal_loss(x: TensorLike, target: TensorLike, alpha: float = 0.25, gamma: fl
     return loss if alpha < 0 else loss * (target * (2.0 * alpha - 1.0) + (1.0 - alpha))
 
 
-@composite(normal((3, 2), (3, 2), attrs=(1.0,)), then=_summed)
+@composite(normal((3, 2), (3, 2), attrs=(1.0,)), then=_summed, check=_sides("hinge_loss"))
 def hinge_loss(x: TensorLike, target: TensorLike, margin: float = 1.0) -> Tensor:
     """Sum of max(margin - target x, 0), with targets -1 and 1 (Cortes & Vapnik 1995).
 
@@ -167,7 +188,7 @@ def hinge_loss(x: TensorLike, target: TensorLike, margin: float = 1.0) -> Tensor
     return relu(margin - target * x)
 
 
-@composite(normal((3, 2), (3, 2)), then=_summed)
+@composite(normal((3, 2), (3, 2)), then=_summed, check=_sides("perceptron_loss"))
 def perceptron_loss(x: TensorLike, target: TensorLike) -> Tensor:
     """Sum of max(-target x, 0), with targets -1 and 1 (Rosenblatt 1958).
 
@@ -178,7 +199,7 @@ def perceptron_loss(x: TensorLike, target: TensorLike) -> Tensor:
     return relu(-(target * x))
 
 
-@composite(normal((3, 2), (3, 2)), then=_summed)
+@composite(normal((3, 2), (3, 2)), then=_summed, check=_sides("soft_margin_loss"))
 def soft_margin_loss(x: TensorLike, target: TensorLike) -> Tensor:
     """Sum of log(1 + exp(-target x)), with targets -1 and 1.
 
@@ -189,7 +210,7 @@ def soft_margin_loss(x: TensorLike, target: TensorLike) -> Tensor:
     return softplus(-(target * x))
 
 
-@composite(normal((3, 2), (3, 2), attrs=(1.0,)), then=_summed)
+@composite(normal((3, 2), (3, 2), attrs=(1.0,)), then=_summed, check=_sides("hinge_embedding_loss"))
 def hinge_embedding_loss(x: TensorLike, target: TensorLike, margin: float = 1.0) -> Tensor:
     """Sum of x where the target is 1, and of max(margin - x, 0) where it is -1.
 
@@ -200,7 +221,7 @@ def hinge_embedding_loss(x: TensorLike, target: TensorLike, margin: float = 1.0)
     return where(target > 0.0, x, relu(margin - x))
 
 
-@composite(normal((3, 2), (3, 2), (2,), attrs=(0.1,)), then=_summed)
+@composite(normal((3, 2), (3, 2), (2,), attrs=(0.1,)), then=_summed, check=_sides("margin_ranking_loss", 2))
 def margin_ranking_loss(x1: TensorLike, x2: TensorLike, target: TensorLike, margin: float = 0.0) -> Tensor:
     """Sum of max(margin - target (x1 - x2), 0): 1 says that x1 is to be larger, -1 that x2 is.
 
@@ -247,14 +268,18 @@ def poisson_nll_loss(
     return loss
 
 
-@composite(uniform(0.5, 2.0, (3, 2), (3, 2), (2,), attrs=(True, 1e-6)), then=_summed)
+def _variance(x: Any, target: Any, var: Any, *_: Any) -> None:
+    _check_given("gaussian_nll_loss", "a variance", var, lambda v: ~(v < 0), "0 or more")
+
+
+@composite(uniform(0.5, 2.0, (3, 2), (3, 2), (2,), attrs=(True, 1e-6)), then=_summed, check=_variance)
 def gaussian_nll_loss(
     x: TensorLike, target: TensorLike, var: TensorLike, full: bool = False, eps: float = 1e-6
 ) -> Tensor:
     """Sum of (log(var) + (x - target)²/var)/2: the negative log-likelihood under normal distributions of means x.
 
     A variance below `eps` counts as that, and keeps its derivative (Nix & Weigend 1994). With `full` log(2π)/2 is
-    added for each element.
+    added for each element. Raises `OpTypeError` for a negative variance that is given as a number.
 
     >>> float(ab.gaussian_nll_loss(ab.tensor([1.0, 2.0]), [0.0, 2.0], 1.0))
     0.5

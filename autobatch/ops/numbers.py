@@ -19,6 +19,7 @@ from .elementwise import (
     SIGN,
     Samples,
     absolute,
+    cast,
     equal,
     nearest,
     where,
@@ -45,12 +46,13 @@ def _away(*attrs: Attrs) -> Samples:
 
 
 def sign(x: TensorLike) -> Tensor:
-    """Elementwise -1, 0 or 1; NaN stays. The derivative is 0.
+    """Elementwise -1, 0 or 1; NaN stays, and booleans become integers. The derivative is 0.
 
     >>> ab.sign(ab.tensor([-2.0, 0.0, 5.0])).numpy()
     array([-1.,  0.,  1.], dtype=float32)
     """
-    return apply(SIGN, (x,))
+    x = as_value(x)
+    return apply(SIGN, (cast(x, np.int64) if x.dtype.kind == "b" else x,))
 
 
 def square(x: TensorLike) -> Tensor:

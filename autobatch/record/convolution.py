@@ -84,6 +84,10 @@ def conv1d(
             repair="rows are time: pass x.T where channels come first",
         )
     n_out, _, width = kernel.shape
+    if not width:
+        raise op_error(
+            "conv1d", "a window has no rows", got=f"a weight {kernel.shape}", repair="make its width 1 or more"
+        )
     if bias is not None:
         bias = as_value(bias)
         if bias.shape != (n_out,):

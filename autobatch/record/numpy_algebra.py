@@ -61,6 +61,10 @@ def _diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     return matrices.diagonal(movement.transpose(a, (*rest, *axes)), offset)
 
 
+def _trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return _diagonal(a, offset, axis1, axis2).sum(axis=-1)
+
+
 def _diag(v: Any, k: int = 0) -> Any:
     v = lifted(v)
     if v.ndim != 1:
@@ -111,6 +115,7 @@ ALGEBRA: dict[Function, Function] = {
     np.kron: lambda a, b: matrices.kron(*lifted_all(a, b)),
     np.tile: lambda A, reps: shapes.tile(lifted(A), reps),
     np.diagonal: _diagonal,
+    np.trace: _trace,
     np.diag: _diag,
     np.linalg.diagonal: lambda x, /, *, offset=0: matrices.diagonal(as_value(x), offset),
     np.linalg.cholesky: _cholesky,

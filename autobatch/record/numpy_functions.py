@@ -169,7 +169,6 @@ FUNCTIONS: dict[Function, Function] = {
     np.count_nonzero: _reduction(matrices.count_nonzero),
     np.tril: lambda m, k=0: matrices.tril(m, k),
     np.triu: lambda m, k=0: matrices.triu(m, k),
-    np.trace: lambda a, offset=0: matrices.trace(a, offset),
     # Shapes.
     np.shape: lambda a: as_value(a).shape,
     np.ndim: lambda a: len(as_value(a).shape),

@@ -10,6 +10,7 @@ import autobatch as ab
 from autobatch import nn
 
 from ..base.errors import op_error
+from ..nn.embedding import whole_numbers
 from .semirings import LOG, Semiring, join
 
 Step = Callable[[ab.Tensor, ab.Tensor], ab.Tensor]
@@ -95,7 +96,7 @@ class CRF(nn.Module):
 
     def score(self, emissions: ab.Tensor, tags: Sequence[int]) -> ab.Tensor:
         """emissions: f[n, k], tags: n integers → the score of this tagging, a scalar."""
-        numbers = np.asarray(tags)
+        numbers = whole_numbers("CRF", tags, self.n_tags, "label")
         if numbers.shape != emissions.shape[:1] or not numbers.size:
             got = f"{emissions.shape[0]} places, tags of shape {numbers.shape}"
             raise op_error("CRF", "there is not one tag for each place", got=got)

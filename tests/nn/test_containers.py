@@ -185,6 +185,23 @@ def test_settings_that_cannot_be_are_refused() -> None:
     for call, text in (
         (lambda: nn.LSTM(3, 4)(X[0]), "LSTM: the input does not fit\n  expected f\\[n, 3\\], got shape \\(3,\\)"),
         (lambda: nn.GRU(3, 4)(X, ab.ones((2, 4))), "GRU: the state does not fit\n  expected f\\[1, 4\\]"),
+        (lambda: nn.LSTM(3, 4)(X, (ab.ones((1, 4)),)), "LSTM: a state is a pair\n  expected \\(h, c\\), got a value\n"),
+        (lambda: nn.LSTMCell(3, 4)(X[0], ab.ones(4)), "LSTMCell: a state is a pair"),
+        (lambda: nn.ChildSumTreeLSTMCell(3, 4)(X[0], [None]), "ChildSumTreeLSTMCell: a state is a pair"),
+        (lambda: nn.ChildSumTreeLSTMCell(3, 4)(X[0], [(ab.ones(4),)]), "ChildSumTreeLSTMCell: a state is a pair"),
+        (lambda: nn.BinaryTreeLSTMCell(4)(ab.ones(4), ab.ones(4)), "BinaryTreeLSTMCell: a state is a pair"),
+        (lambda: nn.Conv1d(3, 4, 0)(X), "conv1d: a window has no rows"),
+        (lambda: nn.EmbeddingBag(3, 4)([1.5]), "EmbeddingBag: each index is an integer"),
+        (lambda: nn.CharCNN(3, 4, 2)([True]), "CharCNN: each index is an integer"),
     ):
         with pytest.raises(ab.errors.OpTypeError, match=text):
             call()
+    for layer in (nn.EmbeddingBag(3, 4), nn.CharCNN(3, 4, 2)):
+        with pytest.raises(ab.errors.OpIndexError, match="index -1 is out of range"):
+            layer([-1])
+
+
+def test_graphs_without_nodes_have_rows_without_number() -> None:
+    edges: Any = [[], []]
+    for layer in (nn.GraphConv(3, 4), nn.GAT(3, 4), nn.GAT(3, 2, heads=2)):
+        assert layer(ab.zeros((0, 3)), edges).shape == (0, 4)

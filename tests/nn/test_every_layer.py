@@ -129,7 +129,7 @@ LAYERS: dict[str, Layer] = {
     "Highway": Layer(lambda: nn.Highway(3), lambda m, x: m(ab.tensor(x)), rows(3)),
     "EmbeddingBag": Layer(lambda: nn.EmbeddingBag(7, 3), lambda m, x: m(x), [*WORDS, []], 2),
     "CharBiLSTM": Layer(lambda: nn.CharBiLSTM(7, 3, 2), lambda m, x: m(x), WORDS, 2),
-    "CharCNN": Layer(lambda: nn.CharCNN(7, 3, 2, (2, 3)), lambda m, x: m(x), WORDS, 3),
+    "CharCNN": Layer(lambda: nn.CharCNN(7, 3, 2, (2, 3)), lambda m, x: m(x), [*WORDS, []], 3),
     "RMSNorm": Layer(lambda: nn.RMSNorm(3), lambda m, x: m(ab.tensor(x)), rows(3)),
     "GroupNorm": Layer(lambda: nn.GroupNorm(2, 4), lambda m, x: m(ab.tensor(x)), rows(4)),
     "NaryTreeLSTMCell": Layer(lambda: nn.NaryTreeLSTMCell(3, 4, 2), folded, [1, 4, 0, 2]),

@@ -57,6 +57,16 @@ def test_what_has_no_result_is_nan_alone() -> None:
         ab.solve(np.eye(2), np.ones(3))
 
 
+def test_matrices_of_no_rows_and_of_no_numbers() -> None:
+    with ab.backend(requested.backend("numpy")):
+        assert float(ab.det(ab.zeros((0, 0)))) == 1.0
+        assert [x.tolist() for x in ab.slogdet(ab.zeros((2, 0, 0)))] == [[1.0, 1.0], [0.0, 0.0]]
+        for bad in (np.nan, np.inf):
+            x = ab.tensor(np.array([[[bad, 0.0], [0.0, 1.0]], np.eye(2)]))
+            for part in ab.evaluate([*ab.eigh(x), *ab.svd(x)]):
+                assert np.isnan(part[0]).all() and np.isfinite(part[1]).all()
+
+
 def test_nodes_of_one_signature_are_one_launch() -> None:
     """So are sorted rows, gathered elements and products by labels of any number of rows."""
     w = ab.Parameter(np.random.default_rng(0).normal(size=(3, 3)))

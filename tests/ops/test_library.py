@@ -125,6 +125,43 @@ def test_weights_of_classes_and_empty_axes_are_checked() -> None:
             probabilities(ab.zeros((2, 0)))
 
 
+def test_softmaxes_of_nothing_are_empty_and_sums_of_nothing_are_none() -> None:
+    x = ab.zeros((0, 3))
+    assert ab.softmax(x, axis=0).shape == ab.log_softmax(x, axis=0).shape == (0, 3)
+    assert ab.logsumexp(x, axis=0).tolist() == [-np.inf] * 3 and ab.logsumexp(x, axis=1).shape == (0,)
+
+
+def test_booleans_are_integers_to_take_and_sign() -> None:
+    x = ab.tensor([5.0, 6.0, 7.0])
+    for chosen in ([True, False, True], np.array([True, False, True]), ab.tensor([True, False, True])):
+        assert ab.take(x, chosen).tolist() == [6.0, 5.0, 6.0]
+    assert ab.sign(ab.tensor([True, False])).tolist() == [1, 0]
+
+
+def test_numbers_that_losses_do_not_take_raise() -> None:
+    half = ab.tensor([0.5])
+    for loss in (
+        lambda: ab.gaussian_nll_loss(half, [1.0], -1.0),
+        lambda: ab.binary_cross_entropy([1.5], [1.0]),
+        lambda: ab.binary_cross_entropy(half, [2.0]),
+        lambda: ab.hinge_loss(half, [0.0]),
+        lambda: ab.margin_ranking_loss(half, half, 0),
+    ):
+        with pytest.raises(OpTypeError, match="is out of range\n  expected"):
+            loss()
+
+
+def test_an_index_out_of_range_names_no_internal_op() -> None:
+    for fn in (
+        lambda: ab.one_hot(7, 3),
+        lambda: ab.gather(ab.tensor([1.0, 2.0]), 0, [7]),
+        lambda: ab.tensor([1.0, 2.0])[ab.tensor(7)],
+    ):
+        with pytest.raises(OpIndexError, match="7 is out of range") as raised:
+            fn().numpy()
+        assert not any(name in str(raised.value) for name in ("bounded", "_gather", "lookup"))
+
+
 def test_odd_operands_of_losses_raise() -> None:
     scores, matrix = ab.tensor([1.0, 2.0, 3.0]), np.ones((2, 3))
     for loss in (lambda: ab.softmax_margin_loss(scores, 0, [1.0]), lambda: ab.expected_cost(scores, 2.0)):

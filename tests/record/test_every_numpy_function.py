@@ -129,6 +129,7 @@ OWN: dict[Any, tuple[Call, ...]] = {
     np.cumprod: (lambda f, x, y: f(x), lambda f, x, y: f(x, axis=0)),
     np.cumulative_prod: (lambda f, x, y: f(x, axis=1), lambda f, x, y: f(x[0], include_initial=True)),
     np.einsum: (lambda f, x, y: f("ij,kj->ik", x, y), lambda f, x, y: f("ij,ij->j", x, y, optimize=True)),
+    np.trace: (lambda f, x, y: f(x), lambda f, x, y: f(x[None]), lambda f, x, y: f(x[None], -1, 2, 1)),
     np.diagonal: (lambda f, x, y: f(x), lambda f, x, y: f(x[None], -1, 2, 1)),
     np.diag: (
         lambda f, x, y: f(x, 1),

@@ -266,6 +266,12 @@ def test_more_labels_than_places_can_hold_are_forbidden() -> None:
     assert float(ctc(ab.zeros((2, K)), [1, 1])) <= FORBIDDEN / 2  # a blank has to come between them
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range_are_refused(label: int) -> None:
+    with pytest.raises(ab.errors.OpIndexError, match=f"CRF: label {label} is out of range\n  expected from 0 to 2"):
+        CRF(3)(ab.zeros((2, 3)), [0, label])
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
@@ -276,6 +282,8 @@ def test_more_labels_than_places_can_hold_are_forbidden() -> None:
         (lambda: matrix_tree(ab.zeros((2, 3))), "matrix_tree: shapes do not fit"),
         (lambda: ctc(ab.zeros(3), [1]), "ctc: shapes do not fit"),
         (lambda: ctc(ab.zeros((2, 3)), [0]), "ctc: there is no such label\n  expected labels from 0 to 2"),
+        (lambda: ctc(ab.zeros((2, 3)), [1.5]), "ctc: each label is an integer"),
+        (lambda: CRF(3)(ab.zeros((2, 3)), [True, False]), "CRF: each label is an integer"),
         (lambda: CRF(3)(ab.zeros((2, 3)), [1]), "CRF: there is not one tag for each place"),
     ],
 )

@@ -173,8 +173,18 @@ AB_FUNCTION void ab_sort_columns(T* numbers, i64 apart, T* v, i64 n, T* u, i64 m
     }
 }
 
+// Whether a matrix holds NaN or infinities; then all of its result is NaN.
+template <typename T> AB_FUNCTION bool ab_has_no_result(const T* x, i64 size, T* y, i64 n_results) {
+    T rest = T(0);
+    for (i64 i = 0; i < size; ++i) rest += x[i] * T(0);
+    if (rest == rest) return false;
+    for (i64 i = 0; i < n_results; ++i) y[i] = rest;
+    return true;
+}
+
 // Jacobi's rotations, until all that is beside the diagonal is lost beside it.
 template <typename T> AB_FUNCTION void ab_eigh(const T* x, T* y, T* w, i64 n, i64) {
+    if (ab_has_no_result(x, n * n, y, n * (n + 1))) return;
     const i64 step = n + 1;
     T* v = y + 1;
     for (i64 i = 0; i < n; ++i)
@@ -217,6 +227,7 @@ template <typename T> AB_FUNCTION void ab_eigh(const T* x, T* y, T* w, i64 n, i6
 // One-sided Jacobi: rotations that make the columns of the matrix orthogonal, or its rows where these are fewer.
 template <typename T> AB_FUNCTION void ab_svd(const T* x, T* y, T* w, i64 m, i64 n) {
     const i64 k = m < n ? m : n, far = m < n ? n : m;
+    if (ab_has_no_result(x, m * n, y, k * (m + 1 + n))) return;
     T *u = y, *s = y + m * k, *vh = s + k, *a = w, *v = w + far * k;  // a f[far, k] = p diag(s), v f[k, k]
     for (i64 i = 0; i < far; ++i)
         for (i64 j = 0; j < k; ++j) a[i * k + j] = m < n ? x[j * n + i] : x[i * n + j];
