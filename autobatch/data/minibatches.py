@@ -160,7 +160,9 @@ class Minibatches(Generic[Example]):
         another number of examples or another `batch_size`."""
         try:
             epoch, given = (operator.index(np.asarray(state[name]).item()) for name in ("epoch", "given"))
-            before = dict(zip(self._cut_by(), np.asarray(state["cut"]).tolist(), strict=True))
+            before = self._cut_by()
+            if "cut" in state:  # not in those of version 0.1
+                before = dict(zip(before, np.asarray(state["cut"]).tolist(), strict=True))
         except (KeyError, TypeError, ValueError) as fault:
             what = "Minibatches.load_state_dict: this is no state of minibatches"
             raise ValueError(message(what, got=f"{fault.__class__.__name__}: {fault}")) from None

@@ -173,7 +173,10 @@ def test_minibatches_that_were_left_go_on_with_the_next_epoch() -> None:
     batches = minibatches("abcde", 2)
     for _ in batches:
         break
-    assert {name: int(x) for name, x in batches.state_dict().items()} == {"epoch": 1, "given": 0}
+    state = batches.state_dict()
+    assert (int(state["epoch"]), int(state["given"])) == (1, 0)
+    with pytest.raises(ValueError, match="expected batch_size=2, got batch_size=3"):
+        minibatches("abcde", 3).load_state_dict(state)
     with pytest.raises(ValueError, match="does not fit"):
         batches.load_state_dict({"epoch": 0, "given": 9})
     with pytest.raises(ValueError, match="no state"):
