@@ -213,11 +213,6 @@ import os, signal, sys, threading, time
 import autobatch as ab
 from autobatch.compile.host import workers
 workers.MANY, workers.n_cores = 1, lambda: 2
-table = ab.Parameter([[1.0, 2.0], [3.0, 4.0]])
-
-@ab.cell
-def word(index):
-    return ab.sum(ab.exp(table[index] * 0.1) * index)
 
 class Watched(workers.Team):
     def finish(self):
@@ -229,6 +224,12 @@ class Watched(workers.Team):
 
 seen = []
 real, workers.Team = workers.Team, Watched
+table = ab.Parameter([[1.0, 2.0], [3.0, 4.0]])
+
+@ab.cell
+def word(index):
+    return ab.sum(ab.exp(table[index] * 0.1) * index)
+
 try:
     print(sum(map(float, ab.map(word, [0, 1]))))
 except BaseException as error:
