@@ -360,8 +360,8 @@ def test_patterns_go_with_their_parameters() -> None:
 
 
 def _known_signatures(model: Model) -> list[Any]:
-    found = (s for p in model.parameters() for s, _ in p._signatures.values())
-    return [s for s in found if isinstance(s, Signature)]
+    kept = (known for p in model.parameters() for known in p._signatures.values() if isinstance(known, tuple))
+    return [s for known in kept for s in known if isinstance(s, Signature)]
 
 
 def test_two_models_of_one_shape_share_kernels() -> None:
