@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import op_error
+from ..base.errors import OpIndexError, op_error
 from ..base.types import INT64, default_dtype
+from .composing import composite
 from .declare import Op, Sample, apply, as_value, declare, unchanged
-from .elementwise import EQUAL, carried, cast, elementwise, where
+from .elementwise import BITS_AND, EQUAL, carried, cast, elementwise, where
+from .index import BOUNDED, EXPONENT
 
 if TYPE_CHECKING:
     from .value import Tensor, TensorLike
@@ -193,8 +195,8 @@ sqrt = unary(
 def power(x: TensorLike, y: TensorLike) -> Tensor:
     """x to the power y. A Python number as y is an attribute of the op; a value as y is an operand.
 
-    Integers to a whole Python number stay whole; a negative one raises, as in NumPy. All else is computed in
-    floats.
+    Integers to a whole Python number stay whole, and to integer values become i64; a negative exponent raises, as in
+    NumPy: `OpTypeError` for a number, `OpIndexError` for a value, when it runs. All else is computed in floats.
 
     >>> ab.power(ab.tensor([1.0, 3.0]), 2).numpy()
     array([1., 9.], dtype=float32)
@@ -204,7 +206,34 @@ def power(x: TensorLike, y: TensorLike) -> Tensor:
         exponent = int(exponent) if isinstance(exponent, bool) else exponent
         x = _base(as_value(x), exponent)
         return unchanged(x) if exponent == 1 and hasattr(x, "_record") else apply(POWER_OF, (x,), (exponent,))
-    return apply(POWER, (x, y))
+    x, y = (v if isinstance(v, int | float) else as_value(v) for v in (x, y))
+    return _whole_power(x, y) if _is_whole(x) and _is_whole(y) else apply(POWER, (x, y))
+
+
+def _is_whole(x: Any) -> bool:
+    return x.dtype.kind in "iub" if hasattr(x, "dtype") else isinstance(x, int)
+
+
+def _whole_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample((np.array([3, -2, 0, 5, -1]), np.array([20, 3, 0, 1, 71])), smooth=False),
+        Sample((2, np.array([[0, 62]])), smooth=False),
+        Sample((2, np.array([3, -1])), error=OpIndexError),
+    ]
+
+
+@composite(_whole_samples, dtypes="keep")
+def _whole_power(x: TensorLike, y: TensorLike) -> Tensor:
+    """Integers to the power of integers by squaring, modulo 2^64."""
+    base, n = cast(as_value(x), INT64), cast(as_value(y), INT64)
+    # Where it is not negative, -1 - n is below 0, as `BOUNDED` asks for; from 63 on only 0, 1 and -1 do not overflow.
+    n = -1 - apply(BOUNDED, (where(n < 0, 0, -1 - n),), (0, EXPONENT))
+    n = where(n > 63, apply(BITS_AND, (n, 1)) + 62, n)
+    found: Any = 1
+    for bit in (1, 2, 4, 8, 16, 32):
+        found = where(apply(EQUAL, (apply(BITS_AND, (n, bit)), 0)), found, base * found)
+        base = base * base
+    return found
 
 
 def _base(x: Any, exponent: float) -> Tensor:

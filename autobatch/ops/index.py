@@ -88,10 +88,14 @@ def lowest_index(attrs: Attrs) -> int:
 
 UNNAMED = -(1 << 62)
 """The lowest index of a bound that is taken off the index: neither is in a message."""
+EXPONENT = -(1 << 61)
+"""The same of an exponent that must not be negative."""
 
 
 def not_in_range(index: int, n: int, lowest: int) -> str:
     """What is wrong with an index or a label that is out of range."""
+    if lowest == EXPONENT:
+        return "integers to a negative whole power: convert them by .astype(float)"
     if lowest == UNNAMED:
         return "the number of a segment or row is negative, or not below their number"
     if lowest == 0:

@@ -125,6 +125,17 @@ def test_weights_of_classes_and_empty_axes_are_checked() -> None:
             probabilities(ab.zeros((2, 0)))
 
 
+def test_integers_to_integer_powers_are_numpys() -> None:
+    x, y = np.array([3, -2, 0, 1, -1, 7]), np.array([20, 63, 0, 70, 71, 2])
+    for batched in (True, False):
+        found = ab.map(lambda pair: ab.tensor(pair[0]) ** ab.tensor(pair[1]), zip(x, y, strict=True), batched=batched)
+        assert [int(v) for v in found] == (x**y).tolist()
+    for z in (ab.tensor(x) ** y, np.power(x, ab.tensor(y)), 3 ** ab.tensor([20])):
+        assert z.dtype == np.int64
+    with pytest.raises(OpIndexError, match="integers to a negative whole power"):
+        (ab.tensor(3) ** ab.tensor(-1)).numpy()
+
+
 def test_softmaxes_of_nothing_are_empty_and_sums_of_nothing_are_none() -> None:
     x = ab.zeros((0, 3))
     assert ab.softmax(x, axis=0).shape == ab.log_softmax(x, axis=0).shape == (0, 3)
