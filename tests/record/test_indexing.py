@@ -330,5 +330,5 @@ def test_a_computed_index_out_of_range_names_the_line_that_looked_it_up(batched:
         return ab.tanh(table[x.astype(int)]).sum()  # here
 
     line = one.__code__.co_firstlineno + 2
-    with pytest.raises(OpIndexError, match=rf"index 7 is out of range.*f64\[5, 3\][\s\S]*test_indexing\.py:{line}"):
+    with pytest.raises(OpIndexError, match=rf"index 7 is out of range for an axis of 5[\s\S]*test_indexing\.py:{line}"):
         ab.evaluate(ab.map(one, [1.0, 7.0, 2.0], batched=batched))
