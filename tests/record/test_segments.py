@@ -71,6 +71,10 @@ def test_values_are_those_of_numpy() -> None:
         rows = default(x, "float64")
         close(ab.segment_sum(rows, index).numpy(), np.stack([g.sum(0) for g in groups]), 1e-12)
         close(ab.segment_max(rows, index).numpy(), np.stack([g.max(0, initial=-np.inf) for g in groups]), 1e-12)
+        close(ab.segment_min(rows, index).numpy(), np.stack([g.min(0, initial=np.inf) for g in groups]), 1e-12)
+        sums = np.stack([np.exp(g).sum(0) for g in groups])
+        with np.errstate(divide="ignore"):
+            close(ab.segment_logsumexp(rows, index).numpy(), np.log(sums), 1e-12)
         close(
             ab.segment_mean(rows, index, 3).numpy(),
             np.stack([g.mean(0) if len(g) else g.sum(0) for g in groups]),
