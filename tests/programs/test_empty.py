@@ -184,13 +184,14 @@ def test_what_empty_values_are() -> None:
     product = w @ ab.ones((0, 2))
     assert product.numpy().tolist() == [[0.0, 0.0]] * 3
     assert float(ab.zeros((0, 4)).sum()) == 0.0 and ab.zeros((0, 2)).sum(axis=0).numpy().tolist() == [0.0, 0.0]
+    for x in (ab.Parameter(np.zeros((0, 2))), ab.tensor(np.zeros((0, 2)))):
+        assert ab.softmax(x, axis=0).shape == (0, 2)
+        assert ab.logsumexp(x, axis=0).numpy().tolist() == [-np.inf] * 2
     product.sum().backward()
     assert requested.host(w.grad).shape == (3, 0)
 
 
-@pytest.mark.parametrize(
-    "reduce", [ab.max, ab.mean, lambda x: ab.softmax(x, axis=0), lambda x: ab.logsumexp(x, axis=0)]
-)
+@pytest.mark.parametrize("reduce", [ab.max, ab.mean])
 def test_what_has_no_value_raises_at_its_line(reduce: Callable[[Any], Any]) -> None:
     for x in (ab.Parameter(np.zeros((0, 2))), ab.tensor(np.zeros((0, 2)))):
         with pytest.raises(OpTypeError, match=r"empty[\s\S]*test_empty\.py"):
