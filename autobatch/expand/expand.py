@@ -15,6 +15,7 @@ from typing import Any
 
 from ..record.assemble import with_signatures
 from ..record.decisions import Cut
+from ..record.lengths import switched
 from ..record.signature import Signature
 from ..record.tape import Recording
 from ..schedule.structures import KERNEL, LIST, ONE, Expansion, Part, Result, Slot, Tape
@@ -43,7 +44,8 @@ def expand_recording(
     if recording.unbatched:
         expansion, signatures = Expansion(arrays), list(recording.signatures)
     else:
-        expansion, signatures = join_and_cut(arrays, recording.signatures, recording.place, joined)
+        is_settled = recording.since == switched[0]
+        expansion, signatures = join_and_cut(arrays, recording.signatures, recording.place, joined, is_settled)
     needs = gradient_of_nodes(recording, expansion, targets)
     if targets is not None:
         expansion = dataclasses.replace(expansion, tape=set_apart(expansion.tape, signatures, needs))
@@ -53,13 +55,13 @@ def expand_recording(
 
 
 def join_and_cut(
-    tape: Tape, signatures: Sequence[Signature], place: Place, joined: bool = True
+    tape: Tape, signatures: Sequence[Signature], place: Place, joined: bool = True, is_settled: bool = True
 ) -> tuple[Expansion, list[Signature]]:
     """The tape to schedule, and its signatures: the recorded ones, those of patterns and those of parts. `place` gives
-    the code object and the instruction that recorded a node."""
+    the code object and the instruction that recorded a node; `is_settled` is as in `join_recording`."""
     first = Expansion(tape)
     if joined:
-        first, signatures = join_recording(tape, signatures, place)
+        first, signatures = join_recording(tape, signatures, place, is_settled)
     second, found = _cut(first.tape, signatures)
     return first.then(second), found
 

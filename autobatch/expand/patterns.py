@@ -69,11 +69,15 @@ class _Effort:
 effort = _Effort()
 
 
-def join_recording(tape: Tape, signatures: Sequence[Signature], place: Place) -> tuple[Expansion, list[Signature]]:
+def join_recording(
+    tape: Tape, signatures: Sequence[Signature], place: Place, is_settled: bool = True
+) -> tuple[Expansion, list[Signature]]:
     """The tape with one node for each run that matches a pattern, and its signatures: the recorded ones and those of
-    patterns. `place` gives the code object and the instruction that recorded a node."""
+    patterns. `place` gives the code object and the instruction that recorded a node. Nothing is searched for before
+    `is_settled`: where a length was first seen to vary within the recording, some of its nodes have forms that do not
+    come again."""
     n = tape.sig.size
-    if n >= MIN_NODES:
+    if n >= MIN_NODES and is_settled:
         effort.recorded += n
         counts = np.bincount(tape.sig[:LOOKED_AT], minlength=len(signatures))
         is_new = np.array([s.kind == KERNEL and not s.decisions.searches for s in signatures])
@@ -81,7 +85,7 @@ def join_recording(tape: Tape, signatures: Sequence[Signature], place: Place) ->
         if int(counts[unseen].sum()) >= MIN_NODES // 4:
             _search(tape, signatures, place)
     expansion, found, refused = _apply(tape, signatures, _known(signatures))
-    if refused >= max(MIN_NODES, n // 4) and max(s.decisions.searches for s in signatures) < SEARCHES:
+    if is_settled and refused >= max(MIN_NODES, n // 4) and max(s.decisions.searches for s in signatures) < SEARCHES:
         _search(tape, signatures, place)
         expansion, found, _ = _apply(tape, signatures, _known(signatures))
     return expansion, found

@@ -50,7 +50,7 @@ def test_losses_and_gradients_are_those_of_the_loop(name: str, way: str) -> None
     ("model", "examples", "bar"),
     [
         (Luong, pairs, 60),
-        (LuongByOps, pairs, 80),
+        (LuongByOps, pairs, 60),
         (Bahdanau, pairs, 70),
         (lambda dim: Transformer(dim, n_blocks=1), sentences, 40),
         (transformer, sentences, 60),

@@ -141,7 +141,7 @@ def test_no_more_launches_than_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurring, "NEARLY_ALWAYS", 0.1)
     monkeypatch.setattr(recurring._Search, "_pays", lambda *_: True)
     forced = launches()
-    monkeypatch.setattr(expansion, "join_recording", lambda tape, signatures, _: (Expansion(tape), signatures))
+    monkeypatch.setattr(expansion, "join_recording", lambda tape, signatures, *_: (Expansion(tape), signatures))
     assert max(found, forced) < launches()
 
 
@@ -329,7 +329,7 @@ def test_errors_are_those_of_the_ops(monkeypatch: pytest.MonkeyPatch) -> None:
         model.out.bias.value = np.full(3, np.nan)
         text = failure(NonFiniteError, [1])
         assert "add: the first value that is not finite" in text and "test_patterns.py" in text
-    monkeypatch.setattr(expansion, "join_recording", lambda tape, signatures, _: (Expansion(tape), signatures))
+    monkeypatch.setattr(expansion, "join_recording", lambda tape, signatures, *_: (Expansion(tape), signatures))
     model.out.bias.value = np.zeros(3)
     assert f"index {WORDS} is out of range" in joined
     assert failure(OpIndexError, [1, WORDS]).splitlines()[0] == joined.splitlines()[0]
