@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -67,6 +68,7 @@ def initial_state(request: pytest.FixtureRequest) -> Iterator[None]:
     gc.callbacks.clear()
     # What a failed test, or one that breaks off a block, left behind.
     state.tape, state.builder, state.frozen_tasks = None, None, 0
+    np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
     flags.kept = flags.traced = False
     for mode, usual in ((frozen, False), (checking, None), (without_cells, False)):
         mode.set(usual)
