@@ -101,7 +101,7 @@ class CRF(nn.Module):
             got = f"{emissions.shape[0]} places, tags of shape {numbers.shape}"
             raise op_error("CRF", "there is not one tag for each place", got=got)
         parts = [
-            (emissions * ab.tensor(np.eye(self.n_tags)[numbers], emissions.dtype)).sum(axis=0).sum(),
+            ab.where(np.eye(self.n_tags, dtype=bool)[numbers], emissions, 0.0).sum(axis=0).sum(),
             self.start_transitions[numbers[0]],
             self.end_transitions[numbers[-1]],
         ]

@@ -262,6 +262,20 @@ def test_a_crf_learns_and_decodes_a_minibatch() -> None:
         assert np.argmax([sum(parts) for parts in taggings(x)]) == np.ravel_multi_index(y, (K,) * len(x))
 
 
+def test_a_crf_takes_tags_that_are_forbidden_by_an_infinite_score() -> None:
+    """As those of a number so low that it does not count."""
+    crf, scores, found = fitted(), RNG.normal(size=(4, K)), []
+    for forbidden in (-np.inf, -1e9):
+        scores[1, 2] = scores[3, 0] = forbidden
+        x = ab.Parameter(scores)
+        crf.zero_grad()
+        loss = crf(x * 1.0, [0, 1, 2, 1])
+        loss.backward()
+        found.append([loss.numpy(), *(host(p.grad) for p in (x, *crf.parameters()))])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
 def test_more_labels_than_places_can_hold_are_forbidden() -> None:
     assert float(ctc(ab.zeros((2, K)), [1, 1])) <= FORBIDDEN / 2  # a blank has to come between them
 
