@@ -95,7 +95,7 @@ def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = Fals
     total = reduction("sum", x * x if ord == 2 else power(absolute(x), float(ord)), axis, keepdims)
     is_zero = equal(total, 0.0)
     safe = where(is_zero, 1.0, total)
-    return where(is_zero, 0.0, sqrt(safe) if ord == 2 else power(safe, 1.0 / ord))
+    return where(is_zero, 0.0 if ord > 0 else math.inf, sqrt(safe) if ord == 2 else power(safe, 1.0 / ord))
 
 
 def outer(a: TensorLike, b: TensorLike) -> Tensor:

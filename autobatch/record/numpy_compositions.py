@@ -236,30 +236,16 @@ def _matrix_power(a: Any, n: int) -> Any:
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     x = _floating(x)
     axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    size = elementwise.absolute(x)
-    if ord is None or (ord == "fro" and len(axes) == 2) or (ord == 2 and len(axes) == 1):
-        return functions.sqrt(reductions.sum(size * size, axes, keepdims))
+    if ord is None or (ord == "fro" and len(axes) == 2):
+        return matrices.norm(x, 2, axes, keepdims)
     if len(axes) == 1 and not isinstance(ord, str):
-        return _vector_norm(x, axis=axes, keepdims=keepdims, ord=ord)
+        return matrices.norm(x, ord, axes, keepdims)
     if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
         first, second = axes if abs(ord) == 1 else axes[::-1]
         reduce = reductions.max if ord > 0 else reductions.min
-        found = reduce(reductions.sum(size, first, True), second, True)
+        found = reduce(reductions.sum(elementwise.absolute(x), first, True), second, True)
         return found if keepdims else shapes.squeeze(found, axes)
     raise op_error("norm", "not with this ord", got=f"ord={ord!r} of shape {x.shape}", repair="'fro', 1 and inf are")
-
-
-def _vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    size = elementwise.absolute(_floating(x))
-    if ord in (np.inf, -np.inf):
-        return (reductions.max if ord > 0 else reductions.min)(size, axis, keepdims)
-    if ord == 0:
-        return reductions.sum((size != 0) * 1.0, axis, keepdims)
-    if ord == 1:
-        return reductions.sum(size, axis, keepdims)
-    if ord == 2:
-        return functions.sqrt(reductions.sum(size * size, axis, keepdims))
-    return functions.power(reductions.sum(functions.power(size, ord), axis, keepdims), 1.0 / ord)
 
 
 def _vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
@@ -345,7 +331,9 @@ COMPOSED: dict[Function, Function] = {
     np.linalg.multi_dot: _multi_dot,
     np.linalg.norm: _norm,
     np.linalg.matrix_norm: lambda x, /, *, keepdims=False, ord="fro": _norm(x, ord, (-2, -1), keepdims),
-    np.linalg.vector_norm: _vector_norm,
+    np.linalg.vector_norm: lambda x, /, *, axis=None, keepdims=False, ord=2: matrices.norm(
+        _floating(x), ord, axis, keepdims
+    ),
     np.linalg.outer: matrices.outer,
     np.linalg.trace: lambda x, /, *, offset=0: matrices.trace(x, offset),
     np.linalg.tensordot: lambda x1, x2, /, *, axes=2: _tensordot(x1, x2, axes),

@@ -283,3 +283,22 @@ def test_a_shape_may_hold_values_that_are_computed() -> None:
     found: Any = np.broadcast_to(x, (ab.tensor(1) + 1, 2))
     found.sum().backward()
     np.testing.assert_array_equal(w.grad, [6.0, 8.0])
+
+
+@pytest.mark.parametrize("ord", [None, 1, 2, 3, np.inf])
+@pytest.mark.parametrize("shape", [3, (2, 3)])
+def test_norms_of_zeros_have_a_derivative(ord: Any, shape: Any) -> None:
+    w = ab.Parameter(np.zeros(shape))
+    axes = None if ord is None else -1
+    found = np.linalg.norm(w, ord=ord, axis=axes)
+    np.testing.assert_array_equal(found.numpy(), np.linalg.norm(w.value, ord=ord, axis=axes))
+    found.sum().backward()
+    np.testing.assert_array_equal(w.grad, np.zeros(shape))
+
+
+def test_norms_of_negative_order() -> None:
+    for x in ([np.inf, np.inf], [np.inf, 1.0], [2.0, -3.0], [0.0, 1.0]):
+        with np.errstate(divide="ignore"):
+            wanted = np.linalg.norm(x, ord=-1)
+        np.testing.assert_allclose(ab.norm(ab.tensor(x), ord=-1).numpy(), wanted, rtol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(ab.tensor(x), ord=-1).numpy(), wanted, rtol=1e-6)
