@@ -108,8 +108,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: Any = None) -> Tensor:
 def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Numbers from `start` up to `stop`, or from 0 up to `start`."""
     _check_device(device)
-    numbers = np.arange(start, step=step) if stop is None else np.arange(start, stop, step)
-    return tensor(numbers, dtype)
+    return creation.arange(start, stop, step, dtype)
 
 
 def linspace(
@@ -117,13 +116,13 @@ def linspace(
 ) -> Tensor:
     """So many numbers at equal distances."""
     _check_device(device)
-    return tensor(np.linspace(start, stop, num, endpoint=endpoint), dtype)
+    return creation.linspace(start, stop, num, endpoint, dtype)
 
 
 def eye(n_rows: int, n_cols: Any = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
     """A matrix with ones on diagonal k."""
     _check_device(device)
-    return tensor(np.eye(n_rows, n_cols, k=k), dtype)
+    return creation.eye(n_rows, n_cols, k, dtype)
 
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:

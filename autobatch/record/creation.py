@@ -114,20 +114,21 @@ def _like(name: str, x: Any, value: int, dtype: Any) -> Tensor:
     return filled_like(x, value, kind)
 
 
-def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike | None = None) -> Tensor:
-    """start, start + step, … below `stop`, as `numpy.arange`; from 0 where one number is given. A value of the example.
+def arange(start: float, stop: float | None = None, step: float | None = 1, dtype: DTypeLike | None = None) -> Tensor:
+    """start, start + step, … below `stop`, as `numpy.arange`; from 0 to `start` where `stop` is None. A value of the
+    example.
 
     Integers give i64, floats the default dtype. Raises `OpTypeError` for what is no number, and for a step of 0.
 
     >>> ab.arange(3).numpy(), ab.arange(1.0, 2.0, 0.5).numpy()
     (array([0, 1, 2]), array([1. , 1.5], dtype=float32))
     """
-    numbers = [
-        _number("arange", name, n) for name, n in (("start", start), ("stop", stop), ("step", step)) if n is not None
-    ]
-    if not numbers[-1]:
+    first, by = _number("arange", "start", start), _number("arange", "step", 1 if step is None else step)
+    if not by:
         raise op_error("arange", "the step is 0", got=str(step), repair="leave it out")
-    return lifter[0](np.arange(*numbers) if stop is not None else np.arange(0, numbers[0], numbers[-1]), dtype)
+    first, end = (0, first) if stop is None else (first, _number("arange", "stop", stop))
+    found: Tensor = lifter[0](np.arange(first, end, by), dtype)
+    return found
 
 
 def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: DTypeLike | None = None) -> Tensor:

@@ -269,3 +269,14 @@ def test_memory_is_exchanged() -> None:
         assert make(Exchanged(np.array([1.0, 2.0]))).tolist() == [1.0, 2.0]
     assert ab.from_dlpack(np.ones(2, np.float32)).dtype == np.float32
     assert ab.tensor(strict.asarray([1, 2])).dtype == np.int64
+
+
+def test_options_that_are_none_are_left_out() -> None:
+    for arange in (ab.arange, array_api.arange):
+        assert arange(3, step=None).tolist() == [0, 1, 2]
+        assert arange(1, 3, None).tolist() == [1, 2]
+        assert arange(5, None, 2).tolist() == [0, 2, 4]
+        with pytest.raises(OpTypeError, match="arange: start is not a number"):
+            arange(None, 3)
+        with pytest.raises(OpTypeError, match="arange: the step is 0"):
+            arange(1, 3, 0)
