@@ -11,6 +11,7 @@ import numpy as np
 from ..base.errors import op_error
 from ..ops import decompositions, einsum, elementwise, gathering, matrices, movement, scan, shapes, sorting
 from ..ops.declare import as_value
+from .creation import full
 from .numpy_shapes import lifted, lifted_all
 
 Function = Callable[..., Any]
@@ -36,16 +37,18 @@ def _cumprod(a: Any, axis: Any = None) -> Any:
     return scan.cumprod(movement.reshape(a, -1), 0) if axis is None else scan.cumprod(a, axis)
 
 
-def _cumulative_prod(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
-    x = lifted(x)
-    if axis is None and x.ndim > 1:
-        raise op_error("cumulative_prod", "an axis is needed for more than one", got=str(x.shape))
-    found = scan.cumprod(x, axis or 0)
-    if not include_initial:
-        return found
-    shape = list(x.shape)
-    shape[axis or 0] = 1
-    return movement.concat([lifted(np.ones(shape)).astype(found.dtype), found], axis or 0)
+def _cumulative(fn: Function, initial: int) -> Function:
+    """A scan that may begin with what it is of no elements."""
+
+    def function(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
+        found = fn(lifted(x), axis)
+        if not include_initial:
+            return found
+        shape = list(found.shape)
+        shape[axis or 0] = 1
+        return movement.concat([full(shape, initial, found.dtype), found], axis or 0)
+
+    return function
 
 
 def _einsum(subscripts: str, *operands: Any, optimize: Any = False) -> Any:
@@ -109,7 +112,8 @@ ALGEBRA: dict[Function, Function] = {
     np.take: lambda a, indices, axis=None: gathering.take(lifted(a), indices, axis),
     np.take_along_axis: _take_along_axis,
     np.cumprod: _cumprod,
-    np.cumulative_prod: _cumulative_prod,
+    np.cumulative_sum: _cumulative(scan.cumsum, 0),
+    np.cumulative_prod: _cumulative(scan.cumprod, 1),
     np.einsum: _einsum,
     np.dot: matrices.dot,
     np.kron: lambda a, b: matrices.kron(*lifted_all(a, b)),

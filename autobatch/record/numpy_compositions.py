@@ -15,7 +15,7 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..base.types import is_float
-from ..ops import elementwise, functions, linalg, matrices, movement, numbers, scan, shapes, special, trigonometry
+from ..ops import elementwise, functions, linalg, matrices, movement, numbers, shapes, special, trigonometry
 from ..ops.declare import unchanged
 from . import reductions
 from .numpy_algebra import ALGEBRA
@@ -148,15 +148,6 @@ def _trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
             x = movement.reshape(x, [-1 if k == axis % y.ndim else 1 for k in range(y.ndim)])
         dx = _diff(x, 1, axis if x.ndim == y.ndim else -1)
     return reductions.sum(both * dx * 0.5, axis)
-
-
-def _cumulative_sum(x: Any, *, axis: int | None = None, include_initial: bool = False) -> Any:
-    x = lifted(x)
-    if axis is None and x.ndim > 1:
-        raise op_error("cumulative_sum", "an axis is needed for more than one", got=str(x.shape))
-    axis = axis or 0
-    found = scan.cumsum(x, axis)
-    return movement.concat([along(found, axis, 0, 1) * 0, found], axis) if include_initial else found
 
 
 # Products.
@@ -316,7 +307,6 @@ COMPOSED: dict[Function, Function] = {
     np.ptp: _ptp,
     np.diff: _diff,
     np.trapezoid: _trapezoid,
-    np.cumulative_sum: _cumulative_sum,
     np.vecdot: _vecdot,
     np.matvec: _matvec,
     np.vecmat: _vecmat,

@@ -302,3 +302,13 @@ def test_norms_of_negative_order() -> None:
             wanted = np.linalg.norm(x, ord=-1)
         np.testing.assert_allclose(ab.norm(ab.tensor(x), ord=-1).numpy(), wanted, rtol=1e-6)
         np.testing.assert_allclose(np.linalg.norm(ab.tensor(x), ord=-1).numpy(), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("x", [[np.inf, 1.0], [np.nan], [], [[], []], np.zeros((0, 2)), [True, True], [[1.0], [2.0]]])
+@pytest.mark.parametrize("function", [np.cumulative_sum, np.cumulative_prod])
+def test_scans_begin_with_the_identity(function: Callable[..., Any], x: Any) -> None:
+    array = np.asarray(x)
+    for axis in range(-array.ndim, array.ndim):
+        found = function(ab.tensor(array, array.dtype), axis=axis, include_initial=True)
+        wanted = function(array, axis=axis, include_initial=True)
+        np.testing.assert_array_equal(found.numpy(), wanted, strict=True)
