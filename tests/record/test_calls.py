@@ -62,6 +62,12 @@ def test_numbers_and_words_are_kept_apart(first: Any, second: Any) -> None:
     assert counted.times >= 2
 
 
+def test_names_are_told_from_words() -> None:
+    call = calls.known_call(lambda x, word="", factor=1.0: x * factor if word == "factor" else x - factor)
+    assert on(lambda x: call(x, "factor", 2), X)[0].tolist() == on(lambda x: x * 2.0, X)[0].tolist()
+    assert on(lambda x: call(x, factor=2), X)[0].tolist() == on(lambda x: x - 2.0, X)[0].tolist()
+
+
 def test_several_nodes_and_results() -> None:
     def fn(x: ab.Tensor, y: ab.Tensor) -> list[ab.Tensor]:
         parts = ab.split(x @ y, 2, axis=-1)
