@@ -224,11 +224,11 @@ def _whole_samples(rng: np.random.Generator) -> list[Sample]:
 
 @composite(_whole_samples, dtypes="keep")
 def _whole_power(x: TensorLike, y: TensorLike) -> Tensor:
-    """Integers to the power of integers by squaring, modulo 2^64."""
+    """Integers to the power of integers by squaring; the powers up to 63 modulo 2^64."""
     base, n = cast(as_value(x), INT64), cast(as_value(y), INT64)
-    # Where it is not negative, -1 - n is below 0, as `BOUNDED` asks for; from 63 on only 0, 1 and -1 do not overflow.
+    n = where(n > 63, apply(BITS_AND, (n, 1)) + 62, n)  # from 63 on only 0, 1 and -1 do not overflow
+    # Where it is not negative, -1 - n is below 0, as `BOUNDED` asks for.
     n = -1 - apply(BOUNDED, (where(n < 0, 0, -1 - n),), (0, EXPONENT))
-    n = where(n > 63, apply(BITS_AND, (n, 1)) + 62, n)
     found: Any = 1
     for bit in (1, 2, 4, 8, 16, 32):
         found = where(apply(EQUAL, (apply(BITS_AND, (n, bit)), 0)), found, base * found)

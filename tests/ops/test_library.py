@@ -126,7 +126,8 @@ def test_weights_of_classes_and_empty_axes_are_checked() -> None:
 
 
 def test_integers_to_integer_powers_are_numpys() -> None:
-    x, y = np.array([3, -2, 0, 1, -1, 7]), np.array([20, 63, 0, 70, 71, 2])
+    x = np.array([3, -2, 0, 1, -1, 7, 1, -1, 0])
+    y = np.array([20, 63, 0, 70, 71, 2, 1 << 62, (1 << 63) - 1, (1 << 61) + 1])
     for batched in (True, False):
         found = ab.map(lambda pair: ab.tensor(pair[0]) ** ab.tensor(pair[1]), zip(x, y, strict=True), batched=batched)
         assert [int(v) for v in found] == (x**y).tolist()
