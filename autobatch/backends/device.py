@@ -35,7 +35,7 @@ class Device(Protocol):
     """Kernels, products, fills and copies that were started until now."""
 
     faults: int
-    """Address of three int64: [1, index, extent] once a kernel met an index out of range, until then zeros."""
+    """Address of four int64: [1, index, extent, lowest] once a kernel met an index out of range, until then zeros."""
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         """An uninitialised array of the device. Raises `MemoryError` if the device is out of memory."""

@@ -41,7 +41,7 @@ class StandIn:
         self.limit = limit
         self.used = 0
         self.counts: Counter[str] = Counter()
-        self._fault_words = np.zeros(3, np.int64)
+        self._fault_words = np.zeros(4, np.int64)
         self.faults = int(self._fault_words.ctypes.data)
 
     def empty(self, shape: Any, dtype: Any) -> DeviceArray:

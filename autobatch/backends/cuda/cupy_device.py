@@ -42,7 +42,7 @@ class CupyDevice:
         self._factor_at = {  # addresses of 0 and 1
             kind: (int(both.ctypes.data), int(both.ctypes.data) + kind.itemsize) for kind, both in self._factors.items()
         }
-        self._fault_words = cupy.zeros(3, np.int64)
+        self._fault_words = cupy.zeros(4, np.int64)
         self.faults = int(self._fault_words.data.ptr)
 
     @property

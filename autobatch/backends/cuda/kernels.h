@@ -185,6 +185,7 @@ AB_FUNCTION i64 ab_bounded(i64 i, i64 n, i64 lowest, i64* faults) {  // non-nega
     faults[0] = 1;
     faults[1] = i;
     faults[2] = n;
+    faults[3] = lowest;
     return 0;
 }
 AB_FUNCTION i64 ab_clipped(i64 i, i64 n) { return i < 0 ? 0 : i < n ? i : n - 1; }

@@ -213,7 +213,7 @@ def test_an_index_out_of_range_is_reported() -> None:
     inputs = {"residual": at(residuals), "data": at(numbers), "shared": at(table)}
     order = [inputs[node.attrs[0]] for node in graph.nodes if node.op is INPUT]
     program.run(device, 3, (3,), order, [at(rows), at(np.zeros((3, 8), np.float32))], 0)
-    assert memory(device.faults, (3,), INT64).tolist() == [1, 9, 4]
+    assert memory(device.faults, (4,), INT64).tolist() == [1, 9, 4, -4]
 
 
 def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

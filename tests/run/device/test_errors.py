@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
 import autobatch as ab
+from autobatch import nn
 from autobatch.engine.flush import flush
 from autobatch.errors import DeviceMemoryError, NonFiniteError, OpIndexError
 from tests.run.device.reader import SENTENCES, Reader
@@ -38,6 +42,21 @@ def test_an_index_among_shared_values(device: StandIn) -> None:
     with pytest.raises(OpIndexError, match="index 5 is out of range for an axis of 2"):
         table[index].numpy()
     assert table[ab.constant(np.array([1, -2]))].numpy().tolist() == [2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (lambda i: ab.constant([2, 3]) ** i, "integers to a negative whole power"),
+        (lambda i: ab.one_hot(i, 3), "label -1 is out of range for 3 classes"),
+    ],
+)
+def test_shared_values_say_what_is_wrong_as_the_host_does(
+    device: StandIn, wrong: Callable[[Any], Any], text: str
+) -> None:
+    assert np.isfinite(wrong(nn.Buffer([1, 0])).numpy()).all()
+    with pytest.raises(OpIndexError, match=text):
+        wrong(nn.Buffer([1, -1])).numpy()
 
 
 def test_the_first_value_that_is_not_finite(device: StandIn) -> None:
