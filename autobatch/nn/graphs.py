@@ -1,7 +1,6 @@
 """Layers over graphs of any size: nodes are rows, edges an integer array of sources and targets.
 
-Messages of edges are summed by a node of the recording for each node of the graph, so that graphs of all sizes share a
-launch.
+Messages of edges are summed by `segment_sum`, so that graphs of all sizes share a launch.
 """
 
 from __future__ import annotations
@@ -37,21 +36,6 @@ def _checked(layer: Module, x: ab.Tensor, edges: Edges, loops: bool = False) -> 
     return np.concatenate([found, np.tile(np.arange(n), (2, 1))], axis=1) if loops else found
 
 
-def _incoming(targets: np.ndarray[Any, Any], n: int) -> list[list[int]]:
-    """The numbers of the edges that lead to each node."""
-    found: list[list[int]] = [[] for _ in range(n)]
-    for edge, target in enumerate(targets.tolist()):
-        found[target].append(edge)
-    return found
-
-
-def _summed(messages: ab.Tensor, targets: np.ndarray[Any, Any], n: int) -> ab.Tensor:
-    """messages: f[m, d] → f[n, d], the sum at each node. Without nodes there are no messages."""
-    like = ab.zeros(messages.shape[1], dtype=messages.dtype)
-    sums = [ab.sum([messages[e] for e in edges]) if edges else like for edges in _incoming(targets, n)]
-    return ab.stack(sums) if sums else messages
-
-
 class GraphConv(Module):
     """A graph convolution: row i is W Σ_j x_j / √(d_i d_j) + b over the neighbours j of i and i itself, d being one
     more than the number of edges to a node (Kipf & Welling, "Semi-supervised classification with graph convolutional
@@ -80,7 +64,7 @@ class GraphConv(Module):
         scale = 1 / np.sqrt(np.bincount(targets, minlength=x.shape[0]))
         h = x @ self.weight.T
         messages = h[sources] * ab.tensor((scale[sources] * scale[targets])[:, None], h.dtype)
-        y = _summed(messages, targets, x.shape[0])
+        y = ab.segment_sum(messages, targets, x.shape[0])
         return y if self.bias is None else y + self.bias
 
 
@@ -104,8 +88,7 @@ class GIN(Module):
     def forward(self, x: ab.Tensor, edges: Edges) -> ab.Tensor:
         """x: f[n, d], edges: int[2, m] → what the module gives for f[n, d]."""
         sources, targets = _checked(self, x, edges)
-        y = x * (1.0 + self.eps)
-        result: ab.Tensor = self.mlp(y + _summed(x[sources], targets, x.shape[0]) if len(sources) else y)
+        result: ab.Tensor = self.mlp(x * (1.0 + self.eps) + ab.segment_sum(x[sources], targets, x.shape[0]))
         return result
 
 
@@ -132,9 +115,7 @@ class GatedGraph(Module):
         """x: f[n, d], the first states, edges: int[2, m] → f[n, d]."""
         sources, targets = _checked(self, x, edges)
         for _ in range(self.n_steps):
-            h = self.linear(x)
-            heard = _summed(h[sources], targets, x.shape[0]) if len(sources) else h * 0.0
-            x = self.cell(heard, x)
+            x = self.cell(ab.segment_sum(self.linear(x)[sources], targets, x.shape[0]), x)
         return x
 
 
@@ -184,17 +165,10 @@ class GAT(Module):
         h = (x @ self.weight.T).reshape(n, self.heads, self.out_features)
         sent, received = (h * self.att_src).sum(axis=-1), (h * self.att_dst).sum(axis=-1)
         scores = ab.leaky_relu(sent[sources] + received[targets], self.negative_slope)
-        nodes = [self._attend([(scores[e], h[int(sources[e])]) for e in heard]) for heard in _incoming(targets, n)]
-        width = self.heads * self.out_features if self.concat else self.out_features
-        y = ab.stack(nodes) if nodes else ab.zeros((0, width), dtype=h.dtype)
+        weights = ab.expand_dims(ab.segment_softmax(scores, targets, n), -1)
+        y = ab.segment_sum(weights * h[sources], targets, n)
+        y = y.reshape(n, self.heads * self.out_features) if self.concat else y.mean(axis=1)
         return y if self.bias is None else y + self.bias
-
-    @ab.cell
-    def _attend(self, heard: list[tuple[ab.Tensor, ab.Tensor]]) -> ab.Tensor:
-        """heard: f[H] and f[H, F] of each edge to a node → f[H F], or f[F]."""
-        weights = ab.softmax(ab.stack([score for score, _ in heard]), axis=0)
-        y = (ab.expand_dims(weights, -1) * ab.stack([h for _, h in heard])).sum(axis=0)
-        return y.reshape(self.heads * self.out_features) if self.concat else y.mean(axis=0)
 
 
 def _shifted_softplus(x: ab.Tensor) -> ab.Tensor:
@@ -234,10 +208,7 @@ class CFConv(Module):
             raise op_error(
                 "CFConv", "there is not one distance for each edge", got=f"{far.shape}, {len(sources)} edges"
             )
-        if not len(sources):
-            heard = x @ self.in_map.weight.T * 0.0
-        else:
-            basis = ab.exp((far.reshape(len(sources), 1) - self._centres) ** 2 * (-0.5 / self.width**2))
-            filters = _shifted_softplus(self.filter2(_shifted_softplus(self.filter1(basis))))
-            heard = _summed(self.in_map(x)[sources] * filters, targets, x.shape[0])
+        basis = ab.exp((far.reshape(len(sources), 1) - self._centres) ** 2 * (-0.5 / self.width**2))
+        filters = _shifted_softplus(self.filter2(_shifted_softplus(self.filter1(basis))))
+        heard = ab.segment_sum(self.in_map(x)[sources] * filters, targets, x.shape[0])
         return x + self.out2(_shifted_softplus(self.out1(heard)))
