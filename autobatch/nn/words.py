@@ -76,9 +76,8 @@ class CharBiLSTM(Module):
         self.lstm = LSTM(char_dim, hidden_size, bidirectional=True)
 
     def forward(self, chars: Sequence[int]) -> ab.Tensor:
-        """chars: integers → f[2H]; zeros for an empty word."""
-        rows = [self.embed[char] for char in chars]
-        _, (h, _) = self.lstm(rows)
+        """chars: integers → f[2H]; zeros for an empty word. IndexError for a number that is no character."""
+        _, (h, _) = self.lstm(self.embed[whole_numbers("CharBiLSTM", chars, self.embed.n)])
         return h.reshape(-1)
 
 

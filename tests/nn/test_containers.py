@@ -192,11 +192,12 @@ def test_settings_that_cannot_be_are_refused() -> None:
         (lambda: nn.BinaryTreeLSTMCell(4)(ab.ones(4), ab.ones(4)), "BinaryTreeLSTMCell: a state is a pair"),
         (lambda: nn.Conv1d(3, 4, 0)(X), "conv1d: a window has no rows"),
         (lambda: nn.EmbeddingBag(3, 4)([1.5]), "EmbeddingBag: each index is an integer"),
+        (lambda: nn.CharBiLSTM(3, 4, 2)([1.5]), "CharBiLSTM: each index is an integer"),
         (lambda: nn.CharCNN(3, 4, 2)([True]), "CharCNN: each index is an integer"),
     ):
         with pytest.raises(ab.errors.OpTypeError, match=text):
             call()
-    for layer in (nn.EmbeddingBag(3, 4), nn.CharCNN(3, 4, 2)):
+    for layer in (nn.EmbeddingBag(3, 4), nn.CharBiLSTM(3, 4, 2), nn.CharCNN(3, 4, 2)):
         with pytest.raises(ab.errors.OpIndexError, match="index -1 is out of range"):
             layer([-1])
 
