@@ -12,6 +12,7 @@ import autobatch as ab
 from ..base.errors import op_error
 from . import init
 from .module import Module
+from .recurrent_cells import check_state
 
 State = tuple[ab.Tensor, ab.Tensor]
 
@@ -50,12 +51,15 @@ class NaryTreeLSTMCell(Module):
     def forward(self, x: ab.Tensor, children: Sequence[State | None]) -> State:
         """x: f[I], children: N states (h, c), both f[H], or None where there is no child → (h, c).
 
-        Raises OpTypeError for another number of children.
+        Raises OpTypeError for another number of children, and for a state that is no pair.
         """
         if len(children) != self.n_children:
             what = "it has a place for each child"
             raise op_error("NaryTreeLSTMCell", what, expected=f"{self.n_children}, or None", got=str(len(children)))
-        return self._leaf(x) if not any(children) else self._node(x, tuple(children))
+        held = [child for child in children if child is not None]
+        for child in held:
+            check_state("NaryTreeLSTMCell", child)
+        return self._node(x, tuple(children)) if held else self._leaf(x)
 
     @ab.cell
     def _leaf(self, x: ab.Tensor) -> State:

@@ -189,6 +189,8 @@ def test_settings_that_cannot_be_are_refused() -> None:
         (lambda: nn.LSTMCell(3, 4)(X[0], ab.ones(4)), "LSTMCell: a state is a pair"),
         (lambda: nn.ChildSumTreeLSTMCell(3, 4)(X[0], [None]), "ChildSumTreeLSTMCell: a state is a pair"),
         (lambda: nn.ChildSumTreeLSTMCell(3, 4)(X[0], [(ab.ones(4),)]), "ChildSumTreeLSTMCell: a state is a pair"),
+        (lambda: nn.NaryTreeLSTMCell(3, 4, 1)(X[0], [ab.ones(4)]), "NaryTreeLSTMCell: a state is a pair"),
+        (lambda: nn.NaryTreeLSTMCell(3, 4, 1)(X[0], [(ab.ones(4),)]), "NaryTreeLSTMCell: a state is a pair"),
         (lambda: nn.BinaryTreeLSTMCell(4)(ab.ones(4), ab.ones(4)), "BinaryTreeLSTMCell: a state is a pair"),
         (lambda: nn.Conv1d(3, 4, 0)(X), "conv1d: a window has no rows"),
         (lambda: nn.EmbeddingBag(3, 4)([1.5]), "EmbeddingBag: each index is an integer"),
