@@ -10,7 +10,7 @@ from ..base.errors import op_error
 from . import init
 from .linear import Linear
 from .module import Module
-from .recurrent_cells import LSTMCell
+from .recurrent_cells import LSTMCell, from_both, weights_of
 
 State = tuple[ab.Tensor, ab.Tensor]
 Word = tuple[int, int, ab.Tensor]
@@ -76,10 +76,7 @@ class LatticeLSTM(Module):
     @ab.cell
     def _joined(self, x: ab.Tensor, before: State, cells: list[ab.Tensor]) -> State:
         h, _ = before
-        z = x @ self.cell.weight_ih.T + h @ self.cell.weight_hh.T
-        if self.cell.bias_ih is not None and self.cell.bias_hh is not None:
-            z = z + (self.cell.bias_ih + self.cell.bias_hh)
-        i, _, g, o = ab.split(z, 4)
+        i, _, g, o = ab.split(from_both(x, h, weights_of(self.cell)), 4)
         own = ab.exp(ab.sigmoid(i))
         weighed = [(ab.exp(ab.sigmoid(self.link(ab.concat([x, c])))), c) for c in cells]
         total = own + ab.sum([weight for weight, _ in weighed])

@@ -17,17 +17,17 @@ Weights = tuple[ab.Parameter, ab.Parameter, ab.Parameter | None, ab.Parameter | 
 """weight_ih, weight_hh, bias_ih, bias_hh"""
 
 
-def _from_both(x: ab.Tensor, h: ab.Tensor, weights: Weights) -> ab.Tensor:
-    """W_ih x + b_ih + W_hh h + b_hh"""
+def from_both(x: ab.Tensor, h: ab.Tensor | None, weights: Weights) -> ab.Tensor:
+    """W_ih x + b_ih + W_hh h + b_hh; None for an h of zeros"""
     w_ih, w_hh, b_ih, b_hh = weights
     z = x @ w_ih.T
     if b_ih is not None and b_hh is not None:
         z = z + (b_ih + b_hh)
-    return z + h @ w_hh.T
+    return z if h is None else z + h @ w_hh.T
 
 
 def rnn_step(x: ab.Tensor, h: ab.Tensor, weights: Weights, nonlinearity: str) -> ab.Tensor:
-    z = _from_both(x, h, weights)
+    z = from_both(x, h, weights)
     return ab.tanh(z) if nonlinearity == "tanh" else ab.relu(z)
 
 
@@ -45,7 +45,7 @@ def gru_step(x: ab.Tensor, h: ab.Tensor, weights: Weights) -> ab.Tensor:
 
 
 def lstm_step(x: ab.Tensor, h: ab.Tensor, c: ab.Tensor, weights: Weights) -> tuple[ab.Tensor, ab.Tensor]:
-    i, f, g, o = ab.split(_from_both(x, h, weights), 4, axis=-1)
+    i, f, g, o = ab.split(from_both(x, h, weights), 4, axis=-1)
     c = ab.sigmoid(f) * c + ab.sigmoid(i) * ab.tanh(g)
     return ab.sigmoid(o) * ab.tanh(c), c
 
@@ -77,12 +77,13 @@ class _RecurrentCell(Module):
         self.bias_ih = init.uniform_by_width((width,), hidden_size) if bias else None
         self.bias_hh = init.uniform_by_width((width,), hidden_size) if bias else None
 
-    def _weights(self) -> Weights:
-        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
-
     def extra_repr(self) -> str:
         bias = self.bias_ih is not None
         return f"input_size={self.input_size}, hidden_size={self.hidden_size}, bias={bias}"
+
+
+def weights_of(cell: _RecurrentCell) -> Weights:
+    return cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
 
 
 class RNNCell(_RecurrentCell):
@@ -118,7 +119,7 @@ class RNNCell(_RecurrentCell):
         """
         if h is None:
             h = ab.zeros(self.hidden_size, dtype=x.dtype)
-        return rnn_step(x, h, self._weights(), self.nonlinearity)
+        return rnn_step(x, h, weights_of(self), self.nonlinearity)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, nonlinearity={self.nonlinearity!r}"
@@ -156,7 +157,7 @@ class GRUCell(_RecurrentCell):
         """
         if h is None:
             h = ab.zeros(self.hidden_size, dtype=x.dtype)
-        return gru_step(x, h, self._weights())
+        return gru_step(x, h, weights_of(self))
 
 
 class LSTMCell(_RecurrentCell):
@@ -191,10 +192,7 @@ class LSTMCell(_RecurrentCell):
         """
         if state is not None:
             check_state("LSTMCell", state)
-            return lstm_step(x, *state, self._weights())
-        z = x @ self.weight_ih.T
-        if self.bias_ih is not None and self.bias_hh is not None:
-            z = z + (self.bias_ih + self.bias_hh)
-        i, _, g, o = ab.split(z, 4, axis=-1)
+            return lstm_step(x, *state, weights_of(self))
+        i, _, g, o = ab.split(from_both(x, None, weights_of(self)), 4, axis=-1)
         c = ab.sigmoid(i) * ab.tanh(g)
         return ab.sigmoid(o) * ab.tanh(c), c
