@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 from collections.abc import Iterator
 
-from ..base.errors import BackendError
+from ..base.errors import BackendError, message
 from .device import current_device
 from .transfer import DEVICES
 
@@ -62,7 +62,8 @@ def backend(name: str) -> Iterator[None]:
 def checked(name: str) -> str:
     """The name of a backend that can run here; raises `BackendError` where it cannot."""
     if name not in BACKENDS:
-        raise BackendError(f"set_backend: no backend is called {name!r}\n  expected one of {', '.join(BACKENDS)}")
+        what, expected = f"set_backend: no backend is called {name!r}", f"one of {', '.join(BACKENDS)}"
+        raise BackendError(message(what, expected=expected))
     if name in DEVICES:
         current_device()
     return name

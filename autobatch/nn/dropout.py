@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import autobatch as ab
 
+from ..base.errors import message
 from .module import Module
 
 
@@ -26,7 +27,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p is a probability\n  expected 0 <= p <= 1, got {p}")
+            raise ValueError(message("Dropout: p is a probability", expected="0 <= p <= 1", got=str(p)))
         self.p = p
 
     def forward(self, x: ab.Tensor) -> ab.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 
 import autobatch as ab
 
-from ..base.errors import op_error
+from ..base.errors import message, op_error
 from ..record.parameter import Buffer
 from .dropout import Dropout
 from .module import Module
@@ -35,7 +35,7 @@ class PositionalEncoding(Module):
 
     def __init__(self, dim: int, max_length: int = 5000, dropout: float = 0.0, base: float = 10000.0) -> None:
         if dim % 2:
-            raise ValueError(f"PositionalEncoding: the width is odd\n  got {dim}")
+            raise ValueError(message("PositionalEncoding: the width is odd", got=str(dim)))
         angles = _angles(max_length, dim, base)
         self.dropout = Dropout(dropout)
         self.pe = Buffer(np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(max_length, dim))
@@ -66,7 +66,7 @@ class RotaryEncoding(Module):
 
     def __init__(self, dim: int, max_length: int = 4096, base: float = 10000.0, interleaved: bool = True) -> None:
         if dim % 2:
-            raise ValueError(f"RotaryEncoding: the width is odd\n  got {dim}")
+            raise ValueError(message("RotaryEncoding: the width is odd", got=str(dim)))
         self.dim = dim
         self.interleaved = interleaved
         angles = _angles(max_length, dim, base)

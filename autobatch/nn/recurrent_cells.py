@@ -9,7 +9,7 @@ from typing import Any
 
 import autobatch as ab
 
-from ..base.errors import op_error
+from ..base.errors import message, op_error
 from . import init
 from .module import Module
 
@@ -52,7 +52,8 @@ def lstm_step(x: ab.Tensor, h: ab.Tensor, c: ab.Tensor, weights: Weights) -> tup
 
 def check_nonlinearity(name: str, nonlinearity: str) -> None:
     if nonlinearity not in ("tanh", "relu"):
-        raise ValueError(f"{name}: no such nonlinearity\n  expected 'tanh' or 'relu', got {nonlinearity!r}")
+        expected, got = "'tanh' or 'relu'", repr(nonlinearity)
+        raise ValueError(message(f"{name}: no such nonlinearity", expected=expected, got=got))
 
 
 def check_state(name: str, state: Any) -> None:

@@ -48,7 +48,8 @@ def clip_grad_norm(params: Parameter | Iterable[Parameter], max_norm: float) -> 
     arrays = _gradients(params)
     if any(map(is_on_device, arrays)):
         if not all(map(is_on_device, arrays)):
-            raise BackendError("clip_grad_norm: gradients lie in two places\n  repair: move all of them, by model.to")
+            what, repair = "clip_grad_norm: gradients lie in two places", "move all of them, by model.to"
+            raise BackendError(message(what, repair=repair))
         on_device: float = clip(arrays, max_norm)
         return on_device
     norm = _norm(arrays)

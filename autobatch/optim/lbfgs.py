@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..base.errors import message
 from .full_batch import FullBatch, Memory
 from .groups import Setting, count, not_negative
 from .line_search import Vector
@@ -17,7 +18,7 @@ from .optimizer import Params
 def _search(name: str, value: Any) -> str | None:
     """As given, or as it is kept in states."""
     if value not in (None, 0.0, 1.0, "strong_wolfe"):
-        raise ValueError(f"{name} is unknown\n  expected None or 'strong_wolfe', got {value!r}")
+        raise ValueError(message(f"{name} is unknown", expected="None or 'strong_wolfe'", got=repr(value)))
     return "strong_wolfe" if value else None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 
-from ...base.errors import BackendError
+from ...base.errors import BackendError, message
 from ...base.types import Array
 from . import mkl, tile_code, tiles
 from .packed_weights import kept
@@ -185,7 +185,8 @@ LIBRARIES: dict[str, type[Library]] = {"own": Own, "numpy": Library, "mkl": Mkl}
 
 def _made(name: str) -> Library:
     if name not in LIBRARIES:
-        raise BackendError(f"set_products: no library is called {name!r}\n  expected one of {', '.join(LIBRARIES)}")
+        what, expected = f"set_products: no library is called {name!r}", f"one of {', '.join(LIBRARIES)}"
+        raise BackendError(message(what, expected=expected))
     return LIBRARIES[name]()
 
 

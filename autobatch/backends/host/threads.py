@@ -25,6 +25,8 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Any
 
+from ...base.errors import message
+
 PATIENCE = 6
 """Offers in a row without help, after which the next one waits: each twice as long as the one before."""
 
@@ -148,7 +150,8 @@ def set_num_threads(n: int) -> None:
     >>> ab.set_num_threads(before)
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"set_num_threads: a count of threads\n  expected an integer from 1 on, got {n!r}")
+        what, expected = "set_num_threads: a count of threads", "an integer from 1 on"
+        raise ValueError(message(what, expected=expected, got=repr(n)))
     _team[0].size = n
 
 
