@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import autobatch as ab
@@ -22,6 +22,7 @@ class _Recurrent(Module):
 
     gates: int
     n_states = 1
+    _formula: Callable[[ab.Tensor, States, Any], States]
 
     def __init__(
         self,
@@ -127,9 +128,6 @@ class _Recurrent(Module):
         # In eval mode `dropout` is the identity, which leaves the expectation.
         moved = (ab.dropout(after - before, self.zoneout) for before, after in zip(states, new, strict=True))
         return tuple(before + (1 - self.zoneout) * change for before, change in zip(states, moved, strict=True))
-
-    def _formula(self, x: ab.Tensor, states: States, weights: Any) -> States:
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         usual = {"num_layers": 1, "bias": True, "dropout": 0.0, "bidirectional": False}

@@ -88,7 +88,7 @@ class Optimizer:
 
     def rule(self, group: Group, step: int) -> str:
         """The rule of a step, which is counted from 1; see `rules`. Settings that are numbers are scalars of it."""
-        raise NotImplementedError
+        raise TypeError(message(f"{self._name} has no rule", repair=f"define {self._name}.rule(self, group, step)"))
 
     def scalars_of(self, group: Group, step: int, **numbers: float) -> dict[str, float]:
         """Further scalars, and the `numbers` as they are to be after the step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +16,16 @@ from tests.requested import host
 Array = np.ndarray[Any, Any]
 DTYPES = [np.float32, np.float64]
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-13}
+
+
+def test_an_optimiser_without_a_rule_says_so() -> None:
+    class Unruly(optim.Optimizer):
+        settings: ClassVar = {"lr": optim.groups.not_negative}
+
+    w = ab.Parameter([1.0])
+    (w * w).sum().backward()
+    with pytest.raises(TypeError, match=r"Unruly has no rule\n  repair: define Unruly.rule\(self, group, step\)"):
+        Unruly([w], lr=0.1).step()
 
 
 def sgd_step(w: Array, g: Array, state: dict[str, Any], lr: float, momentum: float, decay: float, ahead: bool) -> Array:
