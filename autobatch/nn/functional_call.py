@@ -33,11 +33,11 @@ def functional_call(module: Module, weights: Mapping[str, Any], *args: Any, stri
     >>> nn.functional_call(layer, {"weight": ab.tensor([[1.0, 2.0]])}, ab.ones(2)).numpy()
     array([3.], dtype=float32)
     """
-    held = dict(module.named_parameters()) | dict(module.named_buffers())
     own = module.named_state()
     unknown = [name for name in weights if name not in own]
     given = {id(own[name]): weight for name, weight in weights.items() if name in own}
-    missing = [name for name, kept in held.items() if id(kept) not in given] if strict else []
+    held = (*module.named_parameters(), *module.named_buffers()) if strict else ()
+    missing = [name for name, kept in held if id(kept) not in given]
     if unknown or missing:
         listed = "".join([*(f"\n  {n}: unexpected" for n in unknown), *(f"\n  {n}: missing" for n in missing)])
         raise ValueError(f"functional_call: the weights do not fit {type(module).__name__}{listed}")
