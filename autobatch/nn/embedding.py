@@ -16,19 +16,23 @@ from .module import Module
 Rows = ab.Tensor | np.ndarray[Any, Any] | SupportsIndex | list[Any]
 
 
-def whole_numbers(name: str, numbers: Any, n: int, called: str = "index") -> np.ndarray[Any, Any]:
-    """Indices or labels that layer `name` is given: i64[...]. Raises unless they are integers from 0 to n - 1."""
+def integers(name: str, numbers: Any, called: str = "index") -> np.ndarray[Any, Any]:
+    """Indices or labels that layer `name` is given: i64[...]. Raises unless they are integers."""
     found = np.asarray(numbers)
-    if not found.size:
-        return found.astype(np.int64)
-    if found.dtype.kind not in "iu":
+    if found.size and found.dtype.kind not in "iu":
         got = f"an array of {found.dtype}"
         raise op_error(name, f"each {called} is an integer", got=got, repair="convert them by int(x)")
-    low, high = int(found.min()), int(found.max())
+    return found.astype(np.int64)
+
+
+def whole_numbers(name: str, numbers: Any, n: int, called: str = "index") -> np.ndarray[Any, Any]:
+    """The same, which also raises unless they are from 0 to n - 1."""
+    found = integers(name, numbers, called)
+    low, high = int(found.min(initial=0)), int(found.max(initial=-1))
     if low < 0 or high >= n:
         what = f"{name}: {called} {high if high >= n else low} is out of range"
         raise user_error(OpIndexError, what, expected=f"from 0 to {n - 1}", repair="number them from 0")
-    return found.astype(np.int64)
+    return found
 
 
 class Embedding(Module):

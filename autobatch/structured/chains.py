@@ -16,16 +16,21 @@ from .semirings import LOG, Semiring, join
 Step = Callable[[ab.Tensor, ab.Tensor], ab.Tensor]
 
 
-def _step(before: ab.Tensor, emission: ab.Tensor, transitions: ab.Tensor, semiring: Semiring) -> ab.Tensor:
-    """From the sums of all beginnings by their last tag, f[k], to those with one tag more."""
-    reached = semiring.total(semiring.multiply(ab.expand_dims(before, 1), transitions), 0)
-    return semiring.multiply(reached, emission)
+def _moved(before: ab.Tensor, transitions: ab.Tensor, semiring: Semiring) -> ab.Tensor:
+    """From the sums of all beginnings by their last tag, f[k], to those by the tag of what comes next."""
+    return semiring.total(semiring.multiply(ab.expand_dims(before, 1), transitions), 0)
 
 
-def _check(name: str, emissions: ab.Tensor, transitions: ab.Tensor) -> None:
-    if emissions.ndim != 2 or 0 in emissions.shape or transitions.shape != emissions.shape[1:] * 2:
-        expected = "emissions: f[n, k] with n > 0, transitions: f[k, k]"
-        got = f"{emissions.shape}, {transitions.shape}"
+def _ended(sums: ab.Tensor, end: ab.TensorLike | None, semiring: Semiring) -> ab.Tensor:
+    """The sum over the last tag."""
+    return semiring.total(sums if end is None else semiring.multiply(sums, semiring.lift(ab.tensor(end))), 0)
+
+
+def _check(
+    name: str, scores: ab.Tensor, transitions: ab.Tensor, what: str = "emissions: f[n, k]", ndim: int = 2
+) -> None:
+    if scores.ndim != ndim or 0 in scores.shape or transitions.shape != scores.shape[-1:] * 2:
+        expected, got = f"{what} with n > 0, transitions: f[k, k]", f"{scores.shape}, {transitions.shape}"
         raise op_error(name, "shapes do not fit", expected=expected, got=got)
 
 
@@ -54,8 +59,11 @@ def linear_chain(
     """
     moves = ab.tensor(transitions)
     _check("linear_chain", emissions, moves)
-    lifted = semiring.lift(moves)
-    return _chain(emissions, start, end, semiring, lambda before, emission: _step(before, emission, lifted, semiring))
+    moves = semiring.lift(moves)
+    return _chain(
+        emissions, start, end, semiring,
+        lambda before, emission: semiring.multiply(_moved(before, moves, semiring), emission),
+    )  # fmt: skip
 
 
 def _chain(
@@ -65,7 +73,7 @@ def _chain(
     sums = rows[0] if start is None else semiring.multiply(semiring.lift(ab.tensor(start)), rows[0])
     for t in range(1, rows.shape[0]):
         sums = step(sums, rows[t])
-    return semiring.total(sums if end is None else semiring.multiply(sums, semiring.lift(ab.tensor(end))), 0)
+    return _ended(sums, end, semiring)
 
 
 class CRF(nn.Module):
@@ -140,7 +148,7 @@ class CRF(nn.Module):
 
     @ab.cell(static=("semiring",))
     def _step(self, before: ab.Tensor, emission: ab.Tensor, semiring: Semiring) -> ab.Tensor:
-        return _step(before, emission, semiring.lift(self.transitions * 1.0), semiring)
+        return semiring.multiply(_moved(before, semiring.lift(self.transitions * 1.0), semiring), emission)
 
     @ab.cell
     def _best(self, before: ab.Tensor, emission: ab.Tensor) -> tuple[ab.Tensor, ab.Tensor]:
@@ -175,9 +183,7 @@ def semi_markov(
     3.0
     """
     moves = ab.tensor(transitions)
-    if segments.ndim != 3 or 0 in segments.shape or moves.shape != segments.shape[2:] * 2:
-        expected, got = "segments: f[n, m, k], transitions: f[k, k]", f"{segments.shape}, {moves.shape}"
-        raise op_error("semi_markov", "shapes do not fit", expected=expected, got=got)
+    _check("semi_markov", segments, moves, "segments: f[n, m, k]", 3)
     n, m, k = segments.shape
     rows, moves = semiring.lift(segments.reshape(n * m, k)), semiring.lift(moves)
     first = ab.full(k, semiring.one, dtype=segments.dtype) if start is None else semiring.lift(ab.tensor(start))
@@ -186,5 +192,5 @@ def semi_markov(
     for t in range(1, n + 1):
         sums = join([(reached[t - d], rows[(t - d) * m + d - 1]) for d in range(1, min(m, t) + 1)], semiring)
         if t < n:
-            reached.append(semiring.total(semiring.multiply(ab.expand_dims(sums, 1), moves), 0))
-    return semiring.total(sums if end is None else semiring.multiply(sums, semiring.lift(ab.tensor(end))), 0)
+            reached.append(_moved(sums, moves, semiring))
+    return _ended(sums, end, semiring)

@@ -9,6 +9,7 @@ import numpy as np
 import autobatch as ab
 
 from ..base.errors import op_error
+from ..nn.embedding import integers
 from .semirings import LOG, Semiring
 
 
@@ -32,11 +33,7 @@ def ctc(log_probs: ab.Tensor, targets: Sequence[int], blank: int = 0, semiring: 
     >>> float(ctc(ab.zeros((3, 3)), [1, 2], semiring=COUNT))
     5.0
     """
-    labels = np.asarray(targets).reshape(-1)
-    if labels.size and labels.dtype.kind not in "iu":
-        repair = "convert them by int(x)"
-        raise op_error("ctc", "each label is an integer", got=f"an array of {labels.dtype}", repair=repair)
-    labels = labels.astype(np.int64)
+    labels = integers("ctc", targets, "label").reshape(-1)
     if log_probs.ndim != 2 or not log_probs.shape[0]:
         raise op_error("ctc", "shapes do not fit", expected="log_probs: f[n, k] with n > 0", got=str(log_probs.shape))
     k = log_probs.shape[1]

@@ -51,6 +51,13 @@ def inside(lexical: ab.Tensor, rules: ab.TensorLike, roots: ab.TensorLike, semir
     return semiring.total(semiring.multiply(sums, roots), 0)
 
 
+def _n_words(name: str, arcs: ab.Tensor) -> int:
+    """n of arcs f[n + 1, n + 1]."""
+    if arcs.ndim != 2 or arcs.shape[0] != arcs.shape[1] or arcs.shape[0] < 2:
+        raise op_error(name, "shapes do not fit", expected="f[n + 1, n + 1] with n > 0", got=str(arcs.shape))
+    return arcs.shape[0] - 1
+
+
 def eisner(arcs: ab.Tensor, semiring: Semiring = LOG, single_root: bool = False) -> ab.Tensor:
     """The sum over all projective dependency trees of a sentence (Eisner, "Three new probabilistic models for
     dependency parsing", 1996).
@@ -68,9 +75,7 @@ def eisner(arcs: ab.Tensor, semiring: Semiring = LOG, single_root: bool = False)
     >>> float(eisner(ab.zeros((4, 4)), COUNT)), float(eisner(ab.zeros((4, 4)), COUNT, single_root=True))
     (12.0, 7.0)
     """
-    if arcs.ndim != 2 or arcs.shape[0] != arcs.shape[1] or arcs.shape[0] < 2:
-        raise op_error("eisner", "shapes do not fit", expected="f[n + 1, n + 1] with n > 0", got=str(arcs.shape))
-    n, scores = arcs.shape[0] - 1, semiring.lift(arcs)
+    n, scores = _n_words("eisner", arcs), semiring.lift(arcs)
     one = ab.tensor(semiring.one, arcs.dtype)
     first = 1 if single_root else 0
     # Sums of spans i … j whose head is i (right) or j (left): all dependents on that side, or an arc to the other end.
@@ -115,9 +120,7 @@ def matrix_tree(arcs: ab.Tensor, single_root: bool = False) -> ab.Tensor:
     >>> round(float(ab.exp(matrix_tree(ab.zeros((4, 4)))))), round(float(ab.exp(matrix_tree(ab.zeros((4, 4)), True))))
     (16, 9)
     """
-    if arcs.ndim != 2 or arcs.shape[0] != arcs.shape[1] or arcs.shape[0] < 2:
-        raise op_error("matrix_tree", "shapes do not fit", expected="f[n + 1, n + 1] with n > 0", got=str(arcs.shape))
-    n = arcs.shape[0] - 1
+    n = _n_words("matrix_tree", arcs)
     is_read = np.arange(n + 1) != np.arange(n + 1)[:, None]
     is_read[:, 0] = False
     inner = ab.maximum(ab.where(is_read, arcs, FORBIDDEN), FORBIDDEN)
