@@ -118,11 +118,12 @@ def make_folder(folder: Path) -> None:
 
 def restore(run: Run, path: Path_) -> None:
     """Take over what a `Checkpoint` saved; ValueError where it does not fit."""
-    if not is_checkpoint(path):
+    texts = metadata(path)
+    if "history" not in texts:
         what, repair = "fit: this is no checkpoint to go on from", "pass the last.safetensors of ab.train.Checkpoint"
         raise ValueError(message(what, got=os.fspath(path), repair=repair))
     run.load_state_dict(ab.load(path))
-    run.history = json.loads(metadata(path)["history"])
+    run.history = json.loads(texts["history"])
 
 
 def is_checkpoint(path: Path_) -> bool:
@@ -135,11 +136,10 @@ def settings_of(path: Path_) -> dict[str, Any]:
 
     Raises OSError where the file cannot be read, and ValueError where it is no safetensors file.
 
-    >>> import os, tempfile
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "model.safetensors")
-    ...     ab.train.save_model(path, nn.Linear(1, 1), {"dim": 1})
-    ...     ab.train.settings_of(path)
+    ...     ab.train.save_model(f"{folder}/model.safetensors", nn.Linear(1, 1), {"dim": 1})
+    ...     ab.train.settings_of(f"{folder}/model.safetensors")
     {'dim': 1}
     """
     found: dict[str, Any] = json.loads(metadata(path).get("settings", "{}"))
@@ -165,11 +165,12 @@ def load_model(path: Path_, model: nn.Module) -> nn.Module:
 def save_model(path: Path_, model: nn.Module, settings: Mapping[str, Any] | None = None) -> None:
     """Write the parameters of a model, under PyTorch's names, with settings as JSON in the header of the file.
 
-    >>> import os, tempfile
+    Raises TypeError for settings that JSON cannot hold; OSError.
+
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "model.safetensors")
-    ...     ab.train.save_model(path, nn.Linear(1, 1), {"dim": 1})
-    ...     ab.train.settings_of(path)
-    {'dim': 1}
+    ...     ab.train.save_model(f"{folder}/model.safetensors", nn.Linear(1, 1))
+    ...     sorted(ab.load(f"{folder}/model.safetensors"))
+    ['bias', 'weight']
     """
     ab.save(path, model, {"settings": written(dict(settings or {}))})
