@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.jax_trainer import Arrays, JaxTrainer, distinct_rows, jax, jnp, packed_lstm
-from benchmarks.sentences import N_WORDS, Sentence, joined, pack
+from benchmarks.sentences import N_WORDS, Packing, Sentence, joined, pack
 from benchmarks.workload import Parameters
 
 
@@ -65,6 +65,10 @@ class VmapTagger(JaxTrainer):
         return jax.lax.scan(step, (zeros, zeros), (x @ ih.T + b, is_word), reverse=reverse)[1]
 
 
+def packed(examples: Sequence[Sentence]) -> Packing:
+    return pack([len(sentence.words) for sentence in examples])
+
+
 class PackedTagger(JaxTrainer):
     """With packed sentences."""
 
@@ -77,14 +81,16 @@ class PackedTagger(JaxTrainer):
     def prepare(self, batches: Sequence[Sequence[Sentence]]) -> None:
         """Make the steps wide enough for these minibatches, so that one program is compiled for all of them."""
         for examples in batches:
-            own = np.diff(pack([len(sentence.words) for sentence in examples]).bounds)
-            self.widths = np.pad(self.widths, (0, max(0, len(own) - len(self.widths))))
-            self.widths[: len(own)] = np.maximum(self.widths[: len(own)], own)
+            self._widen(np.diff(packed(examples).bounds))
+
+    def _widen(self, own: np.ndarray) -> None:
+        self.widths = np.pad(self.widths, (0, max(0, len(own) - len(self.widths))))
+        self.widths[: len(own)] = np.maximum(self.widths[: len(own)], own)
 
     def arrays(self, examples: Sequence[Sentence]) -> tuple[dict[str, np.ndarray], Any]:
-        self.prepare([examples])
-        packing = pack([len(sentence.words) for sentence in examples])
+        packing = packed(examples)
         own = np.diff(packing.bounds)
+        self._widen(own)
         bounds = np.concatenate([[0], np.cumsum(self.widths)])
         step = np.repeat(np.arange(len(own)), own)
         place = bounds[step] + np.arange(packing.n_rows) - np.array(packing.bounds)[step]  # of each row in wide steps
