@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import autobatch as ab
-from autobatch import nn
 
 from ..base.errors import message
 from ..data import Tree, Vocabulary, class_label, minibatches, random_split, read_trees, sample
@@ -59,37 +58,36 @@ class BracketedTrees(Task):
             self.settings |= {"vocabulary": json.loads(words.to_json()), "classes": list(range(n_classes))}
         encoded = {name: self._encoded(trees) for name, trees in splits.items()}
         sizes = ", ".join(f"{name} {len(trees):,}" for name, trees in splits.items())
-        say(f"trees: {sizes}; {len(self._words()):,} words, {len(self.classes())} classes")
+        say(f"trees: {sizes}; {len(self.words()):,} words, {len(self.classes())} classes")
+        self._test = encoded["test"]
         return encoded["train"], encoded["dev"]
 
     def model(self) -> BinaryTreeClassifier:
         s = self.settings
-        return BinaryTreeClassifier(len(self._words()), len(self.classes()), s["dim"], s["dropout"])
+        return BinaryTreeClassifier(len(self.words()), len(self.classes()), s["dim"], s["dropout"])
 
     def read(self, path: Path) -> Iterator[tuple[str, Tree]]:
-        words = self._words()
+        words = self.words()
         for tree in binary_trees(path, label=lambda text: 0):
             yield " ".join(node.word for node in tree if node.is_leaf), words.encode(tree)
 
     def held_out(self, path: Path | None) -> list[Tree]:
-        if path is None:
+        where = Path(self.settings["data"]) if path is None else path
+        if path is None and not where.is_dir():
             return self._encoded(self._splits()["test"])
-        return self._encoded(binary_trees(path) if path.is_file() else load_split(path, "test"))
+        return self._encoded(binary_trees(where) if where.is_file() else load_split(where, "test"))
 
     def metrics(self, trees: Sequence[Tree], logits: Sequence[Any]) -> dict[str, tuple[float, float]]:
         nodes = ab.train.accuracy(lambda tree: [node.label for node in tree])(trees, logits)
         roots = ab.train.accuracy(lambda tree: tree.label)(trees, [rows[-1:] for rows in logits])
         return {"node_accuracy": nodes["accuracy"], "accuracy": roots["accuracy"]}
 
-    def finish(self, model: nn.Module, run: ab.train.Run, train: list[Tree], say: Say) -> None:
-        found = ab.train.evaluate(model, minibatches(self.held_out(None), 256), run.loss, run.metrics)
+    def finish(self, model: Any, run: ab.train.Run, train: list[Tree], say: Say) -> None:
+        found = ab.train.evaluate(model, minibatches(self._test, 256), run.loss, run.metrics)
         say(f"test: nodes {100 * found['node_accuracy']:.1f} %, root {100 * found['accuracy']:.1f} %")
 
-    def _words(self) -> Vocabulary:
-        return Vocabulary.from_json(json.dumps(self.settings["vocabulary"]))
-
     def _encoded(self, trees: list[Tree]) -> list[Tree]:
-        words, n_classes = self._words(), len(self.settings["classes"])
+        words, n_classes = self.words(), len(self.classes())
         largest = max(node.label for tree in trees for node in tree)
         if largest >= n_classes:
             expected, got = f"labels from 0 to {n_classes - 1}", f"{largest}"

@@ -24,7 +24,7 @@ def installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def left_out(packages: tuple[str, ...] = tuple(_USES)) -> str:
+def left_out(packages: tuple[str, ...]) -> str:
     """A line that says what is not there for want of packages; empty if all of them are installed.
 
     >>> left_out(("numpy",))

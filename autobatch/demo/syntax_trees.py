@@ -10,12 +10,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import autobatch as ab
-from autobatch import nn
 
-from ..data import SyntaxTreeTask, Tree, Vocabulary, minibatches, syntax_tree
+from ..data import SyntaxTreeTask, Tree, minibatches, syntax_tree
 from ..data.syntax_trees import RARE, node_type
 from ..models.child_sum_tree_lstm import ChildSumTreeClassifier
 from .baselines import baseline_accuracies
@@ -46,7 +45,7 @@ class SyntaxTrees(Task):
 
     def load(self, say: Say) -> tuple[list[Tree], list[Tree]]:
         say("reading the standard library")
-        self.task = task = SyntaxTreeTask.load()
+        task = SyntaxTreeTask.load()
         counts = Counter(tree.label for tree in (*task.train, *task.held_out))
         say(
             f"{len(task.train):,} functions to train on, {len(task.held_out):,} held out, of the modules "
@@ -58,10 +57,10 @@ class SyntaxTrees(Task):
 
     def model(self) -> ChildSumTreeClassifier:
         s = self.settings
-        return ChildSumTreeClassifier(len(self._words()), len(s["classes"]), s["embedding"], s["dim"], s["dropout"])
+        return ChildSumTreeClassifier(len(self.words()), len(self.classes()), s["embedding"], s["dim"], s["dropout"])
 
     def read(self, path: Path) -> Iterator[tuple[str, Tree]]:
-        words = self._words()
+        words = self.words()
 
         def number(node: Tree) -> tuple[None, int]:
             return None, words[node.word if node.word in words else f"{node_type(node.word)} {RARE}"]
@@ -80,25 +79,17 @@ class SyntaxTrees(Task):
     def levels(self) -> dict[str, float]:
         return {name.replace("the same", "bag of nodes"): accuracy for name, accuracy in self._baselines.items()}
 
-    def finish(self, model: nn.Module, run: ab.train.Run, train: list[Tree], say: Say) -> None:
+    def finish(self, model: Any, run: ab.train.Run, train: list[Tree], say: Say) -> None:
         s = self.settings
         (batch, *_) = minibatches(train, s["batch_size"], shuffle=True, seed=s["seed"])
         rates = sorted(record["examples_per_second"] for record in run.history)
-        report = batching_report(self._as_trained(model), batch, rates[len(rates) // 2], s["seed"])
+        report = batching_report(model, batch, rates[len(rates) // 2], s["seed"])
         baselines = ", ".join(f"{name} {100 * accuracy:.1f} %" for name, accuracy in self._baselines.items())
         beside = f"   ({baselines})" if baselines else ""
         say("")
         say(f"held-out accuracy {100 * run.history[-1]['test_accuracy']:.1f} %{beside}")
         for line in report:
             say(line)
-
-    @staticmethod
-    def _as_trained(model: nn.Module) -> ChildSumTreeClassifier:
-        assert isinstance(model, ChildSumTreeClassifier)
-        return model
-
-    def _words(self) -> Vocabulary:
-        return Vocabulary.from_json(json.dumps(self.settings["vocabulary"]))
 
 
 def _parsed(path: Path) -> ast.AST:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import autobatch as ab
-from autobatch import nn
 
-from ..data import Tree
+from ..data import Tree, Vocabulary
 
 __all__ = ["Say", "Task", "TreeClassifier"]
 
@@ -22,9 +22,6 @@ class TreeClassifier(Protocol):
 
     def scored(self, tree: Tree) -> tuple[Any, Any]:
         """The loss of one tree and the logits it comes from."""
-
-    def labels(self, tree: Tree) -> list[int]:
-        """What the rows of the logits are scored against."""
 
     def parameters(self) -> Iterator[ab.Parameter]: ...
 
@@ -73,6 +70,10 @@ class Task(ABC):
         """What is counted beside the loss."""
         return dict(ab.train.accuracy(lambda tree: tree.label)(trees, logits))
 
+    def words(self) -> Vocabulary:
+        """The words that the model knows."""
+        return Vocabulary.from_json(json.dumps(self.settings["vocabulary"]))
+
     def classes(self) -> list[str]:
         """Names of the classes."""
         return [str(name) for name in self.settings["classes"]]
@@ -82,5 +83,5 @@ class Task(ABC):
         return {}
 
     @abstractmethod
-    def finish(self, model: nn.Module, run: ab.train.Run, train: list[Tree], say: Say) -> None:
+    def finish(self, model: Any, run: ab.train.Run, train: list[Tree], say: Say) -> None:
         """What is said at the end of training."""

@@ -92,7 +92,3 @@ class BinaryTreeClassifier(nn.Module):
     def loss(self, tree: Tree) -> ab.Tensor:
         """Cross-entropy of the labels, summed over all nodes; a scalar."""
         return self.scored(tree)[0]
-
-    def labels(self, tree: Tree) -> list[int]:
-        """What the logits are scored against: the labels of the nodes in post-order."""
-        return [node.label for node in tree]

@@ -85,7 +85,3 @@ class ChildSumTreeClassifier(nn.Module):
         """The loss and the logits it comes from."""
         logits = self(tree)
         return ab.cross_entropy(logits, tree.label), logits
-
-    def labels(self, tree: Tree) -> list[int]:
-        """What the logits are scored against: the root's label."""
-        return [tree.label]

@@ -73,8 +73,9 @@ def test_loss_is_the_cross_entropy_of_the_logits(make_model: Any, make_tree: Any
     model = make_model().eval()
     tree = make_tree(np.random.default_rng(1))
     loss, logits = ab.evaluate(model.scored(tree))
-    rows, labels = np.atleast_2d(logits), model.labels(tree)
-    wanted = sum(np.log(np.exp(row).sum()) - row[label] for row, label in zip(rows, labels, strict=True))
+    labels = [node.label for node in tree] if logits.ndim == 2 else [tree.label]
+    rows = zip(np.atleast_2d(logits), labels, strict=True)
+    wanted = sum(np.log(np.exp(row).sum()) - row[label] for row, label in rows)
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
 
 
