@@ -1,7 +1,10 @@
-"""The gradient of a validation loss by the learning rate of every step of training, without a stored tape.
+"""The gradient of a validation loss by the learning rate of every step of training, without storing the steps.
 
-SGD with momentum runs backwards; the digits that momentum loses are kept in integers, log2(10 / 9) bits a step
-(Maclaurin, Duvenaud and Adams, arXiv 1502.03492). DrMAD (arXiv 1601.00917) takes weights from a straight line."""
+Training by SGD with momentum is run backwards, exactly: the digits that a multiplication by the momentum loses are kept
+in integers, log2(10 / 9) bits a step (Maclaurin, Duvenaud & Adams, "Gradient-based hyperparameter optimization through
+reversible learning", ICML 2015). DrMAD (Fu et al., IJCAI 2016) does without these digits: it takes the weights from the
+straight line between the first and the last.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ Loss = Callable[[Any], Any]
 
 
 class Exact:
+    """An array of multiples of 1 / SCALE, with the digits that it lost."""
+
     def __init__(self, x: Array) -> None:
         self.numbers, self.lost = np.round(x * SCALE).astype(np.int64), np.zeros(x.shape, object)
 

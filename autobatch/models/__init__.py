@@ -1,4 +1,6 @@
-"""Models ready to train, with what trains, tests and reports on them. Built on the public names of the library."""
+"""Models ready to train: of trees of which every node is labelled, and of whole trees. Built on the public names of the
+library. `ab.train` trains them, `demo` is the command that does.
+"""
 
 from __future__ import annotations
 

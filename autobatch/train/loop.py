@@ -1,6 +1,6 @@
 """The training loop: minibatches of examples, epochs, counts, tests, and calls of callbacks.
 
-It needs nothing but public names, so it can be copied and changed. Without what surrounds it, it is
+Where it does not fit, write your own. Without what surrounds it, it is
 
     for batch in batches:
         optimizer.zero_grad()
@@ -52,7 +52,7 @@ def fit(
 ) -> Run:
     """Train a model until it has seen all minibatches `epochs` times.
 
-    The first four arguments are enough; more than 8 arguments, as there is much to choose.
+    It has many arguments, of which the first four are enough.
 
     Arguments:
         model: what is trained.

@@ -21,7 +21,8 @@ class Run:
     """Training under way, or at its end.
 
     Attributes:
-        model, batches, optimizer, scheduler, epochs: as given to `fit`.
+        model, batches, optimizer, scheduler, epochs, metrics, max_norm: as given to `fit`.
+        loss: of an example, as given to `fit`, or `model.loss`.
         history: a dict for each epoch: `epoch` (from 1), `loss`, metrics, `lr` (at its end), `seconds` of training,
             `examples_per_second`, and loss and metrics on test data, as `test_loss` and so on.
         sums: what was counted in the epoch under way.
