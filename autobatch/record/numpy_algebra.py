@@ -10,9 +10,9 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..ops import decompositions, einsum, elementwise, gathering, matrices, movement, scan, shapes, sorting
-from ..ops.declare import as_value
+from ..ops.declare import as_value, lifted
 from .creation import full
-from .numpy_shapes import lifted, lifted_all
+from .numpy_shapes import lifted_all
 
 Function = Callable[..., Any]
 

@@ -16,10 +16,10 @@ import numpy as np
 from ..base.errors import op_error
 from ..base.types import is_float
 from ..ops import elementwise, functions, linalg, matrices, movement, numbers, shapes, special, trigonometry
-from ..ops.declare import unchanged
+from ..ops.declare import lifted, unchanged
 from . import reductions
 from .numpy_algebra import ALGEBRA
-from .numpy_shapes import SHAPES, along, lifted, lifted_all
+from .numpy_shapes import SHAPES, along, lifted_all
 
 Function = Callable[..., Any]
 

@@ -9,24 +9,24 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..ops import movement, shapes
+from ..ops.declare import lifted
+from .creation import holds_tensors
+from .layouts import as_operand
 from .recorder import tensor
 
 Function = Callable[..., Any]
 
 
-def lifted(x: Any) -> Any:
-    """An operand as a value, arrays and lists too: operators on it record."""
-    return x if hasattr(x, "_record") else tensor(x)
-
-
 def lifted_all(*xs: Any) -> tuple[Any, ...]:
     """Operands as values; arrays are float64 where they meet such a value."""
-    is_double = any(getattr(x, "dtype", None) == np.float64 for x in xs if hasattr(x, "_record"))
-    made = []
-    for x in xs:
-        is_array = isinstance(x, list | tuple | np.ndarray)
-        made.append(tensor(x, np.float64) if is_array and is_double and np.asarray(x).dtype.kind == "f" else lifted(x))
-    return tuple(made)
+    return tuple(_beside(x, xs) for x in xs)
+
+
+def _beside(x: Any, xs: tuple[Any, ...]) -> Any:
+    if isinstance(x, np.ndarray) or (isinstance(x, list | tuple) and not holds_tensors(x)):
+        array = as_operand(x, xs)
+        return tensor(array, array.dtype)
+    return lifted(x)
 
 
 def along(x: Any, axis: int, start: int | None, stop: int | None, step: int | None = None) -> Any:

@@ -312,3 +312,10 @@ def test_scans_begin_with_the_identity(function: Callable[..., Any], x: Any) -> 
         found = function(ab.tensor(array, array.dtype), axis=axis, include_initial=True)
         wanted = function(array, axis=axis, include_initial=True)
         np.testing.assert_array_equal(found.numpy(), wanted, strict=True)
+
+
+def test_a_list_of_values_beside_a_value_is_stacked() -> None:
+    w = ab.Parameter([2.0, 3.0], "float64")
+    found: Any = np.inner(w * 1.0, [w[0], w[1] * 2.0])
+    found.backward()
+    np.testing.assert_array_equal(w.grad, [4.0, 12.0])
