@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
 from ..base.types import LEADING, Type
-from .declare import Attrs, Op, Sample, apply, as_value, check_number, declare, lifted, unchanged
+from .declare import Attrs, Op, Sample, apply, as_value, check_number, declare, lifted, lifted_all, unchanged
 from .elementwise import STOP_GRADIENT, absolute, cast, equal, float_dtype, where
 from .functions import exp, log, sqrt
 from .index import BOUNDED, TAKE, check_whole, not_in_range
@@ -214,7 +214,7 @@ def layer_norm(x: TensorLike, weight: TensorLike, bias: TensorLike, eps: float =
     >>> ab.layer_norm(ab.tensor([3.0, 5.0]), ab.ones(2), ab.zeros(2)).numpy().round(3)
     array([-1.,  1.], dtype=float32)
     """
-    x = as_value(x)
+    x, weight, bias = lifted_all(x, weight, bias)
     if not len(x.shape) or not x.shape[-1]:
         raise op_error(
             "layer_norm",
@@ -222,7 +222,7 @@ def layer_norm(x: TensorLike, weight: TensorLike, bias: TensorLike, eps: float =
             got=str(x.shape),
             repair="guard the call with an if",
         )
-    return apply(LAYER_NORM, (x, as_value(weight), as_value(bias)), (float(eps),))
+    return apply(LAYER_NORM, (x, weight, bias), (float(eps),))
 
 
 def _cross_entropy_body(x: Any, index: Any) -> Any:

@@ -130,8 +130,9 @@ recorder: list[Callable[[Op, tuple[Any, ...], Attrs], Any]] = [_not_installed]
 """Records an op on plain arrays and numbers in the current example; set by `record.recorder`."""
 
 
-lifter: list[Callable[..., Any]] = [_not_installed]
-"""Converts a number or nested lists to a value; set by `record.recorder`."""
+lifter: list[Callable[..., Any]] = [_not_installed, _not_installed]
+"""Converts a number, an array or nested lists to a value; the second one floating numbers to float64. Set by
+`record.recorder`."""
 
 
 def as_value(x: Any) -> Tensor:
@@ -142,6 +143,19 @@ def as_value(x: Any) -> Tensor:
 def lifted(x: Any) -> Tensor:
     """A value: numbers, lists and arrays become values."""
     return x if hasattr(x, "_record") else lifter[0](x)
+
+
+def has_double(xs: Iterable[Any]) -> bool:
+    """Whether there is a float64 value, which floating arrays, lists and numbers that it meets become."""
+    return any(hasattr(x, "_record") and x.dtype == np.float64 and not getattr(x, "_weak", False) for x in xs)
+
+
+def lifted_all(*xs: Any) -> tuple[Tensor, ...]:
+    """Operands of one op as values, where the op itself gets what is made of them."""
+    if all(hasattr(x, "_record") for x in xs):
+        return xs
+    lift = lifter[has_double(xs)]
+    return tuple(x if hasattr(x, "_record") else lift(x) for x in xs)
 
 
 def unchanged(x: Any) -> Any:
@@ -159,14 +173,15 @@ def elements(name: str, xs: Iterable[Any]) -> list[Any]:
     """What op `name` joins: values, arrays and numbers of any iterable; lists among them become values."""
     if not hasattr(xs, "__iter__") or isinstance(xs, str | bytes | dict):
         raise op_error(name, "expected a list of values", got=type(xs).__name__, repair="put the values in a list")
-    return [_element(name, k, x) for k, x in enumerate(xs)]
+    xs = list(xs)
+    return [_element(name, k, x, xs) for k, x in enumerate(xs)]
 
 
-def _element(name: str, k: int, x: Any) -> Any:
+def _element(name: str, k: int, x: Any, xs: list[Any]) -> Any:
     if hasattr(x, "shape") or isinstance(x, int | float):
         return x
     if isinstance(x, list | tuple):
-        return lifter[0](x)
+        return lifter[has_double(xs)](x)
     raise op_error(
         name,
         f"element {k} of the list is {'None' if x is None else f'of type {type(x).__name__}'}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import op_error
-from .declare import Attrs, Sample, apply, as_value, declare
+from .declare import Attrs, Sample, apply, declare, lifted_all
 from .elementwise import MUL
 from .linalg import PRODUCT
 from .matrices import diagonal
@@ -167,6 +167,6 @@ def einsum(subscripts: str, *operands: TensorLike) -> Tensor:
     """
     if not operands:
         raise op_error("einsum", "there are no operands", got=repr(subscripts), repair="pass them after the labels")
-    values = tuple(as_value(x) for x in operands)
+    values = lifted_all(*operands)
     found: Tensor = apply(EINSUM, values, _parsed(subscripts, [x.shape for x in values]))
     return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error
 from .composing import composite
-from .declare import Sample, apply, as_value
+from .declare import Sample, apply, as_value, lifted_all
 from .index import ARANGE, BOUNDED, SCATTER_ADD, TAKE, getitem, listed
 from .movement import negative_axis, reshape, slice_axis
 
@@ -129,7 +129,8 @@ def scatter_add(x: TensorLike, axis: int, index: TensorLike, source: TensorLike)
     >>> ab.scatter_add(ab.zeros(3), 0, [0, 2, 2], ab.tensor([1.0, 2.0, 3.0])).numpy()
     array([1., 0., 5.], dtype=float32)
     """
-    return _scatter_add(as_value(x), as_value(index), as_value(source), axis)
+    x, source = lifted_all(x, source)
+    return _scatter_add(x, as_value(index), source, axis)
 
 
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:

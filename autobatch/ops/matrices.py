@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import op_error
 from .composing import composite, normal
-from .declare import apply, as_value, check_number, lifted
+from .declare import apply, as_value, check_number, lifted, lifted_all
 from .elementwise import FLIP_GRADIENT, MUL, STOP_GRADIENT, absolute, cast, equal, where
 from .functions import power, sqrt
 from .index import ARANGE, BOUNDED, INT64
@@ -104,6 +104,7 @@ def outer(a: TensorLike, b: TensorLike) -> Tensor:
     >>> ab.outer(ab.tensor([1.0, 2.0]), [3.0, 4.0]).tolist()
     [[3.0, 4.0], [6.0, 8.0]]
     """
+    a, b = lifted_all(a, b)
     return apply(MUL, (reshape(a, (-1, 1)), reshape(b, (1, -1))))
 
 
@@ -115,7 +116,7 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
     >>> float(ab.dot(ab.tensor([1.0, 2.0]), [3.0, 4.0]))
     11.0
     """
-    a, b = as_value(a), as_value(b)
+    a, b = lifted_all(a, b)
     if not len(a.shape) or not len(b.shape):
         return apply(MUL, (a, b))
     if len(b.shape) > 2:
@@ -129,7 +130,7 @@ def kron(a: TensorLike, b: TensorLike) -> Tensor:
     >>> ab.kron(ab.tensor([1.0, 10.0]), [1.0, 2.0]).numpy()
     array([ 1.,  2., 10., 20.], dtype=float32)
     """
-    a, b = as_value(a), as_value(b)
+    a, b = lifted_all(a, b)
     ndim = max(len(a.shape), len(b.shape))
     outside, inside = ((1,) * (ndim - len(x.shape)) + x.shape for x in (a, b))
     each = apply(
@@ -150,7 +151,7 @@ def bmm(a: TensorLike, b: TensorLike) -> Tensor:
     >>> ab.bmm(ab.ones((2, 1, 3)), ab.ones((2, 3, 1))).tolist()
     [[[3.0]], [[3.0]]]
     """
-    a, b = as_value(a), as_value(b)
+    a, b = lifted_all(a, b)
     if len(a.shape) != 3 or len(b.shape) != 3 or a.shape[0] != b.shape[0]:
         raise op_error(
             "bmm",
@@ -235,7 +236,7 @@ def cosine_similarity(x1: TensorLike, x2: TensorLike, axis: int = -1, eps: float
     >>> round(float(ab.cosine_similarity(ab.tensor([1.0, 1.0]), [1.0, 0.0])), 4)
     0.7071
     """
-    x1, x2 = as_value(x1), as_value(x2)
+    x1, x2 = lifted_all(x1, x2)
     sizes = [norm(x, axis=axis) for x in (x1, x2)]
     below = [where(size < eps, eps, size) for size in sizes]
     found: Tensor = reduction("sum", x1 * x2, axis, False) / (below[0] * below[1])
@@ -250,7 +251,7 @@ def cdist(x1: TensorLike, x2: TensorLike, p: float = 2.0) -> Tensor:
     >>> ab.cdist(ab.tensor([[0.0, 0.0]]), ab.tensor([[3.0, 4.0]])).tolist()
     [[5.0]]
     """
-    x1, x2 = as_value(x1), as_value(x2)
+    x1, x2 = lifted_all(x1, x2)
     if len(x1.shape) != 2 or len(x2.shape) != 2 or x1.shape[1] != x2.shape[1]:
         raise op_error(
             "cdist",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .composing import composite, uniform
-from .declare import Attrs, Sample, apply, as_value, unchanged
+from .declare import Attrs, Sample, apply, as_value, lifted_all, unchanged
 from .elementwise import (
     BITS_AND,
     BITS_OR,
@@ -136,7 +136,7 @@ def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = 
     >>> ab.clip(ab.tensor([-2.0, 0.5, 7.0]), 0.0, 1.0).numpy()
     array([0. , 0.5, 1. ], dtype=float32)
     """
-    x = as_value(x)
+    x, *_ = lifted_all(x, *(bound for bound in (min, max) if hasattr(bound, "_record")))
     if min is None and max is None:
         return unchanged(x)
     if min is not None:

@@ -214,3 +214,9 @@ def as_array(x: Any, dtype: Any = None) -> Array:
             repair="convert it first, as by np.asarray(x, float)",
         )
     return array
+
+
+def as_double(x: Any) -> Array:
+    """The same array with floating numbers as float64."""
+    array = as_array(x)
+    return as_array(x, np.float64) if array.dtype == np.float32 else array

@@ -14,14 +14,13 @@ import numpy as np
 
 from ..base.types import COLUMNS, ELEMENTS, LEADING, MIDDLE, PAIRS, PAIRS_TRANSPOSED, Array, Type, size_of, tensor_type
 from ..ir.trace import Builder
-from ..ops.declare import Attrs, Op
+from ..ops.declare import Attrs, Op, has_double
 from ..ops.index import LOOKUP
 from ..ops.linalg import MATMUL
 from ..ops.movement import CONCAT, RESHAPE, STACK, TRANSPOSE, reshape
-from ..ops.value import Tensor
 from ..schedule.structures import EACH, KERNEL, LIST, PER_ELEMENT, Result, Slot
 from .context import flags
-from .creation import as_array
+from .creation import as_array, as_double
 from .lengths import varies
 from .links import lift, shared_row, value_number
 from .nodes import write
@@ -165,9 +164,7 @@ def _joining(type: Type, frozen: bool) -> Signature:
 
 def as_operand(x: Any, operands: tuple[Any, ...]) -> Array:
     """An array, or nested lists, among the operands of an op: floating numbers take float64 where these have it."""
-    wide = any(isinstance(o, Tensor) and o.dtype == FLOAT64 and not getattr(o, "_weak", False) for o in operands)
-    array = as_array(x)
-    return as_array(x, FLOAT64) if wide and array.dtype.kind == "f" and array.dtype != FLOAT64 else array
+    return as_double(x) if has_double(operands) else as_array(x)
 
 
 def laid_as_rows(x: Any, operands: tuple[Any, ...], tape: Recording) -> Any:

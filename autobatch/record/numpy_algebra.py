@@ -10,9 +10,8 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..ops import decompositions, einsum, elementwise, gathering, matrices, movement, scan, shapes, sorting
-from ..ops.declare import as_value, lifted
+from ..ops.declare import as_value, lifted, lifted_all
 from .creation import full
-from .numpy_shapes import lifted_all
 
 Function = Callable[..., Any]
 
@@ -116,7 +115,7 @@ ALGEBRA: dict[Function, Function] = {
     np.cumulative_prod: _cumulative(scan.cumprod, 1),
     np.einsum: _einsum,
     np.dot: matrices.dot,
-    np.kron: lambda a, b: matrices.kron(*lifted_all(a, b)),
+    np.kron: lambda a, b: matrices.kron(a, b),
     np.tile: lambda A, reps: shapes.tile(lifted(A), reps),
     np.diagonal: _diagonal,
     np.trace: _trace,

@@ -16,10 +16,10 @@ import numpy as np
 from ..base.errors import op_error
 from ..base.types import is_float
 from ..ops import elementwise, functions, linalg, matrices, movement, numbers, shapes, special, trigonometry
-from ..ops.declare import lifted, unchanged
+from ..ops.declare import lifted, lifted_all, unchanged
 from . import reductions
 from .numpy_algebra import ALGEBRA
-from .numpy_shapes import SHAPES, along, lifted_all
+from .numpy_shapes import SHAPES, along
 
 Function = Callable[..., Any]
 
@@ -40,6 +40,7 @@ def _signbit(x: Any) -> Any:
 
 
 def _copysign(x1: Any, x2: Any) -> Any:
+    x1, x2 = lifted_all(x1, x2)
     size = elementwise.absolute(_floating(x1))
     return elementwise.where(_signbit(x2), -size, size)
 
@@ -66,8 +67,14 @@ def _fmin(x1: Any, x2: Any) -> Any:
 
 
 def _heaviside(x1: Any, x2: Any) -> Any:
+    x1, x2 = lifted_all(x1, x2)
     x1 = _floating(x1)
     return elementwise.where(numbers.isnan(x1), x1, elementwise.where(x1 == 0, x2, (x1 > 0) * 1.0))
+
+
+def _logaddexp2(x1: Any, x2: Any) -> Any:
+    x1, x2 = lifted_all(x1, x2)
+    return special.logaddexp(x1 * _LOG2, x2 * _LOG2) / _LOG2
 
 
 def _modf(x: Any) -> tuple[Any, Any]:
@@ -140,10 +147,9 @@ def _diff(a: Any, n: int = 1, axis: int = -1) -> Any:
 
 
 def _trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
-    y = _floating(y)
+    y, x = (_floating(y), None) if x is None else lifted_all(y, x)
     both = along(y, axis, 1, None) + along(y, axis, None, -1)
     if x is not None:
-        x = lifted(x)
         if x.ndim == 1 != y.ndim:
             x = movement.reshape(x, [-1 if k == axis % y.ndim else 1 for k in range(y.ndim)])
         dx = _diff(x, 1, axis if x.ndim == y.ndim else -1)
@@ -277,7 +283,7 @@ COMPOSED: dict[Function, Function] = {
     np.exp2: lambda x: functions.exp(_floating(x) * _LOG2),
     np.log2: lambda x: functions.log(_floating(x)) / _LOG2,
     np.log10: lambda x: functions.log(_floating(x)) / _LOG10,
-    np.logaddexp2: lambda x1, x2: special.logaddexp(_floating(x1) * _LOG2, _floating(x2) * _LOG2) / _LOG2,
+    np.logaddexp2: _logaddexp2,
     np.deg2rad: lambda x: _floating(x) * _DEGREE,
     np.radians: lambda x: _floating(x) * _DEGREE,
     np.rad2deg: lambda x: _floating(x) / _DEGREE,

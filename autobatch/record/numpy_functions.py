@@ -19,7 +19,7 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..ops import elementwise, functions, linalg, matrices, movement, numbers, scan, shapes, special, trigonometry
-from ..ops.declare import apply, as_value, unchanged
+from ..ops.declare import apply, as_value, lifted_all, unchanged
 from ..ops.value import Tensor
 from . import reductions
 from .convolution import pad
@@ -44,37 +44,13 @@ def _reduction(fn: Function) -> Function:
     return function
 
 
-def _moving(fn: Function, permutes: bool = False) -> Function:
-    """A function that changes the shape, or permutes the axes, as NumPy does it to an array that takes no memory."""
-
-    def function(a: Any, *args: Any, **options: Any) -> Any:
-        a = as_value(a)
-        shape = tuple(range(len(a.shape))) if permutes else a.shape
-        try:
-            made = fn(np.broadcast_to(0, shape), *args, **options).shape
-        except ValueError as error:
-            raise op_error(fn.__name__, str(error), got=f"shape {shape}") from None
-        return movement.transpose(a, made) if permutes else movement.reshape(a, made)
-
-    return function
-
-
 def _broadcast_to(array: Any, shape: Any) -> Any:
     return movement.broadcast_to(array, tuple(movement.whole("broadcast_to", n) for n in movement.extents(shape)))
 
 
-def _vstack(tup: Any) -> Any:
-    return movement.concat([x if len(x.shape) > 1 else movement.reshape(x, (1, -1)) for x in map(as_value, tup)])
-
-
-def _hstack(tup: Any) -> Any:
-    values = [x if len(x.shape) else movement.reshape(x, (1,)) for x in map(as_value, tup)]
-    return movement.concat(values, 0 if len(values[0].shape) == 1 else 1)
-
-
 def _concatenate(arrays: Any, axis: Any = 0) -> Any:
     if axis is None:
-        return movement.concat([movement.reshape(x, -1) for x in arrays])
+        return movement.concat([movement.reshape(x, -1) for x in lifted_all(*arrays)])
     return movement.concat(arrays, axis)
 
 
@@ -177,8 +153,6 @@ FUNCTIONS: dict[Function, Function] = {
     np.ravel: lambda a: movement.reshape(a, -1),
     np.transpose: lambda a, axes=None: movement.transpose(a, axes),
     np.matrix_transpose: lambda x: as_value(x).mT,
-    np.swapaxes: _moving(np.swapaxes, permutes=True),
-    np.moveaxis: _moving(np.moveaxis, permutes=True),
     np.squeeze: lambda a, axis=None: shapes.squeeze(a, axis),
     np.expand_dims: lambda a, axis: shapes.expand_dims(a, axis),
     np.roll: lambda a, shift, axis=None: shapes.roll(a, shift, axis),
@@ -186,8 +160,6 @@ FUNCTIONS: dict[Function, Function] = {
     np.broadcast_to: _broadcast_to,
     np.concatenate: _concatenate,
     np.stack: lambda arrays, axis=0: reductions.stack(arrays, axis),
-    np.vstack: _vstack,
-    np.hstack: _hstack,
     np.split: lambda ary, indices_or_sections, axis=0: movement.split(ary, indices_or_sections, axis),
     np.copy: lambda a: unchanged(a),
     np.pad: _pad,

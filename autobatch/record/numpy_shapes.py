@@ -9,24 +9,9 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..ops import movement, shapes
-from ..ops.declare import lifted
-from .creation import holds_tensors
-from .layouts import as_operand
-from .recorder import tensor
+from ..ops.declare import as_value, lifted, lifted_all
 
 Function = Callable[..., Any]
-
-
-def lifted_all(*xs: Any) -> tuple[Any, ...]:
-    """Operands as values; arrays are float64 where they meet such a value."""
-    return tuple(_beside(x, xs) for x in xs)
-
-
-def _beside(x: Any, xs: tuple[Any, ...]) -> Any:
-    if isinstance(x, np.ndarray) or (isinstance(x, list | tuple) and not holds_tensors(x)):
-        array = as_operand(x, xs)
-        return tensor(array, array.dtype)
-    return lifted(x)
 
 
 def along(x: Any, axis: int, start: int | None, stop: int | None, step: int | None = None) -> Any:
@@ -35,24 +20,37 @@ def along(x: Any, axis: int, start: int | None, stop: int | None, step: int | No
     return x[tuple(index)]
 
 
-def _atleast(ndim: int) -> Function:
+def moving(fn: Function, permutes: bool = False) -> Function:
+    """A function that changes the shape, or permutes the axes, as NumPy does it to an array that takes no memory."""
+
+    def function(a: Any, *args: Any, **options: Any) -> Any:
+        a = as_value(a)
+        shape = tuple(range(len(a.shape))) if permutes else a.shape
+        try:
+            made = fn(np.broadcast_to(0, shape), *args, **options).shape
+        except ValueError as error:
+            raise op_error(fn.__name__, str(error), got=f"shape {shape}") from None
+        return movement.transpose(a, made) if permutes else movement.reshape(a, made)
+
+    return function
+
+
+def _atleast(fn: Function) -> Function:
     def function(*arys: Any) -> Any:
-        made = [movement.reshape(x, np.empty(x.shape, np.bool_)[_LIFTS[ndim, x.ndim]].shape) for x in lifted_all(*arys)]
+        made = [moving(fn)(x) for x in lifted_all(*arys)]
         return made[0] if len(made) == 1 else tuple(made)
 
     return function
 
 
-_ALL = (...,)
-_LIFTS: dict[tuple[int, int], Any] = {
-    **{(n, k): _ALL for n in (1, 2, 3) for k in range(n, 20)},
-    (1, 0): None,
-    (2, 0): (None, None),
-    (2, 1): None,
-    (3, 0): (None, None, None),
-    (3, 1): (None, slice(None), None),
-    (3, 2): (slice(None), slice(None), None),
-}
+def _joining(fn: Function, axis: int) -> Function:
+    """A function that joins values along an axis, each with as many axes as another gives it."""
+
+    def function(tup: Any) -> Any:
+        values = [moving(fn)(x) for x in lifted_all(*tup)]
+        return movement.concat(values, min(axis, values[0].ndim - 1) if values else axis)
+
+    return function
 
 
 def _append(arr: Any, values: Any, axis: int | None = None) -> Any:
@@ -71,10 +69,6 @@ def _broadcast_arrays(*args: Any) -> tuple[Any, ...]:
 def _column_stack(tup: Any) -> Any:
     values = lifted_all(*tup)
     return movement.concat([x if x.ndim > 1 else movement.reshape(x, (-1, 1)) for x in values], 1)
-
-
-def _dstack(tup: Any) -> Any:
-    return movement.concat([_atleast(3)(x) for x in tup], 2)
 
 
 def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> Any:
@@ -118,24 +112,21 @@ def _rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     return shapes.flip(movement.transpose(m, order), second)
 
 
-def _rollaxis(a: Any, axis: int, start: int = 0) -> Any:
-    a = lifted(a)
-    return movement.transpose(a, np.rollaxis(np.broadcast_to(0, range(a.ndim)), axis, start).shape)
-
-
 def _unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     x = lifted(x)
     return tuple(shapes.squeeze(along(x, axis, k, k + 1), axis) for k in range(x.shape[axis]))
 
 
 SHAPES: dict[Function, Function] = {
-    np.atleast_1d: _atleast(1),
-    np.atleast_2d: _atleast(2),
-    np.atleast_3d: _atleast(3),
+    np.atleast_1d: _atleast(np.atleast_1d),
+    np.atleast_2d: _atleast(np.atleast_2d),
+    np.atleast_3d: _atleast(np.atleast_3d),
     np.append: _append,
     np.broadcast_arrays: _broadcast_arrays,
     np.column_stack: _column_stack,
-    np.dstack: _dstack,
+    np.vstack: _joining(np.atleast_2d, 0),
+    np.hstack: _joining(np.atleast_1d, 1),
+    np.dstack: _joining(np.atleast_3d, 2),
     np.array_split: _array_split,
     np.hsplit: _split_along("hsplit", 1),
     np.vsplit: _split_along("vsplit", 0),
@@ -144,6 +135,8 @@ SHAPES: dict[Function, Function] = {
     np.fliplr: lambda m: shapes.flip(m, 1),
     np.flipud: lambda m: shapes.flip(m, 0),
     np.rot90: _rot90,
-    np.rollaxis: _rollaxis,
+    np.swapaxes: moving(np.swapaxes, permutes=True),
+    np.moveaxis: moving(np.moveaxis, permutes=True),
+    np.rollaxis: moving(np.rollaxis, permutes=True),
     np.unstack: _unstack,
 }

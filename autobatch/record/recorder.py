@@ -22,7 +22,7 @@ from ..ops.movement import STACK, slice_axis
 from ..ops.value import Tensor, TensorLike
 from .choice import compiled
 from .context import is_frozen
-from .creation import as_array, holds_tensors
+from .creation import as_array, as_double, holds_tensors
 from .layouts import MOVES, as_operand, as_view, laid_alike
 from .lengths import switched
 from .links import LINKING, SHARED_CLASSES, lift, local, shared_row, value_number
@@ -56,6 +56,14 @@ def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None)
     if state.builder is not None:
         return _constant(as_array(x, dtype), state.builder)
     return lift(as_array(x, dtype), current_tape())
+
+
+def _double(x: Any) -> Tensor:
+    """What meets a float64 value as one itself; a list with tensors in it as they say."""
+    if isinstance(x, list | tuple) and holds_tensors(x):
+        return tensor(x)
+    array = as_double(x)
+    return tensor(array, array.dtype)
 
 
 def packed(x: Any) -> Any:
@@ -282,7 +290,7 @@ def _slice(x: RecordedTensor, axis: int, start: int, length: int, step: int) -> 
 
 
 recorder[0] = record
-lifter[0] = tensor
+lifter[:] = tensor, _double
 for _name, _function in (
     ("_record", lambda self, op, operands, attrs: record(op, operands, attrs)),
     ("_record_list", lambda self, kind, values: record_list(kind, values)),

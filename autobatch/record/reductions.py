@@ -13,7 +13,7 @@ import numpy as np
 from ..base.errors import OpTypeError, op_error, user_error
 from ..base.types import counted
 from ..ir.tracers import TracedList, Tracer
-from ..ops.declare import apply, as_value, elements
+from ..ops.declare import apply, as_value, elements, lifted_all
 from ..ops.functions import sqrt
 from ..ops.movement import STACK, extents, negative_axis
 from ..ops.reduce import ARGMAX, ARGMIN, REDUCTIONS, position, reduced_alone, reduction, variance
@@ -82,7 +82,7 @@ def over_list(kind: str, values: Any) -> Any:
         raise user_error(OpTypeError, f"{kind}: an empty list has no {kind}", repair=repair)
     if kind != "stack":
         _check_elements(kind, values)
-    values = [x if isinstance(x, Tensor) else tensor(x) for x in values]
+    values = lifted_all(*values)
     best = builtins.max(values, key=lambda x: x._priority)
     if len(values) == 1 and kind != "stack" and state.builder is None:
         return reduced_alone(kind, alias(best) if isinstance(best, Held) else best)

@@ -319,3 +319,30 @@ def test_a_list_of_values_beside_a_value_is_stacked() -> None:
     found: Any = np.inner(w * 1.0, [w[0], w[1] * 2.0])
     found.backward()
     np.testing.assert_array_equal(w.grad, [4.0, 12.0])
+
+
+BESIDE: list[Callable[[Any, Any], Any]] = [
+    *(lambda x, y, join=join: join([x, y]) for join in (np.vstack, np.dstack, np.stack, ab.concat, ab.sum, ab.tensor)),
+    lambda x, y: np.hstack([x[0], np.asarray(y)[1]]),
+    lambda x, y: np.concatenate([x, y], axis=None),
+    *(lambda x, y, fn=fn: fn(y, x) for fn in (np.outer, np.dot, np.copysign, np.logaddexp2, np.trapezoid, np.kron)),
+    lambda x, y: np.heaviside(x - x, y),
+    lambda x, y: np.append(x, y[0]),
+    lambda x, y: ab.cosine_similarity(x, y),
+    lambda x, y: ab.cdist(x[None], np.asarray(y)[None]),
+    lambda x, y: ab.einsum("i,i", x, y),
+    lambda x, y: ab.clip(y, x),
+    lambda x, y: ab.layer_norm(x, y, y),
+    lambda x, y: ab.scatter_add(x, 0, [0, 1], y),
+]
+
+
+@pytest.mark.parametrize("pack", [np.array, list])
+@pytest.mark.parametrize("fn", BESIDE)
+def test_numbers_beside_a_float64_value_keep_their_digits(fn: Callable[..., Any], pack: Callable[..., Any]) -> None:
+    numbers = [0.1, 0.7]
+    x = ab.tensor([0.3, 0.2], "float64") * 1.0
+    ab.set_default_dtype("float64")
+    wanted = fn(x, ab.tensor(numbers)).numpy()
+    ab.set_default_dtype("float32")
+    np.testing.assert_allclose(fn(x, pack(numbers)).numpy(), wanted, rtol=1e-14, atol=1e-14, strict=True)
