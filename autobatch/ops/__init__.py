@@ -5,16 +5,17 @@ asked through `declare.recorder`.
 
 In reading order: `declare` (the declaration of an op), `elementwise`, `functions` (of one element), `movement`,
 `index`, `linalg`, `reduce` (over axes and over lists), `scan` (cumulative sums), `convolution`, `random`,
-`searching`; `composite` ops are made of others; `composing` declares functions as such, which are the library:
-`trigonometry`, `special` functions, `numbers`, `shapes`, `matrices`, `einsum`, `decompositions`, `gathering`,
-`sorting`, `segments`, `nonlinearities` and `losses`; `attention` is between two lists of any lengths; `pairs` has the
-matrix products of their pairs; `value` has the operators of tensors.
+`searching`; `composite` ops are made of others, as is `cross_entropy`; `composing` declares functions as such, which
+are the library: `trigonometry`, `special` functions, `numbers`, `shapes`, `matrices`, `einsum`, `decompositions`,
+`gathering`, `sorting`, `segments`, `nonlinearities` and `losses`; `attention` is between two lists of any lengths;
+`pairs` has the matrix products of their pairs; `value` has the operators of tensors.
 """
 
 from . import (
     attention,
     composite,
     convolution,
+    cross_entropy,
     decompositions,
     einsum,
     elementwise,
@@ -47,6 +48,7 @@ __all__ = [
     "attention",
     "composite",
     "convolution",
+    "cross_entropy",
     "decompositions",
     "einsum",
     "elementwise",

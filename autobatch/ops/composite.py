@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import OpIndexError, OpTypeError, op_error, user_error
+from ..base.errors import OpTypeError, op_error
 from ..base.types import LEADING, Type
-from .declare import Attrs, Op, Sample, apply, as_value, check_number, declare, lifted, lifted_all, unchanged
-from .elementwise import STOP_GRADIENT, absolute, cast, equal, float_dtype, where
+from .declare import Attrs, Op, Sample, apply, as_value, declare, lifted_all, unchanged
+from .elementwise import STOP_GRADIENT, absolute, cast, float_dtype, where
 from .functions import exp, log, sqrt
-from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
 from .reduce import LIST_SUM, MAX, MEAN, SUM, list_samples, normalise_axes, reduction
 
@@ -223,108 +222,6 @@ def layer_norm(x: TensorLike, weight: TensorLike, bias: TensorLike, eps: float =
             repair="guard the call with an if",
         )
     return apply(LAYER_NORM, (x, weight, bias), (float(eps),))
-
-
-def _cross_entropy_body(x: Any, index: Any) -> Any:
-    if x.ndim != 1 or len(index.shape):
-        raise op_error(
-            "cross_entropy",
-            "one example has one vector of logits and one label",
-            expected="f[classes], i64[]",
-            got=f"{x._type}, {index._type}",
-            repair="sum over ab.cross_entropy(row, label) for several rows",
-        )
-    chosen = apply(TAKE, (x, apply(BOUNDED, (index,), (x.shape[0], 0))))
-    return _logsumexp_body(x, -1) - chosen
-
-
-CROSS_ENTROPY = declare(
-    "cross_entropy",
-    "logsumexp of the logits minus the logit of the label",
-    dtypes="keep",
-    body=_cross_entropy_body,
-    samples=lambda rng: [
-        Sample((rng.normal(size=5), 3)),
-        Sample((rng.normal(size=2), 0)),
-        Sample((rng.normal(size=3), 3), error=OpIndexError),
-        Sample((rng.normal(size=3), -1), error=OpIndexError),
-        Sample((rng.normal(size=(3, 2)), 1), error=OpTypeError),
-    ],
-)
-
-
-def cross_entropy(
-    logits: TensorLike,
-    index: Tensor | SupportsIndex,
-    weight: TensorLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Negative log-likelihood of label `index` under softmax(`logits: f[classes]`); a scalar.
-
-    It is multiplied by the label's element of `weight: f[classes]`. With `label_smoothing` so much of the label's
-    probability is shared out among all classes, each weighted by its own (Szegedy et al. 2016, section 7). The loss of
-    label `ignore_index` is 0.
-
-    Raises `OpIndexError` for a label outside the classes, negative ones included: here if it is a number, when it runs
-    if it is a value. Raises `OpTypeError` for a label that is not an integer, and for logits of another rank.
-
-    >>> round(float(ab.cross_entropy(ab.zeros(4), 2)), 4)
-    1.3863
-    """
-    logits = lifted(logits)
-    if isinstance(index, np.ndarray) and not index.ndim:
-        index = index[()]
-    check_whole("cross_entropy", index)
-    check_number("cross_entropy", "label_smoothing", label_smoothing)
-    if isinstance(label_smoothing, int | float) and not 0.0 <= label_smoothing <= 1.0:
-        what = "label_smoothing is no part of a probability"
-        raise op_error("cross_entropy", what, expected="from 0 to 1", got=str(label_smoothing), repair="0.1 is usual")
-    if ignore_index is not None:
-        is_ignored = equal(index, ignore_index)
-        if isinstance(index, int | np.integer):
-            index = 0 if index == ignore_index else index
-        else:
-            index = where(is_ignored, 0, as_value(index))
-        return where(is_ignored, 0.0, cross_entropy(logits, index, weight, None, label_smoothing))
-    if weight is not None or label_smoothing:
-        return _smoothed(logits, index, weight, label_smoothing)
-    if isinstance(index, int | np.integer) and logits.ndim == 1:
-        n, index = logits.shape[0], int(index)
-        if not 0 <= index < n:
-            raise user_error(
-                OpIndexError,
-                f"cross_entropy: {not_in_range(index, n, 0)}",
-                repair="number the classes from 0; ignore_index= is for labels that do not count",
-            )
-        if logits._type.layout != LEADING:  # of classes whose number varies, each is a row
-            return logsumexp(logits) - logits[index]
-    return apply(CROSS_ENTROPY, (logits, index))
-
-
-def of_classes(name: str, weight: Any, scores: Any, called: str = "weight") -> Tensor:
-    """A number for each class, of which op `name` has scores; `called` says what it is."""
-    weight = lifted(weight)
-    if weight.shape != scores.shape:
-        expected, got = f"one for each of the {scores.shape[0]} classes", f"a {called} of shape {weight.shape}"
-        repair = f"pass a vector with the {called} of every class"
-        raise op_error(
-            name, f"the {called} has another shape than the scores", expected=expected, got=got, repair=repair
-        )
-    return weight
-
-
-def _smoothed(logits: Any, index: Any, weight: Any, smoothing: float) -> Any:
-    """The loss of a label with weights, and of all classes."""
-    loss = cross_entropy(logits, index)
-    if weight is not None:
-        weight = of_classes("cross_entropy", weight, logits)
-        loss = loss * weight[index]
-    if not smoothing:
-        return loss
-    others = -log_softmax(logits)
-    others = reduction("sum", others if weight is None else others * weight, None, False)
-    return loss * (1.0 - smoothing) + others * (smoothing / logits.shape[0])
 
 
 def _squared_error_body(x: Any, y: Any) -> Any:

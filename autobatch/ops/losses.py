@@ -14,7 +14,8 @@ import numpy as np
 
 from ..base.errors import OpIndexError, op_error, user_error
 from .composing import composite, normal, uniform
-from .composite import logsumexp, of_classes, softmax
+from .composite import logsumexp, softmax
+from .cross_entropy import of_classes
 from .declare import apply, as_value, lifted
 from .elementwise import STOP_GRADIENT, absolute, maximum, minimum, where
 from .functions import exp, log, power, relu, sigmoid, softplus, sqrt

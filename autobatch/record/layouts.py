@@ -14,6 +14,7 @@ import numpy as np
 
 from ..base.types import COLUMNS, ELEMENTS, LEADING, MIDDLE, PAIRS, PAIRS_TRANSPOSED, Array, Type, size_of, tensor_type
 from ..ir.trace import Builder
+from ..ops.cross_entropy import CROSS_ENTROPY, CROSS_ENTROPY_TERMS
 from ..ops.declare import Attrs, Op, has_double
 from ..ops.index import LOOKUP
 from ..ops.linalg import MATMUL
@@ -29,7 +30,7 @@ from .shared import Shared
 from .signature import Signature
 from .tape import Recording
 from .tensor import RecordedTensor
-from .views import gather_rows, has_rows, join_rows, pick_row, reshaped_rows, view_rows
+from .views import gather_rows, has_rows, join_rows, laid_out, pick_row, reshaped_rows, view_rows
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -38,6 +39,9 @@ MANY = 5
 
 MOST_OPERANDS = 16
 """Parts from which on even a number that was not seen to vary is no part of a signature: compiling takes too long."""
+
+OF_LABELS = frozenset((CROSS_ENTROPY, CROSS_ENTROPY_TERMS))
+"""Ops on rows that each have a label."""
 
 MOVES = frozenset((STACK, CONCAT, LOOKUP, RESHAPE, TRANSPOSE))
 """Ops that may be views."""
@@ -178,6 +182,11 @@ def laid_alike(op: Op, operands: tuple[Any, ...], tape: Recording) -> tuple[Any,
         table, *indices = operands
         is_list = isinstance(table, Shared) and table.ndim > 1 and len(indices) == 1
         return (table, _laid(indices[0], None, operands, tape)) if is_list else operands
+    if op in OF_LABELS and isinstance(operands[0], RecordedTensor) and operands[0].ndim == 2:
+        logits, index, *weight = operands
+        index = _laid(index, logits.shape[0], operands, tape)
+        is_vector = isinstance(index, RecordedTensor) and index.ndim == 1
+        return (logits, laid_out(index, ELEMENTS) if is_vector else index, *weight)
     n = _length_met(op, operands)
     return operands if n is None else tuple(_laid(x, None if op is CONCAT else n, operands, tape) for x in operands)
 

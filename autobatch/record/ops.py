@@ -27,8 +27,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ..base.types import ELEMENTS, Array
-from ..ops import composite, functions
-from ..ops.composite import CROSS_ENTROPY
+from ..ops import functions
+from ..ops.cross_entropy import CROSS_ENTROPY
+from ..ops.cross_entropy import cross_entropy as _cross_entropy
 from ..ops.declare import Op, apply
 from ..ops.elementwise import ADD, DIV, MUL, SUB
 from ..ops.functions import EXP, LOG, RELU, SIGMOID, SOFTPLUS, SQRT, TANH
@@ -194,7 +195,7 @@ tanh = _unary(functions.tanh, TANH)
 _OPERATORS = (("add", ADD), ("sub", SUB), ("mul", MUL), ("truediv", DIV), ("matmul", MATMUL))
 if compiled is None:
     _arguments = "logits, index, *more, **options"
-    cross_entropy = _fast(composite.cross_entropy, CROSS_ENTROPY, _LABELLED, arguments=_arguments)
+    cross_entropy = _fast(_cross_entropy, CROSS_ENTROPY, _LABELLED, arguments=_arguments)
     for _name, _op in _OPERATORS:
         _slow = getattr(Tensor, f"__{_name}__")
         setattr(RecordedTensor, _slow.__name__, _fast(_slow, _op, *_BINARY))
@@ -205,7 +206,7 @@ if compiled is None:
     Shared.__getitem__ = _named(_fast(_looked_up, LOOKUP, _ROW), Tensor.__getitem__)  # type: ignore[method-assign]
     Parameter._row_for_layer = _fast(_looked_up, LOOKUP, _ROW, depth=2)  # type: ignore[method-assign]
 else:
-    cross_entropy = _named(compiled.labelled(CROSS_ENTROPY, composite.cross_entropy), composite.cross_entropy)
+    cross_entropy = _named(compiled.labelled(CROSS_ENTROPY, _cross_entropy), _cross_entropy)
     compiled.install_operators([op for _, op in _OPERATORS], Tensor)
     for _name, _op in _OPERATORS:
         _slow = getattr(Tensor, f"__{_name}__")

@@ -126,13 +126,28 @@ def _conv1d(*args: Any) -> Any:
     return np.einsum("kni,oik->no", np.stack(xs), weight) + bias
 
 
+def _cross_entropy(x: Any, i: Any) -> Any:
+    p = _softmax(x, -1)
+    return -np.log(p[i] if x.ndim == 1 else p[np.arange(len(i)), i])
+
+
+def _cross_entropy_terms(x: Any, i: Any, *rest: Any) -> Any:
+    *given, ignored, smoothing, term = rest
+    weight = given[0] if given else np.ones(x.shape[1])
+    rows, losses = np.arange(len(i)), -np.log(_softmax(x, -1))
+    own, others = weight[i] * losses[rows, i], (losses * weight).mean(1)
+    found = weight[i] if term == "weight" else (1.0 - smoothing) * own + smoothing * others
+    return np.where(i == ignored, 0.0, found)
+
+
 COMPOSITES: dict[str, Callable[..., Any]] = {
     "softmax": _softmax,
     "log_softmax": _log_softmax,
     "logsumexp": lambda x, axis: np.logaddexp.reduce(x, axis),
     "layer_norm": _layer_norm,
     "conv1d": _conv1d,
-    "cross_entropy": lambda x, i: -np.log(_softmax(x, -1))[i],
+    "cross_entropy": _cross_entropy,
+    "cross_entropy_terms": _cross_entropy_terms,
     "squared_error": lambda x, y: np.sum((x - y) ** 2),
     "mean": lambda x, axes, keepdims: np.mean(x, axes, keepdims=keepdims),
     "matmul": np.matmul,

@@ -133,6 +133,17 @@ def losses(s: Any, x: Any, y: Any) -> list[Any]:
     ]
 
 
+def losses_of_rows(s: Any, x: Any, y: Any) -> list[Any]:
+    labels, weight = [2, 0, 3, 2], s.sigmoid(y[0]).detach()
+    return [
+        *(s.cross_entropy(x, labels), s.cross_entropy(x, labels, reduction="sum")),
+        *(s.cross_entropy(x, labels, reduction="none"), s.cross_entropy(x, labels, weight)),
+        *(s.cross_entropy(x, labels, ignore_index=2), s.cross_entropy(x, labels, weight, ignore_index=0)),
+        *(s.cross_entropy(x, labels, label_smoothing=0.1), s.cross_entropy(y, labels, weight, 3, 0.2)),
+        *(s.cross_entropy(y, labels, weight, 2, 0.2, red) for red in ("none", "sum")),
+    ]
+
+
 SUMMED = {
     *("huber_loss", "smooth_l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss"),
     *("hinge_embedding_loss", "margin_ranking_loss", "kl_div", "poisson_nll_loss", "gaussian_nll_loss"),
@@ -241,9 +252,14 @@ class Them:
     def expected_cost(self, x: Any, cost: Any) -> Any:
         return (self.torch.softmax(x, -1) * cost).sum()
 
-    def cross_entropy(self, x: Any, index: int, weight: Any = None, label_smoothing: float = 0.0) -> Any:
-        label, loss = self.torch.tensor(index), self.torch.nn.functional.cross_entropy
-        return loss(x, label, weight, reduction="sum", label_smoothing=label_smoothing)
+    def cross_entropy(
+        self, x: Any, index: Any, weight: Any = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> Any:  # fmt: skip
+        return self.torch.nn.functional.cross_entropy(
+            x, self.torch.tensor(index), weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
+            reduction="sum" if x.ndim == 1 else reduction,
+        )  # fmt: skip
 
     def prelu(self, x: Any, weight: Any) -> Any:
         return self.torch.where(x > 0, x, weight * x)
@@ -298,6 +314,6 @@ def cases(shape: tuple[int, ...], *groups: Any) -> list[Any]:
 
 LIBRARY = [
     *cases((5,), trigonometry, special, numbers, units),
-    *cases((4, 4), gates, matrices, chosen, segments, decompositions),
+    *cases((4, 4), gates, matrices, chosen, segments, decompositions, losses_of_rows),
     *cases((4,), sparse, losses),
 ]
