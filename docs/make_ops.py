@@ -13,6 +13,7 @@ import numpy as np
 import autobatch as ab
 from autobatch.ops import OPS, Op
 from autobatch.ops.elementwise import no_gradient
+from autobatch.ops.segments import SEGMENTS
 
 
 def _names(text: str) -> frozenset[str]:
@@ -21,10 +22,10 @@ def _names(text: str) -> frozenset[str]:
 
 NOT_OPS = _names(
     """
-    backend cell check_finite checkpoint constant custom_jvp custom_vjp disable_cells evaluate explain
-    forget from_dlpack get_num_threads grad hessian hvp jacobian jvp load map no_grad print products products_in_use
-    profile random_state recorder rng save seed set_backend set_default_dtype set_num_threads set_products
-    set_random_state set_schedule tensor value_and_grad vjp
+    backend cell check_finite constant disable_cells evaluate explain forget from_dlpack get_num_threads grad
+    hessian hvp jacobian jvp load map no_grad print products products_in_use profile random_state recorder rng save
+    seed set_backend set_default_dtype set_num_threads set_products set_random_state set_schedule tensor
+    value_and_grad vjp
     """
 )
 """Public functions that compute no value from values by themselves."""
@@ -35,8 +36,8 @@ NUMPY = _names(
     cos cosh count_nonzero cumprod cumsum diagonal dot einsum exp expand_dims expm1 eye flip floor full hypot
     isfinite isinf isnan kron linalg.cholesky linalg.det linalg.eigh linalg.qr linalg.slogdet linalg.solve
     linalg.svd linspace log log1p logaddexp logical_and logical_not logical_or logical_xor matmul max maximum mean
-    median min minimum nan_to_num ones ones_like outer pad power prod reciprocal repeat reshape roll round sign sin
-    sinh sort split sqrt square squeeze stack std sum take tan tanh tile trace transpose tril triu trunc var where
+    median min minimum nan_to_num ones ones_like outer pad prod reciprocal repeat reshape roll round sign sin
+    sinh sort sqrt square squeeze stack std sum take tan tanh tile trace transpose tril triu trunc var where
     zeros zeros_like
     """
 )
@@ -80,8 +81,8 @@ OTHER_NAMES = {
     "triangular_solve": ("", "linalg.solve_triangular"),
     "uniform": ("random.Generator.random", "rand"),
 }
-OWN_NAMES = {"concat": "concat", "segment_max": "segment_maxs", "segment_min": "segment_mins"}
-"""Functions whose op has another name, or that have the name of another op."""
+OWN_NAMES = {name: f"{name}s" for name in SEGMENTS}
+"""Functions whose op has another name."""
 
 
 def namesakes(name: str) -> tuple[str, str]:

@@ -50,45 +50,37 @@ def parts() -> dict[str, str]:
 PARTS = parts()
 
 GROUPS = {
-    "record.tensor": "Values",
-    "ops.value": "Values",
-    "record.parameter": "Values",
-    "record.creation": "Values",
-    "record.recorder": "Values",
-    "base.types": "Values",
-    "map.map": "Mapping and cells",
-    "map.store": "Mapping and cells",
-    "record.cells.cell": "Mapping and cells",
-    "engine.values": "Running and looking",
-    "engine.printing": "Running and looking",
-    "explain.explain": "Running and looking",
-    "explain.profile": "Running and looking",
-    "engine.peek": "Running and looking",
-    "record.grad": "Derivatives",
-    "record.modes": "Derivatives",
-    "ops.losses": "Losses",
-    "ops.nonlinearities": "Nonlinearities",
-    "ops.linalg": "Products and matrices",
-    "ops.matrices": "Products and matrices",
-    "record.attention": "Products and matrices",
-    "record.convolution": "Products and matrices",
-    "record.reductions": "Reductions",
-    "ops.scan": "Reductions",
-    "ops.movement": "Shapes and indices",
-    "ops.shapes": "Shapes and indices",
-    "record.view_paths": "Shapes and indices",
-    "ops.index": "Shapes and indices",
-    "record.random": "Random numbers",
-    "nn.saving": "Saving",
-    "schedule.policies": "Backends, schedules, threads",
-    "backends": "Backends, schedules, threads",
-    "backends.host.matmul": "Backends, schedules, threads",
-    "backends.host.threads": "Backends, schedules, threads",
-    "record.choice": "Backends, schedules, threads",
+    "Values": "base.types ops.value record.array_api record.creation record.parameter record.recorder",
+    "Mapping and cells": "map record.cells",
+    "Running and looking": "engine errors explain",
+    "Derivatives": "record.grad record.jacobians record.modes",
+    "Losses": "ops.losses",
+    "Nonlinearities": "ops.nonlinearities",
+    "Products and matrices": "ops.decompositions ops.einsum ops.linalg ops.matrices record.attention"
+    " record.convolution",
+    "Reductions": "ops.scan ops.segments ops.sorting record.reductions",
+    "Shapes and indices": "ops.gathering ops.movement ops.shapes record.view_paths",
+    "Random numbers": "record.random",
+    "Saving": "nn.saving",
+    "Backends, schedules, threads": "backends schedule",
 }
-"""Headings of the page of the library itself, by where a name comes from; others are elementwise ops."""
+"""Headings of the page of the library itself, and the modules and rooms whose names stand below them; others are
+elementwise ops."""
 
-ORDER = [*dict.fromkeys(GROUPS.values()), "Elementwise ops"]
+OTHERS = {
+    "Derivatives": "flip_gradient stop_gradient",
+    "Losses": "cross_entropy squared_error",
+    "Nonlinearities": "log_softmax relu sigmoid softmax softplus tanh",
+    "Products and matrices": "layer_norm",
+    "Reductions": "all any count_nonzero logsumexp norm",
+    "Shapes and indices": "concat one_hot pad split",
+    "Backends, schedules, threads": "recorder",
+}
+"""Names that stand below another heading than those of their module."""
+
+HEADINGS = {place: heading for heading, places in GROUPS.items() for place in places.split()}
+HEADING_OF = {name: heading for heading, names in OTHERS.items() for name in names.split()}
+ORDER = [*GROUPS, "Elementwise ops"]
 
 
 class Named(NamedTuple):
@@ -112,10 +104,13 @@ def public_names(module: str) -> list[Named]:
 
 def group_of(named: Named) -> str:
     """The heading that a name of the library itself stands below."""
-    home = str(getattr(named.thing, "__module__", "")).removeprefix("autobatch.")
+    if named.name in HEADING_OF:
+        return HEADING_OF[named.name]
+    thing = inspect.unwrap(named.thing) if callable(named.thing) else named.thing
+    home = str(getattr(thing, "__module__", "")).removeprefix("autobatch.")
     while home:
-        if home in GROUPS:
-            return GROUPS[home]
+        if home in HEADINGS:
+            return HEADINGS[home]
         home = home.rpartition(".")[0]
     return "Values" if not callable(named.thing) else "Elementwise ops"
 

@@ -106,6 +106,31 @@ def test_the_reference_has_every_public_name() -> None:
         assert text.count("{py:") >= len(public_names(part)) > 0
 
 
+def test_names_stand_below_the_heading_of_what_they_are() -> None:
+    """Also those that are wrapped. No place or name in the lists of headings is one of nothing."""
+    group_of, groups, others = (_reference[n] for n in ("group_of", "GROUPS", "OTHERS"))
+    names = public_names("autobatch")
+    found = {named.name: group_of(named) for named in names}
+    wanted = {
+        "softmax": "Nonlinearities",
+        "sum": "Reductions",
+        "attention": "Products and matrices",
+        "exp": "Elementwise",
+    }
+    wanted |= {
+        "einsum": "Products and matrices",
+        "hvp": "Derivatives",
+        "gather": "Shapes and indices",
+        "Tensor": "Values",
+    }
+    assert [name for name, heading in wanted.items() if not found[name].startswith(heading)] == []
+    homes = {str(getattr(inspect.unwrap(x) if callable(x) else x, "__module__", "")) for _, _, x in names}
+    used = {home.removeprefix("autobatch.") for home in homes}
+    places = [place for listed in groups.values() for place in listed.split()]
+    assert [p for p in places if not any(f"{home}.".startswith(f"{p}.") for home in used)] == []
+    assert {name for listed in others.values() for name in listed.split()} <= set(found)
+
+
 def test_docstrings_become_markdown() -> None:
     doc = """Sums `x` * y, of __all__.
 
