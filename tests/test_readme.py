@@ -72,3 +72,4 @@ def test_first_screen_is_in_order() -> None:
     ]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
+    assert text.count("\n") < 150

@@ -17,7 +17,7 @@ from benchmarks.adam import Adam
 from benchmarks.autobatch_trainer import AutobatchTrainer, assign
 from benchmarks.bars import Bar, bars, summary
 from benchmarks.floors import ProductFloor
-from benchmarks.plot import draw, shown
+from benchmarks.plot import draw, draw_of_readme, shown
 from benchmarks.workload import CELLS, LOOP, NO_CELLS_REUSED, Parameters, Workload, linear
 
 
@@ -280,6 +280,8 @@ def test_report_text_and_plot(tmp_path: Path) -> None:
     written = text.read_text(encoding="utf-8")
     assert [path.name for path in plots] == ["report-2026-01-02.svg", "report-2026-01-02.png"]
     assert all(path.stat().st_size > 1000 for path in plots)
+    draw_of_readme(tmp_path / "report-2026-01-02.json", tmp_path / "speed.svg")
+    assert (tmp_path / "speed.svg").stat().st_size > 1000
     for line in (
         "* cpu: a machine",
         "| step / products at full width | treelstm, dim 128 | 2.00 | ≤ 2.2 | met | ≤ 1.8 | **not met** |",
