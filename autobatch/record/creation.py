@@ -117,7 +117,8 @@ def _like(name: str, x: Any, value: int, dtype: Any) -> Tensor:
 def arange(start: float, stop: float | None = None, step: float | None = 1, dtype: DTypeLike | None = None) -> Tensor:
     """start, start + step, … below `stop`, as `numpy.arange`; from 0 to `start` where `stop` is None.
 
-    A value of the example. Integers give i64, floats the default dtype. Raises `OpTypeError` for what is no number, and for a step of 0.
+    A value of the example. Integers give i64, floats the default dtype. Raises `OpTypeError` for what is no number, and
+    for a step of 0.
 
     >>> ab.arange(3).numpy(), ab.arange(1.0, 2.0, 0.5).numpy()
     (array([0, 1, 2]), array([1. , 1.5], dtype=float32))
