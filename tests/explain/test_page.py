@@ -16,8 +16,6 @@ import pytest
 import autobatch as ab
 from autobatch.explain.explain import STAGES
 
-VOID = {"meta", "br", "rect", "path"}
-
 
 class Reader(HTMLParser):
     """What stands in a page; raises where tags are not closed in order."""

@@ -54,6 +54,8 @@ def cases(op: Op) -> list[Case]:
 ALL = [case for op in OPS.values() for case in cases(op)]
 GOOD = [case for case in ALL if case.sample.error is None]
 WRONG = [case for case in ALL if case.sample.error is not None]
+OF_BATCHES = ("batched", "segments", "pairs")
+"""How ops are batched that only batched graphs have, and no recording."""
 
 
 @contextlib.contextmanager

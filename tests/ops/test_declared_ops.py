@@ -15,6 +15,7 @@ from autobatch.ops.composing import COMPOSED
 from tests import requested
 from tests.ops.checks import (
     GOOD,
+    OF_BATCHES,
     WRONG,
     Case,
     Values,
@@ -32,7 +33,7 @@ from tests.ops.checks import (
 DTYPES = ("float32", "float64")
 SMOOTH = [case for case in GOOD if case.sample.smooth]
 DIFFERENTIABLE = [case for case in SMOOTH if has_floats(case.sample.operands)]
-RECORDED = [case for case in GOOD if case.op.batch not in ("batched", "segments", "pairs") and case.op.name != "spread"]
+RECORDED = [case for case in GOOD if case.op.batch not in OF_BATCHES and case.op.name != "spread"]
 FEW = {"elementwise": (0,), "reduce": (0, 2), "list": (0, 2)}
 COMPILED = [
     case

@@ -14,7 +14,7 @@ from autobatch.ops import apply
 from autobatch.record.links import lift
 from autobatch.record.tape import current_tape
 from autobatch.record.views import laid_out
-from tests.ops.checks import GOOD, Case
+from tests.ops.checks import GOOD, OF_BATCHES, Case
 from tests.requested import backend, backends, host
 
 LAYOUTS = [
@@ -37,7 +37,7 @@ SAMPLES = [
     (case, k)
     for case in GOOD
     for k, layouts in enumerate(LAYOUTS)
-    if case.op.batch not in ("list", "batched", "segments", "pairs")
+    if case.op.batch not in ("list", *OF_BATCHES)
     and any(isinstance(x, np.ndarray) and x.ndim in layouts for x in case.sample.operands)
 ]
 

@@ -17,12 +17,11 @@ from autobatch.ops import Op, apply
 from autobatch.ops.composing import COMPOSED
 from autobatch.ops.reduce import LIST_SUM
 from tests.compile.cuda.agreement import Agreement, Sizes, build_all, resolve
-from tests.ops.checks import FLOAT64, GOOD, INT64, Case, converted, default, masks, varied
+from tests.ops.checks import FLOAT64, GOOD, INT64, OF_BATCHES, Case, converted, default, masks, varied
 from tests.stand_in import kernels
 
 pytestmark = pytest.mark.skipif(bool(kernels.MISSING), reason=kernels.MISSING)
 # Ops of batched graphs alone have no sample here, nor have functions that are composed of ops which have.
-OF_BATCHES = ("batched", "segments", "pairs")
 SAMPLES = [case for case in GOOD if case.op.batch not in OF_BATCHES and case.op.name not in COMPOSED]
 PIECES = ("inference", "forward", "backward", "final")
 Key = tuple[str, tuple[bool, ...], str]
