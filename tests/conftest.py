@@ -82,6 +82,13 @@ def initial_state(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def numpy_in_float64(initial_state: None) -> None:
+    """Numbers of float64 by default, on NumPy unless a backend was requested; `initial_state` takes it back."""
+    ab.set_backend(requested.backend("numpy"))
+    ab.set_default_dtype("float64")
+
+
+@pytest.fixture
 def on_the_host(request: pytest.FixtureRequest) -> None:
     """For what looks at memory and launches of the host, whichever backend was requested."""
     ab.set_backend(requested.usual(request.node))

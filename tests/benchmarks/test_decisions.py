@@ -13,15 +13,9 @@ from benchmarks.decisions import PROGRAMS, table
 from benchmarks.decisions.program import Outcome, Program, gradients_of
 from tests import requested
 
-pytestmark = pytest.mark.unchecked
+pytestmark = [pytest.mark.unchecked, pytest.mark.usefixtures("numpy_in_float64")]
 NAMES = [program.title for program in PROGRAMS]
 OF_NAME = dict(zip(NAMES, PROGRAMS, strict=True))
-
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> None:
-    ab.set_backend(requested.backend("numpy"))
-    ab.set_default_dtype("float64")
 
 
 def numbers(nested: Any) -> Iterator[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,8 @@ from benchmarks.lengths.pairs import pairs
 from benchmarks.lengths.transformer import Transformer
 from benchmarks.lengths.transformer_by_ops import transformer
 from benchmarks.lengths.words import sentences
-from tests import requested
 
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> Iterator[None]:
-    ab.set_backend(requested.backend("numpy"))
-    ab.set_default_dtype("float64")
-    yield
+pytestmark = pytest.mark.usefixtures("numpy_in_float64")
 
 
 @pytest.mark.parametrize("way", [twins.BATCHED, twins.TORCH_LOOP, twins.TORCH_PADDED])

@@ -20,6 +20,7 @@ from autobatch.explain.reasons import batching_reasons, why_not_together
 from autobatch.record.signature import Signature
 from autobatch.schedule.structures import Expansion
 from tests.found_cells import forget
+from tests.nested import leaves
 
 D, WORDS = 4, 7
 Tree = Any
@@ -107,15 +108,11 @@ def check(model: Model, fn: Any, examples: list[Any]) -> Any:
     """Batched equals the loop; the profile of the batched run."""
     values, found, prof = gradients(model, fn, examples)
     expected, wanted, _ = gradients(model, fn, examples, batched=False)
-    for a, b in zip(flat(values), flat(expected), strict=True):
+    for a, b in zip(leaves(values), leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
     for name, g in wanted.items():
         np.testing.assert_allclose(found[name], g, rtol=1e-9, atol=1e-11, err_msg=name)
     return prof
-
-
-def flat(x: Any) -> list[Any]:
-    return [leaf for e in x for leaf in flat(e)] if isinstance(x, list | tuple) else [x]
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])

@@ -13,11 +13,7 @@ import autobatch as ab
 from tests import requested
 from tests.programs.deciding import Block, Example, Model, blocks, examples, run
 
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> None:
-    ab.set_backend(requested.backend("numpy"))
-    ab.set_default_dtype("float64")
+pytestmark = pytest.mark.usefixtures("numpy_in_float64")
 
 
 def outcome(block: Block, drawn: list[Example], cells: bool = True, **options: Any) -> tuple[list[Any], dict[str, Any]]:

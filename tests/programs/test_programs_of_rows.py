@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,12 +14,7 @@ from tests.programs.drawing_rows import CELLS, EVERYTHING, NOT_TWICE, programs
 from tests.programs.row_programs import Example, Model, Program, run
 from tests.programs.test_random_programs import Gradients, equal, leaves, outcomes
 
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> Iterator[None]:
-    ab.set_backend(requested.backend("numpy"))
-    ab.set_default_dtype("float64")
-    yield
+pytestmark = pytest.mark.usefixtures("numpy_in_float64")
 
 
 Loss = Callable[[Program, Model, Example], Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,16 +12,12 @@ from hypothesis import given, settings
 
 import autobatch as ab
 from tests import requested
+from tests.nested import leaves
 from tests.programs.drawing import CELLS, EVERYTHING, GRADS, PLAIN, Model, Program, programs, run, with_kinks
 
+pytestmark = pytest.mark.usefixtures("numpy_in_float64")
+
 Gradients = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> Iterator[None]:
-    ab.set_backend(requested.backend("numpy"))
-    ab.set_default_dtype("float64")
-    yield
 
 
 def outcome(program: Program, model: Model, batched: bool, cells: bool = True) -> tuple[list[Any], Gradients]:
@@ -46,10 +42,6 @@ def outcomes(
     return ab.evaluate(results), gradients
 
 
-def leaves(x: Any) -> list[Any]:
-    return [leaf for e in x for leaf in leaves(e)] if isinstance(x, list | tuple) else [np.asarray(x)]
-
-
 def equal(a: Any, b: Any, tolerance: float, what: str) -> None:
     assert a.shape == b.shape, what
     assert np.isfinite(b).all(), what
@@ -60,7 +52,7 @@ def check_against_loop(program: Program, model: Model, cells_in_loop: bool = Tru
     """Batched results and gradients equal those of the loop."""
     values, gradients = outcome(program, model, batched=True)
     expected, wanted = outcome(program, model, batched=False, cells=cells_in_loop)
-    for a, b in zip(leaves(values), leaves(expected), strict=True):
+    for a, b in zip(*(map(np.asarray, leaves(x)) for x in (values, expected)), strict=True):
         equal(a, b, 1e-10, "a value")
     for name, g in wanted.items():
         equal(gradients[name], g, 1e-8, f"the gradient of {name}")

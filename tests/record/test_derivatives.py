@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,7 @@ from autobatch import nn
 from autobatch.record.tape import current_tape
 from tests import requested
 
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> Iterator[None]:
-    ab.set_backend(requested.backend("numpy"))
-    ab.set_default_dtype("float64")
-    yield
+pytestmark = pytest.mark.usefixtures("numpy_in_float64")
 
 
 def calls(fn: Callable[[], Any]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from autobatch.errors import OpTypeError
 from autobatch.record import forcing
 from autobatch.record.numpy_compositions import COMPOSED
 from autobatch.record.numpy_functions import TABLE
-from tests import requested
+from tests.nested import leaves
+
+pytestmark = pytest.mark.usefixtures("numpy_in_float64")
 
 Call = Callable[..., Any]
 
@@ -156,17 +158,6 @@ OF_TYPES = {
     np.isrealobj,
 }  # fmt: skip
 """Functions whose results are no values: of shapes and types, and two that are Python's True or False."""
-
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> Iterator[None]:
-    ab.set_backend(requested.backend("numpy"))
-    ab.set_default_dtype("float64")
-    yield
-
-
-def leaves(tree: Any) -> list[Any]:
-    return [leaf for part in tree for leaf in leaves(part)] if isinstance(tree, list | tuple) else [tree]
 
 
 def forms_of(function: Any) -> list[Call]:

@@ -13,14 +13,9 @@ from autobatch import nn
 from autobatch.errors import OpTypeError, RecordingError
 from tests import requested
 
+pytestmark = pytest.mark.usefixtures("numpy_in_float64")
+
 X, V = np.array([0.3, -0.7, 1.1]), np.array([1.0, -2.0, 0.5])
-
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> Iterator[None]:
-    ab.set_backend(requested.backend("numpy"))
-    ab.set_default_dtype("float64")
-    yield
 
 
 def layer() -> nn.Linear:

@@ -16,6 +16,8 @@ from tests import requested
 from tests.ops.checks import GRADIENTS, VALUES, default
 from tests.requested import host
 
+pytestmark = pytest.mark.usefixtures("numpy_in_float64")
+
 Array = np.ndarray[Any, Any]
 Example = tuple[Array, Array]
 
@@ -27,13 +29,6 @@ RNG = np.random.default_rng(0)
 def examples(lengths: Sequence[tuple[int, int]] = LENGTHS, dtype: str = "float64") -> list[Example]:
     """Queries and keys of every length."""
     return [(RNG.normal(size=(n, D)).astype(dtype), RNG.normal(size=(m, D)).astype(dtype)) for n, m in lengths]
-
-
-@pytest.fixture(autouse=True)
-def numpy_in_float64() -> Any:
-    ab.set_backend(requested.backend("numpy"))
-    with default("float64"):
-        yield
 
 
 def model() -> list[Any]:
