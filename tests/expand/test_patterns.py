@@ -345,6 +345,24 @@ def test_explain_shows_what_was_joined() -> None:
     assert "joins 13 nodes" in ab.explain(losses, stage="expand")
 
 
+def test_nothing_is_searched_where_a_length_was_first_seen_to_vary(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, searched = Model(), []
+    search = patterns._search
+    monkeypatch.setattr(patterns, "_search", lambda *arguments: (searched.append(1), search(*arguments)))
+
+    def summed(example: tuple[int, Tree]) -> Any:
+        n, tree = example
+        return ab.sum(ab.tensor(np.ones((n, D))) @ model.out.weight.T) + model.loss(tree)
+
+    counts = []
+    for lengths in ([2], [2, 5], [3, 4]):
+        check(model, summed, [(lengths[k % len(lengths)], tree) for k, tree in enumerate(trees(24))])
+        forget()
+        counts.append(len(searched))
+        searched.clear()
+    assert counts[0] and not counts[1] and counts[2]
+
+
 def test_patterns_go_with_their_parameters() -> None:
     model = Model()
     check(model, model.loss, trees())
