@@ -530,16 +530,6 @@ cdef list _write_any(Lists tape, int number, operands, types, place, ints, float
     return made
 
 
-def write_known(Lists tape, known, operands, frame=None):
-    """Write a node of one result whose signature's number and type this tape knows."""
-    cdef array.array added
-    cdef int number
-    _begin(tape)
-    number = known[0]
-    added = _array.array("i", operands)
-    return _write_one(tape, number, known[1], <int32_t *>added.data.as_ints, <int>added.ob_size)
-
-
 include "compiled_ops.pxi"
 include "compiled_cells.pxi"
 include "compiled_calls.pxi"

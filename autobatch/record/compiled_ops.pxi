@@ -445,34 +445,6 @@ def record_known(op, operands, attrs):
     return t
 
 
-def joined(op, xs, axis):
-    """concat of tensors along their last axis, where its signature is known; else None."""
-    cdef Lists tape
-    cdef Value t
-    cdef int32_t ids[MOST]
-    cdef int n = 0
-    if open_recording == NULL or (type(xs) is not list and type(xs) is not tuple) or not 0 < len(xs) <= MOST:
-        return None
-    tape = <Lists>open_recording
-    key = [op, (-1,)]
-    for x in xs:
-        if not _is_tensor(x) or n == MOST:
-            return None
-        t = _here(<Value>x, tape)
-        if t._tape is not tape:
-            return None
-        ids[n] = <int32_t>t._id
-        n += 1
-        key.append(t._type)
-    if n == 0 or (axis != -1 and t._type.ndim != 1):
-        return None
-    hit = _with_shared(tape, tuple(key))
-    if hit is None:
-        return None
-    _begin(tape)
-    return _write_one(tape, hit[0], hit[1], ids, n)
-
-
 def record_known_list(kind, values):
     """sum, mean or max over tensors of one type, where this recording knows how; else None."""
     cdef Lists tape

@@ -119,13 +119,9 @@ def compiled(header: str, lines: Sequence[str], scope: dict[str, Any]) -> Any:
     return scope[header.removeprefix("def ").partition("(")[0]]
 
 
-write_known: Any = (
-    compiled(
-        "def write_known(tape, known, operands, frame):",
-        [*writing("known[0]", ["*operands"], ["known[1]"], frame="frame"), "return r0"],
-        dict(SCOPE),
-    )
-    if chosen is None
-    else chosen.write_known
+write_known: Any = compiled(
+    "def write_known(tape, known, operands, frame):",
+    [*writing("known[0]", ["*operands"], ["known[1]"], frame="frame"), "return r0"],
+    dict(SCOPE),
 )
 """Write a node of one result whose signature's number and type this tape knows; it is recorded by this frame."""

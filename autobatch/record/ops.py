@@ -44,6 +44,7 @@ from .links import SHARED_CLASSES, lift, local
 from .nodes import SCOPE, write_known, writing
 from .nodes import compiled as generated
 from .parameter import Parameter
+from .recorder import record_known
 from .shared import Shared
 from .tape import current_tape, state
 from .tensor import RecordedTensor
@@ -132,7 +133,7 @@ def _rows(index: list[Any], n: int) -> Array | None:
     return np.array(index, np.int64)
 
 
-def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
+def _known_split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
     tape: Any = state.tape
     if parts.__class__ is not int or parts == 1:
         return _split(x, parts, axis)
@@ -155,9 +156,19 @@ def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
 
 
 def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
-    if compiled is not None:
-        joined = compiled.joined(CONCAT, xs, axis) if axis == 0 or axis == -1 else None
-        return _concat(xs, axis) if joined is None else joined
+    known = None
+    if (
+        (axis == 0 or axis == -1)
+        and (xs.__class__ is list or xs.__class__ is tuple)
+        and xs
+        # Of vectors, whose only axis is the last one, too; the op has it as -1.
+        and (axis or (xs[0].__class__ is RecordedTensor and xs[0]._type.ndim == 1))
+    ):
+        known = record_known(CONCAT, xs, (-1,))
+    return _concat(xs, axis) if known is None else known
+
+
+def _known_concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     tape: Any = state.tape
     if (axis == 0 or axis == -1) and (xs.__class__ is list or xs.__class__ is tuple):
         key: list[Any] = [CONCAT, (-1,)]
@@ -176,8 +187,8 @@ def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     return _concat(xs, axis)
 
 
-split = _named(split, _split)
-concat = _named(concat, _concat)
+split = _split if compiled is not None else _named(_known_split, _split)
+concat = _named(concat if compiled is not None else _known_concat, _concat)
 
 
 def _unary(slow: F, op: Op) -> F:

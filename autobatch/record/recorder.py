@@ -147,7 +147,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
     return write(tape, hit[0], ids, (hit[1],), ints=ints, floats=floats)[0]
 
 
-def _record_known(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> RecordedTensor | None:
+def _record_known(op: Op, operands: Sequence[Any], attrs: Attrs) -> RecordedTensor | None:
     """Write an op whose signature this tape knows already, on tensors of this tape and shared values; else None."""
     tape = state.tape
     if tape is None:
