@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..backends.transfer import is_on_device
-from ..base.errors import op_error
 from ..base.types import Array, default_dtype
 from ..ops import elementwise, matrices, sorting
 from ..ops.value import Tensor
@@ -79,14 +78,9 @@ def iinfo(type: Any, /) -> Any:
 # Values that are made.
 
 
-def _check_device(device: Any) -> None:
-    if device not in (None, "cpu"):
-        raise op_error("device", "values are made on the host", got=repr(device), repair="ab.set_backend chooses")
-
-
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Tensor:
     """Numbers, arrays of any library and values as a value."""
-    _check_device(device)
+    creation.check_device(device)
     return tensor(obj, dtype)
 
 
@@ -98,7 +92,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: Any = None) -> Tensor:
     >>> ab.from_dlpack(np.arange(3)).tolist()
     [0, 1, 2]
     """
-    _check_device(device)
+    creation.check_device(device)
     if copy is False:
         raise ValueError("the numbers of an array are always copied")
     array = x if is_on_device(x) else np.from_dlpack(x)
@@ -107,7 +101,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: Any = None) -> Tensor:
 
 def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Numbers from `start` up to `stop`, or from 0 up to `start`."""
-    _check_device(device)
+    creation.check_device(device)
     return creation.arange(start, stop, step, dtype)
 
 
@@ -115,31 +109,31 @@ def linspace(
     start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: Any = True
 ) -> Tensor:
     """So many numbers at equal distances."""
-    _check_device(device)
+    creation.check_device(device)
     return creation.linspace(start, stop, num, endpoint, dtype)
 
 
 def eye(n_rows: int, n_cols: Any = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
     """A matrix with ones on diagonal k."""
-    _check_device(device)
+    creation.check_device(device)
     return creation.eye(n_rows, n_cols, k, dtype)
 
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A value of zeros."""
-    _check_device(device)
+    creation.check_device(device)
     return creation.zeros(shape, dtype)
 
 
 def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A value of ones."""
-    _check_device(device)
+    creation.check_device(device)
     return creation.ones(shape, dtype)
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A value filled with one number."""
-    _check_device(device)
+    creation.check_device(device)
     return creation.full(shape, fill_value, dtype)
 
 
@@ -150,7 +144,8 @@ def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
 
 def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A value of zeros of the same shape."""
-    return zeros(x.shape, dtype=x.dtype if dtype is None else dtype, device=device)
+    creation.check_device(device)
+    return creation.zeros_like(x, dtype)
 
 
 def tril(x: Tensor, /, *, k: int = 0) -> Tensor:

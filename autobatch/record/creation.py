@@ -154,6 +154,12 @@ def _number(name: str, option: str, n: Any) -> Any:
     return n
 
 
+def check_device(device: Any) -> None:
+    """Raise unless a device, as the array API has it, is the host."""
+    if device not in (None, "cpu"):
+        raise op_error("device", "values are made on the host", got=repr(device), repair="ab.set_backend chooses")
+
+
 def constant(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
     """A shared untrained array, copied now; one constant serves all examples.
 

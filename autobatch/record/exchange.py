@@ -8,6 +8,7 @@ import numpy as np
 
 from ..ops.value import Tensor
 from . import array_api
+from .creation import check_device
 
 
 def array_namespace(self: Tensor, *, api_version: str | None = None) -> Any:
@@ -33,7 +34,7 @@ def dlpack_device(self: Tensor) -> tuple[int, int]:
 
 def to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:
     """The value itself: `model.to` moves parameters, and with them what is computed."""
-    array_api.asarray(0, device=device)
+    check_device(device)
     return self
 
 

@@ -277,3 +277,10 @@ def test_options_that_are_none_are_left_out() -> None:
             arange(None, 3)
         with pytest.raises(OpTypeError, match="arange: the step is 0"):
             arange(1, 3, 0)
+
+
+def test_asking_for_a_device_records_nothing() -> None:
+    t = ab.tensor([1.0]) * 2.0
+    before = t._tape.n_nodes  # type: ignore[attr-defined]
+    t.to_device("cpu")
+    assert t._tape.n_nodes == before  # type: ignore[attr-defined]
