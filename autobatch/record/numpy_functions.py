@@ -23,7 +23,7 @@ from ..ops.declare import apply, as_value, lifted_all, unchanged
 from ..ops.value import Tensor
 from . import reductions
 from .convolution import pad
-from .creation import full
+from .creation import full, ones_like, zeros_like
 from .numpy_compositions import COMPOSED
 
 Function = Callable[..., Any]
@@ -163,8 +163,8 @@ FUNCTIONS: dict[Function, Function] = {
     np.split: lambda ary, indices_or_sections, axis=0: movement.split(ary, indices_or_sections, axis),
     np.copy: lambda a: unchanged(a),
     np.pad: _pad,
-    np.zeros_like: lambda a, dtype=None: _full_like(a, 0, dtype),
-    np.ones_like: lambda a, dtype=None: _full_like(a, 1, dtype),
+    np.zeros_like: lambda a, dtype=None: zeros_like(a, dtype),
+    np.ones_like: lambda a, dtype=None: ones_like(a, dtype),
     np.full_like: _full_like,
     np.flip: lambda m, axis=None: shapes.flip(m, axis),
     # Numbers.
