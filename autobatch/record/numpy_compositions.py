@@ -19,7 +19,7 @@ from ..ops import elementwise, functions, linalg, matrices, movement, numbers, s
 from ..ops.declare import lifted, lifted_all, unchanged
 from . import reductions
 from .numpy_algebra import ALGEBRA
-from .numpy_shapes import SHAPES, along
+from .numpy_shapes import SHAPES, along, on_axis
 
 Function = Callable[..., Any]
 
@@ -114,8 +114,7 @@ def _average(a: Any, axis: Any = None, weights: Any = None, *, keepdims: bool = 
         return reductions.sum(a * weights, axis, keepdims) / reductions.sum(weights, axis, keepdims)
     if not isinstance(axis, int) or weights.shape != (a.shape[axis],):
         raise op_error("average", "weights have another shape", expected=str(a.shape), got=str(weights.shape))
-    along = movement.reshape(weights, [-1 if k == axis % a.ndim else 1 for k in range(a.ndim)])
-    return reductions.sum(a * along, axis, keepdims) / reductions.sum(weights)
+    return reductions.sum(a * on_axis(weights, axis, a.ndim), axis, keepdims) / reductions.sum(weights)
 
 
 def _without_nan(fn: Function, instead: float) -> Function:
@@ -151,7 +150,7 @@ def _trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
     both = along(y, axis, 1, None) + along(y, axis, None, -1)
     if x is not None:
         if x.ndim == 1 != y.ndim:
-            x = movement.reshape(x, [-1 if k == axis % y.ndim else 1 for k in range(y.ndim)])
+            x = on_axis(x, axis, y.ndim)
         dx = _diff(x, 1, axis if x.ndim == y.ndim else -1)
     return reductions.sum(both * dx * 0.5, axis)
 

@@ -11,6 +11,7 @@ is not in the table raises and names what is nearest to it.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -180,7 +181,10 @@ _DEFAULTS = {"casting": ("same_kind",), "order": ("K", "C", "A"), "subok": (True
 TABLE = {**FUNCTIONS, **COMPOSED}
 """All of NumPy's functions that record."""
 
-_SIGNATURES = {fn: inspect.signature(here) for fn, here in TABLE.items()}
+
+@functools.cache
+def _signature(fn: Function) -> inspect.Signature:
+    return inspect.signature(TABLE[fn])
 
 
 def array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
@@ -202,7 +206,8 @@ def array_function(self: Tensor, func: Function, types: Any, args: Any, options:
         near = [f"numpy.{n}" for n in difflib.get_close_matches(name.removeprefix("numpy."), known, 3, cutoff=0.5)]
         repair = f"the nearest that are: {', '.join(near) or 'none'}; x.numpy() gives the numbers"
         raise op_error(name, "not on recorded values", repair=repair)
-    allowed = _SIGNATURES[func].parameters
+    signature = _signature(func)
+    allowed = signature.parameters
     is_open = any(p.kind is p.VAR_KEYWORD for p in allowed.values())
     for option, value in options.items():
         is_default = value is None or value is np._NoValue or any(value is x for x in _DEFAULTS.get(option, ()))
@@ -212,7 +217,7 @@ def array_function(self: Tensor, func: Function, types: Any, args: Any, options:
         raise op_error(name, f"{option}= is not there for recorded values", got=got, repair=repair)
     kept = {option: value for option, value in options.items() if option in allowed or is_open}
     try:
-        arguments = _SIGNATURES[func].bind(*args, **{k: v for k, v in kept.items() if v is not np._NoValue})
+        arguments = signature.bind(*args, **{k: v for k, v in kept.items() if v is not np._NoValue})
     except TypeError as error:
         raise op_error(name, str(error)) from None
     return TABLE[func](*arguments.args, **arguments.kwargs)

@@ -20,6 +20,11 @@ def along(x: Any, axis: int, start: int | None, stop: int | None, step: int | No
     return x[tuple(index)]
 
 
+def on_axis(x: Any, axis: int, ndim: int) -> Any:
+    """A vector along one of several axes."""
+    return movement.reshape(x, [-1 if k == axis % ndim else 1 for k in range(ndim)])
+
+
 def moving(fn: Function, permutes: bool = False) -> Function:
     """A function that changes the shape, or permutes the axes, as NumPy does it to an array that takes no memory."""
 
@@ -93,10 +98,7 @@ def _meshgrid(*xi: Any, sparse: bool = False, indexing: str = "xy") -> Any:
     order = list(range(len(values)))
     if indexing == "xy" and len(values) > 1:
         order[:2] = [1, 0]
-    grids = [
-        movement.reshape(x, [-1 if place == k else 1 for k in range(len(values))])
-        for x, place in zip(values, order, strict=True)
-    ]
+    grids = [on_axis(x, place, len(values)) for x, place in zip(values, order, strict=True)]
     return tuple(grids) if sparse else _broadcast_arrays(*grids)
 
 
