@@ -162,8 +162,9 @@ def bmm(a: TensorLike, b: TensorLike) -> Tensor:
     return matmul(a, b)
 
 
-def _positions(x: Any) -> tuple[Any, Any]:
-    """The numbers of the rows and columns of matrices."""
+def _positions(name: str, x: Any) -> tuple[Any, Any]:
+    """The numbers of the rows and columns of matrices; raises for what has fewer than two axes."""
+    check_matrix(name, x)
     n, m = x.shape[-2:]
     return reshape(apply(ARANGE, (x,), (n,)), (n, 1)), apply(ARANGE, (x,), (m,))
 
@@ -182,8 +183,7 @@ def tril(x: TensorLike, k: int = 0) -> Tensor:
     [[1.0, 0.0], [1.0, 1.0]]
     """
     x = as_value(x)
-    check_matrix("tril", x)
-    rows, columns = _positions(x)
+    rows, columns = _positions("tril", x)
     return where(columns <= rows + k, x, 0)
 
 
@@ -195,8 +195,7 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
     [[1.0, 1.0], [0.0, 1.0]]
     """
     x = as_value(x)
-    check_matrix("triu", x)
-    rows, columns = _positions(x)
+    rows, columns = _positions("triu", x)
     return where(columns >= rows + k, x, 0)
 
 
@@ -208,8 +207,7 @@ def trace(x: TensorLike, offset: int = 0) -> Tensor:
     3.0
     """
     x = as_value(x)
-    check_matrix("trace", x)
-    rows, columns = _positions(x)
+    rows, columns = _positions("trace", x)
     found: Tensor = reduction("sum", where(equal(columns, rows + offset), x, 0), (-2, -1), False)
     return found
 

@@ -172,8 +172,7 @@ cdef class Call:
                 x = x.operand
                 if x is None:
                     return self.slow(*args, **named)
-                if youngest is None or x._age > youngest._age:
-                    youngest = x
+                youngest = _younger(youngest, x)
                 key.append(x)
             elif not _note_kind(key, x):
                 return self.slow(*args, **named)

@@ -236,6 +236,11 @@ cdef object _reflected(Door door, Value x, y):
     return door.slow(x, y)
 
 
+cdef inline object _younger(one, other):
+    """The shared value that was made later; one may be None."""
+    return other if one is None or other._age > one._age else one
+
+
 cdef dict _lasting = {}
 
 
@@ -260,8 +265,7 @@ cdef object _from_others(Lists tape, tuple key):
             x = x.operand
             if x is None:
                 return None
-            if youngest is None or x._age > youngest._age:
-                youngest = x
+            youngest = _younger(youngest, x)
         lasting.append(x)
     if youngest is not None:
         known = youngest._signatures

@@ -171,17 +171,11 @@ class Differentiation:
 
     # Walks.
 
-    def pull(self, ends: Sequence[tuple[RecordedTensor, Any]]) -> dict[Any, Any]:
-        """The cotangents of the arguments, by what replaced them, for cotangents of some results."""
-        sweep = Sweep(self.tape, self.start, self.sources, self.parameters, self.stop)
-        return self._by_argument(self.within(lambda: sweep.run(ends)))
-
-    def pull_on(self, ends: Sequence[tuple[RecordedTensor, Any]]) -> dict[Any, Any]:
-        """The same for values that were recorded after the function, as cotangents are."""
-        sweep = Sweep(self.tape, self.start, self.sources, self.parameters)
-        return self._by_argument(self.within(lambda: sweep.run(ends)))
-
-    def _by_argument(self, found: dict[Any, Any]) -> dict[Any, Any]:
+    def pull(self, ends: Sequence[tuple[RecordedTensor, Any]], of_cotangents: bool = False) -> dict[Any, Any]:
+        """The cotangents of the arguments, by what replaced them, for cotangents of some results; or of values that
+        were recorded after the function, as cotangents are."""
+        sweep = Sweep(self.tape, self.start, self.sources, self.parameters, None if of_cotangents else self.stop)
+        found = self.within(lambda: sweep.run(ends))
         return found | {x: found[op] for x, op in self.aliases.items()}
 
     def push(self, tangents: dict[Any, Any]) -> list[Any]:

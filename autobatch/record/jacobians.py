@@ -88,7 +88,7 @@ def hvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     value = call.scalar()
     gradient = call.pull([(value, call.like(value, 1.0))])
     ends = [(gradient[x], t) for x, t in call.given(tangents).items()]
-    found = call.settled(call.arguments(call.pull_on(ends)))
+    found = call.settled(call.arguments(call.pull(ends, of_cotangents=True)))
     return found[0] if len(found) == 1 else found
 
 

@@ -20,7 +20,7 @@ from ..ops.declare import Op, apply, as_value, check_number, unchanged
 from ..ops.elementwise import cast, equal, float_dtype, maximum
 from ..ops.functions import log
 from ..ops.index import ARANGE
-from ..ops.movement import extents, reshape, whole
+from ..ops.movement import extents, negative_axis, reshape, whole
 from ..ops.random import DROPOUT, NORMAL, UNIFORM
 from ..ops.reduce import ARGMAX, position
 from ..ops.value import ShapeLike, Tensor, TensorLike
@@ -255,7 +255,7 @@ def gumbel_softmax(logits: TensorLike, tau: float = 1.0, hard: bool = False, axi
     soft = softmax((logits - log(-log(drawn))) / tau, axis)
     if not hard:
         return soft
-    n, at = soft.shape[axis], len(soft.shape) + axis if axis < 0 else axis
     place = position(ARGMAX, soft, axis, True)
-    classes = reshape(apply(ARANGE, (soft,), (n,)), (n, *(1,) * (len(soft.shape) - at - 1)))
+    n, at = soft.shape[axis], negative_axis("gumbel_softmax", axis, len(soft.shape))
+    classes = reshape(apply(ARANGE, (soft,), (n,)), (n, *(1,) * (-1 - at)))
     return cast(equal(place, classes), dtype) + (soft - soft.detach())

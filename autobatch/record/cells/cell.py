@@ -94,10 +94,10 @@ class Cell:
         """The general path: find or trace the signature, write the node, make the results."""
         owner = args[0] if self.is_method and args else None
         if state.builder is not None or without_cells.get():
-            return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
+            return self._untraced(owner, args, kwargs)
         tape = current_tape()
         if self.untraced == tape.serial:
-            return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
+            return self._untraced(owner, args, kwargs)
         names = list(self.signature.parameters)
         if kwargs or len(args) != len(names):
             bound = self.signature.bind(*args, **kwargs)
@@ -111,8 +111,12 @@ class Cell:
             entry = self._find(flat)
         except NotTraced:
             self.untraced = tape.serial
-            return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
+            return self._untraced(owner, args, kwargs)
         return self._write(tape, entry, flat)
+
+    def _untraced(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The function itself, in the mode of its owner."""
+        return in_mode(bool(getattr(owner, "training", state.training)), self.fn, args, kwargs)
 
     def _closure(self) -> tuple[tuple[int, ...], tuple[Any, ...]]:
         """Positions and contents of closure cells that act as arguments; what else they hold is read, and guarded."""
