@@ -124,6 +124,7 @@ from .record.array_api import from_dlpack
 from .record.calls import absolute as abs
 from .record.calls import (
     argmax,
+    argmin,
     attention,
     celu,
     cumsum,
@@ -160,7 +161,6 @@ from .record.modes import no_grad
 from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, sqrt, tanh
 from .record.parameter import Parameter
 from .record.random import dropout, gumbel_softmax, normal, random_state, rng, seed, set_random_state, uniform
-from .record.reductions import argmin
 from .record.recorder import tensor
 from .record.view_paths import stack
 from .engine import backward as _backward  # noqa: F401 (fills the hooks of `record.forcing`)

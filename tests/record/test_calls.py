@@ -175,3 +175,7 @@ def test_rows_of_a_list_are_looked_up_as_of_an_array() -> None:
     for wrong in ([4], [-5, 0], [1 << 70]):
         with pytest.raises((IndexError, ab.errors.OpTypeError)):
             ab.map(lambda i: table[i], [wrong])
+
+
+def test_extremes_are_known_alike() -> None:
+    assert {ab.argmin.__module__, ab.argmax.__module__, ab.min.__module__, ab.max.__module__} == {calls.__name__}
