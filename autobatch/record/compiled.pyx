@@ -1,13 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, binding=True
 """The compiled recorder: tensors, the lists of a recording, and the usual path of ops, in C.
 
-It does what `nodes`, `tensor_list`, `ops` and `cells.inline_cache` do in Python, for what is written most often: ops on
-tensors of the open recording, numbers and shared values whose signature is known, and functions of the library that
-wrote known nodes on arguments of the same kinds before. All else goes to the Python that calls it, and that it calls.
+It does what `nodes`, `tensor_list`, `ops` and `cells.inline_cache` do in Python, for what is written most often: ops of
+known signature on tensors of the open recording, numbers and shared values; and functions of the library that were
+called with arguments of the same kinds before. All else is left to Python.
 
 A tensor that dies says so to its recording, which therefore knows which of its values are referenced. No Python runs
-while a node is written, so that no exception can interrupt it: objects are made before, for then the cycle collector may
-run, and with it finalisers that record, too.
+while a node is written, so that no exception can interrupt it. Objects are made before that: the cycle collector may run
+when one is made, and with it finalisers, which may record, too.
 """
 
 cimport cython

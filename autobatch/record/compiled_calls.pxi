@@ -2,7 +2,7 @@
 
 
 cdef enum:
-    _MANY = 64  # operands, or data, of all nodes of a call
+    _MANY = 64  # most operands of all nodes of a call
     _LIST_SLOT = 1
     _CONSTANT = 1 << 28  # from here on an operand is a number as it is: the length of a list
 

@@ -245,6 +245,8 @@ cdef dict _lasting = {}
 
 
 cdef inline object _with_shared(Lists tape, tuple key):
+    """Number and type of the result that this recording has under a key, of which parts may be shared operands; None
+    where no recording had it."""
     cdef PyObject *known = PyDict_GetItem(tape.cache, key)
     return _from_others(tape, key) if known == NULL else <object>known
 
@@ -450,7 +452,7 @@ def record_known(op, operands, attrs):
 
 
 def record_known_list(kind, values):
-    """sum, mean or max over tensors of one type, where this recording knows how; else None."""
+    """Write a reduction of a list of tensors of one type; None where they are anything else."""
     cdef Lists tape
     cdef Value t
     cdef array.array ids

@@ -219,7 +219,7 @@ def _is_lookup(op: Op, kinds: list[Any]) -> bool:
 
 
 def _record_known_list(kind: str, values: Any) -> RecordedTensor | None:
-    """sum, mean or max over tensors of this recording, of one type, where it knows how; else None."""
+    """Write a reduction of a list of tensors of one type; None where they are anything else."""
     tape = state.tape
     if tape is None or tape.is_aside or len(values) < 2:
         return None
