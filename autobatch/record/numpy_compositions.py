@@ -142,7 +142,7 @@ def _diff(a: Any, n: int = 1, axis: int = -1) -> Any:
     a = lifted(a)
     for _ in range(operator.index(n)):
         a = along(a, axis, 1, None) - along(a, axis, None, -1)
-    return a
+    return a if n else unchanged(a)
 
 
 def _trapezoid(y: Any, x: Any = None, dx: float = 1.0, axis: int = -1) -> Any:
@@ -210,6 +210,8 @@ def _cross(a: Any, b: Any, axis: int = -1) -> Any:
 
 
 def _multi_dot(arrays: Sequence[Any]) -> Any:
+    if len(arrays) < 2:
+        raise op_error("multi_dot", "there are fewer than two arrays", got=str(len(arrays)))
     found = lifted(arrays[0])
     for x in arrays[1:]:
         found = linalg.matmul(found, x)
@@ -221,6 +223,10 @@ def _matrix_power(a: Any, n: int) -> Any:
         raise op_error("matrix_power", "only positive powers", got=f"n={n}")
     found = None
     a = lifted(a)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise op_error("matrix_power", "not square", expected="f[..., n, n]", got=str(a.shape))
+    if n == 1:
+        return unchanged(a)
     while n:
         if n % 2:
             found = a if found is None else linalg.matmul(found, a)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import op_error
 from ..ops import movement, shapes
-from ..ops.declare import as_value, lifted, lifted_all
+from ..ops.declare import as_value, lifted, lifted_all, unchanged
 
 Function = Callable[..., Any]
 
@@ -106,7 +106,7 @@ def _rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     m = lifted(m)
     first, second = (axis % m.ndim for axis in axes)
     if k % 4 in (0, 2):
-        return shapes.flip(m, (first, second)) if k % 4 else m
+        return shapes.flip(m, (first, second)) if k % 4 else unchanged(m)
     order = list(range(m.ndim))
     order[first], order[second] = order[second], order[first]
     if k % 4 == 1:

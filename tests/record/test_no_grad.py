@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
-from autobatch.record.numpy_functions import FUNCTIONS
+from autobatch.record.numpy_functions import TABLE
 
 Call = Callable[[Any], Any]
 
@@ -47,7 +47,7 @@ def public() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield f"Tensor.{name}", method.__get__
         elif "Tensor" in str(getattr(method, "__annotations__", {}).get("return", "")):
             yield f"Tensor.{name}", lambda x, *args, name=name: getattr(x, name)(*args)
-    for fn in FUNCTIONS:
+    for fn in TABLE:
         yield f"np.{fn.__name__}", fn
 
 
