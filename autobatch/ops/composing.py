@@ -87,7 +87,7 @@ def composite(
             doc,
             body=with_none if n_optional else body,
             dtypes=dtypes,
-            lead=None if n_optional else lead if at < 0 else beside(at),
+            lead=lead if at < 0 else beside(at),
             samples=samples,
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..base.errors import op_error
 from .declare import Attrs, Sample, apply, declare, lifted_all
 from .elementwise import MUL
-from .linalg import PRODUCT
+from .linalg import PRODUCT, matmul
 from .matrices import diagonal
 from .movement import reshape, transpose
 from .reduce import SUM
@@ -168,5 +168,23 @@ def einsum(subscripts: str, *operands: TensorLike) -> Tensor:
     if not operands:
         raise op_error("einsum", "there are no operands", got=repr(subscripts), repair="pass them after the labels")
     values = lifted_all(*operands)
-    found: Tensor = apply(EINSUM, values, _parsed(subscripts, [x.shape for x in values]))
-    return found
+    terms, output = _parsed(subscripts, [x.shape for x in values])
+    found: Tensor | None = _matrix_product(values, terms, output)
+    return apply(EINSUM, values, (terms, output)) if found is None else found
+
+
+def _matrix_product(values: Sequence[Any], terms: Sequence[str], output: str) -> Any:
+    """A product of two matrices, or of one and a vector, as that: its rows, columns or inner axis may be rows whose
+    number varies. None where it is something else."""
+    if len(terms) != 2 or not all(1 <= len(set(term)) == len(term) <= 2 for term in terms):
+        return None
+    inner = set(terms[0]) & set(terms[1])
+    left, right = ("".join(c for c in term if c not in inner) for term in terms)
+    if len(inner) != 1 or output not in (left + right, right + left):
+        return None
+    if len(terms[0]) == 1 < len(terms[1]):  # the matrix stands on the left: its rows may be those
+        return _matrix_product(values[::-1], terms[::-1], output)
+    x, y = (value if len(term) < 2 or (term[0] in inner) == is_right else transpose(value, (1, 0))
+            for value, term, is_right in zip(values, terms, (False, True), strict=True))  # fmt: skip
+    product = matmul(x, y)
+    return product if output == left + right else transpose(product, (1, 0))

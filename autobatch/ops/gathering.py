@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base.errors import OpIndexError, OpTypeError, op_error
 from .composing import composite
-from .declare import Sample, apply, as_value, lifted_all
+from .declare import Attrs, Sample, apply, as_value, lifted_all
 from .index import ARANGE, BOUNDED, SCATTER_ADD, TAKE, getitem, listed
 from .movement import negative_axis, reshape, slice_axis
 
@@ -54,6 +55,11 @@ def _checked(name: str, x: Any, axis: Any, index: Any) -> int:
     return axis
 
 
+def _beside_rows(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+    """Rows are carried where the axis is another one than theirs."""
+    return (True,) * len(ndims) if attrs[0] > -ndims[0] and not any(shared) else None
+
+
 def _gather_samples(rng: np.random.Generator) -> list[Sample]:
     x = rng.normal(size=(3, 4))
     return [
@@ -65,7 +71,7 @@ def _gather_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-@composite(_gather_samples, lead=None, dtypes="keep")
+@composite(_gather_samples, lead=_beside_rows, dtypes="keep")
 def _gather(x: TensorLike, index: TensorLike, at: int) -> Tensor:
     """Elements along an axis: the axis of each is that of the index."""
     x, index = as_value(x), as_value(index)
@@ -84,7 +90,8 @@ def gather(x: TensorLike, axis: int, index: TensorLike) -> Tensor:
     >>> ab.gather(ab.tensor([[1.0, 2.0], [3.0, 4.0]]), 1, [[1], [0]]).tolist()
     [[2.0], [3.0]]
     """
-    return _gather(as_value(x), as_value(index), axis)
+    x = as_value(x)
+    return _gather(x, as_value(index), negative_axis("gather", axis, len(x.shape)))
 
 
 def _scatter_samples(rng: np.random.Generator) -> list[Sample]:
@@ -97,7 +104,7 @@ def _scatter_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-@composite(_scatter_samples, lead=None, dtypes="keep")
+@composite(_scatter_samples, lead=_beside_rows, dtypes="keep")
 def _scatter_add(x: TensorLike, index: TensorLike, source: TensorLike, at: int) -> Tensor:
     """A value with others added to its elements along an axis."""
     x, index, source = as_value(x), as_value(index), as_value(source)
@@ -130,7 +137,7 @@ def scatter_add(x: TensorLike, axis: int, index: TensorLike, source: TensorLike)
     array([1., 0., 5.], dtype=float32)
     """
     x, source = lifted_all(x, source)
-    return _scatter_add(x, as_value(index), source, axis)
+    return _scatter_add(x, as_value(index), source, negative_axis("scatter_add", axis, len(x.shape)))
 
 
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:

@@ -101,7 +101,7 @@ def _matmul_body(a: Any, b: Any) -> Any:
 
 
 def _lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
-    is_lead = ndims[0] == 2 and not shared[0] and (ndims[1] == 1 or (ndims[1] == 2 and shared[1]))
+    is_lead = ndims[0] >= 2 and not shared[0] and (ndims[1] == 1 or (ndims[1] == 2 and shared[1]))
     return (True, False) if is_lead else None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..base.errors import op_error
 from .composing import composite, normal
 from .declare import apply, as_value, check_number, lifted, lifted_all
@@ -267,8 +269,10 @@ def one_hot(index: TensorLike, num_classes: int) -> Tensor:
     >>> ab.one_hot([2, 0], 3).tolist()
     [[0, 0, 1], [1, 0, 0]]
     """
-    found = lifted(index)
     num_classes = whole("one_hot", num_classes)
+    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and np.all((index >= 0) & (index < num_classes)):
+        return lifted(np.equal(index[..., np.newaxis], np.arange(num_classes)).astype(INT64))
+    found = lifted(index)
     if not found.size and found.dtype != INT64:
         found = cast(found, INT64)  # an empty list says nothing of its dtype
     known = apply(BOUNDED, (found,), (num_classes, 0))

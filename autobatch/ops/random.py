@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..base.types import Type, tensor_type
-from .declare import Attrs, Sample, apply, declare
+from .declare import Attrs, Op, Sample, apply, declare
 from .elementwise import LESS_EQUAL, cast, no_gradient
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -88,6 +88,35 @@ NORMAL = declare(
     dtypes="keep",
     samples=lambda rng: [Sample((5, 0), ((3,), _F64), smooth=False)],
 )
+
+
+def _of_rows(op: Op) -> Op:
+    """The same draws for as many rows as a value has; the shape of each is an attribute."""
+
+    def body(like: Any, stream: Any, draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        key: tuple[Any, ...] = (stream, draw)
+        if like.level > draw.level:  # a row of what is drawn as one
+            key += (like._list_positions(like.level) * math.prod(shape),)
+        return apply(op, key, ((*(like.shape[:-1] if shape else like.shape), *shape), dtype))
+
+    def lead(ndims: Sequence[int], shared: Sequence[bool], attrs: Attrs) -> tuple[bool, ...] | None:
+        return (True, False, False) if ndims[0] == 1 + bool(attrs[0]) and not shared[0] else None
+
+    return declare(
+        f"{op.name} rows",
+        f"{op.doc} for each row of a value, of which nothing else is read",
+        dtypes="keep",
+        body=body,
+        lead=lead,
+        samples=lambda rng: [
+            Sample((np.zeros(3), 5, 0), ((), _F64), smooth=False),
+            Sample((np.zeros((3, 1)), 5, 0), ((2,), _F64), smooth=False),
+        ],
+    )
+
+
+ROWS = {op: _of_rows(op) for op in (UNIFORM, NORMAL)}
+"""Of each of these what draws rows."""
 
 
 def _dropout_body(x: Any, stream: Any, draw: Any, p: float) -> Any:

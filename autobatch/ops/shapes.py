@@ -10,6 +10,7 @@ from ..base.errors import op_error
 from .composing import composite, normal
 from .declare import as_value, unchanged
 from .elementwise import cast, equal, where
+from .index import getitem
 from .movement import broadcast_to, concat, extents, negative_axis, reshape, slice_axis, whole
 from .reduce import normalise_axes
 
@@ -64,6 +65,11 @@ def flip(x: TensorLike, axis: Axis = None) -> Tensor:
     return x[tuple(slice(None, None, -1 if a in flipped else None) for a in range(-ndim, 0))]
 
 
+def _has_rows(x: Any) -> bool:
+    """Whether a value of an example has rows, which are moved by their numbers."""
+    return hasattr(x, "_slice") and len(x.shape) > 1
+
+
 def roll(x: TensorLike, shift: int, axis: int | None = None) -> Tensor:
     """The elements moved by `shift` places along an axis, those beyond the end to the start; flattened for None.
 
@@ -76,6 +82,9 @@ def roll(x: TensorLike, shift: int, axis: int | None = None) -> Tensor:
     at = negative_axis("roll", axis, len(x.shape))
     n = x.shape[at]
     k = whole("roll", shift, None) % n if n else 0
+    if k and at == -len(x.shape) and _has_rows(x):
+        rolled: Tensor = getitem(x, np.roll(np.arange(n), k))
+        return rolled
     return concat([slice_axis(x, at, n - k, k), slice_axis(x, at, 0, n - k)], at) if k else unchanged(x)
 
 
@@ -90,6 +99,9 @@ def repeat(x: TensorLike, repeats: int, axis: int | None = None) -> Tensor:
         return repeat(reshape(x, (-1,)), repeats, 0)
     k = negative_axis("repeat", axis, len(x.shape)) + len(x.shape)
     times, shape = whole("repeat", repeats), x.shape
+    if not k and _has_rows(x):
+        repeated: Tensor = getitem(x, np.repeat(np.arange(shape[0]), times))
+        return repeated
     spread = broadcast_to(reshape(x, (*shape[: k + 1], 1, *shape[k + 1 :])), (*shape[: k + 1], times, *shape[k + 1 :]))
     return reshape(spread, (*shape[:k], shape[k] * times, *shape[k + 1 :]))
 
@@ -104,6 +116,9 @@ def tile(x: TensorLike, reps: int | tuple[int, ...]) -> Tensor:
     times = tuple(whole("tile", n) for n in extents(reps))
     ndim = max(len(times), len(x.shape))
     times, shape = (1,) * (ndim - len(times)) + times, (1,) * (ndim - len(x.shape)) + x.shape
+    if ndim == len(x.shape) and set(times[1:]) == {1} and _has_rows(x):
+        tiled: Tensor = getitem(x, np.tile(np.arange(shape[0]), times[0]))
+        return tiled
     spread = broadcast_to(
         reshape(x, tuple(extent for n in shape for extent in (1, n))),
         tuple(extent for pair in zip(times, shape, strict=True) for extent in pair),

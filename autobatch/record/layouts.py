@@ -16,6 +16,8 @@ from ..base.types import COLUMNS, ELEMENTS, LEADING, MIDDLE, PAIRS, PAIRS_TRANSP
 from ..ir.trace import Builder
 from ..ops.cross_entropy import CROSS_ENTROPY, CROSS_ENTROPY_TERMS
 from ..ops.declare import Attrs, Op, has_double
+from ..ops.elementwise import carried
+from ..ops.gathering import gather
 from ..ops.index import LOOKUP
 from ..ops.linalg import MATMUL
 from ..ops.movement import CONCAT, RESHAPE, STACK, TRANSPOSE, reshape
@@ -26,7 +28,7 @@ from .lengths import varies
 from .links import lift, shared_row, value_number
 from .nodes import write
 from .op_signatures import signatures
-from .shared import Shared
+from .shared import Constant, Shared
 from .signature import Signature
 from .tape import Recording
 from .tensor import RecordedTensor
@@ -56,7 +58,7 @@ def as_view(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) ->
     if not isinstance(x, RecordedTensor):
         return None
     if op is LOOKUP:
-        return _looked_up(x, operands[1]) if len(operands) == 2 else None
+        return _looked_up(x, operands[1]) if len(operands) == 2 else _paired(x, operands[1:])
     type = _reshaped(x._type, attrs[0]) if op is RESHAPE else _transposed(x._type, attrs[0])
     if type is None:
         if op is not RESHAPE:
@@ -123,10 +125,39 @@ def _cutting(row: Type, rest: tuple[int, ...], frozen: bool) -> Signature:
 
 def _looked_up(x: RecordedTensor, index: Any) -> RecordedTensor | None:
     """One part of the first axis, or several by known numbers."""
-    if isinstance(index, int):
-        return pick_row(x, index % x.shape[0]) if has_rows(x) else None
+    if isinstance(index, int) and has_rows(x):
+        return pick_row(x, index % x.shape[0])
+    if x.ndim == 2 and (isinstance(index, int) or (isinstance(index, RecordedTensor) and not index.ndim)):
+        return _crossed(x, index)
     is_known = isinstance(index, np.ndarray) and index.dtype.kind in "iu"
     return gather_rows(x, index.reshape(-1).tolist(), index.shape) if is_known else None
+
+
+def _crossed(x: RecordedTensor, index: int | RecordedTensor) -> Any:
+    """A part of the first axis of a matrix whose rows are others: one element of each of them, or some."""
+    type, (m, n) = x._type, x.shape
+    if isinstance(index, int) and type.layout in (PAIRS, PAIRS_TRANSPOSED):
+        start, step = (index % m * n, 1) if type.layout == PAIRS else (index % m, m)
+        return view_rows(x, start, step, n, "slice", tensor_type(type.dtype, (n,), ELEMENTS))
+    if type.layout != COLUMNS:
+        return None
+    rows = view_rows(x, 0, 1, n, "slice", tensor_type(type.dtype, (n, m)))
+    return reshape(gather(rows, -1, np.zeros((n, 1), np.int64) + index), (n,))
+
+
+def _paired(x: RecordedTensor, indices: tuple[Any, ...]) -> Any:
+    """One element of each row, by a list of rows and one of places in them."""
+    type, (rows, places) = x._type, indices[:2]
+    if type.layout != LEADING or type.ndim != 2 or len(indices) > 2 or not isinstance(rows, np.ndarray):
+        return None
+    if isinstance(places, list | tuple) or rows.shape != getattr(places, "shape", None) or rows.ndim != 1:
+        return None
+    if not np.array_equal(rows, np.arange(x.shape[0])):
+        taken = gather_rows(x, rows.tolist(), rows.shape)
+        if taken is None:
+            return None
+        x = taken
+    return reshape(gather(x, -1, places.reshape((rows.size, 1))), (rows.size,))
 
 
 def _joined(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
@@ -187,8 +218,25 @@ def laid_alike(op: Op, operands: tuple[Any, ...], tape: Recording) -> tuple[Any,
         index = _laid(index, logits.shape[0], operands, tape)
         is_vector = isinstance(index, RecordedTensor) and index.ndim == 1
         return (logits, laid_out(index, ELEMENTS) if is_vector else index, *weight)
+    if op.lead is carried and any(x.__class__ is Constant for x in operands):
+        operands = _with_rows(op, operands, tape)
     n = _length_met(op, operands)
     return operands if n is None else tuple(_laid(x, None if op is CONCAT else n, operands, tape) for x in operands)
+
+
+def _with_rows(op: Op, operands: tuple[Any, ...], tape: Recording) -> tuple[Any, ...]:
+    """The same, with constants as host inputs that have a row for each of a value whose number of rows varies."""
+    met = next((x._type for x in operands if isinstance(x, RecordedTensor) and x.ndim > 1), None)
+    if met is None or met.layout in (COLUMNS, MIDDLE):
+        return operands
+    if met.layout != LEADING:
+        return tuple(x.numpy() if x.__class__ is Constant and x.shape == met.shape else x for x in operands)
+
+    def has_rows_of(x: Any) -> bool:
+        is_met = x.__class__ is Constant and x.ndim == met.ndim and x.shape[0] == met.shape[0] != 1
+        return is_met and varies(signatures, (op, Constant, x.dtype, x.shape[1:], met.row), met.shape[0])
+
+    return tuple(lift(x.numpy(), tape) if has_rows_of(x) else x for x in operands)
 
 
 def _length_met(op: Op, operands: tuple[Any, ...]) -> int | None:
@@ -196,10 +244,11 @@ def _length_met(op: Op, operands: tuple[Any, ...]) -> int | None:
     for x in operands:
         if isinstance(x, RecordedTensor) and x.ndim and x._type.layout != LEADING:
             return x._type.rows if x.ndim == 1 or op is MATMUL else None
-    if op is MATMUL and all(isinstance(x, RecordedTensor) for x in operands) and operands[0].ndim == 1:
+    if op is MATMUL and isinstance(operands[0], RecordedTensor | Constant) and operands[0].ndim == 1:
         x = operands[1]
-        if x.ndim == 2 and varies(signatures, (MATMUL, x.dtype, x._type.width), x.shape[0]):
-            return x.shape[0]
+        is_matrix = isinstance(x, RecordedTensor) and x.ndim == 2
+        if is_matrix and varies(signatures, (MATMUL, x.dtype, x._type.width), x.shape[0]):
+            return int(x.shape[0])
     return None
 
 
@@ -209,6 +258,8 @@ def _laid(x: Any, n: int | None, operands: tuple[Any, ...], tape: Recording) -> 
         array = as_operand(x, operands)
         is_met = array.ndim == 1 and (n is None or array.size == n)
         return lift(array, tape, ELEMENTS) if is_met else array
+    if x.__class__ is Constant:
+        return lift(x.numpy(), tape, ELEMENTS) if x.ndim == 1 and x.shape[0] == n != 1 else x
     if not isinstance(x, RecordedTensor) or x._tape is not tape or x.ndim != 1 or x._type.layout != LEADING:
         return x
     if (

@@ -40,6 +40,7 @@ from ..ops.movement import concat as _concat
 from ..ops.movement import split as _split
 from ..ops.value import ShapeLike, Tensor, TensorLike
 from .choice import compiled
+from .lengths import varies
 from .links import SHARED_CLASSES, lift, local
 from .nodes import SCOPE, write_known, writing
 from .nodes import compiled as generated
@@ -112,8 +113,9 @@ def _named(fast: Any, slow: F) -> F:
 def _looked_up(self: Any, index: Any) -> Any:
     """Of a shared table, one row by its number; from then on the recording has the number of rows, too. Or the rows
     of a list of numbers."""
-    if index.__class__ is list and state.builder is None and self._type.ndim > 1:
-        rows = _rows(index, self._type.shape[0])
+    if isinstance(index, list | slice) and state.builder is None and self._type.ndim > 1:
+        n = self._type.shape[0]
+        rows = _rows(index, n) if isinstance(index, list) else _first_rows(self, index, n)
         if rows is not None:
             found: Tensor = apply(LOOKUP, (self, lift(rows, current_tape(), ELEMENTS)))
             return found
@@ -131,6 +133,14 @@ def _rows(index: list[Any], n: int) -> Array | None:
     if not index or not all(k.__class__ is int for k in index) or min(index) < -n or max(index) >= n:
         return None
     return np.array(index, np.int64)
+
+
+def _first_rows(table: Shared, part: slice, n: int) -> Array | None:
+    """The numbers of the first rows of a table, where it was seen that how many varies from example to example."""
+    stop = part.stop
+    if part.start not in (None, 0) or part.step not in (None, 1) or stop.__class__ is not int or not 0 < stop <= n:
+        return None
+    return np.arange(stop) if state.depth and varies(table._signatures, LOOKUP, stop) else None
 
 
 def _known_split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:

@@ -14,18 +14,21 @@ from numpy.typing import DTypeLike
 
 from ..base.errors import op_error, user_error
 from ..base.interrupts import run_whole
-from ..base.types import Array, default_dtype, is_float, value_dtype
+from ..base.types import ELEMENTS, LEADING, Array, default_dtype, is_float, value_dtype
 from ..ops.composite import softmax
 from ..ops.declare import Op, apply, as_value, check_number, unchanged
 from ..ops.elementwise import cast, equal, float_dtype, maximum
 from ..ops.functions import log
 from ..ops.index import ARANGE
 from ..ops.movement import extents, negative_axis, reshape, whole
-from ..ops.random import DROPOUT, NORMAL, UNIFORM
+from ..ops.random import DROPOUT, NORMAL, ROWS, UNIFORM
 from ..ops.reduce import ARGMAX, position
 from ..ops.value import ShapeLike, Tensor, TensorLike
 from .context import refuse_if_kept
-from .tape import refuse_inside, state
+from .lengths import varies
+from .links import lift
+from .op_signatures import signatures
+from .tape import current_tape, refuse_inside, state
 
 _MASK = (1 << 64) - 1
 _seed = [0, 0]  # seed, and how often it was set
@@ -192,7 +195,12 @@ def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
     if not is_float(wanted):
         raise op_error(op.name, "draws are floats", got=str(wanted), repair="convert the draw by .astype")
     sizes = tuple(whole(op.name, n) for n in extents(shape))
-    drawn = apply(op, next_key(), (sizes, wanted))
+    if sizes and state.builder is None and varies(signatures, (op, wanted, sizes[1:]), sizes[0]):
+        one = sizes[:1] if len(sizes) == 1 else (sizes[0], 1)
+        like = lift(np.zeros(one, wanted), current_tape(), ELEMENTS if len(one) == 1 else LEADING)
+        drawn = apply(ROWS[op], (like, *next_key()), (sizes[1:], wanted))
+    else:
+        drawn = apply(op, next_key(), (sizes, wanted))
     return drawn if dtype is None else cast(drawn, dtype)
 
 

@@ -16,6 +16,7 @@ from ..ir.graph import NODE
 from ..ir.trace import Builder, in_range, no_operand
 from ..ir.tracers import TracedList, Tracer
 from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder, unchanged
+from ..ops.elementwise import carried
 from ..ops.index import LOOKUP, WINDOW
 from ..ops.linalg import MATMUL
 from ..ops.movement import STACK, slice_axis
@@ -191,11 +192,16 @@ def learned(tape: Recording, key: tuple[Any, ...]) -> tuple[int, Type] | None:
     if op in MOVES and not _is_lookup(op, kinds):
         return None
     lies_as_rows = is_vector = False
+    n_axes = {x.ndim for x in kinds if x.__class__ is Type}
     for k, x in enumerate(kinds):
         if x.__class__ is Type:
             lies_as_rows |= x.layout != LEADING
             is_vector |= x.ndim == 1 and x.layout == LEADING
         elif x.__class__ in SHARED_CLASSES:
+            if x.__class__ is Constant:
+                is_vector |= x.ndim == 1
+                if x.ndim > 1 and x.ndim in n_axes and op.lead is carried:
+                    return None
             kinds[k] = x.operand  # type: ignore[attr-defined]
             if kinds[k] is None:
                 return None

@@ -156,6 +156,12 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
     "stack": lambda *xs: np.stack(xs[:-1], xs[-1]),
     "lookup": lambda x, *i: x[i],
     "window": lambda x, start, length, step: x[start + step * np.arange(length)],
+    **{
+        f"{name} rows": lambda like, stream, draw, shape, dtype, draws=name: OPS[draws].numpy(
+            stream, draw, (len(like), *shape), dtype
+        )
+        for name in ("uniform", "normal")
+    },
     "list_mean": lambda xs, k: np.mean(xs, 0),
     "list_softmax": lambda xs, k: _softmax(np.stack(xs), 0),
     "list_log_softmax": lambda xs, k: _log_softmax(np.stack(xs), 0),

@@ -301,3 +301,86 @@ def test_chosen_rows_take_no_launch(name: str) -> None:
                 ab.evaluate(ab.map(lambda n, way=way: one(n, way), range(3, 17)))
         counts.append(p.launches)
     assert counts[1] <= counts[0] + 2 * (name == "padded"), counts  # zeros are rows of two constants
+
+
+# What each row meets.
+
+MATRIX = ab.constant(np.arange(6.0).reshape(3, 2))
+
+MET: dict[str, Way] = {
+    "column": lambda h: h[:, 1],
+    "last column": lambda h: h[..., -1],
+    "row of the transpose": lambda h: h.T[2],
+    "column by a value": lambda h: h[:, ab.argmax(h[0])],
+    "element of each row": lambda h: h[np.arange(len(h)), np.arange(len(h)) % 3],
+    "elements of some rows": lambda h: h[np.arange(len(h)) // 2, -1 - np.arange(len(h)) % 3],
+    "element by values": lambda h: h[np.arange(len(h)), ab.argmin(h, axis=1)],
+    "gathered": lambda h: ab.gather(h, 1, np.arange(2 * len(h)).reshape(-1, 2) % 3),
+    "scattered": lambda h: ab.scatter_add(h, -1, np.arange(2 * len(h)).reshape(-1, 2) % 3, h * 0.5),
+    "row of pairs": lambda h: (h @ h.T)[-1],
+    "column of pairs": lambda h: (h @ h.T)[:, 0],
+    "ones": lambda h: h * ab.ones((len(h), 1)) + ab.zeros((len(h), 3)),
+    "ones of a vector": lambda h: h[:, 0] * ab.ones(len(h)),
+    "ones before": lambda h: ab.ones(len(h)) @ h,
+    "ones behind": lambda h: h.T @ ab.ones(len(h)),
+    "identity": lambda h: h @ h.T + ab.eye(len(h)),
+    "constant": lambda h: h * ab.constant(np.arange(3.0 * len(h)).reshape(-1, 3)),
+    "one-hot": lambda h: h * ab.one_hot(np.arange(len(h)) % 3, 3),
+    "uniform": lambda h: h + ab.uniform(h.shape),
+    "normal": lambda h: h[:, 0] * ab.normal(len(h)),
+    "rolled": lambda h: ab.roll(h, 1, axis=0),
+    "repeated": lambda h: ab.repeat(h, 2, axis=0),
+    "tiled": lambda h: ab.tile(h, (2, 1)),
+    "einsum of columns": lambda h: ab.einsum("nd,ne->de", h, ab.tanh(h)),
+    "einsum to rows": lambda h: ab.einsum("nd,md->mn", h, ab.tanh(h)),
+    "einsum with a vector": lambda h: ab.einsum("d,nd->n", h[0], h),
+    "matrices": lambda h: h.reshape(len(h), 1, 3) @ MATRIX,
+    "binary cross-entropy": lambda h: ab.binary_cross_entropy_with_logits(h[:, 0], np.arange(len(h)) % 2 * 1.0),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", MET)
+def test_what_rows_meet_equals_the_loop(name: str, backend: str) -> None:
+    ab.set_default_dtype("float64")
+    with ab.backend(backend):
+        together, alone = (outcome(MET[name], (3,), batched, LENGTHS) for batched in (True, False))
+    for a, b in zip(together, alone, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", MET)
+def test_what_rows_meet_needs_no_launch_for_each_number(name: str) -> None:
+    w = ab.Parameter(np.ones((3, 3)))
+
+    def run() -> None:
+        ab.evaluate(ab.map(lambda n: MET[name](ab.tensor(np.ones((n, 3))) @ w), range(1, 17)))
+
+    for _ in range(3):
+        run()
+    with ab.profile() as p:
+        run()
+    assert p.launches <= 7, p.table()
+
+
+def test_the_first_rows_of_a_table() -> None:
+    ab.set_default_dtype("float64")
+    table = ab.Parameter(np.random.default_rng(0).normal(size=(40, 3)))
+
+    def one(n: int) -> Any:
+        return ab.tanh(ab.tensor(np.full((n, 3), 0.5)) * table[:n]).sum()
+
+    with ab.backend(requested.backend("numpy")):
+        found = []
+        for batched in (True, False):
+            table.grad = None
+            losses = ab.map(one, LENGTHS, batched=batched)
+            ab.sum(losses).backward(retain=True)
+            gradient = table.grad.to_dense() if hasattr(table.grad, "to_dense") else table.grad
+            found.append([*ab.evaluate(losses), requested.host(gradient)])
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10)
+        with ab.profile() as p:
+            ab.evaluate(ab.map(one, range(1, 17)))
+    assert p.launches <= 4, p.table()
