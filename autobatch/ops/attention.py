@@ -33,7 +33,7 @@ from .declare import Attrs, Sample, apply, declare
 from .elementwise import equal, where
 from .functions import exp
 from .linalg import MATMUL
-from .movement import concat, reshape, slice_axis, transpose
+from .movement import concat, reshape, slice_axis, swapped, transpose
 from .reduce import SUM
 
 QUERIES, KEYS, PAIRS = 0, 1, 2
@@ -333,7 +333,7 @@ def fixed_attention(causal: bool, scale: float, q: Any, k: Any, v: Any, bias: An
         q = reshape(q, (1, *q.shape))
     if not flat:
         q, k, v = (transpose(x, (1, 0, 2)) for x in (q, k, v))
-    s = apply(MATMUL, (q * scale, transpose(k, (*range(len(k.shape) - 2), len(k.shape) - 1, len(k.shape) - 2))))
+    s = apply(MATMUL, (q * scale, swapped(k)))
     if bias is not None:
         s = s + bias
     if causal:

@@ -26,7 +26,7 @@ from .functions import exp
 from .index import ARANGE
 from .linalg import PRODUCT
 from .matrices import check_matrix, tril, triu
-from .movement import broadcast_to, concat, reshape, slice_axis, transpose
+from .movement import broadcast_to, concat, reshape, slice_axis, swapped
 from .reduce import reduction
 
 if TYPE_CHECKING:
@@ -90,11 +90,6 @@ def _matrix(name: str, x: Any, square: bool = True) -> Tensor:
     return cast(x, float_dtype(x.dtype))
 
 
-def _flip(x: Any) -> Any:
-    ndim = len(x.shape)
-    return transpose(x, (*range(ndim - 2), ndim - 1, ndim - 2))
-
-
 def _product(*xs: Any) -> Any:
     total = xs[0]
     for x in xs[1:]:
@@ -103,7 +98,7 @@ def _product(*xs: Any) -> Any:
 
 
 def _symmetric(x: Any) -> Any:
-    return (x + _flip(x)) * 0.5
+    return (x + swapped(x)) * 0.5
 
 
 def _identity(n: int, like: Any) -> Any:
@@ -125,8 +120,8 @@ def _square(rng: np.random.Generator) -> Any:
 
 
 def _solve_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
-    b = apply(SOLVE, (_flip(x[0]), g))
-    return -_product(b, _flip(y)), b
+    b = apply(SOLVE, (swapped(x[0]), g))
+    return -_product(b, swapped(y)), b
 
 
 SOLVE: Op = _primitive(
@@ -201,7 +196,7 @@ def triangular_solve(a: TensorLike, b: TensorLike, upper: bool = False, unitrian
 
 def _slogdet_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
     by_logarithm = reshape(slice_axis(g, -1, 1, 1), (*g.shape[:-1], 1, 1))
-    return (by_logarithm * _flip(inverse(x[0])),)
+    return (by_logarithm * swapped(inverse(x[0])),)
 
 
 SLOGDET: Op = _primitive(
@@ -245,10 +240,10 @@ def det(x: TensorLike) -> Tensor:
 
 
 def _cholesky_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
-    inner = tril(_product(_flip(y), tril(g)))
+    inner = tril(_product(swapped(y), tril(g)))
     halved = inner - inner * _identity(y.shape[-1], y) * 0.5
-    left = apply(SOLVE, (_flip(y), halved))
-    return (_symmetric(_flip(apply(SOLVE, (_flip(y), _flip(left))))),)
+    left = apply(SOLVE, (swapped(y), halved))
+    return (_symmetric(swapped(apply(SOLVE, (swapped(y), swapped(left))))),)
 
 
 def _definite(rng: np.random.Generator) -> Any:
@@ -313,8 +308,8 @@ def _gaps(x: Any) -> Any:
 def _eigh_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
     n = y.shape[-2]
     (w, v), (g_w, g_v) = ((z[..., 0], slice_axis(z, -1, 1, n)) for z in (y, g))
-    inner = _product(_flip(v), g_v) * _gaps(w)
-    return (_symmetric(_product(_scaled(v, g_w) + _product(v, inner), _flip(v))),)
+    inner = _product(swapped(v), g_v) * _gaps(w)
+    return (_symmetric(_product(_scaled(v, g_w) + _product(v, inner), swapped(v))),)
 
 
 EIGH: Op = _primitive(
@@ -370,10 +365,10 @@ def _svd(x: Any) -> Any:
 def _svd_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
     """As of `torch.linalg.svd`, of real matrices."""
     (u, s, vh), (g_u, g_s, g_vh) = (_cut(z, *_of_svd(x[0])) for z in (y, g))
-    v, g_v = _flip(vh), _flip(g_vh)
+    v, g_v = swapped(vh), swapped(g_vh)
     gaps = _gaps(s * s)
-    inner = [_product(_flip(a), b) for a, b in ((u, g_u), (v, g_v))]
-    of_u, of_v = ((z - _flip(z)) * gaps for z in inner)
+    inner = [_product(swapped(a), b) for a, b in ((u, g_u), (v, g_v))]
+    of_u, of_v = ((z - swapped(z)) * gaps for z in inner)
     k = s.shape[-1]
     column = reshape(s, (*s.shape, 1))
     middle = _scaled(of_u, s) + of_v * column + reshape(g_s, (*s.shape, 1)) * _identity(k, s)
@@ -381,7 +376,7 @@ def _svd_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...
     if u.shape[-2] > k:
         total = total + _product(_scaled(g_u - _product(u, inner[0]), 1.0 / s), vh)
     if v.shape[-2] > k:
-        total = total + _product(_scaled(u, 1.0 / s), _flip(g_v - _product(v, inner[1])))
+        total = total + _product(_scaled(u, 1.0 / s), swapped(g_v - _product(v, inner[1])))
     return (total,)
 
 
@@ -414,10 +409,10 @@ def svd(x: TensorLike) -> tuple[Tensor, Tensor, Tensor]:
 def _qr_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
     m, n = x[0].shape[-2:]
     (q, r), (g_q, g_r) = (_cut(z, (m, n), (n, n)) for z in (y, g))
-    inner = triu(_product(triu(g_r), _flip(r)) - _product(_flip(q), g_q))
-    both = inner + _flip(inner)
+    inner = triu(_product(triu(g_r), swapped(r)) - _product(swapped(q), g_q))
+    both = inner + swapped(inner)
     both = both - both * _identity(n, r) * 0.5
-    return (_flip(apply(SOLVE, (r, _flip(g_q + _product(q, both))))),)
+    return (swapped(apply(SOLVE, (r, swapped(g_q + _product(q, both))))),)
 
 
 QR: Op = _primitive(
@@ -445,5 +440,5 @@ def qr(x: TensorLike) -> tuple[Tensor, Tensor]:
     k = min(m, n)
     q, r = _cut(apply(QR, (slice_axis(x, -1, 0, k),)), (m, k), (k, k))
     if n > k:
-        r = concat([r, _product(_flip(q), slice_axis(x, -1, k, n - k))], -1)
+        r = concat([r, _product(swapped(q), slice_axis(x, -1, k, n - k))], -1)
     return q, r

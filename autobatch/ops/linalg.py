@@ -10,7 +10,7 @@ import numpy as np
 from ..base.errors import OpTypeError, op_error
 from ..base.types import COLUMNS, ELEMENTS, LEADING, Type, broadcast_shapes, tensor_type
 from .declare import Attrs, Sample, apply, declare
-from .movement import reshape, transpose
+from .movement import reshape, swapped, transpose
 from .reduce import LIST_SUM, SUM
 
 if TYPE_CHECKING:
@@ -38,23 +38,18 @@ def _infer_product(types: Sequence[Type], attrs: Attrs) -> Type:
     return tensor_type(a.dtype, (*batch, a.shape[-2], b.shape[-1]))
 
 
-def _flip(x: Any) -> Any:
-    ndim = len(x.shape)
-    return transpose(x, (*range(ndim - 2), ndim - 1, ndim - 2))
-
-
 def _product_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
     a, b = x
     if len(a.shape) == 2 and len(b.shape) == 3:
         # one matrix for all: its cotangent is one product over the columns of all, not a sum of products
-        return apply(PRODUCT, (transpose(_columns(g)), _columns(b))), apply(PRODUCT, (_flip(a), g))
-    return apply(PRODUCT, (g, _flip(b))), apply(PRODUCT, (_flip(a), g))
+        return apply(PRODUCT, (transpose(_columns(g)), _columns(b))), apply(PRODUCT, (swapped(a), g))
+    return apply(PRODUCT, (g, swapped(b))), apply(PRODUCT, (swapped(a), g))
 
 
 def _columns(x: Any) -> Any:
     """The columns of stacked matrices f[n, m, p] as rows of one: f[n p, m]."""
     n, m, p = x.shape
-    return reshape(_flip(x), (n * p, m))
+    return reshape(swapped(x), (n * p, m))
 
 
 PRODUCT = declare(

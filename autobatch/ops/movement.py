@@ -164,6 +164,13 @@ def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
 # Layouts.
 
 
+def swapped(x: Any, axis: int = -2) -> Any:
+    """The value with an axis, counted from the end, in the place of the last one, and the other way round."""
+    order = list(range(len(x.shape)))
+    order[axis], order[-1] = order[-1], order[axis]
+    return transpose(x, order)
+
+
 def as_rows(x: Any, type: Type) -> Any:
     """A value as the rows in which one of this type is stored."""
     return reshape(transpose(x, type.order), type.stored.shape)

@@ -14,7 +14,7 @@ from .composite import safe_max, softmax
 from .declare import apply, as_value
 from .elementwise import cast, where
 from .functions import relu, sigmoid, softplus, sqrt, tanh
-from .movement import reshape, slice_axis, transpose
+from .movement import reshape, slice_axis, swapped
 from .numbers import rsqrt
 from .reduce import MAX, SUM
 from .special import erfc, expm1
@@ -287,13 +287,6 @@ def _total(z: Any) -> Any:
     return apply(SUM, (z,), ((-1,), True))
 
 
-def _last(x: Any, axis: int) -> Any:
-    """The axis in the place of the last one, and the other way round."""
-    order = list(range(len(x.shape)))
-    order[axis], order[-1] = order[-1], order[axis]
-    return transpose(x, order)
-
-
 @composite(normal((2, 4), attrs=(-1,)))
 def sparsemax(x: TensorLike, axis: int = -1) -> Tensor:
     """The probabilities nearest to x (Martins & Astudillo 2016); many are exactly 0.
@@ -303,12 +296,12 @@ def sparsemax(x: TensorLike, axis: int = -1) -> Tensor:
     >>> ab.sparsemax(ab.tensor([1.0, 0.6, -2.0])).numpy().round(4)
     array([0.7, 0.3, 0. ], dtype=float32)
     """
-    z = _filled("sparsemax", _last(x, axis))
+    z = _filled("sparsemax", swapped(x, axis))
     z = z - safe_max(z, -1)
     count, larger = _compared(z)
     inside = z * count + 1.0 > larger.sum(-1)
     threshold = (_total(where(inside, z, 0.0)) - 1.0) / _total(cast(inside, z.dtype))
-    found: Tensor = _last(where(inside, z - threshold, 0.0), axis)
+    found: Tensor = swapped(where(inside, z - threshold, 0.0), axis)
     return found
 
 
@@ -336,7 +329,7 @@ def entmax(x: TensorLike, alpha: float = 1.5, axis: int = -1) -> Tensor:
         raise op_error(
             "entmax", "not for this alpha", expected="1, 1.5 or 2", got=str(alpha), repair="1.5 is the usual one"
         )
-    z = _filled("entmax", _last(x, axis))
+    z = _filled("entmax", swapped(x, axis))
     z = (z - safe_max(z, -1)) * 0.5
     count, larger = _compared(z)
     mean, square = larger.sum(-1) / count, (larger * larger).sum(-1) / count
@@ -346,5 +339,5 @@ def entmax(x: TensorLike, alpha: float = 1.5, axis: int = -1) -> Tensor:
     away = where(inside, z - middle, 0.0)
     threshold = middle - sqrt((1.0 - _total(away * away)) / n)
     rest = where(inside, z - threshold, 0.0)
-    found: Tensor = _last(rest * rest, axis)
+    found: Tensor = swapped(rest * rest, axis)
     return found

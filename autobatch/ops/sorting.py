@@ -13,7 +13,7 @@ from .composing import beside, composite, normal
 from .declare import Attrs, Sample, apply, as_value, declare, lifted
 from .elementwise import no_gradient, where
 from .gathering import along_last
-from .movement import negative_axis, reshape, slice_axis, transpose, whole
+from .movement import negative_axis, reshape, slice_axis, swapped, transpose, whole
 from .numbers import isnan
 from .reduce import normalise_axes
 from .shapes import flip
@@ -47,18 +47,11 @@ ORDER = declare(
 )
 
 
-def last_axis(x: Any, axis: int) -> Any:
-    """The value with this axis, counted from the end, in the place of the last one, and the other way round."""
-    order = list(range(len(x.shape)))
-    order[axis], order[-1] = order[-1], order[axis]
-    return transpose(x, order)
-
-
 def _order_of(name: str, x: Any, axis: int, descending: bool) -> tuple[Any, Any]:
     """The value with its axis last, and the order of its elements there."""
     if not x.shape:
         raise op_error(name, "a value of rank 0 has no axis", got=str(x._type), repair="reshape it to (1,)")
-    z = last_axis(x, axis)
+    z = swapped(x, axis)
     if not descending:
         return z, apply(ORDER, (z,))
     backwards = apply(ORDER, (flip(z, -1),))  # so that equal elements stay in their order
@@ -75,7 +68,7 @@ def sort(x: TensorLike, axis: int = -1, descending: bool = False) -> Tensor:
     (array([1., 2., 3.], dtype=float32), array([3, 2, 1]))
     """
     z, order = _order_of("sort", as_value(x), axis, descending)
-    return last_axis(along_last(z, order), axis)
+    return swapped(along_last(z, order), axis)
 
 
 @composite(lambda rng: [Sample((rng.normal(size=(3, 4)),), (-1, False), smooth=False)], lead=beside(0), dtypes="keep")
@@ -85,7 +78,7 @@ def argsort(x: TensorLike, axis: int = -1, descending: bool = False) -> Tensor:
     >>> ab.argsort(ab.tensor([3.0, 1.0, 2.0])).numpy()
     array([1, 2, 0])
     """
-    return last_axis(_order_of("argsort", as_value(x), axis, descending)[1], axis)
+    return swapped(_order_of("argsort", as_value(x), axis, descending)[1], axis)
 
 
 def topk(x: TensorLike, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
@@ -105,7 +98,7 @@ def topk(x: TensorLike, k: int, axis: int = -1, largest: bool = True) -> tuple[T
         what = f"{n} of the {x.shape[axis]} elements of axis {axis + len(x.shape)}"
         raise op_error("topk", what, got=str(x._type), repair=f"k=min(k, x.shape[{axis}])")
     places = slice_axis(argsort(x, axis, largest), axis, 0, n)
-    return last_axis(along_last(last_axis(x, axis), last_axis(places, axis)), axis), places
+    return swapped(along_last(swapped(x, axis), swapped(places, axis)), axis), places
 
 
 def _median_samples(rng: np.random.Generator) -> list[Sample]:

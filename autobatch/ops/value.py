@@ -23,7 +23,7 @@ from .elementwise import ABS, EQUAL, INVERT, NEG, NOT_EQUAL, STOP_GRADIENT, cast
 from .functions import power, sqrt
 from .index import getitem
 from .linalg import MATMUL
-from .movement import reshape, transpose
+from .movement import reshape, swapped, transpose
 from .reduce import ARGMAX, ARGMIN, position, reduction, variance
 from .scan import cumsum
 from .searching import COMPARE, looks_for_an_object
@@ -260,7 +260,7 @@ class Tensor:
     @property
     def mT(self) -> Tensor:
         """The last two axes swapped."""
-        return transpose(self, (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
+        return swapped(self)
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """`autobatch.sum` of this value."""
