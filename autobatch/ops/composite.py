@@ -38,33 +38,29 @@ def _along_list(k: int) -> Reduced:
     return lambda op, x: apply(op.over_list, (x,), (k,))  # type: ignore[arg-type]
 
 
-def _safe_max(x: Any, reduced: Reduced) -> Any:
+def finite_max(x: Any, reduced: Reduced) -> Any:
     """The maximum as a constant; 0 where it is not finite, so that -inf - -inf does not arise."""
-    return no_infinities(apply(STOP_GRADIENT, (reduced(MAX, x),)))
-
-
-def no_infinities(x: Any) -> Any:
-    """0 where a number is not finite."""
-    return where(absolute(x) < float("inf"), x, 0.0)
+    top = apply(STOP_GRADIENT, (reduced(MAX, x),))
+    return where(absolute(top) < float("inf"), top, 0.0)
 
 
 def safe_max(x: Any, axis: Axes) -> Any:
     """The same along axes, which stay, with extent 1."""
-    return _safe_max(x, _along_axes(axis))
+    return finite_max(x, _along_axes(axis))
 
 
 def _softmax(x: Any, reduced: Reduced) -> Any:
-    e = exp(x - _safe_max(x, reduced))
+    e = exp(x - finite_max(x, reduced))
     return e / reduced(SUM, e)
 
 
 def _log_softmax(x: Any, reduced: Reduced) -> Any:
-    z = x - _safe_max(x, reduced)
+    z = x - finite_max(x, reduced)
     return z - log(reduced(SUM, exp(z)))
 
 
 def _logsumexp(x: Any, reduced: Reduced) -> Any:
-    top = _safe_max(x, reduced)
+    top = finite_max(x, reduced)
     return log(reduced(SUM, exp(x - top))) + top
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..base.errors import OpIndexError, op_error, user_error
 from ..base.types import Type
-from .composite import no_infinities
+from .composite import finite_max
 from .declare import Attrs, Op, Sample, apply, declare, lifted
-from .elementwise import STOP_GRADIENT, cast, equal, float_dtype, where
+from .elementwise import cast, equal, float_dtype, where
 from .functions import exp, log
 from .index import BOUNDED, TAKE, UNNAMED
 from .movement import reshape, whole
@@ -110,18 +110,13 @@ def _mean(x: Any, to: Between) -> Any:
     return to.scatter(SUM, x) / where(equal(count, 0.0), 1.0, count)
 
 
-def _highest(x: Any, to: Between) -> Any:
-    """The largest of each segment as a constant, 0 where it is not finite."""
-    return no_infinities(apply(STOP_GRADIENT, (to.scatter(MAX, x),)))
-
-
 def _softmax(x: Any, to: Between) -> Any:
-    e = exp(x - to.take(_highest(x, to)))
+    e = exp(x - to.take(finite_max(x, to.scatter)))
     return e / to.take(to.scatter(SUM, e))
 
 
 def _logsumexp(x: Any, to: Between) -> Any:
-    top = _highest(x, to)
+    top = finite_max(x, to.scatter)
     return log(to.scatter(SUM, exp(x - to.take(top)))) + top
 
 
