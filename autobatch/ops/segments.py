@@ -106,16 +106,19 @@ def _between_axes(index: Any, n: int) -> Between:
 
 
 def _mean(x: Any, to: Between) -> Any:
+    x = cast(x, float_dtype(x.dtype))
     count = to.scatter(SUM, to.ones(x))
     return to.scatter(SUM, x) / where(equal(count, 0.0), 1.0, count)
 
 
 def _softmax(x: Any, to: Between) -> Any:
+    x = cast(x, float_dtype(x.dtype))
     e = exp(x - to.take(finite_max(x, to.scatter)))
     return e / to.take(to.scatter(SUM, e))
 
 
 def _logsumexp(x: Any, to: Between) -> Any:
+    x = cast(x, float_dtype(x.dtype))
     top = finite_max(x, to.scatter)
     return log(to.scatter(SUM, exp(x - to.take(top)))) + top
 
@@ -128,7 +131,6 @@ FORMULAS: dict[str, Callable[[Any, Between], Any]] = {
     "segment_softmax": _softmax,
     "segment_logsumexp": _logsumexp,
 }
-IN_FLOATS = ("segment_mean", "segment_softmax", "segment_logsumexp")
 PER_ROW = "segment_softmax"
 """The one that has a value for each row, not for each segment."""
 
@@ -141,7 +143,6 @@ def within(index: Any, n: Any) -> Any:
 
 def _declare(name: str) -> Op:
     def body(x: Any, index: Any, n: int) -> Any:
-        x = cast(x, float_dtype(x.dtype)) if name in IN_FLOATS else x
         return FORMULAS[name](x, _between_axes(apply(BOUNDED, (index,), (n, 0)), n))
 
     def samples(rng: np.random.Generator) -> list[Sample]:

@@ -14,9 +14,9 @@ from ..base.types import ELEMENTS, LEADING
 from ..ir.graph import NODE
 from ..ops import pairs as lists
 from ..ops.declare import Attrs, Op
-from ..ops.elementwise import cast, float_dtype, where
+from ..ops.elementwise import where
 from ..ops.index import LOOKUP
-from ..ops.segments import FORMULAS, IN_FLOATS, PER_ROW, SEGMENTS, between_lists, within
+from ..ops.segments import FORMULAS, PER_ROW, SEGMENTS, between_lists, within
 from .layouts import laid_as_rows
 from .lengths import varies
 from .links import lift, shared_row
@@ -46,7 +46,6 @@ def as_segments(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording
     index = lift(index, tape, ELEMENTS) if is_known else _as_rows(laid_as_rows(index, operands, tape))
 
     def body(row: Any, number: Any, n_segments: Any) -> Any:
-        row = cast(row, float_dtype(row.dtype)) if name in IN_FLOATS else row
         return FORMULAS[name](row, between_lists(number if is_known else within(number, n_segments)))
 
     of_rows = name == PER_ROW
