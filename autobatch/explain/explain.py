@@ -13,6 +13,7 @@ Nothing is run: what is pending is assembled and scheduled as a copy.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -72,10 +73,11 @@ def explain(x: Any, stage: str = "schedule", format: Format = "text") -> str:
             raise user_error(
                 ValueError, f"explain: there is no such {what}", expected=", ".join(known), got=repr(given)
             )
-    text = "" if format == "dot" else _text(x, stage)
+    recordings = functools.cache(lambda: inspect_recordings(x))
+    text = "" if format == "dot" else _text(x, stage, recordings)
     if format == "text":
         return text
-    pictures = _pictures(x, stage)
+    pictures = _pictures(x, stage, recordings)
     if format == "html":
         return page(f"autobatch: {stage}", pictures, text)
     if not pictures:
@@ -84,7 +86,7 @@ def explain(x: Any, stage: str = "schedule", format: Format = "text") -> str:
     return "\n\n".join(picture.dot(f"g{k + 1}") for k, picture in enumerate(pictures))
 
 
-def _text(x: Any, stage: str) -> str:
+def _text(x: Any, stage: str, inspected: Callable[[], list[Inspected]]) -> str:
     cell = getattr(x, "cell", None)
     if cell is not None:
         return _explain_signatures(_traced(cell, getattr(x, "__self__", None), stage), stage, current_backend())
@@ -92,7 +94,7 @@ def _text(x: Any, stage: str) -> str:
         return f"{x!r}: computed from parameters and constants alone, computed once for all examples, in no launch"
     if stage == "reasons" and isinstance(x, list | tuple) and [*map(type, x)] == [RecordedTensor] * 2:
         return why_not_together(x[0], x[1])
-    recordings = inspect_recordings(x)
+    recordings = inspected()
     if stage in _KERNEL_STAGES:
         return _explain_signatures(_signatures(recordings), stage, recordings[-1].backend)
     if stage == "reasons":
@@ -105,7 +107,7 @@ def _text(x: Any, stage: str) -> str:
     return "\n\n".join(parts)
 
 
-def _pictures(x: Any, stage: str) -> list[Picture]:
+def _pictures(x: Any, stage: str, inspected: Callable[[], list[Inspected]]) -> list[Picture]:
     """What is drawn of a stage, one for each recording or signature."""
     if stage in _TEXT_ALONE or _is_shared(x):
         return []
@@ -113,7 +115,7 @@ def _pictures(x: Any, stage: str) -> list[Picture]:
     if cell is not None:
         chosen = _traced(cell, getattr(x, "__self__", None), stage)
     else:
-        recordings = inspect_recordings(x)
+        recordings = inspected()
         if stage == "tape":
             return [picture_of_tape(r, k) for k, r in enumerate(recordings)]
         if stage not in _KERNEL_STAGES:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import linecache
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -172,9 +173,14 @@ def _lines(r: Inspected, nodes: Iterable[int]) -> tuple[Line, ...]:
     found: dict[tuple[str, str], int] = {}
     for (code, instruction), count in places.items():
         if code is not None:
-            text = linecache.getline(code.co_filename, line_number(code, instruction)).strip()
-            found[line_of(code, instruction), text] = found.get((line_of(code, instruction), text), 0) + count
+            line = _line(code, instruction)
+            found[line] = found.get(line, 0) + count
     return tuple(Line(*line, count) for line, count in sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _line(code: CodeType, instruction: int) -> tuple[str, str]:
+    """Where a line of the user's is, and its text."""
+    return line_of(code, instruction), linecache.getline(code.co_filename, line_number(code, instruction)).strip()
 
 
 def picture_of_tape(r: Inspected, number: int = 0) -> Picture:
@@ -191,8 +197,7 @@ def picture_of_tape(r: Inspected, number: int = 0) -> Picture:
     for node in range(n):
         s = signatures[tape.sig[node]]
         code, instruction = r.recording.place(node)
-        text = "" if code is None else linecache.getline(code.co_filename, line_number(code, instruction)).strip()
-        lines = () if code is None else (Line(line_of(code, instruction), text),)
+        lines = () if code is None else (Line(*_line(code, instruction)),)
         picture.boxes.append(Box(s.name, f"node {node}", str(s), levels[node], f"node {node}: {s}", "", lines))
     return picture
 

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 Span = tuple[str, str, float, float]
 """A stage or kernel; "stage", "forward" or "backward"; begin and end in seconds."""
 
+Rows = list[tuple[str, ...]]
+
 STAGES = ("record", "assemble", "shared", "expand", "schedule", "place", "allocate", "forward", "reverse", "update")
+
+_STAGE_HEADS = ("stage", "ms", "share")
+_KERNEL_HEADS = ("kernel", "launches", "nodes", "ms", "bytes copied", "read in place")
 
 _LEGEND = {
     "record": "your Python code and the recording of its ops",
@@ -50,6 +55,26 @@ def _kernels(profile: Profile) -> list[tuple[str, int, int, float, int, int]]:
     return found  # type: ignore[return-value]
 
 
+def _rows(profile: Profile) -> tuple[Rows, Rows]:
+    """What the table says of stages and of kernels, as text."""
+    total = sum(profile.seconds.values())
+    stages: Rows = [(s, f"{x * 1e3:.3f}", f"{x / total if total else 0.0:.1%}") for s, x in _stages(profile)]
+    kernels: Rows = [
+        (name, f"{launches:,}", f"{nodes:,}", f"{seconds * 1e3:.3f}", f"{copied:,}", f"{in_place:,}")
+        for name, launches, nodes, seconds, copied, in_place in _kernels(profile)
+    ]
+    return stages, kernels
+
+
+def _columns(rows: Rows, widths: tuple[int, ...]) -> list[str]:
+    """Lines of text: the first column on the left, numbers on the right."""
+    first, *others = widths
+    return [
+        f"{name:<{first}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, others, strict=True))
+        for name, *cells in rows
+    ]
+
+
 def _summary(profile: Profile) -> list[str]:
     p = profile
     by = f" by {next(iter(p.schedules))}" if len(p.schedules) == 1 else ""
@@ -75,33 +100,23 @@ def _legend(profile: Profile) -> list[tuple[str, str]]:
 
 def text(profile: Profile) -> str:
     """The table, and what its words mean."""
-    total = sum(profile.seconds.values())
-    lines = [f"{'stage':<12}{'ms':>10}{'share':>8}"]
-    for stage, seconds in _stages(profile):
-        lines.append(f"{stage:<12}{seconds * 1e3:>10.3f}{seconds / total if total else 0.0:>8.1%}")
-    lines += _summary(profile)
-    heads = ("launches", 10), ("nodes", 10), ("ms", 10), ("bytes copied", 16), ("read in place", 16)
-    lines.append(f"{'kernel':<28}" + "".join(f"{head:>{width}}" for head, width in heads))
-    for name, launches, nodes, seconds, copied, in_place in _kernels(profile):
-        figures = f"{launches:>10,}{nodes:>10,}{seconds * 1e3:>10.3f}{copied:>16,}{in_place:>16,}"
-        lines.append(f"{name:<28}{figures}")
+    stages, kernels = _rows(profile)
+    lines = [
+        *_columns([_STAGE_HEADS, *stages], (12, 10, 8)),
+        *_summary(profile),
+        *_columns([_KERNEL_HEADS, *kernels], (28, 10, 10, 10, 16, 16)),
+    ]
     return "\n".join([*lines, "", *(f"{word}: {meaning}" for word, meaning in _legend(profile))])
 
 
 def html_tables(profile: Profile) -> str:
     """The table for a notebook."""
-    total = sum(profile.seconds.values())
-    stages = [(s, f"{x * 1e3:.3f}", f"{x / total if total else 0.0:.1%}") for s, x in _stages(profile)]
-    kernels = [
-        (name, f"{launches:,}", f"{nodes:,}", f"{seconds * 1e3:.3f}", f"{copied:,}", f"{in_place:,}")
-        for name, launches, nodes, seconds, copied, in_place in _kernels(profile)
-    ]
-    heads = ("kernel", "launches", "nodes", "ms", "bytes copied", "read in place")
+    stages, kernels = _rows(profile)
     return "".join([
         "<div>",
-        table(stages, ("stage", "ms", "share"), numbers=1),
+        table(stages, _STAGE_HEADS, numbers=1),
         *(f"<p>{html.escape(line)}</p>" for line in _summary(profile)),
-        table(kernels, heads, numbers=1),
+        table(kernels, _KERNEL_HEADS, numbers=1),
         f"<details><summary>what this means</summary>{table(_legend(profile))}</details></div>",
     ])  # fmt: skip
 
