@@ -155,6 +155,7 @@ from .record.cells.cell import cell, disable_cells
 from .record.choice import recorder
 from .record.convolution import conv1d, pad
 from .record.creation import arange, constant, eye, full, linspace, ones, ones_like, zeros, zeros_like
+from .record.custom_vjp import custom_vjp
 from .record.grad import grad, value_and_grad
 from .record.jacobians import hessian, hvp, jacobian, jvp, vjp
 from .record.modes import no_grad
@@ -219,6 +220,7 @@ __all__ = [
     "cross_entropy",
     "cumprod",
     "cumsum",
+    "custom_vjp",
     "data",
     "det",
     "diagonal",

@@ -103,7 +103,24 @@ class _Batcher:
     def axes(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         return _Value(self.builder.record(node.op, tuple(self.led(x, lead) for x in xs), node.attrs), lead)
 
-    reduce = concat = random = scan = whole = axes
+    reduce = concat = random = scan = whole = held = axes
+
+    def custom(self, node: Node, xs: list[_Value], lead: int) -> _Value:
+        """A value with what its derivative is; the cotangent of an operand lies as that does."""
+        y, g, *pairs = xs
+        own = y.lead or 0
+        operands = [self.led(y, own), self.led(g, own)]
+        for x, gx in zip(pairs[::2], pairs[1::2], strict=True):
+            operands += [x.tracer, self._cotangent(x, gx, own)]
+        return _Value(self.builder.record(node.op, tuple(operands), node.attrs), own)
+
+    def _cotangent(self, x: _Value, gx: _Value, own: int) -> Any:
+        if x.lead is None:
+            return self.led(gx, own if gx.lead is None else gx.lead)  # summed where it is added to others
+        if gx.lead is not None and gx.lead > x.lead:
+            k: Any = (gx.lead, x.lead) if x.lead else gx.lead
+            gx = self.list(Node(LIST_SUM, (), (k,), gx.tracer._type), [gx], gx.lead)
+        return self.led(gx, x.lead)
 
     def reshape(self, node: Node, xs: list[_Value], lead: int) -> _Value:
         return _Value(reshape(xs[0].tracer, (Dim(lead), *node.attrs[0])), lead)
@@ -229,7 +246,7 @@ def batch(graph: Graph) -> Graph:
             continue
         xs = [values[j] for j in node.inputs]
         leads = [x.lead for x in xs if x.lead is not None]
-        if not leads and node.op.batch not in ("list", "segments", "pairs", "between"):
+        if not leads and node.op.batch not in ("list", "segments", "pairs", "between", "held", "custom"):
             values.append(_Value(batcher.builder.record(node.op, tuple(x.tracer for x in xs), node.attrs), None))
             continue
         rule: Callable[[Node, list[_Value], int], _Value] = getattr(batcher, node.op.batch)

@@ -13,6 +13,7 @@ from typing import Any
 from ..backends.transfer import DEVICES
 from ..ir.graph import Graph
 from ..ir.simplify import simplify
+from ..ops.custom import CUSTOM
 from .batch import batch
 from .cuda.lower import CudaProgram, lower_cuda
 from .host.driver import Program
@@ -52,6 +53,12 @@ class Kernel:
         return merge_matmuls(simplify(batch(self.graph))[0].pruned())
 
     @cached_property
+    def inference(self) -> Graph:
+        """The same where nothing is differentiated."""
+        is_custom = any(node.op is CUSTOM for node in self.batched.nodes)
+        return simplify(self.batched, is_last=True)[0].pruned() if is_custom else self.batched
+
+    @cached_property
     def pieces(self) -> Pieces:
         """Forward, backward and final graph, which on the host read matrices of nodes in their pools."""
         return read_in_pools(self.device_pieces)
@@ -65,7 +72,7 @@ class Kernel:
         """The graph of a piece: "inference", "forward", "backward" or "final"."""
         found = self._graphs.get((piece, on_device))
         if found is None:
-            pieces = self.batched if piece == "inference" else self.device_pieces if on_device else self.pieces
+            pieces = self.inference if piece == "inference" else self.device_pieces if on_device else self.pieces
             whole = pieces if isinstance(pieces, Graph) else getattr(pieces, piece)
             found = self._graphs[piece, on_device] = derive(whole, self.expressions)
         return found

@@ -68,7 +68,7 @@ def split(graph: Graph, trainable: Container[int], constant: Container[int] = ()
     wrt = differentiable(graph, trainable, constant)
     result = vjp(graph, wrt)
     outputs = list(graph.outputs)
-    simple, simple_number = simplify(result.graph)
+    simple, simple_number = simplify(result.graph, is_last=True)
     unmade = {simple_number[i] for i in concats_in_place(graph, graph.outputs)}
     whole, whole_number = forward_concats(simple, set(simple_number[: result.n_forward]) - unmade)
     number = [whole_number[i] for i in simple_number]

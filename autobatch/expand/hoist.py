@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from ..base.types import Type
 from ..ir.graph import INPUT, NODE, SHARED, Graph
+from ..ops.custom import COTANGENT
 from ..ops.linalg import PRODUCT
 from ..ops.movement import VIEWS
 
@@ -67,7 +68,7 @@ def hoist(graph: Graph, early: Collection[int], lists: Collection[int] = ()) -> 
             kind, k = node.attrs
             late[i] = node.level > NODE or kind not in ("rows", "data", "shared") or (kind == "rows" and k not in early)
             continue
-        late[i] = node.level > NODE or any(late[j] for j in node.inputs)
+        late[i] = node.level > NODE or node.op is COTANGENT or any(late[j] for j in node.inputs)
         shared = [nodes[j].level == SHARED for j in node.inputs]
         works[i] = not late[i] and (
             any(works[j] for j in node.inputs) or (node.op is PRODUCT and any(shared) and not all(shared))

@@ -177,7 +177,10 @@ def _facts(signatures: Sequence[Signature]) -> Facts:
             handed.append(types.setdefault(type, len(types)) if plain and type is not None else -2)
     return Facts(
         joinable=ints(
-            s.kind == KERNEL and not s.by_rows and not s.is_paired and bool(s.slots or s.data) for s in signatures
+            s.kind == KERNEL
+            and not (s.by_rows or s.is_paired or s.is_custom)  # equal custom derivatives are not one
+            and bool(s.slots or s.data)
+            for s in signatures
         ),
         constant=ints(_constant(s) for s in signatures),
         weights=np.array([weights_of(s) for s in signatures], np.int64),

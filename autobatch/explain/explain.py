@@ -175,7 +175,7 @@ def _explain_signature(signature: Signature, stage: str, differentiated: bool, b
     kernel = signature.kernel
     if stage == "split":
         pieces = kernel.device_pieces if backend in DEVICES else kernel.pieces
-        return str(pieces) if differentiated else f"inference:\n{kernel.batched}"
+        return str(pieces) if differentiated else f"inference:\n{kernel.inference}"
     names = ["inference"]
     if differentiated:  # without those that have nothing to do
         names = [p for p in ("forward", "backward", "final") if kernel.graph_of(p).outputs]

@@ -97,6 +97,15 @@ class _ByRows:
                 return None
         return self._add(node.op, tuple(inputs), node.attrs)
 
+    _held = _elementwise
+
+    def _custom(self, node: Node) -> int | None:
+        for x, gx in zip(node.inputs[::2], node.inputs[1::2], strict=True):
+            if (x in self.leads) != (gx in self.leads):
+                return None
+        y, *rest = (self.number[j] for j in node.inputs)
+        return self.new.add(node.op, (y, *rest), node.attrs, self.new.nodes[y].type, max(self.new.nodes[y].level, NODE))
+
     def _reduce(self, node: Node) -> int | None:
         x, (axes, keepdims) = self.nodes[node.inputs[0]].type, node.attrs
         others = tuple(axis for axis in axes if axis != -x.ndim)

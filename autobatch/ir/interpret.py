@@ -14,6 +14,7 @@ import numpy as np
 from ..base.errors import CompilerBug
 from ..base.types import Type
 from ..ops.attention import sides
+from ..ops.custom import COTANGENT, CUSTOM
 from ..ops.pairs import COLUMNS, PAIRS, ROWS
 from ..ops.reduce import SPREAD
 from .graph import CONST, INPUT, NODE, Graph, Node
@@ -39,6 +40,10 @@ def interpret(graph: Graph, read: Read, see: Callable[[int, Any], None] | None =
                 value = [np.asarray(position, node.type.dtype) for position in value]
         elif node.op is CONST:
             value = np.asarray(node.attrs[0], node.type.dtype)
+        elif node.op is CUSTOM:
+            value = values[node.inputs[0]]
+        elif node.op is COTANGENT or any(values[j] is None for j in node.inputs):
+            value = None  # of a derivative that is not asked for
         elif node.op.batch == "list":
             k, whole = node.attrs[0] if isinstance(node.attrs[0], tuple) else (node.attrs[0], NODE)
             x = _spread(values[node.inputs[0]], nodes[node.inputs[0]].level, k, read, lists)

@@ -9,17 +9,22 @@ Invariants: results, types and levels are unchanged. Cost: one loop over the nod
 from __future__ import annotations
 
 from ..base.types import tensor_type
+from ..ops.custom import CUSTOM
 from ..ops.linalg import PRODUCT
 from ..ops.movement import RESHAPE, TRANSPOSE
 from .graph import Graph, Node
 
 
-def simplify(graph: Graph) -> tuple[Graph, list[int]]:
-    """The simplified graph (nothing pruned) and the new number of each old node."""
+def simplify(graph: Graph, is_last: bool = False) -> tuple[Graph, list[int]]:
+    """The simplified graph (nothing pruned) and the new number of each old node. `is_last` says that it will not be
+    differentiated: a `CUSTOM` is then the value that it stands for."""
     new = Graph()
     number: list[int] = []
     for node in graph.nodes:
         inputs = tuple(number[j] for j in node.inputs)
+        if is_last and node.op is CUSTOM:
+            number.append(inputs[0])
+            continue
         number.append(_add(new, Node(node.op, inputs, node.attrs, node.type, node.level)))
     new.outputs = tuple(number[i] for i in graph.outputs)
     return new, number

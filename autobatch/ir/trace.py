@@ -30,6 +30,7 @@ import numpy as np
 from ..base.errors import CellError, OpTypeError, op_error, user_error, user_place
 from ..base.types import INT64, LEADING, Type, counted, default_dtype, promote, tensor_type
 from ..ops.attention import result_side
+from ..ops.custom import COTANGENT, CUSTOM
 from ..ops.declare import Attrs, Op, unchanged
 from ..ops.elementwise import CAST, STOP_GRADIENT, float_dtype
 from ..ops.index import BOUNDED, lowest_index
@@ -140,12 +141,16 @@ class Builder:
         assert op.infer is not None
         inputs = tuple(v._id for v in values)
         type = op.infer([v._type for v in values], attrs)
+        if op is COTANGENT:  # each call has its own, of whatever equal values
+            attrs = (sum(n.op is op and n.inputs == inputs for n in self.graph.nodes),)
         if op.batch == "segments" and attrs[0] is not None:
             level = attrs[0][result_side(attrs)]
         elif op.batch == "pairs" and attrs[0] is None:
             level = attrs[1]
         elif op.batch == "between":
             level = attrs[0]
+        elif op is COTANGENT or op is CUSTOM:
+            level = max(values[0].level, NODE)
         else:
             level = self._join(op, [v.level for v in values])
         if op.batch == "list":

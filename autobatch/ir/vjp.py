@@ -14,6 +14,7 @@ from typing import Any
 
 from ..base.errors import CompilerBug
 from ..base.types import is_float
+from ..ops.custom import CUSTOM
 from ..ops.declare import apply
 from ..ops.elementwise import ADD, STOP_GRADIENT
 from ..ops.index import SCATTER_ADD
@@ -53,12 +54,16 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Vjp:
         if node.op is SLICE and node.attrs[0] == -1 and node.attrs[3] == 1:
             sums.add_piece(node.inputs[0], node.attrs[1], node.attrs[2], sums.total(i))
             continue
-        if node.op.vjp is None:
-            raise CompilerBug(f"{node.op} has no VJP\n{graph}")
         n_before = len(builder.graph.nodes)
-        operands = tuple(forward[j] for j in node.inputs)
-        parts = node.op.vjp(sums.total(i), forward[i], operands, node.attrs)
-        for j, part in zip(node.inputs, parts, strict=True):
+        if node.op is CUSTOM:
+            pairs = _given(builder, graph, i, sums.total(i))
+        elif node.op.vjp is None:
+            raise CompilerBug(f"{node.op} has no VJP\n{graph}")
+        else:
+            operands = tuple(forward[j] for j in node.inputs)
+            parts = node.op.vjp(sums.total(i), forward[i], operands, node.attrs)
+            pairs = list(zip(node.inputs, parts, strict=True))
+        for j, part in pairs:
             if part is not None and wanted[j]:
                 sums.add(j, part)
         if i in graph.origins:
@@ -66,6 +71,20 @@ def vjp(graph: Graph, wrt: Sequence[int]) -> Vjp:
     cotangents = [sums.total(i)._id if sums.has(i) else None for i in wrt]
     builder.graph.outputs = tuple(i for i in cotangents if i is not None)
     return Vjp(builder.graph, len(graph.nodes), cotangents)
+
+
+def _given(builder: Builder, graph: Graph, i: int, cotangent: Tracer) -> list[tuple[int, Tracer]]:
+    """What node i, a `CUSTOM`, says that cotangents are, by nodes: with the cotangent of its result put in."""
+    _, held, *pairs = graph.nodes[i].inputs
+    number = list(range(i))  # the nodes of the graph have the same numbers in what is built
+    number[held] = cotangent._id
+    changed = {held}
+    for k in range(held + 1, i):
+        node = graph.nodes[k]
+        if changed.intersection(node.inputs):
+            number[k] = builder.graph.copy(node, number)
+            changed.add(k)
+    return [(x, Tracer(builder, number[gx])) for x, gx in zip(pairs[::2], pairs[1::2], strict=True)]
 
 
 def differentiable(graph: Graph, trainable: Container[int], constant: Container[int] = ()) -> list[int]:

@@ -8,7 +8,7 @@ In reading order: `declare` (the declaration of an op), `elementwise`, `function
 `searching`; `composite` ops are made of others, as is `cross_entropy`; `composing` declares functions as such, which
 are the library: `trigonometry`, `special` functions, `numbers`, `shapes`, `matrices`, `einsum`, `decompositions`,
 `gathering`, `sorting`, `segments`, `nonlinearities` and `losses`; `attention` is between two lists of any lengths;
-`pairs` has the matrix products of their pairs; `value` has the operators of tensors.
+`pairs` has the matrix products of their pairs; `custom` derivatives; `value` has the operators of tensors.
 """
 
 from . import (

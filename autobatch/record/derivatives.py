@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..base.errors import OpTypeError, user_error
 from ..base.types import ELEMENTS, INT64, LEADING, Type, tensor_type
 from ..ops.movement import CONCAT
 from ..ops.pairs import length_of
@@ -76,7 +77,8 @@ class _Reversed:
 
 class Sweep:
     """One walk. `sources` are the values, `parameters` the shared values that are differentiated; what was recorded
-    before `start` is constant, and what was recorded from `stop` on is not looked at."""
+    before `start` is constant, and what was recorded from `stop` on is not looked at. `is_forwards`: it is half of a
+    walk forwards, which no custom derivative allows."""
 
     def __init__(
         self,
@@ -85,10 +87,12 @@ class Sweep:
         sources: Sequence[RecordedTensor],
         parameters: Sequence[Shared],
         stop: Start | None = None,
+        is_forwards: bool = False,
     ) -> None:
         self.tape = tape
         self.start = start
         self.stop = stop
+        self.is_forwards = is_forwards
         self.sources = sources
         self.parameters = parameters
         self.known_parameters = set(parameters)
@@ -193,6 +197,9 @@ class Sweep:
 
     def _reverse_kernel(self, node: _Node) -> None:
         s = node.signature
+        if self.is_forwards and s.is_custom:
+            what = "jvp: a function has a derivative of its own, by custom_vjp, and that is one backwards"
+            raise user_error(OpTypeError, what, repair="use ab.vjp, ab.grad or ab.hvp")
         found = derivative_of(s, frozenset(k for k in s.trainable if self._reaches(s.shared[k])))
         cotangents = []
         for v in node.values:

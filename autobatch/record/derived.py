@@ -33,6 +33,10 @@ ROWS, RESULT, COTANGENT, HANDED, DATA = "rows", "result", "cotangent", "handed",
 """What a derivative reads: operands and results of the node, cotangents of the results, what was handed on, numbers."""
 
 
+_UNMOVED = frozenset(("list", "segments", "pairs", "random", "scan", "arange", "whole", "between", "held", "custom"))
+"""Batching rules of ops that stay with their node."""
+
+
 @dataclass(frozen=True, slots=True)
 class Derivative:
     """The VJP of a signature by its rows and by some shared operands.
@@ -183,7 +187,7 @@ class _Derivation:
     def _is_movable(self, i: int) -> bool:
         node = self.nodes[i]
         inputs = [self.nodes[j] for j in node.inputs]
-        if node.op.batch in ("list", "segments", "pairs", "random", "scan", "arange", "whole", "between"):
+        if node.op.batch in _UNMOVED:
             return False
         if any(j.kind in ("lengths", "positions") or (j.kind == DATA and self.signature.draws) for j in inputs):
             return False

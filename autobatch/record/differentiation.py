@@ -171,10 +171,13 @@ class Differentiation:
 
     # Walks.
 
-    def pull(self, ends: Sequence[tuple[RecordedTensor, Any]], of_cotangents: bool = False) -> dict[Any, Any]:
+    def pull(
+        self, ends: Sequence[tuple[RecordedTensor, Any]], of_cotangents: bool = False, is_forwards: bool = False
+    ) -> dict[Any, Any]:
         """The cotangents of the arguments, by what replaced them, for cotangents of some results; or of values that
-        were recorded after the function, as cotangents are."""
-        sweep = Sweep(self.tape, self.start, self.sources, self.parameters, None if of_cotangents else self.stop)
+        were recorded after the function, as cotangents are. `is_forwards`: it is half of a walk forwards."""
+        stop = None if of_cotangents else self.stop
+        sweep = Sweep(self.tape, self.start, self.sources, self.parameters, stop, is_forwards)
         found = self.within(lambda: sweep.run(ends))
         return found | {x: found[op] for x, op in self.aliases.items()}
 
@@ -189,7 +192,7 @@ class Differentiation:
             rows = [self.row(y) for y in self.results()]
             start = Start.of(self.tape)
             seeds: list[Any] = [tensor(np.zeros(y.shape), y.dtype) * 1.0 for y in rows]
-            found = self.pull(list(zip(rows, seeds, strict=True)))
+            found = self.pull(list(zip(rows, seeds, strict=True)), is_forwards=True)
             ends = [(found[x], t) for x, t in tangents.items()]
             back = Sweep(self.tape, start, seeds, ()).run(ends)
             return [back[u] for u in seeds]

@@ -10,6 +10,7 @@ from ..base.types import Type, short_dtype
 from ..compile.kernel import Kernel, kernel_of
 from ..compile.rewrites.flatten_operands import flatten_operands
 from ..ir.graph import Graph, hashable
+from ..ops.custom import CUSTOM
 from ..run.feed import Feed
 from ..schedule.structures import EACH, LIST, ONE, PAYLOAD, TAKE_ROWS, Result, Slot
 from .decisions import Decisions
@@ -73,6 +74,11 @@ class Signature:
             graph = flatten_operands(self.graph, operands, results)
             self._kernel = kernel_of(self.name, graph, self.trainable, self.constant)
         return self._kernel
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether a function of the user's says what a derivative in it is."""
+        return any(node.op is CUSTOM for node in self.graph.nodes)
 
     def key(self) -> Any:
         """All of it, to be compared in full, with the lengths that may vary left out."""
