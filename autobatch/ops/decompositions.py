@@ -101,8 +101,9 @@ def _symmetric(x: Any) -> Any:
     return (x + swapped(x)) * 0.5
 
 
-def _identity(n: int, like: Any) -> Any:
-    """The identity matrix of n rows, in the dtype of a value."""
+def _identity(like: Any) -> Any:
+    """The identity matrix of as many rows as a value has columns, in its dtype."""
+    n = like.shape[-1]
     places = apply(ARANGE, (like,), (n,))
     return cast(equal(reshape(places, (n, 1)), places), like.dtype)
 
@@ -171,7 +172,7 @@ def inverse(x: TensorLike) -> Tensor:
     [[0.5, 0.0], [0.0, 0.25]]
     """
     x = _matrix("inverse", x)
-    return solve(x, _identity(x.shape[-1], x))
+    return solve(x, _identity(x))
 
 
 def triangular_solve(a: TensorLike, b: TensorLike, upper: bool = False, unitriangular: bool = False) -> Tensor:
@@ -185,7 +186,7 @@ def triangular_solve(a: TensorLike, b: TensorLike, upper: bool = False, unitrian
     """
     a = _matrix("triangular_solve", a)
     if unitriangular:
-        a = (triu(a, 1) if upper else tril(a, -1)) + _identity(a.shape[-1], a)
+        a = (triu(a, 1) if upper else tril(a, -1)) + _identity(a)
     else:
         a = triu(a) if upper else tril(a)
     return solve(a, b)
@@ -241,7 +242,7 @@ def det(x: TensorLike) -> Tensor:
 
 def _cholesky_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]:
     inner = tril(_product(swapped(y), tril(g)))
-    halved = inner - inner * _identity(y.shape[-1], y) * 0.5
+    halved = inner - inner * _identity(y) * 0.5
     left = apply(SOLVE, (swapped(y), halved))
     return (_symmetric(swapped(apply(SOLVE, (swapped(y), swapped(left))))),)
 
@@ -300,7 +301,7 @@ def _eigh(x: Any) -> Any:
 def _gaps(x: Any) -> Any:
     """1 / (x_j - x_i) of the numbers of the last axis: f[..., i, j], 0 on the diagonal."""
     n = x.shape[-1]
-    own = equal(_identity(n, x), 1.0)
+    own = equal(_identity(x), 1.0)
     gaps = reshape(x, (*x.shape[:-1], 1, n)) - reshape(x, (*x.shape, 1))
     return where(own, 0.0, 1.0 / where(own, 1.0, gaps))
 
@@ -371,7 +372,7 @@ def _svd_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...
     of_u, of_v = ((z - swapped(z)) * gaps for z in inner)
     k = s.shape[-1]
     column = reshape(s, (*s.shape, 1))
-    middle = _scaled(of_u, s) + of_v * column + reshape(g_s, (*s.shape, 1)) * _identity(k, s)
+    middle = _scaled(of_u, s) + of_v * column + reshape(g_s, (*s.shape, 1)) * _identity(s)
     total = _product(u, middle, vh)
     if u.shape[-2] > k:
         total = total + _product(_scaled(g_u - _product(u, inner[0]), 1.0 / s), vh)
@@ -411,7 +412,7 @@ def _qr_vjp(g: Any, y: Any, x: tuple[Any, ...], attrs: Attrs) -> tuple[Any, ...]
     (q, r), (g_q, g_r) = (_cut(z, (m, n), (n, n)) for z in (y, g))
     inner = triu(_product(triu(g_r), swapped(r)) - _product(swapped(q), g_q))
     both = inner + swapped(inner)
-    both = both - both * _identity(n, r) * 0.5
+    both = both - both * _identity(r) * 0.5
     return (swapped(apply(SOLVE, (r, swapped(g_q + _product(q, both))))),)
 
 

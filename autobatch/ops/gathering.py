@@ -32,10 +32,10 @@ def _places(shape: tuple[int, ...], index: Any, axis: int) -> Any:
     return total
 
 
-def along_last(x: Any, order: Any) -> Any:
-    """Elements of the last axis in an order, which is known to be in range."""
+def along(x: Any, index: Any, axis: int = -1) -> Any:
+    """Elements along an axis by an index, which is known to be in range."""
     size = math.prod(x.shape)
-    return apply(TAKE, (reshape(x, (size,)), _places(x.shape, order, -1)))
+    return apply(TAKE, (reshape(x, (size,)), _places(x.shape, index, axis)))
 
 
 def _checked(name: str, x: Any, axis: Any, index: Any) -> int:
@@ -76,8 +76,7 @@ def _gather(x: TensorLike, index: TensorLike, at: int) -> Tensor:
     """Elements along an axis: the axis of each is that of the index."""
     x, index = as_value(x), as_value(index)
     at = _checked("gather", x, at, index)
-    bounded = apply(BOUNDED, (index,), (x.shape[at],))
-    found: Tensor = apply(TAKE, (reshape(x, (math.prod(x.shape),)), _places(x.shape, bounded, at)))
+    found: Tensor = along(x, apply(BOUNDED, (index,), (x.shape[at],)), at)
     return found
 
 

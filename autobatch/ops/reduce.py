@@ -223,9 +223,7 @@ MIN, LIST_MIN, _ = reducing("min", "smallest element; equal elements share the d
 
 
 def _mean_body(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    count = 1
-    for axis in axes:
-        count *= x.shape[axis]
+    count = math.prod(x.shape[axis] for axis in axes)
     return cast(apply(SUM, (summable(x),), (axes, keepdims)) / float(count), float_dtype(x.dtype))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ..base.types import INT64, Type, tensor_type
 from .composing import beside, composite, normal
 from .declare import Attrs, Sample, apply, as_value, declare, lifted
 from .elementwise import no_gradient, where
-from .gathering import along_last
+from .gathering import along
 from .movement import negative_axis, reshape, slice_axis, swapped, transpose, whole
 from .numbers import isnan
 from .reduce import normalise_axes
@@ -68,7 +69,7 @@ def sort(x: TensorLike, axis: int = -1, descending: bool = False) -> Tensor:
     (array([1., 2., 3.], dtype=float32), array([3, 2, 1]))
     """
     z, order = _order_of("sort", as_value(x), axis, descending)
-    return swapped(along_last(z, order), axis)
+    return swapped(along(z, order), axis)
 
 
 @composite(lambda rng: [Sample((rng.normal(size=(3, 4)),), (-1, False), smooth=False)], lead=beside(0), dtypes="keep")
@@ -98,7 +99,7 @@ def topk(x: TensorLike, k: int, axis: int = -1, largest: bool = True) -> tuple[T
         what = f"{n} of the {x.shape[axis]} elements of axis {axis + len(x.shape)}"
         raise op_error("topk", what, got=str(x._type), repair=f"k=min(k, x.shape[{axis}])")
     places = slice_axis(argsort(x, axis, largest), axis, 0, n)
-    return swapped(along_last(swapped(x, axis), swapped(places, axis)), axis), places
+    return along(x, places, axis), places
 
 
 def _median_samples(rng: np.random.Generator) -> list[Sample]:
@@ -117,7 +118,7 @@ def _median(x: TensorLike) -> Tensor:
     n = x.shape[-1]
     if not n:
         raise op_error("median", "an empty axis has no median", got=str(x._type), repair="guard the call with an if")
-    z = along_last(x, apply(ORDER, (x,)))
+    z = along(x, apply(ORDER, (x,)))
     upper, last = z[..., n // 2], z[..., n - 1]
     middle = upper if n % 2 else (z[..., n // 2 - 1] + upper) * 0.5
     return where(isnan(last), last, middle)
@@ -136,9 +137,7 @@ def median(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     axes = [a + ndim for a in normalise_axes("median", axis, ndim)]
     rest = [a for a in range(ndim) if a not in axes]
     left = tuple(x.shape[a] for a in rest)
-    total = 1
-    for a in axes:
-        total *= x.shape[a]
+    total = math.prod(x.shape[a] for a in axes)
     found = _median(reshape(transpose(x, (*rest, *axes)), (*left, total)))
     if not keepdims:
         return found

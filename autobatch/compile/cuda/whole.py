@@ -16,25 +16,24 @@ from ...ops.sorting import ORDER
 from .writer import Kernel, Writer
 
 
-def _axes(graph: Graph, i: int) -> int:
-    """How many of the last axes are those of one vector or matrix."""
-    return 1 if graph.nodes[i].op is ORDER else 2
+def _n_lead(graph: Graph, i: int) -> int:
+    """How many of the first axes are before those of one vector or matrix."""
+    node = graph.nodes[i]
+    return len(graph.nodes[node.inputs[0]].type.shape) - (1 if node.op is ORDER else 2)
 
 
 def matrices_of(graph: Graph, i: int) -> tuple[Any, int]:
     """How many vectors or matrices a node has, and the numbers of work space for each."""
-    axes, node = _axes(graph, i), graph.nodes[i]
+    n_lead, node = _n_lead(graph, i), graph.nodes[i]
     shapes = [graph.nodes[j].type.shape for j in node.inputs]
-    count = size_of(shapes[0][: len(shapes[0]) - axes])
-    n_lead = len(shapes[0]) - axes
+    count = size_of(shapes[0][:n_lead])
     return count, sum(math.prod(shape[n_lead:]) for shape in (*shapes, node.type.shape))
 
 
 def write_whole(graph: Graph, i: int, place: Callable[[int], str], target: str, work: str) -> Kernel:
     """The kernel of a node, written to the address `target`; `place` gives the address of an operand."""
-    node, axes = graph.nodes[i], _axes(graph, i)
+    node, n_lead = graph.nodes[i], _n_lead(graph, i)
     w = Writer(graph, {})
-    n_lead = len(graph.nodes[node.inputs[0]].type.shape) - axes
     count, room = matrices_of(graph, i)
     arguments, sizes = [], []
     for j in node.inputs:

@@ -89,8 +89,6 @@ class Team:
         self.folder: tempfile.TemporaryDirectory[str] | None = None
         if n_workers:
             self.add(tasks, n_workers)
-        else:
-            self.tasks += tasks
 
     def add(self, tasks: Sequence[Task], n_workers: int) -> None:
         """More tasks, and as many workers as these are worth."""
@@ -229,7 +227,7 @@ def compile_early() -> None:
     own = sorted(jit.BEGUN_EARLY, key=_order)
     if current_backend() != "numba" or n_cores() < 2 or not _can_start() or not own:
         return
-    if any(function.is_kept(jit.argument_types(arguments)) for function, arguments in own[:2]):
+    if any(cache.is_compiled(function, arguments) for function, arguments in own[:2]):
         return
     kept_in = disk.folder()
     if kept_in is not None:
