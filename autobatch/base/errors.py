@@ -67,13 +67,13 @@ class OpIndexError(AutobatchError, IndexError):
     """
 
     node = -1
-    """The node that met it, where the one-by-one loop did."""
+    """The recorded node that met it, if the one-by-one loop found it, else -1."""
 
 
 class CellError(AutobatchError, TypeError):
     """Something that is not possible while a cell is traced, such as forcing a value or branching on one.
 
-    Repair: name the number in `@ab.cell(static=...)`, decide with `ab.where`, or leave the decorator away.
+    Repair: name the number in `@ab.cell(static=...)`, decide with `ab.where`, or leave out the decorator.
 
     >>> @ab.cell
     ... def positive(x):

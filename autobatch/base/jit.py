@@ -52,7 +52,7 @@ _depth: list[Any] = []
 """The functions that are being compiled or loaded, each called by the one before."""
 
 BEGUN_EARLY: list[tuple[CompiledFunction, str]] = []
-"""The library's own functions that a first training step calls, in that order, and for which arguments."""
+"""The library's own functions that a first training step calls, and for which arguments."""
 
 
 class CompiledFunction(CPUDispatcher):

@@ -158,7 +158,7 @@ def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 
 
 def logsumexp(x: TensorLike, axis: Axes | None = -1) -> Tensor:
-    """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are -inf, and of none.
+    """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are, or there are none.
 
     A list of values is stacked: the list is axis 0.
 

@@ -73,7 +73,7 @@ def _gather_samples(rng: np.random.Generator) -> list[Sample]:
 
 @composite(_gather_samples, lead=_beside_rows, dtypes="keep")
 def _gather(x: TensorLike, index: TensorLike, at: int) -> Tensor:
-    """Elements along an axis: the axis of each is that of the index."""
+    """Elements along an axis: at each place that which its index names."""
     x, index = as_value(x), as_value(index)
     at = _checked("gather", x, at, index)
     found: Tensor = along(x, apply(BOUNDED, (index,), (x.shape[at],)), at)
@@ -127,7 +127,7 @@ def _scatter_add(x: TensorLike, index: TensorLike, source: TensorLike, at: int) 
 
 
 def scatter_add(x: TensorLike, axis: int, index: TensorLike, source: TensorLike) -> Tensor:
-    """`x` with the elements of `source` added where `index` says along `axis`, as PyTorch's; the inverse of `gather`.
+    """`x` with the elements of `source` added where `index` says along `axis`, as PyTorch's; transpose of `gather`.
 
     y[index[i, j], j] += source[i, j] for axis 0; several at one place add up. `index: i64[...]` has the rank of `x`,
     and `source` at least its extents. Raises `OpTypeError` for other shapes, `OpIndexError` for an index out of range.

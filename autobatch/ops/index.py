@@ -87,9 +87,9 @@ def lowest_index(attrs: Attrs) -> int:
 
 
 UNNAMED = -(1 << 62)
-"""The lowest index of a bound that is taken off the index: neither is in a message."""
+"""A lowest index that says: what is checked is an index less its bound, of which a message can name neither."""
 EXPONENT = -(1 << 61)
-"""The same of an exponent that must not be negative."""
+"""A lowest index that says: what is checked is -1 less an exponent, which must not be negative."""
 
 
 def not_in_range(index: int, n: int, lowest: int) -> str:

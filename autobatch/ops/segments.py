@@ -213,7 +213,7 @@ def segment_mean(x: TensorLike, segment_ids: TensorLike, num_segments: int | Non
 
 
 def segment_max(x: TensorLike, segment_ids: TensorLike, num_segments: int | None = None) -> Tensor:
-    """Largest elements of the rows of each segment, as `segment_sum`; the lowest number, or -inf, where there are none.
+    """Largest elements of the rows of each segment, as `segment_sum`; -inf, or the lowest integer, for one without.
 
     Equal elements share the derivative.
 
@@ -225,7 +225,7 @@ def segment_max(x: TensorLike, segment_ids: TensorLike, num_segments: int | None
 
 
 def segment_min(x: TensorLike, segment_ids: TensorLike, num_segments: int | None = None) -> Tensor:
-    """Smallest elements of the rows of each segment, as `segment_max`; the highest number, or inf, of none.
+    """Smallest elements of the rows of each segment, as `segment_max`; inf, or the highest integer, for one without.
 
     >>> ab.segment_min(ab.tensor([1.0, 2.0, 4.0]), [1, 0, 1]).tolist()
     [2.0, 1.0]

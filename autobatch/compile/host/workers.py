@@ -219,8 +219,8 @@ _early: list[Team] = []
 
 
 def compile_early() -> None:
-    """Begin to compile the library's own functions, once in a process: if none of the last ones that a first training
-    step calls is on disk, and there is another core."""
+    """Begin to compile the library's own functions, once in a process: where there is another core, and neither of the
+    two that a worker begins with is on disk."""
     if _asked:
         return
     _asked.append(True)
@@ -239,7 +239,7 @@ def compile_early() -> None:
 
 
 def _order(early: tuple[Any, str]) -> tuple[bool, bool, int]:
-    """Last what the first step calls first, as this process comes to it before a worker would."""
+    """The worker's order: last what a first step calls first, as this process comes to it before a worker would."""
     function = early[0].py_func
     rooms = function.__module__.split(".")
     return "schedule" not in rooms, "run" not in rooms, -len(function.__code__.co_code)
