@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import inspect
 import io
 import re
 import runpy
-import textwrap
 import types
 from pathlib import Path
 from typing import Any
@@ -150,21 +148,3 @@ def test_docstrings_become_markdown() -> None:
         "```text\nindented <text>\n```",
         "```pycon\n>>> 1 + 1\n2\n```",
     ]
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_every_public_name_has_a_docstring_with_an_example_that_runs(part: str) -> None:
-    """The examples run as doctests of the module that a name comes from."""
-    for _, name, thing in public_names(part):
-        if inspect.isclass(thing) or inspect.isroutine(thing):
-            assert ">>> " in (inspect.getdoc(thing) or ""), f"{part}.{name} has no example"
-
-
-def test_functions_that_raise_say_so() -> None:
-    """Those whose own lines raise an error; the checks that ops share are described with the ops."""
-    for part in PARTS:
-        for named in public_names(part):
-            if inspect.isfunction(named.thing):
-                tree = ast.parse(textwrap.dedent(inspect.getsource(named.thing)))
-                raises = any(isinstance(node, ast.Raise) and node.exc is not None for node in ast.walk(tree))
-                assert not raises or re.search("[Rr]aise|Error", inspect.getdoc(named.thing) or ""), named

@@ -46,7 +46,9 @@ def set_backend(name: str, *, tf32: bool = False) -> None:
 
 @contextlib.contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Run kernels on another backend inside the block; what is pending when it ends runs wherever it is forced.
+    """Run kernels on the backend `name` inside the block; what is pending when it ends runs wherever it is forced.
+
+    Raises `BackendError` for a backend that is unknown or missing.
 
     >>> with ab.backend("numpy"):
     ...     float(ab.tensor(2.0) * 3)

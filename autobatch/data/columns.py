@@ -95,8 +95,8 @@ class ConlluSentence:
 
 
 def read_conllu(path: str | os.PathLike[str]) -> Iterator[ConlluSentence]:
-    """Read the sentences of a CoNLL-U file (Nivre et al., "Universal Dependencies v2", 2020), plain, .gz or .xz. Ranges
-    of words (`1-2`) and empty nodes (`1.1`) are left out.
+    """Read the sentences of a CoNLL-U file at `path` (Nivre et al., "Universal Dependencies v2", 2020), plain, .gz or
+    .xz. Ranges of words (`1-2`) and empty nodes (`1.1`) are left out.
 
     Raises DataFormatError for lines without ten columns, numbers that do not count up, and heads outside of the
     sentence; OSError.

@@ -40,8 +40,8 @@ _OPERATORS: dict[type[ast.AST], str] = {
 
 
 def expression_tree(text: str, label: Any = None) -> Tree:
-    """The tree of an expression in Python's notation: operators, names, numbers and functions are words. The minus of a
-    negative number is the word `neg`.
+    """The tree of `text`, an expression in Python's notation: operators, names, numbers and functions are words. The
+    minus of a negative number is the word `neg`.
 
     Arguments:
         label: of the root; the other nodes have none.

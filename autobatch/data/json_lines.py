@@ -33,7 +33,7 @@ def _objects(path: str | os.PathLike[str], reader: str) -> Iterator[tuple[int, d
 
 
 def read_json_trees(path: str | os.PathLike[str]) -> Iterator[Tree]:
-    """Read trees, one a line, in either of two forms:
+    """Read trees of a file at `path`, one a line, in either of two forms:
 
         {"label": 3, "children": [{"word": "good"}, {"word": "film"}]}
         {"words": [null, "good", "film"], "labels": [3, null, null], "parents": [-1, 0, 0]}
@@ -141,7 +141,7 @@ def read_json_graphs(
     edges: str = "edges",
     label: str = "label",
 ) -> Iterator[Graph]:
-    """Read graphs, one a line: {"nodes": ["C", "O"], "edges": [[0, 1, 2]], "label": 0.5}.
+    """Read graphs of a file at `path`, one a line: {"nodes": ["C", "O"], "edges": [[0, 1, 2]], "label": 0.5}.
 
     An edge is [source, target] or [source, target, what it holds], nodes counted from 0; the label may be left out.
 

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def accuracy_score(y_true: Iterable[Any], y_pred: Iterable[Any]) -> float:
-    """Share of predictions that are right.
+    """Share of the predictions `y_pred` that are `y_true`.
 
     Raises ValueError where the two differ in length, or there is none; so do all functions of this file.
 
@@ -37,6 +37,8 @@ def accuracy_score(y_true: Iterable[Any], y_pred: Iterable[Any]) -> float:
 
 def f1_score(y_true: Iterable[Any], y_pred: Iterable[Any], average: str = "binary", pos_label: Any = 1) -> float:
     """2 · precision · recall / (precision + recall), as `sklearn.metrics.f1_score`; 0 where nothing is right.
+
+    `y_true` and `y_pred` are labels, right ones and predictions.
 
     Arguments:
         average: "binary", of the label `pos_label`; or of all labels, "micro", all counted together, "macro", their
@@ -149,7 +151,8 @@ def attachment_scores(
     """Unlabelled and labelled attachment score of dependency trees (Buchholz & Marsi, "CoNLL-X shared task", 2006).
 
     Arguments:
-        heads_true, …: of each word of all sentences. Leave words out, such as punctuation, that are not to count.
+        heads_true, relations_true, heads_pred, relations_pred: of each word of all sentences; leave out words that are
+            not to count, such as punctuation.
 
     Raises ValueError where they differ in number, or there are none.
 
@@ -167,7 +170,7 @@ def attachment_scores(
 
 
 def root_mean_squared_error(y_true: Any, y_pred: Any) -> float:
-    """√ of the mean squared difference of two arrays of the same shape, in float64.
+    """√ of the mean squared difference of `y_true` and `y_pred`, arrays of the same shape, in float64.
 
     Raises ValueError for shapes that differ, and empty ones.
 

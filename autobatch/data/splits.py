@@ -21,6 +21,7 @@ def random_split(examples: Iterable[Example], lengths: Sequence[int | float], se
     Arguments:
         lengths: numbers that add up to that of the examples; or shares that add up to 1, which are rounded down, the
             rest going to the first parts, one each.
+        seed: another one gives other parts.
 
     Raises ValueError for lengths that do not add up.
 
@@ -50,6 +51,7 @@ def train_test_split(
 
     Arguments:
         test_size: number of test examples, or their share, rounded up.
+        seed: another one gives other parts.
         stratify: labels of the examples; each has about the same share of both parts.
 
     Raises ValueError where a part would be empty, or the labels are not as many as the examples.

@@ -33,7 +33,7 @@ _IDENTIFIER_FIELD: dict[str, str | None] = {}
 
 
 def syntax_tree(function: ast.AST) -> Tree:
-    """The tree of an ast node and everything in it; words are types, or types and identifiers.
+    """The tree of `function`, an ast node, and everything in it; words are types, or types and identifiers.
 
     >>> print(syntax_tree(ast.parse("print(x.y)")))
     (Module (Expr (Call (Name print) (Attribute y (Name x)))))

@@ -99,7 +99,9 @@ def evaluate(tree: dict[K, T]) -> dict[K, Array]: ...
 def evaluate(tree: Any) -> Any: ...
 @passing_on
 def evaluate(tree: Any) -> Any:
-    """Force every tensor in nested lists, tuples and dicts; the same nesting of NumPy arrays.
+    """Force every tensor in `tree`, nested lists, tuples and dicts; the same nesting of NumPy arrays.
+
+    Raises what an op raises on its numbers, and `RecordingError` for a tensor that can no longer be computed.
 
     >>> ab.evaluate({"a": ab.tensor(1.0) + 1, "b": [3]})
     {'a': array(2., dtype=float32), 'b': [3]}

@@ -18,7 +18,7 @@ Layer = Module | Callable[..., Any]
 
 
 class Lambda(Module):
-    """A function as a module, for containers, which make one of each function that they are given.
+    """A function `fn` as a module, for containers, which make one of each function that they are given.
 
     >>> nn.Lambda(ab.tanh)
     Lambda(tanh)

@@ -89,7 +89,7 @@ def _put(module: Module, instead: Mapping[int, Parameter | Buffer]) -> None:
 
 
 def parameter_groups(module: Module, settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Groups of parameters for an optimiser, by their names.
+    """Groups of the parameters of `module` for an optimiser, by their names.
 
     Arguments:
         settings: for names as in a shell, such as "*.bias", settings of the optimiser. A parameter belongs to the first

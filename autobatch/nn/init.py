@@ -24,7 +24,7 @@ T = TypeVar("T", Parameter, Buffer)
 
 
 def uniform(shape: tuple[int, ...], bound: float) -> Parameter:
-    """Parameter drawn from U(−bound, bound).
+    """Parameter of `shape`, drawn from U(−bound, bound).
 
     >>> from autobatch.nn import init
     >>> ab.seed(0)
@@ -50,7 +50,7 @@ def uniform_by_width(shape: tuple[int, ...], width: int) -> Parameter:
 
 
 def normal(shape: tuple[int, ...], deviation: float = 1.0) -> Parameter:
-    """Parameter drawn from the normal distribution of mean 0 and the given standard deviation.
+    """Parameter of `shape`, drawn from the normal distribution of mean 0 and this standard `deviation`.
 
     >>> from autobatch.nn import init
     >>> p = init.normal((3, 4), 0.1)
@@ -61,7 +61,7 @@ def normal(shape: tuple[int, ...], deviation: float = 1.0) -> Parameter:
 
 
 def zeros(shape: tuple[int, ...]) -> Parameter:
-    """Parameter of zeros.
+    """Parameter of zeros, of `shape`.
 
     >>> from autobatch.nn import init
     >>> p = init.zeros((2,))
@@ -72,7 +72,7 @@ def zeros(shape: tuple[int, ...]) -> Parameter:
 
 
 def ones(shape: tuple[int, ...]) -> Parameter:
-    """Parameter of ones.
+    """Parameter of ones, of `shape`.
 
     >>> from autobatch.nn import init
     >>> p = init.ones((2,))
@@ -91,6 +91,8 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0) -> T:
     Arguments:
         tensor: a parameter or a buffer, of any shape; so in all functions of this kind, which return it.
 
+    Raises TypeError for what is neither parameter nor buffer.
+
     >>> from autobatch.nn import init
     >>> p = init.uniform_(ab.Parameter(np.zeros(4)), 1.0, 2.0)
     >>> bool(((p.value >= 1) & (p.value <= 2)).all())
@@ -100,7 +102,7 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0) -> T:
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
-    """Fill with draws from N(mean, std²).
+    """Fill `tensor` with draws from N(mean, std²). Raises TypeError for what is neither parameter nor buffer.
 
     >>> from autobatch.nn import init
     >>> p = init.normal_(ab.Parameter(np.zeros(4)), std=0.0)
@@ -111,7 +113,7 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0) -> T:
 
 
 def trunc_normal_(tensor: T, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> T:
-    """Fill with draws from N(mean, std²) under the condition that they are from a to b.
+    """Fill `tensor` with draws from N(mean, std²) under the condition that they are from a to b.
 
     Raises ValueError unless a < b and std > 0.
 
@@ -128,7 +130,7 @@ def trunc_normal_(tensor: T, mean: float = 0.0, std: float = 1.0, a: float = -2.
 
 
 def constant_(tensor: T, val: float) -> T:
-    """Fill with one number.
+    """Fill `tensor` with the number `val`. Raises TypeError for what is neither parameter nor buffer.
 
     >>> from autobatch.nn import init
     >>> init.constant_(ab.Parameter([1.0, 2.0]), 0.5).value
@@ -138,7 +140,7 @@ def constant_(tensor: T, val: float) -> T:
 
 
 def ones_(tensor: T) -> T:
-    """Fill with ones.
+    """Fill `tensor` with ones. Raises TypeError for what is neither parameter nor buffer.
 
     >>> from autobatch.nn import init
     >>> p = init.ones_(ab.Parameter([0.5, 2.0]))
@@ -149,7 +151,7 @@ def ones_(tensor: T) -> T:
 
 
 def zeros_(tensor: T) -> T:
-    """Fill with zeros.
+    """Fill `tensor` with zeros. Raises TypeError for what is neither parameter nor buffer.
 
     >>> from autobatch.nn import init
     >>> p = init.zeros_(ab.Parameter([0.5, 2.0]))
@@ -160,7 +162,9 @@ def zeros_(tensor: T) -> T:
 
 
 def eye_(tensor: T) -> T:
-    """Fill a matrix with the identity, of as many rows and columns as there are.
+    """Fill `tensor`, a matrix, with the identity, of as many rows and columns as there are.
+
+    Raises TypeError for what is neither parameter nor buffer.
 
     >>> from autobatch.nn import init
     >>> init.eye_(ab.Parameter(np.zeros((2, 3)))).value
@@ -189,6 +193,8 @@ def xavier_uniform_(tensor: T, gain: float = 1.0) -> T:
 
 def xavier_normal_(tensor: T, gain: float = 1.0) -> T:
     """Fill with draws from N(0, 2 gain² / (fan_in + fan_out)); as `xavier_uniform_`.
+
+    Raises TypeError for what is neither parameter nor buffer.
 
     >>> from autobatch.nn import init
     >>> p = init.xavier_normal_(ab.Parameter(np.zeros((4, 2))))
@@ -219,6 +225,8 @@ def kaiming_uniform_(tensor: T, a: float = 0.0, mode: str = "fan_in", nonlineari
 def kaiming_normal_(tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> T:
     """Fill with draws from N(0, gain² / fan); as `kaiming_uniform_`.
 
+    Raises TypeError for what is neither parameter nor buffer.
+
     >>> from autobatch.nn import init
     >>> p = init.kaiming_normal_(ab.Parameter(np.zeros((4, 2))), nonlinearity="relu")
     >>> bool(p.value.any())
@@ -228,7 +236,9 @@ def kaiming_normal_(tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearit
 
 
 def lecun_normal_(tensor: T) -> T:
-    """Fill with draws from N(0, 1 / fan_in), normal/√n (LeCun et al., "Efficient backprop", 1998, eq. 16).
+    """Fill `tensor` with draws from N(0, 1 / fan_in), normal/√n (LeCun et al., "Efficient backprop", 1998, eq. 16).
+
+    Raises TypeError for what is neither parameter nor buffer.
 
     >>> from autobatch.nn import init
     >>> p = init.lecun_normal_(ab.Parameter(np.zeros((4, 2))))
@@ -244,6 +254,8 @@ def orthogonal_(tensor: T, gain: float = 1.0) -> T:
 
     Arguments:
         tensor: f[out, in, ...], taken as f[out, in · ...]; rows or columns, whichever are fewer, become orthonormal.
+
+    Raises TypeError for what is neither parameter nor buffer.
 
     >>> from autobatch.nn import init
     >>> w = init.orthogonal_(ab.Parameter(np.zeros((3, 3)))).value
@@ -262,8 +274,8 @@ def orthogonal_(tensor: T, gain: float = 1.0) -> T:
 
 
 def sparse_(tensor: T, sparsity: float, std: float = 0.01) -> T:
-    """Fill a matrix with draws from N(0, std²), and of each column the share `sparsity`, rounded up, with zeros
-    (Martens, "Deep learning via Hessian-free optimization", 2010, section 5).
+    """Fill `tensor`, a matrix, with draws from N(0, std²), and of each column the share `sparsity`, rounded up, with
+    zeros (Martens, "Deep learning via Hessian-free optimization", 2010, section 5).
 
     Raises ValueError unless 0 ≤ sparsity ≤ 1.
 

@@ -162,7 +162,7 @@ class TransformerEncoder(_Stack):
 
 
 class TransformerDecoder(_Stack):
-    """Layers of a decoder, one after the other; arguments and names as in `TransformerEncoder`.
+    """Layers of a decoder, copies of `decoder_layer`; the other arguments and names are as in `TransformerEncoder`.
 
     >>> model = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16), 2)
     >>> model(ab.ones((5, 8)), ab.ones((3, 8)), causal=True).shape

@@ -19,7 +19,7 @@ State = tuple[ab.Tensor, ab.Tensor]
 
 
 class TreeLSTMLeaf(Module):
-    """A leaf of a binary Tree-LSTM: eq. 9 to 14 with an input and no children.
+    """A leaf of a binary Tree-LSTM (Tai, Socher & Manning 2015): eq. 9 to 14 with an input and no children.
 
         i, g, o = split(W x + b, 3)
         c = σ(i) tanh(g)
@@ -54,7 +54,7 @@ class TreeLSTMLeaf(Module):
 
 
 class BinaryTreeLSTMCell(Module):
-    """An inner node of a binary Tree-LSTM: eq. 9 to 14 with two children and no input.
+    """An inner node of a binary Tree-LSTM (Tai, Socher & Manning 2015): eq. 9 to 14 with two children and no input.
 
         i, f₁, f₂, g, o = split(U [h₁; h₂] + b, 5)
         c = σ(f₁) c₁ + σ(f₂) c₂ + σ(i) tanh(g)
@@ -94,7 +94,7 @@ class BinaryTreeLSTMCell(Module):
 
 
 class ChildSumTreeLSTMCell(Module):
-    """A node of a child-sum Tree-LSTM: eq. 2 to 8, with an input and any number of children in any order.
+    """A node of a child-sum Tree-LSTM (Tai, Socher & Manning 2015): eq. 2 to 8, with any number of children.
 
         i, f, g, o = split(W x + b, 4)
         uᵢ, u_g, uₒ = split(U Σ h_k, 3)

@@ -138,7 +138,8 @@ def _along(op: Op, x: Any, axis: Axes | None) -> Any:
 def softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis` of `x: f[...]`: one, several in a tuple, or None for all.
 
-    A list of values is stacked: the list is axis 0. A slice that is -inf everywhere gives NaN, as in NumPy.
+    A list of values is stacked: the list is axis 0. A slice that is -inf everywhere gives NaN, as in NumPy. Raises
+    `OpTypeError` for a value of rank 0.
 
     >>> ab.softmax(ab.zeros(4)).numpy()
     array([0.25, 0.25, 0.25, 0.25], dtype=float32)
@@ -149,7 +150,7 @@ def softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """log(softmax(x)) along `axis` of `x: f[...]` (one, several, None for all), without overflow.
 
-    A list of values is stacked: the list is axis 0.
+    A list of values is stacked: the list is axis 0. Raises `OpTypeError` for a value of rank 0.
 
     >>> ab.log_softmax(ab.zeros(2)).numpy().round(4)
     array([-0.6931, -0.6931], dtype=float32)
@@ -160,7 +161,7 @@ def log_softmax(x: TensorLike, axis: Axes | None = -1) -> Tensor:
 def logsumexp(x: TensorLike, axis: Axes | None = -1) -> Tensor:
     """log(sum(exp(x))) along `axis` of `x: f[...]` (one, several, None for all); -inf where all are, or there are none.
 
-    A list of values is stacked: the list is axis 0.
+    A list of values is stacked: the list is axis 0. Raises `OpTypeError` for a value of rank 0 with an axis.
 
     >>> round(float(ab.logsumexp(ab.zeros(4))), 4)
     1.3863
@@ -248,7 +249,7 @@ SQUARED_ERROR = declare(
 
 
 def squared_error(x: TensorLike, y: TensorLike) -> Tensor:
-    """Sum of squared differences of two values that broadcast; a scalar.
+    """Sum of squared differences of `x` and `y`, which broadcast; a scalar.
 
     >>> float(ab.squared_error(ab.tensor([1.0, 2.0]), ab.tensor([0.0, 0.0])))
     5.0

@@ -213,7 +213,7 @@ SLOGDET: Op = _primitive(
 def slogdet(x: TensorLike) -> tuple[Tensor, Tensor]:
     """Sign, and logarithm of the size, of the determinants of matrices `x: f[..., n, n]`; 0 and -inf of singular ones.
 
-    Those of 0 × 0 matrices are 1.
+    Those of 0 × 0 matrices are 1. Raises `OpTypeError` for other shapes.
 
     >>> sign, size = ab.slogdet(ab.tensor([[0.0, 2.0], [1.0, 0.0]]))
     >>> float(sign), round(float(size), 4)
@@ -228,7 +228,7 @@ def slogdet(x: TensorLike) -> tuple[Tensor, Tensor]:
 
 
 def det(x: TensorLike) -> Tensor:
-    """Determinants of matrices `x: f[..., n, n]`; the derivative of a singular one is NaN.
+    """Determinants of `x: f[..., n, n]`; the derivative of a singular one is NaN. Others raise `OpTypeError`.
 
     >>> round(float(ab.det(ab.tensor([[0.0, 2.0], [1.0, 0.0]]))), 4)
     -2.0
@@ -265,7 +265,7 @@ CHOLESKY: Op = _primitive(
 def cholesky(x: TensorLike) -> Tensor:
     """The lower triangular L with x = L Lᵀ, of symmetric positive definite matrices `x: f[..., n, n]`; else NaN.
 
-    Of a matrix that is not symmetric it is that of (x + xᵀ)/2, and so is the gradient.
+    Of a matrix that is not symmetric it is that of (x + xᵀ)/2, so is the gradient. Other shapes raise `OpTypeError`.
 
     >>> ab.cholesky(ab.tensor([[4.0, 2.0], [2.0, 2.0]])).tolist()
     [[2.0, 0.0], [1.0, 1.0]]
@@ -328,7 +328,7 @@ def eigh(x: TensorLike) -> tuple[Tensor, Tensor]:
 
     Of a matrix that is not symmetric they are those of (x + xᵀ)/2. The largest component of each eigenvector is
     positive. The derivative of eigenvectors is infinite or NaN where eigenvalues are equal. All are NaN of a matrix
-    that holds NaN or infinities.
+    that holds NaN or infinities. Raises `OpTypeError` for other shapes.
 
     >>> values, vectors = ab.eigh(ab.tensor([[2.0, 0.0], [0.0, 1.0]]))
     >>> values.numpy(), vectors.tolist()
@@ -396,7 +396,7 @@ def svd(x: TensorLike) -> tuple[Tensor, Tensor, Tensor]:
 
     As `numpy.linalg.svd` without `full_matrices`: s ≥ 0 falls. The largest component of each row of vh is positive.
     Derivatives are infinite or NaN where singular values are equal. All are NaN of a matrix that holds NaN or
-    infinities.
+    infinities. Raises `OpTypeError` for fewer axes.
 
     >>> u, s, vh = ab.svd(ab.tensor([[3.0, 0.0], [0.0, -4.0]]))
     >>> s.numpy(), vh.tolist()
@@ -430,7 +430,7 @@ def qr(x: TensorLike) -> tuple[Tensor, Tensor]:
     """q f[..., m, k] with orthonormal columns and upper triangular r f[..., k, n] with x = q r, of `x: f[..., m, n]`.
 
     k is the less of m and n. Signs are those of LAPACK: where elements below the diagonal are to be cleared, r's is
-    opposite to that of the element it takes the place of.
+    opposite to that of the element it takes the place of. Raises `OpTypeError` for fewer axes.
 
     >>> q, r = ab.qr(ab.tensor([[3.0], [4.0]]))
     >>> r.numpy().round(4).tolist()

@@ -157,7 +157,7 @@ EINSUM = declare("einsum", "sums of products of elements, by Einstein's conventi
 
 
 def einsum(subscripts: str, *operands: TensorLike) -> Tensor:
-    """Sums of products by Einstein's convention, as `numpy.einsum`: "ij,jk->ik" is a matrix product.
+    """Sums of products of `operands`, as `numpy.einsum`: `subscripts` "ij,jk->ik" is a matrix product.
 
     Labels are letters; `...` stands for the axes that have none; without "->" the result has the labels that are there
     once, in order. Operands are multiplied from the left to the right. Raises `OpTypeError` for extents that differ.

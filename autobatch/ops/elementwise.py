@@ -319,7 +319,7 @@ def absolute(x: TensorLike) -> Tensor:
 
 
 def maximum(x: TensorLike, y: TensorLike) -> Tensor:
-    """Elementwise larger of two values; NaN wins, as NumPy; equal values share the derivative.
+    """Elementwise larger of `x` and `y`; NaN wins, as NumPy; equal values share the derivative.
 
     >>> ab.maximum(ab.tensor([1.0, 5.0]), 3.0).numpy()
     array([3., 5.], dtype=float32)
@@ -328,7 +328,7 @@ def maximum(x: TensorLike, y: TensorLike) -> Tensor:
 
 
 def minimum(x: TensorLike, y: TensorLike) -> Tensor:
-    """Elementwise smaller of two values; NaN wins, as NumPy; equal values share the derivative.
+    """Elementwise smaller of `x` and `y`; NaN wins, as NumPy; equal values share the derivative.
 
     >>> ab.minimum(ab.tensor([1.0, 5.0]), 3.0).numpy()
     array([1., 3.], dtype=float32)

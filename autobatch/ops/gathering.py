@@ -140,7 +140,7 @@ def scatter_add(x: TensorLike, axis: int, index: TensorLike, source: TensorLike)
 
 
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
-    """Elements of `x` along an axis by integers of any shape, as `numpy.take`; of the flattened value for None.
+    """Elements of `x` along `axis` by `indices` of any shape, as `numpy.take`; of the flattened value for None.
 
     Negative ones count from the end; booleans are 0 and 1. Raises `OpIndexError` for one out of range.
 

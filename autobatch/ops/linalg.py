@@ -142,7 +142,7 @@ MATMUL = declare(
 
 
 def matmul(a: TensorLike, b: TensorLike) -> Tensor:
-    """Matrix product as NumPy's `@`, for ranks 1 to 3.
+    """Matrix product of `a` and `b` as NumPy's `@`, for ranks 1 to 3.
 
     >>> ab.matmul(ab.ones((2, 3)), ab.ones(3)).numpy()
     array([3., 3.], dtype=float32)

@@ -57,7 +57,7 @@ def _sides(name: str, at: int = 1) -> Callable[..., None]:
 
 @composite(normal((3, 2), (3, 2)), then=_summed)
 def absolute_error(x: TensorLike, y: TensorLike) -> Tensor:
-    """Sum of |x - y| (PyTorch's `l1_loss`); the derivative where they are equal is 0.
+    """Sum of |x - y|, a scalar (PyTorch's `l1_loss`); the derivative where they are equal is 0.
 
     >>> float(ab.absolute_error(ab.tensor([1.0, 2.0]), [0.0, 4.0]))
     3.0
@@ -68,7 +68,7 @@ def absolute_error(x: TensorLike, y: TensorLike) -> Tensor:
 
 @composite(normal((3, 2), (3, 2), attrs=(0.8,)), then=_summed)
 def huber_loss(x: TensorLike, y: TensorLike, delta: float = 1.0) -> Tensor:
-    """Sum of d²/2 where |d| < delta, else delta (|d| - delta/2), of the differences d = x - y (Huber 1964).
+    """Sum of d²/2 where |d| < delta, else delta (|d| - delta/2), with d = x - y; a scalar (Huber 1964).
 
     >>> float(ab.huber_loss(ab.tensor([1.0, 2.0]), [0.5, 5.0]))
     2.625
@@ -81,7 +81,7 @@ def huber_loss(x: TensorLike, y: TensorLike, delta: float = 1.0) -> Tensor:
 
 @composite(normal((3, 2), (3, 2), attrs=(0.8,)), then=_summed)
 def smooth_l1_loss(x: TensorLike, y: TensorLike, beta: float = 1.0) -> Tensor:
-    """Sum of d²/(2 beta) where |d| < beta, else |d| - beta/2, of the differences d = x - y (Girshick 2015).
+    """Sum of d²/(2 beta) where |d| < beta, else |d| - beta/2, with d = x - y; a scalar (Girshick 2015).
 
     >>> float(ab.smooth_l1_loss(ab.tensor([1.0, 2.0]), [0.5, 5.0]))
     2.625
@@ -94,7 +94,7 @@ def smooth_l1_loss(x: TensorLike, y: TensorLike, beta: float = 1.0) -> Tensor:
 
 @composite(normal((3, 2), (3, 2)), then=_summed)
 def log_cosh(x: TensorLike, y: TensorLike) -> Tensor:
-    """Sum of log(cosh(x - y)), without overflow.
+    """Sum of log(cosh(x - y)), without overflow; a scalar.
 
     >>> round(float(ab.log_cosh(ab.tensor([1.0, 2.0]), [0.0, 2.0])), 4)
     0.4338
@@ -133,7 +133,7 @@ def _log(x: Any, of_x: Any) -> Any:
 def binary_cross_entropy(x: TensorLike, target: TensorLike, weight: TensorLike | None = None) -> Tensor:
     """Sum of -weight (target log(x) + (1 - target) log(1 - x)), of probabilities x; logarithms end at -100.
 
-    Rather use `binary_cross_entropy_with_logits`, which loses no digits. Raises `OpTypeError` for numbers outside of
+    A scalar. `binary_cross_entropy_with_logits` loses no digits. Raises `OpTypeError` for numbers outside of
     0 to 1 that are given; values that are computed are not checked.
 
     >>> round(float(ab.binary_cross_entropy(ab.tensor([0.5, 1.0]), [1.0, 1.0])), 4)
@@ -150,7 +150,7 @@ def binary_cross_entropy(x: TensorLike, target: TensorLike, weight: TensorLike |
 def binary_cross_entropy_with_logits(
     x: TensorLike, target: TensorLike, weight: TensorLike | None = None, pos_weight: TensorLike | None = None
 ) -> Tensor:
-    """Sum of -weight (pos_weight target log(σ(x)) + (1 - target) log(1 - σ(x))), σ the logistic function.
+    """Sum of -weight (pos_weight target log(σ(x)) + (1 - target) log(1 - σ(x))), σ = `sigmoid`; a scalar.
 
     >>> round(float(ab.binary_cross_entropy_with_logits(ab.tensor([0.0, 1000.0]), [1.0, 1.0])), 4)
     0.6931
@@ -165,7 +165,7 @@ def binary_cross_entropy_with_logits(
 def focal_loss(x: TensorLike, target: TensorLike, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Binary cross-entropy of logits x, less where the class is likely: times (1 - p)^gamma (Lin et al. 2017, eq. 5).
 
-    p is the probability of the target; targets 1 are weighted by `alpha`, 0 by 1 - alpha, neither if it is negative,
+    A scalar. p is that of the target; targets 1 are weighted by `alpha`, 0 by 1 - alpha, neither if it is negative,
     as torchvision's `sigmoid_focal_loss`.
 
     >>> round(float(ab.focal_loss(ab.tensor([0.0]), [1.0])), 4)
@@ -180,7 +180,7 @@ def focal_loss(x: TensorLike, target: TensorLike, alpha: float = 0.25, gamma: fl
 
 @composite(normal((3, 2), (3, 2), attrs=(1.0,)), then=_summed, check=_sides("hinge_loss"))
 def hinge_loss(x: TensorLike, target: TensorLike, margin: float = 1.0) -> Tensor:
-    """Sum of max(margin - target x, 0), with targets -1 and 1 (Cortes & Vapnik 1995).
+    """Sum of max(margin - target x, 0), a scalar; targets but -1 and 1 raise `OpTypeError` (Cortes & Vapnik 1995).
 
     >>> float(ab.hinge_loss(ab.tensor([0.5, 2.0]), [1.0, 1.0]))
     0.5
@@ -191,7 +191,7 @@ def hinge_loss(x: TensorLike, target: TensorLike, margin: float = 1.0) -> Tensor
 
 @composite(normal((3, 2), (3, 2)), then=_summed, check=_sides("perceptron_loss"))
 def perceptron_loss(x: TensorLike, target: TensorLike) -> Tensor:
-    """Sum of max(-target x, 0), with targets -1 and 1 (Rosenblatt 1958).
+    """Sum of max(-target x, 0), a scalar; targets but -1 and 1 raise `OpTypeError` (Rosenblatt 1958).
 
     >>> float(ab.perceptron_loss(ab.tensor([0.5, -2.0]), [1.0, 1.0]))
     2.0
@@ -202,7 +202,7 @@ def perceptron_loss(x: TensorLike, target: TensorLike) -> Tensor:
 
 @composite(normal((3, 2), (3, 2)), then=_summed, check=_sides("soft_margin_loss"))
 def soft_margin_loss(x: TensorLike, target: TensorLike) -> Tensor:
-    """Sum of log(1 + exp(-target x)), with targets -1 and 1.
+    """Sum of log(1 + exp(-target x)), a scalar; targets but -1 and 1 raise `OpTypeError`.
 
     >>> round(float(ab.soft_margin_loss(ab.tensor([0.0]), [1.0])), 4)
     0.6931
@@ -213,7 +213,7 @@ def soft_margin_loss(x: TensorLike, target: TensorLike) -> Tensor:
 
 @composite(normal((3, 2), (3, 2), attrs=(1.0,)), then=_summed, check=_sides("hinge_embedding_loss"))
 def hinge_embedding_loss(x: TensorLike, target: TensorLike, margin: float = 1.0) -> Tensor:
-    """Sum of x where the target is 1, and of max(margin - x, 0) where it is -1.
+    """Sum of x where the target is 1, of max(margin - x, 0) where -1, a scalar. Raises `OpTypeError` for others.
 
     >>> float(ab.hinge_embedding_loss(ab.tensor([0.5, 0.75]), [1.0, -1.0]))
     0.75
@@ -224,7 +224,7 @@ def hinge_embedding_loss(x: TensorLike, target: TensorLike, margin: float = 1.0)
 
 @composite(normal((3, 2), (3, 2), (2,), attrs=(0.1,)), then=_summed, check=_sides("margin_ranking_loss", 2))
 def margin_ranking_loss(x1: TensorLike, x2: TensorLike, target: TensorLike, margin: float = 0.0) -> Tensor:
-    """Sum of max(margin - target (x1 - x2), 0): 1 says that x1 is to be larger, -1 that x2 is.
+    """Sum of max(margin - target (x1 - x2), 0), a scalar: of 1 x1 is to be larger, of -1 x2. Others: `OpTypeError`.
 
     >>> float(ab.margin_ranking_loss(ab.tensor(0.5), ab.tensor(0.75), 1.0))
     0.25
@@ -240,7 +240,7 @@ def margin_ranking_loss(x1: TensorLike, x2: TensorLike, target: TensorLike, marg
 def kl_div(x: TensorLike, target: TensorLike, log_target: bool = False) -> Tensor:
     """Sum of target (log(target) - x), the divergence from target of what has logarithms x (Kullback & Leibler 1951).
 
-    With `log_target` the target is given by its logarithms, too.
+    A scalar. With `log_target` the target is given by its logarithms, too.
 
     >>> round(float(ab.kl_div(ab.log(ab.tensor([0.5, 0.5])), [1.0, 0.0])), 4)
     0.6931
@@ -305,7 +305,7 @@ def _vectors(name: str, *xs: Any) -> list[Tensor]:
 
 
 def cosine_embedding_loss(x1: TensorLike, x2: TensorLike, target: TensorLike, margin: float = 0.0) -> Tensor:
-    """1 - cos(x1, x2) where the target is 1, max(cos(x1, x2) - margin, 0) where it is -1; of vectors `f[n]`.
+    """1 - cos(x1, x2) if the target is 1, max(cos(x1, x2) - margin, 0) if -1; others raise `OpTypeError`. Of `f[n]`.
 
     >>> round(float(ab.cosine_embedding_loss(ab.tensor([1.0, 0.0]), [0.0, 1.0], 1)), 4)
     1.0
@@ -334,6 +334,7 @@ def triplet_margin_loss(
     """max(|anchor - positive| - |anchor - negative| + margin, 0), with p-norms of vectors (Balntas et al. 2016).
 
     `eps` is added to each difference. With `swap` the second distance is that of positive and negative if that is less.
+    Raises `OpTypeError` for other shapes.
 
     >>> round(float(ab.triplet_margin_loss(ab.tensor([0.0, 0.0]), [0.0, 0.0], [3.0, 4.0], margin=5.5)), 4)
     0.5
@@ -404,7 +405,7 @@ def multi_margin_loss(
 ) -> Tensor:
     """Mean over the classes of max(margin - scores[index] + score, 0)^p, that of the label left out.
 
-    `scores: f[classes]`; `weight: f[classes]` is that of the label (Crammer & Singer 2001).
+    `scores: f[classes]`; `weight: f[classes]` is that of the label (Crammer & Singer 2001). `OpIndexError` for others.
 
     >>> float(ab.multi_margin_loss(ab.tensor([1.0, 0.5, -2.0, 0.0]), 0))
     0.125
@@ -426,7 +427,7 @@ def _margins(scores: TensorLike, chosen: TensorLike, margin: float, p: int) -> T
 def softmax_margin_loss(scores: TensorLike, index: Tensor | SupportsIndex, cost: TensorLike) -> Tensor:
     """log Σ exp(scores + cost) - scores[index], with the cost of each class where the label is right.
 
-    `scores: f[classes]`, `cost: f[classes]`, 0 for the label (Gimpel & Smith 2010, eq. 6).
+    `scores: f[classes]`, `cost: f[classes]`, 0 for the label (Gimpel & Smith 2010, eq. 6). `OpIndexError` for others.
 
     >>> round(float(ab.softmax_margin_loss(ab.zeros(2), 0, [0.0, 1.0])), 4)
     1.3133
@@ -437,7 +438,9 @@ def softmax_margin_loss(scores: TensorLike, index: Tensor | SupportsIndex, cost:
 
 
 def expected_cost(scores: TensorLike, cost: TensorLike) -> Tensor:
-    """Σ softmax(scores) cost: the cost to expect of a class that is drawn; also called risk (Smith & Eisner 2006).
+    """Σ softmax(scores) cost: what a class that is drawn costs on average; also called risk (Smith & Eisner 2006).
+
+    `scores, cost: f[classes]`; other shapes raise `OpTypeError`.
 
     >>> float(ab.expected_cost(ab.zeros(2), [0.0, 1.0]))
     0.5

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def stop_gradient(x: TensorLike) -> Tensor:
-    """The same numbers, as a constant: no gradient flows through it; `x.detach()`.
+    """The numbers of `x: f[...]`, as a constant: no gradient flows through it; `x.detach()`.
 
     >>> w = ab.Parameter(3.0)
     >>> (w * ab.stop_gradient(w)).backward(); float(w.grad)
@@ -49,7 +49,7 @@ def flip_gradient(x: TensorLike, scale: TensorLike = 1.0) -> Tensor:
 
 
 def count_nonzero(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """How many elements over `axis` (all for None) are not 0: i64.
+    """How many elements of `x` over `axis` (all for None) are not 0: i64. `keepdims` as in `sum`.
 
     >>> int(ab.count_nonzero(ab.tensor([0.0, 2.0, 3.0])))
     2
@@ -59,7 +59,9 @@ def count_nonzero(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> T
 
 
 def any(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Whether an element over `axis` (all for None) is true, or not 0; False where there is none.
+    """Whether an element of `x` over `axis` (all for None) is true, or not 0; False where there is none.
+
+    `keepdims` as in `sum`.
 
     >>> bool(ab.any(ab.tensor([0.0, 2.0])))
     True
@@ -68,7 +70,9 @@ def any(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def all(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Whether all elements over `axis` (all for None) are true, or not 0; True where there is none.
+    """Whether all elements of `x` over `axis` (all for None) are true, or not 0; True where there is none.
+
+    `keepdims` as in `sum`.
 
     >>> bool(ab.all(ab.tensor([0.0, 2.0])))
     False
@@ -77,7 +81,7 @@ def all(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The `ord`-norm of the elements over `axis` (all for None), as the array API's `vector_norm`.
+    """The `ord`-norm of `x` over `axis` (all for None), as the array API's `vector_norm`; `keepdims` as in `sum`.
 
     (Σ |x|^ord)^(1/ord); the largest or smallest |x| for inf and -inf, the number of elements that are not 0 for 0. The
     derivative where all are 0 is 0.
@@ -111,7 +115,7 @@ def outer(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def dot(a: TensorLike, b: TensorLike) -> Tensor:
-    """Inner product of vectors, product of a matrix and a vector or a matrix, or a multiple, as `numpy.dot`.
+    """`a` times `b`: inner product of vectors, product of a matrix and a vector or matrix, or a multiple, as NumPy's.
 
     Raises `OpTypeError` for a second operand of rank 3 and more.
 
@@ -127,7 +131,7 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def kron(a: TensorLike, b: TensorLike) -> Tensor:
-    """Kronecker product, as `numpy.kron`: each element of `a` times the whole of `b`.
+    """Kronecker product, as `numpy.kron`: each element of `a` times all of `b`; extents are multiplied, axis by axis.
 
     >>> ab.kron(ab.tensor([1.0, 10.0]), [1.0, 2.0]).numpy()
     array([ 1.,  2., 10., 20.], dtype=float32)
@@ -179,7 +183,9 @@ def check_matrix(name: str, x: Any) -> None:
 
 @composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
 def tril(x: TensorLike, k: int = 0) -> Tensor:
-    """Matrices with zeros above diagonal `k`, counted upwards from the main one.
+    """The matrices `x` with zeros above diagonal `k`, counted upwards from the main one.
+
+    Raises `OpTypeError` for fewer than two axes.
 
     >>> ab.tril(ab.ones((2, 2))).tolist()
     [[1.0, 0.0], [1.0, 1.0]]
@@ -191,7 +197,9 @@ def tril(x: TensorLike, k: int = 0) -> Tensor:
 
 @composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
 def triu(x: TensorLike, k: int = 0) -> Tensor:
-    """Matrices with zeros below diagonal `k`, counted upwards from the main one.
+    """The matrices `x` with zeros below diagonal `k`, counted upwards from the main one.
+
+    Raises `OpTypeError` for fewer than two axes.
 
     >>> ab.triu(ab.ones((2, 2))).tolist()
     [[1.0, 1.0], [0.0, 1.0]]
@@ -203,7 +211,9 @@ def triu(x: TensorLike, k: int = 0) -> Tensor:
 
 @composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
 def trace(x: TensorLike, offset: int = 0) -> Tensor:
-    """Sum of the diagonal of matrices: of the last two axes.
+    """Sum of the diagonal of the matrices in the last two axes of `x`; `offset` as in `diagonal`.
+
+    Raises `OpTypeError` for fewer axes.
 
     >>> float(ab.trace(ab.tensor([[1.0, 5.0], [5.0, 2.0]])))
     3.0
@@ -216,7 +226,9 @@ def trace(x: TensorLike, offset: int = 0) -> Tensor:
 
 @composite(normal((2, 3), attrs=(0,)), lead=None, dtypes="keep")
 def diagonal(x: TensorLike, offset: int = 0) -> Tensor:
-    """The diagonal of matrices, of the last two axes, as a new last axis; `offset` counts upwards from the main one.
+    """The diagonal of the matrices in the last two axes of `x`, as a new last axis; `offset` counts upwards.
+
+    Raises `OpTypeError` for fewer axes.
 
     >>> ab.diagonal(ab.tensor([[1.0, 5.0], [5.0, 2.0]])).numpy()
     array([1., 2.], dtype=float32)
@@ -264,7 +276,7 @@ def cdist(x1: TensorLike, x2: TensorLike, p: float = 2.0) -> Tensor:
 
 
 def one_hot(index: TensorLike, num_classes: int) -> Tensor:
-    """1 at the place of each index, 0 elsewhere, on a new last axis: i64. Raises `OpIndexError` outside the classes.
+    """1 at the place of each `index`, 0 elsewhere: i64[..., num_classes]. Raises `OpIndexError` outside the classes.
 
     >>> ab.one_hot([2, 0], 3).tolist()
     [[0, 0, 1], [1, 0, 0]]

@@ -97,7 +97,7 @@ RESHAPE = declare(
 
 
 def reshape(x: TensorLike, shape: ShapeLike) -> Tensor:
-    """The same elements, in row-major order, in another shape; one extent may be -1.
+    """The elements of `x`, in row-major order, in another `shape`; one extent may be -1.
 
     >>> ab.reshape(ab.zeros(6), (2, -1)).shape
     (2, 3)
@@ -140,7 +140,7 @@ TRANSPOSE = declare(
 
 
 def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
-    """The axes in another order; reversed where none is given.
+    """`x` with its axes in another order; reversed where none is given.
 
     Raises `OpTypeError` unless `axes` names each axis once.
 
@@ -273,7 +273,7 @@ CONCAT = declare(
 
 
 def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
-    """Values joined along an existing axis, as `numpy.concatenate`.
+    """The values `xs` joined along the existing `axis`, as `numpy.concatenate`.
 
     >>> ab.concat([ab.zeros(2), ab.ones(3)]).shape
     (5,)
@@ -398,7 +398,9 @@ def slice_axis(x: Any, axis: int, start: int, length: int, step: int = 1) -> Any
 
 
 def split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:
-    """Cut an axis into equal parts, or before the given positions, as `numpy.split`.
+    """Cut `axis` of `x` into so many equal `parts`, or before the given positions, as `numpy.split`.
+
+    Raises `OpTypeError` where it does not divide.
 
     >>> [part.shape for part in ab.split(ab.zeros(6), 3)], [part.shape for part in ab.split(ab.zeros(6), [1, 3])]
     ([(2,), (2,), (2,)], [(1,), (2,), (3,)])

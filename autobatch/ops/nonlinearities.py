@@ -32,7 +32,7 @@ def _below(x: Any) -> Any:
 
 @composite(normal((3, 2)))
 def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
-    """x where it is positive, else negative_slope · x (Maas, Hannun & Ng 2013).
+    """Elementwise x where it is positive, else negative_slope · x (Maas, Hannun & Ng 2013).
 
     >>> ab.leaky_relu(ab.tensor([-1.0, 2.0])).numpy()
     array([-0.01,  2.  ], dtype=float32)
@@ -43,7 +43,7 @@ def leaky_relu(x: TensorLike, negative_slope: float = 0.01) -> Tensor:
 
 @composite(normal((3, 2), (2,)))
 def prelu(x: TensorLike, weight: TensorLike) -> Tensor:
-    """x where it is positive, else weight · x, with a weight that is learned (He et al. 2015); the two broadcast.
+    """Elementwise x where it is positive, else weight · x, with a learned weight (He et al. 2015); the two broadcast.
 
     >>> ab.prelu(ab.tensor([-1.0, 2.0]), ab.Parameter(0.25)).numpy()
     array([-0.25,  2.  ], dtype=float32)
@@ -54,7 +54,7 @@ def prelu(x: TensorLike, weight: TensorLike) -> Tensor:
 
 @composite(normal((3, 2), attrs=(1.0,)))
 def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
-    """x where it is positive, else alpha (exp(x) - 1) (Clevert, Unterthiner & Hochreiter 2016).
+    """Elementwise x where it is positive, else alpha (exp(x) - 1) (Clevert, Unterthiner & Hochreiter 2016).
 
     >>> ab.elu(ab.tensor([-1.0, 2.0])).numpy().round(4)
     array([-0.6321,  2.    ], dtype=float32)
@@ -65,7 +65,7 @@ def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
 
 @composite(normal((3, 2), attrs=(1.3,)))
 def celu(x: TensorLike, alpha: float = 1.0) -> Tensor:
-    """x where it is positive, else alpha (exp(x / alpha) - 1) (Barron 2017).
+    """Elementwise x where it is positive, else alpha (exp(x / alpha) - 1) (Barron 2017).
 
     >>> ab.celu(ab.tensor([-1.0, 2.0]), alpha=2.0).numpy().round(4)
     array([-0.7869,  2.    ], dtype=float32)
@@ -76,7 +76,7 @@ def celu(x: TensorLike, alpha: float = 1.0) -> Tensor:
 
 @composite(normal((3, 2)))
 def selu(x: TensorLike) -> Tensor:
-    """1.0507 elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017).
+    """Elementwise 1.0507 elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017).
 
     >>> ab.selu(ab.tensor([-1.0, 2.0])).numpy().round(4)
     array([-1.1113,  2.1014], dtype=float32)
@@ -87,7 +87,7 @@ def selu(x: TensorLike) -> Tensor:
 
 @composite(normal((3, 2), attrs=("none",)))
 def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
-    """x Φ(x), with the distribution function Φ of the normal distribution (Hendrycks & Gimpel 2016).
+    """Elementwise x Φ(x), Φ the distribution function of the normal distribution (Hendrycks & Gimpel 2016).
 
     With `approximate="tanh"` x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³))). Raises `OpTypeError` for another word.
 
@@ -110,7 +110,7 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
 
 @composite(normal((3, 2)))
 def silu(x: TensorLike) -> Tensor:
-    """x sigmoid(x), also called swish (Elfwing, Uchibe & Doya 2018).
+    """Elementwise x sigmoid(x), also called swish (Elfwing, Uchibe & Doya 2018).
 
     >>> ab.silu(ab.tensor([-1.0, 2.0])).numpy().round(4)
     array([-0.2689,  1.7616], dtype=float32)
@@ -121,7 +121,7 @@ def silu(x: TensorLike) -> Tensor:
 
 @composite(normal((3, 2)))
 def mish(x: TensorLike) -> Tensor:
-    """x tanh(softplus(x)) (Misra 2020).
+    """Elementwise x tanh(softplus(x)) (Misra 2020).
 
     >>> ab.mish(ab.tensor([-1.0, 2.0])).numpy().round(4)
     array([-0.3034,  1.944 ], dtype=float32)
@@ -132,7 +132,7 @@ def mish(x: TensorLike) -> Tensor:
 
 @composite(normal((3, 2)))
 def softsign(x: TensorLike) -> Tensor:
-    """x / (1 + |x|).
+    """Elementwise x / (1 + |x|).
 
     >>> ab.softsign(ab.tensor([-1.0, 3.0])).numpy()
     array([-0.5 ,  0.75], dtype=float32)
@@ -143,7 +143,7 @@ def softsign(x: TensorLike) -> Tensor:
 
 @composite(normal((3, 2), attrs=(1.0,)))
 def isru(x: TensorLike, alpha: float = 1.0) -> Tensor:
-    """x / √(1 + alpha x²), the inverse square root unit (Carlile et al. 2017, eq. 1).
+    """Elementwise x / √(1 + alpha x²), the inverse square root unit (Carlile et al. 2017, eq. 1).
 
     >>> ab.isru(ab.tensor([0.0, 1.0])).numpy().round(4)
     array([0.    , 0.7071], dtype=float32)
@@ -154,7 +154,7 @@ def isru(x: TensorLike, alpha: float = 1.0) -> Tensor:
 
 @composite(normal((3, 2), attrs=(-1.0, 1.0)))
 def hardtanh(x: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """x, cut off at two numbers; the derivative is 1 between them, and 0 at and beyond them.
+    """`x: f[...]`, cut off at `min_val` and `max_val`; the derivative is 1 between them, and 0 at and beyond them.
 
     >>> ab.hardtanh(ab.tensor([-3.0, 0.5, 2.0])).numpy()
     array([-1. ,  0.5,  1. ], dtype=float32)
@@ -165,7 +165,7 @@ def hardtanh(x: TensorLike, min_val: float = -1.0, max_val: float = 1.0) -> Tens
 
 @composite(normal((3, 2), scale=4.0))
 def relu6(x: TensorLike) -> Tensor:
-    """min(max(x, 0), 6); the derivative is 1 between 0 and 6, and 0 at and beyond them.
+    """Elementwise min(max(x, 0), 6); the derivative is 1 between 0 and 6, and 0 at and beyond them.
 
     >>> ab.relu6(ab.tensor([-3.0, 0.5, 8.0])).numpy()
     array([0. , 0.5, 6. ], dtype=float32)
@@ -176,7 +176,7 @@ def relu6(x: TensorLike) -> Tensor:
 
 @composite(normal((3, 2), scale=3.0))
 def hardsigmoid(x: TensorLike) -> Tensor:
-    """relu6(x + 3) / 6: 0 up to -3, 1 from 3 on, and a straight line between.
+    """Elementwise relu6(x + 3) / 6: 0 up to -3, 1 from 3 on, and a straight line between.
 
     >>> ab.hardsigmoid(ab.tensor([-3.0, 0.0, 4.0])).numpy()
     array([0. , 0.5, 1. ], dtype=float32)
@@ -187,7 +187,7 @@ def hardsigmoid(x: TensorLike) -> Tensor:
 
 @composite(normal((3, 2), scale=3.0))
 def hardswish(x: TensorLike) -> Tensor:
-    """x hardsigmoid(x) (Howard et al. 2019).
+    """Elementwise x hardsigmoid(x) (Howard et al. 2019).
 
     >>> ab.hardswish(ab.tensor([-3.0, 1.0, 4.0])).numpy().round(4)
     array([0.    , 0.6667, 4.    ], dtype=float32)
@@ -200,7 +200,7 @@ def hardswish(x: TensorLike) -> Tensor:
 
 @composite(normal((3, 2)))
 def log_sigmoid(x: TensorLike) -> Tensor:
-    """log(sigmoid(x)), without overflow.
+    """Elementwise log(sigmoid(x)), without overflow.
 
     >>> float(ab.log_sigmoid(ab.tensor(-1000.0)))
     -1000.0
@@ -226,7 +226,7 @@ def _halves(name: str, x: Any, axis: int) -> tuple[Any, Any]:
 
 @composite(normal((3, 4), attrs=(-1,)))
 def glu(x: TensorLike, axis: int = -1) -> Tensor:
-    """a sigmoid(b) of the halves a and b of an axis (Dauphin et al. 2017). Raises `OpTypeError` for an odd length.
+    """a sigmoid(b) of the halves a, b of `axis` of `x` (Dauphin et al. 2017). Raises `OpTypeError` for an odd length.
 
     >>> ab.glu(ab.tensor([1.0, 2.0, 0.0, 0.0])).numpy()
     array([0.5, 1. ], dtype=float32)
@@ -238,7 +238,7 @@ def glu(x: TensorLike, axis: int = -1) -> Tensor:
 
 @composite(normal((3, 4), attrs=(-1,)))
 def swiglu(x: TensorLike, axis: int = -1) -> Tensor:
-    """silu(a) b of the halves a and b of an axis (Shazeer 2020, eq. 6). Raises `OpTypeError` for an odd length.
+    """silu(a) b of the halves a, b of `axis` of `x` (Shazeer 2020, eq. 6). Raises `OpTypeError` for an odd length.
 
     >>> ab.swiglu(ab.tensor([0.0, 2.0, 3.0, 1.0])).numpy().round(4)
     array([0.    , 1.7616], dtype=float32)
@@ -250,7 +250,7 @@ def swiglu(x: TensorLike, axis: int = -1) -> Tensor:
 
 @composite(normal((3, 4), attrs=(2, -1)))
 def maxout(x: TensorLike, pieces: int, axis: int = -1) -> Tensor:
-    """The largest of each `pieces` consecutive elements of an axis (Goodfellow et al. 2013).
+    """The largest of each `pieces` consecutive elements of `x` along `axis` (Goodfellow et al. 2013).
 
     Raises `OpTypeError` where the axis does not divide into groups of so many.
 
@@ -291,7 +291,8 @@ def _total(z: Any) -> Any:
 def sparsemax(x: TensorLike, axis: int = -1) -> Tensor:
     """The probabilities nearest to x (Martins & Astudillo 2016); many are exactly 0.
 
-    Compares all elements of the axis with each other: n² numbers for an axis of n.
+    Compares all elements of the axis with each other: n² numbers for an axis of n. Raises `OpTypeError` for an empty
+    axis.
 
     >>> ab.sparsemax(ab.tensor([1.0, 0.6, -2.0])).numpy().round(4)
     array([0.7, 0.3, 0. ], dtype=float32)
@@ -314,7 +315,7 @@ def _filled(name: str, z: Any) -> Any:
 
 @composite(normal((2, 4), attrs=(1.5, -1)))
 def entmax(x: TensorLike, alpha: float = 1.5, axis: int = -1) -> Tensor:
-    """Probabilities between softmax (`alpha` 1) and sparsemax (2): of 1.5, many are exactly 0 (Peters et al. 2019).
+    """Probabilities of `x` between softmax (`alpha` 1) and sparsemax (2): of 1.5, many are 0 (Peters et al. 2019).
 
     Compares all elements of the axis with each other. Raises `OpTypeError` for another `alpha` than 1, 1.5 and 2.
 

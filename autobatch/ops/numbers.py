@@ -46,7 +46,7 @@ def _away(*attrs: Attrs) -> Samples:
 
 
 def sign(x: TensorLike) -> Tensor:
-    """Elementwise -1, 0 or 1; NaN stays, and booleans become integers. The derivative is 0.
+    """Elementwise -1, 0 or 1 as `x` is; NaN stays, and booleans become integers. The derivative is 0.
 
     >>> ab.sign(ab.tensor([-2.0, 0.0, 5.0])).numpy()
     array([-1.,  0.,  1.], dtype=float32)
@@ -85,7 +85,7 @@ def rsqrt(x: TensorLike) -> Tensor:
 
 
 def round(x: TensorLike, decimals: int = 0) -> Tensor:
-    """Elementwise nearest number of so many decimals, halves to the even one; integers stay. The derivative is 0.
+    """Elementwise `x` to so many `decimals`, halves to the even number; integers stay. The derivative is 0.
 
     >>> ab.round(ab.tensor([0.5, 1.5, 1.24])).numpy(), ab.round(ab.tensor([1.24]), 1).numpy()
     (array([0., 2., 1.], dtype=float32), array([1.2], dtype=float32))
@@ -119,7 +119,7 @@ def ceil(x: TensorLike) -> Tensor:
 
 @composite(_away(), dtypes="keep")
 def trunc(x: TensorLike) -> Tensor:
-    """Elementwise integer part, nearest to 0; integers stay. The derivative is 0.
+    """Elementwise integer part of `x`, nearest to 0; integers stay. The derivative is 0.
 
     >>> ab.trunc(ab.tensor([1.7, -1.7])).numpy()
     array([ 1., -1.], dtype=float32)
@@ -152,7 +152,7 @@ def _is_beyond(outside: Any, bound: Any) -> Any:
 
 
 def isnan(x: TensorLike) -> Tensor:
-    """Whether each number is NaN; boolean.
+    """Whether each number of `x` is NaN; boolean.
 
     >>> ab.isnan(ab.tensor([1.0, float("nan")])).numpy()
     array([False,  True])
@@ -162,7 +162,7 @@ def isnan(x: TensorLike) -> Tensor:
 
 
 def isinf(x: TensorLike) -> Tensor:
-    """Whether each number is infinite; boolean.
+    """Whether each number of `x` is infinite; boolean.
 
     >>> ab.isinf(ab.tensor([1.0, float("-inf")])).numpy()
     array([False,  True])
@@ -171,7 +171,7 @@ def isinf(x: TensorLike) -> Tensor:
 
 
 def isfinite(x: TensorLike) -> Tensor:
-    """Whether each number is neither infinite nor NaN; boolean.
+    """Whether each number of `x` is neither infinite nor NaN; boolean.
 
     >>> ab.isfinite(ab.tensor([1.0, float("nan")])).numpy()
     array([ True, False])
@@ -181,7 +181,7 @@ def isfinite(x: TensorLike) -> Tensor:
 
 @composite(_away((0.0, None, None), (1.0, 2.0, -2.0)), dtypes="keep")
 def nan_to_num(x: TensorLike, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
-    """NaN and infinities replaced: by `nan`, `posinf` and `neginf`; of None by the largest and lowest of the dtype.
+    """`x: f[...]` with NaN, inf and -inf as `nan`, `posinf`, `neginf`; of None the largest and lowest number.
 
     The derivative is 0 where a number is replaced.
 
@@ -204,7 +204,7 @@ def truth(x: Any) -> Any:
 
 
 def logical_and(x: TensorLike, y: TensorLike) -> Tensor:
-    """Elementwise whether both are true; numbers are true unless 0.
+    """Elementwise whether `x` and `y` are true; numbers are true unless 0.
 
     >>> ab.logical_and([True, True], [True, False]).numpy()
     array([ True, False])
@@ -213,7 +213,7 @@ def logical_and(x: TensorLike, y: TensorLike) -> Tensor:
 
 
 def logical_or(x: TensorLike, y: TensorLike) -> Tensor:
-    """Elementwise whether one is true; numbers are true unless 0.
+    """Elementwise whether `x` or `y` is true; numbers are true unless 0.
 
     >>> ab.logical_or([0.0, 2.0], False).numpy()
     array([False,  True])
@@ -222,7 +222,7 @@ def logical_or(x: TensorLike, y: TensorLike) -> Tensor:
 
 
 def logical_xor(x: TensorLike, y: TensorLike) -> Tensor:
-    """Elementwise whether exactly one is true; numbers are true unless 0.
+    """Elementwise whether exactly one of `x` and `y` is true; numbers are true unless 0.
 
     >>> ab.logical_xor([True, True], [True, False]).numpy()
     array([False,  True])
@@ -231,7 +231,7 @@ def logical_xor(x: TensorLike, y: TensorLike) -> Tensor:
 
 
 def logical_not(x: TensorLike) -> Tensor:
-    """Elementwise whether it is false; numbers are true unless 0.
+    """Elementwise whether `x` is false; numbers are true unless 0.
 
     >>> ab.logical_not([True, False]).numpy()
     array([False,  True])

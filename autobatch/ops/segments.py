@@ -225,7 +225,7 @@ def segment_max(x: TensorLike, segment_ids: TensorLike, num_segments: int | None
 
 
 def segment_min(x: TensorLike, segment_ids: TensorLike, num_segments: int | None = None) -> Tensor:
-    """Smallest elements of the rows of each segment, as `segment_max`; inf, or the highest integer, for one without.
+    """Smallest elements of the rows of each segment, as `segment_sum`; inf, or the highest integer, for one without.
 
     >>> ab.segment_min(ab.tensor([1.0, 2.0, 4.0]), [1, 0, 1]).tolist()
     [2.0, 1.0]
@@ -235,7 +235,7 @@ def segment_min(x: TensorLike, segment_ids: TensorLike, num_segments: int | None
 
 
 def segment_softmax(x: TensorLike, segment_ids: TensorLike, num_segments: int | None = None) -> Tensor:
-    """exp(x) divided by its sum over the rows of the same segment, of the shape of `x`: attention over neighbours.
+    """exp(x) divided by its sum over the rows of the same segment, as of `segment_sum`; of the shape of `x`.
 
     >>> ab.segment_softmax(ab.zeros(3), [1, 0, 1]).tolist()
     [0.5, 1.0, 0.5]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
-    """The same elements without axes of extent 1: these, or all such for None. Raises `OpTypeError` for another axis.
+    """`x` without the axes of extent 1 in `axis`, or without all such for None. `OpTypeError` for another extent.
 
     >>> ab.squeeze(ab.ones((1, 3, 1))).shape, ab.squeeze(ab.ones((1, 3, 1)), axis=0).shape
     ((3,), (3, 1))
@@ -41,7 +41,7 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
 
 
 def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
-    """The same elements with new axes of extent 1, at these places of the result.
+    """The elements of `x` with new axes of extent 1, at the places `axis` of the result.
 
     >>> ab.expand_dims(ab.ones(3), 0).shape, ab.expand_dims(ab.ones(3), (0, -1)).shape
     ((1, 3), (1, 3, 1))
@@ -54,7 +54,7 @@ def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
 
 
 def flip(x: TensorLike, axis: Axis = None) -> Tensor:
-    """The elements in reverse order along these axes, or along all for None.
+    """The elements of `x` in reverse order along `axis`, an integer or several, or along all axes for None.
 
     >>> ab.flip(ab.tensor([1.0, 2.0, 3.0])).numpy()
     array([3., 2., 1.], dtype=float32)
@@ -71,7 +71,7 @@ def _has_rows(x: Any) -> bool:
 
 
 def roll(x: TensorLike, shift: int, axis: int | None = None) -> Tensor:
-    """The elements moved by `shift` places along an axis, those beyond the end to the start; flattened for None.
+    """The elements of `x` moved by `shift` places along `axis`, those beyond the end to the start; flattened for None.
 
     >>> ab.roll(ab.tensor([1.0, 2.0, 3.0]), 1).numpy()
     array([3., 1., 2.], dtype=float32)
@@ -89,7 +89,7 @@ def roll(x: TensorLike, shift: int, axis: int | None = None) -> Tensor:
 
 
 def repeat(x: TensorLike, repeats: int, axis: int | None = None) -> Tensor:
-    """Each element `repeats` times along an axis, one behind the other; flattened for None, as `numpy.repeat`.
+    """Each element of `x` `repeats` times along `axis`, one behind the other; flattened for None, as `numpy.repeat`.
 
     >>> ab.repeat(ab.tensor([1.0, 2.0]), 2).numpy()
     array([1., 1., 2., 2.], dtype=float32)
@@ -107,7 +107,7 @@ def repeat(x: TensorLike, repeats: int, axis: int | None = None) -> Tensor:
 
 
 def tile(x: TensorLike, reps: int | tuple[int, ...]) -> Tensor:
-    """The whole value so many times along each axis, as `numpy.tile`; missing axes or numbers of times are 1.
+    """All of `x`, along each axis as often as `reps` says, as `numpy.tile`; missing axes and missing `reps` are 1.
 
     >>> ab.tile(ab.tensor([1.0, 2.0]), (2, 2)).tolist()
     [[1.0, 2.0, 1.0, 2.0], [1.0, 2.0, 1.0, 2.0]]

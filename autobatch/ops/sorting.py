@@ -83,7 +83,7 @@ def argsort(x: TensorLike, axis: int = -1, descending: bool = False) -> Tensor:
 
 
 def topk(x: TensorLike, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
-    """The `k` largest elements along an axis (smallest without `largest`), in order, and their positions, i64.
+    """The `k` largest elements of `x` along `axis` (smallest without `largest`), in order, and their positions, i64.
 
     As PyTorch's, in sorted order; of equal ones the first are taken. The gradient goes to those chosen. Raises
     `OpTypeError` where there are fewer than `k`.
@@ -125,9 +125,10 @@ def _median(x: TensorLike) -> Tensor:
 
 
 def median(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Median over `axis` (all for None), in floats: of an even number the mean of the middle two, as `numpy.median`.
+    """Median of `x` over `axis` (all for None), in floats: of an even number the mean of the middle two, as NumPy's.
 
-    NaN where one element is. The gradient goes to the elements in the middle. Raises `OpTypeError` for an empty axis.
+    NaN where one element is; `keepdims` as in `sum`. The gradient goes to the elements in the middle. Raises
+    `OpTypeError` for an empty axis.
 
     >>> float(ab.median(ab.tensor([3.0, 1.0, 2.0]))), float(ab.median([1.0, 2.0, 3.0, 5.0]))
     (2.0, 2.5)

@@ -105,11 +105,11 @@ class Tensor:
     # Numbers and arrays.
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """Force, and return a copy as a NumPy array."""
+        """Force, and return a copy as a NumPy array. Raises what an op raises on its numbers."""
         raise TypeError(f"{type(self).__name__} has no numbers")
 
     def item(self) -> float:
-        """Force a value of one element, and return it as a Python number."""
+        """Force a value of one element, and return it as a Python number. Raises `OpTypeError` for more."""
         array = self.numpy()
         if array.size != 1:
             raise op_error(
@@ -191,7 +191,10 @@ class Tensor:
             return array if dtype is None else array.astype(dtype)
 
     def backward(self, retain: bool = False) -> None:
-        """Add d self / d parameter to `.grad` of every parameter reached, and end the recording unless `retain`."""
+        """Add d self / d parameter to `.grad` of every parameter reached, and end the recording unless `retain`.
+
+        Raises `OpTypeError` unless it is a floating scalar, and `RecordingError` for a recording that has ended.
+        """
         raise TypeError(f"{type(self).__name__} cannot be differentiated")
 
     # Operators.

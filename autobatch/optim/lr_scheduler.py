@@ -1,8 +1,7 @@
 """Schedules of the learning rate, with PyTorch's names, arguments and values.
 
 A schedule sets the learning rate of each group when it is made, and at each `step()`, as a function of the number of
-steps so far; so it goes on from that number alone. Call `step` after `optimizer.step`, once a minibatch or once an
-epoch, whichever the schedule counts.
+steps so far alone. Call `step` after `optimizer.step`, once a minibatch or once an epoch, as the schedule counts.
 
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     warm_up = lr_scheduler.LinearLR(optimizer, total_iters=100)
@@ -43,11 +42,13 @@ __all__ = [
 
 
 class LRScheduler(ABC):
-    """Base of the schedules: a learning rate for each number of steps. A new schedule defines `lr_at`.
+    """Base of the schedules: `optimizer`'s learning rate for each number of steps. A new schedule defines `lr_at`.
 
     Attributes:
         last_epoch: number of steps so far.
         base_lrs: learning rate that each group started from.
+
+    Raises ValueError for settings out of range.
 
     >>> class Halved(optim.lr_scheduler.LRScheduler):
     ...     def lr_at(self, step, base_lr):
@@ -98,7 +99,7 @@ class LRScheduler(ABC):
 
 
 class LambdaLR(LRScheduler):
-    """base_lr · lr_lambda(step); a list has a function for each group.
+    """base_lr · lr_lambda(step); a list has a function for each group. As PyTorch's.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> schedule = optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 ** step)
@@ -126,7 +127,7 @@ class LambdaLR(LRScheduler):
 
 
 class StepLR(LRScheduler):
-    """base_lr · gamma^⌊step / step_size⌋.
+    """base_lr · gamma^⌊step / step_size⌋. As PyTorch's.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5).lr_at(4, 1.0)
@@ -142,7 +143,7 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """base_lr · gamma^(milestones reached).
+    """base_lr · gamma^(milestones reached). As PyTorch's.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> round(optim.lr_scheduler.MultiStepLR(optimizer, milestones=[1, 3], gamma=0.5).lr_at(3, 1.0), 4)
@@ -158,7 +159,7 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """base_lr · factor for `total_iters` steps, then base_lr.
+    """base_lr · factor for `total_iters` steps, then base_lr. As PyTorch's.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> round(optim.lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=2).lr_at(1, 1.0), 4)
@@ -174,7 +175,7 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """base_lr times a factor that goes from `start_factor` to `end_factor` in `total_iters` steps: a warm-up.
+    """base_lr times a factor that goes from `start_factor` to `end_factor` in `total_iters` steps. As PyTorch's.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> schedule = optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5, total_iters=4)
@@ -196,7 +197,7 @@ class LinearLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """base_lr · gamma^step.
+    """base_lr · gamma^step. As PyTorch's.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> round(optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5).lr_at(2, 1.0), 4)
@@ -212,7 +213,7 @@ class ExponentialLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """base_lr · (1 − step / total_iters)^power, and 0 from then on.
+    """base_lr · (1 − step / total_iters)^power, and 0 from then on. As PyTorch's.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> round(optim.lr_scheduler.PolynomialLR(optimizer, total_iters=4, power=2.0).lr_at(2, 1.0), 4)
@@ -245,7 +246,7 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """The same, but at base_lr again after `T_0` steps, then after `T_mult` times as many, and so on (SGDR, eq. 5).
+    """`CosineAnnealingLR`, but at base_lr again after `T_0` steps, then `T_mult` times as many, and so on (eq. 5).
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> round(optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=2).lr_at(2, 1.0), 4)
@@ -402,7 +403,7 @@ class OneCycleLR(LRScheduler):
 
 
 class SequentialLR(LRScheduler):
-    """Schedules one after the other: the next begins, from its own start, at each milestone.
+    """The `schedulers` one after the other, the next from each of `milestones` on, from its start. As PyTorch's.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> rise = optim.lr_scheduler.LinearLR(optimizer, 0.5, total_iters=2)

@@ -15,12 +15,17 @@ from .optimizer import Array, Optimizer, fitting
 class ReduceLROnPlateau:
     """Multiply the learning rates by `factor` once a metric has not improved for more than `patience` steps.
 
+    As PyTorch's.
+
     Arguments:
+        optimizer: whose learning rates.
         mode: "min" or "max", whichever is better.
         threshold, threshold_mode: what counts as better: by this share ("rel"), or by this much ("abs").
         cooldown: steps after a reduction that do not count.
         min_lr: bound of all groups, or a list with that of each.
         eps: smaller changes are not made.
+
+    Raises ValueError for settings out of range.
 
     >>> optimizer = optim.SGD([ab.Parameter([1.0])], lr=1.0)
     >>> schedule = optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)

@@ -85,7 +85,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = N
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: Any = None) -> Tensor:
-    """A copy of an array of any library that exchanges memory by DLPack, in its dtype.
+    """A copy of `x`, an array of any library that exchanges memory by DLPack, in its dtype; `device` is "cpu" or None.
 
     Raises `OpTypeError` for a dtype that no value has, ValueError with `copy=False`.
 

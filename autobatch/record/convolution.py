@@ -17,7 +17,7 @@ Padding = int | tuple[int, int] | tuple[tuple[int, int], ...]
 
 
 def pad(x: TensorLike, pad_width: Padding, constant_values: float = 0.0) -> Tensor:
-    """`x` with a number around it, as `numpy.pad`: along the first axis of a matrix a view, which copies nothing.
+    """`x` with `constant_values` around it, as `numpy.pad`; along the first axis of a matrix a view.
 
     `pad_width` is how many numbers stand before and after: a pair for each axis, one pair, or one integer.
 

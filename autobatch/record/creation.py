@@ -50,7 +50,9 @@ def _kept(key: Any, make: Callable[[], Array]) -> Constant:
 
 
 def zeros(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared constant of zeros; the default dtype unless given.
+    """A shared constant of zeros, of `shape`; the default dtype unless given.
+
+    Raises `OpTypeError` for a shape that is none.
 
     >>> ab.zeros(2).numpy()
     array([0., 0.], dtype=float32)
@@ -59,7 +61,9 @@ def zeros(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
 
 
 def ones(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared constant of ones; the default dtype unless given.
+    """A shared constant of ones, of `shape`; the default dtype unless given.
+
+    Raises `OpTypeError` for a shape that is none.
 
     >>> ab.ones((1, 2)).numpy()
     array([[1., 1.]], dtype=float32)
@@ -68,7 +72,9 @@ def ones(shape: ShapeLike, dtype: DTypeLike | None = None) -> Tensor:
 
 
 def full(shape: ShapeLike, value: float, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared constant filled with one number; the dtype of the number (floats: the default dtype) unless given.
+    """A shared constant of `shape` filled with `value`, of its dtype (floats: the default dtype) if none is given.
+
+    Raises `OpTypeError` for what is no number.
 
     >>> ab.full(2, 3).numpy()
     array([3, 3])
@@ -77,7 +83,7 @@ def full(shape: ShapeLike, value: float, dtype: DTypeLike | None = None) -> Tens
 
 
 def eye(n: int, m: int | None = None, k: int = 0, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared constant of n rows and m columns (n for None), 1 on diagonal `k`, counted upwards, 0 elsewhere.
+    """A shared constant `dtype[n, m]` (m = n for None), 1 on diagonal `k`, counted upwards, 0 elsewhere.
 
     >>> ab.eye(2).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -90,6 +96,8 @@ def eye(n: int, m: int | None = None, k: int = 0, dtype: DTypeLike | None = None
 def zeros_like(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
     """Zeros of the shape of `x`, and of its dtype unless given; no gradient flows to it.
 
+    Raises `OpTypeError` for an `x` that is no array.
+
     >>> ab.zeros_like(ab.tensor([1.0, 2.0])).numpy()
     array([0., 0.], dtype=float32)
     """
@@ -98,6 +106,8 @@ def zeros_like(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
 
 def ones_like(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
     """Ones of the shape of `x`, and of its dtype unless given; no gradient flows to it.
+
+    Raises `OpTypeError` for an `x` that is no array.
 
     >>> ab.ones_like(ab.tensor([1.0, 2.0])).numpy()
     array([1., 1.], dtype=float32)
@@ -134,6 +144,8 @@ def arange(start: float, stop: float | None = None, step: float | None = 1, dtyp
 def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: DTypeLike | None = None) -> Tensor:
     """`num` numbers at even distances from start to stop, as `numpy.linspace`; stop is left out without `endpoint`.
 
+    Raises `OpTypeError` for what is no number.
+
     >>> ab.linspace(0.0, 1.0, 3).numpy()
     array([0. , 0.5, 1. ], dtype=float32)
     """
@@ -161,9 +173,9 @@ def check_device(device: Any) -> None:
 
 
 def constant(x: TensorLike, dtype: DTypeLike | None = None) -> Tensor:
-    """A shared untrained array, copied now; one constant serves all examples.
+    """A shared untrained array with the numbers and shape of `x`, copied now; one constant serves all examples.
 
-    NumPy floats take the default dtype unless `dtype` is given.
+    NumPy floats take the default dtype unless `dtype` is given. Raises `OpTypeError` for what is no array of numbers.
 
     >>> ab.constant([[1.0, 2.0]]).shape
     (1, 2)

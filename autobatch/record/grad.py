@@ -46,7 +46,7 @@ def grad(
     fn: Callable[..., tuple[Tensor, Any]], argnums: int | Sequence[int] = 0, *, has_aux: Literal[True]
 ) -> Function[tuple[Any, Any]]: ...
 def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
-    """The function that gives d fn / d argument: for one argument its structure, for several a tuple.
+    """The function that gives d fn / d argument: for an integer `argnums` its structure, for several a tuple.
 
     `fn` returns a scalar. Arguments to differentiate are tensors, numbers, arrays, parameters, modules, and nested
     tuples, lists and dicts of them; a module gives a dict from parameter name to derivative. Works inside `ab.map`, in

@@ -79,7 +79,7 @@ def hvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
 
     `fn(*primals)` is a scalar; tangents have the structure of the primals. One primal gives a result of its structure,
     several a tuple. As `jvp(grad(fn), primals, tangents)[1]`; Pearlmutter, Fast exact multiplication by the Hessian
-    (1994).
+    (1994). Raises `OpTypeError` for `primals` that are no tuple.
 
     >>> ab.hvp(lambda x: (x ** 3).sum(), (ab.tensor([1.0, 2.0]),), (ab.tensor([1.0, 0.5]),)).tolist()
     [6.0, 6.0]
@@ -93,11 +93,11 @@ def hvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
 
 
 def jacobian(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function[Any]:
-    """The function that gives all derivatives of all results: of result f[a] by argument f[b] f[a, b].
+    """The function that gives all derivatives of all results of `fn`: of result f[a] by argument f[b] f[a, b].
 
     The structure is that of the result, and in place of each value that of the argument, or a tuple for several; of a
     module it is a dict by names of parameters. One walk backwards for each element of the result; all of these run
-    together. As `jax.jacobian`.
+    together. `argnums` and `has_aux` as in `grad`. As `jax.jacobian`.
 
     Raises `OpTypeError` where a result is no floating tensor.
 
@@ -124,9 +124,10 @@ def jacobian(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: 
 
 
 def hessian(fn: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Function[Any]:
-    """The function that gives all second derivatives of a scalar function: by an argument f[a] f[a, a].
+    """The function that gives all second derivatives of the scalar function `fn`: by an argument f[a] f[a, a].
 
-    As `jax.hessian`; `hvp` gives its product with a vector, in the time of two gradients.
+    As `jax.hessian`, with the arguments of `jacobian`; `hvp` gives its product with a vector in the time of two
+    gradients.
 
     >>> ab.hessian(lambda x: x[0] ** 2 * x[1])(ab.tensor([1.0, 2.0])).tolist()
     [[4.0, 2.0], [2.0, 0.0]]

@@ -153,7 +153,7 @@ class Held(Shared):
 
 
 class Buffer(Held):
-    """A shared array without gradient that belongs to a module's state.
+    """A shared array without gradient that belongs to a module's state; `value` and `dtype` as in `Parameter`.
 
     >>> ab.nn.Buffer([1.0, 2.0]).shape
     (2,)
@@ -166,10 +166,11 @@ class Buffer(Held):
 
 
 class Parameter(Held):
-    """A trainable array shared by all examples.
+    """A trainable array shared by all examples, which starts as a copy of `value`.
 
     `.grad` is None until a backward pass reaches the parameter; then an array, or `SparseRows` for an embedding:
-    only looked up. Set it to None to forget it. Floats take the default dtype unless `dtype` is given.
+    only looked up. Set it to None to forget it. Floats take the default dtype unless `dtype` is given. Raises
+    `OpTypeError` for a dtype that is no float.
 
     >>> w = ab.Parameter([1.0, 2.0])
     >>> (w * w).sum().backward()

@@ -59,7 +59,7 @@ def signed(key: int) -> int:
 
 
 def seed(n: int) -> None:
-    """Start all random streams over: draws of values, masks, shuffles and initial parameters.
+    """Start all random streams over, as the `n`-th ones: draws of values, masks, shuffles and initial parameters.
 
     >>> ab.seed(1); a = ab.normal(3).numpy(); ab.seed(1); bool((ab.normal(3).numpy() == a).all())
     True
@@ -205,7 +205,9 @@ def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
 
 
 def uniform(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
-    """Draws from [0, 1) for the current example; they do not depend on the batch, the schedule or the backend.
+    """Draws `dtype[shape]` from [0, 1) for the current example; they do not depend on batch, schedule or backend.
+
+    Raises `OpTypeError` for a dtype that is no float.
 
     >>> ab.uniform((2, 3)).shape
     (2, 3)
@@ -214,7 +216,9 @@ def uniform(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
 
 
 def normal(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
-    """Standard normal draws for the current example (Box & Muller 1958).
+    """Standard normal draws `dtype[shape]` for the current example (Box & Muller 1958).
+
+    Raises `OpTypeError` for a dtype that is no float.
 
     >>> ab.normal(4).shape
     (4,)
@@ -223,7 +227,7 @@ def normal(shape: ShapeLike = (), dtype: DTypeLike | None = None) -> Tensor:
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool | None = None) -> Tensor:
-    """Set elements to zero with probability `p` and divide the others by 1 - p (Srivastava et al. 2014).
+    """Set elements of `x: f[...]` to 0 with probability `p`, divide the others by 1 - p (Srivastava et al. 2014).
 
     Does nothing in evaluation mode: that of the module whose method, cell or `forward` is running, else training;
     `training` decides where it is given.

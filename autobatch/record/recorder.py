@@ -40,10 +40,10 @@ INT32 = np.dtype(np.int32)
 
 
 def tensor(x: TensorLike | Iterable[TensorLike], dtype: DTypeLike | None = None) -> Tensor:
-    """An array of the current example, copied now.
+    """An array of the current example, with the numbers and shape of `x`, copied now.
 
     NumPy floats and Python floats take the default dtype unless `dtype` is given. Tensors in nested lists are stacked,
-    with their gradients.
+    with their gradients. Raises `OpTypeError` for what is no array of numbers.
 
     >>> ab.tensor([[1, 2], [3, 4]]).shape
     (2, 2)

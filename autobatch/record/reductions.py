@@ -113,10 +113,13 @@ def _check_elements(kind: str, values: Any) -> None:
 def sum(
     x: Values, axis: Axis = None, keepdims: bool = False, *, shape: ShapeLike | None = None, like: Tensor | None = None
 ) -> Tensor:
-    """Sum of one value over axes, or of a list of values of one shape, elementwise.
+    """Sum of a value `x` over `axis` (all for None), or of a list of values of one shape, elementwise.
+
+    `keepdims` leaves the axes that are summed over, with extent 1.
 
     The length of a list is data: lists of all lengths share a signature. An empty list needs `shape`, or a value it
-    is `like`; then it gives zeros.
+    is `like`; then it gives zeros. Raises `OpTypeError` for an axis that is not there, and for an empty list without
+    either.
 
     >>> float(ab.sum(ab.ones((2, 3)))), ab.sum([ab.ones(2), ab.ones(2)]).numpy().tolist(), ab.sum([], shape=(1,)).shape
     (6.0, [2.0, 2.0], (1,))
@@ -127,9 +130,12 @@ def sum(
 def prod(
     x: Values, axis: Axis = None, keepdims: bool = False, *, shape: ShapeLike | None = None, like: Tensor | None = None
 ) -> Tensor:
-    """Product of one value over axes, or of a list of values, elementwise; `shape` and `like` as in `sum`: ones.
+    """Product of a value `x` over `axis`, or of a list of values, elementwise.
+
+    `keepdims`, `shape` and `like` as in `sum`; of an empty list ones.
 
     Zeros are no obstacle to first and second derivatives; a third is right where fewer than three factors are zero.
+    Raises `OpTypeError` as `sum`.
 
     >>> float(ab.prod(ab.tensor([2.0, 3.0]))), ab.prod([], shape=2).numpy().tolist()
     (6.0, [1.0, 1.0])
@@ -138,7 +144,9 @@ def prod(
 
 
 def mean(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Mean of one value over axes, or of a list of values of one shape, elementwise; an empty one raises.
+    """Mean of a value `x` over `axis`, or of a list of values of one shape, elementwise; an empty one raises.
+
+    `keepdims` as in `sum`.
 
     >>> float(ab.mean([ab.tensor(1.0), ab.tensor(3.0)]))
     2.0
@@ -147,7 +155,9 @@ def mean(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def max(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Largest element of one value over axes, or of a list of values, elementwise; an empty one raises.
+    """Largest element of a value `x` over `axis`, or of a list of values, elementwise; an empty one raises.
+
+    `keepdims` as in `sum`.
 
     >>> ab.max([ab.tensor([1.0, 5.0]), ab.tensor([3.0, 2.0])]).numpy()
     array([3., 5.], dtype=float32)
@@ -156,7 +166,9 @@ def max(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def min(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Smallest element of one value over axes, or of a list of values, elementwise; an empty one raises.
+    """Smallest element of a value `x` over `axis`, or of a list of values, elementwise; an empty one raises.
+
+    `keepdims` as in `sum`.
 
     >>> ab.min([ab.tensor([1.0, 5.0]), ab.tensor([3.0, 2.0])]).numpy()
     array([1., 2.], dtype=float32)
@@ -165,7 +177,9 @@ def min(x: Values, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def var(x: Values, axis: Axis = None, keepdims: bool = False, *, correction: float = 0.0) -> Tensor:
-    """Variance of one value over axes, or of a list of values of one shape, elementwise; an empty one raises.
+    """Variance of a value `x` over `axis`, or of a list of values of one shape, elementwise; an empty one raises.
+
+    `keepdims` as in `sum`.
 
     The divisor is the number of elements less `correction`, as in the array API: 1 for an unbiased estimate.
 
@@ -185,10 +199,10 @@ def std(x: Values, axis: Axis = None, keepdims: bool = False, *, correction: flo
 
 
 def argmax(x: Values, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Position, i64, of the largest element along `axis`, of the first of equals; NaN counts as largest.
+    """Position, i64, of the largest element of `x` along `axis`, of the first of equals; NaN counts as largest.
 
     Without an axis it is the position in the flattened value, as in NumPy; of a list of values that in the list,
-    elementwise. An empty axis raises. No gradient flows through it.
+    elementwise. `keepdims` leaves the axis, with extent 1. An empty axis raises. No gradient flows through it.
 
     >>> int(ab.argmax([1.0, 5.0, 2.0])), ab.argmax([ab.tensor([1.0, 5.0]), ab.tensor([3.0, 2.0])]).numpy()
     (1, array([1, 0]))
@@ -219,7 +233,7 @@ def _stacked(kind: str, x: Any, axis: Any) -> tuple[Any, Any]:
 
 
 def stack(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
-    """Values of one shape joined along a new axis; along the first this is a view.
+    """The values `xs` of one shape joined along a new `axis`; along the first this is a view.
 
     >>> ab.stack([ab.zeros(3), ab.ones(3)]).shape
     (2, 3)

@@ -132,7 +132,7 @@ def is_checkpoint(path: Path_) -> bool:
 
 
 def settings_of(path: Path_) -> dict[str, Any]:
-    """The settings that a `Checkpoint` or `save_model` kept; empty where there are none.
+    """The settings that a `Checkpoint` or `save_model` kept in the file `path`; empty where there are none.
 
     Raises OSError where the file cannot be read, and ValueError where it is no safetensors file.
 
@@ -163,7 +163,7 @@ def load_model(path: Path_, model: nn.Module) -> nn.Module:
 
 
 def save_model(path: Path_, model: nn.Module, settings: Mapping[str, Any] | None = None) -> None:
-    """Write the parameters of a model, under PyTorch's names, with settings as JSON in the header of the file.
+    """Write the parameters of a model to `path`, under PyTorch's names, with settings as JSON in the file's header.
 
     Raises TypeError for settings that JSON cannot hold; OSError.
 

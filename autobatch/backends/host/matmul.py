@@ -209,7 +209,9 @@ def set_products(name: str) -> None:
 
 @contextlib.contextmanager
 def products(name: str) -> Iterator[None]:
-    """Multiply matrices by another library inside the block, in all threads.
+    """Multiply matrices by the library `name` inside the block, in all threads.
+
+    Raises `BackendError` for a library that is unknown or missing.
 
     >>> with ab.products("numpy"):
     ...     ab.products_in_use()

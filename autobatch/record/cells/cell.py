@@ -267,7 +267,7 @@ def cell(fn: F, *, static: Sequence[str] = ()) -> F: ...
 @overload
 def cell(*, static: Sequence[str] = ()) -> Callable[[F], F]: ...
 def cell(fn: Any = None, *, static: Sequence[str] = ()) -> Any:
-    """Trace a function once per signature; a call is then one node of the recording.
+    """Trace the function `fn` once per signature; a call is then one node of the recording.
 
     Any callable will do: functions, methods of all kinds, `functools.partial`; a module is returned itself, with a
     cell as its `forward`. Arguments: tensors, arrays, nested tuples, lists and dicts of them, modules. A list of
