@@ -1,5 +1,8 @@
 """autobatch: write the model for one example; train on minibatches; no padding, no masks."""
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
+
 # In the order of the rooms, from the ground up.
 from . import errors
 from .base.types import set_default_dtype
@@ -171,9 +174,10 @@ from .map.map import map
 from .map.store import forget
 from .explain.explain import explain
 from .explain.profile import profile
-from . import data, nn, optim, structured
-from .nn.saving import load, save
-from . import train
+
+if _TYPE_CHECKING:
+    from . import data, nn, optim, structured, train
+    from .nn.saving import load, save
 
 __version__ = "0.1.0"
 
@@ -403,6 +407,21 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+_FIRST_READ = {
+    "load": "nn.saving",
+    "save": "nn.saving",
+    **dict.fromkeys(("data", "nn", "optim", "structured", "train")),
+}
+"""What is imported when it is first read, as `import autobatch` is to take less long; of functions the module."""
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _FIRST_READ:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = _import_module(f"{__name__}.{_FIRST_READ[name] or name}")
+    globals()[name] = found if _FIRST_READ[name] is None else getattr(found, name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
