@@ -1,10 +1,7 @@
 """The gradient of a validation loss by the learning rate of every step of training, without storing the steps.
 
-Training by SGD with momentum is run backwards, exactly: the digits that a multiplication by the momentum loses are kept
-in integers, log2(10 / 9) bits a step (Maclaurin, Duvenaud & Adams, "Gradient-based hyperparameter optimization through
-reversible learning", ICML 2015). DrMAD (Fu et al., IJCAI 2016) does without these digits: it takes the weights from the
-straight line between the first and the last.
-"""
+SGD with momentum runs backwards, exactly: the digits that momentum loses are kept in integers (Maclaurin, Duvenaud &
+Adams, arXiv 1502.03492). DrMAD (arXiv 1601.00917) takes the weights from a straight line between first and last."""
 
 from __future__ import annotations
 
@@ -20,9 +17,7 @@ Array = np.ndarray[Any, Any]
 Loss = Callable[[Any], Any]
 
 
-class Exact:
-    """An array of multiples of 1 / SCALE, with the digits that it lost."""
-
+class Exact:  # multiples of 1 / SCALE, with the digits that they lost
     def __init__(self, x: Array) -> None:
         self.numbers, self.lost = np.round(x * SCALE).astype(np.int64), np.zeros(x.shape, object)
 
