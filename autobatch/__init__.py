@@ -155,6 +155,7 @@ from .record.calls import (
     var,
 )
 from .record.cells.cell import cell, disable_cells
+from .record.checkpoint import checkpoint
 from .record.choice import recorder
 from .record.convolution import conv1d, pad
 from .record.creation import arange, constant, eye, full, linspace, ones, ones_like, zeros, zeros_like
@@ -211,6 +212,7 @@ __all__ = [
     "cell",
     "celu",
     "check_finite",
+    "checkpoint",
     "cholesky",
     "clip",
     "concat",

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from autobatch.engine import forward as running
+from autobatch.engine.forward import needed_later
 from autobatch.expand import expand, patterns
 from autobatch.explain import inspection
 from autobatch.run.execute import Run
@@ -96,7 +97,7 @@ class Checks:
 
         def checked(run: Run, *rest: Any) -> None:
             if run.plan is not self.last_plan and self.holds(run.tape):
-                check_plan(run.tape, run.schedule, run.plan, bool((run.needs & run.schedule.live).any()))
+                check_plan(run.tape, run.schedule, run.plan, needed_later(run.tape, run.needs))
             self.last_plan = None  # its data may be filled in anew
             execute(run, *rest)
 

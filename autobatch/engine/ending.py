@@ -34,6 +34,7 @@ def end(tape: Recording) -> None:
     if isinstance(tape.run, DeviceRun):
         tape.moment = tape.run.device.mark()
     tape.run = None
+    tape.replays = dict.fromkeys(tape.replays)
     tape.state = ENDED
     tape.payloads = []
     tape.brought = tape.table = None
@@ -88,7 +89,9 @@ def _left(tape: Recording) -> list[tuple[dict[int, int], Any]]:
 
 def is_constant_recording(tape: Recording) -> bool:
     """Whether no value referenced at the flush has a gradient, so there is no backward pass."""
-    return not tape.links.here.size and tape.arrays is not None and bool(_frozen(tape, tape.held).all())
+    if tape.links.here.size or tape.replays or tape.arrays is None:
+        return False
+    return bool(_frozen(tape, tape.held).all())
 
 
 def _frozen(tape: Recording, values: Sequence[tuple[int, Type]]) -> Array:

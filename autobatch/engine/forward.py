@@ -129,7 +129,7 @@ def _planned(tape: Recording, targets: Sequence[int] | None, joined: bool, quest
             launches = schedule(expansion.tape, question[-1], signatures, is_met)
         keep = bool((needs & launches.live).any())
         with timed("place"):
-            plan = place(expansion.tape, launches, keep)
+            plan = place(expansion.tape, launches, needed_later(expansion.tape, needs) if tape.replays else keep)
         planned = Planned(expansion, signatures, needs, launches, plan)
         if cache is not None:
             cache.keep(question, planned if is_met else None, launches.is_settled)
@@ -160,6 +160,15 @@ def _laid_out(
         backend=backend, shared=shared, pools=layout.pools, launches=layout.launches, residuals=layout.residuals,
         needs=known.needs, needs_sig=layout.wanted, facts=known.facts, layout=layout, use=use,
     )  # fmt: skip
+
+
+def needed_later(tape: Tape, needs: Array) -> Array:
+    """[values] whether the backward pass may read them: those of nodes with gradient, and what these read."""
+    of_nodes = needs != 0
+    found: Array = np.repeat(of_nodes, np.diff(tape.value_of))
+    n_arguments = np.diff(tape.arg_of[tape.slot_of])
+    found[tape.args[np.repeat(of_nodes, n_arguments)]] = True
+    return found
 
 
 def on_host(x: Shared) -> Any:

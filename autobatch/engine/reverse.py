@@ -36,8 +36,10 @@ from ..run.execute import HostRun
 from ..run.one_by_one import LoopRun
 from ..run.protocols import SharedOperand
 from ..schedule.structures import Expansion
+from .ending import end
 from .finite import is_finite
 from .forward import check_versions, new_reverse_pieces, one_by_one, run_tape
+from .replay import replayed
 
 Part = tuple[Array, Any]
 """Cotangents of values that are in one pool: their numbers, and their rows there."""
@@ -62,6 +64,14 @@ def _gradients_of(loss: RecordedTensor, together: bool) -> tuple[_Gradients, lis
     heap = [(-tape.serial, tape) for tape in seeds]
     heapq.heapify(heap)
     visited: list[Recording] = []
+
+    def give(parts: Outside) -> None:
+        for old, part in parts:
+            if old not in seeds:
+                seeds[old] = []
+                heapq.heappush(heap, (-old.serial, old))
+            seeds[old].append(part)
+
     while heap:
         _, tape = heapq.heappop(heap)
         if tape is CHANGED:
@@ -72,11 +82,17 @@ def _gradients_of(loss: RecordedTensor, together: bool) -> tuple[_Gradients, lis
             what = "backward: it reaches a recording that has ended"
             raise user_error(RecordingError, what, repair="call the earlier backward with retain=True, or detach")
         check_versions(tape)
-        visited.append(tape)
         run, own = tape.run, _joined(seeds.pop(tape))
+        is_again = tape.serial > loss._tape.serial
+        if not is_again and tape not in visited:
+            visited.append(tape)
+        outside = replayed(tape, own) if tape.replays else []
+        if outside:
+            give(outside)  # first come the recordings that were made now
+            continue
         is_one_of_several = bool(heap or tape.links.here.size or len(visited) > 1)
         with timed("reverse"):
-            if together and is_one_of_several and isinstance(run, HostRun):
+            if together and is_one_of_several and isinstance(run, HostRun) and not is_again:
                 _, outside, is_mixed = _reverse_run(tape, run, own, later)
                 is_doubtful = is_doubtful or is_mixed or any(s.members for s in run.signatures)
                 if later.n_bytes > MOST_DEFERRED:
@@ -84,11 +100,9 @@ def _gradients_of(loss: RecordedTensor, together: bool) -> tuple[_Gradients, lis
                     later = Deferred()
             else:
                 outside = _reverse(tape, own, total)
-        for old, part in outside:
-            if old not in seeds:
-                seeds[old] = []
-                heapq.heappush(heap, (-old.serial, old))
-            seeds[old].append(part)
+        give(outside)
+        if is_again:
+            end(tape)
     with timed("reverse"):
         _finish(later, total)
     return total, visited, is_doubtful

@@ -68,7 +68,9 @@ def _flow(tape: Recording, arrays: Tape) -> Array:
             own = own.only(_flows[old][old.arrays.node_of(own.value)] != 0)
         linked.append(own.here)  # of one that has been released no more is known than when it was linked
     frozen = np.array([s.frozen or s.name == STOP_GRADIENT.name for s in tape.signatures], np.int32)
-    return _needed(arrays, np.concatenate(linked) if linked else links.here, frozen, None)
+    found = _needed(arrays, np.concatenate(linked) if linked else links.here, frozen, None)
+    found[arrays.node_of(np.array(list(tape.replays), np.int64))] = 1
+    return found
 
 
 def gradient_of_nodes(tape: Recording, expansion: Expansion, targets: Sequence[int] | None) -> Array:

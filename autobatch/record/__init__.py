@@ -12,6 +12,6 @@ lists become arrays); `nodes` (appending a node); `links` (values of other recor
 (the general path of an op), `ops` and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random`;
 `numpy_shapes`, `numpy_algebra`, `numpy_compositions` and `numpy_functions` (NumPy's functions on values), `array_api`
 and `exchange`; `calls` (functions whose nodes are kept); `modes`; `containers` (rebuilt around other parts); `derived`
-(signatures of derivatives), `derivatives`, `differentiation`, `grad`, `jacobians`, `custom_vjp`; `forced_values`
-(counted by line). `cells/` are whole functions recorded as one node.
+(signatures of derivatives), `derivatives`, `differentiation`, `grad`, `jacobians`, `custom_vjp`, `checkpoint`;
+`forced_values` (counted by line). `cells/` are whole functions recorded as one node.
 """

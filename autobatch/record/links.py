@@ -172,15 +172,15 @@ def _table(old: Recording) -> Array | None:
 
 def carrying(tape: Recording) -> Array:
     """[values] whether gradient flows into them, of a recording that has become arrays: not of integers, host inputs,
-    and values under no_grad or detached."""
+    and values under no_grad or detached; but of those of `checkpoint`."""
     assert tape.arrays is not None
     table = tape.arrays.signatures
     signature_carries = np.array([not s.frozen for s in tape.signatures], np.bool_)
     is_float = np.array([np.dtype(dtype).kind == "f" for _, dtype in tape.arrays.pools], np.bool_)
+    given = np.concatenate([tape.links.here, np.array(list(tape.replays), np.int64)])
     found: Array = _carrying(
-        tape.arrays.value_of, tape.arrays.sig, signature_carries, table.result_of, is_float[table.result_pool],
-        tape.links.here,
-    )  # fmt: skip
+        tape.arrays.value_of, tape.arrays.sig, signature_carries, table.result_of, is_float[table.result_pool], given
+    )
     return found
 
 
@@ -305,7 +305,7 @@ def is_constant_value(tape: Recording, id: int) -> bool:
     if tape.lines is not None:
         return id in tape.constants
     signature = tape.signature_of(id)
-    return signature is None or (signature.frozen and id not in tape.links.here)
+    return signature is None or (signature.frozen and id not in tape.links.here and id not in tape.replays)
 
 
 # Shared values.

@@ -96,9 +96,9 @@ class Recording(TensorList):
     __slots__ = (
         "__weakref__", "arrays", "blocks", "born", "brought", "by_array", "caches", "constants", "examples", "failed",
         "forcing", "frozen_from", "held", "holders", "is_constant", "left", "lines", "links", "moment",
-        "number", "operands", "outside", "payloads", "peeked", "plan_cache", "policy", "prints", "results", "row_types",
-        "run", "shared_rows", "signatures", "since", "sources", "state", "sweeps", "table", "tables", "targets",
-        "task", "thread", "unbatched",
+        "number", "operands", "outside", "payloads", "peeked", "plan_cache", "policy", "prints", "replays", "results",
+        "row_types", "run", "shared_rows", "signatures", "since", "sources", "state", "sweeps", "table", "tables",
+        "targets", "task", "thread", "unbatched",
     )  # fmt: skip
 
     def __init__(self, frozen: bool, unbatched: bool, task: Task = None) -> None:
@@ -138,6 +138,7 @@ class Recording(TensorList):
         self.plan_cache: PlanCache | None = None  # of recordings of the same structure
         self.policy: str | None = None  # of its schedule, where `ab.map` was given one
         self.prints: list[tuple[str, int, RecordedTensor]] = []  # label, example or -1, and value of `ab.print`
+        self.replays: dict[int, Any] = {}  # values that `checkpoint` gave: which call, which of its results
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
         self.holders: list[weakref.ref[RecordedTensor]] = []  # those tensors
