@@ -113,9 +113,13 @@ def test_the_programs_of_the_lecture(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(deviation, [0.5, 2.0], rtol=0.3)
 
 
-def test_one_scale_and_dropout_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_scale_batch_normalisation_and_dropout_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     module = named("regularise", monkeypatch)
     printed = run(module, monkeypatch, capsys)
-    raw, standardised, with_dropout = (float(line.split()[-4]) for line in printed.splitlines())
+    raw, normalised, standardised, with_dropout, with_all = (float(line.split()[-4]) for line in printed.splitlines())
+    assert normalised < 0.85 * raw
     assert standardised < 0.6 * raw
     assert with_dropout < 0.85 * standardised
+    assert with_all < 0.9 * with_dropout
