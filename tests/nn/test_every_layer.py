@@ -121,7 +121,7 @@ LAYERS: dict[str, Layer] = {
     ),
     "Pointer": Layer(
         lambda: nn.Pointer(3, 3, 4),
-        lambda m, x: ab.cross_entropy(m(ab.tensor(x[0]), ab.tensor(x)), len(x) - 1), rows(3), 4,
+        lambda m, x: ab.cross_entropy(m(ab.tensor(x[0]), ab.tensor(x)), len(x) - 1), rows(3),
     ),
     "DotAttention": Layer(lambda: nn.DotAttention(3, 3), lambda m, x: m(ab.tensor(x), ab.tensor(x * 2)), rows(3)),
     "Bilinear": Layer(lambda: nn.Bilinear(3, 3, 2), lambda m, x: m(ab.tensor(x), ab.tensor(x)), rows(3), 3),

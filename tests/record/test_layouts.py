@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import autobatch as ab
 from autobatch.base.types import COLUMNS, ELEMENTS, LEADING, MIDDLE, PAIRS, PAIRS_TRANSPOSED, tensor_type
 from autobatch.ops import apply
 from autobatch.record.links import lift
+from autobatch.record.op_signatures import signatures
 from autobatch.record.tape import current_tape
 from autobatch.record.views import laid_out
 from tests.ops.checks import GOOD, OF_BATCHES, Case
@@ -53,6 +54,13 @@ def laid(x: Any, layouts: dict[int, int], is_lifted: bool) -> Any:
 @pytest.fixture(autouse=True)
 def _without_compiling() -> None:
     ab.set_backend(backend("numpy"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_left() -> Iterator[None]:
+    """Ops on layouts on which functions record others stay unknown to later recordings, which would take them."""
+    yield
+    signatures.clear()
 
 
 def test_layouts_are_of_one_dtype_and_shape() -> None:
