@@ -46,7 +46,7 @@ from .nodes import SCOPE, write_known, writing
 from .nodes import compiled as generated
 from .parameter import Parameter
 from .recorder import record_known
-from .shared import Shared
+from .shared import Shared, alias
 from .tape import current_tape, state
 from .tensor import RecordedTensor
 
@@ -117,7 +117,8 @@ def _looked_up(self: Any, index: Any) -> Any:
         n = self._type.shape[0]
         rows = _rows(index, n) if isinstance(index, list) else _first_rows(self, index, n)
         if rows is not None:
-            found: Tensor = apply(LOOKUP, (self, lift(rows, current_tape(), ELEMENTS)))
+            table = self if isinstance(index, list) else alias(self)  # its gradient is an array, as a slice's
+            found: Tensor = apply(LOOKUP, (table, lift(rows, current_tape(), ELEMENTS)))
             return found
     t = Tensor.__getitem__(self, index)
     tape: Any = state.tape
@@ -140,7 +141,8 @@ def _first_rows(table: Shared, part: slice, n: int) -> Array | None:
     stop = part.stop
     if part.start not in (None, 0) or part.step not in (None, 1) or stop.__class__ is not int or not 0 < stop <= n:
         return None
-    return np.arange(stop) if state.depth and varies(table._signatures, LOOKUP, stop) else None
+    held = table.operand if state.depth else None
+    return np.arange(stop) if held is not None and varies(held._signatures, LOOKUP, stop) else None
 
 
 def _known_split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:

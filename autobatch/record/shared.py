@@ -164,8 +164,9 @@ def _kept(key: Any, operands: tuple[Any, ...], make: Callable[[], SharedExpressi
     return found.value()
 
 
-def alias(x: Shared, number: int = 0) -> Any:
-    """The same numbers as a value of its own: derivatives by one are not derivatives by the other."""
+def alias(x: Shared, number: int | None = None) -> Any:
+    """The same numbers as a value of its own: derivatives by one are not derivatives by the other. Arguments of
+    functions that are differentiated have numbers, so that nothing else is one of them."""
     inner = x.operand
     if inner is None:
         return x

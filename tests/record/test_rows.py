@@ -384,3 +384,34 @@ def test_the_first_rows_of_a_table() -> None:
         with ab.profile() as p:
             ab.evaluate(ab.map(one, range(1, 17)))
     assert p.launches <= 4, p.table()
+
+
+def test_the_first_rows_of_what_is_computed_from_a_table() -> None:
+    ab.set_default_dtype("float64")
+    table = ab.Parameter(np.random.default_rng(0).normal(size=(40, 3)))
+    for n, y in zip(LENGTHS, ab.map(lambda n: (table * 2.0)[:n] * ab.tanh(table)[:n], LENGTHS), strict=True):
+        np.testing.assert_allclose(
+            y.numpy(), (requested.host(table.value) * 2.0 * np.tanh(requested.host(table.value)))[:n]
+        )
+
+
+def test_the_gradient_of_first_rows_is_an_array_whichever_lengths_came_before() -> None:
+    table = ab.Parameter(np.ones((8, 3)))
+    for lengths in ([2, 2], [2, 5], [3]):
+        table.grad = None
+        ab.sum(ab.map(lambda n: (table[:n] * table[:n]).sum(), lengths)).backward()
+        wanted = 2.0 * sum(np.arange(8)[:, None] < n for n in lengths) * np.ones(3)
+        np.testing.assert_array_equal(table.grad, wanted)
+        assert isinstance(table.grad, np.ndarray) or requested.on_device()
+
+
+def test_derivatives_by_a_table_leave_its_first_rows_elsewhere_alone() -> None:
+    ab.set_default_dtype("float64")
+    values = np.random.default_rng(0).normal(size=(8, 3))
+    table = ab.Parameter(values)
+
+    def one(n: int) -> Any:
+        return ab.grad(lambda x: ((x[:n] * table[:n]) ** 3).sum())(table)
+
+    for n, slope in zip(LENGTHS[:3], ab.map(one, LENGTHS[:3]), strict=True):
+        np.testing.assert_allclose(slope.numpy()[:n], 3.0 * values[:n] ** 5)

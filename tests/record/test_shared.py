@@ -339,3 +339,14 @@ def test_numbers_that_a_cell_writes_down_are_part_of_it() -> None:
 
     for _ in range(2):
         np.testing.assert_array_equal(cell(ab.tensor([1.0, 1.0])).numpy(), [3.25, 6.5])
+
+
+def test_derivatives_by_a_parameter_leave_its_transpose_elsewhere_alone() -> None:
+    ab.set_default_dtype("float64")
+    w = ab.Parameter(np.array([1.0, 2.0]))
+    others: dict[str, Any] = {
+        "T": lambda: w.T, "max of a list": lambda: ab.max([w]), "sum of a list": lambda: ab.sum([w])
+    }  # fmt: skip
+    for name, other in others.items():
+        np.testing.assert_array_equal(ab.grad(lambda x, y=other: (x * y()).sum())(w).numpy(), [1.0, 2.0], name)
+        np.testing.assert_array_equal(ab.grad(lambda x: (x * x.T).sum())(w).numpy(), [2.0, 4.0])
