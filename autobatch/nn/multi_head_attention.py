@@ -20,6 +20,7 @@ class MultiHeadAttention(Module):
         n_heads: how many heads.
         bias: whether projections have a bias; `self.in_proj_bias` is None if not.
         rotary: a `RotaryEncoding` of the width of a head, for queries and keys.
+        dropout: probability with which a weight of attention is set to 0 in training (see `ab.attention`).
 
     Parameters and keys as in `torch.nn.MultiheadAttention`: `in_proj_weight: f[3 dim, dim]`, of queries, keys and
     values in this order, drawn from U(−√(3 / (2 dim)), √(3 / (2 dim))) (Glorot & Bengio 2010), `in_proj_bias: f[3 dim]`
@@ -30,12 +31,15 @@ class MultiHeadAttention(Module):
     ((5, 8), (5, 8))
     """
 
-    def __init__(self, dim: int, n_heads: int, bias: bool = True, *, rotary: RotaryEncoding | None = None) -> None:
+    def __init__(
+        self, dim: int, n_heads: int, bias: bool = True, *, rotary: RotaryEncoding | None = None, dropout: float = 0.0
+    ) -> None:
         if n_heads < 1 or dim % n_heads:
             raise ab.errors.OpTypeError(f"MultiHeadAttention: {n_heads} heads do not divide a width of {dim}")
         self.dim = dim
         self.n_heads = n_heads
         self.rotary = rotary
+        self.dropout = dropout
         self.in_proj_weight = init.uniform((3 * dim, dim), math.sqrt(6 / (4 * dim)))
         self.in_proj_bias = init.zeros((3 * dim,)) if bias else None
         self.out_proj = Linear(dim, dim, bias)
@@ -61,7 +65,8 @@ class MultiHeadAttention(Module):
         heads = [x.reshape(x.shape[0], self.n_heads, self.dim // self.n_heads) for x in parts]
         if self.rotary is not None:
             heads[:2] = map(self.rotary, heads[:2])
-        y = ab.attention(heads[0], heads[1], heads[2], mask, causal)
+        p = self.dropout if self.training else 0.0
+        y = ab.attention(heads[0], heads[1], heads[2], mask, causal, dropout_p=p)
         return self.out_proj(y.reshape(q.shape[0], self.dim))
 
     def _projected(self, x: ab.Tensor, first: int, last: int) -> ab.Tensor:

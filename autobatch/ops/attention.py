@@ -21,7 +21,7 @@ queries, keys and pairs come after the operands. Pairs f[h] or f[1] are query by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -325,9 +325,11 @@ ATTENTION_SUM = declare(
 )
 
 
-def fixed_attention(causal: bool, scale: float, q: Any, k: Any, v: Any, bias: Any = None) -> Any:
+def fixed_attention(
+    causal: bool, scale: float, q: Any, k: Any, v: Any, bias: Any = None, change: Callable[[Any], Any] | None = None
+) -> Any:
     """The attention of values of fixed shape, f[n, h, d] or f[n, d] or one query f[d], by matrix products; the bias
-    broadcasts to f[h, n, m]."""
+    broadcasts to f[h, n, m], which the weights are that are changed."""
     flat, one = len(k.shape) == 2, len(q.shape) < len(k.shape)
     if one:
         q = reshape(q, (1, *q.shape))
@@ -340,7 +342,8 @@ def fixed_attention(causal: bool, scale: float, q: Any, k: Any, v: Any, bias: An
         s = s + np.where(np.tri(*s.shape[-2:]) > 0, 0, -np.inf).astype(s.dtype)
     e = exp(s - safe_max(s, -1))
     total = apply(SUM, (e,), ((-1,), True))
-    y = apply(MATMUL, (e / where(equal(total, 0.0), 1.0, total), v))
+    weights = e / where(equal(total, 0.0), 1.0, total)
+    y = apply(MATMUL, (weights if change is None else change(weights), v))
     y = y if flat else transpose(y, (1, 0, 2))
     return reshape(y, y.shape[1:]) if one else y
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import op_error
+from ..base.errors import OpTypeError, op_error, user_error
 from ..base.types import LEADING, Dim, Type, broadcast_shapes, promote, tensor_type
 from ..ir.graph import NODE
 from ..ir.trace import Builder
@@ -22,6 +22,7 @@ from ..schedule.structures import EACH, KERNEL, ONE, PER_ELEMENT, Result, Slot
 from .links import shared_row, value_number
 from .nodes import write
 from .op_signatures import signatures
+from .random import dropout
 from .recorder import tensor
 from .reductions import stack
 from .signature import Signature
@@ -35,7 +36,13 @@ _EXPECTED = "q: f[n, d], keys: f[m, d], values: f[m, e], or with an axis of head
 
 
 def attention(
-    q: Rows, keys: Rows, values: Rows, mask: TensorLike | None = None, causal: bool = False, scale: float | None = None
+    q: Rows,
+    keys: Rows,
+    values: Rows,
+    mask: TensorLike | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
 ) -> Tensor:
     """Scaled dot-product attention: softmax(scale q keysᵀ + mask) values (Vaswani et al. 2017, eq. 1).
 
@@ -51,6 +58,8 @@ def attention(
             is added to the scaled products.
         causal: query i attends to keys 0 … i only.
         scale: 1 / sqrt(d) unless given.
+        dropout_p: probability with which a weight is set to 0, the others being divided by 1 - dropout_p; in any mode,
+            as PyTorch's. The weights are then an array of queries × keys, and lengths do not share launches.
 
     Returns f[n, e], f[n, heads, e], or f[e] for one query. As in PyTorch's `scaled_dot_product_attention`, where heads
     come first, a query that may attend to no key has a result of zeros. Raises `OpTypeError` for shapes that do not
@@ -69,7 +78,18 @@ def attention(
     _check(x, k, v)
     factor = 1 / math.sqrt(max(k.shape[-1], 1)) if scale is None else float(scale)
     bias = None if mask is None else _bias(mask, x, k)
+    if dropout_p:
+        return _dropped(bool(causal), factor, x, k, v, bias, dropout_p)
     found: Tensor = (_recorded if state.builder is None else _traced)(bool(causal), factor, x, k, v, bias)
+    return found
+
+
+def _dropped(causal: bool, scale: float, q: Any, keys: Any, values: Any, bias: Any, p: float) -> Tensor:
+    """Attention some of whose weights are dropped: of values of fixed shape."""
+    if any(isinstance(x, StackedTracer) for x in (q, keys, values)):
+        what = "attention: in a cell, no weights are dropped between lists"
+        raise user_error(OpTypeError, what, repair="call ab.attention outside of the cell")
+    found: Tensor = fixed_attention(causal, scale, q, keys, values, bias, lambda w: dropout(w, p, training=True))
     return found
 
 

@@ -73,3 +73,57 @@ def test_in_a_cell_over_lists_of_any_length() -> None:
         found.append([*(y.numpy() for y in values), *(host(p.grad) for p in layer.parameters())])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("n_heads", [0, 2])
+def test_dropped_weights_are_zero_and_the_others_larger(n_heads: int, causal: bool) -> None:
+    shape = (5, n_heads, 3) if n_heads else (5, 3)
+    x = np.random.default_rng(0).normal(size=shape)
+    each = np.broadcast_to(np.eye(5)[:, None], (5, n_heads, 5)) if n_heads else np.eye(5)
+    weights = ab.attention(x, x, each, causal=causal).numpy()
+    dropped = ab.attention(x, x, each, causal=causal, dropout_p=0.25).numpy()
+    is_kept = dropped != 0.0
+    np.testing.assert_allclose(dropped[is_kept], weights[is_kept] / 0.75, rtol=1e-5)
+    assert 0.4 < is_kept[weights != 0.0].mean() < 1.0
+    many = np.mean([ab.attention(x, x, each, causal=causal, dropout_p=0.25).numpy() for _ in range(200)], axis=0)
+    np.testing.assert_allclose(many, weights, atol=0.15)
+
+
+def test_dropout_batched_and_its_gradient() -> None:
+    layer = nn.MultiHeadAttention(6, n_heads=3, dropout=0.4)
+    xs = [np.random.default_rng(n).normal(size=(n, 6)) for n in (3, 1, 5, 3)]
+
+    def loss_of(x: np.ndarray) -> ab.Tensor:
+        return (layer(ab.tensor(x), mask=np.arange(len(x)) > 0) ** 2).sum()
+
+    results = []
+    for batched in (True, True, False):
+        layer.in_proj_weight.grad = None
+        ab.seed(4)
+        loss = ab.sum(ab.map(loss_of, xs, batched=batched))
+        loss.backward()
+        results.append((float(loss), host(layer.in_proj_weight.grad)))
+    for value, gradient in results[:2]:
+        assert value == pytest.approx(results[2][0], rel=1e-12)
+        np.testing.assert_allclose(gradient, results[2][1], rtol=1e-9, atol=1e-12)
+    ab.seed(4)
+
+    def of_scale(scale: ab.Tensor) -> ab.Tensor:
+        return ab.sum([(layer(ab.tensor(x) * scale) ** 2).sum() for x in xs])
+
+    slope = float(ab.grad(of_scale)(ab.tensor(1.0)))
+    ends = []
+    for scale in (1.0 + 1e-6, 1.0 - 1e-6):
+        ab.seed(4)
+        ends.append(float(of_scale(ab.tensor(scale))))
+    assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5)
+    layer.eval()
+    np.testing.assert_allclose(layer(ab.tensor(xs[0])).numpy(), layer(ab.tensor(xs[0])).numpy(), rtol=0)
+
+
+def test_wrong_dropout_raises() -> None:
+    with pytest.raises(ab.errors.OpTypeError, match=r"outside \[0, 1\]"):
+        ab.attention(ab.ones((2, 2)), ab.ones((2, 2)), ab.ones((2, 2)), dropout_p=1.5)
+    with pytest.raises(ab.errors.OpTypeError, match="no weights are dropped between lists"):
+        ab.cell(lambda q, rows: ab.attention(q, rows, rows, dropout_p=0.5))(ab.ones(2), [ab.ones(2), ab.ones(2)])
