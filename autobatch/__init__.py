@@ -98,7 +98,7 @@ from .ops.segments import (
     segment_softmax,
     segment_sum,
 )
-from .ops.shapes import expand_dims, flip, repeat, roll, squeeze, tile
+from .ops.shapes import broadcast_to, expand_dims, flip, repeat, roll, squeeze, tile
 from .ops.sorting import argsort, median, sort, topk
 from .ops.special import digamma, erf, erfc, erfinv, expm1, lgamma, log1p, logaddexp, xlogy
 from .ops.trigonometry import (
@@ -207,6 +207,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "bmm",
+    "broadcast_to",
     "cdist",
     "ceil",
     "cell",

@@ -22,7 +22,7 @@ def _names(text: str) -> frozenset[str]:
 
 NOT_OPS = _names(
     """
-    backend cell check_finite constant disable_cells evaluate explain forget from_dlpack get_num_threads grad
+    backend cell check_finite checkpoint constant disable_cells evaluate explain forget from_dlpack get_num_threads grad
     hessian hvp jacobian jvp load map no_grad print products products_in_use profile random_state recorder rng save
     seed set_backend set_default_dtype set_num_threads set_products set_random_state set_schedule tensor
     value_and_grad vjp
@@ -32,9 +32,9 @@ NOT_OPS = _names(
 
 NUMPY = _names(
     """
-    abs all any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort ceil clip concat
-    cos cosh count_nonzero cumprod cumsum diagonal dot einsum exp expand_dims expm1 eye flip floor full hypot
-    isfinite isinf isnan kron linalg.cholesky linalg.det linalg.eigh linalg.qr linalg.slogdet linalg.solve
+    abs all any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort broadcast_to ceil
+    clip concat cos cosh count_nonzero cumprod cumsum diagonal dot einsum exp expand_dims expm1 eye flip floor full
+    hypot isfinite isinf isnan kron linalg.cholesky linalg.det linalg.eigh linalg.qr linalg.slogdet linalg.solve
     linalg.svd linspace log log1p logaddexp logical_and logical_not logical_or logical_xor matmul max maximum mean
     median min minimum nan_to_num ones ones_like outer pad prod reciprocal repeat reshape roll round sign sin
     sinh sort sqrt square squeeze stack std sum take tan tanh tile trace transpose tril triu trunc var where
@@ -44,7 +44,8 @@ NUMPY = _names(
 """What NumPy has by the same name, in its own namespace or one inside; `OTHER_NAMES` says what it calls more."""
 TORCH = _names(
     """
-    abs all any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort bmm cdist ceil
+    abs all any arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort bmm broadcast_to
+    cdist ceil
     celu clip concat conv1d cos cosh cosine_similarity count_nonzero cumprod cumsum diagonal digamma dropout einsum
     erf erfc erfinv exp expm1 eye flip floor full gather hypot isfinite isinf isnan kron layer_norm lgamma
     linalg.cholesky linalg.det linalg.eigh linalg.qr linalg.slogdet linalg.solve linalg.svd linspace log log1p

@@ -11,7 +11,8 @@ from .composing import composite, normal
 from .declare import as_value, unchanged
 from .elementwise import cast, equal, where
 from .index import getitem
-from .movement import broadcast_to, concat, extents, negative_axis, reshape, slice_axis, whole
+from .movement import broadcast_to as spread
+from .movement import concat, extents, negative_axis, reshape, slice_axis, whole
 from .reduce import normalise_axes
 
 if TYPE_CHECKING:
@@ -38,6 +39,18 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
                 repair="leave axis= out to drop all axes of extent 1",
             )
     return reshape(x, tuple(n for a, n in zip(range(-ndim, 0), x.shape, strict=True) if a not in chosen))
+
+
+def broadcast_to(x: TensorLike, shape: int | tuple[int, ...]) -> Tensor:
+    """`x` repeated along axes of extent 1, and along new ones in front: of this shape. As `numpy.broadcast_to`.
+
+    Raises `OpTypeError` where the shape of `x` does not broadcast to it.
+
+    >>> ab.broadcast_to(ab.tensor([1.0, 2.0]), (2, 2)).tolist()
+    [[1.0, 2.0], [1.0, 2.0]]
+    """
+    found: Tensor = spread(x, tuple(whole("broadcast_to", n) for n in extents(shape)))
+    return found
 
 
 def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
@@ -102,8 +115,8 @@ def repeat(x: TensorLike, repeats: int, axis: int | None = None) -> Tensor:
     if not k and _has_rows(x):
         repeated: Tensor = getitem(x, np.repeat(np.arange(shape[0]), times))
         return repeated
-    spread = broadcast_to(reshape(x, (*shape[: k + 1], 1, *shape[k + 1 :])), (*shape[: k + 1], times, *shape[k + 1 :]))
-    return reshape(spread, (*shape[:k], shape[k] * times, *shape[k + 1 :]))
+    found = spread(reshape(x, (*shape[: k + 1], 1, *shape[k + 1 :])), (*shape[: k + 1], times, *shape[k + 1 :]))
+    return reshape(found, (*shape[:k], shape[k] * times, *shape[k + 1 :]))
 
 
 def tile(x: TensorLike, reps: int | tuple[int, ...]) -> Tensor:
@@ -119,11 +132,11 @@ def tile(x: TensorLike, reps: int | tuple[int, ...]) -> Tensor:
     if ndim == len(x.shape) and set(times[1:]) == {1} and _has_rows(x):
         tiled: Tensor = getitem(x, np.tile(np.arange(shape[0]), times[0]))
         return tiled
-    spread = broadcast_to(
+    found = spread(
         reshape(x, tuple(extent for n in shape for extent in (1, n))),
         tuple(extent for pair in zip(times, shape, strict=True) for extent in pair),
     )
-    return reshape(spread, tuple(k * n for k, n in zip(times, shape, strict=True)))
+    return reshape(found, tuple(k * n for k, n in zip(times, shape, strict=True)))
 
 
 @composite(normal((3, 2), attrs=(1, np.dtype(np.float64))), dtypes="keep")

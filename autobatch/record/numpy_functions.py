@@ -45,10 +45,6 @@ def _reduction(fn: Function) -> Function:
     return function
 
 
-def _broadcast_to(array: Any, shape: Any) -> Any:
-    return movement.broadcast_to(array, tuple(movement.whole("broadcast_to", n) for n in movement.extents(shape)))
-
-
 def _concatenate(arrays: Any, axis: Any = 0) -> Any:
     if axis is None:
         return movement.concat([movement.reshape(x, -1) for x in lifted_all(*arrays)])
@@ -158,7 +154,7 @@ FUNCTIONS: dict[Function, Function] = {
     np.expand_dims: lambda a, axis: shapes.expand_dims(a, axis),
     np.roll: lambda a, shift, axis=None: shapes.roll(a, shift, axis),
     np.repeat: lambda a, repeats, axis=None: shapes.repeat(a, repeats, axis),
-    np.broadcast_to: _broadcast_to,
+    np.broadcast_to: lambda array, shape: shapes.broadcast_to(array, shape),
     np.concatenate: _concatenate,
     np.stack: lambda arrays, axis=0: reductions.stack(arrays, axis),
     np.split: lambda ary, indices_or_sections, axis=0: movement.split(ary, indices_or_sections, axis),
