@@ -21,6 +21,9 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 LIBRARY = (PACKAGE, "autobatch/record/compiled")
 """What all file names of the library begin with; those of compiled code are as they were where it was built."""
 
+_PASSED = (*LIBRARY, "<frozen importlib.")
+"""What is taken out: also what Python runs while the library is imported."""
+
 _LEAVING_WITH = {dis.opmap["PUSH_EXC_INFO"], dis.opmap["WITH_EXCEPT_START"]}
 _LEAVING_COMPREHENSION = dis.opmap["SWAP"]
 _RETURNING = {code for name, code in dis.opmap.items() if name.startswith(("RETURN_", "YIELD_"))}
@@ -40,7 +43,7 @@ def hide_library(error: BaseException, made_in: FrameType) -> None:
 
 
 def _is_inside(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(LIBRARY)
+    return frame.f_code.co_filename.startswith(_PASSED)
 
 
 class _Hider:

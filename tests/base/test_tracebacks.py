@@ -204,3 +204,20 @@ def test_what_is_printed(tmp_path: Path, way: str, full: bool) -> None:
     assert "OpTypeError: add: shapes do not broadcast" in done.stderr
     assert "in compose" in done.stderr
     assert (str(package) in done.stderr) is full
+
+
+@pytest.mark.parametrize("way", [["-c", "import autobatch"], ["-m", "autobatch", "cache"]])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("AUTOBATCH_RECORDER", "BackendError: AUTOBATCH_RECORDER: no such recorder"),
+        ("AUTOBATCH_PRODUCTS", "BackendError: AUTOBATCH_PRODUCTS: no library is called 'fortran'"),
+    ],
+)
+def test_an_environment_that_cannot_be_is_said_without_the_library(way: list[str], name: str, line: str) -> None:
+    package = Path(ab.__file__).parent
+    environment = {**os.environ, "PYTHONPATH": str(package.parent), name: "fortran"}
+    environment.pop("AUTOBATCH_TRACEBACK", None)
+    done = subprocess.run([sys.executable, *way], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and line in done.stderr
+    assert str(package) not in done.stderr

@@ -183,14 +183,14 @@ class Mkl(Library):
 LIBRARIES: dict[str, type[Library]] = {"own": Own, "numpy": Library, "mkl": Mkl}
 
 
-def _made(name: str) -> Library:
+def _made(name: str, asked_by: str = "set_products") -> Library:
     if name not in LIBRARIES:
-        what, expected = f"set_products: no library is called {name!r}", f"one of {', '.join(LIBRARIES)}"
+        what, expected = f"{asked_by}: no library is called {name!r}", f"one of {', '.join(LIBRARIES)}"
         raise BackendError(message(what, expected=expected))
     return LIBRARIES[name]()
 
 
-_chosen = [_made(os.environ.get("AUTOBATCH_PRODUCTS", "own"))]
+_chosen = [_made(os.environ.get("AUTOBATCH_PRODUCTS") or "own", "AUTOBATCH_PRODUCTS")]
 
 
 def set_products(name: str) -> None:

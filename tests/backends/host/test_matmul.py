@@ -346,7 +346,7 @@ def test_a_missing_mkl_is_named_when_it_is_asked_for(monkeypatch: pytest.MonkeyP
         mkl.load.cache_clear()
 
 
-@pytest.mark.parametrize(("name", "answer"), [("numpy", "NumPy"), ("own", "own tiles"), ("else", "BackendError")])
+@pytest.mark.parametrize(("name", "answer"), [("numpy", "NumPy"), ("", "own tiles"), ("else", "BackendError")])
 def test_the_environment_chooses_at_start(name: Any, answer: Any) -> None:
     command = "import autobatch as ab; print(ab.products_in_use())"
     environment = {**os.environ, "AUTOBATCH_PRODUCTS": name}
