@@ -1,5 +1,5 @@
 """Where kernels run: `numpy`, the reference, each op a call; `numba`, the default, generated loops and matmuls
-of the host; `cupy`, generated CUDA C on a GPU.
+of the host; `cupy`, generated CUDA C on a GPU. Where NUMBA_DISABLE_JIT is set, `numpy` is the default.
 
 In reading order: this file has the choice of backend, `device` the protocol of a device, `transfer` copies between host
 and device; `host/` and `cuda/` are the two kinds of machine. Nothing here knows of nodes, launches or ops.
@@ -12,12 +12,13 @@ import contextvars
 from collections.abc import Iterator
 
 from ..base.errors import BackendError, message
+from ..base.jit import is_disabled
 from .device import current_device
 from .transfer import DEVICES
 
 BACKENDS = ("numba", "numpy", "cupy")
 
-_default = ["numba"]
+_default = ["numpy" if is_disabled() else "numba"]
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("autobatch_backend", default=None)
 
 
@@ -66,6 +67,9 @@ def checked(name: str) -> str:
     if name not in BACKENDS:
         what, expected = f"set_backend: no backend is called {name!r}", f"one of {', '.join(BACKENDS)}"
         raise BackendError(message(what, expected=expected))
+    if name == "numba" and is_disabled():
+        what, repair = "set_backend: Numba compiles nothing where NUMBA_DISABLE_JIT is set", "unset it, or use numpy"
+        raise BackendError(message(what, repair=repair))
     if name in DEVICES:
         current_device()
     return name

@@ -103,12 +103,21 @@ def njit(function: Callable[..., Any] | None = None, *, noalias: bool = False, e
     """
     if function is None:
         return functools.partial(njit, noalias=noalias, early=early, **options)
-    if _core.config.DISABLE_JIT:
+    if is_disabled():
         return function
     made = CompiledFunction(function, targetoptions={"nopython": True, "noalias": noalias, **options})
     if early:
         BEGUN_EARLY.append((made, early))
     return made
+
+
+def is_disabled() -> bool:
+    """Whether Numba is told to compile nothing, by NUMBA_DISABLE_JIT.
+
+    >>> is_disabled()
+    False
+    """
+    return bool(_core.config.DISABLE_JIT)
 
 
 def argument_types(arguments: str) -> tuple[Any, ...]:
