@@ -58,7 +58,7 @@ def chosen() -> str | None:
     """
     found = os.environ.get("AUTOBATCH_CACHE_DIR")
     if found:
-        return os.path.abspath(found)
+        return os.path.abspath(os.path.expanduser(found))
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # as its specification says
         home = os.path.expanduser("~")
@@ -143,7 +143,10 @@ def limit() -> int:
     """
     text = os.environ.get("AUTOBATCH_CACHE_SIZE", "1000")
     try:
-        return int(float(text) * _MEGABYTE)
+        size = int(float(text) * _MEGABYTE)
+        if size < 0:
+            raise ValueError
+        return size
     except (ValueError, OverflowError):
         _warn("size", f"kernel cache: AUTOBATCH_CACHE_SIZE is no number of megabytes: {text!r}; 1000 is taken")
         return 1000 * _MEGABYTE

@@ -251,8 +251,10 @@ def test_without_any_folder_nothing_is_kept(folder: Path, monkeypatch: pytest.Mo
 
 def test_where_the_environment_says(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert disk.chosen() == str(folder)
-    monkeypatch.delenv("AUTOBATCH_CACHE_DIR")
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("AUTOBATCH_CACHE_DIR", "~/kernels")  # as nothing but a shell expands it
+    assert disk.chosen() == str(home / "kernels")
+    monkeypatch.delenv("AUTOBATCH_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "xdg"))
     assert disk.chosen() == str(home / "xdg" / "autobatch")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says its specification
@@ -304,9 +306,10 @@ def test_the_oldest_go_where_all_take_too_much(folder: Path, monkeypatch: pytest
     assert (folder / "letter.txt").exists()
 
 
-def test_a_size_that_is_no_number_is_one_warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTOBATCH_CACHE_SIZE", "much")
-    with pytest.warns(CacheWarning, match="no number of megabytes: 'much'"):
+@pytest.mark.parametrize("size", ["much", "-5", "nan", "inf", ""])
+def test_a_size_that_is_no_number_is_one_warning(folder: Path, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOBATCH_CACHE_SIZE", size)
+    with pytest.warns(CacheWarning, match=f"no number of megabytes: '{size}'"):
         assert disk.limit() == disk.limit() == 1_000_000_000
 
 
