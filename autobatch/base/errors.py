@@ -240,6 +240,25 @@ def user_error(kind: type[E], what: str, *, expected: str = "", got: str = "", r
     return kind(message(what, expected=expected, got=got, where=user_line(), repair=repair))
 
 
+class _Readable(str):
+    """A text that KeyError, which shows the `repr` of what it is given, shows as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def key_error(what: str, *, expected: str = "", got: str = "", repair: str = "") -> KeyError:
+    """A KeyError whose message is shown in lines.
+
+    >>> print(key_error("history: there is no such name", expected="loss", got="los"))
+    history: there is no such name
+      expected loss, got los
+    """
+    return KeyError(_Readable(message(what, expected=expected, got=got, repair=repair)))
+
+
 def op_error(op: str, what: str, *, expected: str = "", got: str = "", repair: str = "") -> OpTypeError:
     """An `OpTypeError` of an op at the user's current line."""
     return user_error(OpTypeError, f"{op}: {what}", expected=expected, got=got, repair=repair)

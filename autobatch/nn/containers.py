@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import autobatch as ab
 
-from ..base.errors import message
+from ..base.errors import key_error, message
 from .dropout import Dropout
 from .linear import Linear
 from .module import Module
@@ -62,7 +62,7 @@ class _Holder(Module):
         for name in made:
             if not isinstance(name, str) or not name or "." in name or name in others or hasattr(type(self), name):
                 what = f"{type(self).__name__}: {name!r} cannot be the name of a module"
-                raise KeyError(message(what, expected="a string without dots that is no attribute"))
+                raise key_error(what, expected="a string without dots that is no attribute")
         for name in self._names:
             delattr(self, name)
         self._names = tuple(made)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..base.errors import message
+from ..base.errors import key_error, message
 from ..record.parameter import Parameter
 
 Setting = Callable[[str, Any], Any]
@@ -42,7 +42,7 @@ class Group(dict[str, Any]):
         kind = self._kind.__name__
         if name not in self._kind.settings:
             known = ", ".join(self._kind.settings)
-            raise KeyError(message(f"{kind}: a group has no such setting", expected=known, got=name))
+            raise key_error(f"{kind}: a group has no such setting", expected=known, got=name)
         changed = {**self, name: self._kind.settings[name](f"{kind}: {name}", value)}
         self._kind.check(changed)
         if self._kind.state_of(changed).keys() != self._kind.state_of(self).keys():

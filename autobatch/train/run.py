@@ -11,7 +11,7 @@ import numpy as np
 import autobatch as ab
 from autobatch import nn, optim
 
-from ..base.errors import message
+from ..base.errors import key_error, message
 from .metrics import Metrics, Sums
 
 __all__ = ["Run"]
@@ -88,7 +88,7 @@ class Run:
         sign = 1 if checked_mode(mode) == "min" else -1
         if any(monitor not in record for record in self.history):
             expected, got = ", ".join(self.history[-1]), repr(monitor)
-            raise KeyError(message("history: there is no such name", expected=expected, got=got))
+            raise key_error("history: there is no such name", expected=expected, got=got)
         values = [sign * record[monitor] for record in self.history]
         return min(range(len(values)), key=lambda k: (math.isnan(values[k]), values[k]), default=-1)
 
