@@ -36,8 +36,10 @@ def put(path: str, chunks: Sequence[Any], mode: int = 0o666) -> None:
             clear_unfinished(folder or ".", start)
             _write_under_name(hidden, chunks, mode)
         os.replace(hidden, path)
-    except BaseException:
+    except BaseException as error:
         _remove(hidden)
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # as that of a full disk
+            error.filename = path
         raise
 
 

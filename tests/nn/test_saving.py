@@ -203,10 +203,11 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
     full = os.open("/dev/full", os.O_WRONLY)
     real = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: real(full, data))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         ab.save(path, {"x": np.ones(2)})
     monkeypatch.undo()
     os.close(full)
+    assert caught.value.filename == str(path)
     assert ab.load(path)["x"].tolist() == [0, 0]
     assert names(tmp_path) == ["state"]
 
