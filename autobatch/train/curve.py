@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ __all__ = ["Curve", "TensorBoard"]
 
 class Curve(Callback):
     """Write `Run.history` to `curve.csv` and `curve.json` after every epoch, and, where matplotlib is installed, draw
-    `curve.png` at the end: the loss, and the metrics that are shares.
+    `curve.png` at the end: the loss, and the metrics that are shares. A warning says where that fails.
 
     Arguments:
         folder: made if it is not there.
@@ -45,7 +46,8 @@ class Curve(Callback):
     @property
     def shown(self) -> Path:
         """What to look at: the picture, or the table where there is none."""
-        return self.folder / ("curve.png" if is_drawn() else "curve.csv")
+        drawn = self.folder / "curve.png"
+        return drawn if is_drawn() and drawn.exists() else self.folder / "curve.csv"
 
     def on_start(self, run: Run) -> None:
         make_folder(self.folder)
@@ -67,8 +69,15 @@ class Curve(Callback):
                 (self.folder / f"curve.{suffix}").unlink(missing_ok=True)
 
     def on_end(self, run: Run) -> None:
-        if run.history and is_drawn():
-            self._put("curve.png", picture(run.history, self.levels))
+        if not (run.history and is_drawn()):
+            return
+        try:
+            drawn = picture(run.history, self.levels)
+        except Exception as error:  # as where MPLBACKEND names none; what was trained is not to be lost for it
+            warnings.warn(f"Curve: matplotlib draws no picture: {error}", RuntimeWarning, stacklevel=2)
+            (self.folder / "curve.png").unlink(missing_ok=True)
+        else:
+            self._put("curve.png", drawn)
 
     def _put(self, name: str, data: bytes) -> None:
         put(os.fspath(self.folder / name), [data])

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..base.errors import message
+
 __all__ = ["Metrics", "Sums", "accuracy"]
 
 Metrics = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, tuple[float, float]]]
@@ -45,6 +47,9 @@ def accuracy(labels: Callable[[Any], Any]) -> Metrics:
 
     For `fit` and `evaluate`, with a loss that gives (loss, logits f[classes] or f[rows, classes]).
 
+    Raises TypeError where the loss gives no logits; ValueError for a single logit, which says yes or no by its sign,
+    and where labels are not as many as rows of logits.
+
     >>> metric = ab.train.accuracy(lambda example: example["label"])
     >>> metric([{"label": 1}, {"label": 0}], [np.array([0.2, 0.8]), np.array([0.4, 0.6])])
     {'accuracy': (1, 2)}
@@ -53,8 +58,19 @@ def accuracy(labels: Callable[[Any], Any]) -> Metrics:
     def counted(examples: Sequence[Any], logits: Sequence[Any]) -> dict[str, tuple[float, float]]:
         if not examples:
             return {"accuracy": (0, 0)}
-        answers = np.concatenate([np.atleast_2d(rows) for rows in logits]).argmax(axis=1)
-        wanted = np.concatenate([np.atleast_1d(labels(example)) for example in examples])
+        if logits is None:
+            what, repair = "accuracy: the loss gives no logits", "return (loss, logits) from the function that is loss="
+            raise TypeError(message(what, repair=repair))
+        tables = [np.atleast_2d(rows) for rows in logits]
+        if any(rows.shape[1] < 2 for rows in tables):
+            what, repair = "accuracy: one logit is no choice between classes", "give [0, x], or count by the sign"
+            raise ValueError(message(what, expected="2 classes or more", got="1", repair=repair))
+        given = [np.atleast_1d(labels(example)) for example in examples]
+        for rows, own in zip(tables, given, strict=True):
+            if len(rows) != len(own):
+                what, expected = "accuracy: labels are not as many as rows of logits", f"{len(rows)}"
+                raise ValueError(message(what, expected=expected, got=f"{len(own)}"))
+        answers, wanted = np.concatenate([rows.argmax(axis=1) for rows in tables]), np.concatenate(given)
         return {"accuracy": (int((answers == wanted).sum()), len(wanted))}
 
     return counted

@@ -112,3 +112,32 @@ def test_the_accuracy_of_rows_and_of_wholes() -> None:
     assert rows([[0, 0, 2], [0]], [np.eye(3), np.eye(3)[[1]]]) == {"accuracy": (2, 4)}
     assert accuracy(lambda label: label)([1, 0], [np.eye(3)[1], np.eye(3)[2]]) == {"accuracy": (1, 2)}
     assert rows([], []) == {"accuracy": (0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "text"),
+    [
+        (lambda x: 1, [np.zeros(1)], "one logit is no choice"),
+        (lambda x: 1, [np.array(0.5)], "one logit is no choice"),
+        (lambda x: 1, [np.zeros((3, 2))], "not as many as rows of logits\n  expected 3, got 1"),
+        (lambda x: [1, 0], [np.zeros(2)], "not as many as rows of logits\n  expected 1, got 2"),
+    ],
+)
+def test_accuracy_of_what_has_none_is_an_error(labels: Any, logits: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        accuracy(labels)(["example"], logits)
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+
+    def broken(*_: Any) -> bytes:
+        raise ValueError("no such backend")
+
+    monkeypatch.setattr("autobatch.train.curve.picture", broken)
+    curve = Curve(tmp_path)
+    curve.on_epoch(run())
+    (tmp_path / "curve.png").touch()  # that of earlier epochs
+    with pytest.warns(RuntimeWarning, match="matplotlib draws no picture: no such backend"):
+        curve.on_end(run())
+    assert curve.shown.read_text().startswith("epoch,loss")
