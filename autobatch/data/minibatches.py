@@ -144,8 +144,8 @@ class Minibatches(Generic[Example]):
         return {"epoch": np.array(epoch), "given": np.array(given), "cut": cut}
 
     def _cut_by(self) -> dict[str, int]:
-        """What says which examples a minibatch holds; 0 for what is not given."""
-        return {
+        """What says which examples a minibatch holds; 0 for what is not given. All of it fits into an int64."""
+        cut = {
             "n_examples": len(self._examples),
             "batch_size": self._batch_size,
             "max_nodes": self._max_nodes or 0,
@@ -154,6 +154,7 @@ class Minibatches(Generic[Example]):
             "shuffle": int(self._shuffle),
             "drop_last": int(self._drop_last),
         }
+        return {name: min(value, 2**63 - 1) for name, value in cut.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on, with the next iteration, where `state_dict` was called; ValueError where that cannot be, as with
