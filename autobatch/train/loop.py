@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import autobatch as ab
@@ -72,7 +72,8 @@ def fit(
     all callbacks have been called, with KeyboardInterrupt; pressed again, at once.
 
     Raises FloatingPointError where the loss of a minibatch is not finite; ValueError where there are no examples, where
-    the optimiser has none of the model's parameters, and where `resume` does not fit, as with another batch size;
+    the optimiser has none of the model's parameters, where the scheduler is that of another optimiser, and where
+    `resume` does not fit, as with another batch size;
     TypeError for arguments of other kinds, and for a model without `loss`, where none is given.
 
     >>> class Line(nn.Module):
@@ -90,21 +91,20 @@ def fit(
     """
     called = [Progress()] if callbacks is None else _listed(callbacks)
     _check(model, batches, optimizer, epochs, test)
+    _check_kinds({"loss": loss, "metrics": metrics}, scheduler, optimizer)
     run = Run(model, batches, optimizer, scheduler, epochs)
     run.loss = loss_of(model, loss)
     run.metrics, run.max_norm = metrics, max_norm
     if resume is not None:
         restore(run, resume)
     model.train()
-    with _ctrl_c_waits(run):
-        try:
-            for callback in called:
-                callback.on_start(run)
-            while len(run.history) < epochs and not run.stop:
-                _epoch(run, test, called)
-        finally:
-            for callback in called:
-                callback.on_end(run)
+    with _ctrl_c_waits(run), ExitStack() as ends:
+        for callback in reversed(called):
+            ends.callback(callback.on_end, run)  # also where that of another one raises
+        for callback in called:
+            callback.on_start(run)
+        while len(run.history) < epochs and not run.stop:
+            _epoch(run, test, called)
     if run.interrupted:
         raise KeyboardInterrupt
     return run
@@ -129,6 +129,9 @@ def _check(model: Any, batches: Any, optimizer: Any, epochs: Any, test: Any) -> 
         raise TypeError(message("fit: these are no minibatches", got=type(batches).__name__, repair=repair))
     if not batches.n_examples:
         raise ValueError(message("fit: there is nothing to train on", expected="one example or more", got="none"))
+    if not isinstance(optimizer, optim.Optimizer):
+        repair = "pass optim.Adam(model.parameters(), lr=1e-3), or another one"
+        raise TypeError(message("fit: this is no optimiser", got=repr(optimizer), repair=repair))
     if operator.index(epochs) < 0:
         raise ValueError(message("fit: epochs is negative", expected="0 or more", got=str(epochs)))
     if isinstance(test, Iterator):
@@ -137,6 +140,22 @@ def _check(model: Any, batches: Any, optimizer: Any, epochs: Any, test: Any) -> 
     own = {id(parameter) for parameter in model.parameters()}
     if own.isdisjoint(map(id, optimizer.params)):
         what, repair = "fit: the optimiser has none of the model's parameters", "make it of model.parameters()"
+        raise ValueError(message(what, repair=repair))
+
+
+def _check_kinds(functions: dict[str, Any], scheduler: Any, optimizer: optim.Optimizer) -> None:
+    """TypeError for what is no function or no scheduler; ValueError for the scheduler of another optimiser."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(message(f"fit: {name} is no function", got=repr(function)))
+    if scheduler is None:
+        return
+    if isinstance(scheduler, type) or not hasattr(scheduler, "step"):
+        repair = "pass optim.lr_scheduler.StepLR(optimizer, 10), or another one"
+        raise TypeError(message("fit: this is no scheduler", got=repr(scheduler), repair=repair))
+    own = getattr(scheduler, "optimizer", optimizer)
+    if {id(group) for group in own.param_groups}.isdisjoint(map(id, optimizer.param_groups)):
+        what, repair = "fit: the scheduler is that of another optimiser", "make it of the optimiser that is given"
         raise ValueError(message(what, repair=repair))
 
 

@@ -289,3 +289,61 @@ def test_a_plateau_is_that_of_the_test_loss() -> None:
 
     run = fit(model, batches, optimizer, 2, [EXAMPLES[:3]], scheduler=Plateau(optimizer), callbacks=[])
     assert seen == [record["test_loss"] for record in run.history]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ({"optimizer": optim.SGD}, TypeError, "fit: this is no optimiser"),
+        ({"scheduler": "cosine"}, TypeError, "fit: this is no scheduler"),
+        ({"scheduler": optim.lr_scheduler.StepLR}, TypeError, "fit: this is no scheduler"),
+        ({"metrics": "accuracy"}, TypeError, "fit: metrics is no function"),
+        ({"loss": "loss"}, TypeError, "fit: loss is no function"),
+        ({"metrics": ab.train.accuracy(lambda example: example[1])}, TypeError, "accuracy: the loss gives no logits"),
+    ],
+)
+def test_arguments_of_other_kinds_are_named(options: Any, kind: type[Exception], text: str) -> None:
+    model, batches, optimizer, _ = parts()
+    with pytest.raises(kind, match=text):
+        fit(model, batches, **{"optimizer": optimizer, "epochs": 1, "callbacks": [], **options})
+
+
+def test_the_scheduler_of_another_optimiser_is_refused() -> None:
+    """It would leave the learning rate as it is, and nothing would say so."""
+    model, batches, optimizer, _ = parts()
+    *_, others = parts()
+    with pytest.raises(ValueError, match="the scheduler is that of another optimiser"):
+        fit(model, batches, optimizer, 1, scheduler=others, callbacks=[])
+
+
+def test_every_callback_is_called_at_the_end_also_where_one_fails() -> None:
+    ended = []
+
+    class Ends(Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_end(self, run: Any) -> None:
+            ended.append(self.name)
+            raise OSError(self.name)
+
+    with pytest.raises(OSError, match="second"):
+        trained(Ends("first"), Ends("second"), epochs=0)
+    assert ended == ["first", "second"]
+
+
+def test_a_batch_size_of_any_length_is_kept(tmp_path: Path) -> None:
+    model, _, optimizer, _ = parts()
+    checkpoint = Checkpoint(tmp_path)
+    for epochs, resume in ((1, None), (2, checkpoint.last)):
+        batches = ab.data.minibatches(EXAMPLES, batch_size=10**30)
+        run = fit(model, batches, optimizer, epochs, callbacks=[checkpoint], resume=resume)
+    assert len(run.history) == 2
+
+
+def test_a_name_that_is_not_in_the_history_is_said_in_lines() -> None:
+    run: Any = ab.train.Run(*([None] * 3))
+    run.history = [{"loss": 1.0}]
+    with pytest.raises(KeyError) as caught:
+        run.best_epoch("los")
+    assert str(caught.value) == "history: there is no such name\n  expected loss, got 'los'"
