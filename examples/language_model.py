@@ -43,7 +43,7 @@ class LanguageModel(nn.Module):
     def loss(self, passage: Any) -> ab.Tensor:
         """Mean cross-entropy of the characters but the first."""
         logits, _ = self(passage[:-1])
-        return -ab.mean(ab.gather(ab.log_softmax(logits), 1, passage[1:, None]))
+        return ab.cross_entropy(logits, passage[1:])
 
     def write(self, n: int, first: int, rng: np.random.Generator) -> list[int]:
         """Characters drawn one after the other."""

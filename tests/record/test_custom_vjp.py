@@ -259,3 +259,35 @@ def test_what_is_wrong_raises() -> None:
         ab.jvp(clipped, (x,), (x,))
     with pytest.raises(OpTypeError, match="cannot be called"):
         ab.custom_vjp(3)
+
+
+def test_in_a_recurrent_cell_that_is_cut() -> None:
+    """What does not depend on the recurrence is a node of its own: not so what a cotangent leads to."""
+    rng = np.random.default_rng(0)
+    w, u = (ab.Parameter(rng.normal(size=(16, 16)) * 0.3) for _ in range(2))
+    sequences = [rng.normal(size=(n, 16)) for n in (60, 30, 80, 40)]
+
+    def gradients(fn: Any, batched: bool) -> tuple[Any, Any]:
+        @ab.cell
+        def step(x: Any, h: Any) -> Any:
+            z = w @ x
+            return ab.tanh(fn(z, z * 2.0) + fn(z, u @ h) + u @ h)
+
+        def last(rows: Any) -> Any:
+            h = ab.zeros(16)
+            for row in rows:
+                h = step(ab.tensor(row), h)
+            return (h * h).sum()
+
+        w.grad = u.grad = None
+        ab.sum(ab.map(last, sequences, batched=batched)).backward()
+        if batched:
+            signatures = [found.signature for found in step.cell.traced()]  # type: ignore[attr-defined]
+            assert any(s.is_custom and s.decisions.cut for s in signatures)
+        return requested.host(w.grad), requested.host(u.grad)
+
+    with ab.backend(requested.backend("numpy")):
+        w, u = (ab.Parameter(x.value) for x in (w, u))
+        expected = gradients(plain, batched=False)
+        assert_close(gradients(product, batched=True), expected)
+        assert_close(gradients(product, batched=True), expected)
