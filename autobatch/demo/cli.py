@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -38,19 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["evaluate", "runs/none"])  # and says on stderr what is wrong
     1
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # words and names of files that a console does not have
     options = vars(_parser().parse_args(arguments))
     run: Callable[..., int] = options.pop("run")
     try:
         status = run(**options)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # as in `autobatch predict ... | head`; nothing more is to be written at exit
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (AutobatchError, OSError, ValueError, FloatingPointError) as error:
-        text = f"{error}"
+    except (AutobatchError, OSError, ValueError, FloatingPointError, MemoryError) as error:
+        text = f"{error}" or "out of memory"
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
         print(f"Error: {text}", file=sys.stderr)
@@ -141,6 +145,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected an integer, 0 or more, got {text}")
+    return int(text)
+
+
 def _number(least: float, most: float) -> Callable[[str], float]:
     def number(text: str) -> float:
         try:
@@ -162,7 +172,7 @@ SETTINGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("--batch-size", "examples in a minibatch", {"type": _positive}),
     ("--lr", "learning rate at the start; falls to 0", {"type": _number(0, 1e9)}),
     ("--dropout", "on the vectors of words", {"type": _number(0, 1)}),
-    ("--seed", "of initial values, dropout and order", {"type": int}),
+    ("--seed", "of initial values, dropout and order", {"type": _seed}),
 )
 MACHINE: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("--threads", "of each matmul", {"type": _positive}),

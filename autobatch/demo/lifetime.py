@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,7 @@ def train_task(task: type[Task], out: Path, resume: bool, overwrite: bool, **giv
         with command_settings(settings["threads"], settings["backend"]):
             _train(task(settings), checkpoint, resume)
     except KeyboardInterrupt:
-        command = f"autobatch train {task.name} --out {out} --resume"
+        command = _command("train", task.name, "--out", out, "--resume")
         print(f"\nstopped; go on with: {command}" if last.exists() else "\nstopped before anything was saved")
         return 130
     return 0
@@ -64,7 +65,8 @@ def _resumed(task: type[Task], out: Path, given: Mapping[str, Any]) -> dict[str,
     data now are. ValueError for the others."""
     settings = _settings(ab.train.Checkpoint(out).last)
     if settings["task"] != task.name:
-        what, repair = f"{out} is no run of `{task.name}`", f"autobatch train {settings['task']} --out {out} --resume"
+        what = f"{out} is no run of `{task.name}`"
+        repair = _command("train", settings["task"], "--out", out, "--resume")
         raise ValueError(message(what, repair=repair))
     new = task.new_settings(given)
     changed = [x for x in given if x not in ("data", "threads", "backend", "epochs") and new[x] != settings[x]]
@@ -114,7 +116,12 @@ def _train(task: Task, checkpoint: ab.train.Checkpoint, resume: bool) -> None:
     )
     task.finish(model, run, examples, print)
     print(f"learning curve: {curve.shown}")
-    print(f"saved: {checkpoint.folder}; autobatch predict {checkpoint.folder} FILE")
+    print(f"saved: {checkpoint.folder}; {_command('predict', checkpoint.folder, 'FILE')}")
+
+
+def _command(*arguments: str | Path) -> str:
+    """The command with these arguments, to be pasted into a shell."""
+    return shlex.join(["autobatch", *map(str, arguments)])
 
 
 def _digest(*splits: Sequence[Tree]) -> str:
@@ -172,7 +179,7 @@ def _trained(source: Path) -> tuple[Task, Any]:
     """The task and the model of a run's best epoch, or of a file."""
     path = ab.train.Checkpoint(source).best if source.is_dir() else source
     if not path.exists() and (last := ab.train.Checkpoint(source).last).exists():
-        repair = f"autobatch train {_settings(last)['task']} --out {source} --resume"
+        repair = _command("train", _settings(last)["task"], "--out", source, "--resume")
         raise ValueError(message("no epoch of this run has ended", got=str(source), repair=repair))
     settings = _settings(path)
     task = TASKS[settings["task"]](settings)
@@ -184,6 +191,7 @@ def _settings(path: Path) -> dict[str, Any]:
         what, repair = "there is no such run", "autobatch train NAME --out DIR makes one"
         raise FileNotFoundError(message(what, got=str(path), repair=repair))
     found = ab.train.settings_of(path)
-    if found.get("task") not in TASKS:
+    task = TASKS.get(str(found.get("task")))
+    if task is None or not {*task.defaults, "vocabulary", "classes"} <= found.keys():
         raise ValueError(message("this file was not written by the command `autobatch`", got=str(path)))
     return found

@@ -5,6 +5,7 @@ is the old file or the new one, whole.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -134,7 +135,8 @@ def is_checkpoint(path: Path_) -> bool:
 def settings_of(path: Path_) -> dict[str, Any]:
     """The settings that a `Checkpoint` or `save_model` kept in the file `path`; empty where there are none.
 
-    Raises OSError where the file cannot be read, and ValueError where it is no safetensors file.
+    Raises OSError where the file cannot be read, and ValueError where it is no safetensors file, or its settings are no
+    dict as JSON.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -142,8 +144,13 @@ def settings_of(path: Path_) -> dict[str, Any]:
     ...     ab.train.settings_of(f"{folder}/model.safetensors")
     {'dim': 1}
     """
-    found: dict[str, Any] = json.loads(metadata(path).get("settings", "{}"))
-    return found
+    text = metadata(path).get("settings", "{}")
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            return found
+    what = f"settings_of: the settings in {os.fspath(path)} are no dict as JSON"
+    raise ValueError(message(what, got=text if len(text) < 40 else f"{text[:40]}..."))
 
 
 def load_model(path: Path_, model: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import re
 import signal
 import subprocess
@@ -243,6 +244,7 @@ def test_threads_are_set_inside_the_command_only() -> None:
         ("--dropout", "2", "a number, 0 to 1"),
         ("--lr", "-1", "a number, 0"),
         ("--lr", "fast", "a number, 0"),
+        ("--seed", "-1", "an integer, 0 or more"),
     ],
 )
 def test_values_out_of_range_are_refused(option: str, value: str, expected: str, run: Run) -> None:
@@ -284,6 +286,7 @@ def test_python_files_that_cannot_be_predicted(tmp_path: Path, source: bytes, te
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
         (PermissionError(13, "Permission denied", "trees.txt"), 1, "Error: trees.txt: Permission denied\n"),
+        (MemoryError(), 1, "Error: out of memory\n"),
     ],
 )
 def test_what_ends_a_command(
@@ -295,6 +298,38 @@ def test_what_ends_a_command(
     monkeypatch.setattr(cli, "usage", fail)
     result = run("cache")
     assert (result.exit_code, result.stderr) == (code, text)
+
+
+@pytest.mark.parametrize(
+    "settings", ["[]", "null", "{", '{"task": []}', '{"task": "none"}', '{"task": "trees", "dim": 8}']
+)
+def test_a_file_that_the_command_did_not_write(treebank: Any, settings: str, run: Run) -> None:
+    path = treebank / "model.safetensors"
+    ab.save(path, {"x": np.ones(1)}, {"settings": settings})
+    result = run("predict", path, treebank / "dev.txt")
+    assert result.exit_code == 1 and str(path) in result.stderr
+    assert re.match("Error: (settings_of: the settings in|this file was not written by the command)", result.stderr)
+
+
+def test_commands_to_go_on_with_are_those_of_a_shell(treebank: Any, run: Run) -> None:
+    out = treebank / "my run"
+    result = run("train", "trees", "--data", treebank, "--out", out, *SMALL)
+    assert result.stdout.endswith(f"saved: {out}; autobatch predict '{out}' FILE\n")
+
+
+@pytest.mark.parametrize(("encoding", "closed"), [("ascii", False), ("utf-8", True)])
+def test_what_a_console_does_not_have(treebank: Any, encoding: str, closed: bool, run: Run) -> None:
+    """Letters are written as escapes, and nothing is where there is no stdout."""
+    (treebank / "dev.txt").write_text("(1 (1 é) (1 →))\n(0 (1 a) (0 b))\n", encoding="utf-8")
+    assert run("train", "trees", "--data", treebank, "--out", treebank / "run", *SMALL).exit_code == 0
+    script = (
+        "import sys; from autobatch.demo.cli import main; sys.stdout = None if CLOSED else sys.stdout; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", script.replace("CLOSED", str(closed)), "predict", "run", "dev.txt"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(ab.__file__).parent.parent)}
+    done = subprocess.run(command, cwd=treebank, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "" if closed else done.stdout.splitlines()[0].endswith("\\xe9 \\u2192")
 
 
 def test_the_module_is_the_command() -> None:
