@@ -40,6 +40,7 @@ ALSO_ALLOWED = {
     "base.jit": {"njit"},
     "base.module_epoch": {"Noted", "changed"},
     "base.notebooks": {"card", "table"},
+    "base.progress": {"bars"},
     "base.types": {"short_dtype"},
     "compile.cuda.scalars": {"in_c"},
     "compile.host.cache": {"load"},

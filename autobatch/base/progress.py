@@ -3,7 +3,8 @@
     autobatch: compiling loop, function 12, 4 s so far; they are cached in ~/.cache/autobatch
 
 It is written where somebody sees it: to a terminal, or in a notebook; not where stderr is a file or a pipe, in other
-processes than that of the user, in other threads than the main one, or where AUTOBATCH_QUIET is 1.
+processes than that of the user, in other threads than the main one, or where AUTOBATCH_QUIET is 1. Where a progress
+bar has the terminal, the line is shown in that.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 PATIENCE = 0.3
 """Seconds of compilation that nobody asks about."""
+
+bars: list[Callable[[str], None]] = []
+"""What shows the line, or the empty line, while there is a bar: the last one does."""
 
 _shown: list[int] = []
 """Length of the line that is on the terminal, if one is."""
@@ -43,14 +48,23 @@ def show(text: str) -> None:
     if not is_watched():
         return
     text = f"autobatch: {text}"
-    _write("\r" + text.ljust(_shown.pop() if _shown else 0))
+    before = _shown.pop() if _shown else 0
+    if bars:
+        bars[-1](text)
+    else:
+        _write("\r" + text.ljust(before))
     _shown.append(len(text))
 
 
 def clear() -> None:
     """Remove the line."""
-    if _shown:
-        _write("\r" + " " * _shown.pop() + "\r")
+    if not _shown:
+        return
+    before = _shown.pop()
+    if bars:
+        bars[-1]("")
+    else:
+        _write("\r" + " " * before + "\r")
 
 
 def _write(text: str) -> None:

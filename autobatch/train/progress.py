@@ -7,10 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..base.progress import bars
 from .callback import Callback
 from .run import Run
 
 __all__ = ["Progress", "line"]
+
+
+def say_at_once(text: str) -> None:
+    """Print a line, also into a file that somebody follows, when it is said."""
+    print(text, flush=True)
 
 
 class Progress(Callback):
@@ -19,7 +25,7 @@ class Progress(Callback):
     The bar is drawn by `rich`, if it is installed, in a terminal, or in a notebook with ipywidgets. It goes away.
 
     Arguments:
-        say: what is done with a line.
+        say: what is done with a line; by default it is printed at once.
         test: what the minibatches are called on which every epoch is tested.
 
     >>> run = ab.train.Run(None, None, None, epochs=20)
@@ -28,7 +34,7 @@ class Progress(Callback):
     epoch  1/20  loss 0.512  accuracy 90.0 %  test: loss 0.600  1,234 examples/s
     """
 
-    def __init__(self, say: Callable[[str], None] = print, test: str = "test") -> None:
+    def __init__(self, say: Callable[[str], None] = say_at_once, test: str = "test") -> None:
         self.say, self.test = say, test
         self._bar: Any = None
         self._start = 0.0
@@ -37,7 +43,9 @@ class Progress(Callback):
         self._bar = _bar()
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task("", values="")
+            total = run.batches.n_examples
+            self._task = self._bar.add_task(self._title(run), total=total, values="")
+            bars.append(self._show)
         self._start = 0.0
 
     def on_step(self, run: Run) -> None:
@@ -47,18 +55,24 @@ class Progress(Callback):
         done = int(run.sums.sums.get("loss", (0, 0))[1])
         rate = done / run.seconds if run.seconds else 0.0
         values = f"{shown(run.sums.means())}  {rate:,.0f} examples/s"
-        title = f"epoch {len(run.history) + 1}/{run.epochs}"
-        self._bar.update(self._task, description=title, completed=done, total=run.batches.n_examples, values=values)
+        self._bar.update(self._task, completed=done, values=values)
 
     def on_epoch(self, run: Run) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=0, values="")
+            self._bar.update(self._task, description=self._title(run), completed=0, values="")
         self.say(line(run.history[-1], run.epochs, self.test))
 
     def on_end(self, run: Run) -> None:
         if self._bar is not None:
+            bars.remove(self._show)
             self._bar.stop()
             self._bar = None
+
+    def _title(self, run: Run) -> str:
+        return f"epoch {min(len(run.history) + 1, run.epochs)}/{run.epochs}"
+
+    def _show(self, text: str) -> None:
+        self._bar.update(self._task, values=text)
 
 
 def line(record: Mapping[str, float], epochs: int, test: str) -> str:
@@ -85,7 +99,7 @@ def _bar() -> Any:
 
     console = get_console()
     in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
-    if not (console.is_terminal or in_notebook):
+    if not (console.is_terminal or in_notebook) or console.is_dumb_terminal:
         return None
     columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn(), "{task.fields[values]}")
     return progress.Progress(*columns, console=console, transient=True)

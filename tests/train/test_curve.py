@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import autobatch as ab
+from autobatch.base import progress as compiling
 from autobatch.errors import MissingExtraError
 from autobatch.train import Curve, Progress, Run, TensorBoard, accuracy
 
@@ -105,6 +106,47 @@ def test_a_bar_is_drawn_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     ab.train.fit(model, batches, optimizer, 2, loss=lambda x: ab.sum(model(ab.tensor(x))), callbacks=[progress])
     assert len(lines) == 2 and lines[0].startswith("epoch 1/2  loss ")
     assert "epoch 1/2" in drawn.getvalue() and "/6" in drawn.getvalue()
+
+
+def test_what_compiles_is_said_in_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    rich = pytest.importorskip("rich")
+    drawn = io.StringIO()
+    console = pytest.importorskip("rich.console").Console(file=drawn, force_terminal=True, width=200)
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    monkeypatch.setattr(compiling, "is_watched", lambda: True)
+    monkeypatch.setattr(compiling, "_shown", [])
+
+    def step(x: Any) -> Any:
+        compiling.show("compiling loop, function 2")
+        progress._bar.refresh()
+        compiling.clear()
+        return ab.sum(model(ab.tensor(x)))
+
+    progress = Progress(lambda line: None)
+    model = ab.nn.Linear(1, 1)
+    batches = ab.data.minibatches([np.ones(1)] * 6, batch_size=2)
+    ab.train.fit(model, batches, ab.optim.SGD(model.parameters(), lr=0.1), 1, loss=step, callbacks=[progress])
+    text = drawn.getvalue()
+    assert "compiling loop, function 2" in text and "/100" not in text
+    assert text.count("\n") == 1  # where the bar ends
+    assert compiling.bars == []
+
+
+def test_no_bar_is_drawn_where_the_cursor_cannot_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    rich = pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "dumb")
+    console = pytest.importorskip("rich.console").Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    progress = Progress()
+    progress.on_start(run())
+    assert progress._bar is None
+
+
+def test_a_line_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "log").open("w") as log:
+        monkeypatch.setattr(sys, "stdout", log)
+        Progress().on_epoch(run(history=[{**HISTORY[0]}]))
+        assert (tmp_path / "log").read_text().startswith("epoch 1/2  loss 2.000")
 
 
 def test_the_accuracy_of_rows_and_of_wholes() -> None:
