@@ -94,6 +94,9 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         found = self._host.reshape(*shape)
         return self._view(found) if np.shares_memory(found, self._host) or not found.size else self._made(found)
 
+    def transpose(self, *axes: Any) -> DeviceArray:
+        return self._view(self._host.transpose(*axes))
+
     def swapaxes(self, a: int, b: int) -> DeviceArray:
         return self._view(self._host.swapaxes(a, b))
 
