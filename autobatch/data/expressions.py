@@ -120,12 +120,13 @@ def read_expressions(
     """
     reader = "read_expressions"
     rows = csv.reader((f"{line}\n" for _, line in numbered_lines(path, reader)), delimiter=delimiter)
-    names = next(rows, [])
+    given = _rows(rows, path)
+    names = next(given, [])
     missing = [name for name in (expression, label) if name is not None and name not in names]
     if missing:
         raise DataFormatError(reader, str(path), 1, f"columns {', '.join(missing)}", ", ".join(names))
     at, label_at = names.index(expression), None if label is None else names.index(label)
-    for row in rows:
+    for row in given:
         if not row:
             continue
         if len(row) != len(names):
@@ -137,3 +138,12 @@ def read_expressions(
         except ValueError as error:
             raise DataFormatError(reader, str(path), rows.line_num, "an expression and its label", f"{error}") from None
         yield tree
+
+
+def _rows(rows: Any, path: str | os.PathLike[str]) -> Iterator[list[str]]:
+    """The rows of a reader of CSV; DataFormatError where it meets what is none."""
+    try:
+        yield from rows
+    except csv.Error as error:
+        repair = "a quote may not be closed"
+        raise DataFormatError("read_expressions", str(path), rows.line_num, "CSV", str(error), repair) from None

@@ -42,8 +42,12 @@ class LabelEncoder:
         self._number = numbers
 
     def fit(self, labels: Iterable[Any]) -> Self:
-        """Number the labels that occur, in their order; returns the encoder."""
-        self._set(tuple(sorted(set(labels))))
+        """Number the labels that occur, in their order; returns the encoder. TypeError for None, which is no label."""
+        found = set(labels)
+        if None in found:
+            what, repair = "LabelEncoder: None is no label", "leave out what has no label: `if node.label is not None`"
+            raise TypeError(message(what, repair=repair))
+        self._set(tuple(sorted(found)))
         return self
 
     def transform(self, labels: Iterable[Any]) -> list[int]:
@@ -62,12 +66,12 @@ class LabelEncoder:
 
     def inverse_transform(self, numbers: Iterable[int]) -> list[Any]:
         """The labels of numbers; ValueError for a number that is none's."""
-        numbers = [int(number) for number in numbers]
-        wrong = [number for number in numbers if not 0 <= number < len(self.classes_)]
+        numbers = list(numbers)
+        wrong = [x for x in numbers if x != x or not 0 <= x < len(self.classes_) or x != int(x)]
         if wrong:
             expected = f"numbers from 0 to {len(self.classes_) - 1}"
             raise ValueError(message("LabelEncoder: no label has this number", expected=expected, got=f"{wrong[:20]}"))
-        return [self.classes_[number] for number in numbers]
+        return [self.classes_[int(number)] for number in numbers]
 
     def __len__(self) -> int:
         return len(self.classes_)

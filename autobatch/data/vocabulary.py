@@ -28,6 +28,8 @@ class Vocabulary:
     vocabulary give it back: words that begin with the rare token, none of them twice, keep their order. `save` and
     `load` keep everything, as JSON.
 
+    Raises ValueError for a `min_count` below 1, TypeError for None among the words.
+
     >>> vocabulary = Vocabulary("a b a c b a".split(), min_count=2)
     >>> list(vocabulary), vocabulary["a"], vocabulary["c"], vocabulary["never seen"]
     (['<rare>', 'a', 'b'], 1, 0, 0)
@@ -40,6 +42,9 @@ class Vocabulary:
             what = "Vocabulary: a word that never occurs cannot be kept"
             raise ValueError(message(what, expected="min_count >= 1", got=str(min_count)))
         counts = Counter(words)
+        if None in counts:
+            what, repair = "Vocabulary: None is no word", "leave out nodes without a word: `if node.word is not None`"
+            raise TypeError(message(what, repair=repair))
         is_vocabulary = min_count == 1 and next(iter(counts), None) == rare and counts.total() == len(counts)
         n_rare = counts.pop(rare, 0)
         kept = [word for word, count in counts.items() if count >= min_count]

@@ -103,3 +103,10 @@ def test_expressions_in_a_csv_file(tmp_path: Path) -> None:
         path.write_text(text, "utf-8")
         with pytest.raises(DataFormatError, match=f"(?s){problem}"):
             list(read_expressions(path, label="value", convert=float))
+
+
+def test_a_quote_that_is_never_closed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "sums.csv"
+    path.write_text('expression,label\n"1 + 2,a\n' + "3 + 4,b\n" * 30_000)
+    with pytest.raises(DataFormatError, match=r"(?s)malformed line .* in .*sums.csv.*a quote may not be closed"):
+        list(read_expressions(path))

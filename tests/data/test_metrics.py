@@ -137,6 +137,8 @@ def test_labels_go_through_a_file(tmp_path: Path) -> None:
         (lambda e: e.transform(["c", "d", "a"]), "unknown labels\n  expected 'a', 'b', got 'c', 'd'"),
         (lambda e: data.LabelEncoder().transform(["c"]), "expected to be fitted, got 'c'"),
         (lambda e: e.inverse_transform([0, 2, -1]), r"expected numbers from 0 to 1, got \[2, -1\]"),
+        (lambda e: e.inverse_transform([1.0, 0.5]), r"expected numbers from 0 to 1, got \[0.5\]"),
+        (lambda e: e.inverse_transform(np.array([np.nan])), "no label has this number"),
         (lambda e: data.LabelEncoder("aa"), "a label is there twice"),
         (lambda e: data.LabelEncoder.from_json("[]"), r"the text holds no labels\n  got '\[\]'"),
         (lambda e: data.LabelEncoder.from_json('{"classes": [[]]}'), "the text holds no labels"),
@@ -145,5 +147,7 @@ def test_labels_go_through_a_file(tmp_path: Path) -> None:
 def test_labels_that_cannot_be_are_refused(call: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         call(data.LabelEncoder("ab"))
+    with pytest.raises(TypeError, match="None is no label"):
+        data.LabelEncoder().fit(["a", None])
     with pytest.raises(TypeError, match="this label cannot be written"):
         data.LabelEncoder([("a",)]).to_json()

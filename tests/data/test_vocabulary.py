@@ -89,6 +89,13 @@ def test_what_is_no_vocabulary_is_refused(text: Any) -> None:
         Vocabulary.from_json(text)
 
 
+def test_none_is_no_word() -> None:
+    """As inner nodes have it, of which there are many: it would be a word of its own."""
+    nodes: Any = [None, None, "good", "film"]
+    with pytest.raises(TypeError, match="None is no word"):
+        Vocabulary(nodes)
+
+
 def test_words_that_json_would_change_are_refused() -> None:
     with pytest.raises(TypeError, match="only strings"):
         Vocabulary([1, 2]).to_json()
