@@ -81,6 +81,8 @@ def explain(x: Any, stage: str = "schedule", format: Format = "text") -> str:
     if format == "html":
         return page(f"autobatch: {stage}", pictures, text)
     if not pictures:
+        if stage not in _TEXT_ALONE:
+            raise user_error(ValueError, "explain: there is nothing to draw", got=_text(x, stage, recordings))
         drawn = [s for s in STAGES if s not in _TEXT_ALONE]
         raise user_error(ValueError, "explain: there is no drawing of this stage", expected=", ".join(drawn), got=stage)
     return "\n\n".join(picture.dot(f"g{k + 1}") for k, picture in enumerate(pictures))

@@ -155,3 +155,8 @@ def test_a_browser_shows_what_the_pointer_is_at(tmp_path: Path) -> None:
     inside, alike, arrows, why = title[1].split("|")
     assert (inside, alike) == ("true", "2") and int(arrows) >= 2
     assert re.fullmatch(r"not with launch \d: it needs results of that launch", why)
+
+
+def test_what_is_in_no_launch_is_not_drawn() -> None:
+    with pytest.raises(ValueError, match=r"there is nothing to draw\n  got Constant.*in no launch"):
+        ab.explain(ab.ones(3), format="dot")
