@@ -35,6 +35,7 @@ ALSO_ALLOWED = {
     "backends.transfer": {"is_on_device", "to_device", "to_host"},
     "base.disk": {"clear", "folder", "limit", "usage"},
     "base.errors": None,
+    "base.extras": None,
     "base.files": None,
     "base.interrupts": {"passing_on", "run_whole"},
     "base.jit": {"njit"},

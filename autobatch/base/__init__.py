@@ -8,5 +8,5 @@ seconds of stages; higher rooms read what lower ones write there. `tasks` says w
 has blocks that no signal interrupts, `files` atomic writes; `disk` is the kernel cache on
 disk, to which no other user can have written, and `jit` compiles functions that are cached in it, while `progress`
 says so on a terminal. `memory` reads and copies by address, and `cpython` reads lists so. `notebooks` writes tables of
-HTML.
+HTML, `extras` says which optional packages can be imported.
 """

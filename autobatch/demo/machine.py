@@ -8,7 +8,7 @@ from typing import Any
 
 import autobatch as ab
 
-from .optional import installed
+from ..base.extras import fault
 
 __all__ = ["command_settings"]
 
@@ -21,7 +21,7 @@ def command_settings(threads: int, backend: str) -> Iterator[None]:
     has other work to do, every matmul waits for it, ten times as long as it takes.
     """
     limits: Any = nullcontext()
-    if installed("threadpoolctl"):
+    if not fault("threadpoolctl"):
         from threadpoolctl import ThreadpoolController
 
         limits = ThreadpoolController().select(internal_api="openblas").limit(limits=threads)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from ..base.extras import NOT_INSTALLED, fault
 
-__all__ = ["installed", "left_out"]
+__all__ = ["left_out"]
 
 _USES = {
     "rich": "progress bar",
@@ -15,20 +15,16 @@ _USES = {
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
-def installed(package: str) -> bool:
-    """Whether a package can be imported.
-
-    >>> installed("numpy")
-    True
-    """
-    return find_spec(package) is not None
-
-
 def left_out(packages: tuple[str, ...]) -> str:
-    """A line that says what is not there for want of packages; empty if all of them are installed.
+    """A line that says what is not there for want of packages; empty if all of them can be imported.
 
     >>> left_out(("numpy",))
     ''
     """
-    missing = [f"{_USES[name]} ({_DISTRIBUTIONS.get(name, name)})" for name in packages if not installed(name)]
-    return f"left out: {', '.join(missing)}; pip install 'autobatch-compiler[demo]'" if missing else ""
+    faults = {name: why for name in packages if (why := fault(name))}
+    if not faults:
+        return ""
+    shown = {name: _DISTRIBUTIONS.get(name, name) for name in faults}
+    shown |= {name: f"{shown[name]}: {why}" for name, why in faults.items() if why != NOT_INSTALLED}
+    listed = ", ".join(f"{_USES[name]} ({text})" for name, text in shown.items())
+    return f"left out: {listed}; pip install 'autobatch-compiler[demo]'"

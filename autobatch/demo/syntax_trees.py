@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 import autobatch as ab
 
+from ..base.extras import fault
 from ..data import SyntaxTreeTask, Tree, minibatches, syntax_tree
 from ..data.syntax_trees import RARE, node_type
 from ..models.child_sum_tree_lstm import ChildSumTreeClassifier
 from .baselines import baseline_accuracies
 from .batching_report import batching_report
-from .optional import installed
 from .task import Say, Task
 
 __all__ = ["SyntaxTrees"]
@@ -52,7 +52,7 @@ class SyntaxTrees(Task):
             + ", ".join(f"{name} ({counts[label]})" for label, name in enumerate(task.modules))
         )
         self.settings |= {"vocabulary": json.loads(task.vocabulary.to_json()), "classes": list(task.modules)}
-        self._baselines = baseline_accuracies(task) if installed("sklearn") else {}
+        self._baselines = baseline_accuracies(task) if not fault("sklearn") else {}
         return task.train, task.held_out
 
     def model(self) -> ChildSumTreeClassifier:

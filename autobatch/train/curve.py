@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 import math
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import MissingExtraError, message
+from ..base.extras import fault
 from ..base.files import put
 from .callback import Callback
 from .checkpoint import make_folder
@@ -85,7 +85,7 @@ class Curve(Callback):
 
 def is_drawn() -> bool:
     """Whether there is a matplotlib to draw with."""
-    return importlib.util.find_spec("matplotlib") is not None
+    return not fault("matplotlib")
 
 
 def picture(history: list[dict[str, float]], levels: Mapping[str, float]) -> bytes:
@@ -130,14 +130,15 @@ class TensorBoard(Callback):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         if not self.is_installed():
-            raise MissingExtraError(message("tensorboard is not installed", repair="pip install tensorboard"))
+            what, why = "tensorboard cannot be used", fault("tensorboard.summary")
+            raise MissingExtraError(message(what, got=why, repair="pip install tensorboard"))
         self.folder = Path(folder)
         self._writer: Any = None
 
     @staticmethod
     def is_installed() -> bool:
         """Whether TensorBoard can be written for."""
-        return importlib.util.find_spec("tensorboard") is not None
+        return not fault("tensorboard.summary")
 
     def on_start(self, run: Run) -> None:
         from tensorboard.summary import Writer

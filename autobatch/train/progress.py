@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..base.extras import fault
 from ..base.progress import bars
 from .callback import Callback
 from .run import Run
@@ -93,12 +93,12 @@ def shown(values: Mapping[str, float]) -> str:
 
 def _bar() -> Any:
     """A progress bar of rich, or None where there is none, or nowhere to show it."""
-    if importlib.util.find_spec("rich") is None:
+    if fault("rich"):
         return None
     from rich import get_console, progress
 
     console = get_console()
-    in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    in_notebook = console.is_jupyter and not fault("ipywidgets")
     if not (console.is_terminal or in_notebook) or console.is_dumb_terminal:
         return None
     columns = ("{task.description}", progress.BarColumn(), progress.MofNCompleteColumn(), "{task.fields[values]}")
