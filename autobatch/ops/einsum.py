@@ -169,22 +169,41 @@ def einsum(subscripts: str, *operands: TensorLike) -> Tensor:
         raise op_error("einsum", "there are no operands", got=repr(subscripts), repair="pass them after the labels")
     values = lifted_all(*operands)
     terms, output = _parsed(subscripts, [x.shape for x in values])
-    found: Tensor | None = _matrix_product(values, terms, output)
+    found: Tensor | None = _simple(values, terms, output)
     return apply(EINSUM, values, (terms, output)) if found is None else found
 
 
+def _simple(values: Sequence[Any], terms: Sequence[str], output: str) -> Any:
+    """What is a sum, a product of elements or one of matrices, as that: any axis may be that of rows whose number
+    varies. None where it is something else."""
+    if any(len(set(term)) < len(term) for term in terms):
+        return None
+    if len(terms) == 1:
+        return _arranged(*_summed(terms[0], values[0], set(output)), output)
+    if len(terms) > 2:
+        return None
+    if terms[0] == terms[1]:
+        return _simple([apply(MUL, tuple(values))], terms[:1], output) if terms[0][0] not in output else None
+    if len(terms[0]) == len(terms[1]) == 1:
+        if len(output) < 2:
+            return None
+        n, m = (x.shape[0] for x in values)
+        spread = apply(MUL, (reshape(values[0], (n, 1)), reshape(values[1], (1, m))))
+        return _arranged("".join(terms), spread, output)
+    return _matrix_product(values, terms, output)
+
+
 def _matrix_product(values: Sequence[Any], terms: Sequence[str], output: str) -> Any:
-    """A product of two matrices, or of one and a vector, as that: its rows, columns or inner axis may be rows whose
-    number varies. None where it is something else."""
-    if len(terms) != 2 or not all(1 <= len(set(term)) == len(term) <= 2 for term in terms):
+    """A product of two matrices, or of one and a vector, or of as many matrices each; None where it is none."""
+    both = [c for c in terms[0] if c in terms[1]]
+    batch, inner = ("".join(c for c in both if (c in output) == is_kept) for is_kept in (True, False))
+    left, right = ("".join(c for c in term if c not in both) for term in terms)
+    if len(inner) != 1 or max(map(len, (batch, left, right))) > 1 or set(output) != set(batch + left + right):
         return None
-    inner = set(terms[0]) & set(terms[1])
-    left, right = ("".join(c for c in term if c not in inner) for term in terms)
-    if len(inner) != 1 or output not in (left + right, right + left):
+    if batch and not (left and right):
         return None
-    if len(terms[0]) == 1 < len(terms[1]):  # the matrix stands on the left: its rows may be those
+    if not left and right:  # the matrix stands on the left: its rows may be those
         return _matrix_product(values[::-1], terms[::-1], output)
-    x, y = (value if len(term) < 2 or (term[0] in inner) == is_right else transpose(value, (1, 0))
-            for value, term, is_right in zip(values, terms, (False, True), strict=True))  # fmt: skip
-    product = matmul(x, y)
-    return product if output == left + right else transpose(product, (1, 0))
+    x = _arranged(terms[0], values[0], batch + left + inner)
+    y = _arranged(terms[1], values[1], batch + inner + right)
+    return _arranged(batch + left + right, matmul(x, y), output)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.errors import op_error
+from ..base.errors import OpIndexError, op_error
 from .composing import composite, normal
-from .declare import apply, as_value, check_number, lifted, lifted_all
+from .declare import Sample, apply, as_value, check_number, lifted, lifted_all
 from .elementwise import FLIP_GRADIENT, MUL, STOP_GRADIENT, absolute, cast, equal, where
 from .functions import power, sqrt
 from .index import ARANGE, BOUNDED, INT64
@@ -287,6 +287,20 @@ def one_hot(index: TensorLike, num_classes: int) -> Tensor:
     found = lifted(index)
     if not found.size and found.dtype != INT64:
         found = cast(found, INT64)  # an empty list says nothing of its dtype
-    known = apply(BOUNDED, (found,), (num_classes, 0))
+    return _one_hot(found, num_classes)
+
+
+@composite(
+    lambda rng: [
+        Sample((np.array([2, 0]),), (3,), smooth=False),
+        Sample((np.array([[2], [0]]),), (3,), smooth=False),
+        Sample((np.array([0, 3]),), (3,), error=OpIndexError),
+    ],
+    lead=lambda ndims, shared, attrs: None if shared[0] else (True,),
+    dtypes="keep",
+)
+def _one_hot(index: TensorLike, num_classes: int) -> Tensor:
+    """1 at the place of each index, 0 elsewhere."""
+    known = apply(BOUNDED, (as_value(index),), (num_classes, 0))
     classes = apply(ARANGE, (known,), (num_classes,))
-    return cast(equal(reshape(known, (*found.shape, 1)), classes), INT64)
+    return cast(equal(reshape(known, (*known.shape, 1)), classes), INT64)

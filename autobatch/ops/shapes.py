@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base.errors import op_error
+from ..base.types import LEADING
 from .composing import composite, normal
 from .declare import as_value, unchanged
 from .elementwise import cast, equal, where
@@ -80,7 +81,7 @@ def flip(x: TensorLike, axis: Axis = None) -> Tensor:
 
 def _has_rows(x: Any) -> bool:
     """Whether a value of an example has rows, which are moved by their numbers."""
-    return hasattr(x, "_slice") and len(x.shape) > 1
+    return hasattr(x, "_slice") and (len(x.shape) > 1 or x._type.layout != LEADING)
 
 
 def roll(x: TensorLike, shift: int, axis: int | None = None) -> Tensor:
@@ -112,8 +113,8 @@ def repeat(x: TensorLike, repeats: int, axis: int | None = None) -> Tensor:
         return repeat(reshape(x, (-1,)), repeats, 0)
     k = negative_axis("repeat", axis, len(x.shape)) + len(x.shape)
     times, shape = whole("repeat", repeats), x.shape
-    if not k and _has_rows(x):
-        repeated: Tensor = getitem(x, np.repeat(np.arange(shape[0]), times))
+    if len(shape) <= 2 and _has_rows(x):
+        repeated: Tensor = getitem(x, (*(slice(None),) * k, np.repeat(np.arange(shape[k]), times)))
         return repeated
     found = spread(reshape(x, (*shape[: k + 1], 1, *shape[k + 1 :])), (*shape[: k + 1], times, *shape[k + 1 :]))
     return reshape(found, (*shape[:k], shape[k] * times, *shape[k + 1 :]))
@@ -129,9 +130,12 @@ def tile(x: TensorLike, reps: int | tuple[int, ...]) -> Tensor:
     times = tuple(whole("tile", n) for n in extents(reps))
     ndim = max(len(times), len(x.shape))
     times, shape = (1,) * (ndim - len(times)) + times, (1,) * (ndim - len(x.shape)) + x.shape
-    if ndim == len(x.shape) and set(times[1:]) == {1} and _has_rows(x):
-        tiled: Tensor = getitem(x, np.tile(np.arange(shape[0]), times[0]))
-        return tiled
+    if ndim == len(x.shape) <= 2 and _has_rows(x):
+        tiled: Any = x
+        for k, n in enumerate(times):
+            if n != 1:
+                tiled = getitem(tiled, (*(slice(None),) * k, np.tile(np.arange(shape[k]), n)))
+        return unchanged(x) if tiled is x else tiled
     found = spread(
         reshape(x, tuple(extent for n in shape for extent in (1, n))),
         tuple(extent for pair in zip(times, shape, strict=True) for extent in pair),

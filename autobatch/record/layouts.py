@@ -19,8 +19,8 @@ from ..ops.declare import Attrs, Op, has_double
 from ..ops.elementwise import carried
 from ..ops.gathering import gather
 from ..ops.index import LOOKUP
-from ..ops.linalg import MATMUL
-from ..ops.movement import CONCAT, RESHAPE, STACK, TRANSPOSE, reshape
+from ..ops.linalg import MATMUL, matmul
+from ..ops.movement import CONCAT, RESHAPE, STACK, TRANSPOSE, concat, reshape, transpose
 from ..schedule.structures import EACH, KERNEL, LIST, PER_ELEMENT, Result, Slot
 from .context import flags
 from .creation import as_array, as_double
@@ -52,13 +52,21 @@ MOVES = frozenset((STACK, CONCAT, LOOKUP, RESHAPE, TRANSPOSE))
 def as_view(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> RecordedTensor | None:
     """The result of one of `MOVES` as rows of its operands; None where it is none."""
     x = operands[0]
+    if op is MATMUL:
+        return _of_columns(*operands)
     if op is STACK or op is CONCAT:
-        joined = join_rows(op, operands, attrs, tape)
-        return _joined(op, operands, attrs, tape) if joined is None else joined
+        for joining in (join_rows, _joined, _beside):
+            joined = joining(op, operands, attrs, tape)
+            if joined is not None:
+                return joined
+        return None
     if not isinstance(x, RecordedTensor):
         return None
     if op is LOOKUP:
         return _looked_up(x, operands[1]) if len(operands) == 2 else _paired(x, operands[1:])
+    if op is RESHAPE and x.ndim == 1 and attrs[0] == (x.shape[0], 1) != (1, 1):
+        n = x.shape[0]
+        x = _laid(x, n, operands, tape) if varies(signatures, (RESHAPE, x.dtype), n) else x  # a host input, as a column
     type = _reshaped(x._type, attrs[0]) if op is RESHAPE else _transposed(x._type, attrs[0])
     if type is None:
         if op is not RESHAPE:
@@ -66,6 +74,15 @@ def as_view(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) ->
         same = reshaped_rows(x, attrs[0])
         return _cut_rows(x, attrs[0], tape) if same is None else same
     return view_rows(x, 0, 1, type.rows, "slice", type)
+
+
+def _of_columns(a: Any, b: Any) -> Any:
+    """A vector or a shared matrix times a matrix whose columns are rows: these, times it."""
+    is_one = isinstance(a, Shared) or (isinstance(a, RecordedTensor) and a.ndim == 1)
+    if not is_one or not isinstance(b, RecordedTensor) or b._type.layout != COLUMNS or b.ndim != 2:
+        return None
+    rows = transpose(b, (1, 0))
+    return matmul(rows, a) if a.ndim == 1 else transpose(matmul(rows, transpose(a, (1, 0))), (1, 0))
 
 
 def _transposed(type: Type, axes: tuple[int, ...]) -> Type | None:
@@ -123,13 +140,16 @@ def _cutting(row: Type, rest: tuple[int, ...], frozen: bool) -> Signature:
     )
 
 
-def _looked_up(x: RecordedTensor, index: Any) -> RecordedTensor | None:
+def _looked_up(x: RecordedTensor, index: Any) -> Any:
     """One part of the first axis, or several by known numbers."""
     if isinstance(index, int) and has_rows(x):
         return pick_row(x, index % x.shape[0])
     if x.ndim == 2 and (isinstance(index, int) or (isinstance(index, RecordedTensor) and not index.ndim)):
         return _crossed(x, index)
     is_known = isinstance(index, np.ndarray) and index.dtype.kind in "iu"
+    if is_known and x.ndim == 2 and x._type.layout == COLUMNS and index.ndim == 1 and index.size:
+        rows = transpose(x, (1, 0))
+        return transpose(gather(rows, -1, np.broadcast_to(index, (x.shape[1], index.size))), (1, 0))
     return gather_rows(x, index.reshape(-1).tolist(), index.shape) if is_known else None
 
 
@@ -179,6 +199,17 @@ def _joined(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) ->
     return write(tape, number, (n, *ids), (laid,))[0]
 
 
+def _beside(op: Op, operands: tuple[Any, ...], attrs: Attrs, tape: Recording) -> Any:
+    """A stack of a few vectors of rows of one number: each row has one of each."""
+    type = operands[0]._type if isinstance(operands[0], RecordedTensor) else None
+    if op is not STACK or len(operands) >= MANY or type is None or type.layout != ELEMENTS or type.ndim != 1:
+        return None
+    if any(x.__class__ is not RecordedTensor or x._type is not type for x in operands):
+        return None
+    rows = concat([reshape(x, (*type.shape, 1)) for x in operands], -1)
+    return rows if attrs == (-1,) else transpose(rows, (1, 0))
+
+
 @functools.cache
 def _joining(type: Type, frozen: bool) -> Signature:
     """Vectors of a list as rows of one number each."""
@@ -218,7 +249,7 @@ def laid_alike(op: Op, operands: tuple[Any, ...], tape: Recording) -> tuple[Any,
         index = _laid(index, logits.shape[0], operands, tape)
         is_vector = isinstance(index, RecordedTensor) and index.ndim == 1
         return (logits, laid_out(index, ELEMENTS) if is_vector else index, *weight)
-    if op.lead is carried and any(x.__class__ is Constant for x in operands):
+    if (op.lead is carried or op in (CONCAT, STACK)) and any(x.__class__ is Constant for x in operands):
         operands = _with_rows(op, operands, tape)
     n = _length_met(op, operands)
     return operands if n is None else tuple(_laid(x, None if op is CONCAT else n, operands, tape) for x in operands)
@@ -259,7 +290,7 @@ def _laid(x: Any, n: int | None, operands: tuple[Any, ...], tape: Recording) -> 
         is_met = array.ndim == 1 and (n is None or array.size == n)
         return lift(array, tape, ELEMENTS) if is_met else array
     if x.__class__ is Constant:
-        return lift(x.numpy(), tape, ELEMENTS) if x.ndim == 1 and x.shape[0] == n != 1 else x
+        return lift(x.numpy(), tape, ELEMENTS) if x.ndim == 1 and (n is None or x.shape[0] == n != 1) else x
     if not isinstance(x, RecordedTensor) or x._tape is not tape or x.ndim != 1 or x._type.layout != LEADING:
         return x
     if (

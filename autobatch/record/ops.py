@@ -35,7 +35,7 @@ from ..ops.elementwise import ADD, DIV, MUL, SUB
 from ..ops.functions import EXP, LOG, RELU, SIGMOID, SOFTPLUS, SQRT, TANH
 from ..ops.index import LOOKUP
 from ..ops.linalg import MATMUL
-from ..ops.movement import CONCAT, SLICE
+from ..ops.movement import CONCAT, SLICE, reshape
 from ..ops.movement import concat as _concat
 from ..ops.movement import split as _split
 from ..ops.value import ShapeLike, Tensor, TensorLike
@@ -113,13 +113,16 @@ def _named(fast: Any, slow: F) -> F:
 def _looked_up(self: Any, index: Any) -> Any:
     """Of a shared table, one row by its number; from then on the recording has the number of rows, too. Or the rows
     of a list of numbers."""
-    if isinstance(index, list | slice) and state.builder is None and self._type.ndim > 1:
-        n = self._type.shape[0]
-        rows = _rows(index, n) if isinstance(index, list) else _first_rows(self, index, n)
+    if index.__class__ is list and state.builder is None and self._type.ndim > 1:
+        rows = _rows(index, self._type.shape[0])
         if rows is not None:
-            table = self if isinstance(index, list) else alias(self)  # its gradient is an array, as a slice's
-            found: Tensor = apply(LOOKUP, (table, lift(rows, current_tape(), ELEMENTS)))
+            found: Tensor = apply(LOOKUP, (self, lift(rows, current_tape(), ELEMENTS)))
             return found
+    elif state.depth and state.builder is None and self._type.ndim:
+        first, *others = index if index.__class__ is tuple and index else (index,)
+        part = _part(self, first) if first.__class__ is slice else None
+        if part is not None:
+            return part[(slice(None), *others)] if others else part
     t = Tensor.__getitem__(self, index)
     tape: Any = state.tape
     if index.__class__ is int and tape is not None and state.builder is None:
@@ -136,13 +139,19 @@ def _rows(index: list[Any], n: int) -> Array | None:
     return np.array(index, np.int64)
 
 
-def _first_rows(table: Shared, part: slice, n: int) -> Array | None:
-    """The numbers of the first rows of a table, where it was seen that how many varies from example to example."""
-    stop = part.stop
-    if part.start not in (None, 0) or part.step not in (None, 1) or stop.__class__ is not int or not 0 < stop <= n:
+def _part(table: Shared, part: slice) -> Any:
+    """Rows from one to another of a table, where it was seen that the last one varies from example to example, or the
+    first one where there is no last one. The gradient is an array, as that of any slice."""
+    held, bounds = table.operand, (part.start, part.stop, part.step)
+    if held is None or not all(k is None or k.__class__ is int for k in bounds) or part.step == 0:
         return None
-    held = table.operand if state.depth else None
-    return np.arange(stop) if held is not None and varies(held._signatures, LOOKUP, stop) else None
+    rows = np.arange(table.shape[0])[part]
+    fixed, bound = (part.stop, part.start) if part.stop is None else (part.start, part.stop)
+    if not rows.size or not varies(held._signatures, (LOOKUP, part.stop is None, fixed, part.step), bound):
+        return None
+    whole = alias(table) if table.ndim > 1 else reshape(table, (table.shape[0], 1))
+    found = apply(LOOKUP, (whole, lift(rows, current_tape(), ELEMENTS)))
+    return found if table.ndim > 1 else reshape(found, rows.shape)
 
 
 def _known_split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]:

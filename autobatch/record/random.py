@@ -261,9 +261,7 @@ def gumbel_softmax(logits: TensorLike, tau: float = 1.0, hard: bool = False, axi
     if isinstance(tau, int | float) and not tau > 0.0:
         raise op_error("gumbel_softmax", "the temperature is not above 0", got=str(tau), repair="pass tau=1.0")
     dtype = float_dtype(logits.dtype)
-    drawn = maximum(
-        apply(UNIFORM, next_key(), (logits.shape, dtype)), 2.0**-25
-    )  # log(0) would leave the softmax no sum
+    drawn = maximum(_drawn(UNIFORM, logits.shape, dtype), 2.0**-25)  # log(0) would leave the softmax no sum
     soft = softmax((logits - log(-log(drawn))) / tau, axis)
     if not hard:
         return soft

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..base.errors import OpIndexError, of_library, op_error, user_error, user_place
-from ..base.types import LEADING, Array, Type, promote
+from ..base.types import COLUMNS, LEADING, Array, Type, promote
 from ..ir.graph import NODE
 from ..ir.trace import Builder, in_range, no_operand
 from ..ir.tracers import TracedList, Tracer
@@ -19,7 +19,7 @@ from ..ops.declare import Attrs, Op, apply, elements, lifter, recorder, unchange
 from ..ops.elementwise import carried
 from ..ops.index import LOOKUP, WINDOW
 from ..ops.linalg import MATMUL
-from ..ops.movement import STACK, slice_axis
+from ..ops.movement import STACK, slice_axis, transpose
 from ..ops.value import Tensor, TensorLike
 from .choice import compiled
 from .context import is_frozen
@@ -103,7 +103,7 @@ def record(op: Op, operands: tuple[Any, ...], attrs: Attrs) -> Any:
             raise user_error(OpIndexError, f"index {index} is out of range for an axis of {n}")
     tape = current_tape()
     operands = laid_alike(op, operands, tape)
-    if op in MOVES:
+    if op in MOVES or op is MATMUL:
         view = as_view(op, operands, attrs, tape)
         if view is not None:
             return view
@@ -195,6 +195,8 @@ def learned(tape: Recording, key: tuple[Any, ...]) -> tuple[int, Type] | None:
     n_axes = {x.ndim for x in kinds if x.__class__ is Type}
     for k, x in enumerate(kinds):
         if x.__class__ is Type:
+            if op is MATMUL and x.layout == COLUMNS:
+                return None
             lies_as_rows |= x.layout != LEADING
             is_vector |= x.ndim == 1 and x.layout == LEADING
         elif x.__class__ in SHARED_CLASSES:
@@ -290,6 +292,8 @@ def _slice(x: RecordedTensor, axis: int, start: int, length: int, step: int) -> 
     view = slice_rows(x, axis, start, length, step)
     if view is not None:
         return view
+    if axis == 0 and x.ndim == 2 and x._type.layout == COLUMNS:
+        return transpose(slice_axis(transpose(x, (1, 0)), 1, start, length, step), (1, 0))
     if axis == 0 and length:
         return record(WINDOW, (x, start), (length, step))
     return slice_axis(x, axis, start, length, step)

@@ -334,6 +334,26 @@ MET: dict[str, Way] = {
     "einsum of columns": lambda h: ab.einsum("nd,ne->de", h, ab.tanh(h)),
     "einsum to rows": lambda h: ab.einsum("nd,md->mn", h, ab.tanh(h)),
     "einsum with a vector": lambda h: ab.einsum("d,nd->n", h[0], h),
+    "columns by a list": lambda h: h[:, [2, 0, -1]],
+    "columns from the transpose": lambda h: h.T[1:] * h.T[::2],
+    "matrix before": lambda h: MATRIX.T @ h.T,
+    "vector before": lambda h: MATRIX[:, 0] @ h.T,
+    "rolled vector": lambda h: ab.roll(h[:, 1], -1),
+    "repeated vector": lambda h: ab.repeat(h[:, 1], 3),
+    "tiled vector": lambda h: ab.tile(h[:, 1], 2),
+    "padded vector": lambda h: ab.pad(h[:, 1], (2, 1)),
+    "repeated columns": lambda h: ab.repeat(h, 2, axis=1),
+    "tiled columns": lambda h: ab.tile(h, (1, 2)),
+    "ones beside": lambda h: ab.concat([h, ab.ones((len(h), 1))], axis=1),
+    "vectors as columns": lambda h: ab.stack([h[:, 0], h[:, 2] * 2.0], axis=1),
+    "vectors as rows": lambda h: ab.stack([h[:, 0], h[:, 2] * 2.0]),
+    "one-hot of values": lambda h: h * ab.one_hot(ab.argmax(h, axis=1), 3),
+    "numbers as a column": lambda h: h * ab.tensor(np.arange(len(h)) * 0.5)[:, None],
+    "constants meet a row": lambda h: ab.zeros((len(h), 3)) - h,
+    "einsum over rows": lambda h: ab.einsum("nd->d", h),
+    "einsum of elements": lambda h: ab.einsum("nd,nd->d", h, ab.tanh(h)),
+    "einsum of vectors": lambda h: ab.einsum("n,m->mn", h[:, 0], ab.tanh(h[:, 1])),
+    "einsum of heads": lambda h: ab.einsum("nhd,mhd->hnm", h[:, None], ab.tanh(h[:, None])),
     "matrices": lambda h: h.reshape(len(h), 1, 3) @ MATRIX,
     "binary cross-entropy": lambda h: ab.binary_cross_entropy_with_logits(h[:, 0], np.arange(len(h)) % 2 * 1.0),
 }
@@ -362,6 +382,95 @@ def test_what_rows_meet_needs_no_launch_for_each_number(name: str) -> None:
     with ab.profile() as p:
         run()
     assert p.launches <= 7, p.table()
+
+
+NUMPYS: dict[str, tuple[Way, Way]] = {
+    "columns": (lambda h: h[:, [2, 0, -1]], lambda h: h[:, [2, 0, -1]]),
+    "columns by an array": (lambda h: ab.take(h, np.array([-1, 1]), axis=1), lambda h: h[:, [2, 1]]),
+    "of the transpose": (lambda h: h.T[::-1] * h.T[-3:], lambda h: h.T[::-1] * h.T),
+    "matrix before": (lambda h: MATRIX.T @ h.T, lambda h: np.arange(6.0).reshape(3, 2).T @ h.T),
+    "rolled": (lambda h: ab.roll(h[:, 1], 2), lambda h: np.roll(h[:, 1], 2)),
+    "repeated": (lambda h: ab.repeat(h, 2, axis=1), lambda h: np.repeat(h, 2, axis=1)),
+    "repeated vector": (lambda h: ab.repeat(h[:, 1], 2), lambda h: np.repeat(h[:, 1], 2)),
+    "tiled": (lambda h: ab.tile(h, (2, 3)), lambda h: np.tile(h, (2, 3))),
+    "tiled vector": (lambda h: ab.tile(h[:, 1], 3), lambda h: np.tile(h[:, 1], 3)),
+    "padded": (lambda h: ab.pad(h[:, 1], (2, 1)), lambda h: np.pad(h[:, 1], (2, 1))),
+    "beside": (
+        lambda h: ab.concat([ab.ones((len(h), 1)), h], axis=1),
+        lambda h: np.concatenate([np.ones((len(h), 1)), h], axis=1),
+    ),
+    "stacked": (lambda h: ab.stack([h[:, 2], h[:, 0]]), lambda h: np.stack([h[:, 2], h[:, 0]])),
+    "one-hot": (lambda h: ab.one_hot(ab.argmax(h, axis=1), 3), lambda h: np.eye(3)[h.argmax(axis=1)]),
+    **{
+        terms: (
+            lambda h, terms=terms: ab.einsum(terms, *[h] * (1 + terms.count(","))),
+            lambda h, terms=terms: np.einsum(terms, *[h] * (1 + terms.count(","))),
+        )
+        for terms in ("nd->d", "nd->dn", "nd->", "nd,nd->d", "nd,nd->dn", "nd,md->mn", "nd,ne->ed", "nd,nd->")
+    },
+    "heads": (
+        lambda h: ab.einsum("nhd,mhd->mhn", h[:, :, None], h[:, :, None]),
+        lambda h: np.einsum("nh,mh->mhn", h, h),
+    ),
+    "vectors": (lambda h: ab.einsum("n,m->mn", h[:, 0], h[:, 1]), lambda h: np.outer(h[:, 1], h[:, 0])),
+}
+
+
+@pytest.mark.parametrize("name", NUMPYS)
+def test_rows_of_any_number_as_numpy(name: str) -> None:
+    ab.set_default_dtype("float64")
+    ours, numpys = NUMPYS[name]
+    arrays = [np.random.default_rng(k).normal(size=(n, 3)) for k, n in enumerate([2, *LENGTHS])]
+    for _ in range(2):
+        for y, x in zip(ab.map(lambda x: ours(ab.tensor(x) * 1.0), arrays), arrays, strict=True):
+            np.testing.assert_allclose(y.numpy(), numpys(x), rtol=1e-12)
+
+
+PARTS: dict[str, Callable[[Any, int], Any]] = {
+    "first": lambda p, n: p[:n],
+    "after the first": lambda p, n: p[1 : n + 1],
+    "from one on": lambda p, n: p[40 - n :],
+    "last": lambda p, n: p[-n:],
+    "every second": lambda p, n: p[: 2 * n : 2],
+    "reversed": lambda p, n: p[n - 1 :: -1],
+    "none": lambda p, n: p[n - 1 : n - 1],
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_tables(name: str) -> None:
+    ab.set_default_dtype("float64")
+    rng = np.random.default_rng(0)
+    tables = [rng.normal(size=(40, 3)), rng.normal(size=40)]
+    parameters = [ab.Parameter(table) for table in tables]
+    lengths, weights = [3, 1, 4, 20, 3], rng.normal(size=(20, 3))
+    part = PARTS[name]
+
+    def one(n: int) -> Any:
+        matrix, vector = (part(p, n) for p in parameters)
+        w = weights[: matrix.shape[0]]
+        return matrix * w + vector[:, None] * w, (part(parameters[0] * 2.0, n)[:, 1] * w[:, 0]).sum()
+
+    for _ in range(2):
+        wanted = [np.zeros_like(table) for table in tables]
+        for p in parameters:
+            p.grad = None
+        results = ab.map(one, lengths)
+        ab.sum([a.sum() + b for a, b in results]).backward(retain=True)
+        for n, (y, z) in zip(lengths, results, strict=True):
+            a, b = (part(table, n) for table in tables)
+            w = weights[: len(a)]
+            np.testing.assert_allclose(y.numpy(), a * w + b[:, None] * w)
+            np.testing.assert_allclose(z.numpy(), (2.0 * a[:, 1] * w[:, 0]).sum())
+            part(wanted[0], n)[:] += w
+            part(wanted[0], n)[:, 1] += 2.0 * w[:, 0]
+            part(wanted[1], n)[:] += w.sum(axis=1)
+        for p, g in zip(parameters, wanted, strict=True):
+            np.testing.assert_allclose(requested.host(p.grad), g, atol=1e-14)
+    if name != "none":
+        with ab.profile() as profile:
+            ab.evaluate(ab.map(lambda n: part(parameters[0], n) * weights[:n], range(1, 17)))
+        assert profile.launches <= 4, profile.table()
 
 
 def test_the_first_rows_of_a_table() -> None:
