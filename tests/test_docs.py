@@ -56,7 +56,10 @@ def test_the_page_on_the_architecture_names_every_room() -> None:
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 PAGES = [page for page in PAGES if not page.startswith("docs/reference/")]
-NOTEBOOKS = [page for page in PAGES if "```{code-cell}" in (ROOT / page).read_text(encoding="utf-8")]
+CELL = re.compile(
+    r"^```\{(?:code-cell\}|code-block\} python)[^\n]*\n((?::[^\n]*\n)*)(.*?)^```", re.MULTILINE | re.DOTALL
+)
+NOTEBOOKS = [page for page in PAGES if CELL.search((ROOT / page).read_text(encoding="utf-8"))]
 
 
 def prose(page: Path) -> str:
@@ -78,7 +81,16 @@ def test_links_lead_somewhere(page: str) -> None:
         is_written_later = target == "reference/index.md"
         assert path.exists() or is_written_later, f"{page} links to {target}"
         if anchor and path.suffix == ".md":
-            assert anchor in anchors(path) | public, f"{page} links to {target}#{anchor}"
+            known = anchors(path) if target else anchors(path) | public  # whose page is found by the site
+            assert anchor in known, f"{page} links to {target}#{anchor}"
+
+
+def test_every_block_of_python_is_run_by_a_test() -> None:
+    run_with_the_readme = {"docs/tutorials/overview.md", "docs/tutorials/own-data.md"}
+    text = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+    assert {page for page in PAGES if re.search(r"^```python", text[page], re.MULTILINE)} == run_with_the_readme
+    others = r"^```\{(?!code-cell\}|code-block\} python|toctree\}|eval-rst\})"
+    assert [page for page in PAGES if re.search(others, text[page], re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS)
@@ -88,7 +100,7 @@ def test_code_cells_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     scope: dict[str, Any] = {"__name__": "page"}
     with ab.backend("numpy"), contextlib.redirect_stdout(io.StringIO()):
-        for cell in re.finditer(r"^```\{code-cell\}[^\n]*\n((?::[^\n]*\n)*)(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for cell in CELL.finditer(text):
             code = re.sub(r"in range\(\d\d\):$", "in range(2):", cell[2], flags=re.MULTILINE)
             line = text[: cell.start(2)].count("\n")
             exec(compile("\n" * line + code, page, "exec"), scope)
