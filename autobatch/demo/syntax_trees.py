@@ -68,7 +68,7 @@ class SyntaxTrees(Task):
         functions = [x for x in ast.walk(_parsed(path)) if isinstance(x, (ast.FunctionDef, ast.AsyncFunctionDef))]
         if not functions:
             raise ValueError(f"{path}: there is no function in this file")
-        for node in functions:
+        for node in sorted(functions, key=lambda node: node.lineno):
             yield f"{path}:{node.lineno} {node.name}", syntax_tree(node).map(number)
 
     def held_out(self, path: Path | None) -> list[Tree]:

@@ -278,6 +278,8 @@ def test_python_files_that_cannot_be_predicted(tmp_path: Path, source: bytes, te
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
     path.write_bytes("\ufeffdef f(): return 'é'\n".encode())
     assert [name for name, _ in task.read(path)] == [f"{path}:1 f"]
+    path.write_text("class A:\n    def f(self): pass\ndef g(): pass\n")
+    assert [name for name, _ in task.read(path)] == [f"{path}:2 f", f"{path}:3 g"]
 
 
 @pytest.mark.parametrize(
