@@ -11,7 +11,7 @@ import autobatch as ab
 from autobatch import nn
 
 from ..base.errors import message
-from .metrics import Metrics, Sums
+from .metrics import Metrics, Sums, counted
 
 __all__ = ["evaluate", "loss_of", "losses_of", "predict"]
 
@@ -53,7 +53,7 @@ def evaluate(
             losses, outputs = ab.evaluate(found)
             sums.add({"loss": (math.fsum(map(float, losses)), len(losses))})
             if metrics is not None:
-                sums.add(metrics(batch, outputs))
+                sums.add(counted(metrics, batch, outputs))
     return sums.means()
 
 

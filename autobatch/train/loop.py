@@ -61,7 +61,8 @@ def fit(
         epochs: in all, those before `resume` included.
         test: minibatches on which the model is evaluated after every epoch.
         loss: of an example, a scalar; or a pair of it and what `metrics` looks at. By default `model.loss`.
-        metrics: counts beside the loss, such as `ab.train.accuracy(labels)`.
+        metrics: counts beside the loss, such as `ab.train.accuracy(labels)`: of examples and what the model said of
+            each, a sum and a count for each name.
         scheduler: of the learning rate, stepped after every minibatch; `ReduceLROnPlateau`, after every epoch, with the
             loss on `test` if there is one.
         max_norm: longer gradients are scaled down to this length.
@@ -72,9 +73,9 @@ def fit(
     all callbacks have been called, with KeyboardInterrupt; pressed again, at once.
 
     Raises FloatingPointError where the loss of a minibatch is not finite; ValueError where there are no examples, where
-    the optimiser has none of the model's parameters, where the scheduler is that of another optimiser, and where
-    `resume` does not fit, as with another batch size;
-    TypeError for arguments of other kinds, and for a model without `loss`, where none is given.
+    the optimiser has none of the model's parameters, where the scheduler is that of another optimiser, for a metric
+    whose name is taken, and where `resume` does not fit, as with another batch size; TypeError for arguments of other
+    kinds, and for a model without `loss`, where none is given.
 
     >>> class Line(nn.Module):
     ...     def __init__(self):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import message
 
-__all__ = ["Metrics", "Sums", "accuracy"]
+__all__ = ["Metrics", "Sums", "accuracy", "counted"]
 
 Metrics = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, tuple[float, float]]]
 """(examples, what the model said of each) → sum and count of each metric."""
@@ -39,6 +39,29 @@ class Sums:
         return {name: value / count if count else float("nan") for name, (value, count) in self.sums.items()}
 
 
+_TAKEN = ("epoch", "loss", "lr", "seconds", "examples_per_second")
+"""Names that records of the history have beside metrics, as have those that begin with `test_`."""
+
+
+def counted(metrics: Metrics, examples: Sequence[Any], outputs: Any) -> dict[str, tuple[float, float]]:
+    """What the metrics count; ValueError for a name that is taken, TypeError where they are no sums and counts.
+
+    >>> counted(lambda examples, outputs: {"length": (sum(map(len, examples)), len(examples))}, ["ab", "c"], None)
+    {'length': (3.0, 2.0)}
+    """
+    found: Any = metrics(examples, outputs)
+    try:
+        pairs = {name: (float(value), float(count)) for name, (value, count) in found.items()}
+    except (AttributeError, TypeError, ValueError):
+        what, expected = "metrics: these are no sums and counts", '{"name": (sum, count)}'
+        raise TypeError(message(what, expected=expected, got=repr(found)[:60])) from None
+    for name in pairs:
+        if name in _TAKEN or name.startswith("test_"):
+            what, expected = f"metrics: the name {name!r} is taken", f"none of {', '.join(_TAKEN)}, test_..."
+            raise ValueError(message(what, expected=expected, repair="choose another name"))
+    return pairs
+
+
 def accuracy(labels: Callable[[Any], Any]) -> Metrics:
     """The metric "accuracy": the share of logits whose largest is that of the label.
 
@@ -55,7 +78,7 @@ def accuracy(labels: Callable[[Any], Any]) -> Metrics:
     {'accuracy': (1, 2)}
     """
 
-    def counted(examples: Sequence[Any], logits: Sequence[Any]) -> dict[str, tuple[float, float]]:
+    def found(examples: Sequence[Any], logits: Sequence[Any]) -> dict[str, tuple[float, float]]:
         if not examples:
             return {"accuracy": (0, 0)}
         if logits is None:
@@ -73,4 +96,4 @@ def accuracy(labels: Callable[[Any], Any]) -> Metrics:
         answers, wanted = np.concatenate([rows.argmax(axis=1) for rows in tables]), np.concatenate(given)
         return {"accuracy": (int((answers == wanted).sum()), len(wanted))}
 
-    return counted
+    return found

@@ -12,7 +12,7 @@ import autobatch as ab
 from autobatch import nn, optim
 
 from ..base.errors import key_error, message
-from .metrics import Metrics, Sums
+from .metrics import Metrics, Sums, counted
 
 __all__ = ["Run"]
 
@@ -71,7 +71,7 @@ class Run:
             raise FloatingPointError(message(what, got=f"{float(value)}", repair=repair))
         self.sums.add({"loss": (float(value) * len(batch), len(batch))})
         if self.metrics is not None:
-            self.sums.add(self.metrics(batch, found))
+            self.sums.add(counted(self.metrics, batch, found))
 
     def is_best(self, monitor: str, mode: str = "min") -> bool:
         """Whether the last epoch is better than all before it, by this name in `history`.

@@ -347,3 +347,21 @@ def test_a_name_that_is_not_in_the_history_is_said_in_lines() -> None:
     with pytest.raises(KeyError) as caught:
         run.best_epoch("los")
     assert str(caught.value) == "history: there is no such name\n  expected loss, got 'los'"
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "text"),
+    [
+        ({"loss": (1, 1)}, ValueError, "the name 'loss' is taken"),
+        ({"seconds": (1, 1)}, ValueError, "the name 'seconds' is taken"),
+        ({"test_accuracy": (1, 1)}, ValueError, "the name 'test_accuracy' is taken"),
+        ({"accuracy": 0.5}, TypeError, r"expected {\"name\": \(sum, count\)}, got {'accuracy': 0.5}"),
+        (None, TypeError, "these are no sums and counts"),
+    ],
+)
+def test_metrics_that_would_be_counted_wrongly_are_refused(found: Any, kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text):
+        trained(epochs=1, metrics=lambda examples, outputs: found)
+    model, batches, *_ = parts()
+    with pytest.raises(kind, match=text):
+        ab.train.evaluate(model, batches, metrics=lambda examples, outputs: found)
