@@ -45,7 +45,8 @@ def save(
         metadata: texts by name, kept in the header of the file.
 
     Raises OSError where the file cannot be written, before anything else is done; TypeError, listing them, for values
-    that are no boolean, integer or floating arrays; ValueError for names that `load` would refuse.
+    that are no boolean, integer or floating arrays, and for metadata that are no texts; ValueError for names that
+    `load` would refuse, and for texts that UTF-8 lacks.
 
     >>> import os, tempfile
     >>> layer, other = nn.Linear(2, 3), nn.Linear(2, 3)
@@ -58,6 +59,7 @@ def save(
     """
     target = os.fsdecode(os.path.realpath(path))  # behind a link, the file is replaced, not the link
     _check_target(target, os.fsdecode(path))
+    texts = _checked_texts({} if metadata is None else metadata)
     if not isinstance(state, Mapping):
         if not hasattr(state, "state_dict"):
             wanted = "a module or a state dict"
@@ -80,7 +82,7 @@ def save(
         listed = "".join(f"\n  {fault}" for fault in faults)
         raise TypeError(f"save: only named arrays of booleans, integers and floats can be written{listed}")
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))  # so that all are aligned
-    put(target, [_header(ordered, metadata or {}), *(array.reshape(-1).view(np.uint8) for _, array in ordered)])
+    put(target, [_header(ordered, texts), *(array.reshape(-1).view(np.uint8) for _, array in ordered)])
 
 
 def _check_target(target: str, path: str) -> None:
@@ -97,6 +99,22 @@ def _check_target(target: str, path: str) -> None:
     else:
         return
     raise OSError(fault, f"save: the file cannot be written: {os.strerror(fault)}", path)
+
+
+def _checked_texts(metadata: Any) -> dict[str, str]:
+    """The texts of the header; another value would make a file that no reader takes."""
+    if not isinstance(metadata, Mapping):
+        what = "save: metadata are no texts by name"
+        raise TypeError(message(what, expected="a dict of str", got=type(metadata).__name__))
+    for name, text in metadata.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            what, repair = "save: metadata hold something other than texts", "pass str(x), or json.dumps(x)"
+            raise TypeError(message(what, expected="str", got=f"{name!r}: {text!r}"[:60], repair=repair))
+        try:
+            (name + text).encode()
+        except UnicodeEncodeError as fault:
+            raise ValueError(message(f"save: the metadata {name!r} are no text that can be encoded")) from fault
+    return dict(metadata)
 
 
 def _header(arrays: list[tuple[str, np.ndarray[Any, Any]]], texts: Mapping[str, str]) -> bytes:

@@ -261,6 +261,25 @@ def test_files_of_other_libraries(tmp_path: Path) -> None:
     assert theirs.load_file(path)["x"].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"dim": 3}, TypeError),
+        ({"dim": None}, TypeError),
+        ({3: "dim"}, TypeError),
+        ({"dim": {"a": "b"}}, TypeError),
+        ({"dim": b"3"}, TypeError),
+        (["dim"], TypeError),
+        ({"dim": "\ud800"}, ValueError),
+    ],
+)
+def test_metadata_that_no_reader_takes_leave_the_old_file(tmp_path: Path, given: Any, kind: type[Exception]) -> None:
+    ab.save(tmp_path / "state", {"x": np.zeros(2)})
+    with pytest.raises(kind, match=r"^save: (the )?metadata"):
+        ab.save(tmp_path / "state", {"x": np.ones(2)}, given)
+    assert ab.load(tmp_path / "state")["x"].tolist() == [0, 0]
+
+
 def test_texts_in_the_header_are_those_of_the_format(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     ab.save(path, {"x": np.ones(3)}, {"settings": '{"wörter": 2}', "": ""})
