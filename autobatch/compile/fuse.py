@@ -157,10 +157,10 @@ class _Planner(Domains):
         node = self.nodes[i]
         if self.reduced(i):
             return ["element"]
-        domain = self.domain(i)
-        s = next(s for s, d in splits(node.type.shape) if d == domain)
-        shapes = (node.type.shape if node.op is RESHAPE else self.nodes[j].type.shape for j in node.inputs)
-        return [level_of(shape, node.type.shape, s) or "" for shape in shapes]
+        domain, shape = self.domain(i), node.type.shape
+        operands = [shape if node.op is RESHAPE else self.nodes[j].type.shape for j in node.inputs]
+        found = ([level_of(x, shape, s) for x in operands] for s, d in splits(shape) if d == domain)
+        return next([level for level in levels if level] for levels in found if all(levels))
 
     def _per_row(self, j: int, i: int) -> bool:
         """Whether operand j is one number per row of the domain of i, and computed in a loop."""

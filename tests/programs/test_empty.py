@@ -226,3 +226,18 @@ def test_a_table_that_nothing_was_looked_up_in_has_no_gradient(batched: bool) ->
     picked = ab.map(lambda ids: (table[np.array(ids, int)] * w).sum(), [[], []], batched=batched)
     ab.sum(picked).backward()
     assert table.grad is None
+
+
+@pytest.mark.parametrize("backend", requested.backends("numpy", "numba"))
+def test_of_two_ways_to_split_an_empty_value_one_has_rows_and_columns(backend: str) -> None:
+    w, s = ab.Parameter(np.ones((4, 4))), ab.Parameter(np.ones((3, 3)))
+
+    def spread(n: int) -> Any:
+        x = ab.tensor(np.ones((n, 4))) @ w
+        return ab.sum(ab.transpose(x.reshape(n, 4, 1) * s[:n, :n].reshape(n, 1, n), (0, 2, 1)))
+
+    with ab.backend(backend):
+        loss = ab.sum(ab.map(spread, [0, 2]))
+        loss.backward()
+    assert float(loss) == 64.0
+    np.testing.assert_allclose(requested.host(w.grad), 4.0)
