@@ -183,7 +183,8 @@ def _simple(values: Sequence[Any], terms: Sequence[str], output: str) -> Any:
     if len(terms) > 2:
         return None
     if terms[0] == terms[1]:
-        return _simple([apply(MUL, tuple(values))], terms[:1], output) if terms[0][0] not in output else None
+        is_sum = all(x.dtype.kind == "f" for x in values) and terms[0][:1] not in output
+        return _simple([apply(MUL, tuple(values))], terms[:1], output) if is_sum else None
     if len(terms[0]) == len(terms[1]) == 1:
         if len(output) < 2:
             return None

@@ -121,3 +121,14 @@ def test_gumbel_softmax_draws_classes_by_their_probability(hard: bool) -> None:
         assert set(np.unique(rows)) == {0.0, 1.0} or not hard
         (ab.gumbel_softmax(w * 1.0, hard=hard)[0, 0] * 2.0).backward()
         assert np.abs(requested.host(w.grad)).max() > 0.0
+
+
+@pytest.mark.parametrize("terms", [",->", "->", "a,a->", "ab,ab->b", "ab,cb->ca", "a,b->ba", "dab,dcb->acd"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "int32", "bool"])
+def test_einsum_has_the_dtype_of_numpy(terms: str, dtype: str) -> None:
+    shapes = [[{"a": 2, "b": 3, "c": 4, "d": 2}[c] for c in term] for term in terms[: terms.index("-")].split(",")]
+    arrays = [np.asarray(np.arange(np.prod(shape)).reshape(shape) % 3).astype(dtype) for shape in shapes]
+    found = ab.einsum(terms, *[ab.tensor(x, dtype=x.dtype) for x in arrays]).numpy()
+    expected = np.einsum(terms, *arrays)
+    np.testing.assert_allclose(found, expected)
+    assert found.dtype == expected.dtype
