@@ -104,7 +104,7 @@ def written(settings: Mapping[str, Any]) -> str:
     try:
         return json.dumps(settings)
     except (TypeError, ValueError) as error:
-        what, repair = "Checkpoint: JSON cannot hold the settings", "use strings, numbers, lists and dicts"
+        what, repair = "train: JSON cannot hold the settings", "use strings, numbers, lists and dicts"
         raise TypeError(message(what, got=f"{error}", repair=repair)) from None
 
 

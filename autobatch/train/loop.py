@@ -72,10 +72,10 @@ def fit(
     Returns the run, whose `history` has a dict for each epoch. Ctrl-C ends training after the minibatch under way, when
     all callbacks have been called, with KeyboardInterrupt; pressed again, at once.
 
-    Raises FloatingPointError where the loss of a minibatch is not finite; ValueError where there are no examples, where
-    the optimiser has none of the model's parameters, where the scheduler is that of another optimiser, for a metric
-    whose name is taken, and where `resume` does not fit, as with another batch size; TypeError for arguments of other
-    kinds, and for a model without `loss`, where none is given.
+    Raises FloatingPointError where the loss of a minibatch is not finite; ValueError where there are no examples or
+    minibatches, where the optimiser has none of the model's parameters, where the scheduler is that of another
+    optimiser, for a metric whose name is taken, and where `resume` does not fit, as with another batch size; TypeError
+    for arguments of other kinds, and for a model without `loss`, where none is given.
 
     >>> class Line(nn.Module):
     ...     def __init__(self):
@@ -130,6 +130,9 @@ def _check(model: Any, batches: Any, optimizer: Any, epochs: Any, test: Any) -> 
         raise TypeError(message("fit: these are no minibatches", got=type(batches).__name__, repair=repair))
     if not batches.n_examples:
         raise ValueError(message("fit: there is nothing to train on", expected="one example or more", got="none"))
+    if not len(batches):
+        what, repair = "fit: there is no minibatch to train on", "leave out drop_last, or take a smaller batch_size"
+        raise ValueError(message(what, got=f"{batches.n_examples} examples", repair=repair))
     if not isinstance(optimizer, optim.Optimizer):
         repair = "pass optim.Adam(model.parameters(), lr=1e-3), or another one"
         raise TypeError(message("fit: this is no optimiser", got=repr(optimizer), repair=repair))

@@ -365,3 +365,10 @@ def test_metrics_that_would_be_counted_wrongly_are_refused(found: Any, kind: typ
     model, batches, *_ = parts()
     with pytest.raises(kind, match=text):
         ab.train.evaluate(model, batches, metrics=lambda examples, outputs: found)
+
+
+def test_without_a_minibatch_nothing_is_trained() -> None:
+    model, _, optimizer, _ = parts()
+    batches = ab.data.minibatches(EXAMPLES[:3], batch_size=4, drop_last=True)
+    with pytest.raises(ValueError, match="there is no minibatch to train on\n  got 3 examples"):
+        fit(model, batches, optimizer, 1, callbacks=[])
