@@ -21,7 +21,8 @@ REPORT := $(VENV)/test-report.xml
 CORE := $(addprefix tests/,base engine map record compile/host/test_lower.py nn/test_module.py \
 	$(addprefix programs/test_,deciding_programs.py deep.py random_programs.py threads.py))
 # Of these, what tests values that no Python changes.
-VALUES ?= $(addprefix tests/record/test_,array_api.py every_numpy_function.py layouts.py numpy_functions.py)
+VALUES ?= $(addprefix tests/record/test_,array_api.py every_numpy_function.py layouts.py numpy_functions.py \
+	convolution.py indexing.py pairs.py rows.py)
 
 # Only what is installed in $(VENV) counts, whatever the shell has set up.
 export PYTHONNOUSERSITE := 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -64,7 +65,8 @@ def calls() -> dict[str, Call]:
         for is_list in (False, True):
             for args in ARGUMENTS[: 1 if is_list else None]:
                 try:
-                    with np.errstate(all="ignore"):
+                    with np.errstate(all="ignore"), warnings.catch_warnings():
+                        warnings.simplefilter("ignore", DeprecationWarning)  # numpy.fix, in later versions
                         y = fn([x] if is_list else x, *args)
                 except (TypeError, ValueError, AttributeError, IndexError):
                     continue

@@ -187,7 +187,7 @@ def check(seed: int) -> None:
     cases.check(graph, (3, 5), accumulate, tolerance=1e-9)
 
 
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", range(4))
 def test_random_graphs(block: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOBATCH_CACHE_DIR", str(tmp_path))
     load = cache.load
