@@ -18,7 +18,7 @@ REPORT := $(VENV)/test-report.xml
 
 # What depends on the interpreter: its bytecode, frames, reference counts, signals, threads, fibers and depth of calls,
 # and that Numba of this Python compiles what the library writes.
-CORE := $(addprefix tests/,base engine map record compile/host/test_lower.py nn/test_module.py \
+CORE ?= $(addprefix tests/,base engine map record compile/host/test_lower.py nn/test_module.py \
 	$(addprefix programs/test_,deciding_programs.py deep.py random_programs.py threads.py))
 # Of these, what tests values that no Python changes.
 VALUES ?= $(addprefix tests/record/test_,array_api.py every_numpy_function.py layouts.py numpy_functions.py \
