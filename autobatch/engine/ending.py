@@ -34,7 +34,8 @@ def end(tape: Recording) -> None:
     if isinstance(tape.run, DeviceRun):
         tape.moment = tape.run.device.mark()
     tape.run = None
-    tape.replays = dict.fromkeys(tape.replays)
+    if tape.replays:
+        tape.replays = dict.fromkeys(tape.replays)
     tape.state = ENDED
     tape.payloads = []
     tape.brought = tape.table = None

@@ -75,6 +75,7 @@ def checkpoint(fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         result = mapped(_as_row, fn(*args, **kwargs))
     rows = results_of(result)
     for k, y in enumerate(rows):
+        y._tape.replays = y._tape.replays or {}
         y._tape.replays[y._id] = replay, k
     if rows:
         engine.compute(rows[0])

@@ -90,6 +90,10 @@ class Links:
         return Links(self.sources, self.source[chosen], self.value[chosen], self.here[chosen])
 
 
+_NOTHING: dict[int, Any] = {}
+"""What most recordings have none of: one for all, never written to, as each recording that is kept counts."""
+
+
 class Recording(TensorList):
     """What one thread, or asyncio task, recorded since the last flush; after the flush also its run."""
 
@@ -138,11 +142,11 @@ class Recording(TensorList):
         self.plan_cache: PlanCache | None = None  # of recordings of the same structure
         self.policy: str | None = None  # of its schedule, where `ab.map` was given one
         self.prints: list[tuple[str, int, RecordedTensor]] = []  # label, example or -1, and value of `ab.print`
-        self.replays: dict[int, Any] = {}  # values that `checkpoint` gave: which call, which of its results
+        self.replays: dict[int, Any] = _NOTHING  # values that `checkpoint` gave: which call, which of its results
         self.targets: list[int] | None = None
         self.results: set[int] = set()  # values that stay readable: results of `ab.map`, and what was differentiated
         self.holders: list[weakref.ref[RecordedTensor]] = []  # those tensors
-        self.failed: Mapping[int, Exception] = {}  # values that were not computed inside `ab.map`: what a node raised
+        self.failed: Mapping[int, Exception] = _NOTHING  # values not computed inside `ab.map`: what a node raised
         self.held: list[tuple[int, Type]] = []  # values of tensors referenced at the flush
         self.thread = threading.get_ident()
         self.task = task
