@@ -155,6 +155,7 @@ def test_a_replayed_tape_is_the_tape_recorded_anew_bit_by_bit(cells: bool) -> No
     def fn(tree: Tree) -> Any:
         return ab.map(lambda e: ab.dropout(model.embed[e.word], 0.5) + ab.normal(3), [tree, *tree.children])
 
+    ab.map(fn, FOREST)  # what another test has drawn of another length is known to vary from here on
     tapes = []
     for how in (True, True, False):
         ab.seed(3)
