@@ -69,7 +69,8 @@ def _flow(tape: Recording, arrays: Tape) -> Array:
         linked.append(own.here)  # of one that has been released no more is known than when it was linked
     frozen = np.array([s.frozen or s.name == STOP_GRADIENT.name for s in tape.signatures], np.int32)
     found = _needed(arrays, np.concatenate(linked) if linked else links.here, frozen, None)
-    found[arrays.node_of(np.array(list(tape.replays), np.int64))] = 1
+    if tape.replays:
+        found[arrays.node_of(np.array(list(tape.replays), np.int64))] = 1
     return found
 
 

@@ -174,14 +174,15 @@ def elements(name: str, xs: Iterable[Any]) -> list[Any]:
     if not hasattr(xs, "__iter__") or isinstance(xs, str | bytes | dict):
         raise op_error(name, "expected a list of values", got=type(xs).__name__, repair="put the values in a list")
     xs = list(xs)
-    return [_element(name, k, x, xs) for k, x in enumerate(xs)]
+    lift = lifter[any(isinstance(x, list | tuple) for x in xs) and has_double(xs)]
+    return [_element(name, k, x, lift) for k, x in enumerate(xs)]
 
 
-def _element(name: str, k: int, x: Any, xs: list[Any]) -> Any:
+def _element(name: str, k: int, x: Any, lift: Callable[..., Any]) -> Any:
     if hasattr(x, "shape") or isinstance(x, int | float):
         return x
     if isinstance(x, list | tuple):
-        return lifter[has_double(xs)](x)
+        return lift(x)
     raise op_error(
         name,
         f"element {k} of the list is {'None' if x is None else f'of type {type(x).__name__}'}",

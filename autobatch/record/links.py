@@ -177,7 +177,9 @@ def carrying(tape: Recording) -> Array:
     table = tape.arrays.signatures
     signature_carries = np.array([not s.frozen for s in tape.signatures], np.bool_)
     is_float = np.array([np.dtype(dtype).kind == "f" for _, dtype in tape.arrays.pools], np.bool_)
-    given = np.concatenate([tape.links.here, np.array(list(tape.replays), np.int64)])
+    given = tape.links.here
+    if tape.replays:
+        given = np.concatenate([given, np.array(list(tape.replays), np.int64)])
     found: Array = _carrying(
         tape.arrays.value_of, tape.arrays.sig, signature_carries, table.result_of, is_float[table.result_pool], given
     )

@@ -145,7 +145,7 @@ def _part(table: Shared, part: slice) -> Any:
     held, bounds = table.operand, (part.start, part.stop, part.step)
     if held is None or not all(k is None or k.__class__ is int for k in bounds) or part.step == 0:
         return None
-    rows = np.arange(table.shape[0])[part]
+    rows = np.arange(*part.indices(table.shape[0]))
     fixed, bound = (part.stop, part.start) if part.stop is None else (part.start, part.stop)
     if not rows.size or not varies(held._signatures, (LOOKUP, part.stop is None, fixed, part.step), bound):
         return None

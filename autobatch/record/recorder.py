@@ -192,7 +192,6 @@ def learned(tape: Recording, key: tuple[Any, ...]) -> tuple[int, Type] | None:
     if op in MOVES and not _is_lookup(op, kinds):
         return None
     lies_as_rows = is_vector = False
-    n_axes = {x.ndim for x in kinds if x.__class__ is Type}
     for k, x in enumerate(kinds):
         if x.__class__ is Type:
             if op is MATMUL and x.layout == COLUMNS:
@@ -202,7 +201,7 @@ def learned(tape: Recording, key: tuple[Any, ...]) -> tuple[int, Type] | None:
         elif x.__class__ in SHARED_CLASSES:
             if x.__class__ is Constant:
                 is_vector |= x.ndim == 1
-                if x.ndim > 1 and x.ndim in n_axes and op.lead is carried:
+                if x.ndim > 1 and op.lead is carried and any(k.__class__ is Type and k.ndim == x.ndim for k in key[2:]):
                     return None
             kinds[k] = x.operand  # type: ignore[attr-defined]
             if kinds[k] is None:
