@@ -39,10 +39,7 @@ from ..schedule.structures import Expansion
 from .ending import end
 from .finite import is_finite
 from .forward import check_versions, new_reverse_pieces, one_by_one, run_tape
-from .replay import replayed
-
-Part = tuple[Array, Any]
-"""Cotangents of values that are in one pool: their numbers, and their rows there."""
+from .replay import Part, replayed
 
 Outside = list[tuple[Recording, Part]]
 """Cotangents of values of earlier recordings."""

@@ -12,9 +12,9 @@ from ..base.types import LEADING
 from .composite import log_softmax, logsumexp
 from .declare import Attrs, Sample, apply, as_value, check_number, declare, lifted
 from .elementwise import cast, equal, where
-from .index import ARANGE, BOUNDED, TAKE, check_whole, not_in_range
+from .gathering import along
+from .index import BOUNDED, TAKE, check_whole, not_in_range
 from .movement import reshape
-from .reduce import SUM
 from .reduce import reduction as reduced
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def _chosen(x: Any, label: Any) -> Any:
     """The element of a label, or that of the label of each row."""
     if x.ndim == 1:
         return apply(TAKE, (x, label))
-    classes = apply(ARANGE, (label,), (x.shape[-1],))
-    return apply(SUM, (where(equal(reshape(label, (*label.shape, 1)), classes), x, 0.0),), ((-1,), False))
+    return reshape(along(x, reshape(label, (*label.shape, 1))), label.shape)
 
 
 def _label(x: Any, index: Any) -> Any:

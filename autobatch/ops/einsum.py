@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,13 +87,19 @@ def _arranged(labels: str, x: Any, order: str) -> Any:
     return transpose(x, tuple(labels.index(c) for c in order))
 
 
+def _roles(a: str, b: str, kept: Container[str]) -> tuple[str, str, str, str]:
+    """The labels of both operands, kept or summed over, and those of the left one and of the right one alone."""
+    both = [c for c in a if c in b]
+    batch, inner = ("".join(c for c in both if (c in kept) == is_kept) for is_kept in (True, False))
+    left, right = ("".join(c for c in one if c not in both) for one in (a, b))
+    return batch, inner, left, right
+
+
 def _product(a: tuple[str, Any], b: tuple[str, Any], kept: set[str]) -> tuple[str, Any]:
     """The product of two operands, summed over the labels of both that are not kept."""
     (la, x), (lb, y) = _summed(*a, kept | set(b[0])), _summed(*b, kept | set(a[0]))
     sizes = {**dict(zip(la, x.shape, strict=True)), **dict(zip(lb, y.shape, strict=True))}
-    both = [c for c in la if c in lb]
-    batch, inner = ("".join(c for c in both if (c in kept) == is_kept) for is_kept in (True, False))
-    left, right = ("".join(c for c in one if c not in other) for one, other in ((la, lb), (lb, la)))
+    batch, inner, left, right = _roles(la, lb, kept)
 
     def shape(labels: str) -> tuple[int, ...]:
         return tuple(sizes[c] for c in labels)
@@ -196,9 +202,7 @@ def _simple(values: Sequence[Any], terms: Sequence[str], output: str) -> Any:
 
 def _matrix_product(values: Sequence[Any], terms: Sequence[str], output: str) -> Any:
     """A product of two matrices, or of one and a vector, or of as many matrices each; None where it is none."""
-    both = [c for c in terms[0] if c in terms[1]]
-    batch, inner = ("".join(c for c in both if (c in output) == is_kept) for is_kept in (True, False))
-    left, right = ("".join(c for c in term if c not in both) for term in terms)
+    batch, inner, left, right = _roles(terms[0], terms[1], output)
     if len(inner) != 1 or max(map(len, (batch, left, right))) > 1 or set(output) != set(batch + left + right):
         return None
     if batch and not (left and right):

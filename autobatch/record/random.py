@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from ..base.errors import op_error, user_error
 from ..base.interrupts import run_whole
-from ..base.types import ELEMENTS, LEADING, Array, default_dtype, is_float, value_dtype
+from ..base.types import ELEMENTS, Array, default_dtype, is_float, value_dtype
 from ..ops.composite import softmax
 from ..ops.declare import Op, apply, as_value, check_number, unchanged
 from ..ops.elementwise import cast, equal, float_dtype, maximum
@@ -197,7 +197,7 @@ def _drawn(op: Op, shape: Any, dtype: Any) -> Any:
     sizes = tuple(whole(op.name, n) for n in extents(shape))
     if sizes and state.builder is None and varies(signatures, (op, wanted, sizes[1:]), sizes[0]):
         one = sizes[:1] if len(sizes) == 1 else (sizes[0], 1)
-        like = lift(np.zeros(one, wanted), current_tape(), ELEMENTS if len(one) == 1 else LEADING)
+        like = lift(np.zeros(one, wanted), current_tape(), ELEMENTS)
         drawn = apply(ROWS[op], (like, *next_key()), (sizes[1:], wanted))
     else:
         drawn = apply(op, next_key(), (sizes, wanted))
