@@ -1,7 +1,8 @@
 """Training: a loop to use, to read and to leave, and what is usually wanted around it.
 
-In reading order: `run` (the state), `loop` (`fit`), `evaluation` (and prediction), `metrics`; callbacks: `callback`
-(base class, early stopping), `progress`, `checkpoint` (saving and going on), `curve` (CSV, JSON, picture, TensorBoard).
+In reading order: `run` (the state), `loop` (`fit`), `arguments` (what it is given is checked), `evaluation` (and
+prediction), `metrics`; callbacks: `callback` (base class, early stopping), `progress`, `checkpoint` (saving and going
+on), `curve` (CSV, JSON, picture, TensorBoard).
 Built on the public names of the library. A checkpoint is one safetensors file with JSON in its header.
 
     model = TreeLSTM(len(words), 128, 5)

@@ -13,7 +13,6 @@ Where it does not fit, write your own. Without what surrounds it, it is
 
 from __future__ import annotations
 
-import operator
 import os
 import signal
 import threading
@@ -25,7 +24,7 @@ from typing import Any
 import autobatch as ab
 from autobatch import nn, optim
 
-from ..base.errors import message
+from .arguments import check_data, check_kinds, listed
 from .callback import Callback
 from .checkpoint import restore
 from .evaluation import evaluate, loss_of, losses_of
@@ -90,9 +89,9 @@ def fit(
     >>> model.w.value.round(3), run.history[0]["loss"], len(run.history)
     (array([2.], dtype=float32), 10.0, 20)
     """
-    called = [Progress()] if callbacks is None else _listed(callbacks)
-    _check(model, batches, optimizer, epochs, test)
-    _check_kinds({"loss": loss, "metrics": metrics}, scheduler, optimizer)
+    called = [Progress()] if callbacks is None else listed(callbacks)
+    check_data(model, batches, optimizer, epochs, test)
+    check_kinds({"loss": loss, "metrics": metrics}, scheduler, optimizer)
     run = Run(model, batches, optimizer, scheduler, epochs)
     run.loss = loss_of(model, loss)
     run.metrics, run.max_norm = metrics, max_norm
@@ -109,58 +108,6 @@ def fit(
     if run.interrupted:
         raise KeyboardInterrupt
     return run
-
-
-def _listed(callbacks: Any) -> list[Callback]:
-    """The callbacks; TypeError where one is none."""
-    listed: list[Any] = (
-        [callbacks] if isinstance(callbacks, type) or not isinstance(callbacks, Iterable) else list(callbacks)
-    )
-    wrong = [x for x in listed if not isinstance(x, Callback)]
-    if wrong or not isinstance(callbacks, Iterable):
-        what, repair = "fit: callbacks is no list of callbacks", "callbacks=[ab.train.Progress()]"
-        raise TypeError(message(what, got=repr((wrong or listed)[0]), repair=repair))
-    return listed
-
-
-def _check(model: Any, batches: Any, optimizer: Any, epochs: Any, test: Any) -> None:
-    """TypeError and ValueError for what cannot be trained with."""
-    if not isinstance(batches, ab.data.Minibatches):
-        repair = "pass ab.data.minibatches(examples, batch_size=32, shuffle=True)"
-        raise TypeError(message("fit: these are no minibatches", got=type(batches).__name__, repair=repair))
-    if not batches.n_examples:
-        raise ValueError(message("fit: there is nothing to train on", expected="one example or more", got="none"))
-    if not len(batches):
-        what, repair = "fit: there is no minibatch to train on", "leave out drop_last, or take a smaller batch_size"
-        raise ValueError(message(what, got=f"{batches.n_examples} examples", repair=repair))
-    if not isinstance(optimizer, optim.Optimizer):
-        repair = "pass optim.Adam(model.parameters(), lr=1e-3), or another one"
-        raise TypeError(message("fit: this is no optimiser", got=repr(optimizer), repair=repair))
-    if operator.index(epochs) < 0:
-        raise ValueError(message("fit: epochs is negative", expected="0 or more", got=str(epochs)))
-    if isinstance(test, Iterator):
-        what, repair = "fit: test can be iterated once only", "pass a list of minibatches, or ab.data.minibatches(...)"
-        raise TypeError(message(what, got=type(test).__name__, repair=repair))
-    own = {id(parameter) for parameter in model.parameters()}
-    if own.isdisjoint(map(id, optimizer.params)):
-        what, repair = "fit: the optimiser has none of the model's parameters", "make it of model.parameters()"
-        raise ValueError(message(what, repair=repair))
-
-
-def _check_kinds(functions: dict[str, Any], scheduler: Any, optimizer: optim.Optimizer) -> None:
-    """TypeError for what is no function or no scheduler; ValueError for the scheduler of another optimiser."""
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise TypeError(message(f"fit: {name} is no function", got=repr(function)))
-    if scheduler is None:
-        return
-    if isinstance(scheduler, type) or not hasattr(scheduler, "step"):
-        repair = "pass optim.lr_scheduler.StepLR(optimizer, 10), or another one"
-        raise TypeError(message("fit: this is no scheduler", got=repr(scheduler), repair=repair))
-    own = getattr(scheduler, "optimizer", optimizer)
-    if {id(group) for group in own.param_groups}.isdisjoint(map(id, optimizer.param_groups)):
-        what, repair = "fit: the scheduler is that of another optimiser", "make it of the optimiser that is given"
-        raise ValueError(message(what, repair=repair))
 
 
 def _epoch(run: Run, test: Iterable[Sequence[Any]], callbacks: Sequence[Callback]) -> None:

@@ -372,3 +372,8 @@ def test_without_a_minibatch_nothing_is_trained() -> None:
     batches = ab.data.minibatches(EXAMPLES[:3], batch_size=4, drop_last=True)
     with pytest.raises(ValueError, match="there is no minibatch to train on\n  got 3 examples"):
         fit(model, batches, optimizer, 1, callbacks=[])
+
+
+def test_the_loop_can_be_read_at_once() -> None:
+    source = Path(ab.train.__file__).with_name("loop.py").read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 200
