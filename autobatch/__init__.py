@@ -130,6 +130,7 @@ from .record.calls import (
     argmin,
     attention,
     celu,
+    concat,
     cumsum,
     elu,
     gelu,
@@ -163,7 +164,7 @@ from .record.custom_vjp import custom_vjp
 from .record.grad import grad, value_and_grad
 from .record.jacobians import hessian, hvp, jacobian, jvp, vjp
 from .record.modes import no_grad
-from .record.ops import concat, cross_entropy, exp, log, relu, sigmoid, softplus, sqrt, tanh
+from .record.ops import cross_entropy, exp, log, relu, sigmoid, softplus, sqrt, tanh
 from .record.parameter import Parameter
 from .record.random import dropout, gumbel_softmax, normal, random_state, rng, seed, set_random_state, uniform
 from .record.recorder import tensor

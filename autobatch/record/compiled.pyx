@@ -34,12 +34,59 @@ cdef extern from *:
     #else
     static _Thread_local PyObject *open_recording = NULL;
     #endif
-    static PyObject *new_object(PyObject *type, PyObject *nothing) {
-        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, nothing, NULL);
+
+    /* Tensors that have died, for new ones: their fields are None, and the collector does not know them. */
+    enum {MOST_FREE = 1024};
+    static PyTypeObject *tensor_type = NULL;
+    static destructor free_value = NULL;  /* of the class in C that tensors are a subclass of */
+    static void (*empty_tensor)(PyObject *) = NULL;
+    static PyObject *free_tensors[MOST_FREE];
+    static int n_free = 0;
+
+    static void tensor_dealloc(PyObject *t) {
+        PyTypeObject *type = Py_TYPE(t);
+        PyObject **references = (PyObject **)((char *)t + type->tp_weaklistoffset);
+        if (type == tensor_type && n_free < MOST_FREE) {
+            PyObject_GC_UnTrack(t);
+            if (*references != NULL)
+                PyObject_ClearWeakRefs(t);
+            Py_SET_REFCNT(t, 1);
+            empty_tensor(t);
+            if (n_free < MOST_FREE) {
+                free_tensors[n_free++] = t;
+                return;
+            }
+            Py_SET_REFCNT(t, 0);
+            PyObject_GC_Track(t);
+        }
+        free_value(t);
+        Py_DECREF(type);
+    }
+    static void keep_free_tensors(PyObject *type, PyObject *value, void (*empty)(PyObject *)) {
+        PyNumberMethods *to = ((PyTypeObject *)type)->tp_as_number, *from = ((PyTypeObject *)value)->tp_as_number;
+        /* A subclass in Python looks operators up by their names. */
+        to->nb_add = from->nb_add;
+        to->nb_subtract = from->nb_subtract;
+        to->nb_multiply = from->nb_multiply;
+        to->nb_true_divide = from->nb_true_divide;
+        to->nb_matrix_multiply = from->nb_matrix_multiply;
+        empty_tensor = empty;
+        free_value = ((PyTypeObject *)value)->tp_dealloc;
+        tensor_type = (PyTypeObject *)type;
+        tensor_type->tp_dealloc = tensor_dealloc;
+    }
+    static inline PyObject *new_tensor(PyObject *nothing) {
+        if (n_free > 0) {
+            PyObject *t = free_tensors[--n_free];
+            PyObject_GC_Track(t);
+            return t;
+        }
+        return tensor_type->tp_new(tensor_type, nothing, NULL);
     }
     """
     PyObject *open_recording
-    object new_object(object type, object nothing)
+    object new_tensor(object nothing)
+    void keep_free_tensors(object type, object value, void (*empty)(object) noexcept)
 
 cdef extern from "Python.h":
     ctypedef struct PyFrameObject:
@@ -68,6 +115,7 @@ cdef enum:
 cdef object _nothing = ()
 cdef object _tensor_class = None
 cdef object _shared_classes = frozenset()
+cdef object _expression = None
 cdef object _of_library = None
 cdef list _switched = [0]
 cdef object _learned = None
@@ -78,13 +126,14 @@ cdef object _DONE = None
 cdef object _user_place = None
 
 
-def install(tensor_class, shared_classes, of_library, switched, learned, learned_list, links, user_place):
+def install(tensor_class, shared_classes, expression, of_library, switched, learned, learned_list, links, user_place):
     """Take what is defined in modules that need this one: see `record/choice.py`."""
-    global _tensor_class, _shared_classes, _of_library, _switched, _learned, _user_place
+    global _tensor_class, _shared_classes, _expression, _of_library, _switched, _learned, _user_place
     global _learned_list, _source, _payload_number, _DONE
-    _tensor_class, _shared_classes, _of_library = tensor_class, shared_classes, of_library
+    _tensor_class, _shared_classes, _expression, _of_library = tensor_class, shared_classes, expression, of_library
     _switched, _learned, _user_place = switched, learned, user_place
     _learned_list = learned_list
+    keep_free_tensors(tensor_class, Value, _empty)
     _source, _payload_number, _DONE = links
 
 
@@ -131,6 +180,7 @@ def get_open():
 # Tensors.
 
 
+@cython.c_api_binop_methods(True)  # else a subclass in Python looks each method up by its name
 @cython.no_gc_clear  # a tensor needs its recording until it dies; the collector breaks a cycle elsewhere
 cdef class Value:
     """What `RecordedTensor` has: its recording, its number there, its type, and its array once it was computed."""
@@ -141,45 +191,41 @@ cdef class Value:
     cdef public object _value
     cdef object __weakref__
 
-    def __add__(self, other):
-        return _binary(_add, self, other)
+    def __add__(left, right):
+        return _operator(_add, _add_reflected, left, right)
 
-    def __radd__(self, other):
-        return _reflected(_add_reflected, self, other)
+    def __sub__(left, right):
+        return _operator(_sub, _sub_reflected, left, right)
 
-    def __sub__(self, other):
-        return _binary(_sub, self, other)
+    def __mul__(left, right):
+        return _operator(_mul, _mul_reflected, left, right)
 
-    def __rsub__(self, other):
-        return _reflected(_sub_reflected, self, other)
+    def __truediv__(left, right):
+        return _operator(_div, _div_reflected, left, right)
 
-    def __mul__(self, other):
-        return _binary(_mul, self, other)
-
-    def __rmul__(self, other):
-        return _reflected(_mul_reflected, self, other)
-
-    def __truediv__(self, other):
-        return _binary(_div, self, other)
-
-    def __rtruediv__(self, other):
-        return _div_reflected.slow(self, other)
-
-    def __matmul__(self, other):
-        return _binary(_matmul, self, other)
-
-    def __rmatmul__(self, other):
-        return _matmul_reflected.slow(self, other)
+    def __matmul__(left, right):
+        return _operator(_matmul, _matmul_reflected, left, right)
 
     def __dealloc__(self):
-        cdef Lists tape = self._tape
-        if tape is not None and 0 <= self._id < tape.capacity and tape.living[self._id] == <PyObject *>self:
-            tape.living[self._id] = NULL
+        _forget(self)
+
+
+cdef inline void _forget(Value t) noexcept:
+    """Tell its recording that a tensor dies."""
+    cdef Lists tape = t._tape
+    if tape is not None and 0 <= t._id < tape.capacity and tape.living[t._id] == <PyObject *>t:
+        tape.living[t._id] = NULL
+
+
+cdef void _empty(object t) noexcept:
+    """Let go of what a tensor has that dies."""
+    _forget(<Value>t)
+    (<Value>t)._tape = (<Value>t)._type = (<Value>t)._value = None
 
 
 cdef inline Value _new_tensor(Lists tape, object type):
     """A tensor without number."""
-    cdef Value t = <Value>new_object(_tensor_class, _nothing)
+    cdef Value t = <Value>new_tensor(_nothing)
     t._tape = tape
     t._id = -1
     t._type = type

@@ -4,35 +4,115 @@
 cdef enum:
     _MANY = 64  # most operands of all nodes of a call
     _LIST_SLOT = 1
+    _RECENT = 64
     _CONSTANT = 1 << 28  # from here on an operand is a number as it is: the length of a list
 
 
+cdef struct Kinds:  # of the arguments of a call
+    PyObject *of[MOST]  # what they are, borrowed from them
+    int32_t ids[MOST]  # numbers of the tensors among them
+    int n, n_ids
+
+
+cdef bint _add_kind(Kinds *kinds, x, Lists tape) except -1:
+    """Add what an argument is: of a tensor its type, of a shared value what stands for it, else the very object; of a
+    list or tuple with tensors these of each. False where no call is known with it."""
+    cdef Value t
+    if kinds.n + 2 > MOST:
+        return False
+    if _is_tensor(x):
+        t = _here(<Value>x, tape)
+        if t._tape is not tape:
+            return False
+        kinds.ids[kinds.n_ids] = <int32_t>t._id
+        kinds.n_ids += 1
+        kinds.of[kinds.n] = <PyObject *>t._type
+    elif type(x) is _expression:
+        operand = x.operand
+        if operand is None:
+            return False
+        kinds.of[kinds.n] = <PyObject *>operand
+    elif _has_tensors(x):
+        kinds.of[kinds.n] = <PyObject *>Py_TYPE(x)
+        kinds.n += 1
+        for each in x:
+            if not _is_tensor(each) or not _add_kind(kinds, each, tape):
+                return False
+        if kinds.n + 1 > MOST:
+            return False
+        kinds.of[kinds.n] = <PyObject *>_nothing
+    else:
+        kinds.of[kinds.n] = <PyObject *>x
+    kinds.n += 1
+    return True
+
+
+cdef inline bint _has_tensors(x):
+    """Whether it is a list or tuple that begins with a tensor."""
+    if type(x) is list:
+        return PyList_GET_SIZE(x) and _is_tensor(<object>PyList_GET_ITEM(x, 0))
+    return type(x) is tuple and PyTuple_GET_SIZE(x) and _is_tensor(<object>PyTuple_GET_ITEM(x, 0))
+
+
+@cython.no_gc_clear  # until it dies it stands among the recent scripts of its function
 cdef class Script:
     """The nodes that a call writes.
 
     signatures, types: of its nodes, and of their values
     counts: of each node how many values, operands, integers and other numbers it has
     operands: the number of an argument; -1, -2, … for the first value, the second, …; or a constant
-    results: number of the value that the call returns, or a list of such
+    results: numbers of the values that the call returns, ascending; is_list: whether in a list
+    mode, n_ids: of the recording, and how many arguments are tensors
+    call, like, at: of which function it is; kinds of the arguments that it was last used with; where it stands there
     """
 
     cdef long switched, serial
     cdef list signatures, types
     cdef array.array counts, operands, ints, floats, numbers
-    cdef object results
+    cdef tuple results, like
+    cdef bint is_list
+    cdef Call call
+    cdef int mode, n_ids, at
+
+    def __dealloc__(self):
+        self._leave()
+
+    cdef void _leave(self) noexcept:
+        if self.call is not None and self.call.recent[self.at] == <PyObject *>self:
+            self.call.recent[self.at] = NULL
+
+    cdef int stand(self, Call call, Kinds *kinds, int at) except -1:
+        """Let it be found by these kinds of arguments from now on."""
+        like = tuple([<object>kinds.of[k] for k in range(kinds.n)])
+        self._leave()
+        self.call, self.like, self.at = call, like, at
+        call.recent[at] = <PyObject *>self
+        return 0
+
+    cdef bint is_on(self, Kinds *kinds, int mode) except -1:
+        """Whether it was written for these very kinds of arguments."""
+        cdef int k
+        if PyTuple_GET_SIZE(self.like) != kinds.n or self.n_ids != kinds.n_ids or self.mode != mode:
+            return False
+        if self.switched != <long><object>PyList_GET_ITEM(_switched, 0):
+            return False
+        for k in range(kinds.n):
+            if PyTuple_GET_ITEM(self.like, k) != kinds.of[k]:
+                return False
+        return True
 
     cdef object replay(self, Lists tape, int32_t *arguments):
         cdef int32_t own[_MANY]
         cdef int32_t numbers[_MANY]
-        cdef list made = []
-        cdef Py_ssize_t n_nodes = PyList_GET_SIZE(self.signatures), k, j
+        cdef list made
+        cdef Value only = None
+        cdef Py_ssize_t n_nodes = PyList_GET_SIZE(self.signatures), n_results = PyTuple_GET_SIZE(self.results), k, j
         cdef int place, operand
         cdef int *counts = self.counts.data.as_ints
         cdef int *operands = self.operands.data.as_ints
         cdef int64_t *ints = <int64_t *>self.ints.data.as_longlongs
         cdef double *floats = self.floats.data.as_doubles
         cdef long first
-        cdef bint is_first
         if self.serial == tape.serial:
             memcpy(numbers, self.numbers.data.as_ints, n_nodes * sizeof(int32_t))
         else:
@@ -41,12 +121,14 @@ cdef class Script:
             memcpy(self.numbers.data.as_ints, numbers, n_nodes * sizeof(int32_t))
             self.serial = tape.serial
         _begin(tape)
-        for of_value in self.types:
-            made.append(_new_tensor(tape, of_value))
+        if self.is_list:
+            made = [_new_tensor(tape, self._type_of(k)) for k in range(n_results)]
+        else:
+            only = _new_tensor(tape, self._type_of(0))
         place = _place(tape)
         # From here on nothing is made.
         _go_on(tape)
-        tape._reserve(tape.n + PyList_GET_SIZE(made))
+        tape._reserve(tape.n + PyList_GET_SIZE(self.types))
         first = tape.n
         for k in range(n_nodes):
             for j in range(counts[1]):
@@ -63,15 +145,29 @@ cdef class Script:
             for j in range(counts[0]):
                 if j:
                     _push(tape.beyond, <int32_t>(tape.n - 1))
-                _put_value(tape, <Value>PyList_GET_ITEM(made, tape.n - first))
+                tape.types[tape.n] = PyList_GET_ITEM(self.types, tape.n - first)
+                tape.n += 1
             operands, ints, floats, counts = operands + counts[1], ints + counts[2], floats + counts[3], counts + 4
-        if type(self.results) is int:
-            return made[self.results]
-        return [made[k] for k in self.results]
+        if not self.is_list:
+            return self._put(tape, only, 0, first)
+        for k in range(n_results):
+            self._put(tape, <Value>PyList_GET_ITEM(made, k), k, first)
+        return made
+
+    cdef inline object _type_of(self, Py_ssize_t k):
+        """The type of a result."""
+        return <object>PyList_GET_ITEM(self.types, <long><object>PyTuple_GET_ITEM(self.results, k))
+
+    cdef inline Value _put(self, Lists tape, Value t, Py_ssize_t k, long first):
+        """Let a tensor be a result."""
+        t._id = first + <long><object>PyTuple_GET_ITEM(self.results, k)
+        tape.living[t._id] = <PyObject *>t
+        return t
 
 
 cdef Script _script(Lists tape, array.array log, int32_t *arguments, int n_arguments, object results):
-    """What was written since the log was begun; None where a call on other arguments of these kinds may write else."""
+    """What was written since the log was begun; None where a call on other arguments of these kinds may write else. The
+    arguments are different values."""
     cdef Script script = Script()
     cdef list operands = [], types = []
     cdef array.array counts = _array.array("i")
@@ -84,8 +180,6 @@ cdef Script _script(Lists tape, array.array log, int32_t *arguments, int n_argum
         return None
     first, n_values = of[1], tape.n - of[1]
     for j in range(n_arguments):
-        if arguments[j] in places:  # which of the two is an operand cannot be told
-            return None
         places[arguments[j]] = j
     for k in range(n_values):
         places[first + k] = -1 - k
@@ -125,49 +219,80 @@ cdef Script _script(Lists tape, array.array log, int32_t *arguments, int n_argum
         if not _is_tensor(x) or (<Value>x)._tape is not tape or (<Value>x)._id < first:
             return None
         found.append((<Value>x)._id - first)
-    script.results = found if type(results) is list else found[0]
+    if found != sorted(set(found)):
+        return None
+    script.results, script.is_list = tuple(found), type(results) is list
     script.types, script.counts = types, counts
     script.operands, script.numbers = _array.array("i", operands), _array.array("i", [0] * n_nodes)
     script.ints, script.floats = tape.ints[of[2]:], tape.floats[of[3]:]
     script.serial = -1
-    script.switched = _switched[0]
+    script.switched, script.mode, script.n_ids = _switched[0], tape.mode, n_arguments
     return script
 
 
 cdef class Call:
-    """A function, and what it writes on arguments of which kinds; with shared ones that is kept with the youngest."""
+    """A function, and what it writes on arguments of which kinds; with shared ones that is kept with the youngest.
+
+    recent: what it wrote last, by a hash of the addresses of these kinds
+    """
 
     cdef object slow
     cdef dict known
+    cdef PyObject *recent[_RECENT]
 
     def __init__(self, slow):
         self.slow, self.known = slow, {}
 
     cdef object call(self, tuple args, dict named):
         cdef Lists tape
-        cdef int32_t ids[MOST]
-        cdef int n_ids = 0
-        cdef list key
-        cdef PyObject *hit
+        cdef Kinds kinds
+        cdef int at = -1
+        cdef uintptr_t h = 0
+        cdef Py_ssize_t k
         cdef Script script
-        cdef dict known = self.known
         if open_recording == NULL:
             return self.slow(*args, **named)
         tape = <Lists>open_recording
         if tape.n < 0 or tape.is_aside or len(args) + len(named) > MOST:
             return self.slow(*args, **named)
-        key = [self, tape.mode, len(args)]  # by which a name is told from a word
+        if not named and not tape.mode & 1:
+            kinds.n = kinds.n_ids = 0
+            for x in args:
+                if not _add_kind(&kinds, x, tape):
+                    return self.slow(*args)
+            for k in range(kinds.n):
+                h = h * 31 + (<uintptr_t>kinds.of[k] >> 4)
+            at = <int>((h ^ (h >> 7)) & (_RECENT - 1))
+            if self.recent[at] != NULL:
+                script = <Script>self.recent[at]
+                if script.is_on(&kinds, tape.mode):
+                    return script.replay(tape, kinds.ids)
+        return self.find(tape, args, named, &kinds, at)
+
+    cdef object find(self, Lists tape, tuple args, dict named, Kinds *kinds, int at):
+        """The same where it was not called so recently; at: where it is to stand from now on among what was."""
+        cdef int32_t ids[MOST]
+        cdef int n_ids = 0
+        cdef list key = [self, tape.mode, len(args)]  # by which a name is told from a word
+        cdef PyObject *hit
+        cdef Script script
+        cdef dict known = self.known
         youngest = None
         for x in args:
-            if _is_tensor(x):
-                x = _here(<Value>x, tape)
-                if (<Value>x)._tape is not tape:
-                    return self.slow(*args, **named)
-                ids[n_ids] = <int32_t>(<Value>x)._id
-                n_ids += 1
-                key.append((<Value>x)._type)
-                if tape.mode & 1:
-                    key.append((<Value>x)._id >= tape.frozen_from)
+            if _is_tensor(x) or _has_tensors(x):
+                if not _is_tensor(x):
+                    key.append((type(x), len(x)))
+                for each in (x,) if _is_tensor(x) else x:
+                    if not _is_tensor(each) or n_ids == MOST:
+                        return self.slow(*args, **named)
+                    each = _here(<Value>each, tape)
+                    if (<Value>each)._tape is not tape:
+                        return self.slow(*args, **named)
+                    ids[n_ids] = <int32_t>(<Value>each)._id
+                    n_ids += 1
+                    key.append((<Value>each)._type)
+                    if tape.mode & 1:
+                        key.append((<Value>each)._id >= tape.frozen_from)
             elif type(x) in _shared_classes:
                 x = x.operand
                 if x is None:
@@ -187,10 +312,14 @@ cdef class Call:
         whole = tuple(key)
         hit = PyDict_GetItem(known, whole)
         if hit != NULL:
-            script = <Script>hit
+            script = <object>hit
+            if script is None:
+                return self.slow(*args, **named)
             if script.switched == <long>_switched[0]:
+                if at >= 0:
+                    script.stand(self, kinds, at)
                 return script.replay(tape, ids)
-        if tape.log is not None:  # a call in another one
+        if tape.log is not None or _has_twice(ids, n_ids):  # a call in another one; which is which cannot be told
             return self.slow(*args, **named)
         return self.learn(tape, args, named, known, whole, ids, n_ids)
 
@@ -206,12 +335,19 @@ cdef class Call:
             tape.log = None
         is_whole = open_recording == <PyObject *>tape and not tape.is_left and tape.n >= 0 and before == _beside(tape)
         if is_whole and tape.since == _switched[0]:  # else it may know forms of before a length was seen to vary
-            script = _script(tape, log, ids, n_ids, results)
-            if script is not None:
-                if known is self.known and len(known) >= _FULL:
-                    known.clear()
-                known[key] = script
+            if known is self.known and len(known) >= _FULL:
+                known.clear()
+            known[key] = _script(tape, log, ids, n_ids, results)
         return results
+
+
+cdef bint _has_twice(int32_t *ids, int n) noexcept:
+    cdef int k, j
+    for k in range(n):
+        for j in range(k):
+            if ids[j] == ids[k]:
+                return True
+    return False
 
 
 cdef bint _note_kind(list key, x) except -1:

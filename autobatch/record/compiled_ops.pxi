@@ -220,6 +220,11 @@ cdef object _binary(Door door, Value x, y):
     return door.slow(x, y)
 
 
+cdef inline object _operator(Door door, Door reflected, left, right):
+    """left op right, of which one is a tensor."""
+    return _binary(door, <Value>left, right) if isinstance(left, Value) else _reflected(reflected, <Value>right, left)
+
+
 cdef object _reflected(Door door, Value x, y):
     """y op x."""
     cdef Lists tape

@@ -45,7 +45,6 @@ from .links import SHARED_CLASSES, lift, local
 from .nodes import SCOPE, write_known, writing
 from .nodes import compiled as generated
 from .parameter import Parameter
-from .recorder import record_known
 from .shared import Shared, alias
 from .tape import current_tape, state
 from .tensor import RecordedTensor
@@ -176,19 +175,6 @@ def _known_split(x: TensorLike, parts: ShapeLike, axis: int = 0) -> list[Tensor]
     return [write_known(tape, hit, source, frame) for hit in hits]
 
 
-def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
-    known = None
-    if (
-        (axis == 0 or axis == -1)
-        and (xs.__class__ is list or xs.__class__ is tuple)
-        and xs
-        # Of vectors, whose only axis is the last one, too; the op has it as -1.
-        and (axis or (xs[0].__class__ is RecordedTensor and xs[0]._type.ndim == 1))
-    ):
-        known = record_known(CONCAT, xs, (-1,))
-    return _concat(xs, axis) if known is None else known
-
-
 def _known_concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     tape: Any = state.tape
     if (axis == 0 or axis == -1) and (xs.__class__ is list or xs.__class__ is tuple):
@@ -209,7 +195,7 @@ def _known_concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
 
 
 split = _split if compiled is not None else _named(_known_split, _split)
-concat = _named(concat if compiled is not None else _known_concat, _concat)
+concat = _concat if compiled is not None else _named(_known_concat, _concat)
 
 
 def _unary(slow: F, op: Op) -> F:

@@ -259,7 +259,9 @@ def learned_list(tape: Recording, kind: str, type: Any) -> tuple[int, Type]:
 record_known = _record_known if compiled is None else compiled.record_known
 record_known_list = _record_known_list if compiled is None else compiled.record_known_list
 if compiled is not None:
-    compiled.install(RecordedTensor, SHARED_CLASSES, of_library, switched, learned, learned_list, LINKING, user_place)
+    compiled.install(
+        RecordedTensor, SHARED_CLASSES, Expression, of_library, switched, learned, learned_list, LINKING, user_place
+    )
 
 
 def record_list(kind: str, values: Sequence[Any]) -> Any:
