@@ -46,9 +46,9 @@ ALSO_ALLOWED = {
     "compile.cuda.scalars": {"in_c"},
     "compile.host.cache": {"load"},
     "explain.reasons": {"batching_reasons"},
+    "record.layers": {"called_by_forward", "known_forward"},
     "record.parameter": None,
-    "record.random": {"in_mode", "initial_generator"},
-    "record.tape": {"state"},
+    "record.random": {"initial_generator"},
 }
 """Names beside those of `autobatch` itself that the rooms built on it may use; None: all of the file."""
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import autobatch as ab
 
+from ..record.layers import known_forward
 from . import init
 from .module import Module
+
+
+def _affine(x: ab.Tensor, weight: ab.Tensor, bias: ab.Tensor | None) -> ab.Tensor:
+    y = x @ weight.T
+    return y if bias is None else y + bias
 
 
 class Linear(Module):
@@ -32,10 +38,10 @@ class Linear(Module):
         self.weight = init.uniform_by_width((out_features, in_features), in_features)
         self.bias = init.uniform_by_width((out_features,), in_features) if bias else None
 
+    @known_forward(_affine, "weight", "bias")
     def forward(self, x: ab.Tensor) -> ab.Tensor:
         """x: f[in_features] or f[n, in_features] → f[out_features] or f[n, out_features]."""
-        y = x @ self.weight.T
-        return y if self.bias is None else y + self.bias
+        return _affine(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

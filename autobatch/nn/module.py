@@ -12,9 +12,8 @@ import numpy as np
 from ..base.errors import message
 from ..base.module_epoch import Noted, changed
 from ..base.notebooks import card, table
+from ..record.layers import called_by_forward
 from ..record.parameter import Buffer, Parameter, forget_gradients, move, replace
-from ..record.random import in_mode
-from ..record.tape import state
 from .saving import as_array
 
 P = ParamSpec("P")
@@ -27,6 +26,7 @@ class _HasForward(Protocol[P, R]):
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
+@called_by_forward
 class Module(metaclass=Noted):
     """Something that holds parameters and other modules: a layer, or a whole model.
 
@@ -69,11 +69,6 @@ class Module(metaclass=Noted):
             raise TypeError(
                 message(f"{name} cannot be called: it has no forward", repair=f"define {name}.forward(self, ...)")
             )
-
-        def __call__(self, *args, **kwargs):
-            if state.training is self.training and not kwargs:  # as `in_mode`, with a frame less for all it records
-                return self.forward(*args)
-            return in_mode(self.training, self.forward, args, kwargs)
 
         # Compiled cells guard on what modules hold, and check again only after some module has changed.
 

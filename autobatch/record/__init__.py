@@ -11,7 +11,7 @@ lists become arrays); `nodes` (appending a node); `links` (values of other recor
 `lengths` (which vary), `layouts` (rows of any number as views), `pairs` (of rows and columns), `segments`; `recorder`
 (the general path of an op), `ops` and `view_paths` (the fast ones); `reductions`, `convolution`, `attention`, `random`;
 `numpy_shapes`, `numpy_algebra`, `numpy_compositions` and `numpy_functions` (NumPy's functions on values), `array_api`
-and `exchange`; `calls` (functions whose nodes are kept); `modes`; `containers` (rebuilt around other parts); `derived`
-(signatures of derivatives), `derivatives`, `differentiation`, `grad`, `jacobians`, `custom_vjp`, `checkpoint`;
-`forced_values` (counted by line). `cells/` are whole functions recorded as one node.
+and `exchange`; `calls` (functions whose nodes are kept), `layers` (so called, too); `modes`; `containers` (rebuilt
+around other parts); `derived` (signatures of derivatives), `derivatives`, `differentiation`, `grad`, `jacobians`,
+`custom_vjp`, `checkpoint`; `forced_values` (counted by line). `cells/` are whole functions recorded as one node.
 """

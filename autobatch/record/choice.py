@@ -12,7 +12,7 @@ from typing import Any
 
 from ..base.errors import BackendError, message
 
-INTERFACE = 2
+INTERFACE = 3
 """What the compiled recorder has, too, where it and the Python around it expect the same of each other."""
 
 

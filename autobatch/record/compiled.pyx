@@ -31,8 +31,10 @@ cdef extern from *:
     """
     #if defined(_MSC_VER)
     static __declspec(thread) PyObject *open_recording = NULL;
+    static __declspec(thread) int is_training = 1;
     #else
     static _Thread_local PyObject *open_recording = NULL;
+    static _Thread_local int is_training = 1;
     #endif
 
     /* Tensors that have died, for new ones: their fields are None, and the collector does not know them. */
@@ -85,6 +87,7 @@ cdef extern from *:
     }
     """
     PyObject *open_recording
+    int is_training
     object new_tensor(object nothing)
     void keep_free_tensors(object type, object value, void (*empty)(object) noexcept)
 
@@ -98,9 +101,18 @@ cdef extern from "Python.h":
     PyFrameObject *PyFrame_GetBack(PyFrameObject *frame)
     int PyFrame_GetLasti(PyFrameObject *frame)
     int Py_REFCNT(PyObject *x)
+    ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *)
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        PyCFunction ml_meth
+        int ml_flags
+        const char *ml_doc
+    int METH_FASTCALL, METH_KEYWORDS
+    object PyDescr_NewMethod(PyTypeObject *type, PyMethodDef *method)
+    object PyObject_VectorcallMethod(object name, PyObject **args, size_t n, PyObject *names)
     PyTypeObject *Py_TYPE(object x)
 
-INTERFACE = 2
+INTERFACE = 3
 """As in `record/choice.py`: another number where the Python around this module expects other functions of it."""
 
 WRITING = math.inf
@@ -175,6 +187,17 @@ cdef class Opened:
 def get_open():
     """What this thread records; None where it is nothing."""
     return None if open_recording == NULL else <object>open_recording
+
+
+def get_training():
+    """Whether this thread is training."""
+    return True if is_training else False
+
+
+def set_training(mode):
+    """From now on this thread is training, or not."""
+    global is_training
+    is_training = bool(mode)
 
 
 # Tensors.

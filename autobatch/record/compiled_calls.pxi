@@ -251,10 +251,10 @@ cdef class Call:
         cdef Py_ssize_t k
         cdef Script script
         if open_recording == NULL:
-            return self.slow(*args, **named)
+            return self.slow(*args) if named is None else self.slow(*args, **named)
         tape = <Lists>open_recording
-        if tape.n < 0 or tape.is_aside or len(args) + len(named) > MOST:
-            return self.slow(*args, **named)
+        if tape.n < 0 or tape.is_aside or len(args) > MOST:
+            return self.slow(*args) if named is None else self.slow(*args, **named)
         if not named and not tape.mode & 1:
             kinds.n = kinds.n_ids = 0
             for x in args:
@@ -267,7 +267,7 @@ cdef class Call:
                 script = <Script>self.recent[at]
                 if script.is_on(&kinds, tape.mode):
                     return script.replay(tape, kinds.ids)
-        return self.find(tape, args, named, &kinds, at)
+        return self.find(tape, args, {} if named is None else named, &kinds, at)
 
     cdef object find(self, Lists tape, tuple args, dict named, Kinds *kinds, int at):
         """The same where it was not called so recently; at: where it is to stand from now on among what was."""
@@ -383,3 +383,63 @@ def known_call(slow):
         return door.call(args, named)
 
     return fast
+
+
+def forward_of(function, names):
+    """The method `forward` of a layer: a known call of a function on its argument and these attributes."""
+    cdef Call door = Call(function)
+    cdef tuple attributes = tuple(names)
+
+    def forward(self, x):
+        cdef tuple args = PyTuple_New(1 + PyTuple_GET_SIZE(attributes))
+        cdef Py_ssize_t k = 0
+        _set(args, 0, x)
+        for name in attributes:
+            k += 1
+            _set(args, k, getattr(self, name))
+        return door.call(args, None)
+
+    return forward
+
+
+cdef inline void _set(tuple x, Py_ssize_t k, part):
+    """Fill in a part of a new tuple."""
+    Py_INCREF(part)
+    PyTuple_SET_ITEM(x, k, part)
+
+
+# Calls of modules.
+
+
+cdef enum:
+    _FEW = 8
+
+cdef object _in_mode = None
+cdef PyMethodDef _call_of_module
+
+
+cdef object _call_module(object self, PyObject **args, Py_ssize_t n, PyObject *names):
+    """`forward` in the mode of a module, training or not."""
+    cdef PyObject *all[1 + _FEW]
+    cdef dict named = {}
+    cdef Py_ssize_t k
+    mode = self.training
+    if n <= _FEW and names == NULL and mode is (True if is_training else False):
+        all[0] = <PyObject *>self
+        memcpy(all + 1, args, n * sizeof(PyObject *))
+        return PyObject_VectorcallMethod("forward", all, n + 1, NULL)
+    given = tuple([<object>args[k] for k in range(n)])
+    for name in () if names == NULL else <tuple>names:
+        named[name] = <object>args[n + len(named)]
+    return _in_mode(mode, self.forward, given, named)
+
+
+def install_module(module, in_mode):
+    """Let modules be called."""
+    global _in_mode
+    _in_mode = in_mode
+    _call_of_module.ml_name = "__call__"
+    _call_of_module.ml_meth = <PyCFunction><void *>_call_module
+    _call_of_module.ml_flags = METH_FASTCALL | METH_KEYWORDS
+    _call_of_module.ml_doc = "__call__($self, /, *args, **kwargs)\n--\n\n"
+    module.__call__ = PyDescr_NewMethod(<PyTypeObject *>module, &_call_of_module)

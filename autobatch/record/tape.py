@@ -361,6 +361,8 @@ class State(threading.local):
                 self.opened = compiled.Opened()
             self.opened.set(tape)
 
+        training = property(lambda self: compiled.get_training(), lambda self, mode: compiled.set_training(mode))
+
     def __init__(self) -> None:
         self.known: Known | None = None  # of what was recorded before in the same `ab.map`
         self.ended: list[weakref.ref[Recording]] = []  # the last ones: they can still be explained

@@ -88,6 +88,59 @@ def test_one_value_twice_says_nothing_about_two() -> None:
     np.testing.assert_allclose(on(counted.call, 2 * X, X)[0], X, rtol=1e-6)
 
 
+def test_lists_of_values_are_arguments_too() -> None:
+    counted = Counted(lambda xs, factor: ab.concat(xs) * factor)
+    for order in ([0, 1], [1, 0], [0, 1]):
+        arrays = [[X[0], X[1, :2]][k] for k in order]
+        for y in on(lambda *xs: counted.call(list(xs), 2), *arrays):
+            np.testing.assert_allclose(y, 2 * np.concatenate(arrays), rtol=1e-6)
+    assert counted.times == 2
+    on(lambda x, y: counted.call((x, y), 2), X[0], X[1, :2])  # a tuple is another argument
+    on(lambda x, y, z: counted.call([x, y, z], 2), X[0], X[1, :2], X[2])
+    assert counted.times == 4
+    nested = Counted(lambda xs, y=None: ab.sum(xs) if y is None else ab.sum(xs) * y)
+    np.testing.assert_allclose(on(lambda x, y: nested.call([x, y]), X, X)[0], 2 * X, rtol=1e-6)
+    np.testing.assert_allclose(on(lambda x, y: nested.call([x], y), X, X)[0], X * X, rtol=1e-6)
+
+
+def test_a_list_with_something_else_is_left_to_the_function() -> None:
+    counted = Counted(ab.stack)
+    for _ in range(2):
+        for y in on(lambda x: counted.call([x, X[1]]), X[0]):
+            np.testing.assert_allclose(y, X[:2], rtol=1e-6)
+    assert counted.times == 4
+    many = Counted(ab.sum)
+    for n in (1, 23, 24, 25, 100):
+        expected = X[0] * n * (n + 1) / 2
+        for y in on(lambda x, n=n: many.call([x * float(k) for k in range(1, n + 1)]), X[0]):
+            np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+def test_arguments_met_by_turns() -> None:
+    """More kinds of arguments than are found at once, and kinds that take the place of others."""
+    counted = Counted(lambda x, k: x * (k + 0.0))
+    for _ in range(2):
+        for k in range(1000, 1200):
+            np.testing.assert_allclose(on(lambda x, k=k: counted.call(x, k), X[0])[0], X[0] * k, rtol=1e-6)
+    assert counted.times == 200
+
+
+def test_values_between_that_nobody_holds() -> None:
+    counted = Counted(lambda x: (x * 2.0 + 1.0) * x)
+
+    def fn(_: int) -> ab.Tensor:
+        x = ab.tensor(X) * w
+        y = counted.call(x)
+        return y.sum()
+
+    w = ab.Parameter(np.ones(3))
+    for _ in range(2):
+        w.grad = None
+        ab.sum(ab.map(fn, range(2))).backward()
+        np.testing.assert_allclose(w.grad, 2 * (4 * X * X + X).sum(0), rtol=1e-5)
+    assert counted.times == 1
+
+
 def test_what_is_written_once_for_a_recording_is_not_kept() -> None:
     rows, table = ab.Parameter(X[0]), ab.constant(X[1])
     counted = Counted(lambda x: ab.stack([x, rows, table]))
@@ -175,6 +228,54 @@ def test_rows_of_a_list_are_looked_up_as_of_an_array() -> None:
     for wrong in ([4], [-5, 0], [1 << 70]):
         with pytest.raises((IndexError, ab.errors.OpTypeError)):
             ab.map(lambda i: table[i], [wrong])
+
+
+def test_a_linear_layer_follows_its_attributes() -> None:
+    layer = nn.Linear(3, 2)
+
+    def expect(weight: np.ndarray, bias: np.ndarray | None) -> None:
+        for y in on(layer, X):
+            np.testing.assert_allclose(y, X @ weight.T + (0 if bias is None else bias), rtol=1e-5, atol=1e-6)
+
+    weight, bias = layer.weight.numpy(), layer.bias.numpy()
+    for _ in range(2):
+        expect(weight, bias)
+    layer.weight.value = weight * 2
+    expect(weight * 2, bias)
+    layer.weight = ab.Parameter(weight * 3)
+    expect(weight * 3, bias)
+    vars(layer)["bias"] = ab.constant(bias + 1)
+    expect(weight * 3, bias + 1)
+    layer.bias = None
+    expect(weight * 3, None)
+    nn.freeze(layer)
+    expect(weight * 3, None)
+    vars(layer)["weight"] = ab.Parameter(weight) * 4.0
+    expect(weight * 4, None)
+    layer.forward = lambda x: x[:, :2]  # type: ignore[method-assign]
+    np.testing.assert_allclose(on(layer, X)[0], X[:, :2], rtol=1e-6)
+
+
+def test_a_linear_layer_lets_its_parameters_go() -> None:
+    layer = nn.Linear(3, 2)
+    on(layer, X)
+    on(layer, X)
+    gone = weakref.ref(layer.weight), weakref.ref(layer.bias)
+    del layer
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
+    other = nn.Linear(3, 2)
+    np.testing.assert_allclose(on(other, X)[0], X @ other.weight.numpy().T + other.bias.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_wrong_arguments_of_a_layer_raise_as_of_the_function() -> None:
+    layer = nn.Linear(3, 2)
+    on(layer, X)
+    with pytest.raises(ab.errors.OpTypeError, match="matmul"):
+        on(layer, X[:, :2])
+    with pytest.raises(TypeError):
+        layer(X, X)  # type: ignore[call-arg]
+    np.testing.assert_allclose(on(lambda x: layer(x=x), X)[0], on(layer, X)[0])
 
 
 def test_extremes_are_known_alike() -> None:
