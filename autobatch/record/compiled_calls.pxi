@@ -54,6 +54,15 @@ cdef inline bint _has_tensors(x):
     return type(x) is tuple and PyTuple_GET_SIZE(x) and _is_tensor(<object>PyTuple_GET_ITEM(x, 0))
 
 
+cdef inline int _place_of(PyObject **kinds, Py_ssize_t n) noexcept:
+    """Where a script for arguments of these kinds stands among the recent ones."""
+    cdef uintptr_t h = 0
+    cdef Py_ssize_t k
+    for k in range(n):
+        h = h * 31 + (<uintptr_t>kinds[k] >> 4)
+    return <int>((h ^ (h >> 7)) & (_RECENT - 1))
+
+
 @cython.no_gc_clear  # until it dies it stands among the recent scripts of its function
 cdef class Script:
     """The nodes that a call writes.
@@ -81,12 +90,16 @@ cdef class Script:
         if self.call is not None and self.call.recent[self.at] == <PyObject *>self:
             self.call.recent[self.at] = NULL
 
-    cdef int stand(self, Call call, Kinds *kinds, int at) except -1:
+    cdef int stand(self, Call call, tuple like) except -1:
         """Let it be found by these kinds of arguments from now on."""
-        like = tuple([<object>kinds.of[k] for k in range(kinds.n)])
-        self._leave()
-        self.call, self.like, self.at = call, like, at
-        call.recent[at] = <PyObject *>self
+        cdef PyObject *kinds[MOST]
+        cdef Py_ssize_t n = PyTuple_GET_SIZE(like), k
+        if n <= MOST:
+            for k in range(n):
+                kinds[k] = PyTuple_GET_ITEM(like, k)
+            self._leave()
+            self.call, self.like, self.at = call, like, _place_of(kinds, n)
+            call.recent[self.at] = <PyObject *>self
         return 0
 
     cdef bint is_on(self, Kinds *kinds, int mode) except -1:
@@ -246,9 +259,7 @@ cdef class Call:
     cdef object call(self, tuple args, dict named):
         cdef Lists tape
         cdef Kinds kinds
-        cdef int at = -1
-        cdef uintptr_t h = 0
-        cdef Py_ssize_t k
+        cdef PyObject *recent
         cdef Script script
         if open_recording == NULL:
             return self.slow(*args) if named is None else self.slow(*args, **named)
@@ -260,20 +271,19 @@ cdef class Call:
             for x in args:
                 if not _add_kind(&kinds, x, tape):
                     return self.slow(*args)
-            for k in range(kinds.n):
-                h = h * 31 + (<uintptr_t>kinds.of[k] >> 4)
-            at = <int>((h ^ (h >> 7)) & (_RECENT - 1))
-            if self.recent[at] != NULL:
-                script = <Script>self.recent[at]
+            recent = self.recent[_place_of(kinds.of, kinds.n)]
+            if recent != NULL:
+                script = <Script>recent
                 if script.is_on(&kinds, tape.mode):
                     return script.replay(tape, kinds.ids)
-        return self.find(tape, args, {} if named is None else named, &kinds, at)
+        return self.find(tape, args, {} if named is None else named)
 
-    cdef object find(self, Lists tape, tuple args, dict named, Kinds *kinds, int at):
-        """The same where it was not called so recently; at: where it is to stand from now on among what was."""
+    cdef object find(self, Lists tape, tuple args, dict named):
+        """The same where it was not called so recently."""
         cdef int32_t ids[MOST]
         cdef int n_ids = 0
         cdef list key = [self, tape.mode, len(args)]  # by which a name is told from a word
+        cdef list like = []  # as `_add_kind` has them
         cdef PyObject *hit
         cdef Script script
         cdef dict known = self.known
@@ -282,6 +292,7 @@ cdef class Call:
             if _is_tensor(x) or _has_tensors(x):
                 if not _is_tensor(x):
                     key.append((type(x), len(x)))
+                    like.append(type(x))
                 for each in (x,) if _is_tensor(x) else x:
                     if not _is_tensor(each) or n_ids == MOST:
                         return self.slow(*args, **named)
@@ -291,15 +302,21 @@ cdef class Call:
                     ids[n_ids] = <int32_t>(<Value>each)._id
                     n_ids += 1
                     key.append((<Value>each)._type)
+                    like.append((<Value>each)._type)
                     if tape.mode & 1:
                         key.append((<Value>each)._id >= tape.frozen_from)
+                if not _is_tensor(x):
+                    like.append(_nothing)
             elif type(x) in _shared_classes:
                 x = x.operand
                 if x is None:
                     return self.slow(*args, **named)
                 youngest = _younger(youngest, x)
                 key.append(x)
-            elif not _note_kind(key, x):
+                like.append(x)
+            elif _note_kind(key, x):
+                like.append(x)
+            else:
                 return self.slow(*args, **named)
         for name, x in named.items():
             key.append(name)
@@ -316,8 +333,8 @@ cdef class Call:
             if script is None:
                 return self.slow(*args, **named)
             if script.switched == <long>_switched[0]:
-                if at >= 0:
-                    script.stand(self, kinds, at)
+                if not named and not tape.mode & 1:
+                    script.stand(self, tuple(like))
                 return script.replay(tape, ids)
         if tape.log is not None or _has_twice(ids, n_ids):  # a call in another one; which is which cannot be told
             return self.slow(*args, **named)
