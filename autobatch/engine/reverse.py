@@ -28,11 +28,12 @@ from ..record.parameter import Gradient, Parameter, SparseRows, add_to_rows, in_
 from ..record.shared import Memo, Shared, SharedExpression, device_of, evaluate_shared
 from ..record.tape import CHANGED, ENDED, Links, Recording
 from ..record.tensor import RecordedTensor
-from ..run.backward import MOST_DEFERRED, Deferred, nodes_leading, run_backward
+from ..run.backward import MOST_DEFERRED, nodes_leading, run_backward
 from ..run.device.backward import run_backward_on_device
 from ..run.device.layout import DeviceRun
 from ..run.earlier import Rows, rows_of
 from ..run.execute import HostRun
+from ..run.finals import Deferred
 from ..run.one_by_one import LoopRun
 from ..run.protocols import SharedOperand
 from ..schedule.structures import Expansion

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.types import Type, short_dtype
+from ..compile.host.call_tables import CallTable
 from ..compile.kernel import Kernel, kernel_of
 from ..compile.rewrites.flatten_operands import flatten_operands
 from ..ir.graph import Graph, hashable
@@ -52,6 +53,8 @@ class Signature:
     decisions: Decisions = field(init=False, repr=False, default_factory=Decisions)
     feeds: dict[str, Feed] = field(init=False, repr=False, default_factory=dict)
     """How the arguments of each piece come together."""
+    tables: dict[tuple[str, bool], CallTable | None] = field(init=False, repr=False, default_factory=dict)
+    """The calls of each piece, and whether it adds, where compiled code can make them."""
     reverse_graph: tuple[Graph, list[tuple[str, int]]] | None = field(init=False, repr=False, default=None)
     """The VJP of one node, and the operands its results belong to, for the one-by-one loop."""
     _kernel: Kernel | None = field(init=False, repr=False, default=None)

@@ -3,34 +3,29 @@
 Input: a run and cotangents of some of its values. Output: cotangents of shared operands and of host inputs.
 The rows that a launch read are stored to in the pools of cotangents, or added to where another launch came before (see
 `first_writes`), in launch order, so that sums are repeatable. Gradients of shared operands are computed once for a
-signature, over all its launches, also those of several runs (`Deferred`). Cost: one loop over the launches, then one
+signature, over all its launches, also those of several runs (`finals`). Cost: one loop over the launches, then one
 program for each signature.
 """
 
 from __future__ import annotations
 
-import collections
-import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..backends.host.arena import Lease, lend
-from ..base.clocks import timed_calls
+from ..backends.host.arena import Lease
+from ..base.clocks import profiles, timed_calls
 from ..base.jit import njit
-from ..base.types import Array, Type, size_of
+from ..base.types import Array, size_of
 from .earlier import Rows, add_rows, rows_of
-from .execute import Code, HostRun, Run, code_of, note_same, rows_of_launch, same_for_all, unchanged
+from .execute import Code, HostRun, Run, code_of, note_same, same_for_all, unchanged
 from .feed import batched
+from .finals import Deferred, Final, GiveDense, GiveRows, final_programs, finish
 from .first_writes import FirstWrites, clear_rows, first_writes
-from .layout import Access, Call, HostLaunch, Same, pool_number, resolve
-from .protocols import SharedOperand, Signature
-
-GiveDense = Callable[[SharedOperand, Array], None]
-GiveRows = Callable[[SharedOperand, Array, Array], None]
+from .layout import Call, HostLaunch, Same, pool_number
+from .together import Together, one_by_one
 
 Seeds = Sequence[tuple[Array, Any]]
 """Cotangents of values, in parts: numbers of values that are in one pool, and their rows."""
@@ -38,33 +33,8 @@ Seeds = Sequence[tuple[Array, Any]]
 Asked = tuple[bytes, bytes]
 """Which values a backward pass starts from, and whose cotangents are read after it."""
 
-_LARGE = 1 << 13
-"""Numbers in a gradient from which on its memory is reused, though its layout is not."""
-
 MOST_DEFERRED = 1 << 23
 """Most bytes of cotangents whose runs wait for others to compute gradients of shared operands with them."""
-
-_FREE = 2
-"""`sys.getrefcount` of an array that only the list it is in references."""
-
-
-@dataclass(slots=True)
-class Final:
-    """The gradients of the shared operands of a signature, over all its launches.
-
-    arguments: of the program; joined: those of them that are concatenated from several launches: place, parts, shape
-    room: arrays for the results, where there are any: shapes and dtypes are `types`
-    dense, sparse: whose gradients the results are; and those that come as rows: operand, row numbers and rows, in parts
-    """
-
-    program: Callable[..., list[Any]]
-    sizes: tuple[int, ...]
-    arguments: list[Any]
-    joined: list[tuple[int, list[Array], tuple[int, ...]]]
-    types: list[Type]
-    room: list[Any]
-    dense: list[SharedOperand]
-    sparse: list[tuple[SharedOperand, list[Array], list[Array]]]
 
 
 @dataclass(slots=True)
@@ -118,17 +88,18 @@ def run_backward(
     for (pool, where), (_, block) in zip(ready.seeds, seeds, strict=True):
         add_rows(pool, where, block)
     with np.errstate(all="ignore"):
-        for program, n, sizes, arguments, outputs, _ in timed_calls(ready.calls, "backward", run.name_of):
+        calls = one_by_one(ready.calls) if profiles.get() else ready.calls
+        for program, n, sizes, arguments, outputs, _ in timed_calls(calls, "backward", run.name_of):
             program(n, sizes, arguments, outputs)
         if later is not None:
             later.add(run, ready)
             return ready
-        finals = ready.finals if ready.finals is not None else _finals(run, ready)
+        finals = ready.finals if ready.finals is not None else final_programs(run, ready)
         if layout.is_shared and ready.finals is None:
             finals = ready.finals = list(finals)
             _note_size(run)
         for final in finals:
-            _finish(final, dense, rows, layout.is_shared)
+            finish(final, dense, rows, layout.is_shared)
     return ready
 
 
@@ -158,13 +129,22 @@ def _reverse(run: HostRun, seeds: Seeds, outside: Array, leading: Array | None) 
 
     def calls() -> Iterator[Call]:
         codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
+        adds = (first.stores == 0) | np.array([not written for written in slots])[run.schedule.launch_sig]
+        together = Together(run, np.array(wanted), adds, pools, same_for_all, same)
+        joined: list[int] = []
         for number in range(len(wanted) - 1, -1, -1):
             if not wanted[number]:
                 continue
             launch = run.launches[number]
             s, sizes = launch.sig, launch.sizes
-            add = not first.stores[number] or not slots[s]
             used.setdefault(s, []).append(launch)
+            if together.joins[number]:
+                joined.append(number)
+                continue
+            if joined:
+                yield together.call(joined)
+                joined = []
+            add = bool(adds[number])
             found = codes.get((s, add))
             if found is None:
                 into = [(k, pools[pool_number(run.tape, run.signatures[s].slots[k])]) for k in slots[s]]
@@ -186,6 +166,8 @@ def _reverse(run: HostRun, seeds: Seeds, outside: Array, leading: Array | None) 
                 rows_here = residuals[k][start : start + sizes[form.index] * form.factor]
                 read.append(batched(rows_here, form, sizes))
             yield code.program, sizes[0], sizes, code.arguments(launch, *read), outputs, number
+        if joined:
+            yield together.call(joined)
 
     return Backward(lease, pools, clear, places, rows_of(run, outside), calls(), used, same, ahead.is_mixed)
 
@@ -201,71 +183,6 @@ def _note_size(run: HostRun) -> None:
 def _n_bytes(ready: Backward) -> int:
     sizes = (size_of(t.shape) * t.dtype.itemsize for final in ready.finals or () for t in final.types)
     return ready.lease.n_bytes + sum(sizes)
-
-
-@dataclass(slots=True)
-class Reversed:
-    """Launches of a signature that a backward pass has reversed, and its pools."""
-
-    run: HostRun
-    s: int
-    launches: list[HostLaunch]
-    pools: list[Array]
-    is_whole: bool
-
-    def residuals(self, k: int) -> list[Array]:
-        """Residual k of these launches, in parts."""
-        array = self.run.residuals[self.s][k]
-        if self.is_whole:
-            return [array]
-        type = self.run.signatures[self.s].kernel.pieces.residuals[k]
-        return [rows_of_launch(array, type, launch) for launch in self.launches]
-
-    def access(self, launch: HostLaunch, kind: str, k: int) -> Access:
-        """The rows that a launch read in slot k, or those of the cotangents of its result k."""
-        if kind == "rows":
-            return launch.accesses[k]
-        pool, start, n = launch.writes[k]
-        return self.pools[pool], np.arange(start, start + n, dtype=np.int32), start
-
-
-def _reversed(run: HostRun, ready: Backward) -> Iterator[Reversed]:
-    """The launches that a backward pass has reversed, by signature."""
-    n_launches = collections.Counter([launch.sig for launch in run.launches if launch.sizes[0]])
-    for s, launches in sorted(ready.used.items()):
-        yield Reversed(run, s, launches[::-1], ready.pools, len(launches) == n_launches[s])
-
-
-def _finals(run: HostRun, ready: Backward) -> Iterator[Final]:
-    for part in _reversed(run, ready):
-        yield _final([part], ready.same)
-
-
-class Deferred:
-    """Gradients of shared operands, computed for the launches of several runs together.
-
-    n_bytes: of the cotangents that wait; memo: arrays of the operands
-    """
-
-    def __init__(self) -> None:
-        self._parts: dict[Signature, list[Reversed]] = {}
-        self._passes: list[Backward] = []  # whose memory is read
-        self.n_bytes = 0
-        self.memo: dict[SharedOperand, Any] = {}
-
-    def add(self, run: HostRun, ready: Backward) -> None:
-        """Take over a run whose launches are reversed."""
-        self._passes.append(ready)
-        self.n_bytes += sum([pool.nbytes for pool in ready.pools])
-        self.memo.update(run.shared.memo)
-        for part in _reversed(run, ready):
-            self._parts.setdefault(run.signatures[part.s], []).append(part)
-
-    def finish(self, dense: GiveDense, rows: GiveRows) -> None:
-        """Compute the gradients; rows may be in memory of the passes."""
-        with np.errstate(all="ignore"):
-            for parts in self._parts.values():
-                _finish(_final(parts, []), dense, rows, again=False)
 
 
 @dataclass(slots=True)
@@ -354,93 +271,3 @@ def _wanted(needs, leads, nodes, launch_of):  # type: ignore[no-untyped-def]
         wanted[l] = count > 0
         is_mixed = is_mixed or 0 < count < launch_of[l + 1] - launch_of[l]
     return wanted, is_mixed
-
-
-def _final(parts: Sequence[Reversed], same: Same) -> Final:
-    run, s = parts[0].run, parts[0].s
-    signature = run.signatures[s]
-    kernel = signature.kernel
-    pieces = kernel.pieces
-    launches = [launch for part in parts for launch in part.launches]
-    sizes = tuple(map(sum, zip(*[launch.sizes for launch in launches], strict=True)))
-    arguments: list[Any] = []
-    joined = []
-    cotangents = pieces.final.types("cotangent")
-    for kind, k in kernel.inputs("final") if pieces.dense else ():
-        if kind == "residual":
-            found, shape = _residuals(parts, k), resolve(pieces.residuals[k], sizes)
-        elif kind in ("rows", "reverse"):
-            arguments.append(_together([part.access(launch, kind, k) for part in parts for launch in part.launches]))
-            continue
-        elif kind == "data":
-            found, shape = [launch.data[k] for launch in launches], (-1,)
-        elif kind == "cotangent":
-            found, shape = _cotangents(parts, k), resolve(cotangents[k], sizes)
-        else:
-            array = same_for_all(run, s, kind, k)
-            same.append((s, kind, k, array))
-            arguments.append(array)
-            continue
-        if len(found) > 1:
-            joined.append((len(arguments), found, shape))
-        arguments.append(found[0].reshape(shape) if len(found) == 1 else None)
-    types = [pieces.final.nodes[i].type for i in pieces.final.outputs] if pieces.dense else []
-    program = kernel.program("final", run.backend).run if pieces.dense else _nothing
-    dense = [signature.shared[k] for k in pieces.dense]
-    sparse = []
-    for k, gradient in pieces.sparse:
-        rows = _cotangents(parts, gradient.rows) if gradient.of_result else _residuals(parts, gradient.rows)
-        sparse.append((signature.shared[k], _residuals(parts, gradient.ids), rows))
-    return Final(program, sizes, arguments, joined, types, [None] * len(types), dense, sparse)
-
-
-def _residuals(parts: Sequence[Reversed], k: int) -> list[Array]:
-    return [array for part in parts for array in part.residuals(k)]
-
-
-def _cotangents(parts: Sequence[Reversed], k: int) -> list[Array]:
-    """The cotangents of result k of some launches."""
-    written = [(part, *launch.writes[k]) for part in parts for launch in part.launches]
-    return [part.pools[pool][start : start + n] for part, pool, start, n in written]
-
-
-def _together(accesses: list[Access]) -> Access:
-    """The rows that several launches read or wrote, in their order; copied unless all are in one pool."""
-    if len(accesses) == 1:
-        return accesses[0]
-    if all(pool is accesses[0][0] for pool, _, _ in accesses):
-        return accesses[0][0], np.concatenate([rows for _, rows, _ in accesses]), -1
-    parts = [
-        pool[start : start + rows.size] if start >= 0 else pool.take(rows, axis=0) for pool, rows, start in accesses
-    ]
-    copied = np.concatenate(parts)
-    return copied, np.arange(len(copied), dtype=np.int32), 0
-
-
-def _nothing(*_: Any) -> list[Any]:
-    """The program of a signature all of whose gradients are rows."""
-    return []
-
-
-def _finish(final: Final, dense: GiveDense, rows: GiveRows, again: bool) -> None:
-    """Pass on gradients of shared operands; `again` says that the layout will be reused."""
-    arguments = final.arguments.copy()
-    for place, parts, shape in final.joined:
-        arguments[place] = np.concatenate(parts).reshape(shape)
-    room = final.room
-    for k, type in enumerate(final.types):
-        if again:
-            if room[k] is None or sys.getrefcount(room[k]) > _FREE:  # a referenced gradient belongs to the user
-                room[k] = lend(type.shape, type.dtype)
-        elif size_of(type.shape) >= _LARGE:
-            room[k] = lend(type.shape, type.dtype)
-    results = final.program(final.sizes[0], final.sizes, arguments, room)
-    for x, g in zip(final.dense, results, strict=True):
-        dense(x, g)
-    for x, ids, values in final.sparse:
-        numbers, found = _whole(ids), _whole(values)
-        rows(x, numbers.reshape(-1), found.reshape(numbers.size, math.prod(x.shape[1:])))
-
-
-def _whole(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base.clocks import timed_calls
+from ..base.clocks import profiles, timed_calls
 from ..base.types import Array, Type
 from ..ir.interpret import interpret
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
@@ -23,6 +23,7 @@ from .earlier import rows_of
 from .feed import Feed, feed, form_of, from_lengths
 from .layout import Access, Call, HostLaunch, Launch, Layout, Same
 from .protocols import SharedOperand, Signature
+from .together import Together, one_by_one
 
 if TYPE_CHECKING:
     from .backward import Asked, ToReverse
@@ -241,6 +242,8 @@ def execute(run: HostRun, check: Callable[[HostLaunch, int], None] | None = None
             if layout.is_shared:
                 calls = list(calls)
                 layout.forward = calls, same
+        if check is not None or profiles.get():
+            calls = one_by_one(calls)
         for program, n, sizes, arguments, outputs, number in timed_calls(calls, "forward", run.name_of):
             program(n, sizes, arguments, outputs)
             if check is not None:
@@ -251,10 +254,19 @@ def _forward(run: HostRun, same: Same) -> Iterator[Call]:
     """The launches with their arguments, lazily: with many launches it is fastest to prepare each when it runs."""
     pools = run.pools
     codes: dict[int, Code] = {}
+    every = np.ones(len(run.launches), bool)
+    together = Together(run, every, every, None, same_for_all, same)
+    joined: list[int] = []
     for number, launch in enumerate(run.launches):
         n = launch.sizes[0]
         if n == 0:
             continue
+        if together.joins[number]:
+            joined.append(number)
+            continue
+        if joined:
+            yield together.call(joined)
+            joined = []
         s = launch.sig
         code = codes.get(s)
         if code is None:
@@ -263,3 +275,5 @@ def _forward(run: HostRun, same: Same) -> Iterator[Call]:
         outputs = [pools[pool][start : start + rows] for pool, start, rows in launch.writes]
         code.keep(launch, outputs)
         yield code.program, n, launch.sizes, code.arguments(launch), outputs, number
+    if joined:
+        yield together.call(joined)

@@ -45,13 +45,53 @@ class Launch:
     at: tuple[int, ...]
 
 
+@dataclass(eq=False, slots=True)
+class Reads:
+    """What the launches of a signature read, in one layout: the pool of each slot, and of each datum whether it is an
+    integer and its place among those of its kind."""
+
+    plan: Plan
+    signature: Signature
+    pools: list[Array]
+    columns: list[tuple[bool, int]]
+
+
 @dataclass(slots=True)
 class HostLaunch(Launch):
-    """One launch of the host: what it reads."""
+    """One launch of the host. What it reads is found when it is asked for: of most launches nothing is."""
 
-    accesses: list[Access]
-    offsets: list[Array]
-    data: list[Array]
+    reads: Reads
+    number: int
+    nodes: int
+    _accesses: list[Access] | None = None
+
+    @property
+    def accesses(self) -> list[Access]:
+        """What each slot reads."""
+        found = self._accesses
+        if found is None:
+            plan = self.reads.plan
+            first, pools = int(plan.access_of[self.number]), self.reads.pools
+            bounds, blocks = (x[first : first + len(pools) + 1].tolist() for x in (plan.rows_of, plan.block))
+            found = self._accesses = [
+                (pool, plan.rows[bounds[k] : bounds[k + 1]], blocks[k]) for k, pool in enumerate(pools)
+            ]
+        return found
+
+    @property
+    def offsets(self) -> list[Array]:
+        """Where the elements of each node begin in each list."""
+        return offsets_of_lists(self.reads.plan, self.reads.signature, self.number, self.nodes)
+
+    @property
+    def data(self) -> list[Array]:
+        """The numbers that the nodes were recorded with, by column."""
+        plan, n = self.reads.plan, self.nodes
+        found = []
+        for is_int, column in self.reads.columns:
+            at = int((plan.int_of if is_int else plan.float_of)[self.number]) + column * n
+            found.append((plan.ints if is_int else plan.floats)[at : at + n])
+        return found
 
 
 Call = tuple[Callable[..., Any], int, tuple[int, ...], Sequence[Any], list[Any], int]
@@ -71,6 +111,7 @@ class Layout:
     loads: blocks that host inputs are written to, the places of these among those of the recording, and whether
         all of them are vectors; loaded: the values that they are, in the same order
     forward, reverse: the passes, if prepared to be run again; the backward passes by what was asked
+    variables: [launches, variables] what tables of calls depend on, once these are used
     is_shared: whether later runs will use it
     n_bytes: of memory
     """
@@ -87,6 +128,7 @@ class Layout:
     loaded: list[int] = field(default_factory=list)
     forward: tuple[list[Call], Same] | None = None
     reverse: dict[Asked, Backward] = field(default_factory=dict)
+    variables: Array | None = None
     is_shared: bool = False
     n_bytes: int = 0
 
@@ -120,46 +162,45 @@ def gradients_wanted(expansion: Expansion, schedule: Schedule, needs: Array, n_s
 
 def _lay_out_launches(layout: Layout, schedule: Schedule, signatures: Sequence[Signature]) -> None:
     plan, table = layout.plan, layout.tape.signatures
-    launch_of, access_of, rows_of = schedule.launch_of.tolist(), plan.access_of.tolist(), plan.rows_of.tolist()
-    blocks = plan.block.tolist()
+    launch_of = schedule.launch_of.tolist()
     write_of, write_start, write_rows = plan.write_of.tolist(), plan.write_start.tolist(), plan.write_rows.tolist()
-    int_of, float_of = plan.int_of.tolist(), plan.float_of.tolist()
     result_of, result_pool = table.result_of.tolist(), table.result_pool.tolist()
-    all_rows = plan.rows
-    known: dict[int, tuple[list[Array], list[int], Signature, list[tuple[bool, int]]]] = {}
+    known: dict[int, tuple[Reads, list[int]]] = {}
     totals: dict[int, tuple[int, ...]] = {}
     for launch, s in enumerate(schedule.launch_sig.tolist()):
         found = known.get(s)
         if found is None:
             signature = signatures[s]
             pools = [layout.pools[pool_number(layout.tape, slot)] for slot in signature.slots]
-            written = result_pool[result_of[s] : result_of[s + 1]]
-            found = known[s] = (pools, written, signature, _columns(signature.data))
+            reads = Reads(plan, signature, pools, _columns(signature.data))
+            found = known[s] = reads, result_pool[result_of[s] : result_of[s + 1]]
             totals[s] = (0,) * (1 + (N_LISTS if signature.is_paired else len(signature.lists)))
-        pools, written, signature, columns = found
+        reads, written = found
+        total = totals[s]
         n = launch_of[launch + 1] - launch_of[launch]
-        first = access_of[launch]
-        accesses = [
-            (pool, all_rows[rows_of[a] : rows_of[a + 1]], blocks[a]) for a, pool in enumerate(pools, start=first)
-        ]
-        offsets = offsets_of_lists(plan, signature, launch, n)
-        own = rows_of[first + 1] - rows_of[first] if signature.by_rows else n
-        sizes = (own, *(int(of_list[-1]) for of_list in offsets))
-        data = []
-        for is_int, column in columns:
-            at = (int_of if is_int else float_of)[launch] + column * n
-            data.append((plan.ints if is_int else plan.floats)[at : at + n])
+        if len(total) > 1 or reads.signature.by_rows:
+            sizes = _sizes(reads, launch, n)
+            totals[s] = tuple(map(operator.add, total, sizes))
+        else:
+            sizes = (n,)
+            totals[s] = (total[0] + n,)
         w = write_of[launch]
         writes = list(zip(written, write_start[w : w + len(written)], write_rows[w : w + len(written)], strict=True))
-        total = totals[s]
-        layout.launches.append(HostLaunch(s, sizes, writes, total, accesses, offsets, data))
-        totals[s] = tuple(map(operator.add, total, sizes))
+        layout.launches.append(HostLaunch(s, sizes, writes, total, reads, launch, n))
     wanted = [s for s in totals if layout.wanted[s]]
     types = [signatures[s].kernel.pieces.residuals for s in wanted]
     shapes = [(rows_shape(t, totals[s]), t.dtype) for s, own in zip(wanted, types, strict=True) for t in own]
     arrays = iter(layout.lease.several(shapes))
     for s, own in zip(wanted, types, strict=True):
         layout.residuals[s] = list(itertools.islice(arrays, len(own)))
+
+
+def _sizes(reads: Reads, launch: int, n: int) -> tuple[int, ...]:
+    """Nodes of a launch, or their rows where each is a node to the kernel, and elements of each list."""
+    plan, signature = reads.plan, reads.signature
+    first = int(plan.access_of[launch])
+    own = int(plan.rows_of[first + 1]) - int(plan.rows_of[first]) if signature.by_rows else n
+    return (own, *(int(of_list[-1]) for of_list in offsets_of_lists(plan, signature, launch, n)))
 
 
 def offsets_of_lists(plan: Plan, signature: Signature, launch: int, n: int) -> list[Array]:

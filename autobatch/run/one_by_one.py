@@ -31,7 +31,7 @@ from ..schedule.structures import (
     Tape,
     row_numbers,
 )
-from .backward import GiveDense, GiveRows
+from .finals import GiveDense, GiveRows
 from .protocols import SharedOperand, Signature
 
 Name = Callable[[int, Origin | None, str, Array], NoReturn]

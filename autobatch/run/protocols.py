@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..compile.host.call_tables import CallTable
 from ..compile.kernel import Kernel
 from ..ir.graph import Graph
 from ..schedule.structures import Result, Slot
@@ -26,6 +27,7 @@ class Signature(Protocol):
     """What nodes of one launch have in common, see `record.signature`."""
 
     feeds: dict[str, Feed]
+    tables: dict[tuple[str, bool], CallTable | None]
     reverse_graph: tuple[Graph, list[tuple[str, int]]] | None
 
     @property

@@ -16,7 +16,7 @@ from autobatch.backends.transfer import to_host
 from autobatch.errors import RecordingError
 from autobatch.record.shared import SharedExpression
 from autobatch.record.tape import state
-from autobatch.run import backward
+from autobatch.run import backward, finals
 from autobatch.run.execute import HostRun
 
 DIM = 5
@@ -334,8 +334,9 @@ def test_expressions_of_parameters_are_evaluated_once_for_all_phases(
 
 def test_weight_gradients_of_phases_are_computed_together(on_the_host: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen, gradients = Stepping(), list[Any](), []
-    own = backward._finish
-    monkeypatch.setattr(backward, "_finish", lambda *a, **more: (seen.append(a), own(*a, **more))[1])
+    own = finals.finish
+    for module in (backward, finals):
+        monkeypatch.setattr(module, "finish", lambda *a, **more: (seen.append(a), own(*a, **more))[1])
     model.counted(4, seen), model.counted(9, seen)
     assert model.counted(4, seen) == model.counted(9, seen) > 0
     gradients.append((model.inner.weight.grad, model.inner.bias.grad))

@@ -298,6 +298,11 @@ class _Compiled(dict[Any, Any]):
         found = self[dtype] = compiled(self.function, self._signature(dtype), **self.options)
         return found
 
+    def types(self, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """The types of the arguments."""
+        found: tuple[Any, ...] = self._signature(dtype).args
+        return found
+
     def _signature(self, dtype: np.dtype[Any]) -> Any:
         real = types.float32 if dtype == np.float32 else types.float64
         kinds: dict[str, Any] = {"n": types.intp, "r": types.Array(types.int32, 1, "C", readonly=True)}
@@ -332,6 +337,11 @@ def _run(function: Any, arguments: tuple[Any, ...], n: int, size: int, n_multipl
         share_parts(function, arguments, n, size)
     else:
         function(*arguments, ALONE)
+
+
+def product_of(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """What multiplies one matrix by another, compiled, and the types of its arguments: `_multiply`."""
+    return _products[dtype], _products.types(dtype)
 
 
 def _multiply_blocks(x: Any, w: Any, panel: int, width: int, y: Any) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 
 from ...backends.transfer import is_on_device
 from ...base.types import Array
-from ..backward import GiveDense, GiveRows, Seeds, to_reverse
+from ..backward import Seeds, to_reverse
 from ..earlier import rows_of
+from ..finals import GiveDense, GiveRows
 from ..layout import pool_number
 from .execute import fixed_inputs
 from .finals import Final

@@ -20,7 +20,7 @@ from ...backends.transfer import to_host
 from ...base.types import Array, Type
 from ...compile.kernel import Kernel
 from ...compile.split import SparseGradient
-from ..backward import GiveDense, GiveRows
+from ..finals import GiveDense, GiveRows
 from ..layout import rows_shape
 from .execute import fixed_inputs
 from .layout import DeviceLaunch
