@@ -46,7 +46,7 @@ ALSO_ALLOWED = {
     "compile.cuda.scalars": {"in_c"},
     "compile.host.cache": {"load"},
     "explain.reasons": {"batching_reasons"},
-    "record.layers": {"called_by_forward", "known_forward"},
+    "record.layers": {"called_by_forward", "known_forward", "known_row"},
     "record.parameter": None,
     "record.random": {"initial_generator"},
 }

@@ -9,6 +9,7 @@ import numpy as np
 import autobatch as ab
 
 from ..base.errors import OpIndexError, op_error, user_error
+from ..record.layers import known_row
 from ..record.parameter import Parameter
 from . import init
 from .module import Module
@@ -66,6 +67,7 @@ class Embedding(Module):
         """
         return self.weight[index]
 
+    @known_row("weight")
     def __getitem__(self, index: Rows) -> ab.Tensor:
         weight = self.weight
         return weight._row_for_layer(index) if weight.__class__ is Parameter else weight[index]

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from ..ops import composite, nonlinearities
 from ..ops.elementwise import absolute as _absolute
+from ..ops.index import LOOKUP
 from ..ops.movement import transpose as _transpose
 from ..ops.scan import cumsum as _cumsum
 from ..ops.value import Tensor
@@ -68,5 +69,8 @@ var = known_call(reductions.var)
 if compiled is not None:
     for _name in ("argmax", "argmin", "cumsum", "max", "mean", "min", "prod", "reshape", "std", "sum", "var"):
         setattr(RecordedTensor, _name, known_call(getattr(RecordedTensor, _name)))
+    _indexed = RecordedTensor.__getitem__
+    _fast = functools.update_wrapper(compiled.part_of_vector(LOOKUP, _indexed), _indexed)
+    RecordedTensor.__getitem__ = _fast  # type: ignore[method-assign]
     for _name in ("T", "mT"):
         setattr(RecordedTensor, _name, property(known_call(getattr(Tensor, _name).fget)))

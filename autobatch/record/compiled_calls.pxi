@@ -71,6 +71,7 @@ cdef class Script:
     counts: of each node how many values, operands, integers and other numbers it has
     operands: the number of an argument; -1, -2, … for the first value, the second, …; or a constant
     results: numbers of the values that the call returns, ascending; is_list: whether in a list
+    passed: the number of an argument that the call returns, and does nothing; else -1
     mode, n_ids: of the recording, and how many arguments are tensors
     call, like, at: of which function it is; kinds of the arguments that it was last used with; where it stands there
     """
@@ -81,7 +82,7 @@ cdef class Script:
     cdef tuple results, like
     cdef bint is_list
     cdef Call call
-    cdef int mode, n_ids, at
+    cdef int mode, n_ids, at, passed
 
     def __dealloc__(self):
         self._leave()
@@ -115,6 +116,9 @@ cdef class Script:
         return True
 
     cdef object replay(self, Lists tape, int32_t *arguments):
+        return self._write(tape, arguments) if self.passed < 0 else tape.tensor(arguments[self.passed])
+
+    cdef object _write(self, Lists tape, int32_t *arguments):
         cdef int32_t own[_MANY]
         cdef int32_t numbers[_MANY]
         cdef list made
@@ -178,6 +182,11 @@ cdef class Script:
         return t
 
 
+cdef inline bint _is_of(x, Lists tape):
+    """Whether it is a value of this recording."""
+    return _is_tensor(x) and (<Value>x)._tape is tape
+
+
 cdef Script _script(Lists tape, array.array log, int32_t *arguments, int n_arguments, object results):
     """What was written since the log was begun; None where a call on other arguments of these kinds may write else. The
     arguments are different values."""
@@ -189,11 +198,15 @@ cdef Script _script(Lists tape, array.array log, int32_t *arguments, int n_argum
     cdef long first, n_values
     cdef int j, length
     cdef dict places = {}
-    if not 0 < n_nodes <= 16:
-        return None
-    first, n_values = of[1], tape.n - of[1]
     for j in range(n_arguments):
         places[arguments[j]] = j
+    script.switched, script.mode, script.n_ids, script.passed = _switched[0], tape.mode, n_arguments, -1
+    if n_nodes == 0:
+        script.passed = places.get((<Value>results)._id, -1) if _is_of(results, tape) else -1
+        return script if script.passed >= 0 else None
+    if n_nodes > 16:
+        return None
+    first, n_values = of[1], tape.n - of[1]
     for k in range(n_values):
         places[first + k] = -1 - k
         types.append(tape.type_of(first + k))
@@ -229,7 +242,7 @@ cdef Script _script(Lists tape, array.array log, int32_t *arguments, int n_argum
         return None
     found = []
     for x in results if type(results) is list else (results,):
-        if not _is_tensor(x) or (<Value>x)._tape is not tape or (<Value>x)._id < first:
+        if not _is_of(x, tape) or (<Value>x)._id < first:
             return None
         found.append((<Value>x)._id - first)
     if found != sorted(set(found)):
@@ -239,7 +252,6 @@ cdef Script _script(Lists tape, array.array log, int32_t *arguments, int n_argum
     script.operands, script.numbers = _array.array("i", operands), _array.array("i", [0] * n_nodes)
     script.ints, script.floats = tape.ints[of[2]:], tape.floats[of[3]:]
     script.serial = -1
-    script.switched, script.mode, script.n_ids = _switched[0], tape.mode, n_arguments
     return script
 
 
@@ -398,6 +410,35 @@ def known_call(slow):
 
     def fast(*args, **named):
         return door.call(args, named)
+
+    return fast
+
+
+def part_of_vector(lookup, slow):
+    """The method of tensors for an index: slices of vectors are known calls, and elements an op of known signature."""
+    cdef Call slices = Call(lambda x, start, stop, step: slow(x, slice(start, stop, step)))
+    cdef Door elements = Door(lookup, slow)
+
+    def fast(self, index):
+        cdef Lists tape
+        cdef Value t
+        cdef Found found
+        cdef int32_t id
+        cdef int64_t k = 0
+        if open_recording == NULL or not (type(index) is slice or PyLong_CheckExact(index)) or not _is_tensor(self):
+            return slow(self, index)
+        of_value = (<Value>self)._type
+        if of_value.ndim != 1 or of_value.layout != 0:
+            return slow(self, index)
+        if type(index) is slice:
+            return slices.call((self, index.start, index.stop, index.step), None)
+        tape = <Lists>open_recording
+        t = _here(<Value>self, tape)
+        if t._tape is tape and not tape.is_aside and _is_short(index, &k) and -of_value.width <= k < of_value.width:
+            if elements.find(tape, <PyObject *>t._type, _INT_RIGHT, &found):
+                id = <int32_t>t._id
+                return _with_integer(tape, found, &id, k if k >= 0 else k + <int64_t>of_value.width)
+        return slow(self, index)
 
     return fast
 

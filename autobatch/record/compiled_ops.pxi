@@ -3,7 +3,7 @@
 
 cdef struct Known:
     PyObject *first  # type of the first operand
-    PyObject *second  # type of the second one; NULL: there is none; 1: a number on the right; 2: on the left
+    PyObject *second  # type of the second one; NULL: there is none; else one of those below
     int mode
     int number  # of the signature in the recording `serial`
     long serial
@@ -14,8 +14,10 @@ cdef struct Found:
     int number
     PyObject *type
 
-cdef PyObject *_RIGHT = <PyObject *><uintptr_t>1
-cdef PyObject *_LEFT = <PyObject *><uintptr_t>2
+cdef PyObject *_RIGHT = <PyObject *><uintptr_t>1  # a floating number on the right
+cdef PyObject *_LEFT = <PyObject *><uintptr_t>2  # on the left
+cdef PyObject *_INT_RIGHT = <PyObject *><uintptr_t>3  # an integer
+cdef PyObject *_INT_LEFT = <PyObject *><uintptr_t>4
 cdef enum:
     _FULL = 4096
 
@@ -50,7 +52,7 @@ cdef class Door:
 
     cdef Known *_at(self, PyObject *first, PyObject *second, int mode) noexcept:
         """Where these operands stand, or would."""
-        cdef uintptr_t h = (<uintptr_t>first >> 4) * 31 + (<uintptr_t>second >> 4) * 17 + mode
+        cdef uintptr_t h = (<uintptr_t>first >> 4) * 31 + (<uintptr_t>second >> 4) * 17 + (<uintptr_t>second & 7) + mode
         cdef long k = <long>((h ^ (h >> 7)) & <uintptr_t>(self.size - 1))
         cdef Known *known
         while True:
@@ -106,6 +108,10 @@ cdef class Door:
             key = (self.op, (), <object>first, "f")
         elif second == _LEFT:
             key = (self.op, (), "f", <object>first)
+        elif second == _INT_RIGHT:
+            key = (self.op, (), <object>first, "i")
+        elif second == _INT_LEFT:
+            key = (self.op, (), "i", <object>first)
         else:
             key = (self.op, (), <object>first, <object>second)
         hit = _learned(tape, key)
@@ -197,6 +203,7 @@ cdef object _binary(Door door, Value x, y):
     cdef Value t, u
     cdef Found found
     cdef int32_t ids[2]
+    cdef int64_t number = 0
     if open_recording != NULL:
         tape = <Lists>open_recording
         t = _here(x, tape)
@@ -212,6 +219,9 @@ cdef object _binary(Door door, Value x, y):
             elif PyFloat_CheckExact(y):
                 if door.find(tape, <PyObject *>t._type, _RIGHT, &found):
                     return _with_number(tape, found, ids, PyFloat_AS_DOUBLE(y))
+            elif PyLong_CheckExact(y):
+                if _is_short(y, &number) and door.find(tape, <PyObject *>t._type, _INT_RIGHT, &found):
+                    return _with_integer(tape, found, ids, number)
             elif type(y) in _shared_classes:
                 hit = _with_shared(tape, (door.op, (), t._type, y))
                 if hit is not None:
@@ -231,13 +241,17 @@ cdef object _reflected(Door door, Value x, y):
     cdef Value t
     cdef Found found
     cdef int32_t id
-    if open_recording != NULL and PyFloat_CheckExact(y):
+    cdef int64_t number = 0
+    if open_recording != NULL and (PyFloat_CheckExact(y) or PyLong_CheckExact(y)):
         tape = <Lists>open_recording
         t = _here(x, tape)
         if t._tape is tape:
-            if door.find(tape, <PyObject *>t._type, _LEFT, &found):
-                id = <int32_t>t._id
-                return _with_number(tape, found, &id, PyFloat_AS_DOUBLE(y))
+            id = <int32_t>t._id
+            if PyFloat_CheckExact(y):
+                if door.find(tape, <PyObject *>t._type, _LEFT, &found):
+                    return _with_number(tape, found, &id, PyFloat_AS_DOUBLE(y))
+            elif _is_short(y, &number) and door.find(tape, <PyObject *>t._type, _INT_LEFT, &found):
+                return _with_integer(tape, found, &id, number)
     return door.slow(x, y)
 
 
@@ -290,6 +304,21 @@ cdef object _from_others(Lists tape, tuple key):
             _lasting.clear()
         known[whole] = switched, tape.signatures[found[0]], found[1]
     return found
+
+
+cdef inline bint _is_short(x, int64_t *number):
+    """Whether an integer has 32 bits, as those of every dtype."""
+    cdef int overflows = 0
+    number[0] = PyLong_AsLongLongAndOverflow(x, &overflows)
+    return not overflows and -(1 << 31) <= number[0] < 1 << 31
+
+
+cdef inline Value _with_integer(Lists tape, Found found, int32_t *id, int64_t number):
+    cdef Value t
+    _begin(tape)
+    t = _write_one(tape, found.number, <object>found.type, id, 1)
+    _push_int(tape.ints, number)
+    return t
 
 
 cdef inline Value _with_number(Lists tape, Found found, int32_t *id, double number):
@@ -356,27 +385,46 @@ def labelled(op, slow):
     return fast
 
 
+cdef object _row(table, index):
+    """The row at an index of a table of which this recording knows rows; else None."""
+    cdef Lists tape
+    cdef PyObject *hit
+    cdef Value t
+    cdef int64_t k
+    cdef int overflows = 0
+    if open_recording == NULL or not PyLong_CheckExact(index):
+        return None
+    tape = <Lists>open_recording
+    hit = PyDict_GetItem(tape.cache, table) if tape.n >= 0 and not tape.is_aside else NULL
+    if hit == NULL:
+        return None
+    known = <tuple>hit
+    k = PyLong_AsLongLongAndOverflow(index, &overflows)
+    if overflows or not 0 <= k < known[2]:
+        return None
+    _begin(tape)
+    t = _write_one(tape, known[0], known[1], NULL, 0)
+    _push_int(tape.ints, k)
+    return t
+
+
 def row(slow):
     """The method of a shared table for the row at an index."""
 
     def fast(self, index):
-        cdef Lists tape
-        cdef PyObject *hit
-        cdef Value t
-        cdef int64_t k
-        cdef int overflows = 0
-        if open_recording != NULL and PyLong_CheckExact(index):
-            tape = <Lists>open_recording
-            hit = PyDict_GetItem(tape.cache, self) if tape.n >= 0 and not tape.is_aside else NULL
-            if hit != NULL:
-                known = <tuple>hit
-                k = PyLong_AsLongLongAndOverflow(index, &overflows)
-                if not overflows and 0 <= k < known[2]:
-                    _begin(tape)
-                    t = _write_one(tape, known[0], known[1], NULL, 0)
-                    _push_int(tape.ints, k)
-                    return t
-        return slow(self, index)
+        t = _row(self, index)
+        return slow(self, index) if t is None else t
+
+    return fast
+
+
+def row_of(name, slow):
+    """The method of a layer for the row at an index of a table, which is this attribute."""
+
+    def fast(self, index):
+        table = getattr(self, name)
+        t = _row(table, index) if type(table) in _shared_classes else None
+        return slow(self, index) if t is None else t
 
     return fast
 
@@ -413,9 +461,8 @@ def record_known(op, operands, attrs):
     cdef int32_t ids[MOST]
     cdef int64_t ints[MOST]
     cdef double floats[MOST]
-    cdef int n_ids = 0, n_ints = 0, n_floats = 0, overflows = 0
+    cdef int n_ids = 0, n_ints = 0, n_floats = 0
     cdef Py_ssize_t k
-    cdef int64_t i
     if open_recording == NULL or n > MOST:
         return None
     tape = <Lists>open_recording
@@ -434,10 +481,8 @@ def record_known(op, operands, attrs):
             n_floats += 1
             key.append("f")
         elif PyLong_CheckExact(x):
-            i = PyLong_AsLongLongAndOverflow(x, &overflows)
-            if overflows or not -(1 << 31) <= i < 1 << 31:
+            if not _is_short(x, &ints[n_ints]):
                 return None
-            ints[n_ints] = i
             n_ints += 1
             key.append("i")
         elif type(x) in _shared_classes:

@@ -39,3 +39,14 @@ def known_forward(fn: Callable[..., Any], *names: str) -> Callable[[F], F]:
         return cast(F, functools.update_wrapper(compiled.forward_of(fn, names), forward))
 
     return decorate
+
+
+def known_row(name: str) -> Callable[[F], F]:
+    """Decorate the method of a layer that looks up a row of a table, which is this attribute."""
+
+    def decorate(look_up: F) -> F:
+        if compiled is None:
+            return look_up
+        return cast(F, functools.update_wrapper(compiled.row_of(name, look_up), look_up))
+
+    return decorate

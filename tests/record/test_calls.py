@@ -230,6 +230,95 @@ def test_rows_of_a_list_are_looked_up_as_of_an_array() -> None:
             ab.map(lambda i: table[i], [wrong])
 
 
+def test_the_only_element_of_a_list_is_its_sum() -> None:
+    counted = Counted(ab.sum)
+
+    def fn(_: int) -> ab.Tensor:
+        x = ab.tensor(X) * w
+        y = counted.call([x])
+        assert y is x
+        with ab.no_grad():
+            constant = counted.call([x]) + counted.call([x * 2.0])
+        return (y * constant).sum()
+
+    w = ab.Parameter(np.ones(3))
+    for _ in range(2):
+        w.grad = None
+        ab.sum(ab.map(fn, range(2))).backward()
+        np.testing.assert_allclose(w.grad, 2 * (3 * X * X).sum(0), rtol=1e-5)
+    assert counted.times == 3
+    np.testing.assert_array_equal(on(lambda x: counted.call([x > 0.0]), X)[0], X > 0)
+
+
+PARTS = [
+    slice(2),
+    slice(1, 3),
+    slice(-2, None),
+    slice(None, None, -1),
+    slice(3, 1),
+    slice(0, 99),
+    slice(None),
+    slice(1, 2),
+]
+
+
+@pytest.mark.parametrize("part", [*PARTS, slice(np.int64(1), 3), 0, 3, -1, -4, np.int64(2)])
+def test_parts_of_vectors(part: Any) -> None:
+    vector = X[:, 0].copy()
+
+    def fn(_: int) -> ab.Tensor:
+        return (w * ab.tensor(vector))[part] * 2.0
+
+    w = ab.Parameter(np.ones(4))
+    expected = np.zeros(4)
+    expected[part] = 2.0 * vector[part]
+    for _ in range(3):
+        w.grad = None
+        results = ab.map(fn, range(2))
+        np.testing.assert_allclose(results[1].numpy(), 2.0 * vector[part], rtol=1e-6)
+        ab.sum([y.sum() for y in results]).backward()
+        np.testing.assert_allclose(w.grad, 2 * expected, rtol=1e-5)
+        with ab.no_grad():
+            np.testing.assert_allclose(ab.map(fn, range(2))[0].numpy(), 2.0 * vector[part], rtol=1e-6)
+
+
+def test_parts_that_are_none() -> None:
+    def fn(index: Any) -> Any:
+        return (ab.tensor(X[0]) * 1.0)[index]
+
+    for _ in range(2):
+        assert fn(2).shape == () and fn(slice(1)).shape == (1,)
+        for wrong in (3, -4, 1 << 70):
+            with pytest.raises(ab.errors.OpIndexError, match="out of range"):
+                fn(wrong)
+        for other in (slice("a"), slice(None, None, 0), 1.5, "a"):
+            with pytest.raises((TypeError, ValueError)):
+                fn(other)
+
+
+def test_a_row_of_an_embedding_follows_its_table() -> None:
+    layer = nn.Embedding(4, 3)
+
+    def expect(table: np.ndarray) -> None:
+        for index in (1, -1, np.int64(2)):
+            for _ in range(2):
+                found = ab.map(lambda _, index=index: layer[index] * 1.0 + layer[index], range(2))
+                np.testing.assert_allclose(found[1].numpy(), 2.0 * table[index], rtol=1e-6)
+        for wrong in (4, -5):
+            with pytest.raises(IndexError):
+                ab.map(lambda _, wrong=wrong: layer[wrong], range(1))
+
+    expect(layer.weight.numpy())
+    layer.weight.value = X
+    expect(X)
+    layer.weight = ab.Parameter(2 * X)
+    expect(2 * X)
+    vars(layer)["weight"] = ab.constant(3 * X)
+    expect(3 * X)
+    vars(layer)["weight"] = ab.Parameter(X) * 4.0
+    expect(4 * X)
+
+
 def test_a_linear_layer_follows_its_attributes() -> None:
     layer = nn.Linear(3, 2)
 
