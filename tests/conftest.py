@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import autobatch as ab
+from autobatch.base import jit
 from autobatch.compile.host import workers
 from autobatch.errors import AutobatchError
 from autobatch.record.context import checking, flags, frozen, without_cells
@@ -39,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("deep"):
         requested.go_deep()
+    for function, _ in jit.BEGUN_EARLY:  # tests are of compiled functions, whatever is on disk
+        function.patience = 0.0
     if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores are taken
         pytest.MonkeyPatch().setattr(workers, "n_cores", lambda: 1)
     name = config.getoption("backend")

@@ -8,14 +8,21 @@ Invariants: a function is compiled when it is called, never when it is imported;
 signature, and its name says all that the machine code depends on: Python, Numba and LLVM, the machine, the options, the
 signature, and the code of the function and of all that it calls or reads, so that a file is never out of date. Ctrl-C
 waits until one function is compiled or loaded: below Numba it would become another error, or get lost.
+
+Compiling takes a third of a second for each function. What a first training step calls (`early`) is run by Python as
+long as that is quicker: results are the same to the last bit, as these functions compute integers, and floats that are
+neither reordered nor contracted.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import pickle
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
@@ -25,6 +32,7 @@ import llvmlite.binding
 import numba
 import numba.core.compiler
 import numba.core.config
+import numba.core.runtime
 import numba.core.serialize
 import numba.core.sigutils
 import numpy as np
@@ -35,6 +43,12 @@ from numba.np.numpy_support import from_dtype
 
 from . import disk, progress
 from .interrupts import uninterrupted
+
+PATIENCE = 0.3
+"""Seconds for which Python runs a function before it is compiled, which takes about as long."""
+
+LITTLE = 1 << 15
+"""Numbers of an array that Python goes through in less than PATIENCE."""
 
 _LLVM_OPTION = "--runtime-memory-check-threshold=1000"
 """Loops read and write a dozen arrays; LLVM vectorises them only if it may compare all of their addresses first."""
@@ -51,16 +65,23 @@ _compiling = progress.Compiling()
 _depth: list[Any] = []
 """The functions that are being compiled or loaded, each called by the one before."""
 
+_in_python: set[int] = set()
+"""Threads in which Python runs a function, and therefore all that this calls."""
+
 BEGUN_EARLY: list[tuple[CompiledFunction, str]] = []
 """The library's own functions that a first training step calls, and for which arguments."""
 
 
 class CompiledFunction(CPUDispatcher):
-    """A function that is compiled for each signature it is called with, or loaded where that was done before."""
+    """A function that is compiled for each signature it is called with, or loaded where that was done before.
+
+    patience: seconds for which Python runs it meanwhile, see `njit`
+    """
 
     def __init__(self, py_func: Any, locals: Any = None, targetoptions: Any = None, **more: Any) -> None:
         options = dict(targetoptions or {})
-        noalias = options.pop("noalias", False)
+        noalias, self.early = options.pop("noalias", False), options.pop("early", "")
+        self.patience = PATIENCE if self.early else 0.0
         super().__init__(py_func, locals or {}, options, **more)
         self._cache: Any = _Kept(self, noalias)
         if noalias:
@@ -69,18 +90,56 @@ class CompiledFunction(CPUDispatcher):
 
     def compile(self, sig: Any) -> Any:
         """Compile it for a signature, or load it."""
+        collects = gc.isenabled()
         with uninterrupted():
             _depth.append(self)
+            gc.disable()  # Numba's graphs are alive until the end: looking through them takes a tenth of its time
             try:
                 return super().compile(sig)
             finally:
                 _depth.pop()
+                if collects:
+                    gc.enable()
                 if not _depth:
                     _compiling.end()
+
+    def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
+        """What Numba calls in place of machine code that is missing: that code, once it is made; or Python."""
+        if threading.get_ident() in _in_python:
+            return self.py_func
+        if self.patience > 0 and _is_little(args) and not self._is_kept_for(args):
+            return self._run_in_python
+        base: Any = super()
+        return base._compile_for_args(*args, **kws)
+
+    def _run_in_python(self, *args: Any) -> Any:
+        """Run it as it is written, with results as compiled code returns them."""
+        thread, start = threading.get_ident(), time.thread_time()
+        with uninterrupted(), np.errstate(all="ignore"):  # compiled code is not interrupted, and does not warn
+            _in_python.add(thread)
+            try:
+                found = self.py_func(*args)
+            finally:
+                _in_python.discard(thread)
+        self.patience -= time.thread_time() - start
+        results = [x.item() if isinstance(x, np.generic) else x for x in (found if type(found) is tuple else (found,))]
+        return tuple(results) if type(found) is tuple else results[0]
+
+    def _is_kept_for(self, args: tuple[Any, ...]) -> bool:
+        return disk.is_kept(self._early_name) and self.is_kept(tuple(map(self.typeof_pyval, args)))
+
+    @functools.cached_property
+    def _early_name(self) -> str:
+        return self._cache.name(argument_types(self.early))
 
     def is_kept(self, sig: Any) -> bool:
         """Whether it was compiled for a signature before, by this process or by another."""
         return _core.sigutils.normalize_signature(sig)[0] in self.overloads or disk.is_kept(self._cache.name(sig))
+
+
+def _is_little(args: tuple[Any, ...]) -> bool:
+    """Whether Python goes through these arguments in a moment."""
+    return all(getattr(x, "size", 0) <= LITTLE for x in args)
 
 
 def _without_aliases(flags: Any) -> Any:
@@ -93,7 +152,8 @@ def njit(function: Callable[..., Any] | None = None, *, noalias: bool = False, e
     """Decorator of compiled functions that are kept on disk, with the options of `numba.njit`.
 
     noalias: what the function writes through one array it touches through no other
-    early: arguments for which a first training step calls it, so that it can be compiled before (`argument_types`)
+    early: arguments for which a first training step calls it, so that it can be compiled before (`argument_types`);
+        until it is, Python runs it on arrays of up to LITTLE numbers, with the same results, for PATIENCE in all
 
     >>> @njit
     ... def double(x):
@@ -105,7 +165,7 @@ def njit(function: Callable[..., Any] | None = None, *, noalias: bool = False, e
         return functools.partial(njit, noalias=noalias, early=early, **options)
     if is_disabled():
         return function
-    made = CompiledFunction(function, targetoptions={"nopython": True, "noalias": noalias, **options})
+    made = CompiledFunction(function, targetoptions={"nopython": True, "noalias": noalias, "early": early, **options})
     if early:
         BEGUN_EARLY.append((made, early))
     return made
@@ -169,7 +229,9 @@ class _Kept:
         return f"{function.py_func.__name__}-{digest.hexdigest()[:32]}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
+        _core.runtime.rtsys.initialize(
+            target_context
+        )  # all that machine code calls; what compiles loads the rest itself
         name = self.name(sig)
         data = disk.read(name)
         if data is None:

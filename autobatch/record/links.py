@@ -202,6 +202,8 @@ def links_of(tape: Recording) -> Links:
     if tape.arrays is not None or tape.lines is not None:
         return tape.links
     source, value, here = np.array(tape.linked, np.int64).reshape(-1, 3).T
+    if not value.size and not tape.by_array:
+        return Links([], source, value, here)
     flows = carried(_addresses(tape), source, value)
     used = np.bincount(source[flows], minlength=len(tape.tables)) > 0
     sources = [old for old, is_used in zip(tape.sources, used.tolist(), strict=True) if is_used]

@@ -187,7 +187,7 @@ class Parameter(Held):
             raise user_error(OpTypeError, what, got=str(data.dtype), repair="use nn.Buffer for other arrays")
         super().__init__(data)
         self._grad: Gradient | None = None
-        compile_early()
+        compile_early(data.dtype)
 
     def __getstate__(self) -> Any:
         g = self._grad

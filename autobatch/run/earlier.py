@@ -146,7 +146,7 @@ def _bring(tables, sizes, source, value, rows, row_bytes, at, to):  # type: igno
     return -1
 
 
-@njit(early="3xint64:1")
+@njit
 def carried(tables, source, value):  # type: ignore[no-untyped-def]
     """Which values carry gradient; the addresses of the tables of the sources."""
     found = np.zeros(value.size, np.bool_)

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numba
+import numpy as np
 import pytest
 
 from autobatch.base import disk, jit
@@ -55,6 +56,70 @@ def test_a_function_is_compiled_once_and_then_loaded(folder: Path) -> None:
     assert (hits(first), hits(second)) == ((0, 1), (1, 0))
     assert first(1.5) == 2.5
     assert len(list(folder.iterdir())) == 2
+
+
+def early() -> Any:
+    """A function that Python runs at first: a number that wraps around, one that becomes a bool, and a helper."""
+    text = """
+@njit
+def helper(x):
+    return x - 1
+@njit(early="uint64:1")
+def f(x):
+    x[0] = x[0] * np.uint64(2) + np.uint64(helper(x.size))
+    return x[0], x[0] > 3, x
+"""
+    function: Any = made(text, np=np)
+    jit.BEGUN_EARLY.remove((function, "uint64:1"))
+    return function
+
+
+def called(function: Any, n: int = 3) -> list[Any]:
+    x = np.full(n, (1 << 63) + 7, np.uint64)
+    results = function(x)
+    assert results[2] is x
+    return [(type(result), result) for result in results[:2]]
+
+
+@pytest.mark.filterwarnings("error")
+def test_python_runs_a_function_for_a_while(folder: Path) -> None:
+    function = early()
+    python = called(function)
+    assert python == [(int, 16), (bool, True)]
+    helper = function.py_func.__globals__["helper"]
+    assert not function.signatures and not helper.signatures and not folder.exists()
+    assert 0.0 < function.patience < jit.PATIENCE
+    function.patience = 0.0
+    assert called(function) == python
+    assert len(function.signatures) == 1
+
+
+def test_python_runs_no_function_that_is_on_disk_or_has_much_to_do(folder: Path) -> None:
+    function = early()
+    called(function, jit.LITTLE + 1)
+    assert len(function.signatures) == 1 and function.patience == jit.PATIENCE
+    other = early()
+    called(other)
+    assert hits(other) == (1, 0) and other.patience == jit.PATIENCE
+
+
+LOADED = '''
+import sys
+from autobatch.compile.host import cache
+text = """import math
+from autobatch.base.jit import njit
+@njit
+def loop(x):
+    return math.tanh(x) + len([x, x])
+"""
+assert cache.load(text)(0.0) == 2.0
+print("numba.np.linalg" in sys.modules)
+'''
+
+
+def test_what_is_loaded_does_not_load_the_compiler(folder: Path) -> None:
+    runs = [subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True) for _ in "12"]
+    assert [done.stdout for done in runs] == ["True\n", "False\n"]
 
 
 def test_a_function_of_one_signature_converts_its_arguments() -> None:

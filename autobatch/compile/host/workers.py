@@ -6,8 +6,9 @@ workers: what is missing because they died, were stopped or found the disk full,
 called; a worker is a fresh interpreter, never a fork; it ends with its team and with this process. Cost: a worker takes
 half a second to start, so it is worth it from a number of loops on, and only where there is another core.
 
-Where nothing is on disk yet, one worker begins when the first parameter is made (`compile_early`), with the library's
-own functions; the team of the first step takes it over.
+Where nothing is on disk yet, a worker begins with matmuls when the first parameter is made (`compile_early`); the
+team of the first step takes it over. That step does not wait for the library's own functions, which Python runs at
+first (`jit`): a worker goes on with them.
 
     autobatch: compiling 17 loops of compose, word, cross_entropy in 2 processes; they are cached in ~/.cache/autobatch
 """
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ MANY = 6
 
 MOST = 8
 """Workers, at most; each takes 150 MB."""
+
+WAIT = 5.0
+"""How many times as long Python runs a function that a worker is going to compile."""
+
+_DONE = ".done"
 
 PATIENCE = 60.0
 """Seconds after which workers are given up, when nothing else is left to do."""
@@ -78,32 +84,44 @@ class Task:
 
 
 class Team:
-    """Tasks, and the workers on them. Workers and this process take tasks by making files, which only one can do."""
+    """Tasks, and the workers on them. Workers and this process take tasks by making files, which only one can do.
+
+    wanted: tasks that `finish` waits for; is_first: whether it is for the first run, which leaves other tasks behind
+    """
 
     def __init__(self, tasks: Sequence[Task] = (), n_workers: int = 0, kept_in: str = "") -> None:
-        self.tasks: list[Task] = []
+        self.wanted: list[Task] = []
+        self.is_first = False
+        self.tasks: dict[Task, int] = {}
         self.n_lists = 0
         self.kept_in = kept_in
         self.process = os.getpid()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.folder: tempfile.TemporaryDirectory[str] | None = None
         if n_workers:
-            self.add(tasks, n_workers)
+            self.want(tasks, n_workers)
+
+    def want(self, tasks: Sequence[Task], n_workers: int) -> None:
+        """More tasks that are waited for, and as many workers as these are worth."""
+        self.wanted += tasks
+        self.add(tasks, n_workers)
 
     def add(self, tasks: Sequence[Task], n_workers: int) -> None:
-        """More tasks, and as many workers as these are worth."""
-        self.tasks += tasks
+        """Tasks to be done next; those that are known already are moved to the front."""
+        for task in tasks:
+            self.tasks.setdefault(task, len(self.tasks))
         # Without processes, an interpreter or room for the tasks: those that started, and this process, do it.
         with uninterrupted(), contextlib.suppress(OSError):
             if self.folder is None:
                 self.folder = tempfile.TemporaryDirectory(prefix="autobatch-", ignore_cleanup_errors=True)
-            self._write(tasks)
+                atexit.register(self.stop)
+            if tasks:
+                self._write([(self.tasks[task], task.kind, task.arguments, task.source) for task in tasks])
             self._hire(n_workers - len(self.workers))
 
-    def _write(self, tasks: Sequence[Task]) -> None:
+    def _write(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """A list of tasks for the workers; an empty one is the last."""
         assert self.folder is not None
-        rows = [(task.kind, task.arguments, task.source) for task in tasks]
         path = Path(self.folder.name, f"list{self.n_lists}")
         path.with_suffix(".new").write_text(json.dumps(rows), "utf-8")
         path.with_suffix(".new").rename(path)
@@ -128,24 +146,41 @@ class Team:
     def __enter__(self) -> Team:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.stop()
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is not None or self.wanted:
+            self.stop()
 
     def finish(self) -> None:
-        """Help with what no worker has begun, and wait for the rest."""
-        if self.folder is not None:
-            with contextlib.suppress(OSError):
-                self._write(())
-            n_own = 0
-            for number, task in enumerate(self.tasks):
-                if take(self.folder.name, number):
-                    n_own += 1
-                    task.run()
-            end = time.monotonic() + PATIENCE
-            for worker in self.workers if n_own < len(self.tasks) else ():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    worker.wait(max(0.0, end - time.monotonic()))
+        """Help with what is wanted and no worker has begun, and wait for the rest. Other tasks are left to workers."""
+        begun = []
+        for task in self.wanted:
+            if self._take(task):
+                task.run()
+            else:
+                begun.append(task)
+        if self.is_first:
+            self.add(_own_functions(lambda early: early[0].patience), 1)  # first what Python takes longest for
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):
+            self._write(())
+        end = time.monotonic() + PATIENCE
+        while begun and self.is_at_work() and time.monotonic() < end:
+            begun = [task for task in begun if not Path(self.folder.name, f"{self.tasks[task]}{_DONE}").exists()]
+            time.sleep(0.005)
+        if begun or len(self.wanted) == len(self.tasks):
             self.stop()
+        else:
+            _behind.append(self)
+            progress.clear()
+        self.wanted.clear()
+
+    def _take(self, task: Task) -> bool:
+        return self.folder is not None and take(self.folder.name, self.tasks[task])
+
+    def is_at_work(self) -> bool:
+        """Whether a worker has not ended."""
+        return any(worker.poll() is None for worker in self.workers)
 
     def stop(self) -> None:
         """End all workers, whatever they do."""
@@ -162,6 +197,7 @@ class Team:
             if self.folder is not None:
                 self.folder.cleanup()
                 self.folder = None
+            atexit.unregister(self.stop)
 
 
 _NOBODY = Team()
@@ -169,6 +205,8 @@ _NOBODY = Team()
 
 def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
     """Begin to compile what these pieces of kernels call and what is not on disk, where workers are worth it."""
+    while _behind and not _behind[0].is_at_work():
+        _behind.pop(0).stop()
     if backend != "numba" or not pieces:
         return _NOBODY
     tasks: dict[Task, None] = {}
@@ -183,29 +221,33 @@ def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
             for loop, types in program.loops
             if not cache.is_compiled(loop, types)
         ]
-        for dtype in programs[0].gemm_dtypes if matmul.is_own() else ():
-            for name, compiled in tiles.COMPILED.items():
-                if not compiled.is_kept(np.dtype(dtype)):
-                    tasks[Task(name, dtype, weight=4)] = None
+        for dtype in programs[0].gemm_dtypes:
+            tasks.update(dict.fromkeys(_missing_tiles(dtype)))
         if found:
             tasks.update(dict.fromkeys(found))
             names[kernel.name] = None
+    early = _early.pop() if _early else None
     if not tasks:
-        return _NOBODY
+        return early or _NOBODY
     weight = sum(task.weight for task in tasks)
     n_workers = max(0, min(n_cores() - 1, weight // MANY, MOST)) if _can_start() else 0
     kept_in = disk.folder()
     if kept_in is None:
         n_workers = 0
-    early = _early.pop() if _early else None
     if names:
         n_processes = 1 + (max(1, n_workers) if early is not None else n_workers)
         _announce(list(names), sum(task.kind == "loop" for task in tasks), n_processes, kept_in)
     ordered = sorted(tasks, key=lambda task: (-task.weight, -len(task.source)))
     if early is not None:
-        early.add(ordered, n_workers)
+        early.want(ordered, n_workers)
         return early
     return Team(ordered, n_workers, kept_in) if n_workers and kept_in is not None else _NOBODY
+
+
+def _missing_tiles(dtype: str) -> list[Task]:
+    """What matmuls of a dtype call and is not on disk."""
+    names = [name for name, compiled in tiles.COMPILED.items() if not compiled.is_kept(np.dtype(dtype))]
+    return [Task(name, dtype, weight=4) for name in names] if matmul.is_own() else []
 
 
 def _can_start() -> bool:
@@ -217,29 +259,38 @@ _asked: list[bool] = []
 _early: list[Team] = []
 """The team that began early, until a run takes it over."""
 
+_behind: list[Team] = []
+"""Teams with tasks that nobody waits for."""
 
-def compile_early() -> None:
-    """Begin to compile the library's own functions, once in a process: where there is another core, and neither of the
-    two that a worker begins with is on disk."""
+
+def compile_early(dtype: np.dtype[Any]) -> None:
+    """Once in a process, where there is another core and the library's own functions are not on disk: let Python run
+    them for longer, until the team of the first run has compiled them. Begin now if matmuls of a dtype are missing."""
     if _asked:
         return
     _asked.append(True)
-    own = sorted(jit.BEGUN_EARLY, key=_order)
-    if current_backend() != "numba" or n_cores() < 2 or not _can_start() or not own:
-        return
-    if any(cache.is_compiled(function, arguments) for function, arguments in own[:2]):
+    if current_backend() != "numba" or n_cores() < 2 or not _can_start():
         return
     kept_in = disk.folder()
-    if kept_in is not None:
-        tasks = [
-            Task("own", types, f"{function.py_func.__module__}.{function.py_func.__name__}") for function, types in own
-        ]
-        _early.append(Team(tasks, 1, kept_in))
-        atexit.register(_early[0].stop)
+    if kept_in is None or all(cache.is_compiled(*early) for early in jit.BEGUN_EARLY):
+        return
+    for function, _ in jit.BEGUN_EARLY:
+        function.patience *= WAIT
+    team = Team(kept_in=kept_in)
+    team.is_first = True
+    _early.append(team)
+    missing = _missing_tiles(dtype.name)
+    if missing:
+        team.add([*missing, *_own_functions(_order)], 1)
+
+
+def _own_functions(order: Callable[[tuple[Any, str]], Any]) -> list[Task]:
+    ordered = sorted(jit.BEGUN_EARLY, key=order)
+    return [Task("own", types, f"{own.py_func.__module__}.{own.py_func.__name__}") for own, types in ordered]
 
 
 def _order(early: tuple[Any, str]) -> tuple[bool, bool, int]:
-    """The worker's order: last what a first step calls first, as this process comes to it before a worker would."""
+    """Last what a first step calls first: of much data, this process comes to it before a worker would."""
     function = early[0].py_func
     rooms = function.__module__.split(".")
     return "schedule" not in rooms, "run" not in rooms, -len(function.__code__.co_code)
@@ -260,22 +311,25 @@ def work(folder: str) -> None:
     """Do tasks until none is left; ends the process, also when the process that started it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-    number = n_lists = 0
+    waiting: list[list[Any]] = []
+    n_lists, is_last = 0, False
     idle_since = time.monotonic()
     while time.monotonic() < idle_since + PATIENCE:
-        try:
-            rows: list[list[Any]] = json.loads(Path(folder, f"list{n_lists}").read_text("utf-8"))
-        except FileNotFoundError:
-            time.sleep(0.02)
-            continue
-        if not rows:
-            break
-        n_lists += 1
-        for row in rows:
+        path = Path(folder, f"list{n_lists}")
+        if path.exists():
+            rows = json.loads(path.read_text("utf-8"))
+            waiting[:0] = rows
+            n_lists, is_last = n_lists + 1, not rows
+        elif waiting:
+            number, *task = waiting.pop(0)
             if take(folder, number):
-                Task(*row).run()
-            number += 1
-        idle_since = time.monotonic()
+                Task(*task).run()
+                Path(folder, f"{number}{_DONE}").touch()
+            idle_since = time.monotonic()
+        elif is_last:
+            break
+        else:
+            time.sleep(0.02)
     os._exit(0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import signal
@@ -92,21 +93,75 @@ def test_what_workers_compile_is_what_is_called(
 
 
 def test_a_worker_begins_with_the_first_parameter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    own = [(jit.njit(f.py_func), types) for f, types in jit.BEGUN_EARLY if f.py_func.__name__ == "_number"]
+    own = [
+        (jit.njit(f.py_func), types) for f, types in jit.BEGUN_EARLY if f.py_func.__name__ in ("_number", "_rewrite")
+    ]
     monkeypatch.setattr(jit, "BEGUN_EARLY", own)
     monkeypatch.setattr(workers, "_asked", [])
+    monkeypatch.setattr(workers, "_behind", [])
+    monkeypatch.setattr(workers, "_missing_tiles", lambda dtype: [Task("packing", dtype, weight=4)])
     monkeypatch.setattr(workers, "take", lambda folder, number: False)  # all is left to the worker
     ab.Parameter([1.0])
     (team,) = workers._early
     assert len(team.workers) == 1
+    assert [task.kind for task in team.tasks] == ["packing", "own", "own"]
     assert_small_program_is_right()
-    assert not workers._early and not team.workers and team.folder is None
-    ((function, arguments),) = own
-    assert (tmp_path / "kernels" / function._cache.name(jit.argument_types(arguments))).exists()
-    assert len(team.tasks) > 1  # and it did the loops
+    assert not workers._early and workers._behind == [team]  # which goes on with what nobody waits for
+    assert "loop" in {task.kind for task in team.tasks} and not team.wanted
+    (worker,) = team.workers
+    assert worker.wait(60) == 0
+    for function, arguments in own:
+        assert (tmp_path / "kernels" / function._cache.name(jit.argument_types(arguments))).exists()
+    assert_small_program_is_right()
+    assert not workers._behind and not team.workers and team.folder is None
     workers._asked.clear()
     ab.Parameter([1.0])
     assert not workers._early  # what is on disk is not compiled again
+
+
+def test_the_process_ends_with_the_worker_that_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "AUTOBATCH_CACHE_DIR": str(tmp_path / "kernels"), "TMPDIR": str(tmp_path / "tmp")}
+    text = """if True:
+        import autobatch as ab
+        from autobatch.compile.host import workers
+        workers.n_cores = lambda: 2
+        w = ab.Parameter([1.0])
+        ab.sum(ab.map(ab.cell(lambda x: ab.sum(ab.exp(w * x))), [1.0, 2.0])).backward()
+        print(workers._behind[0].workers[0].pid)
+    """
+    done = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True)
+    assert not os.path.exists(f"/proc/{int(done.stdout)}")
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def written(x: Any) -> Any:
+    """All that there is to know of arrays and numbers, in tuples."""
+    if isinstance(x, tuple):
+        return tuple(map(written, x))
+    return (x.dtype, x.shape, x.tobytes()) if isinstance(x, np.ndarray) else (type(x), x)
+
+
+def test_python_gives_what_compiled_functions_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The own functions that a first step calls: results, and what is written to arguments, to the last bit."""
+    compiled: Any = jit.CompiledFunction.__base__.__call__
+    known = set[str]()
+
+    def both(self: Any, *args: Any) -> Any:
+        if not self.early or not jit._is_little(args):
+            return compiled(self, *args)
+        copies = copy.deepcopy(args)
+        found = self._run_in_python(*copies)
+        self.patience = 0.0
+        result = compiled(self, *args)
+        assert written((result, args)) == written((found, copies)), self.py_func
+        known.add(self.py_func.__name__)
+        return result
+
+    monkeypatch.setattr(jit.CompiledFunction, "__call__", both)
+    for value, expected in zip(gradients(), gradients(batched=False), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    assert len(known) > len(jit.BEGUN_EARLY) * 2 // 3
 
 
 def test_a_worker_that_does_nothing_is_not_missed(
