@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..backends.host.matmul import library
 from ..base.types import Array
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
 from .backward import Asked, ToReverse
@@ -96,7 +97,7 @@ class Planned:
         except IndexError:
             layout = None
         _note_use(self.idle)
-        if layout is None or layout.backend != backend:
+        if layout is None or layout.backend != backend or layout.library is not library():
             layout = self.of(arrays).layout(backend)
             return layout, Use(layout, self.idle)
         use, tape, plan = Use(layout, self.idle), layout.tape, layout.plan

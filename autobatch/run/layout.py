@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends.host.arena import Lease
+from ..backends.host.matmul import Library, library
 from ..base.types import Array, Dim, Type, size_of
 from ..ops.pairs import N_LISTS
 from ..schedule.structures import Expansion, Plan, Schedule, Slot, Tape
@@ -114,6 +115,7 @@ class Layout:
     variables: [launches, variables] what tables of calls depend on, once these are used
     is_shared: whether later runs will use it
     n_bytes: of memory
+    library: what multiplied matrices when it was laid out; what is prepared may call it
     """
 
     backend: str
@@ -131,6 +133,7 @@ class Layout:
     variables: Array | None = None
     is_shared: bool = False
     n_bytes: int = 0
+    library: Library = field(default_factory=library)
 
     @property
     def tape(self) -> Tape:

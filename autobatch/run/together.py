@@ -193,7 +193,7 @@ class Together:
         sizes = [[-(-n_bytes * one.nodes // _LINE) * _LINE for n_bytes in one.table.scratch] for one in chosen]
         self.scratch = lend((max(map(sum, sizes)),), np.uint8)
         scratch = [list(itertools.accumulate(own, initial=address_of(self.scratch))) for own in sizes]
-        self.packed: dict[int, tuple[Array, Array]] = {}
+        self.packed: dict[int, Array] = {}
         table = run.tape.signatures
         at = {f"all {name}": address_of(getattr(run.plan, name)) for name in ("rows", "ints", "floats")}
         of_values, of_cotangents = ([address_of(pool) for pool in pools or ()] for pools in (run.pools, cotangents))
@@ -206,8 +206,8 @@ class Together:
             elif name == "residual":
                 constant = address_of(run.residuals[s][k])
             elif name == "panels":
-                self.packed[number] = arrays[key], kept(arrays[key])
-                constant = address_of(self.packed[number][1])
+                self.packed[number] = arrays[key]
+                constant = 0  # until it runs
             elif name in _SAME:
                 constant = address_of(arrays[key])
             elif name in at:
@@ -231,12 +231,9 @@ class Together:
 
     def _run(self, _n: int, _sizes: Any, arguments: Sequence[Array], _outputs: Any) -> None:
         joined = self.joined
-        for number, words in joined.panels:
-            matrix, before = self.packed[number]
-            packed = kept(matrix)
-            if packed is not before:
-                self.base[words] += address_of(packed) - address_of(before)
-                self.packed[number] = matrix, packed
+        packed = [kept(self.packed[number]) for number, _ in joined.panels]  # none is freed before the calls return
+        for (_, words), panels in zip(joined.panels, packed, strict=True):
+            self.words[words] = address_of(panels)
         failed = run_calls(
             arguments[0], self.table_of, self.variables, self.base, self.words, joined.changed_of, joined.changed,
             joined.call_of, joined.calls,

@@ -144,6 +144,60 @@ def test_the_same_bits_where_plans_are_kept(monkeypatch: pytest.MonkeyPatch, joi
         assert_same(a, b)
 
 
+class Recurrence(nn.Module):
+    """Matrices that are multiplied by as they are, or by some of their rows."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(3)
+        self.weight = ab.Parameter(rng.normal(size=(16, 16)) * 0.3)
+        self.tall = ab.Parameter(rng.normal(size=(40, 16)) * 0.3)
+        self.table = ab.Parameter(rng.normal(size=(11, 16)))
+
+    def forward(self, words: list[int]) -> ab.Tensor:
+        h = self.table[words[0]]
+        for word in words:
+            h = ab.tanh(h @ self.weight.T) + self.table[word]
+        return ab.sum(h)
+
+    def of_rows(self, words: list[int]) -> ab.Tensor:
+        h = self.table[words[0]]
+        for word in words:
+            h = ab.softmax(ab.tanh(h @ self.tall[3:19].T) + h @ self.tall[20:36].T) + self.table[word]
+        return ab.sum(h)
+
+
+def _stepped(model: Recurrence, step: int) -> None:
+    model.weight.value = model.weight.value * 0.9
+
+
+def _loaded(model: Recurrence, step: int) -> None:
+    model.load_state_dict({name: 0.9 * x for name, x in model.state_dict().items()})
+
+
+@pytest.mark.parametrize("change", [_stepped, _loaded])
+@pytest.mark.parametrize("of_rows", [False, True])
+def test_packed_weights_are_those_of_now(
+    monkeypatch: pytest.MonkeyPatch, joined: list[int], change: Any, of_rows: bool
+) -> None:
+    found = []
+    for least in (NEVER, 1):
+        monkeypatch.setattr(together, "LEAST", least)
+        monkeypatch.setattr(together, "LEAST_AGAIN", least)
+        model, results = Recurrence(), []
+        for step in range(8):
+            model.zero_grad()
+            losses = ab.map(model.of_rows if of_rows else model.forward, SENTENCES)
+            ab.sum(losses).backward()
+            results.append(
+                [*ab.evaluate(losses), *(requested.host(p.grad) for p in model.parameters() if p.grad is not None)]
+            )
+            change(model, step)
+        found.append(results)
+    assert joined
+    for a, b in zip(*found, strict=True):
+        assert_same(a, b)
+
+
 def test_few_launches_are_left_as_they_are(joined: list[int]) -> None:
     for _ in trained(Chain(), 1):
         pass
@@ -227,6 +281,18 @@ def test_another_library_multiplies(joined: list[int]) -> None:
     with ab.products("numpy"):
         np.testing.assert_allclose(ab.evaluate(ab.map(model, SENTENCES)), expected, rtol=1e-5)
     assert not joined
+
+
+def test_another_library_multiplies_where_plans_are_kept(joined: list[int]) -> None:
+    model = Recurrence()
+    for _ in range(6):
+        expected = ab.evaluate(ab.map(model, SENTENCES))
+    joined.clear()
+    with ab.products("numpy"):
+        np.testing.assert_allclose(ab.evaluate(ab.map(model, SENTENCES)), expected, rtol=1e-5)
+    assert not joined
+    np.testing.assert_array_equal(ab.evaluate(ab.map(model, SENTENCES)), expected)
+    assert joined
 
 
 def test_compiled_code_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
