@@ -107,10 +107,15 @@ class CompiledFunction(CPUDispatcher):
         """What Numba calls in place of machine code that is missing: that code, once it is made; or Python."""
         if threading.get_ident() in _in_python:
             return self.py_func
-        if self.patience > 0 and _is_little(args) and not self._is_kept_for(args):
+        if self.patience > 0 and self.is_python and _is_little(args) and not self._is_kept_for(args):
             return self._run_in_python
         base: Any = super()
         return base._compile_for_args(*args, **kws)
+
+    @functools.cached_property
+    def is_python(self) -> bool:
+        """Whether Python can run it: nothing that it calls is written in machine code."""
+        return _is_python(self, [])
 
     def _run_in_python(self, *args: Any) -> Any:
         """Run it as it is written, with results as compiled code returns them."""
@@ -153,7 +158,7 @@ def njit(function: Callable[..., Any] | None = None, *, noalias: bool = False, e
 
     noalias: what the function writes through one array it touches through no other
     early: arguments for which a first training step calls it, so that it can be compiled before (`argument_types`);
-        until it is, Python runs it on arrays of up to LITTLE numbers, with the same results, for PATIENCE in all
+        until it is, Python runs it where it can, on arrays of up to LITTLE numbers, for PATIENCE in all
 
     >>> @njit
     ... def double(x):
@@ -292,13 +297,25 @@ def _texts(function: Any, seen: list[Any]) -> Iterator[str]:
         for value in plain.__globals__.values():
             if isinstance(value, FunctionType) and value.__globals__ is plain.__globals__:
                 yield from _code(value.__code__)
-    values = [cell.cell_contents for cell in plain.__closure__ or ()]
-    values += [plain.__globals__[name] for name in _names(plain.__code__) if name in plain.__globals__]
-    for value in values:
+    for value in _values(plain):
         if _is_followed(value):
             yield from _texts(value, seen)
         else:
             yield _text(value)
+
+
+def _is_python(function: Any, seen: list[Any]) -> bool:
+    if any(function is x for x in seen):
+        return True
+    seen.append(function)
+    own = isinstance(function, (FunctionType, CompiledFunction))
+    return own and all(_is_python(value, seen) for value in _values(_plain(function)) if _is_followed(value))
+
+
+def _values(plain: Any) -> list[Any]:
+    """What a function reads that is not its own."""
+    found = [cell.cell_contents for cell in plain.__closure__ or ()]
+    return found + [plain.__globals__[name] for name in _names(plain.__code__) if name in plain.__globals__]
 
 
 def _plain(function: Any) -> Any:

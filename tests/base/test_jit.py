@@ -17,6 +17,7 @@ import pytest
 
 from autobatch.base import disk, jit
 from autobatch.base.jit import CompiledFunction, compiled, identity, njit
+from autobatch.base.memory import word
 from autobatch.compile.host import cache
 from autobatch.errors import CacheWarning
 
@@ -101,6 +102,23 @@ def test_python_runs_no_function_that_is_on_disk_or_has_much_to_do(folder: Path)
     other = early()
     called(other)
     assert hits(other) == (1, 0) and other.patience == jit.PATIENCE
+
+
+CALLING = """
+def plain(x):
+    return word(x)
+@njit
+def g(x):
+    return {}(x)
+@njit
+def f(x):
+    return g(x) + f(x)
+"""
+
+
+def test_python_runs_nothing_that_calls_machine_code() -> None:
+    found: list[Any] = [made(CALLING.format(name), word=word) for name in ("abs", "word", "plain")]
+    assert [function.is_python for function in found] == [True, False, False]
 
 
 LOADED = '''

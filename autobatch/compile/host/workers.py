@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,8 @@ class Team:
             else:
                 begun.append(task)
         if self.is_first:
-            self.add(_own_functions(lambda early: early[0].patience), 1)  # first what Python takes longest for
+            ordered = sorted(jit.BEGUN_EARLY, key=lambda own: own[0].patience)  # first what Python takes longest for
+            self.add(list(map(_own_function, ordered)), 1)
         if self.folder is None:
             return
         with contextlib.suppress(OSError):
@@ -227,6 +228,9 @@ def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
             tasks.update(dict.fromkeys(found))
             names[kernel.name] = None
     early = _early.pop() if _early else None
+    if early is not None:
+        missing = (own for own in jit.BEGUN_EARLY if not own[0].is_python and not cache.is_compiled(*own))
+        tasks.update(dict.fromkeys(map(_own_function, missing)))
     if not tasks:
         return early or _NOBODY
     weight = sum(task.weight for task in tasks)
@@ -281,19 +285,20 @@ def compile_early(dtype: np.dtype[Any]) -> None:
     _early.append(team)
     missing = _missing_tiles(dtype.name)
     if missing:
-        team.add([*missing, *_own_functions(_order)], 1)
+        team.add([*missing, *map(_own_function, sorted(jit.BEGUN_EARLY, key=_order))], 1)
 
 
-def _own_functions(order: Callable[[tuple[Any, str]], Any]) -> list[Task]:
-    ordered = sorted(jit.BEGUN_EARLY, key=order)
-    return [Task("own", types, f"{own.py_func.__module__}.{own.py_func.__name__}") for own, types in ordered]
+def _own_function(own: tuple[Any, str]) -> Task:
+    function = own[0].py_func
+    return Task("own", own[1], f"{function.__module__}.{function.__name__}")
 
 
-def _order(early: tuple[Any, str]) -> tuple[bool, bool, int]:
-    """Last what a first step calls first: of much data, this process comes to it before a worker would."""
-    function = early[0].py_func
+def _order(own: tuple[Any, str]) -> tuple[bool, bool, bool, int]:
+    """First what Python cannot run; last what a first step calls first: of much data, this process comes to it before a
+    worker would."""
+    function = own[0].py_func
     rooms = function.__module__.split(".")
-    return "schedule" not in rooms, "run" not in rooms, -len(function.__code__.co_code)
+    return own[0].is_python, "schedule" not in rooms, "run" not in rooms, -len(function.__code__.co_code)
 
 
 def _announce(names: list[str], n_loops: int, n_processes: int, kept_in: str | None) -> None:
