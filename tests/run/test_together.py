@@ -228,6 +228,17 @@ def test_a_check_of_all_values_names_the_op(joined: list[int]) -> None:
         ab.evaluate(ab.map(model, SENTENCES))
 
 
+def test_which_pieces_have_no_table() -> None:
+    """What checks indices, sums over a launch or lists, or gives one number for each node by a matmul."""
+    signatures = _signatures(Chain())
+    tables = [(s.name, piece, table) for s in signatures for (piece, _), table in s.tables.items()]
+    having = {(name, piece) for name, piece, table in tables if table is not None}
+    without = {(name, piece) for name, piece, _ in tables} - having
+    sums = {("sum", "forward"), ("sum of list", "forward"), ("sum of list", "backward")}
+    assert without == {("lookup", "forward"), ("matmul", "forward")} | sums
+    assert len(having) >= 16
+
+
 def test_threads_take_large_launches(monkeypatch: pytest.MonkeyPatch, joined: list[int]) -> None:
     ab.set_num_threads(2)
     monkeypatch.setattr(together, "LEAST", 1)
@@ -255,7 +266,7 @@ def _signatures(model: nn.Module) -> list[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(together.Together, "__init__", note)
-        ab.evaluate(ab.map(model, SENTENCES))
+        ab.sum(ab.map(model, SENTENCES)).backward()
     return seen
 
 
