@@ -20,7 +20,7 @@ from ..base.clocks import profiles, timed_calls
 from ..base.jit import njit
 from ..base.types import Array, size_of
 from .earlier import Rows, add_rows, rows_of
-from .execute import Code, HostRun, Run, code_of, note_same, same_for_all, unchanged
+from .execute import Code, HostRun, Run, code_of, note_same, unchanged
 from .feed import batched
 from .finals import Deferred, Final, GiveDense, GiveRows, final_programs, finish
 from .first_writes import FirstWrites, clear_rows, first_writes
@@ -130,7 +130,7 @@ def _reverse(run: HostRun, seeds: Seeds, outside: Array, leading: Array | None) 
     def calls() -> Iterator[Call]:
         codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
         adds = (first.stores == 0) | np.array([not written for written in slots])[run.schedule.launch_sig]
-        together = Together(run, np.array(wanted), adds, pools, same_for_all, same)
+        together = Together(run, np.array(wanted), adds, pools, same)
         joined: list[int] = []
         for number in range(len(wanted) - 1, -1, -1):
             if not wanted[number]:

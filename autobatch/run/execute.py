@@ -115,6 +115,19 @@ class HostRun(Run):
         """See `Run`."""
         return self.launches[number].accesses
 
+    def same_for_all(self, s: int, kind: str, k: int) -> Array:
+        """A shared operand of a signature, or what is derived from such, computed when it is first read."""
+        signature, memo = self.signatures[s], self.shared.memo
+        if kind == "shared":
+            operand: Array = memo[signature.shared[k]]
+            return operand
+        found: Array | None = self.shared.derived.get((signature, k))
+        if found is None:
+            expression = signature.kernel.expressions[k]
+            found = interpret(expression, lambda _, operand: memo[signature.shared[operand]])[0]
+            self.shared.derived[signature, k] = found
+        return found
+
     def name_of(self, number: int) -> str:
         """The op or cell of a launch."""
         return self.signatures[self.launches[number].sig].name
@@ -137,20 +150,6 @@ def rows_of_launch(array: Array, type: Type, launch: HostLaunch) -> Array:
     lead = type.shape[0]
     start = launch.at[lead.index] * lead.factor
     return array[start : start + launch.sizes[lead.index] * lead.factor]
-
-
-def same_for_all(run: HostRun, sig: int, kind: str, k: int) -> Array:
-    """A shared operand of a signature, or what is derived from such, computed when it is first read."""
-    signature, memo = run.signatures[sig], run.shared.memo
-    if kind == "shared":
-        operand: Array = memo[signature.shared[k]]
-        return operand
-    found: Array | None = run.shared.derived.get((signature, k))
-    if found is None:
-        expression = signature.kernel.expressions[k]
-        found = interpret(expression, lambda _, operand: memo[signature.shared[operand]])[0]
-        run.shared.derived[signature, k] = found
-    return found
 
 
 ReadyPiece = tuple[Callable[..., list[Any]], Feed, list[Array], list[tuple[int, int]]]
@@ -216,13 +215,13 @@ def _ready_piece(run: HostRun, s: int, piece: str, add: bool) -> ReadyPiece:
         n = kernel.pieces.n_forward_residuals
         types = types[:n] if piece == "forward" else types[n:]
     forms = [(form.index, form.factor) for form in map(form_of, types)]
-    same = [same_for_all(run, s, kind, k) for kind, k in found.same]
+    same = [run.same_for_all(s, kind, k) for kind, k in found.same]
     return kernel.program(piece, run.backend, add).run, found, same, forms
 
 
 def unchanged(same: Same, run: HostRun) -> bool:
     """Whether the operands shared by all launches are those that the calls were prepared with."""
-    return all(same_for_all(run, s, kind, k) is array for s, kind, k, array in same)
+    return all(run.same_for_all(s, kind, k) is array for s, kind, k, array in same)
 
 
 def note_same(same: Same, s: int, code: Code) -> None:
@@ -255,7 +254,7 @@ def _forward(run: HostRun, same: Same) -> Iterator[Call]:
     pools = run.pools
     codes: dict[int, Code] = {}
     every = np.ones(len(run.launches), bool)
-    together = Together(run, every, every, None, same_for_all, same)
+    together = Together(run, every, every, None, same)
     joined: list[int] = []
     for number, launch in enumerate(run.launches):
         n = launch.sizes[0]

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..backends.host.arena import lend
 from ..base.types import Array, Type, size_of
-from .execute import HostRun, rows_of_launch, same_for_all
+from .execute import HostRun, rows_of_launch
 from .layout import Access, HostLaunch, Same, resolve
 from .protocols import SharedOperand, Signature
 
@@ -141,7 +141,7 @@ def _final(parts: Sequence[Reversed], same: Same) -> Final:
         elif kind == "cotangent":
             found, shape = _cotangents(parts, k), resolve(cotangents[k], sizes)
         else:
-            array = same_for_all(run, s, kind, k)
+            array = run.same_for_all(s, kind, k)
             same.append((s, kind, k, array))
             arguments.append(array)
             continue

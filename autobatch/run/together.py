@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ from .layout import Call, Same, pool_number
 if TYPE_CHECKING:
     from .execute import HostRun
 
-SameOf = Callable[[Any, int, str, int], Array]
 _SAME = ("shared", "derived", "panels")
 _LINE = 64
 """Bytes that arrays between the calls begin at multiples of."""
@@ -137,7 +136,7 @@ class Together:
     # It holds no run: a layout that is used again holds it, and gets free when its run does.
 
     def __init__(
-        self, run: HostRun, wanted: Array, adds: Array, cotangents: Sequence[Array] | None, same_of: SameOf, same: Same
+        self, run: HostRun, wanted: Array, adds: Array, cotangents: Sequence[Array] | None, same: Same
     ) -> None:
         """Prepare a pass.
 
@@ -146,7 +145,7 @@ class Together:
             wanted: [launches] whether they are part of the pass.
             adds: [launches] whether they add cotangents to rows.
             cotangents: the pools of these in a backward pass, else None.
-            same_of: gives what is the same for all launches of a signature; it is noted in `same`.
+            same: what is the same for all launches of a signature is noted there.
         """
         self.joins: list[bool] = [False] * wanted.size
         least = LEAST_AGAIN if run.layout.is_shared else LEAST
@@ -166,7 +165,7 @@ class Together:
             if table is None:
                 continue
             ready = self._fitting(table, np.flatnonzero(pieces == number))
-            arrays = {key: same_of(run, s, *key[-2:]) for key in table.constants if key[0] in _SAME}
+            arrays = {key: run.same_for_all(s, *key[-2:]) for key in table.constants if key[0] in _SAME}
             if ready.size and all(array.flags.c_contiguous for array in arrays.values()):
                 same += [(s, *key[-2:], array) for key, array in arrays.items()]
                 self.table_of[ready] = len(chosen)

@@ -322,11 +322,11 @@ def test_random_programs(program: Program) -> None:
     ab.set_default_dtype("float64")
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        for least in (NEVER, 1):
+        for least in (NEVER, NEVER, 1):  # a first run may learn what the next ones do
             patch.setattr(together, "LEAST", least)
             patch.setattr(together, "LEAST_AGAIN", least)
             values, gradients = outcome(program, Model(), batched=True)
             found.append(([np.asarray(x) for x in leaves(values)], gradients))
-    (values, gradients), (expected, wanted) = found[1], found[0]
+    _, (expected, wanted), (values, gradients) = found
     assert_same(values, expected)
     assert_same(gradients, wanted)
