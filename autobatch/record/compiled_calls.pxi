@@ -479,14 +479,14 @@ cdef PyMethodDef _call_of_module
 cdef object _call_module(object self, PyObject **args, Py_ssize_t n, PyObject *names):
     """`forward` in the mode of a module, training or not."""
     cdef PyObject *all[1 + _FEW]
-    cdef dict named = {}
+    cdef dict named
     cdef Py_ssize_t k
     mode = self.training
     if n <= _FEW and names == NULL and mode is (True if is_training else False):
         all[0] = <PyObject *>self
         memcpy(all + 1, args, n * sizeof(PyObject *))
         return PyObject_VectorcallMethod("forward", all, n + 1, NULL)
-    given = tuple([<object>args[k] for k in range(n)])
+    given, named = tuple([<object>args[k] for k in range(n)]), {}
     for name in () if names == NULL else <tuple>names:
         named[name] = <object>args[n + len(named)]
     return _in_mode(mode, self.forward, given, named)

@@ -232,7 +232,9 @@ cdef object _binary(Door door, Value x, y):
 
 cdef inline object _operator(Door door, Door reflected, left, right):
     """left op right, of which one is a tensor."""
-    return _binary(door, <Value>left, right) if isinstance(left, Value) else _reflected(reflected, <Value>right, left)
+    if _is_tensor(left) or isinstance(left, Value):
+        return _binary(door, <Value>left, right)
+    return _reflected(reflected, <Value>right, left)
 
 
 cdef object _reflected(Door door, Value x, y):
