@@ -155,6 +155,19 @@ def carried(tables, source, value):  # type: ignore[no-untyped-def]
     return found
 
 
+@njit
+def node_of(value_of, v):  # type: ignore[no-untyped-def]
+    """The node that computes a value, as `np.searchsorted` finds it, which takes 0.3 s to compile and 0.15 to load."""
+    first, end = 0, value_of.size
+    while first < end:
+        middle = (first + end) >> 1
+        if value_of[middle] <= v:
+            first = middle + 1
+        else:
+            end = middle
+    return first - 1
+
+
 def put(layout: Layout, brought: Brought) -> None:
     """Write copied values to their rows in a layout; those that nothing reads are left out."""
     tape, plan, number = layout.tape, layout.plan, layout.expansion.number
@@ -173,7 +186,7 @@ def _put(values, numbers, at, bases, widths, value_of, sig, result_of, result_po
         v = number[values[k]] if number.size else values[k]
         if v < 0 or start[v] < 0:
             continue
-        node = np.searchsorted(value_of, v, side="right") - 1
+        node = node_of(value_of, v)
         pool = result_pool[result_of[sig[node]] + v - value_of[node]]
         copy_bytes(bases[pool] + start[v] * widths[pool], numbers + at[k], count[v] * widths[pool])
 
@@ -209,7 +222,7 @@ def _rows_of(values, number, value_of, sig, result_of, result_pool, start, count
         v = number[values[k]] if number.size else values[k]
         first[k + 1] = first[k]
         if v >= 0 and start[v] != -1:
-            node = np.searchsorted(value_of, v, side="right") - 1
+            node = node_of(value_of, v)
             pool[k] = result_pool[result_of[sig[node]] + v - value_of[node]]
             first[k + 1] += count[v]
     rows = np.empty(first[n], np.int32)
