@@ -325,6 +325,7 @@ class _Walk:
             if id(c) not in self.classes and self._is_users(c.__module__):
                 self.classes.add(id(c))
                 self.leaves.append(c)
+                self.words |= _read_by_layers(c)
                 is_noted = isinstance(c, Noted)
                 self.watched.append(_Holder(c.__dict__, "class", lasting, is_noted=is_noted))
                 if not is_noted:
@@ -386,6 +387,13 @@ class _Slots(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(tuple(iter(self)))
+
+
+def _read_by_layers(kind: type) -> set[str]:
+    """Names in a class that is derived from a layer of the library, whose code may read them: it is not searched."""
+    *layers, _ = [c for c in kind.__mro__ if package_of(c.__module__) == _LIBRARY] or [kind]
+    replaced = {name for c in layers for name in c.__dict__ if name[:2] != "__"}
+    return {name for name, v in kind.__dict__.items() if layers and (isinstance(v, property) or name in replaced)}
 
 
 def _id_of_referent(x: weakref.ref[Any]) -> int:

@@ -609,3 +609,33 @@ def test_a_count_kept_in_a_function_is_not_guarded() -> None:
     cell = ab.cell(f)
     assert [float(cell(ab.tensor(1.0))) for _ in range(3)] == [2, 2, 2]
     assert cell.cell.traces == 1  # type: ignore[attr-defined]
+
+
+class Mask:
+    def __init__(self) -> None:
+        self.factor = 2.0
+
+
+class Masked(nn.Linear):
+    """A layer of the library that reads its weight from a property."""
+
+    mask = Mask()
+
+    @property
+    def weight(self) -> Any:
+        return self.own * self.mask.factor
+
+    @weight.setter
+    def weight(self, value: Any) -> None:
+        self.own = value
+
+
+def test_a_property_that_a_layer_of_the_library_reads_is_followed() -> None:
+    layer = Masked(2, 2, bias=False)
+    step = ab.cell(lambda x: layer(x))
+    x = np.ones(2, np.float32)
+    for factor in (2.0, 0.5):
+        Masked.mask.factor = factor
+        for _ in range(2):
+            found = ab.evaluate(ab.map(lambda x: step(ab.tensor(x)), [x, x]))
+            np.testing.assert_allclose(found[0], factor * layer.own.value @ x, rtol=1e-6)
