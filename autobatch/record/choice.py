@@ -12,7 +12,7 @@ from typing import Any
 
 from ..base.errors import BackendError, message
 
-INTERFACE = 3
+INTERFACE = 4
 """What the compiled recorder has, too, where it and the Python around it expect the same of each other."""
 
 

@@ -101,6 +101,7 @@ cdef extern from "Python.h":
     PyFrameObject *PyFrame_GetBack(PyFrameObject *frame)
     int PyFrame_GetLasti(PyFrameObject *frame)
     int Py_REFCNT(PyObject *x)
+    PyObject *PyFunction_GetCode(object function)
     ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *)
     ctypedef struct PyMethodDef:
         const char *ml_name
@@ -112,7 +113,7 @@ cdef extern from "Python.h":
     object PyObject_VectorcallMethod(object name, PyObject **args, size_t n, PyObject *names)
     PyTypeObject *Py_TYPE(object x)
 
-INTERFACE = 3
+INTERFACE = 4
 """As in `record/choice.py`: another number where the Python around this module expects other functions of it."""
 
 WRITING = math.inf

@@ -185,12 +185,13 @@ cdef class Path:
             hit = self._found(tape, args, keys, n_keys)
             if hit is None:
                 return _MISS
-        if <object>PyTuple_GET_ITEM(hit, 1) != <object>PyList_GET_ITEM(_epoch, 0):
-            return _MISS
+        if PyTuple_GET_ITEM(hit, 1) != PyList_GET_ITEM(_epoch, 0):
+            if <object>PyTuple_GET_ITEM(hit, 1) != <object>PyList_GET_ITEM(_epoch, 0):
+                return _MISS
         facts = <object>PyTuple_GET_ITEM(hit, 2)
         if facts is not None and not _same(*facts):
             return _MISS
-        if not self.is_method and <object>PyTuple_GET_ITEM(hit, 4) is not _state.training:
+        if not self.is_method and <object>PyTuple_GET_ITEM(hit, 4) is not (True if is_training else False):
             return _MISS
         if <object>PyTuple_GET_ITEM(hit, 3) is not None:
             limits = <tuple>PyTuple_GET_ITEM(hit, 3)
@@ -273,7 +274,7 @@ cdef class Entry:
     """What the function that users call has: the cell, its paths, and names and defaults of its parameters.
 
     watched: what must not be bound anew: (dict, name, value, whether that is a weak reference to it), or with None in
-        place of the dict and a function that gives the value in place of the name
+        place of the dict and a function that gives the value in place of the name; (function, None, its code, False)
     names: None where the parameters are not plain
     """
 
@@ -309,7 +310,10 @@ cdef class Entry:
                 known = known()
                 if known is None:
                     return True
-            if holder is None:
+            if name is None:
+                if PyFunction_GetCode(holder) != <PyObject *>known:
+                    return True
+            elif holder is None:
                 try:
                     if name() is not known:
                         return True
@@ -349,11 +353,10 @@ cdef object _open = None
 cdef object _row_of = None
 cdef list _epoch = [0]
 cdef object _same = None
-cdef object _state = None
 cdef object _out_of_range = None
 
 
-def install_cells(open, row_of, epoch, same, state, out_of_range):
+def install_cells(open, row_of, epoch, same, out_of_range):
     """Take what calls of cells need of modules that need this one."""
-    global _open, _row_of, _epoch, _same, _state, _out_of_range
-    _open, _row_of, _epoch, _same, _state, _out_of_range = open, row_of, epoch, same, state, out_of_range
+    global _open, _row_of, _epoch, _same, _out_of_range
+    _open, _row_of, _epoch, _same, _out_of_range = open, row_of, epoch, same, out_of_range

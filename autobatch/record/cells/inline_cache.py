@@ -41,6 +41,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from ...base.errors import OpIndexError, user_error
@@ -162,6 +163,8 @@ class InlineCache:
         holder, value = self.scope[f"{watched.name}h"], self.scope[f"{watched.name}v"]
         if holder.__class__ is dict and watched.text.startswith(f"{watched.name}h["):
             return holder, watched.argument, value, watched.is_weak
+        if isinstance(holder, FunctionType) and watched.text.startswith(f"{watched.name}h.__code__"):
+            return holder, None, value, watched.is_weak
         return None, functools.partial(watched.function, watched.argument), value, watched.is_weak
 
     def _value(self, watched: _Watched) -> Any:
@@ -435,4 +438,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 if compiled is not None:
-    compiled.install_cells(current_tape, row_of, epoch, same, state, _out_of_range)
+    compiled.install_cells(current_tape, row_of, epoch, same, _out_of_range)
