@@ -242,11 +242,13 @@ def test_the_only_element_of_a_list_is_its_sum() -> None:
         return (y * constant).sum()
 
     w = ab.Parameter(np.ones(3))
-    for _ in range(2):
+    times = []
+    for _ in range(3):
         w.grad = None
         ab.sum(ab.map(fn, range(2))).backward()
         np.testing.assert_allclose(w.grad, 2 * (3 * X * X).sum(0), rtol=1e-5)
-    assert counted.times == 3
+        times.append(counted.times)
+    assert times[2] == times[1] < 7  # what is called while a length is seen to vary is not kept
     np.testing.assert_array_equal(on(lambda x: counted.call([x > 0.0]), X)[0], X > 0)
 
 
