@@ -275,6 +275,9 @@ CONCAT = declare(
 def concat(xs: Iterable[TensorLike], axis: int = 0) -> Tensor:
     """The values `xs` joined along the existing `axis`, as `numpy.concatenate`.
 
+    Raises `OpTypeError` where there is nothing to join, for values of rank 0 or of different ranks, and for shapes that
+    do not fit.
+
     >>> ab.concat([ab.zeros(2), ab.ones(3)]).shape
     (5,)
     """

@@ -85,10 +85,47 @@ cdef extern from *:
         }
         return tensor_type->tp_new(tensor_type, nothing, NULL);
     }
+
+    /* `forward` in the mode of a module, training or not. In C: Cython would leave a line in each traceback. */
+    enum {FEW = 8};
+    typedef PyObject *(*Called)(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
+    static PyObject *name_of_mode = NULL, *name_of_forward = NULL;
+    static Called call_in_mode = NULL;
+
+    static PyObject *call_module(PyObject *module, PyObject *const *args, Py_ssize_t n, PyObject *names) {
+        PyObject *all[1 + FEW], *mode;
+        int is_same;
+        if (n <= FEW && names == NULL) {
+            mode = PyObject_GetAttr(module, name_of_mode);
+            if (mode == NULL)
+                return NULL;
+            is_same = mode == (is_training ? Py_True : Py_False);
+            Py_DECREF(mode);
+            if (is_same) {
+                all[0] = module;
+                memcpy(all + 1, args, n * sizeof(PyObject *));
+                return PyObject_VectorcallMethod(name_of_forward, all, n + 1, NULL);
+            }
+        }
+        return call_in_mode(module, args, n, names);
+    }
+    static PyMethodDef call_of_module = {
+        "__call__", (PyCFunction)(void *)call_module, METH_FASTCALL | METH_KEYWORDS,
+        "__call__($self, /, *args, **kwargs)\\n--\\n\\n",
+    };
+    static PyObject *method_of_modules(PyObject *type, Called in_mode) {
+        call_in_mode = in_mode;
+        name_of_mode = PyUnicode_InternFromString("training");
+        name_of_forward = PyUnicode_InternFromString("forward");
+        if (name_of_mode == NULL || name_of_forward == NULL)
+            return NULL;
+        return PyDescr_NewMethod((PyTypeObject *)type, &call_of_module);
+    }
     """
     PyObject *open_recording
     int is_training
     object new_tensor(object nothing)
+    object method_of_modules(object type, object (*in_mode)(object, PyObject **, Py_ssize_t, PyObject *))
     void keep_free_tensors(object type, object value, void (*empty)(object) noexcept)
 
 cdef extern from "Python.h":
@@ -102,15 +139,6 @@ cdef extern from "Python.h":
     int PyFrame_GetLasti(PyFrameObject *frame)
     int Py_REFCNT(PyObject *x)
     PyObject *PyFunction_GetCode(object function)
-    ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *)
-    ctypedef struct PyMethodDef:
-        const char *ml_name
-        PyCFunction ml_meth
-        int ml_flags
-        const char *ml_doc
-    int METH_FASTCALL, METH_KEYWORDS
-    object PyDescr_NewMethod(PyTypeObject *type, PyMethodDef *method)
-    object PyObject_VectorcallMethod(object name, PyObject **args, size_t n, PyObject *names)
     PyTypeObject *Py_TYPE(object x)
 
 INTERFACE = 4

@@ -466,38 +466,24 @@ cdef inline void _set(tuple x, Py_ssize_t k, part):
     PyTuple_SET_ITEM(x, k, part)
 
 
-# Calls of modules.
+# Calls of modules: `call_module`.
 
-
-cdef enum:
-    _FEW = 8
 
 cdef object _in_mode = None
-cdef PyMethodDef _call_of_module
 
 
-cdef object _call_module(object self, PyObject **args, Py_ssize_t n, PyObject *names):
-    """`forward` in the mode of a module, training or not."""
-    cdef PyObject *all[1 + _FEW]
-    cdef dict named
+cdef object _call_in_mode(object self, PyObject **args, Py_ssize_t n, PyObject *names):
+    """`forward` in the mode of a module that is not that of the thread, or with names."""
+    cdef dict named = {}
     cdef Py_ssize_t k
-    mode = self.training
-    if n <= _FEW and names == NULL and mode is (True if is_training else False):
-        all[0] = <PyObject *>self
-        memcpy(all + 1, args, n * sizeof(PyObject *))
-        return PyObject_VectorcallMethod("forward", all, n + 1, NULL)
-    given, named = tuple([<object>args[k] for k in range(n)]), {}
+    given = tuple([<object>args[k] for k in range(n)])
     for name in () if names == NULL else <tuple>names:
         named[name] = <object>args[n + len(named)]
-    return _in_mode(mode, self.forward, given, named)
+    return _in_mode(self.training, self.forward, given, named)
 
 
 def install_module(module, in_mode):
     """Let modules be called."""
     global _in_mode
     _in_mode = in_mode
-    _call_of_module.ml_name = "__call__"
-    _call_of_module.ml_meth = <PyCFunction><void *>_call_module
-    _call_of_module.ml_flags = METH_FASTCALL | METH_KEYWORDS
-    _call_of_module.ml_doc = "__call__($self, /, *args, **kwargs)\n--\n\n"
-    module.__call__ = PyDescr_NewMethod(<PyTypeObject *>module, &_call_of_module)
+    module.__call__ = method_of_modules(module, _call_in_mode)
