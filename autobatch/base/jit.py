@@ -10,8 +10,8 @@ signature, and the code of the function and of all that it calls or reads, so th
 waits until one function is compiled or loaded: below Numba it would become another error, or get lost.
 
 Compiling takes a third of a second for each function. What a first training step calls (`early`) is run by Python as
-long as that is quicker: results are the same to the last bit, as these functions compute integers, and floats that are
-neither reordered nor contracted.
+long as that is quicker: results are the same to the last bit, as these functions compute integers that fit into 32
+bits, and floats that are neither reordered nor contracted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
+import os
 import pickle
 import sys
 import threading
@@ -68,6 +69,9 @@ _depth: list[Any] = []
 _in_python: set[int] = set()
 """Threads in which Python runs a function, and therefore all that this calls."""
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_python.clear)
+
 BEGUN_EARLY: list[tuple[CompiledFunction, str]] = []
 """The library's own functions that a first training step calls, and for which arguments."""
 
@@ -105,7 +109,7 @@ class CompiledFunction(CPUDispatcher):
 
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
         """What Numba calls in place of machine code that is missing: that code, once it is made; or Python."""
-        if threading.get_ident() in _in_python:
+        if threading.get_ident() in _in_python and self.is_python:
             return self.py_func
         if self.patience > 0 and self.is_python and _is_little(args) and not self._is_kept_for(args):
             return self._run_in_python

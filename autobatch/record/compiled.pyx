@@ -62,7 +62,9 @@ cdef extern from *:
             PyObject_GC_Track(t);
         }
         free_value(t);
+    #if !defined(CYTHON_USE_TYPE_SPECS) || !CYTHON_USE_TYPE_SPECS
         Py_DECREF(type);
+    #endif
     }
     static void keep_free_tensors(PyObject *type, PyObject *value, void (*empty)(PyObject *)) {
         PyNumberMethods *to = ((PyTypeObject *)type)->tp_as_number, *from = ((PyTypeObject *)value)->tp_as_number;

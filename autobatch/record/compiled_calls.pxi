@@ -33,18 +33,21 @@ cdef bint _add_kind(Kinds *kinds, x, Lists tape) except -1:
             return False
         kinds.of[kinds.n] = <PyObject *>operand
     elif _has_tensors(x):
-        kinds.of[kinds.n] = <PyObject *>Py_TYPE(x)
+        kinds.of[kinds.n] = <PyObject *>(_LIST_OF if type(x) is list else _TUPLE_OF)
         kinds.n += 1
         for each in x:
             if not _is_tensor(each) or not _add_kind(kinds, each, tape):
                 return False
         if kinds.n + 1 > MOST:
             return False
-        kinds.of[kinds.n] = <PyObject *>_nothing
+        kinds.of[kinds.n] = <PyObject *>_END
     else:
         kinds.of[kinds.n] = <PyObject *>x
     kinds.n += 1
     return True
+
+
+cdef object _LIST_OF = object(), _TUPLE_OF = object(), _END = object()
 
 
 cdef inline bint _has_tensors(x):
@@ -304,7 +307,7 @@ cdef class Call:
             if _is_tensor(x) or _has_tensors(x):
                 if not _is_tensor(x):
                     key.append((type(x), len(x)))
-                    like.append(type(x))
+                    like.append(_LIST_OF if type(x) is list else _TUPLE_OF)
                 for each in (x,) if _is_tensor(x) else x:
                     if not _is_tensor(each) or n_ids == MOST:
                         return self.slow(*args, **named)
@@ -318,7 +321,7 @@ cdef class Call:
                     if tape.mode & 1:
                         key.append((<Value>each)._id >= tape.frozen_from)
                 if not _is_tensor(x):
-                    like.append(_nothing)
+                    like.append(_END)
             elif type(x) in _shared_classes:
                 x = x.operand
                 if x is None:
@@ -364,7 +367,9 @@ cdef class Call:
             tape.log = None
         is_whole = open_recording == <PyObject *>tape and not tape.is_left and tape.n >= 0 and before == _beside(tape)
         if is_whole and tape.since == _switched[0]:  # else it may know forms of before a length was seen to vary
-            if known is self.known and len(known) >= _FULL:
+            if len(known) >= _FULL:
+                if known is not self.known:  # it has signatures, too
+                    return results
                 known.clear()
             known[key] = _script(tape, log, ids, n_ids, results)
         return results

@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..backends.host.matmul import library
 from ..base.types import Array
 from ..schedule.structures import Expansion, Plan, Schedule, Tape
 from .backward import Asked, ToReverse
-from .layout import Layout, lay_out
+from .layout import Layout, lay_out, working_with
 from .protocols import Signature
 
 __all__ = ["PlanCache", "Planned", "Question", "numbered"]
@@ -97,7 +96,7 @@ class Planned:
         except IndexError:
             layout = None
         _note_use(self.idle)
-        if layout is None or layout.backend != backend or layout.library is not library():
+        if layout is None or layout.backend != backend or layout.works_with != working_with():
             layout = self.of(arrays).layout(backend)
             return layout, Use(layout, self.idle)
         use, tape, plan = Use(layout, self.idle), layout.tape, layout.plan

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..backends.host.arena import Lease
 from ..backends.host.matmul import Library, library
+from ..backends.host.threads import get_num_threads
 from ..base.types import Array, Dim, Type, size_of
 from ..ops.pairs import N_LISTS
 from ..schedule.structures import Expansion, Plan, Schedule, Slot, Tape
@@ -102,6 +103,11 @@ Same = list[tuple[int, str, int, Array]]
 """The operands shared by all launches of a signature that the calls were prepared with: signature, kind, number."""
 
 
+def working_with() -> tuple[Library, bool]:
+    """What multiplies matrices now, and whether threads share work."""
+    return library(), get_num_threads() > 1
+
+
 @dataclass(slots=True)
 class Layout:
     """What a plan runs on.
@@ -115,7 +121,7 @@ class Layout:
     variables: [launches, variables] what tables of calls depend on, once these are used
     is_shared: whether later runs will use it
     n_bytes: of memory
-    library: what multiplied matrices when it was laid out; what is prepared may call it
+    works_with: what multiplied matrices when it was laid out, and whether threads shared work: it is prepared for them
     """
 
     backend: str
@@ -133,7 +139,7 @@ class Layout:
     variables: Array | None = None
     is_shared: bool = False
     n_bytes: int = 0
-    library: Library = field(default_factory=library)
+    works_with: tuple[Library, bool] = field(default_factory=working_with)
 
     @property
     def tape(self) -> Tape:

@@ -166,7 +166,7 @@ class Together:
                 continue
             ready = self._fitting(table, np.flatnonzero(pieces == number))
             arrays = {key: run.same_for_all(s, *key[-2:]) for key in table.constants if key[0] in _SAME}
-            if ready.size and all(array.flags.c_contiguous for array in arrays.values()):
+            if ready.size and all(array.flags.c_contiguous and array.flags.aligned for array in arrays.values()):
                 same += [(s, *key[-2:], array) for key, array in arrays.items()]
                 self.table_of[ready] = len(chosen)
                 joins[ready] = True

@@ -371,3 +371,15 @@ def test_wrong_arguments_of_a_layer_raise_as_of_the_function() -> None:
 
 def test_extremes_are_known_alike() -> None:
     assert {ab.argmin.__module__, ab.argmax.__module__, ab.min.__module__, ab.max.__module__} == {calls.__name__}
+
+
+def test_kinds_of_arguments_are_told_from_arguments() -> None:
+    def fn(_: int) -> ab.Tensor:
+        a, b = ab.tensor(X[0]), ab.tensor(X[0])
+        for _ in range(3):
+            joined = ab.concat([a, b])
+        with pytest.raises(TypeError):
+            ab.concat(list, a, b, ())  # type: ignore[call-arg]
+        return joined
+
+    ab.evaluate(ab.map(fn, range(3)))

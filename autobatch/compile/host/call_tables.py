@@ -114,6 +114,10 @@ def call_table(program: Program, graph: Graph, operands: Operands) -> CallTable 
         return None
 
 
+def _shared(*_: Any) -> None:
+    raise NotSaid("a loop whose work threads share in each launch")
+
+
 class _Given:
     """The arguments of a piece, as views."""
 
@@ -204,7 +208,7 @@ class _Calls:
         found |= {verb: getattr(self, verb) for verb in self.VERBS}
         for number, (function, arguments) in enumerate(program.loops):
             found[f"loop{number}"] = self._loop(function, argument_types(arguments))
-            found[f"shared_loop{number}"] = None  # comparisons come out so that it is not called
+            found[f"shared_loop{number}"] = _shared
         unknown = set(used) - {*found, *self.METHODS}
         if unknown:
             raise NotSaid(f"the driver calls {unknown}")
@@ -224,8 +228,10 @@ class _Calls:
                 if not fits or (type.layout == "C" and not x.is_contiguous):
                     raise NotSaid(f"{x.dtype} {x.shape} for {type}")
                 self.words += array_words(x.size, x.dtype.itemsize, x.address, x.shape, x.strides)
-            else:
+            elif type is types.intp:
                 self.words.append(x)
+            else:
+                raise NotSaid(f"an argument of type {type}")
         n = len(self.words) - first
         if n > MOST_WORDS:
             raise NotSaid(f"a call of {n} words")

@@ -58,7 +58,15 @@ class Amount:
 
     __rmul__ = __mul__
 
+    def _not_said(self, *_: Any) -> Any:
+        raise NotSaid(f"what is computed of {self.terms}")
+
+    __sub__ = __rsub__ = __floordiv__ = __rfloordiv__ = __neg__ = _not_said
+    __eq__ = __ne__ = __gt__ = __ge__ = __le__ = __bool__ = __index__ = _not_said
+    __hash__ = None  # type: ignore[assignment]
+
     def __lt__(self, other: int) -> bool:
+        """True, as for few nodes; `bound` notes for how many."""
         if set(self.terms) != {NODES}:
             raise NotSaid(f"{self.terms} are compared")
         self.bound.nodes = min(self.bound.nodes, -(-other // self.terms[NODES]))
@@ -139,8 +147,10 @@ class View:
             raise NotSaid(f"{self.shape} becomes {shape}")
         return View(self.dtype, self.address, extents)
 
-    def __getitem__(self, index: tuple[Any, ...]) -> View:
-        parts = list(index)
+    def __getitem__(self, index: Any) -> View:
+        parts = list(index) if isinstance(index, tuple) else [index]
+        if not all(part is Ellipsis or isinstance(part, slice) for part in parts):
+            raise NotSaid(f"an index {index}")
         if Ellipsis in parts:
             at = parts.index(Ellipsis)
             parts[at : at + 1] = [slice(None)] * (self.ndim - len(parts) + 1)

@@ -97,7 +97,7 @@ class Team:
         self.kept_in = kept_in
         self.process = os.getpid()
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.folder: tempfile.TemporaryDirectory[str] | None = None
+        self.folder: str | None = None
         if n_workers:
             self.want(tasks, n_workers)
 
@@ -113,16 +113,16 @@ class Team:
         # Without processes, an interpreter or room for the tasks: those that started, and this process, do it.
         with uninterrupted(), contextlib.suppress(OSError):
             if self.folder is None:
-                self.folder = tempfile.TemporaryDirectory(prefix="autobatch-", ignore_cleanup_errors=True)
+                self.folder = tempfile.mkdtemp(prefix="autobatch-")
                 atexit.register(self.stop)
             if tasks:
                 self._write([(self.tasks[task], task.kind, task.arguments, task.source) for task in tasks])
-            self._hire(n_workers - len(self.workers))
+            self._hire(n_workers - sum(worker.poll() is None for worker in self.workers))
 
     def _write(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """A list of tasks for the workers; an empty one is the last."""
         assert self.folder is not None
-        path = Path(self.folder.name, f"list{self.n_lists}")
+        path = Path(self.folder, f"list{self.n_lists}")
         path.with_suffix(".new").write_text(json.dumps(rows), "utf-8")
         path.with_suffix(".new").rename(path)
         self.n_lists += 1
@@ -130,7 +130,7 @@ class Team:
     def _hire(self, n_workers: int) -> None:
         assert self.folder is not None
         paths = [*sys.path, str(Path(__file__).parents[3])]
-        command = [sys.executable, "-I", "-c", _START, self.folder.name, *paths]
+        command = [sys.executable, "-I", "-c", _START, self.folder, *paths]
         environment = {**os.environ, "AUTOBATCH_CACHE_DIR": self.kept_in}
         for _ in range(n_workers):
             self.workers.append(
@@ -167,7 +167,7 @@ class Team:
             self._write(())
         end = time.monotonic() + PATIENCE
         while begun and self.is_at_work() and time.monotonic() < end:
-            begun = [task for task in begun if not Path(self.folder.name, f"{self.tasks[task]}{_DONE}").exists()]
+            begun = [task for task in begun if not Path(self.folder, f"{self.tasks[task]}{_DONE}").exists()]
             time.sleep(0.005)
         if begun or len(self.wanted) == len(self.tasks):
             self.stop()
@@ -177,7 +177,7 @@ class Team:
         self.wanted.clear()
 
     def _take(self, task: Task) -> bool:
-        return self.folder is not None and take(self.folder.name, self.tasks[task])
+        return self.folder is not None and take(self.folder, self.tasks[task])
 
     def is_at_work(self) -> bool:
         """Whether a worker has not ended."""
@@ -196,7 +196,7 @@ class Team:
                 worker.stdin.close()
             self.workers.clear()
             if self.folder is not None:
-                self.folder.cleanup()
+                shutil.rmtree(self.folder, ignore_errors=True)
                 self.folder = None
             atexit.unregister(self.stop)
 
@@ -206,8 +206,11 @@ _NOBODY = Team()
 
 def compile_ahead(pieces: Sequence[tuple[Kernel, str]], backend: str) -> Team:
     """Begin to compile what these pieces of kernels call and what is not on disk, where workers are worth it."""
-    while _behind and not _behind[0].is_at_work():
-        _behind.pop(0).stop()
+    for team in list(_behind):
+        if not team.is_at_work():
+            with contextlib.suppress(ValueError):  # another thread has done so
+                _behind.remove(team)
+            team.stop()
     if backend != "numba" or not pieces:
         return _NOBODY
     tasks: dict[Task, None] = {}
@@ -328,8 +331,10 @@ def work(folder: str) -> None:
         elif waiting:
             number, *task = waiting.pop(0)
             if take(folder, number):
-                Task(*task).run()
-                Path(folder, f"{number}{_DONE}").touch()
+                try:
+                    Task(*task).run()
+                finally:
+                    Path(folder, f"{number}{_DONE}").touch()
             idle_since = time.monotonic()
         elif is_last:
             break

@@ -223,7 +223,7 @@ def test_a_team_that_is_stopped_leaves_no_process_and_no_file(tmp_path: Path) ->
         processes, folder = list(team.workers), team.folder
         assert len(processes) == 2 and folder is not None
     assert all(process.returncode is not None for process in processes)
-    assert not Path(folder.name).exists()
+    assert not Path(folder).exists()
 
 
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         assert worker.stdin is not None
         worker.stdin.close()
         assert worker.wait(30) == 1
-        assert team.folder is not None and not Path(team.folder.name).exists()
+        assert team.folder is not None and not Path(team.folder).exists()
 
 
 def finished(team: Team) -> list[float]:
@@ -251,7 +251,7 @@ def wait_for_the_first(team: Team) -> None:
     """Until a worker has taken a task."""
     end = time.monotonic() + 60
     assert team.folder is not None
-    while len(os.listdir(team.folder.name)) < 2:
+    while len(os.listdir(team.folder)) < 2:
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -281,7 +281,7 @@ def test_a_full_disk_is_not_in_the_way(tmp_path: Path, where: str, monkeypatch: 
         if where == "tasks":
             patch.setattr(Path, "write_text", full)
         elif where == "folder":
-            patch.setattr("tempfile.TemporaryDirectory", full)
+            patch.setattr("tempfile.mkdtemp", full)
         team = Team(tasks(3), 1, "/proc/no/folder" if where == "kernels" else str(tmp_path))
         assert len(team.workers) == (where == "kernels")
         assert finished(team) == [0.0, 1.0, 2.0]
