@@ -238,9 +238,8 @@ class _Kept:
         return f"{function.py_func.__name__}-{digest.hexdigest()[:32]}.nbc"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        _core.runtime.rtsys.initialize(
-            target_context
-        )  # all that machine code calls; what compiles loads the rest itself
+        # All that machine code calls; what compiles loads the rest itself.
+        _core.runtime.rtsys.initialize(target_context)
         name = self.name(sig)
         data = disk.read(name)
         if data is None:

@@ -127,11 +127,11 @@ def _reverse(run: HostRun, seeds: Seeds, outside: Array, leading: Array | None) 
     same: Same = []
     used: dict[int, list[HostLaunch]] = {}
 
-    def calls() -> Iterator[Call]:
+    adds = (first.stores == 0) | np.array([not written for written in slots])[run.schedule.launch_sig]
+    together = Together(run, np.array(wanted), adds, pools, same)
+
+    def calls() -> Iterator[Call | int]:
         codes: dict[tuple[int, bool], tuple[Code, list[tuple[int, Array]]]] = {}
-        adds = (first.stores == 0) | np.array([not written for written in slots])[run.schedule.launch_sig]
-        together = Together(run, np.array(wanted), adds, pools, same)
-        joined: list[int] = []
         for number in range(len(wanted) - 1, -1, -1):
             if not wanted[number]:
                 continue
@@ -139,11 +139,8 @@ def _reverse(run: HostRun, seeds: Seeds, outside: Array, leading: Array | None) 
             s, sizes = launch.sig, launch.sizes
             used.setdefault(s, []).append(launch)
             if together.joins[number]:
-                joined.append(number)
+                yield number
                 continue
-            if joined:
-                yield together.call(joined)
-                joined = []
             add = bool(adds[number])
             found = codes.get((s, add))
             if found is None:
@@ -166,10 +163,9 @@ def _reverse(run: HostRun, seeds: Seeds, outside: Array, leading: Array | None) 
                 rows_here = residuals[k][start : start + sizes[form.index] * form.factor]
                 read.append(batched(rows_here, form, sizes))
             yield code.program, sizes[0], sizes, code.arguments(launch, *read), outputs, number
-        if joined:
-            yield together.call(joined)
 
-    return Backward(lease, pools, clear, places, rows_of(run, outside), calls(), used, same, ahead.is_mixed)
+    grouped = together.in_groups(calls())
+    return Backward(lease, pools, clear, places, rows_of(run, outside), grouped, used, same, ahead.is_mixed)
 
 
 def _note_size(run: HostRun) -> None:

@@ -250,22 +250,23 @@ def execute(run: HostRun, check: Callable[[HostLaunch, int], None] | None = None
 
 
 def _forward(run: HostRun, same: Same) -> Iterator[Call]:
-    """The launches with their arguments, lazily: with many launches it is fastest to prepare each when it runs."""
-    pools = run.pools
-    codes: dict[int, Code] = {}
+    """The launches with their arguments, those that follow each other as one call."""
     every = np.ones(len(run.launches), bool)
     together = Together(run, every, every, None, same)
-    joined: list[int] = []
+    return together.in_groups(_prepared(run, same, together.joins))
+
+
+def _prepared(run: HostRun, same: Same, joins: Sequence[bool]) -> Iterator[Call | int]:
+    """The launches, lazily: with many it is fastest to prepare each when it runs. Of those that join, the number."""
+    pools = run.pools
+    codes: dict[int, Code] = {}
     for number, launch in enumerate(run.launches):
         n = launch.sizes[0]
         if n == 0:
             continue
-        if together.joins[number]:
-            joined.append(number)
+        if joins[number]:
+            yield number
             continue
-        if joined:
-            yield together.call(joined)
-            joined = []
         s = launch.sig
         code = codes.get(s)
         if code is None:
@@ -274,5 +275,3 @@ def _forward(run: HostRun, same: Same) -> Iterator[Call]:
         outputs = [pools[pool][start : start + rows] for pool, start, rows in launch.writes]
         code.keep(launch, outputs)
         yield code.program, n, launch.sizes, code.arguments(launch), outputs, number
-    if joined:
-        yield together.call(joined)

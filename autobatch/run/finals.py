@@ -134,7 +134,7 @@ def _final(parts: Sequence[Reversed], same: Same) -> Final:
         if kind == "residual":
             found, shape = _residuals(parts, k), resolve(pieces.residuals[k], sizes)
         elif kind in ("rows", "reverse"):
-            arguments.append(_together([part.access(launch, kind, k) for part in parts for launch in part.launches]))
+            arguments.append(_of_one_pool([part.access(launch, kind, k) for part in parts for launch in part.launches]))
             continue
         elif kind == "data":
             found, shape = [launch.data[k] for launch in launches], (-1,)
@@ -168,7 +168,7 @@ def _cotangents(parts: Sequence[Reversed], k: int) -> list[Array]:
     return [part.pools[pool][start : start + n] for part, pool, start, n in written]
 
 
-def _together(accesses: list[Access]) -> Access:
+def _of_one_pool(accesses: list[Access]) -> Access:
     """The rows that several launches read or wrote, in their order; copied unless all are in one pool."""
     if len(accesses) == 1:
         return accesses[0]

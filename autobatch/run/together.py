@@ -22,6 +22,7 @@ from ..backends.host.matmul import is_own
 from ..backends.host.native_calls import MOST_WORDS, run_calls
 from ..backends.host.packed_weights import kept
 from ..backends.host.threads import get_num_threads
+from ..backends.host.tiles import LINE
 from ..base.errors import CompilerBug
 from ..base.types import Array
 from ..compile.host.call_tables import CallTable, Operands, call_table, column, n_columns
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from .execute import HostRun
 
 _SAME = ("shared", "derived", "panels")
-_LINE = 64
-"""Bytes that arrays between the calls begin at multiples of."""
 
 LEAST, LEAST_AGAIN = 12, 2
 """Launches of a pass from which on it pays to prepare this; and of one that is prepared to be run again."""
@@ -189,7 +188,7 @@ class Together:
 
     def _address(self, run: HostRun, chosen: list[_Chosen], cotangents: Sequence[Array] | None) -> None:
         """Put the addresses of this pass into the words."""
-        sizes = [[-(-n_bytes * one.nodes // _LINE) * _LINE for n_bytes in one.table.scratch] for one in chosen]
+        sizes = [[-(-n_bytes * one.nodes // LINE) * LINE for n_bytes in one.table.scratch] for one in chosen]
         self.scratch = lend((max(map(sum, sizes)),), np.uint8)
         scratch = [list(itertools.accumulate(own, initial=address_of(self.scratch))) for own in sizes]
         self.packed: dict[int, Array] = {}
@@ -223,6 +222,20 @@ class Together:
         joined = self.joined
         self.base = joined.base + joined.factors * np.array([*constants, 0])[joined.of_constant]
         self.words = self.base.copy()
+
+    def in_groups(self, calls: Iterable[Call | int]) -> Iterator[Call]:
+        """The same calls, and the numbers of launches that join, which follow each other, as one call."""
+        joined: list[int] = []
+        for call in calls:
+            if isinstance(call, int):
+                joined.append(call)
+                continue
+            if joined:
+                yield self.call(joined)
+                joined = []
+            yield call
+        if joined:
+            yield self.call(joined)
 
     def call(self, numbers: list[int]) -> Call:
         """Some launches, in this order, as one call."""

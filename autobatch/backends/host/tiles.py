@@ -439,7 +439,12 @@ def panels(v: Any) -> Any:
     >>> float(panels(np.ones((2, 3), np.float32)).sum())
     6.0
     """
-    width = PANEL_BYTES // v.itemsize
-    out = np.empty((-(-v.shape[0] // width) * v.shape[1], width), v.dtype)
-    _packers[v.dtype](v, width // VECTORS, out)
+    out = np.empty(panels_shape(v.shape[0], v.shape[1], v.itemsize), v.dtype)
+    _packers[v.dtype](v, out.shape[1] // VECTORS, out)
     return out
+
+
+def panels_shape(n: int, k: int, itemsize: int) -> tuple[int, int]:
+    """The shape of the panels of a matrix (n, k) of such numbers."""
+    width = PANEL_BYTES // itemsize
+    return -(-n // width) * k, width

@@ -280,9 +280,9 @@ class _Calls:
         n, inner = v.shape
         if v.key is None or not keep or isinstance(n, Amount) or isinstance(inner, Amount):
             raise NotSaid("panels of a matrix of the launch")
-        width = PANEL_BYTES // v.dtype.itemsize
-        packed = View(v.dtype, self.variable("panels", *v.key), (-(-n // width) * inner, width))
-        self._multiply(x, packed, width * inner, width, y)
+        shape = tiles.panels_shape(n, inner, v.dtype.itemsize)
+        packed = View(v.dtype, self.variable("panels", *v.key), shape)
+        self._multiply(x, packed, shape[1] * inner, shape[1], y)
 
     def _multiply(self, x: View, w: View, panel: int, width: int, y: View) -> None:
         if y.shape[1] == 1:
